@@ -1,0 +1,86 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+GENERATED := src/stepup/v1
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "%-15s %s\n", $$1, $$2}'
+
+# The environment is made without ensurepip, which Debian ships apart; the lock brings pip along.
+.venv/%.stamp: requirements/%.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: .venv/run.stamp ## Install the service with its embedded stores into .venv
+
+.PHONY: install-dev
+install-dev: .venv/dev.stamp
+
+.PHONY: demo
+demo: install ## Start the service on embedded defaults and play the main job through its API
+	$(BIN)/stepup demo
+
+.PHONY: run
+run: install ## Serve on 127.0.0.1:50051 with embedded stores; state survives restarts
+	$(BIN)/stepup serve
+
+.PHONY: test
+test: install-dev ## Run all tests
+	$(BIN)/pytest --numprocesses=auto $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: install-dev ## Run all tests; demand every branch of domain/ and service/
+	$(BIN)/pytest --numprocesses=auto --cov --cov-report=term
+
+.PHONY: format
+format: install-dev ## Format Python and protos
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/buf format --write protos
+
+.PHONY: lint
+lint: install-dev ## Check format, style, types, layers, dead code, protos and generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against protos/released.binpb
+	@$(MAKE) --no-print-directory generated OUT=$$(mktemp -d) COMPARE=1
+
+.PHONY: check
+check: lint coverage ## The one gate: everything that CI demands
+
+.PHONY: generate
+generate: install-dev ## Generate src/stepup/v1 from protos/
+	@$(MAKE) --no-print-directory generated OUT=src
+
+.PHONY: generated
+generated:
+	@$(BIN)/python -m grpc_tools.protoc --proto_path=protos --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --python_out=$(OUT) --grpc_python_out=$(OUT) \
+	  --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) protos/stepup/v1/*.proto
+	@test -z "$(COMPARE)" || diff -r --exclude=__pycache__ --exclude=__init__.py $(GENERATED) $(OUT)/stepup/v1 \
+	  || { echo "src/stepup/v1 is not what protos/ says: make generate"; exit 1; }
+
+.PHONY: release-protos
+release-protos: install-dev ## Take today's protos as what later ones must not break
+	$(BIN)/buf build protos --output protos/released.binpb
+
+.PHONY: lock
+lock: install-dev ## Resolve requirements/*.txt anew
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --output-file requirements/run.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra dev --output-file requirements/dev.txt
+LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml
+
+.PHONY: clean
+clean: ## Remove the environment and all caches
+	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Step-up authorization: must this person give a one-time code first?"""

@@ -1,0 +1,90 @@
+"""Audit events, and the hash chain that ties each tenant's events together (S14)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum, unique
+from hashlib import sha256
+from typing import TypeAlias
+from uuid import uuid4
+
+from stepup.domain.actor import CallerId, TenantId, UserId
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | Mapping[str, Json] | None"
+
+NO_HASH = bytes(32)
+"""What the first event of a tenant follows."""
+
+
+@unique
+class EventKind(Enum):
+    """What happened."""
+
+    POLICY_CHANGED = "policy_changed"
+    ENROLLMENT_BEGUN = "enrollment_begun"
+    ENROLLMENT_CONFIRMED = "enrollment_confirmed"
+    ENROLLMENT_REJECTED = "enrollment_rejected"
+    ENROLLMENT_COMPLETED = "enrollment_completed"
+    ENROLLMENT_CANCELLED = "enrollment_cancelled"
+    AUTHENTICATOR_REMOVED = "authenticator_removed"
+    AUTHENTICATOR_RESET = "authenticator_reset"
+    AUTHENTICATOR_RESET_BY_ADMINISTRATOR = "authenticator_reset_by_administrator"
+    OTP_VERIFIED = "otp_verified"
+    OTP_REJECTED = "otp_rejected"
+    RESET_CODE_REJECTED = "reset_code_rejected"
+    ELEVATIONS_REVOKED = "elevations_revoked"
+    RECEIPT_REDEEMED = "receipt_redeemed"
+    ACCOUNT_MFA_CHANGED = "account_mfa_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `details` never hold a secret (S11)."""
+
+    tenant_id: TenantId
+    kind: EventKind
+    occurred_at: datetime
+    caller: CallerId
+    actor_user_id: UserId
+    subject_user_id: UserId | None = None
+    details: Mapping[str, Json] = field(default_factory=dict)
+    event_id: str = field(default_factory=lambda: str(uuid4()))
+
+
+@dataclass(frozen=True, slots=True)
+class ChainedEvent:
+    """An event in its place: the tenant's `sequence`-th, counted from 1 without gaps."""
+
+    event: Event
+    sequence: int
+    previous_hash: bytes
+    hash: bytes
+
+    @classmethod
+    def after(cls, sequence: int, previous_hash: bytes, event: Event) -> "ChainedEvent":
+        """The event as the successor of the tenant's `sequence`-th, 0 when it is the first."""
+        return cls(
+            event, sequence + 1, previous_hash, chain_hash(event, sequence + 1, previous_hash)
+        )
+
+
+def chain_hash(event: Event, sequence: int, previous_hash: bytes) -> bytes:
+    """SHA-256 over the hash before and the canonical JSON of the event: 32 bytes."""
+    canonical = json.dumps(
+        {
+            "tenant_id": event.tenant_id,
+            "sequence": sequence,
+            "event_id": event.event_id,
+            "occurred_at": event.occurred_at.astimezone(UTC).isoformat(timespec="microseconds"),
+            "kind": event.kind.value,
+            "caller": event.caller,
+            "actor_user_id": event.actor_user_id,
+            "subject_user_id": event.subject_user_id,
+            "details": event.details,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=True,
+    )
+    return sha256(previous_hash + canonical.encode()).digest()

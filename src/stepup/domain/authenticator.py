@@ -1,0 +1,82 @@
+"""An active authenticator, and what one attempt with a code does to it."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum, unique
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.throttle import Throttle
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSecret:
+    """A secret encrypted at rest, and the id of the key that opens it (S6)."""
+
+    key_id: str
+    ciphertext: bytes
+
+
+@unique
+class Attempt(Enum):
+    """What became of a code. Outside, `WRONG` and `REPLAYED` look the same."""
+
+    VERIFIED = "verified"
+    WRONG = "wrong"
+    REPLAYED = "replayed"
+    THROTTLED = "throttled"
+    SUSPENDED = "suspended"
+
+    @property
+    def was_evaluated(self) -> bool:
+        """Whether the code was looked at, so that the attempt has to be committed (S3)."""
+        return self in (Attempt.VERIFIED, Attempt.WRONG, Attempt.REPLAYED)
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """The authenticator in force of one user.
+
+    `last_step` is the latest time step that a code was accepted for: no step up to it is accepted
+    again (S2). `version` counts its changes, for compare-and-set.
+    """
+
+    tenant_id: TenantId
+    user_id: UserId
+    enrollment_id: str
+    sealed_secret: SealedSecret
+    activated_at: datetime
+    last_step: int
+    throttle: Throttle = Throttle()
+    version: int = 0
+
+    def refusal(self, now: datetime) -> Attempt | None:
+        """Why no code is looked at now, if so."""
+        if self.throttle.is_suspended:
+            return Attempt.SUSPENDED
+        return None if self.throttle.permits_attempt(now) else Attempt.THROTTLED
+
+    def attempted(self, step: int | None, now: datetime) -> tuple["Authenticator", Attempt]:
+        """The authenticator after a code, and what became of the code.
+
+        Args:
+            step: the time step that the code fits, None when it is wrong.
+            now: when the code was received.
+        """
+        if step is not None and step > self.last_step:
+            accepted = replace(self, last_step=step, throttle=self.throttle.succeeded())
+            return accepted, Attempt.VERIFIED
+        rejected = replace(self, throttle=self.throttle.failed(now))
+        return rejected, Attempt.WRONG if step is None else Attempt.REPLAYED
+
+
+@dataclass(frozen=True, slots=True)
+class ResetCodeRecord:
+    """The reset code of an active authenticator: a keyed hash, and its own throttle (S5, S8)."""
+
+    tenant_id: TenantId
+    user_id: UserId
+    enrollment_id: str
+    key_id: str
+    digest: bytes
+    throttle: Throttle = Throttle()
+    version: int = 0

@@ -1,0 +1,116 @@
+"""The enrollment wizard's states: pending, confirmed, and then an active authenticator.
+
+A pending enrollment grants nothing and replaces nothing. It is bound to the session that began it,
+lasts ten minutes, and takes five codes (S7).
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum, unique
+from typing import Self
+
+from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.authenticator import Authenticator, SealedSecret
+from stepup.domain.errors import EnrollmentStateError, InvalidValueError
+
+PENDING_LIFETIME = timedelta(minutes=10)
+CONFIRM_TRIES = 5
+MAX_ACCOUNT_NAME_BYTES = 128
+
+
+@unique
+class EnrollmentState(Enum):
+    """The screen that comes next."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+
+
+class AccountName(str):
+    """What the authenticator app shows under the issuer: at most 128 bytes of UTF-8."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check the name.
+
+        Raises:
+            InvalidValueError: it is empty, too long, or has a colon or a control character (S12).
+        """
+        if not 1 <= len(value.encode()) <= MAX_ACCOUNT_NAME_BYTES:
+            raise InvalidValueError(f"must be 1 to {MAX_ACCOUNT_NAME_BYTES} bytes of UTF-8")
+        if ":" in value or not value.isprintable():
+            raise InvalidValueError("must have no colon and no control character")
+        return super().__new__(cls, value)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEnrollment:
+    """A wizard that has not been completed.
+
+    `replaces` is the enrollment that was active when the wizard was opened, and that this one was
+    permitted to replace. `by_reset_code` says that a reset code permitted it, which completion uses
+    up. `confirmed_step` is the time step of the confirming code.
+    """
+
+    tenant_id: TenantId
+    user_id: UserId
+    session_hash: SessionHash
+    enrollment_id: str
+    sealed_secret: SealedSecret
+    account_name: AccountName
+    expires_at: datetime
+    replaces: str | None = None
+    by_reset_code: bool = False
+    failures: int = 0
+    confirmed_step: int | None = None
+    version: int = 0
+
+    @property
+    def state(self) -> EnrollmentState:
+        """How far the wizard has come."""
+        return EnrollmentState.PENDING if self.confirmed_step is None else EnrollmentState.CONFIRMED
+
+    @property
+    def tries_remaining(self) -> int:
+        """How many wrong codes it still takes."""
+        return CONFIRM_TRIES - self.failures
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the wizard can go on."""
+        return now < self.expires_at and self.tries_remaining > 0
+
+    def confirmed(self, step: int | None) -> "PendingEnrollment":
+        """The wizard after a code that fits a time step, or None.
+
+        Raises:
+            EnrollmentStateError: a code was accepted before; the reset code is shown once only.
+        """
+        if self.state is EnrollmentState.CONFIRMED:
+            raise EnrollmentStateError("the enrollment is confirmed already")
+        if step is None:
+            return replace(self, failures=self.failures + 1)
+        return replace(self, confirmed_step=step)
+
+    def completed(self, active: str | None, now: datetime) -> Authenticator:
+        """The authenticator that comes into force.
+
+        Args:
+            active: the enrollment that is active now, which has to be the one it may replace.
+            now: when the wizard was completed.
+
+        Raises:
+            EnrollmentStateError: it is not confirmed, or something else became active meanwhile.
+        """
+        if self.confirmed_step is None:
+            raise EnrollmentStateError("the enrollment is not confirmed")
+        if active != self.replaces:
+            raise EnrollmentStateError("the authenticator in force has changed; begin again")
+        return Authenticator(
+            tenant_id=self.tenant_id,
+            user_id=self.user_id,
+            enrollment_id=self.enrollment_id,
+            sealed_secret=self.sealed_secret,
+            activated_at=now,
+            last_step=self.confirmed_step,
+        )

@@ -1,0 +1,59 @@
+"""A tenant's MFA policy, and what weakens one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from types import MappingProxyType
+
+from stepup.domain.actor import TenantId
+from stepup.domain.elevation import LIFETIME
+from stepup.domain.errors import InvalidValueError
+from stepup.domain.operations import OperationId
+
+MAX_SELECTED = 1000
+
+
+def checked_max_age(value: timedelta) -> timedelta:
+    """How old an elevation may be for one operation: whole seconds, 1 second to 15 minutes.
+
+    Raises:
+        InvalidValueError: it is another duration.
+    """
+    if value.microseconds or not timedelta(seconds=1) <= value <= LIFETIME:
+        raise InvalidValueError("must be whole seconds, from 1 second to 15 minutes")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Whether MFA is on for a business, and which operations need a code.
+
+    `max_ages` maps every selected operation to how old an elevation may be for it; selecting an
+    operation without saying so maps it to the whole 15 minutes.
+    """
+
+    tenant_id: TenantId
+    enabled: bool = False
+    max_ages: Mapping[OperationId, timedelta] = field(default_factory=lambda: MappingProxyType({}))
+    version: int = 0
+    updated_at: datetime | None = None
+
+    @property
+    def etag(self) -> str:
+        """The version as callers see it: opaque, different for every tenant."""
+        return sha256(f"{self.tenant_id}\0{self.version}".encode()).hexdigest()[:16]
+
+    def selects(self, operation_id: OperationId) -> bool:
+        """Whether the operation needs a code."""
+        return operation_id in self.max_ages
+
+    def weakenings(self, after: "Policy") -> list[str]:
+        """What of this policy would be weaker `after`, in words; empty when nothing is."""
+        found = ["MFA is disabled"] if self.enabled and not after.enabled else []
+        for operation_id, max_age in self.max_ages.items():
+            if operation_id not in after.max_ages:
+                found.append(f"{operation_id} is deselected")
+            elif after.max_ages[operation_id] > max_age:
+                found.append(f"the max_age of {operation_id} is lengthened")
+        return found

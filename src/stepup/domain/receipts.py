@@ -1,0 +1,163 @@
+"""Receipts: the proof that an action was authorised, for a retry after it timed out.
+
+A receipt is `1.<key id>.<payload>.<MAC>`, payload and MAC in unpadded base64url. The payload has a
+fixed layout: the decision's UUID (16 bytes), the time of the first authorisation (8 bytes,
+microseconds since the epoch, big-endian), and 16 bytes of SHA-256 each over caller, actor,
+operation and target. The MAC is HMAC-SHA-256 over everything before it. Nothing is stored for a
+receipt until a retry redeems it.
+"""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum, unique
+from hashlib import sha256
+from typing import Self
+from uuid import UUID
+
+from stepup.domain.actor import Actor, CallerId
+from stepup.domain.elevation import CLOCK_TOLERANCE
+from stepup.domain.operations import OperationId
+
+RETRY_WINDOW = timedelta(minutes=60)
+"""The default; counted from the first authorisation, so that a chain of retries ends."""
+
+_VERSION = "1"
+_DIGEST = 16
+_MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAYOUT = (16, 8, _DIGEST, _DIGEST, _DIGEST, _DIGEST)
+
+
+@unique
+class ReceiptRejection(Enum):
+    """Why a receipt bought no exemption."""
+
+    NOT_AUTHENTIC = "not_authentic"
+    EXPIRED = "expired"
+    OTHER_CALLER = "other_caller"
+    OTHER_ACTOR = "other_actor"
+    OTHER_OPERATION = "other_operation"
+    OTHER_TARGET = "other_target"
+    ALREADY_USED = "already_used"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MacKeys:
+    """A ring of MAC keys by id; new receipts take the primary one, older ones still check."""
+
+    primary: str
+    keys: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a receipt holds for: only the same caller, actor, operation and target match."""
+
+    caller: bytes
+    actor: bytes
+    operation: bytes
+    target: bytes
+
+    @classmethod
+    def of(cls, caller: CallerId, actor: Actor, operation: OperationId, target: str) -> Self:
+        """The binding of one check. The actor is tenant, user and session."""
+        return cls(
+            _digest(caller), _digest(actor.session_hash), _digest(operation), _digest(target)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An authentic receipt: which decision it is of, and when the action was first authorised."""
+
+    decision_id: UUID
+    first_authorised_at: datetime
+
+
+def issue(receipt: Receipt, binding: Binding, keys: MacKeys) -> str:
+    """Write a receipt: at most 300 bytes of ASCII, given key ids of at most 64."""
+    microseconds = (receipt.first_authorised_at - _EPOCH) // _MICROSECOND
+    payload = b"".join(
+        (
+            receipt.decision_id.bytes,
+            microseconds.to_bytes(8, "big"),
+            binding.caller,
+            binding.actor,
+            binding.operation,
+            binding.target,
+        )
+    )
+    signed = f"{_VERSION}.{keys.primary}.{_encode(payload)}"
+    return f"{signed}.{_encode(_mac(keys.keys[keys.primary], signed))}"
+
+
+def check(
+    token: str, binding: Binding, keys: MacKeys, now: datetime, window: timedelta = RETRY_WINDOW
+) -> Receipt | ReceiptRejection:
+    """Check a receipt; whether it was used before is the store's to say.
+
+    Args:
+        token: what the caller presents; anything at all.
+        binding: the check that it is presented for.
+        keys: the ring; a key that has left it makes its receipts not authentic.
+        now: when the check was received.
+        window: how long after the first authorisation a retry is still one.
+    """
+    payload = _authentic_payload(token, keys)
+    if payload is None:
+        return ReceiptRejection.NOT_AUTHENTIC
+    fields, start = [], 0
+    for size in _LAYOUT:
+        fields.append(payload[start : start + size])
+        start += size
+    decision_id, microseconds, caller, actor, operation, target = fields
+    if caller != binding.caller:
+        return ReceiptRejection.OTHER_CALLER
+    if actor != binding.actor:
+        return ReceiptRejection.OTHER_ACTOR
+    if operation != binding.operation:
+        return ReceiptRejection.OTHER_OPERATION
+    if target != binding.target:
+        return ReceiptRejection.OTHER_TARGET
+    first_authorised_at = _EPOCH + int.from_bytes(microseconds, "big") * _MICROSECOND
+    # One from the future was written by a clock that cannot be trusted; so was its window.
+    if not -CLOCK_TOLERANCE <= now - first_authorised_at < window:
+        return ReceiptRejection.EXPIRED
+    return Receipt(UUID(bytes=decision_id), first_authorised_at)
+
+
+def _authentic_payload(token: str, keys: MacKeys) -> bytes | None:
+    signed, _, mac = token.rpartition(".")
+    version, _, rest = signed.partition(".")
+    key_id, _, payload = rest.rpartition(".")
+    key = keys.keys.get(key_id)
+    if version != _VERSION or key is None:
+        return None
+    # The text itself is compared, so that no second spelling of a MAC is accepted.
+    if not hmac.compare_digest(mac.encode(), _encode(_mac(key, signed)).encode()):
+        return None
+    return _decode(payload)
+
+
+def _mac(key: bytes, signed: str) -> bytes:
+    return hmac.digest(key, signed.encode(), "sha256")
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode()).digest()[:_DIGEST]
+
+
+def _encode(octets: bytes) -> str:
+    return urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes | None:
+    try:
+        octets = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (Base64Error, ValueError):
+        return None
+    return octets if len(octets) == sum(_LAYOUT) else None

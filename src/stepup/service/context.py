@@ -1,0 +1,28 @@
+"""For whom, through whom and when: what every use case is told about its call."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from stepup.domain.actor import Actor, CallerId, UserId
+from stepup.domain.audit import Event, EventKind, Json
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The caller, known by its credentials; the actor it vouches for; the time of receipt."""
+
+    caller: CallerId
+    actor: Actor
+    now: datetime
+
+    def event(self, kind: EventKind, subject: UserId | None = None, **details: Json) -> Event:
+        """What happened in this call, to the actor unless a subject is given."""
+        return Event(
+            tenant_id=self.actor.tenant_id,
+            kind=kind,
+            occurred_at=self.now,
+            caller=self.caller,
+            actor_user_id=self.actor.user_id,
+            subject_user_id=subject or self.actor.user_id,
+            details={"session": self.actor.session_hash, **details},
+        )

@@ -1,0 +1,403 @@
+"""What the use cases need from the outside, as promises that an implementation must keep.
+
+Every port may raise `StoreUnavailableError`, and only that, when its store cannot be reached, is
+full, or does not answer in time. A driver's exception never passes a port.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
+from stepup.domain.audit import ChainedEvent, Event, EventKind, Json
+from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
+from stepup.domain.changes import Change
+from stepup.domain.elevation import Elevation
+from stepup.domain.enrollment import PendingEnrollment
+from stepup.domain.policy import Policy
+from stepup.domain.receipts import MacKeys
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import TotpSecret
+from stepup.domain.verification import Verification
+
+
+class Clock(Protocol):
+    """The server's clock. The pipeline reads it once per call, at receipt (S1)."""
+
+    def now(self) -> datetime:
+        """The time, UTC and aware, to the microsecond. It may be set, back as well."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some instant; never set, never backwards. For ages of what is in memory."""
+        ...
+
+
+# --- SQL: what must survive everything ---------------------------------------------------------
+
+
+class Authenticators(Protocol):
+    """The authenticators in force, at most one per user."""
+
+    async def find(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
+        """The user's authenticator.
+
+        In a transaction it MUST be locked until the end, so that of parallel attempts one is
+        decided after the other (S3).
+        """
+        ...
+
+    async def add(self, authenticator: Authenticator) -> None:
+        """Bring an authenticator into force, at version 0.
+
+        Raises:
+            ConflictError: the user has one.
+        """
+        ...
+
+    async def save(self, authenticator: Authenticator) -> None:
+        """Store a changed `last_step`, `throttle` or `sealed_secret` and count the version up.
+
+        It MUST be one statement whose condition names the enrollment and the version that was read,
+        and MUST NOT lower `last_step` (S2).
+
+        Raises:
+            ConflictError: the stored version is another one, or the authenticator is gone.
+        """
+        ...
+
+    async def remove(self, authenticator: Authenticator) -> None:
+        """Take the authenticator out of force, with its reset code.
+
+        Raises:
+            ConflictError: the stored version is another one, or the authenticator is gone.
+        """
+        ...
+
+
+class ResetCodes(Protocol):
+    """The reset code of each authenticator in force."""
+
+    async def find(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
+        """The user's reset code; locked in a transaction, as authenticators are."""
+        ...
+
+    async def add(self, record: ResetCodeRecord) -> None:
+        """Store the reset code of a new authenticator.
+
+        Raises:
+            ConflictError: the user has one.
+        """
+        ...
+
+    async def save(self, record: ResetCodeRecord) -> None:
+        """Store a changed throttle, with the conditions of `Authenticators.save`.
+
+        Raises:
+            ConflictError: the stored version is another one, or the reset code is gone.
+        """
+        ...
+
+
+class PendingEnrollments(Protocol):
+    """The open wizards, at most one per session."""
+
+    async def find(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> PendingEnrollment | None:
+        """The session's wizard, expired or not; locked in a transaction."""
+        ...
+
+    async def put(self, pending: PendingEnrollment) -> None:
+        """Store a wizard at version 0, in place of the session's earlier one."""
+        ...
+
+    async def save(
+        self, pending: PendingEnrollment, reset_code: ResetCodeRecord | None = None
+    ) -> None:
+        """Store changed `failures`, or the `confirmed_step` together with the reset code's record.
+
+        Raises:
+            ConflictError: the stored version is another one, or the wizard is gone.
+        """
+        ...
+
+    async def reset_code(self, pending: PendingEnrollment) -> ResetCodeRecord | None:
+        """The reset code that was stored with the confirmation."""
+        ...
+
+    async def remove(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None = None
+    ) -> int:
+        """Remove the session's wizard, or all of the user's; returns how many there were."""
+        ...
+
+    async def purge(self, now: datetime) -> None:
+        """Remove what has expired, of all tenants."""
+        ...
+
+
+class Policies(Protocol):
+    """The policies that were ever set."""
+
+    async def find(self, tenant_id: TenantId) -> Policy | None:
+        """The tenant's policy; locked in a transaction."""
+        ...
+
+    async def save(self, policy: Policy) -> None:
+        """Store a policy of version N in place of version N - 1; none is stored for version 0.
+
+        Raises:
+            ConflictError: the stored version is another one.
+        """
+        ...
+
+
+class Accounts(Protocol):
+    """The users' own MFA toggles."""
+
+    async def mfa_enabled(self, tenant_id: TenantId, user_id: UserId) -> bool:
+        """The toggle; off when it was never turned."""
+        ...
+
+    async def set_mfa_enabled(self, tenant_id: TenantId, user_id: UserId, enabled: bool) -> None:
+        """Turn the toggle."""
+        ...
+
+
+class Redemptions(Protocol):
+    """The receipts that retries have used."""
+
+    async def redeem(self, tenant_id: TenantId, decision_id: UUID, forget_at: datetime) -> bool:
+        """Use a receipt up; False when it was used before.
+
+        It MUST be one statement, so that of parallel retries one wins. The record is kept until
+        `forget_at` at least.
+        """
+        ...
+
+    async def purge(self, now: datetime) -> None:
+        """Forget what may be forgotten."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which events of a tenant to read: every condition holds; None and empty mean all."""
+
+    tenant_id: TenantId
+    after_sequence: int = 0
+    start: datetime | None = None
+    end: datetime | None = None
+    user_id: UserId | None = None
+    kinds: frozenset[EventKind] = frozenset()
+
+
+class AuditTrail(Protocol):
+    """The audit events, one hash chain per tenant (S13, S14)."""
+
+    async def append(self, event: Event) -> ChainedEvent:
+        """Add an event after the tenant's last one, in the transaction of what it tells about.
+
+        Parallel transactions MUST get different sequence numbers without a gap: the tenant's chain
+        is locked until the end. Append last, so that everybody takes locks in the same order.
+        """
+        ...
+
+    async def list(self, query: EventQuery, limit: int) -> Sequence[ChainedEvent]:
+        """The first events that match, in the order of their sequence numbers."""
+        ...
+
+
+class ChangeFeed(Protocol):
+    """What other workers have to hear of."""
+
+    async def announce(self, change: Change, now: datetime) -> None:
+        """Add a change, in the transaction that makes it."""
+        ...
+
+    async def read(self, after: int = 0) -> Sequence[tuple[int, Change]]:
+        """The changes whose number is greater than `after`, in the order of numbers.
+
+        Numbers grow, but a transaction with a lower one may commit after one with a higher one:
+        readers have to look back.
+        """
+        ...
+
+    async def purge(self, before: datetime) -> None:
+        """Remove what was announced before an instant."""
+        ...
+
+
+class Records(Protocol):
+    """All repositories, on one connection."""
+
+    @property
+    def authenticators(self) -> Authenticators: ...
+    @property
+    def reset_codes(self) -> ResetCodes: ...
+    @property
+    def pending(self) -> PendingEnrollments: ...
+    @property
+    def policies(self) -> Policies: ...
+    @property
+    def accounts(self) -> Accounts: ...
+    @property
+    def redemptions(self) -> Redemptions: ...
+    @property
+    def audit(self) -> AuditTrail: ...
+    @property
+    def changes(self) -> ChangeFeed: ...
+
+
+class Database(Protocol):
+    """The durable store."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Records]:
+        """Read and write: all of it is committed, and durable, when the block ends without an error.
+
+        On any error, or when the call is cancelled, nothing of it is stored. If the commit itself
+        fails, `StoreUnavailableError` is raised: assume that nothing was stored.
+        """
+        ...
+
+    def snapshot(self) -> AbstractAsyncContextManager[Records]:
+        """Read only, without locks: each read sees what was committed before it."""
+        ...
+
+
+# --- Redis: what is hot and short-lived --------------------------------------------------------
+
+
+class Elevations(Protocol):
+    """The live elevations, one per session."""
+
+    async def put(self, elevation: Elevation) -> None:
+        """Store an elevation in place of the session's earlier one.
+
+        The store MUST drop it when its lifetime has passed since the call, whatever the clocks say.
+        """
+        ...
+
+    async def find(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> Elevation | None:
+        """The session's elevation, in one round trip.
+
+        None when there is none, when `revoke_user` covers it, or when what is stored cannot be read
+        or belongs to another tenant, user or session (S9). Whether it is live is the domain's to say.
+        """
+        ...
+
+    async def revoke_session(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> None:
+        """Remove the session's elevation."""
+        ...
+
+    async def revoke_user(self, tenant_id: TenantId, user_id: UserId, through: datetime) -> None:
+        """Void every elevation of the user that was verified at or before `through`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """What a recorded outcome is found by. Two users' equal request ids are different requests."""
+
+    tenant_id: TenantId
+    user_id: UserId
+    request_id: UUID
+
+
+class RecordedOutcomes(Protocol):
+    """Outcomes of `VerifyOtp` by request id, kept for a minute."""
+
+    async def claim(self, key: RequestKey, fingerprint: bytes) -> Verification | None:
+        """Claim a request, atomically: of parallel equal ones a single call gets None.
+
+        None means that this call makes the attempt, and then calls `record` or `release`. A
+        `Verification` is the outcome of the call that did.
+
+        Raises:
+            InvalidFieldError: the request id was used with another fingerprint.
+            StoreUnavailableError: also while the other call is still at it.
+        """
+        ...
+
+    async def record(self, key: RequestKey, fingerprint: bytes, outcome: Verification) -> None:
+        """Record the outcome of a claimed request for a minute."""
+        ...
+
+    async def release(self, key: RequestKey) -> None:
+        """Give a claim back: no attempt was made."""
+        ...
+
+
+# --- Keys, decision log ------------------------------------------------------------------------
+
+
+class Keys(Protocol):
+    """The key ring. Purposes are separated: no key derived for one serves another."""
+
+    @property
+    def receipts(self) -> MacKeys:
+        """The MAC keys of retry receipts."""
+        ...
+
+    @property
+    def page_tokens(self) -> MacKeys:
+        """The MAC keys of page tokens."""
+        ...
+
+    def seal(
+        self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
+    ) -> SealedSecret:
+        """Encrypt a secret with the primary key, bound to where it belongs (S6)."""
+        ...
+
+    def open(
+        self, sealed: SealedSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
+    ) -> TotpSecret:
+        """Decrypt a secret.
+
+        Raises:
+            SealBrokenError: it was altered, belongs elsewhere, or its key is not in the ring.
+        """
+        ...
+
+    def digest_reset_code(self, code: ResetCode, enrollment_id: str) -> tuple[str, bytes]:
+        """The id of the primary key, and the keyed hash of a reset code (S8)."""
+        ...
+
+    def is_reset_code(self, code: ResetCode, record: ResetCodeRecord) -> bool:
+        """Whether this is the reset code on record, in constant time."""
+        ...
+
+    def fingerprint(self, *parts: str) -> bytes:
+        """A keyed hash by which equal requests are recognised: 32 bytes."""
+        ...
+
+
+class SealBrokenError(Exception):
+    """A stored secret cannot be opened: tampering, or a key that was retired too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionEntry:
+    """One line of the decision log: JSON values by name, never a secret."""
+
+    decision_id: UUID
+    decided_at: datetime
+    caller: CallerId
+    facts: Mapping[str, Json]
+
+
+class DecisionLog(Protocol):
+    """Where every decision stands before it is answered (S13)."""
+
+    async def record(self, entries: Sequence[DecisionEntry]) -> None:
+        """Write entries, in order; they have left the process when the call returns."""
+        ...
