@@ -1,0 +1,1 @@
+"""The gRPC server: thin, between the wire and the use cases."""

@@ -232,32 +232,25 @@ class ChangeFeed(Protocol):
         ...
 
 
-class Records(Protocol):
+@dataclass(frozen=True, slots=True)
+class Records:
     """All repositories, on one connection."""
 
-    @property
-    def authenticators(self) -> Authenticators: ...
-    @property
-    def reset_codes(self) -> ResetCodes: ...
-    @property
-    def pending(self) -> PendingEnrollments: ...
-    @property
-    def policies(self) -> Policies: ...
-    @property
-    def accounts(self) -> Accounts: ...
-    @property
-    def redemptions(self) -> Redemptions: ...
-    @property
-    def audit(self) -> AuditTrail: ...
-    @property
-    def changes(self) -> ChangeFeed: ...
+    authenticators: Authenticators
+    reset_codes: ResetCodes
+    pending: PendingEnrollments
+    policies: Policies
+    accounts: Accounts
+    redemptions: Redemptions
+    audit: AuditTrail
+    changes: ChangeFeed
 
 
 class Database(Protocol):
     """The durable store."""
 
     def transaction(self) -> AbstractAsyncContextManager[Records]:
-        """Read and write: all of it is committed, and durable, when the block ends without an error.
+        """Read and write: all is committed, and durable, when the block ends without an error.
 
         On any error, or when the call is cancelled, nothing of it is stored. If the commit itself
         fails, `StoreUnavailableError` is raised: assume that nothing was stored.
@@ -288,7 +281,7 @@ class Elevations(Protocol):
         """The session's elevation, in one round trip.
 
         None when there is none, when `revoke_user` covers it, or when what is stored cannot be read
-        or belongs to another tenant, user or session (S9). Whether it is live is the domain's to say.
+        or belongs to another tenant, user or session (S9). The domain says whether it is live.
         """
         ...
 

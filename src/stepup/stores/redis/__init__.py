@@ -1,0 +1,1 @@
+"""Elevations and recorded outcomes in Redis or Valkey."""

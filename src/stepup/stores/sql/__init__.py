@@ -1,0 +1,1 @@
+"""What must survive everything, in SQLite or PostgreSQL."""
