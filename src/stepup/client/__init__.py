@@ -1,1 +1,95 @@
-"""What callers import."""
+"""What callers import: the four services over one channel, and the reason of an error.
+
+with connect("127.0.0.1:50051") as stepup:
+    response = stepup.step_up.CheckStepUp(request, timeout=1)
+"""
+
+import json
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from stepup.v1 import (
+    audit_service_pb2_grpc,
+    enrollment_service_pb2_grpc,
+    policy_service_pb2_grpc,
+    step_up_service_pb2_grpc,
+)
+
+_RETRIED = (
+    ("stepup.v1.StepUpService", "CheckStepUp"),
+    ("stepup.v1.StepUpService", "BatchCheckStepUp"),
+    ("stepup.v1.EnrollmentService", "GetEnrollment"),
+    ("stepup.v1.PolicyService", "GetPolicy"),
+    ("stepup.v1.PolicyService", "ListOperations"),
+    ("stepup.v1.AuditService", "ListAuditEvents"),
+)
+SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": service, "method": method} for service, method in _RETRIED],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 3,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+"""The published retry advice. `VerifyOtp` is left out: resend it only with a `request_id`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The stubs of all services on one channel; a context manager that closes it."""
+
+    channel: grpc.Channel
+    step_up: step_up_service_pb2_grpc.StepUpServiceStub
+    enrollment: enrollment_service_pb2_grpc.EnrollmentServiceStub
+    policy: policy_service_pb2_grpc.PolicyServiceStub
+    audit: audit_service_pb2_grpc.AuditServiceStub
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.channel.close()
+
+
+def connect(target: str) -> Client:
+    """Connect to a server on this machine, without credentials.
+
+    Args:
+        target: host and port, such as `127.0.0.1:50051`.
+    """
+    channel = grpc.insecure_channel(target, options=(("grpc.service_config", SERVICE_CONFIG),))
+    return Client(
+        channel,
+        step_up_service_pb2_grpc.StepUpServiceStub(channel),
+        enrollment_service_pb2_grpc.EnrollmentServiceStub(channel),
+        policy_service_pb2_grpc.PolicyServiceStub(channel),
+        audit_service_pb2_grpc.AuditServiceStub(channel),
+    )
+
+
+def reason(error: grpc.Call) -> str:
+    """The reason of an error, such as `ELEVATION_REQUIRED`; empty when it is not one of ours."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else ():
+        info = ErrorInfo()
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""

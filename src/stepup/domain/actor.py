@@ -5,7 +5,7 @@ from enum import Enum, unique
 from hashlib import sha256
 from typing import Self
 
-from stepup.domain.errors import InvalidValueError
+from stepup.domain.errors import InvalidValueError, RoleRequiredError
 
 MAX_ID_BYTES = 128
 MAX_RECEIPT_BYTES = 512
@@ -159,7 +159,11 @@ class Actor:
             self.playbook_run is not None and self.playbook_run.trigger is PlaybookTrigger.AUTOMATIC
         )
 
-    @property
-    def is_master_administrator(self) -> bool:
-        """Whether the person may change the policy and remove others' authenticators."""
-        return self.role is Role.MASTER_ADMINISTRATOR
+    def require_master_administrator(self) -> None:
+        """Demand the role that changes the policy and removes others' authenticators.
+
+        Raises:
+            RoleRequiredError: the person has another one.
+        """
+        if self.role is not Role.MASTER_ADMINISTRATOR:
+            raise RoleRequiredError("this needs the role of a Master Administrator")

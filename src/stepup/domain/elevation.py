@@ -1,6 +1,7 @@
 """Elevations: the proof that an actor gave a valid code in this session."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, unique
@@ -53,7 +54,7 @@ class Revocations:
 
     users: Mapping[tuple[TenantId, UserId], datetime] = field(default_factory=dict)
     sessions: Mapping[SessionHash, datetime] = field(default_factory=dict)
-    ended_enrollments: frozenset[str] | set[str] = frozenset()
+    ended_enrollments: AbstractSet[str] = frozenset()
 
     def void(self, elevation: Elevation) -> bool:
         """Whether the elevation was revoked, or its authenticator is gone."""

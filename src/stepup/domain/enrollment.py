@@ -7,15 +7,14 @@ lasts ten minutes, and takes five codes (S7).
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, unique
-from typing import Self
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, SealedSecret
-from stepup.domain.errors import EnrollmentStateError, InvalidValueError
+from stepup.domain.errors import EnrollmentStateError
+from stepup.domain.totp import Label
 
 PENDING_LIFETIME = timedelta(minutes=10)
 CONFIRM_TRIES = 5
-MAX_ACCOUNT_NAME_BYTES = 128
 
 
 @unique
@@ -24,24 +23,6 @@ class EnrollmentState(Enum):
 
     PENDING = "pending"
     CONFIRMED = "confirmed"
-
-
-class AccountName(str):
-    """What the authenticator app shows under the issuer: at most 128 bytes of UTF-8."""
-
-    __slots__ = ()
-
-    def __new__(cls, value: str) -> Self:
-        """Check the name.
-
-        Raises:
-            InvalidValueError: it is empty, too long, or has a colon or a control character (S12).
-        """
-        if not 1 <= len(value.encode()) <= MAX_ACCOUNT_NAME_BYTES:
-            raise InvalidValueError(f"must be 1 to {MAX_ACCOUNT_NAME_BYTES} bytes of UTF-8")
-        if ":" in value or not value.isprintable():
-            raise InvalidValueError("must have no colon and no control character")
-        return super().__new__(cls, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +39,7 @@ class PendingEnrollment:
     session_hash: SessionHash
     enrollment_id: str
     sealed_secret: SealedSecret
-    account_name: AccountName
+    account_name: Label
     expires_at: datetime
     replaces: str | None = None
     by_reset_code: bool = False

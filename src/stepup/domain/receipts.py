@@ -25,6 +25,8 @@ from stepup.domain.operations import OperationId
 RETRY_WINDOW = timedelta(minutes=60)
 """The default; counted from the first authorisation, so that a chain of retries ends."""
 
+MAX_TARGET_BYTES = 256
+
 _VERSION = "1"
 _DIGEST = 16
 _MICROSECOND = timedelta(microseconds=1)
@@ -135,7 +137,7 @@ def _authentic_payload(token: str, keys: MacKeys) -> bytes | None:
     version, _, rest = signed.partition(".")
     key_id, _, payload = rest.rpartition(".")
     key = keys.keys.get(key_id)
-    if version != _VERSION or key is None:
+    if version != _VERSION or key is None or not token.isascii():
         return None
     # The text itself is compared, so that no second spelling of a MAC is accepted.
     if not hmac.compare_digest(mac.encode(), _encode(_mac(key, signed)).encode()):

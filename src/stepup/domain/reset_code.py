@@ -30,10 +30,11 @@ class ResetCode:
         Raises:
             InvalidValueError: it is not 26 characters of base32.
         """
-        characters = re.sub(r"[ -]", "", text).upper()
-        if not re.fullmatch(rf"[A-Z2-7]{{{_CHARACTERS}}}", characters):
+        characters = re.sub(r"[ -]", "", text)
+        # Before upper(), which makes ASCII of some letters that are not.
+        if not re.fullmatch(rf"[A-Za-z2-7]{{{_CHARACTERS}}}", characters):
             raise InvalidValueError(f"must be {_CHARACTERS} letters and digits of base32")
-        return cls(b32decode(characters + "======"))
+        return cls(b32decode(characters.upper() + "======"))
 
     @property
     def text(self) -> str:

@@ -46,11 +46,13 @@ class Throttle:
         """How many wrong codes are left before the next lock; 0 when locked or suspended."""
         if not self.permits_attempt(now):
             return 0
-        return min(
+        remaining = min(
             FAILURES_PER_LOCK - self.in_a_row % FAILURES_PER_LOCK,
             FAILURES_PER_WINDOW - len(self._within_window(now)),
             FAILURES_UNTIL_SUSPENSION - self.in_a_row,
         )
+        # A clock set back can bring twenty failures back whose lock has passed.
+        return max(remaining, 1)
 
     def failed(self, now: datetime) -> "Throttle":
         """The state after a wrong code."""

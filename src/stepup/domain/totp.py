@@ -6,6 +6,7 @@ from base64 import b32encode
 from dataclasses import dataclass
 from datetime import datetime
 from hmac import compare_digest
+from typing import Self
 
 from pyotp import TOTP
 
@@ -14,6 +15,8 @@ from stepup.domain.errors import InvalidValueError
 STEP_SECONDS = 30
 SECRET_BYTES = 20
 """160 bits, with SHA-1 and six digits: what every authenticator app supports (S6, RFC 4226 R6)."""
+
+MAX_LABEL_BYTES = 128
 
 # [0-9], not \d: full-width and other digits of Unicode are no code.
 _CODE = re.compile(r"[0-9]{6}")
@@ -55,6 +58,24 @@ class TotpSecret:
         return b32encode(self.octets).decode()
 
 
+class Label(str):
+    """What an authenticator app shows, an issuer or an account: at most 128 bytes of UTF-8."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check the label.
+
+        Raises:
+            InvalidValueError: it is empty, too long, or has a colon or a control character (S12).
+        """
+        if not 1 <= len(value.encode()) <= MAX_LABEL_BYTES:
+            raise InvalidValueError(f"must be 1 to {MAX_LABEL_BYTES} bytes of UTF-8")
+        if ":" in value or not value.isprintable():
+            raise InvalidValueError("must have no colon and no control character")
+        return super().__new__(cls, value)
+
+
 @dataclass(frozen=True, slots=True)
 class StepMatch:
     """Where a code fits.
@@ -94,3 +115,8 @@ def match(secret: TotpSecret, code: OtpCode, now: datetime, back_steps: int = 0)
     if accepted:
         return StepMatch(current + max(accepted))
     return StepMatch(None, offsets[0] if offsets else 0)
+
+
+def key_uri(secret: TotpSecret, issuer: Label, account_name: Label) -> str:
+    """The `otpauth://` URI of the Key URI format, percent-encoded (S12)."""
+    return TOTP(secret.base32).provisioning_uri(name=account_name, issuer_name=issuer)

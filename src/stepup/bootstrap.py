@@ -1,0 +1,254 @@
+"""The only place that wires: settings in, a running server out."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from stepup.clock import SystemClock
+from stepup.config import ConfigurationError, Settings
+from stepup.domain.actor import CallerId
+from stepup.domain.errors import StoreUnavailableError
+from stepup.keys import KeyRing, KeyRingError
+from stepup.rpc.audit import AuditHandlers
+from stepup.rpc.call import Invocation
+from stepup.rpc.enrollment import EnrollmentHandlers
+from stepup.rpc.pipeline import Pipeline
+from stepup.rpc.policy import PolicyHandlers
+from stepup.rpc.server import Handlers, Server
+from stepup.rpc.step_up import StepUpHandlers
+from stepup.service.audit_events import AuditEvents
+from stepup.service.begin_enrollment import BeginEnrollment
+from stepup.service.cancel_enrollment import CancelEnrollment
+from stepup.service.check_step_up import CheckStepUp
+from stepup.service.complete_enrollment import CompleteEnrollment
+from stepup.service.confirm_enrollment import ConfirmEnrollment
+from stepup.service.elevated import Elevated
+from stepup.service.end_enrollment import EndEnrollment
+from stepup.service.get_enrollment import GetEnrollment
+from stepup.service.housekeeping import INTERVAL_SECONDS, Housekeeping
+from stepup.service.ports import (
+    Clock,
+    Database,
+    DecisionLog,
+    Elevations,
+    Keys,
+    RecordedOutcomes,
+)
+from stepup.service.revoke_elevations import RevokeElevations
+from stepup.service.revoker import Revoker
+from stepup.service.set_account_mfa import SetAccountMfa
+from stepup.service.snapshots import POLL_SECONDS, Snapshots
+from stepup.service.update_policy import GetPolicy, UpdatePolicy
+from stepup.service.verify_otp import VerifyOtp
+from stepup.stores.decision_log import JsonLinesDecisionLog
+from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
+from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
+from stepup.stores.sql import SqlDatabase, check_schema, upgrade
+
+_log = structlog.get_logger(__name__)
+LOCAL_CALLER = CallerId("local")
+"""Whoever reaches the loopback address, until callers have credentials (S15)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything behind the ports."""
+
+    database: Database
+    elevations: Elevations
+    outcomes: RecordedOutcomes
+    keys: Keys
+    decision_log: DecisionLog
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The handlers, and what has to run beside them."""
+
+    handlers: Handlers
+    snapshots: Snapshots
+    verify: VerifyOtp
+    housekeeping: Housekeeping
+
+
+def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
+    """Wire use cases and handlers over stores."""
+    database, keys, catalogue = stores.database, stores.keys, settings.operations
+    options = settings.verification
+    snapshots = Snapshots(database, clock)
+    elevated = Elevated(stores.elevations, snapshots)
+    revoker = Revoker(stores.elevations, snapshots)
+    verify = VerifyOtp(
+        database, stores.elevations, stores.outcomes, keys, back_steps=options.back_steps
+    )
+    step_up = StepUpHandlers(
+        catalogue,
+        CheckStepUp(snapshots, elevated, database, keys, stores.decision_log, options.retry_window),
+        verify,
+        RevokeElevations(database, revoker),
+    )
+    enrollment = EnrollmentHandlers(
+        BeginEnrollment(database, elevated, keys, options.issuer),
+        ConfirmEnrollment(database, keys, options.back_steps),
+        CompleteEnrollment(database, stores.elevations, revoker),
+        CancelEnrollment(database),
+        GetEnrollment(database),
+        EndEnrollment(database, elevated, revoker, keys),
+        SetAccountMfa(database, elevated),
+    )
+    policy = PolicyHandlers(
+        catalogue, GetPolicy(database), UpdatePolicy(database, elevated, snapshots)
+    )
+    audit = AuditHandlers(AuditEvents(database, keys))
+    return Application(
+        Handlers(step_up, enrollment, policy, audit), snapshots, verify, Housekeeping(database)
+    )
+
+
+def identify_local_caller(_invocation: Invocation) -> CallerId:
+    """Name every caller alike: the server listens on loopback only."""
+    return LOCAL_CALLER
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[str]:
+    """Run a server for as long as the block lasts; yields the address that it listens on.
+
+    Raises:
+        ConfigurationError: the settings cannot be put into effect; the message says which.
+        StoreUnavailableError: a configured store cannot be reached.
+    """
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        stores = await _open_stores(settings, stack)
+        application = assemble(stores, settings, clock)
+        await application.snapshots.poll()
+        stack.push_async_callback(application.verify.drain)
+        server = Server(Pipeline(identify_local_caller, clock), application.handlers)
+        try:
+            port = await server.start(settings.server.host, settings.server.port)
+        except (ValueError, OSError) as error:
+            raise ConfigurationError(f"server.listen: {error}") from error
+        stack.push_async_callback(server.stop, settings.server.drain_seconds)
+        _log.warning(
+            "callers_are_not_authenticated",
+            explanation="any program on this machine may call and claim anything: loopback only",
+        )
+        await server.set_serving(True)
+        stack.push_async_callback(_cancelled, asyncio.create_task(_poll(application, server)))
+        stack.push_async_callback(
+            _cancelled, asyncio.create_task(_keep_house(application.housekeeping, clock))
+        )
+        host = settings.server.listen.rpartition(":")[0]
+        yield f"{host}:{port}"
+
+
+async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+    storage = settings.storage
+    storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    redis_url = await _redis_url(settings, stack)
+    client = connect(redis_url)
+    stack.push_async_callback(client.aclose)
+    elevations = RedisElevations(client)
+    database_url = database_url_of(settings)
+    if storage.database_url is None:
+        await upgrade(database_url)
+    else:
+        await check_schema(database_url)
+    database = SqlDatabase(database_url)
+    stack.push_async_callback(database.close)
+    return Stores(
+        database,
+        elevations,
+        RedisRecordedOutcomes(client),
+        load_keys(settings),
+        _open_decision_log(settings, stack),
+    )
+
+
+def database_url_of(settings: Settings) -> str:
+    """The configured database, or SQLite in the data directory."""
+    url = settings.storage.database_url
+    if url is not None:
+        return url.get_secret_value()
+    return f"sqlite+aiosqlite:///{settings.storage.data_dir.absolute() / 'stepup.db'}"
+
+
+async def _redis_url(settings: Settings, stack: AsyncExitStack) -> str:
+    url = settings.storage.redis_url
+    if url is not None:
+        return url.get_secret_value()
+    valkey = EmbeddedValkey(settings.storage.data_dir.absolute() / "valkey")
+    try:
+        await asyncio.to_thread(valkey.start)
+    except EmbeddedValkeyError as error:
+        raise ConfigurationError(f"storage.redis_url: {error}") from error
+    stack.push_async_callback(asyncio.to_thread, valkey.stop)
+    return valkey.url
+
+
+def load_keys(settings: Settings) -> KeyRing:
+    """The configured key ring, or that of the data directory, made when there is none.
+
+    Raises:
+        ConfigurationError: the file cannot be used.
+    """
+    file = settings.storage.keys_file
+    try:
+        if file is not None:
+            return KeyRing.load(file)
+        return KeyRing.load_or_create(settings.storage.data_dir / "keys.json")
+    except (KeyRingError, OSError) as error:
+        raise ConfigurationError(f"storage.keys_file: {error}") from error
+
+
+def _open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDecisionLog:
+    target = settings.log.decisions
+    try:
+        if target == "-":
+            log = JsonLinesDecisionLog.to(sys.stdout)
+        else:
+            file = Path(target) if target else settings.storage.data_dir / "decisions.jsonl"
+            log = JsonLinesDecisionLog.open(file)
+    except OSError as error:
+        raise ConfigurationError(f"log.decisions: {error}") from error
+    stack.callback(log.close)
+    return log
+
+
+async def _poll(application: Application, server: Server) -> None:
+    """Keep the snapshots fresh; health says whether decisions can be made (S17)."""
+
+    async def poll() -> None:
+        try:
+            await application.snapshots.poll()
+        finally:
+            await server.set_serving(application.snapshots.is_fresh)
+
+    await _repeat(poll, POLL_SECONDS)
+
+
+async def _keep_house(housekeeping: Housekeeping, clock: Clock) -> None:
+    await _repeat(lambda: housekeeping(clock.now()), INTERVAL_SECONDS)
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Do something again and again, whatever becomes of it: what is not done in time shows."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except StoreUnavailableError as error:
+            _log.warning("store_unavailable", problem=str(error))
+        except Exception as error:  # noqa: BLE001  # a loop that ended would go unnoticed
+            _log.error("background_work_failed", exc_info=error)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,5 @@
+"""print"""
+
+
+def run() -> int:
+    return 0

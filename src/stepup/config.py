@@ -1,0 +1,193 @@
+"""The settings: frozen, validated once. Flags win over the environment, that over the file.
+
+Environment variables are named `STEPUP_<SECTION>__<FIELD>`: `STEPUP_SERVER__LISTEN`.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from platformdirs import user_state_path
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from stepup.domain.errors import InvalidValueError
+from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation, OperationId
+from stepup.domain.totp import Label
+from stepup.telemetry import Format
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message has a line per problem, and no values."""
+
+
+def _value(make: Any) -> BeforeValidator:
+    """Let a domain type check a setting."""
+
+    def check(value: Any) -> Any:
+        try:
+            return make(value)
+        except InvalidValueError as error:
+            raise ValueError(str(error)) from error
+
+    return BeforeValidator(check)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class ServerSettings(_Section):
+    """Where and how the gRPC server listens."""
+
+    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$")] = (
+        "127.0.0.1:50051"
+    )
+    """Host and port; port 0 takes a free one. Loopback only, until callers have credentials."""
+    drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
+    """How long calls in flight may take to finish after SIGTERM."""
+
+    @property
+    def host(self) -> str:
+        """The host of `listen`, without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port of `listen`."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class StorageSettings(_Section):
+    """Where state lives."""
+
+    data_dir: Path = user_state_path("stepup")
+    """The directory of everything that is embedded: keys, SQLite, Valkey, the decision log."""
+    database_url: SecretStr | None = None
+    """An SQLAlchemy URL with an async driver. Absent: SQLite in the data directory."""
+    redis_url: SecretStr | None = None
+    """A `redis://` or `unix://` URL. Absent: an embedded Valkey."""
+    keys_file: Path | None = None
+    """The key ring. Absent: `keys.json` in the data directory, made at the first start."""
+
+
+class VerificationSettings(_Section):
+    """How codes are checked."""
+
+    issuer: Annotated[Label, _value(Label)] = Label("stepup")
+    """What authenticator apps show above the account."""
+    back_steps: Literal[0, 1] = 0
+    """How many past 30-second steps are accepted: 1 weakens S1, for clocks that lag."""
+    retry_window: Annotated[timedelta, Field(gt=timedelta(), le=timedelta(hours=24))] = timedelta(
+        minutes=60
+    )
+    """How long after the first authorisation a receipt proves a retry."""
+
+
+class CategorySettings(_Section):
+    """A category that an operator adds to the catalogue."""
+
+    id: str
+    title: str
+
+
+class OperationSettings(_Section):
+    """An operation that an operator adds to the catalogue."""
+
+    id: Annotated[OperationId, _value(OperationId)]
+    title: str
+
+
+class CatalogueSettings(_Section):
+    """What is added to the shipped catalogue."""
+
+    categories: tuple[CategorySettings, ...] = ()
+    operations: tuple[OperationSettings, ...] = ()
+
+
+class LogSettings(_Section):
+    """What is written about calls and decisions."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Format = "json"
+    decisions: Path | Literal["-"] | None = None
+    """The decision log's file; `-` is standard output. Absent: `decisions.jsonl` in the data
+    directory."""
+
+
+class Settings(BaseSettings):
+    """All settings of a server."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="STEPUP_", env_nested_delimiter="__"
+    )
+
+    server: ServerSettings = ServerSettings()
+    storage: StorageSettings = StorageSettings()
+    verification: VerificationSettings = VerificationSettings()
+    catalogue: CatalogueSettings = CatalogueSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def operations(self) -> Catalogue:
+        """The catalogue with the operator's additions.
+
+        Raises:
+            ConfigurationError: an addition stands twice, or lacks its category.
+        """
+        try:
+            return SHIPPED.extended(
+                [Category(entry.id, entry.title) for entry in self.catalogue.categories],
+                [Operation(entry.id, entry.title) for entry in self.catalogue.operations],
+            )
+        except InvalidValueError as error:
+            raise ConfigurationError(f"catalogue: {error}") from error
+
+
+def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
+    """Read and validate the settings.
+
+    Args:
+        file: a TOML file; None where there is none.
+        flags: what the command line says, by section and field.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a setting is unknown or not valid.
+    """
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic's signature
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # as above
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            sources = (init_settings, env_settings)
+            return (*sources, TomlConfigSettingsSource(settings_cls, file)) if file else sources
+
+    if file is not None and not file.is_file():
+        raise ConfigurationError(f"{file}: no such file")
+    try:
+        settings = FromFile(**cast("dict[str, Any]", flags))
+        settings.operations  # noqa: B018  # the additions are validated by making the catalogue
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_problems(error))) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+    return settings
+
+
+def _problems(error: ValidationError) -> list[str]:
+    # The values stay out: a URL can hold a password (S11).
+    return [
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    ]

@@ -1,0 +1,43 @@
+"""`AuditService`: the handlers."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from stepup.domain.actor import TenantId
+from stepup.domain.errors import InvalidFieldError
+from stepup.rpc import convert, render
+from stepup.rpc.call import Call
+from stepup.service.audit_events import AuditEvents
+from stepup.v1 import audit_service_pb2 as pb
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHandlers:
+    """What happened, for auditors."""
+
+    events: AuditEvents
+
+    async def list_audit_events(
+        self, request: pb.ListAuditEventsRequest, _call: Call
+    ) -> pb.ListAuditEventsResponse:
+        """Answer a page of events."""
+        query = convert.event_query(request)
+        if not 0 <= request.page_size <= MAX_PAGE:
+            raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
+        page = await self.events.list(query, request.page_size or DEFAULT_PAGE, request.page_token)
+        return pb.ListAuditEventsResponse(
+            events=map(render.event, page.events), next_page_token=page.next_token
+        )
+
+    async def export_audit_events(
+        self, request: pb.ExportAuditEventsRequest, _call: Call
+    ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
+        """Stream events from a cursor on."""
+        tenant_id = convert.parse("tenant_id", TenantId, request.tenant_id)
+        if request.after_sequence < 0:
+            raise InvalidFieldError("after_sequence", "must not be negative")
+        async for event in self.events.export(tenant_id, request.after_sequence):
+            yield pb.ExportAuditEventsResponse(event=render.event(event))

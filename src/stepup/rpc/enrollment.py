@@ -1,0 +1,148 @@
+"""`EnrollmentService`: the handlers."""
+
+from dataclasses import dataclass
+
+from stepup.domain.actor import UserId
+from stepup.domain.errors import InvalidFieldError
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import Label, OtpCode
+from stepup.rpc import convert, qr, render
+from stepup.rpc.call import Call
+from stepup.service.begin_enrollment import BeginEnrollment, Screen
+from stepup.service.cancel_enrollment import CancelEnrollment
+from stepup.service.complete_enrollment import CompleteEnrollment
+from stepup.service.confirm_enrollment import ConfirmEnrollment
+from stepup.service.end_enrollment import EndEnrollment
+from stepup.service.get_enrollment import GetEnrollment
+from stepup.service.set_account_mfa import SetAccountMfa
+from stepup.v1 import enrollment_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentHandlers:
+    """The wizard's screens, and what happens to an authenticator afterwards."""
+
+    begin: BeginEnrollment
+    confirm: ConfirmEnrollment
+    complete: CompleteEnrollment
+    cancel: CancelEnrollment
+    get: GetEnrollment
+    end: EndEnrollment
+    account_mfa: SetAccountMfa
+
+    async def begin_enrollment(
+        self, request: pb.BeginEnrollmentRequest, call: Call
+    ) -> pb.BeginEnrollmentResponse:
+        """Show the first screen, or refuse the reset code."""
+        context = call.on_behalf_of(convert.actor(request))
+        # A user id is a fit label, but for its colons.
+        default = context.actor.user_id.replace(":", "_")
+        account_name = convert.parse("account_name", Label, request.account_name or default)
+        reset_code = (
+            convert.parse("reset_code", ResetCode.parse, request.reset_code)
+            if request.reset_code
+            else None
+        )
+        begun = await self.begin(context, account_name, reset_code)
+        if isinstance(begun, Screen):
+            return pb.BeginEnrollmentResponse(
+                outcome=pb.RESET_OUTCOME_ACCEPTED,
+                enrollment_id=begun.enrollment_id,
+                secret=begun.secret.base32,
+                otpauth_uri=begun.otpauth_uri,
+                qr_svg=qr.svg(begun.otpauth_uri),
+                qr_png=qr.png(begun.otpauth_uri),
+                expires_at=render.timestamp(begun.expires_at),
+            )
+        return pb.BeginEnrollmentResponse(
+            outcome=render.RESET_OUTCOMES[begun.outcome],
+            attempts_remaining=begun.attempts_remaining,
+            retry_after=render.duration(begun.retry_after),
+        )
+
+    async def confirm_enrollment(
+        self, request: pb.ConfirmEnrollmentRequest, call: Call
+    ) -> pb.ConfirmEnrollmentResponse:
+        """Take the first code, and show the reset code once."""
+        context = call.on_behalf_of(convert.actor(request))
+        confirmation = await self.confirm(context, convert.parse("code", OtpCode, request.code))
+        if confirmation.reset_code is None:
+            return pb.ConfirmEnrollmentResponse(
+                outcome=pb.CONFIRM_OUTCOME_REJECTED,
+                attempts_remaining=confirmation.tries_remaining,
+            )
+        return pb.ConfirmEnrollmentResponse(
+            outcome=pb.CONFIRM_OUTCOME_CONFIRMED,
+            reset_code=confirmation.reset_code.text,
+            attempts_remaining=confirmation.tries_remaining,
+        )
+
+    async def complete_enrollment(
+        self, request: pb.CompleteEnrollmentRequest, call: Call
+    ) -> pb.CompleteEnrollmentResponse:
+        """Bring the authenticator into force."""
+        context = call.on_behalf_of(convert.actor(request))
+        if not request.reset_code_stored:
+            raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
+        completion = await self.complete(context)
+        return pb.CompleteEnrollmentResponse(
+            enrollment=render.active(completion.authenticator, context.now),
+            elevation=render.elevated(completion.elevation),
+        )
+
+    async def cancel_enrollment(
+        self, request: pb.CancelEnrollmentRequest, call: Call
+    ) -> pb.CancelEnrollmentResponse:
+        """Abandon the wizard."""
+        await self.cancel(call.on_behalf_of(convert.actor(request)))
+        return pb.CancelEnrollmentResponse()
+
+    async def get_enrollment(
+        self, request: pb.GetEnrollmentRequest, call: Call
+    ) -> pb.GetEnrollmentResponse:
+        """Tell where the user stands."""
+        context = call.on_behalf_of(convert.actor(request))
+        standing = await self.get(context)
+        return pb.GetEnrollmentResponse(
+            active=render.active(standing.active, context.now) if standing.active else None,
+            pending=render.pending(standing.pending) if standing.pending else None,
+            account_mfa_enabled=standing.account_mfa_enabled,
+        )
+
+    async def remove_enrollment(
+        self, request: pb.RemoveEnrollmentRequest, call: Call
+    ) -> pb.RemoveEnrollmentResponse:
+        """Remove the user's own authenticator."""
+        await self.end.remove(call.on_behalf_of(convert.actor(request)))
+        return pb.RemoveEnrollmentResponse()
+
+    async def reset_enrollment(
+        self, request: pb.ResetEnrollmentRequest, call: Call
+    ) -> pb.ResetEnrollmentResponse:
+        """Remove the authenticator by its reset code."""
+        context = call.on_behalf_of(convert.actor(request))
+        code = convert.parse("reset_code", ResetCode.parse, request.reset_code)
+        attempt = await self.end.reset(context, code)
+        return pb.ResetEnrollmentResponse(
+            outcome=render.RESET_OUTCOMES[attempt.outcome],
+            attempts_remaining=attempt.attempts_remaining,
+            retry_after=render.duration(attempt.retry_after),
+        )
+
+    async def admin_reset_enrollment(
+        self, request: pb.AdminResetEnrollmentRequest, call: Call
+    ) -> pb.AdminResetEnrollmentResponse:
+        """Remove another user's authenticator."""
+        context = call.on_behalf_of(convert.actor(request))
+        user_id = convert.parse("user_id", UserId, request.user_id)
+        reason = convert.admin_reason(request.reason)
+        await self.end.reset_by_administrator(context, user_id, reason)
+        return pb.AdminResetEnrollmentResponse()
+
+    async def set_account_mfa(
+        self, request: pb.SetAccountMfaRequest, call: Call
+    ) -> pb.SetAccountMfaResponse:
+        """Turn the user's own toggle."""
+        context = call.on_behalf_of(convert.actor(request))
+        await self.account_mfa(context, request.enabled)
+        return pb.SetAccountMfaResponse(enabled=request.enabled)

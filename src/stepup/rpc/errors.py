@@ -1,0 +1,93 @@
+"""The one place where errors become gRPC status (api.md, "What is an answer and what an error").
+
+Every status carries `google.rpc.ErrorInfo`; bad fields also `BadRequest`, what may be tried again
+soon also `RetryInfo`. A message never holds a secret, a driver's text or a stack.
+"""
+
+from dataclasses import dataclass
+from uuid import uuid4
+
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status as StatusMessage
+from grpc import StatusCode
+
+from stepup.domain import errors
+
+DOMAIN = "stepup"
+_RETRY_DELAY = Duration(seconds=1)
+_log = structlog.get_logger(__name__)
+
+# The first class that an error is an instance of counts: subclasses stand before their bases.
+_REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
+    (errors.UnknownOperationError, StatusCode.INVALID_ARGUMENT, "UNKNOWN_OPERATION"),
+    (errors.InvalidFieldError, StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+    (errors.RoleRequiredError, StatusCode.PERMISSION_DENIED, "ROLE_REQUIRED"),
+    (errors.ElevationRequiredError, StatusCode.FAILED_PRECONDITION, "ELEVATION_REQUIRED"),
+    (errors.EnrollmentStateError, StatusCode.FAILED_PRECONDITION, "ENROLLMENT_STATE"),
+    (errors.MfaEnforcedError, StatusCode.FAILED_PRECONDITION, "MFA_ENFORCED_BY_POLICY"),
+    (errors.EtagMismatchError, StatusCode.ABORTED, "ETAG_MISMATCH"),
+    (errors.StoreUnavailableError, StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a refused call ends. `details` is a serialised `google.rpc.Status`."""
+
+    code: StatusCode
+    message: str
+    reason: str
+    details: bytes
+
+
+class RefusedError(Exception):
+    """The call ends with this status instead of an answer."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.reason)
+        self.status = status
+
+
+def to_status(error: Exception, request_id: str) -> Status:
+    """The status of an error; what is no `StepUpError` is a bug, and its stack goes to the log."""
+    for kind, code, reason in _REASONS:
+        if isinstance(error, kind):
+            return _status(code, reason, str(error), _further_details(error))
+    error_id = str(uuid4())
+    _log.error("internal_error", error_id=error_id, request_id=request_id, exc_info=error)
+    return _status(
+        StatusCode.INTERNAL,
+        "INTERNAL",
+        f"internal error {error_id}",
+        [],
+        metadata={"error_id": error_id},
+    )
+
+
+def _further_details(error: Exception) -> list[Message]:
+    if isinstance(error, errors.InvalidFieldError):
+        violation = BadRequest.FieldViolation(field=error.field, description=error.problem)
+        return [BadRequest(field_violations=[violation])]
+    if isinstance(error, errors.StoreUnavailableError):
+        return [RetryInfo(retry_delay=_RETRY_DELAY)]
+    return []
+
+
+def _status(
+    code: StatusCode,
+    reason: str,
+    message: str,
+    further: list[Message],
+    metadata: dict[str, str] | None = None,
+) -> Status:
+    info = ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {})
+    status = StatusMessage(code=code.value[0], message=message)
+    for detail in (info, *further):
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return Status(code, message, reason, status.SerializeToString())

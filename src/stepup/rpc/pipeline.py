@@ -1,0 +1,131 @@
+"""The road of every call: identify the caller, decode, handle, encode; errors become status.
+
+Plain function composition, and nothing of a gRPC engine in it: an engine hands over bytes and
+metadata, and gets bytes or a `RefusedError` back.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from stepup.domain.actor import MAX_ID_BYTES, CallerId
+from stepup.domain.errors import InvalidFieldError
+from stepup.rpc.call import Call, Invocation
+from stepup.rpc.errors import RefusedError, to_status
+from stepup.service.ports import Clock
+
+UnaryHandler: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
+StreamHandler: TypeAlias = Callable[[Any, Call], AsyncIterator[Message]]
+Identify: TypeAlias = Callable[[Invocation], CallerId]
+"""Names the caller by its credentials, never by what it says in the message."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryMethod:
+    """A method that answers once."""
+
+    service: str
+    name: str
+    request: type[Message]
+    handler: UnaryHandler
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMethod:
+    """A method that answers with a stream."""
+
+    service: str
+    name: str
+    request: type[Message]
+    handler: StreamHandler
+
+
+Method: TypeAlias = UnaryMethod | StreamMethod
+
+
+class Pipeline:
+    """Takes calls of any method from bytes to bytes."""
+
+    def __init__(self, identify: Identify, clock: Clock) -> None:
+        self._identify = identify
+        self._clock = clock
+
+    async def unary(self, method: UnaryMethod, payload: bytes, invocation: Invocation) -> bytes:
+        """Answer a call.
+
+        Raises:
+            RefusedError: the call ends with a status instead.
+        """
+        with self._concluded(method, invocation) as admit:
+            call = admit()
+            response = await method.handler(_decode(method, payload), call)
+            return response.SerializeToString()
+
+    async def stream(
+        self, method: StreamMethod, payload: bytes, invocation: Invocation
+    ) -> AsyncIterator[bytes]:
+        """Answer a call with a stream.
+
+        Raises:
+            RefusedError: the stream ends with a status instead, before or after messages.
+        """
+        with self._concluded(method, invocation) as admit:
+            call = admit()
+            async for response in method.handler(_decode(method, payload), call):
+                yield response.SerializeToString()
+
+    @contextmanager
+    def _concluded(self, method: Method, invocation: Invocation) -> Iterator[Callable[[], Call]]:
+        """Turn errors into a status, and write the finish line; the payload is in neither (S11)."""
+        received_at = self._clock.now()
+        began = time.perf_counter()
+        request_id = _request_id(invocation)
+        caller, code, reason = None, "OK", None
+
+        def admit() -> Call:
+            nonlocal caller
+            caller = self._identify(invocation)
+            return Call(caller, received_at, request_id)
+
+        try:
+            yield admit
+        except (asyncio.CancelledError, GeneratorExit):
+            code = "CANCELLED"
+            raise
+        except Exception as error:
+            status = to_status(error, request_id)
+            code, reason = status.code.name, status.reason
+            raise RefusedError(status) from error
+        finally:
+            _log.info(
+                "call",
+                method=f"{method.service}/{method.name}",
+                request_id=request_id,
+                caller=caller,
+                code=code,
+                reason=reason,
+                duration_ms=round((time.perf_counter() - began) * 1000, 3),
+            )
+
+
+def _decode(method: Method, payload: bytes) -> Message:
+    try:
+        return method.request.FromString(payload)
+    except DecodeError as error:
+        name = method.request.DESCRIPTOR.full_name
+        raise InvalidFieldError("request", f"is not a valid {name} message") from error
+
+
+def _request_id(invocation: Invocation) -> str:
+    given = invocation.header("x-request-id")
+    usable = 0 < len(given) <= MAX_ID_BYTES and given.isascii() and given.isprintable()
+    return given if usable else str(uuid4())

@@ -1,0 +1,181 @@
+"""From the domain to the wire."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stepup.domain import elevation, enrollment, policy
+from stepup.domain.audit import ChainedEvent
+from stepup.domain.authenticator import Attempt, Authenticator
+from stepup.domain.decision import Decision, Reason
+from stepup.domain.operations import Catalogue
+from stepup.domain.receipts import ReceiptRejection
+from stepup.domain.verification import Outcome, Verification
+from stepup.rpc.convert import EVENT_KINDS
+from stepup.service.check_step_up import Answer
+from stepup.v1 import (
+    audit_service_pb2,
+    elevation_pb2,
+    enrollment_service_pb2,
+    policy_service_pb2,
+    step_up_service_pb2,
+)
+
+_DECISIONS = {
+    decision: step_up_service_pb2.Decision.Value(f"DECISION_{decision.name}")
+    for decision in Decision
+}
+_REASONS = {
+    reason: step_up_service_pb2.DecisionReason.Value(f"DECISION_REASON_{reason.name}")
+    for reason in Reason
+}
+_REJECTIONS = {
+    rejection: step_up_service_pb2.ReceiptRejection.Value(f"RECEIPT_REJECTION_{rejection.name}")
+    for rejection in ReceiptRejection
+}
+_OUTCOMES = {
+    outcome: step_up_service_pb2.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome
+}
+_METHODS = {
+    method: elevation_pb2.AuthenticationMethod.Value(f"AUTHENTICATION_METHOD_{method.name}")
+    for method in elevation.Method
+}
+_STATES = {
+    state: enrollment_service_pb2.EnrollmentState.Value(f"ENROLLMENT_STATE_{state.name}")
+    for state in enrollment.EnrollmentState
+}
+RESET_OUTCOMES = {
+    Attempt.VERIFIED: enrollment_service_pb2.RESET_OUTCOME_ACCEPTED,
+    Attempt.WRONG: enrollment_service_pb2.RESET_OUTCOME_REJECTED,
+    Attempt.THROTTLED: enrollment_service_pb2.RESET_OUTCOME_THROTTLED,
+    Attempt.SUSPENDED: enrollment_service_pb2.RESET_OUTCOME_SUSPENDED,
+}
+_KINDS = {kind: value for value, kind in EVENT_KINDS.items()}
+
+
+def timestamp(at: datetime) -> Timestamp:
+    """An instant."""
+    message = Timestamp()
+    message.FromDatetime(at)
+    return message
+
+
+def duration(length: timedelta) -> Duration | None:
+    """A length of time; absent when it is zero."""
+    if not length:
+        return None
+    message = Duration()
+    message.FromTimedelta(length)
+    return message
+
+
+def elevated(found: elevation.Elevation | None) -> elevation_pb2.Elevation | None:
+    """An elevation; absent when there is none."""
+    if found is None:
+        return None
+    return elevation_pb2.Elevation(
+        verified_at=timestamp(found.verified_at),
+        expires_at=timestamp(found.expires_at),
+        methods=[_METHODS[method] for method in found.methods],
+    )
+
+
+def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
+    """A decision."""
+    verdict = decided.verdict
+    response = step_up_service_pb2.CheckStepUpResponse(
+        decision=_DECISIONS[verdict.decision],
+        reason=_REASONS[verdict.reason],
+        decision_id=str(decided.decision_id),
+        elevation=elevated(verdict.elevation),
+        receipt=decided.receipt or "",
+        policy_etag=decided.policy_etag,
+    )
+    if verdict.max_age is not None:
+        response.requirement.max_age.FromTimedelta(verdict.max_age)
+    if verdict.receipt_rejection is not None:
+        response.receipt_rejection = _REJECTIONS[verdict.receipt_rejection]
+    return response
+
+
+def verification(outcome: Verification) -> step_up_service_pb2.VerifyOtpResponse:
+    """The outcome of an attempt with a code."""
+    return step_up_service_pb2.VerifyOtpResponse(
+        outcome=_OUTCOMES[outcome.outcome],
+        elevation=elevated(outcome.elevation),
+        attempts_remaining=outcome.attempts_remaining,
+        retry_after=duration(outcome.retry_after),
+    )
+
+
+def active(authenticator: Authenticator, now: datetime) -> enrollment_service_pb2.Enrollment:
+    """An authenticator in force."""
+    lock = authenticator.throttle.retry_after(now)
+    return enrollment_service_pb2.Enrollment(
+        enrollment_id=authenticator.enrollment_id,
+        activated_at=timestamp(authenticator.activated_at),
+        locked_until=timestamp(now + lock) if lock else None,
+        suspended=authenticator.throttle.is_suspended,
+    )
+
+
+def pending(open_wizard: enrollment.PendingEnrollment) -> enrollment_service_pb2.PendingEnrollment:
+    """A wizard that has not been completed."""
+    return enrollment_service_pb2.PendingEnrollment(
+        enrollment_id=open_wizard.enrollment_id,
+        state=_STATES[open_wizard.state],
+        expires_at=timestamp(open_wizard.expires_at),
+        attempts_remaining=open_wizard.tries_remaining,
+    )
+
+
+def tenant_policy(stored: policy.Policy) -> policy_service_pb2.Policy:
+    """A policy; a `max_age` of the whole lifetime of an elevation is absent."""
+    return policy_service_pb2.Policy(
+        tenant_id=stored.tenant_id,
+        enabled=stored.enabled,
+        operations=[
+            policy_service_pb2.SelectedOperation(
+                operation=operation_id,
+                max_age=None if max_age == elevation.LIFETIME else duration(max_age),
+            )
+            for operation_id, max_age in sorted(stored.max_ages.items())
+        ],
+        etag=stored.etag,
+        update_time=timestamp(stored.updated_at) if stored.updated_at else None,
+    )
+
+
+def catalogue(operations: Catalogue) -> Iterable[policy_service_pb2.OperationCategory]:
+    """The catalogue, category by category."""
+    for category, members in operations:
+        yield policy_service_pb2.OperationCategory(
+            id=category.id,
+            title=category.title,
+            operations=[
+                policy_service_pb2.Operation(id=operation.id, title=operation.title)
+                for operation in members
+            ],
+        )
+
+
+def event(chained: ChainedEvent) -> audit_service_pb2.AuditEvent:
+    """An audit event in its place."""
+    happened = chained.event
+    return audit_service_pb2.AuditEvent(
+        tenant_id=happened.tenant_id,
+        sequence=chained.sequence,
+        event_id=happened.event_id,
+        occurred_at=timestamp(happened.occurred_at),
+        kind=_KINDS[happened.kind],
+        caller=happened.caller,
+        actor_user_id=happened.actor_user_id,
+        subject_user_id=happened.subject_user_id or "",
+        details=ParseDict(dict(happened.details), Struct()),
+        previous_hash=chained.previous_hash,
+        hash=chained.hash,
+    )

@@ -1,0 +1,54 @@
+"""`StepUpService`: the handlers."""
+
+from dataclasses import dataclass
+
+from stepup.domain.operations import Catalogue
+from stepup.domain.totp import OtpCode
+from stepup.rpc import convert, render
+from stepup.rpc.call import Call
+from stepup.service.check_step_up import CheckStepUp
+from stepup.service.revoke_elevations import RevokeElevations
+from stepup.service.verify_otp import VerifyOtp
+from stepup.v1 import step_up_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class StepUpHandlers:
+    """The question before every sensitive action, and its follow-ups."""
+
+    catalogue: Catalogue
+    check: CheckStepUp
+    verify: VerifyOtp
+    revoke: RevokeElevations
+
+    async def check_step_up(
+        self, request: pb.CheckStepUpRequest, call: Call
+    ) -> pb.CheckStepUpResponse:
+        """Decide one operation."""
+        context = call.on_behalf_of(convert.actor(request))
+        check = convert.check(self.catalogue, request.operation, request.target)
+        [answer] = await self.check(context, [check])
+        return render.answer(answer)
+
+    async def batch_check_step_up(
+        self, request: pb.BatchCheckStepUpRequest, call: Call
+    ) -> pb.BatchCheckStepUpResponse:
+        """Decide several operations of one actor, in order."""
+        context = call.on_behalf_of(convert.actor(request))
+        answers = await self.check(context, convert.batch(self.catalogue, request))
+        return pb.BatchCheckStepUpResponse(decisions=map(render.answer, answers))
+
+    async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
+        """Take a code."""
+        context = call.on_behalf_of(convert.actor(request))
+        code = convert.parse("code", OtpCode, request.code)
+        request_id = convert.request_id(request.request_id)
+        return render.verification(await self.verify(context, code, request_id))
+
+    async def revoke_elevations(
+        self, request: pb.RevokeElevationsRequest, call: Call
+    ) -> pb.RevokeElevationsResponse:
+        """End elevations."""
+        context = call.on_behalf_of(convert.actor(request))
+        await self.revoke(context, convert.scope(request.scope))
+        return pb.RevokeElevationsResponse()

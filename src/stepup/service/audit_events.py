@@ -1,0 +1,97 @@
+"""`ListAuditEvents` and `ExportAuditEvents`: read what happened."""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from stepup.domain.actor import TenantId
+from stepup.domain.audit import ChainedEvent
+from stepup.domain.errors import InvalidFieldError
+from stepup.domain.receipts import MacKeys
+from stepup.service.ports import Database, EventQuery, Keys
+
+EXPORT_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some events, oldest first, and the token of the next page; empty when there is none."""
+
+    events: Sequence[ChainedEvent]
+    next_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvents:
+    """Reads a tenant's events."""
+
+    database: Database
+    keys: Keys
+
+    async def list(self, query: EventQuery, size: int, token: str = "") -> Page:
+        """A page of events.
+
+        Args:
+            query: what to read; its `after_sequence` comes from the token.
+            size: how many events at most.
+            token: the `next_token` of the page before, with the same query; empty for the first.
+
+        Raises:
+            InvalidFieldError: the token was not given for this query.
+            StoreUnavailableError: the events cannot be read.
+        """
+        if token:
+            query = replace(query, after_sequence=self._sequence(query, token))
+        async with self.database.snapshot() as records:
+            events = await records.audit.list(query, size + 1)
+        if len(events) <= size:
+            return Page(events)
+        return Page(events[:size], self._token(query, events[size - 1].sequence))
+
+    async def export(self, tenant_id: TenantId, after_sequence: int) -> AsyncIterator[ChainedEvent]:
+        """All events after a sequence number, up to the newest at the time of reading.
+
+        Raises:
+            StoreUnavailableError: the events cannot be read further; resume from the last one.
+        """
+        query = EventQuery(tenant_id, after_sequence)
+        while True:
+            async with self.database.snapshot() as records:
+                events = await records.audit.list(query, EXPORT_PAGE)
+            for event in events:
+                yield event
+            if len(events) < EXPORT_PAGE:
+                return
+            query = replace(query, after_sequence=events[-1].sequence)
+
+    def _token(self, query: EventQuery, sequence: int) -> str:
+        keys = self.keys.page_tokens
+        mac = _mac(keys, keys.primary, query, sequence)
+        return urlsafe_b64encode(f"{keys.primary}.{sequence}.{mac}".encode()).decode()
+
+    def _sequence(self, query: EventQuery, token: str) -> int:
+        """The place that a token stands for: only this service makes tokens, each for one query."""
+        keys = self.keys.page_tokens
+        try:
+            key_id, number, mac = urlsafe_b64decode(token).decode().split(".")
+            sequence = int(number)
+            expected = _mac(keys, key_id, query, sequence)
+        except (Base64Error, ValueError, KeyError):
+            expected = mac = ""
+        if not expected or not hmac.compare_digest(mac.encode(), expected.encode()):
+            raise InvalidFieldError("page_token", "was not given for this tenant and filter")
+        return sequence
+
+
+def _mac(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:
+    filters = (
+        query.tenant_id,
+        query.start.isoformat() if query.start else "",
+        query.end.isoformat() if query.end else "",
+        query.user_id or "",
+        ",".join(sorted(kind.value for kind in query.kinds)),
+        str(sequence),
+    )
+    return hmac.digest(keys.keys[key_id], "\0".join(filters).encode(), "sha256").hex()

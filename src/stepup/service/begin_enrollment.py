@@ -1,0 +1,121 @@
+"""`BeginEnrollment`, the wizard's first screen: the secret, to scan or to type."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from stepup.domain.audit import EventKind
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.enrollment import PENDING_LIFETIME, PendingEnrollment
+from stepup.domain.errors import ElevationRequiredError
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import Label, TotpSecret, key_uri
+from stepup.service.context import Context
+from stepup.service.elevated import Elevated
+from stepup.service.ports import Database, Keys, Records
+from stepup.service.reset_codes import ResetAttempt, try_reset_code
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Screen:
+    """What the person sees. All of it is secret (S11)."""
+
+    enrollment_id: str
+    secret: TotpSecret
+    otpauth_uri: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BeginEnrollment:
+    """Opens the wizard, or shows its first screen again."""
+
+    database: Database
+    elevated: Elevated
+    keys: Keys
+    issuer: Label
+
+    async def __call__(
+        self, context: Context, account_name: Label, reset_code: ResetCode | None = None
+    ) -> Screen | ResetAttempt:
+        """Show the pending secret of this session, or a fresh one; or the refused reset code.
+
+        Raises:
+            ElevationRequiredError: an authenticator is active, and neither a live elevation nor a
+                reset code permits to replace it.
+            StoreUnavailableError: nothing was begun.
+        """
+        actor, now = context.actor, context.now
+        may_replace = await self._elevated_enrollment(context)
+        async with self.database.transaction() as records:
+            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
+            if pending is not None and pending.is_live(now):
+                return self._screen(pending)
+
+            by_reset_code = False
+            if active is not None and active.enrollment_id != may_replace:
+                if reset_code is None:
+                    raise ElevationRequiredError(
+                        "replacing the active authenticator needs an elevated session or the"
+                        " reset code"
+                    )
+                attempt = await try_reset_code(records, self.keys, context, reset_code)
+                if not attempt.is_accepted:
+                    return attempt
+                by_reset_code = True
+            pending = await self._begin(records, context, account_name, active, by_reset_code)
+        return self._screen(pending)
+
+    async def _elevated_enrollment(self, context: Context) -> str | None:
+        """The active enrollment whose code elevated this session; asked before any lock is held."""
+        actor = context.actor
+        async with self.database.snapshot() as records:
+            if await records.authenticators.find(actor.tenant_id, actor.user_id) is None:
+                return None
+        elevation = await self.elevated.find_live(context)
+        return elevation.enrollment_id if elevation else None
+
+    async def _begin(
+        self,
+        records: Records,
+        context: Context,
+        account_name: Label,
+        active: Authenticator | None,
+        by_reset_code: bool,
+    ) -> PendingEnrollment:
+        actor, enrollment_id = context.actor, str(uuid4())
+        pending = PendingEnrollment(
+            tenant_id=actor.tenant_id,
+            user_id=actor.user_id,
+            session_hash=actor.session_hash,
+            enrollment_id=enrollment_id,
+            sealed_secret=self.keys.seal(
+                TotpSecret.generate(), actor.tenant_id, actor.user_id, enrollment_id
+            ),
+            account_name=account_name,
+            expires_at=context.now + PENDING_LIFETIME,
+            replaces=active.enrollment_id if active else None,
+            by_reset_code=by_reset_code,
+        )
+        await records.pending.put(pending)
+        await records.audit.append(
+            context.event(
+                EventKind.ENROLLMENT_BEGUN,
+                enrollment_id=enrollment_id,
+                replaces=pending.replaces,
+                by_reset_code=by_reset_code,
+            )
+        )
+        return pending
+
+    def _screen(self, pending: PendingEnrollment) -> Screen:
+        secret = self.keys.open(
+            pending.sealed_secret, pending.tenant_id, pending.user_id, pending.enrollment_id
+        )
+        return Screen(
+            pending.enrollment_id,
+            secret,
+            key_uri(secret, self.issuer, pending.account_name),
+            pending.expires_at,
+        )

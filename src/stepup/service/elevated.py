@@ -1,0 +1,50 @@
+"""Whether a session is elevated: what Redis holds, less what was revoked since."""
+
+from dataclasses import dataclass
+
+from stepup.domain.elevation import Elevation
+from stepup.domain.errors import ElevationRequiredError
+from stepup.service.context import Context
+from stepup.service.ports import Elevations
+from stepup.service.snapshots import Snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class Elevated:
+    """Looks up the elevation of an actor's session."""
+
+    elevations: Elevations
+    snapshots: Snapshots
+
+    async def find(self, context: Context) -> Elevation | None:
+        """The session's elevation, unless it was revoked (S10); it may have expired.
+
+        Raises:
+            StoreUnavailableError: Redis cannot be asked, or the revocations are too old to trust.
+        """
+        actor = context.actor
+        elevation = await self.elevations.find(actor.tenant_id, actor.user_id, actor.session_hash)
+        # Read after the answer of Redis: a revocation that came in meanwhile counts.
+        revocations = self.snapshots.revocations()
+        return None if elevation is None or revocations.void(elevation) else elevation
+
+    async def find_live(self, context: Context) -> Elevation | None:
+        """The session's elevation, if it is live.
+
+        Raises:
+            StoreUnavailableError: it cannot be known.
+        """
+        elevation = await self.find(context)
+        return elevation if elevation is not None and elevation.is_live(context.now) else None
+
+    async def require(self, context: Context, purpose: str) -> Elevation:
+        """The session's live elevation.
+
+        Raises:
+            ElevationRequiredError: there is none; the message says what it was needed for.
+            StoreUnavailableError: it cannot be known.
+        """
+        elevation = await self.find_live(context)
+        if elevation is None:
+            raise ElevationRequiredError(f"{purpose} needs an elevated session: give a code first")
+        return elevation

@@ -1,0 +1,111 @@
+"""The three ways in which an authenticator ends: removed, reset by its code, reset by an admin."""
+
+from dataclasses import dataclass
+
+from stepup.domain.actor import UserId
+from stepup.domain.audit import Event, EventKind
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.changes import EnrollmentEnded
+from stepup.domain.errors import ElevationRequiredError, EnrollmentStateError, InvalidFieldError
+from stepup.domain.reset_code import ResetCode
+from stepup.service.context import Context
+from stepup.service.elevated import Elevated
+from stepup.service.ports import Database, Keys, Records
+from stepup.service.reset_codes import ResetAttempt, try_reset_code
+from stepup.service.revoker import Revoker
+
+
+@dataclass(frozen=True, slots=True)
+class EndEnrollment:
+    """Removes authenticators; with one go its reset code, its elevations and open wizards."""
+
+    database: Database
+    elevated: Elevated
+    revoker: Revoker
+    keys: Keys
+
+    async def remove(self, context: Context) -> None:
+        """`RemoveEnrollment`: the user removes their own authenticator.
+
+        Raises:
+            EnrollmentStateError: none is active.
+            ElevationRequiredError: the session is not elevated by it.
+            StoreUnavailableError: nothing was removed.
+        """
+        await self._demand_active(context)
+        elevation = await self.elevated.require(context, "removing the authenticator")
+        async with self.database.transaction() as records:
+            active = await _find_active(records, context, context.actor.user_id)
+            if active.enrollment_id != elevation.enrollment_id:
+                raise ElevationRequiredError("the authenticator in force has changed: give a code")
+            event = context.event(
+                EventKind.AUTHENTICATOR_REMOVED, enrollment_id=active.enrollment_id
+            )
+            ended = await self._end(records, context, active, event)
+        await self.revoker.put_into_effect(ended, context.now)
+
+    async def reset(self, context: Context, code: ResetCode) -> ResetAttempt:
+        """`ResetEnrollment`: the reset code removes the authenticator, and is used up with it.
+
+        Raises:
+            EnrollmentStateError: none is active.
+            StoreUnavailableError: nothing was removed, and no attempt made.
+        """
+        async with self.database.transaction() as records:
+            active = await _find_active(records, context, context.actor.user_id)
+            attempt = await try_reset_code(records, self.keys, context, code)
+            if not attempt.is_accepted:
+                return attempt
+            event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
+            ended = await self._end(records, context, active, event)
+        await self.revoker.put_into_effect(ended, context.now)
+        return attempt
+
+    async def reset_by_administrator(self, context: Context, user_id: UserId, reason: str) -> None:
+        """`AdminResetEnrollment`: a Master Administrator removes another user's authenticator.
+
+        Raises:
+            RoleRequiredError: the actor is no Master Administrator.
+            InvalidFieldError: it is their own.
+            ElevationRequiredError: their session is not elevated.
+            EnrollmentStateError: the user has no active authenticator.
+            StoreUnavailableError: nothing was removed.
+        """
+        context.actor.require_master_administrator()
+        if user_id == context.actor.user_id:
+            raise InvalidFieldError(
+                "user_id", "must be another user; RemoveEnrollment is for one's own"
+            )
+        await self.elevated.require(context, "resetting another user's authenticator")
+        async with self.database.transaction() as records:
+            active = await _find_active(records, context, user_id)
+            event = context.event(
+                EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
+                subject=user_id,
+                enrollment_id=active.enrollment_id,
+                reason=reason,
+            )
+            ended = await self._end(records, context, active, event)
+        await self.revoker.put_into_effect(ended, context.now)
+
+    async def _demand_active(self, context: Context) -> None:
+        """Say that there is nothing to remove before asking for a code."""
+        async with self.database.snapshot() as records:
+            await _find_active(records, context, context.actor.user_id)
+
+    async def _end(
+        self, records: Records, context: Context, active: Authenticator, event: Event
+    ) -> EnrollmentEnded:
+        ended = EnrollmentEnded(active.tenant_id, active.user_id, active.enrollment_id)
+        await records.authenticators.remove(active)
+        await records.pending.remove(active.tenant_id, active.user_id)
+        await records.changes.announce(ended, context.now)
+        await records.audit.append(event)
+        return ended
+
+
+async def _find_active(records: Records, context: Context, user_id: UserId) -> Authenticator:
+    active = await records.authenticators.find(context.actor.tenant_id, user_id)
+    if active is None:
+        raise EnrollmentStateError("no authenticator is active")
+    return active

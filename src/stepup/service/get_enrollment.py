@@ -1,0 +1,38 @@
+"""`GetEnrollment`: where a user stands."""
+
+from dataclasses import dataclass
+
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.enrollment import PendingEnrollment
+from stepup.service.context import Context
+from stepup.service.ports import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The authenticator in force, the wizard open in this session, the account's own toggle."""
+
+    active: Authenticator | None
+    pending: PendingEnrollment | None
+    account_mfa_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GetEnrollment:
+    """Reads where a user stands."""
+
+    database: Database
+
+    async def __call__(self, context: Context) -> Standing:
+        """The actor's standing; an expired wizard is none.
+
+        Raises:
+            StoreUnavailableError: it cannot be read.
+        """
+        actor = context.actor
+        async with self.database.snapshot() as records:
+            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
+            account_mfa = await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)
+        live = pending is not None and pending.is_live(context.now)
+        return Standing(active, pending if live else None, account_mfa)

@@ -1,0 +1,43 @@
+"""`SetAccountMfa`: the user's own toggle in Account Settings."""
+
+from dataclasses import dataclass
+
+from stepup.domain.audit import EventKind
+from stepup.domain.errors import EnrollmentStateError, MfaEnforcedError
+from stepup.service.context import Context
+from stepup.service.elevated import Elevated
+from stepup.service.ports import Database
+
+
+@dataclass(frozen=True, slots=True)
+class SetAccountMfa:
+    """Turns the toggle; turning it to where it stands changes nothing."""
+
+    database: Database
+    elevated: Elevated
+
+    async def __call__(self, context: Context, enabled: bool) -> None:
+        """Turn the toggle on or off.
+
+        Raises:
+            EnrollmentStateError: on, without an active authenticator.
+            MfaEnforcedError: off, while the tenant's policy is enabled.
+            ElevationRequiredError: off, without a live elevation.
+            StoreUnavailableError: nothing was turned.
+        """
+        actor = context.actor
+        async with self.database.snapshot() as records:
+            if await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id) == enabled:
+                return
+            policy = await records.policies.find(actor.tenant_id)
+        if not enabled:
+            if policy is not None and policy.enabled:
+                raise MfaEnforcedError("the tenant's policy is enabled: MFA stays on")
+            await self.elevated.require(context, "turning MFA off")
+        async with self.database.transaction() as records:
+            if enabled and not await records.authenticators.find(actor.tenant_id, actor.user_id):
+                raise EnrollmentStateError("no authenticator is active")
+            await records.accounts.set_mfa_enabled(actor.tenant_id, actor.user_id, enabled)
+            await records.audit.append(
+                context.event(EventKind.ACCOUNT_MFA_CHANGED, enabled=enabled)
+            )

@@ -1,0 +1,107 @@
+"""`GetPolicy` and `UpdatePolicy`: what a tenant's Master Administrators have decided."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from stepup.domain.actor import TenantId
+from stepup.domain.audit import EventKind, Json
+from stepup.domain.changes import PolicyChanged
+from stepup.domain.errors import ConflictError, EtagMismatchError
+from stepup.domain.operations import OperationId
+from stepup.domain.policy import Policy
+from stepup.service.context import Context
+from stepup.service.elevated import Elevated
+from stepup.service.ports import Database
+from stepup.service.snapshots import Snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """The wanted values, None where a field stays, and the version they are based on."""
+
+    etag: str
+    enabled: bool | None = None
+    max_ages: Mapping[OperationId, timedelta] | None = None
+
+    def applied_to(self, policy: Policy) -> Policy:
+        """The policy with the wanted values."""
+        return replace(
+            policy,
+            enabled=policy.enabled if self.enabled is None else self.enabled,
+            max_ages=policy.max_ages if self.max_ages is None else self.max_ages,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GetPolicy:
+    """Reads a tenant's policy as it is stored now."""
+
+    database: Database
+
+    async def __call__(self, tenant_id: TenantId) -> Policy:
+        """The policy; the disabled, empty one where none was ever set.
+
+        Raises:
+            StoreUnavailableError: it cannot be read.
+        """
+        async with self.database.snapshot() as records:
+            return await records.policies.find(tenant_id) or Policy(tenant_id)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePolicy:
+    """Changes a tenant's policy, by compare-and-set on its version."""
+
+    database: Database
+    elevated: Elevated
+    snapshots: Snapshots
+
+    async def __call__(self, context: Context, change: PolicyChange) -> Policy:
+        """Change the policy of the actor's tenant; the same values again change nothing.
+
+        Raises:
+            RoleRequiredError: the actor is no Master Administrator.
+            EtagMismatchError: the policy has changed since it was read.
+            ElevationRequiredError: it would be weaker, and the session is not elevated.
+            StoreUnavailableError: nothing was changed.
+        """
+        context.actor.require_master_administrator()
+        before = await GetPolicy(self.database)(context.actor.tenant_id)
+        if change.etag != before.etag:
+            raise EtagMismatchError("the policy has changed: read it again")
+        after = change.applied_to(before)
+        if after == before:
+            return before
+        weakenings = before.weakenings(after)
+        if weakenings:
+            await self.elevated.require(context, f"weakening the policy ({'; '.join(weakenings)})")
+        after = replace(after, version=before.version + 1, updated_at=context.now)
+        await self._commit(context, before, after)
+        return after
+
+    async def _commit(self, context: Context, before: Policy, after: Policy) -> None:
+        changed = PolicyChanged(after.tenant_id, after.version)
+        try:
+            async with self.database.transaction() as records:
+                await records.policies.save(after)
+                await records.changes.announce(changed, context.now)
+                event = context.event(
+                    EventKind.POLICY_CHANGED, before=_described(before), after=_described(after)
+                )
+                # It concerns the tenant, nobody in particular.
+                await records.audit.append(replace(event, subject_user_id=None))
+        except ConflictError as conflict:
+            raise EtagMismatchError("the policy has changed: read it again") from conflict
+        self.snapshots.apply(changed)
+
+
+def _described(policy: Policy) -> Mapping[str, Json]:
+    return {
+        "etag": policy.etag,
+        "enabled": policy.enabled,
+        "operations": {
+            operation_id: int(max_age.total_seconds())
+            for operation_id, max_age in sorted(policy.max_ages.items())
+        },
+    }

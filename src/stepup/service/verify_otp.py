@@ -1,0 +1,160 @@
+"""`VerifyOtp`: take the code that the person typed; a right one elevates the session."""
+
+import asyncio
+from contextlib import suppress
+from uuid import UUID
+
+from stepup.domain.audit import Event, EventKind
+from stepup.domain.authenticator import Attempt, Authenticator
+from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.totp import OtpCode, StepMatch, match
+from stepup.domain.verification import Outcome, Verification
+from stepup.service.context import Context
+from stepup.service.ports import Database, Elevations, Keys, RecordedOutcomes, Records, RequestKey
+
+_OUTCOMES = {
+    Attempt.VERIFIED: Outcome.VERIFIED,
+    Attempt.WRONG: Outcome.REJECTED,
+    Attempt.REPLAYED: Outcome.REJECTED,
+    Attempt.THROTTLED: Outcome.THROTTLED,
+    Attempt.SUSPENDED: Outcome.SUSPENDED,
+}
+
+
+class VerifyOtp:
+    """Evaluates codes, one at a time for each user, and answers only what is committed (S3)."""
+
+    def __init__(
+        self,
+        database: Database,
+        elevations: Elevations,
+        outcomes: RecordedOutcomes,
+        keys: Keys,
+        back_steps: int = 0,
+    ) -> None:
+        self._database = database
+        self._elevations = elevations
+        self._outcomes = outcomes
+        self._keys = keys
+        self._back_steps = back_steps
+        self._under_way: set[asyncio.Task[Verification]] = set()
+
+    async def __call__(
+        self, context: Context, code: OtpCode, request_id: UUID | None = None
+    ) -> Verification:
+        """Make one attempt, or answer the recorded outcome of the same request.
+
+        An attempt that has begun is finished and recorded even when the caller gives up: its resend
+        then finds the outcome, and not a code that is used up for nothing.
+
+        Raises:
+            InvalidFieldError: the request id was used for another request.
+            StoreUnavailableError: the outcome could not be committed, or not be put into effect.
+        """
+        task = asyncio.create_task(self._attempt(context, code, request_id))
+        self._under_way.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait for the attempts whose callers have given up."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    def _finished(self, task: asyncio.Task[Verification]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved: whoever still waits gets it, nobody else needs it
+
+    async def _attempt(
+        self, context: Context, code: OtpCode, request_id: UUID | None
+    ) -> Verification:
+        if request_id is None:
+            return await self._put_into_effect(await self._commit(context, code))
+        key = RequestKey(context.actor.tenant_id, context.actor.user_id, request_id)
+        fingerprint = self._keys.fingerprint(
+            context.caller, context.actor.session_hash, code.digits
+        )
+        recorded = await self._outcomes.claim(key, fingerprint)
+        if recorded is not None:
+            return recorded
+        try:
+            committed = await self._commit(context, code)
+        except Exception:
+            # No attempt was made, so that a resend may make it.
+            with suppress(StoreUnavailableError):
+                await self._outcomes.release(key)
+            raise
+        verification = await self._put_into_effect(committed)
+        await self._outcomes.record(key, fingerprint, verification)
+        return verification
+
+    async def _commit(self, context: Context, code: OtpCode) -> Verification:
+        async with self._database.transaction() as records:
+            authenticator = await records.authenticators.find(
+                context.actor.tenant_id, context.actor.user_id
+            )
+            if authenticator is None:
+                return Verification(Outcome.NOT_ENROLLED)
+            attempt = authenticator.refusal(context.now)
+            if attempt is None:
+                authenticator, attempt = await self._evaluate(records, context, authenticator, code)
+        return Verification(
+            _OUTCOMES[attempt],
+            elevate(context, authenticator.enrollment_id) if attempt is Attempt.VERIFIED else None,
+            authenticator.throttle.attempts_remaining(context.now),
+            authenticator.throttle.retry_after(context.now),
+        )
+
+    async def _put_into_effect(self, verification: Verification) -> Verification:
+        if verification.elevation is not None:
+            await self._elevations.put(verification.elevation)
+        return verification
+
+    async def _evaluate(
+        self, records: Records, context: Context, authenticator: Authenticator, code: OtpCode
+    ) -> tuple[Authenticator, Attempt]:
+        secret = self._keys.open(
+            authenticator.sealed_secret,
+            authenticator.tenant_id,
+            authenticator.user_id,
+            authenticator.enrollment_id,
+        )
+        matched = match(secret, code, context.now, self._back_steps)
+        after, attempt = authenticator.attempted(matched.step, context.now)
+        await records.authenticators.save(after)
+        if attempt is Attempt.VERIFIED:
+            event = context.event(
+                EventKind.OTP_VERIFIED, enrollment_id=after.enrollment_id, step=matched.step
+            )
+        else:
+            event = _rejected(context, after, attempt, matched)
+        await records.audit.append(event)
+        return after, attempt
+
+
+def elevate(context: Context, enrollment_id: str) -> Elevation:
+    """The elevation that a code received now earns the session."""
+    return Elevation(
+        tenant_id=context.actor.tenant_id,
+        user_id=context.actor.user_id,
+        session_hash=context.actor.session_hash,
+        enrollment_id=enrollment_id,
+        verified_at=context.now,
+        expires_at=context.now + LIFETIME,
+    )
+
+
+def _rejected(
+    context: Context, after: Authenticator, attempt: Attempt, matched: StepMatch
+) -> Event:
+    locked_until = after.throttle.locked_until
+    return context.event(
+        EventKind.OTP_REJECTED,
+        enrollment_id=after.enrollment_id,
+        cause=attempt.value,
+        near_miss=matched.near_miss,
+        failures_in_a_row=after.throttle.in_a_row,
+        locked_until=locked_until.isoformat() if locked_until else None,
+        suspended=after.throttle.is_suspended,
+    )
