@@ -1,0 +1,145 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepup.domain.actor import (
+    AccountType,
+    Actor,
+    CallerId,
+    OpaqueId,
+    PlaybookRun,
+    PlaybookTrigger,
+    RetryReceipt,
+    Role,
+    SessionId,
+    Team,
+    TenantId,
+    UserId,
+)
+from stepup.domain.errors import InvalidValueError, RoleRequiredError
+
+ACTOR = Actor(TenantId("acme"), UserId("ada"), SessionId("s-1"))
+IDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=20)
+
+
+def playbook_run(trigger):
+    return PlaybookRun(OpaqueId("playbook"), OpaqueId("run"), trigger)
+
+
+@pytest.mark.parametrize("kind", [OpaqueId, TenantId, UserId, CallerId, SessionId])
+def test_an_id_is_kept_as_it_is(kind):
+    assert kind(" Ada/~!\\ ") == " Ada/~!\\ "
+
+
+@pytest.mark.parametrize("longest", ["x" * 128, " ", "~"])
+def test_an_id_has_1_to_128_bytes_from_space_to_tilde(longest):
+    assert OpaqueId(longest) == longest
+
+
+def test_an_empty_id_is_missing():
+    with pytest.raises(InvalidValueError, match=r"^is required$"):
+        OpaqueId("")
+
+
+@pytest.mark.parametrize(
+    "malformed", ["x" * 129, "a\nb", "a\n", "\0", "\x1f", "\x7f", "caf\u00e9", "\u00a0", "\uff11"]
+)
+def test_an_id_with_another_character_or_length_is_refused(malformed):
+    with pytest.raises(InvalidValueError, match=r"^must be 1 to 128 bytes of printable ASCII$"):
+        OpaqueId(malformed)
+
+
+def test_a_receipt_as_presented_has_at_most_512_bytes():
+    assert RetryReceipt("x" * 512).token == "x" * 512
+
+
+@pytest.mark.parametrize("too_long", ["x" * 513, "\u00e9" * 257])
+def test_a_receipt_is_measured_in_bytes(too_long):
+    with pytest.raises(InvalidValueError, match=r"^must be at most 512 bytes$"):
+        RetryReceipt(too_long)
+
+
+def test_the_session_hash_is_128_bits_in_hexadecimal_and_stays_what_it_is():
+    assert ACTOR.session_hash == "88b706a901e6004054c5153a0a1014f3"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"tenant_id": TenantId("umbrella")},
+        {"user_id": UserId("bob")},
+        {"session_id": SessionId("s-2")},
+    ],
+)
+def test_the_session_hash_is_of_one_tenant_user_and_session(other):
+    assert replace(ACTOR, **other).session_hash != ACTOR.session_hash
+
+
+def test_the_session_hash_does_not_depend_on_what_the_session_does():
+    busy = replace(ACTOR, role=Role.MASTER_ADMINISTRATOR, retry_receipt=RetryReceipt("x"))
+
+    assert busy.session_hash == ACTOR.session_hash
+
+
+@given(st.tuples(IDS, IDS, IDS), st.integers(min_value=1), st.integers(min_value=1))
+def test_no_shift_of_letters_between_the_ids_gives_the_same_session_hash(ids, first, second):
+    whole = "".join(ids)
+    shifted = (whole[:first], whole[first : first + second], whole[first + second :])
+    if shifted == ids or not all(shifted):
+        return
+
+    hashes = {
+        Actor(TenantId(tenant), UserId(user), SessionId(session)).session_hash
+        for tenant, user, session in (ids, shifted)
+    }
+
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize(
+    ("account_type", "is_saml"),
+    [(AccountType.LOCAL, False), (AccountType.SAML, True), (AccountType.SAML_GROUP, True)],
+)
+def test_an_identity_provider_signs_in_saml_accounts_and_groups(account_type, is_saml):
+    assert replace(ACTOR, account_type=account_type).is_saml is is_saml
+
+
+@pytest.mark.parametrize(
+    ("team", "is_managed_services"),
+    [(Team.MANAGED_SERVICES_OPERATIONS, True), (Team.OTHER, False)],
+)
+def test_managed_services_is_one_team(team, is_managed_services):
+    assert replace(ACTOR, team=team).is_managed_services is is_managed_services
+
+
+@pytest.mark.parametrize(
+    ("run", "automatic"),
+    [
+        (playbook_run(PlaybookTrigger.AUTOMATIC), True),
+        (playbook_run(PlaybookTrigger.MANUAL), False),
+        (None, False),
+    ],
+)
+def test_only_an_automatically_triggered_run_is_automatic(run, automatic):
+    assert replace(ACTOR, playbook_run=run).in_automatic_playbook is automatic
+
+
+def test_a_master_administrator_has_the_role():
+    replace(ACTOR, role=Role.MASTER_ADMINISTRATOR).require_master_administrator()
+
+
+def test_nobody_else_has_the_role_of_a_master_administrator():
+    with pytest.raises(RoleRequiredError, match="Master Administrator"):
+        replace(ACTOR, role=Role.OTHER).require_master_administrator()
+
+
+def test_an_actor_claims_nothing_unless_told():
+    assert (
+        ACTOR.is_saml,
+        ACTOR.is_managed_services,
+        ACTOR.in_automatic_playbook,
+        ACTOR.role,
+        ACTOR.retry_receipt,
+    ) == (False, False, False, Role.OTHER, None)

@@ -1,0 +1,124 @@
+import json
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
+
+import pytest
+
+from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, chain_hash
+
+EVENT = Event(
+    tenant_id=TenantId("acme"),
+    kind=EventKind.OTP_VERIFIED,
+    occurred_at=datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
+    caller=CallerId("console"),
+    actor_user_id=UserId("ada"),
+    subject_user_id=None,
+    details={"title": "caf\u00e9", "attempt": 1},
+    event_id="00000000-0000-4000-8000-000000000001",
+)
+CANONICAL = (
+    rb'{"actor_user_id":"ada","caller":"console","details":{"attempt":1,"title":"caf\u00e9"},'
+    rb'"event_id":"00000000-0000-4000-8000-000000000001","kind":"otp_verified",'
+    rb'"occurred_at":"2026-03-01T12:00:00.000000+00:00","sequence":1,"subject_user_id":null,'
+    rb'"tenant_id":"acme"}'
+)
+OTHERS = {
+    "tenant_id": TenantId("umbrella"),
+    "kind": EventKind.OTP_REJECTED,
+    "occurred_at": EVENT.occurred_at + timedelta(microseconds=1),
+    "caller": CallerId("gateway"),
+    "actor_user_id": UserId("bob"),
+    "subject_user_id": UserId("ada"),
+    "details": {"title": "caf\u00e9", "attempt": 2},
+    "event_id": "00000000-0000-4000-8000-000000000002",
+}
+
+
+def hash_with(**changes):
+    return chain_hash(replace(EVENT, **changes), 1, NO_HASH)
+
+
+def test_the_hash_is_sha_256_over_the_hash_before_and_sorted_compact_ascii_json():
+    assert chain_hash(EVENT, 1, NO_HASH) == sha256(bytes(32) + CANONICAL).digest()
+
+
+def test_the_canonical_form_is_frozen_for_chains_that_exist_already():
+    known = "4aca64b1e7d5b09a154f84d397746570a122cb3f6e631a6818a892ba3234f64c"
+
+    assert chain_hash(EVENT, 1, NO_HASH).hex() == known
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Event)])
+def test_a_change_of_any_field_changes_the_hash(name):
+    assert hash_with(**{name: OTHERS[name]}) != hash_with()
+
+
+def test_another_place_in_the_chain_changes_the_hash():
+    assert chain_hash(EVENT, 2, NO_HASH) != chain_hash(EVENT, 1, NO_HASH)
+
+
+def test_another_event_before_changes_the_hash():
+    assert chain_hash(EVENT, 1, b"\1" * 32) != chain_hash(EVENT, 1, NO_HASH)
+
+
+def test_the_same_instant_in_another_time_zone_has_the_same_hash():
+    elsewhere = EVENT.occurred_at.astimezone(timezone(timedelta(hours=-5)))
+
+    assert hash_with(occurred_at=elsewhere) == hash_with()
+
+
+def test_the_order_in_which_details_were_written_does_not_matter():
+    assert hash_with(details=dict(reversed(EVENT.details.items()))) == hash_with()
+
+
+def test_details_have_the_same_hash_after_a_trip_through_json():
+    details = {"max_ages": {"iam.configure_access": 900}, "of": ["\u00e9", None, True, 0.5]}
+
+    assert hash_with(details=json.loads(json.dumps(details))) == hash_with(details=details)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("\u00e9", "e\u0301", id="composed and decomposed"),
+        pytest.param("\u00e9", "\\u00e9", id="a letter and its escape"),
+        pytest.param("1", 1, id="text and number"),
+        pytest.param(1, True, id="number and truth value"),
+        pytest.param(None, "null", id="nothing and its name"),
+        pytest.param('","x":"', "", id="text that looks like structure"),
+        pytest.param(["a", "b"], ["b", "a"], id="order of a list"),
+    ],
+)
+def test_details_that_differ_in_a_detail_have_different_hashes(one, other):
+    assert hash_with(details={"value": one}) != hash_with(details={"value": other})
+
+
+def test_a_detail_of_none_is_not_a_missing_detail():
+    assert hash_with(details={"value": None}) != hash_with(details={})
+
+
+def test_the_first_event_of_a_tenant_is_number_1_and_follows_no_hash():
+    assert ChainedEvent.after(0, NO_HASH, EVENT) == ChainedEvent(
+        EVENT, sequence=1, previous_hash=bytes(32), hash=chain_hash(EVENT, 1, NO_HASH)
+    )
+
+
+def test_each_event_follows_the_hash_of_the_one_before():
+    first = ChainedEvent.after(0, NO_HASH, EVENT)
+
+    second = ChainedEvent.after(first.sequence, first.hash, EVENT)
+
+    assert second == ChainedEvent(
+        EVENT, sequence=2, previous_hash=first.hash, hash=chain_hash(EVENT, 2, first.hash)
+    )
+
+
+def test_every_event_has_an_id_of_its_own():
+    made = [
+        Event(EVENT.tenant_id, EVENT.kind, EVENT.occurred_at, EVENT.caller, EVENT.actor_user_id)
+        for _ in range(2)
+    ]
+
+    assert made[0].event_id != made[1].event_id

@@ -1,0 +1,102 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.authenticator import Attempt, Authenticator, SealedSecret
+from stepup.domain.throttle import Throttle
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+AUTHENTICATOR = Authenticator(
+    TenantId("acme"),
+    UserId("ada"),
+    "enrollment",
+    SealedSecret("key", b"sealed"),
+    activated_at=NOW - timedelta(days=1),
+    last_step=100,
+)
+LOCKED = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=5, locked_until=NOW))
+SUSPENDED = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=100, locked_until=NOW))
+
+
+def test_a_code_of_the_step_after_the_last_one_is_verified():
+    assert AUTHENTICATOR.attempted(101, NOW)[1] is Attempt.VERIFIED
+
+
+def test_a_code_of_the_last_step_is_replayed():
+    assert AUTHENTICATOR.attempted(100, NOW)[1] is Attempt.REPLAYED
+
+
+def test_a_code_of_a_step_before_the_last_one_is_replayed():
+    assert AUTHENTICATOR.attempted(99, NOW)[1] is Attempt.REPLAYED
+
+
+def test_a_code_that_fits_no_step_is_wrong():
+    assert AUTHENTICATOR.attempted(None, NOW)[1] is Attempt.WRONG
+
+
+def test_a_code_is_accepted_once():
+    after, _ = AUTHENTICATOR.attempted(101, NOW)
+
+    assert after.attempted(101, NOW)[1] is Attempt.REPLAYED
+
+
+def test_a_verified_code_moves_the_last_step_and_ends_the_row_of_failures():
+    failed_before = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=4))
+
+    after, _ = failed_before.attempted(150, NOW)
+
+    assert after == replace(AUTHENTICATOR, last_step=150, throttle=Throttle())
+
+
+@pytest.mark.parametrize("step", [None, 100, 99])
+def test_a_wrong_and_a_replayed_code_both_count_as_a_failure_and_change_nothing_else(step):
+    after, _ = AUTHENTICATOR.attempted(step, NOW)
+
+    assert after == replace(AUTHENTICATOR, throttle=Throttle().failed(NOW))
+
+
+@given(st.lists(st.none() | st.integers(min_value=90, max_value=120)))
+def test_whatever_is_tried_the_verified_steps_only_ever_grow(steps):
+    authenticator, verified = AUTHENTICATOR, [AUTHENTICATOR.last_step]
+    for step in steps:
+        authenticator, attempt = authenticator.attempted(step, NOW)
+        if attempt is Attempt.VERIFIED:
+            verified.append(step)
+
+    assert verified == sorted(set(verified))
+
+
+def test_a_code_is_looked_at_where_nothing_forbids_it():
+    assert AUTHENTICATOR.refusal(NOW) is None
+
+
+def test_a_locked_authenticator_looks_at_no_code():
+    assert LOCKED.refusal(NOW - MICROSECOND) is Attempt.THROTTLED
+
+
+def test_a_code_is_looked_at_again_when_the_lock_ends():
+    assert LOCKED.refusal(NOW) is None
+
+
+@pytest.mark.parametrize("when", [NOW - MICROSECOND, NOW, NOW + timedelta(days=365)])
+def test_a_suspended_authenticator_says_so_locked_or_not(when):
+    assert SUSPENDED.refusal(when) is Attempt.SUSPENDED
+
+
+@pytest.mark.parametrize(
+    ("attempt", "was_evaluated"),
+    [
+        (Attempt.VERIFIED, True),
+        (Attempt.WRONG, True),
+        (Attempt.REPLAYED, True),
+        (Attempt.THROTTLED, False),
+        (Attempt.SUSPENDED, False),
+    ],
+)
+def test_an_attempt_is_committed_if_the_code_was_looked_at(attempt, was_evaluated):
+    assert attempt.was_evaluated is was_evaluated

@@ -1,0 +1,120 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from stepup.domain.actor import TenantId
+from stepup.domain.errors import InvalidValueError
+from stepup.domain.operations import OperationId
+from stepup.domain.policy import Policy, checked_max_age
+
+OSQUERY = OperationId("response.run_osquery")
+ACCESS = OperationId("iam.configure_access")
+FIVE_MINUTES = timedelta(minutes=5)
+SECOND = timedelta(seconds=1)
+POLICY = Policy(TenantId("acme"), enabled=True, max_ages={OSQUERY: FIVE_MINUTES}, version=7)
+
+
+@pytest.mark.parametrize("value", [SECOND, FIVE_MINUTES, timedelta(minutes=15)])
+def test_a_max_age_has_1_second_to_15_minutes(value):
+    assert checked_max_age(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        timedelta(),
+        -SECOND,
+        timedelta(minutes=15) + SECOND,
+        SECOND + timedelta(microseconds=1),
+        timedelta(milliseconds=1500),
+        timedelta(days=1),
+    ],
+)
+def test_another_max_age_is_refused(value):
+    with pytest.raises(InvalidValueError, match=r"^must be whole seconds"):
+        checked_max_age(value)
+
+
+def test_a_tenant_that_never_set_a_policy_has_one_that_is_off_and_selects_nothing():
+    assert Policy(TenantId("acme")) == Policy(
+        TenantId("acme"), enabled=False, max_ages={}, version=0, updated_at=None
+    )
+
+
+def test_a_policy_selects_the_operations_that_it_has_a_max_age_for():
+    assert (POLICY.selects(OSQUERY), POLICY.selects(ACCESS)) == (True, False)
+
+
+def test_an_etag_stays_what_it_is():
+    assert POLICY.etag == "8c7d7b0ba61f3572"
+
+
+@pytest.mark.parametrize(
+    "other", [{"version": 8}, {"tenant_id": TenantId("umbrella")}, {"version": 70}]
+)
+def test_every_version_of_every_tenant_has_its_own_etag(other):
+    assert replace(POLICY, **other).etag != POLICY.etag
+
+
+def test_a_tenant_whose_name_ends_in_a_digit_shares_no_etag():
+    assert Policy(TenantId("t1"), version=1).etag != Policy(TenantId("t"), version=11).etag
+
+
+def test_disabling_is_a_weakening():
+    assert POLICY.weakenings(replace(POLICY, enabled=False)) == ["MFA is disabled"]
+
+
+def test_deselecting_an_operation_is_a_weakening():
+    assert POLICY.weakenings(replace(POLICY, max_ages={})) == ["response.run_osquery is deselected"]
+
+
+def test_lengthening_a_max_age_is_a_weakening():
+    longer = replace(POLICY, max_ages={OSQUERY: FIVE_MINUTES + SECOND})
+
+    assert POLICY.weakenings(longer) == ["the max_age of response.run_osquery is lengthened"]
+
+
+def test_all_weakenings_are_told_at_once():
+    before = replace(POLICY, max_ages={OSQUERY: FIVE_MINUTES, ACCESS: FIVE_MINUTES})
+    after = Policy(TenantId("acme"), enabled=False, max_ages={ACCESS: timedelta(minutes=6)})
+
+    assert before.weakenings(after) == [
+        "MFA is disabled",
+        "response.run_osquery is deselected",
+        "the max_age of iam.configure_access is lengthened",
+    ]
+
+
+def test_deselecting_is_a_weakening_while_the_policy_is_off_too():
+    off = replace(POLICY, enabled=False)
+
+    assert off.weakenings(replace(off, max_ages={})) == ["response.run_osquery is deselected"]
+
+
+def test_enabling_does_not_make_up_for_a_weakening():
+    off = replace(POLICY, enabled=False)
+
+    assert off.weakenings(replace(POLICY, max_ages={})) == ["response.run_osquery is deselected"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(POLICY, POLICY, id="no change"),
+        pytest.param(replace(POLICY, enabled=False), POLICY, id="enabling"),
+        pytest.param(
+            replace(POLICY, enabled=False), replace(POLICY, enabled=False), id="staying off"
+        ),
+        pytest.param(
+            POLICY,
+            replace(POLICY, max_ages={OSQUERY: FIVE_MINUTES, ACCESS: FIVE_MINUTES}),
+            id="selecting one more",
+        ),
+        pytest.param(
+            POLICY, replace(POLICY, max_ages={OSQUERY: FIVE_MINUTES - SECOND}), id="shortening"
+        ),
+    ],
+)
+def test_what_strengthens_is_no_weakening(before, after):
+    assert before.weakenings(after) == []

@@ -1,0 +1,321 @@
+import hmac
+import string
+from base64 import urlsafe_b64encode
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from stepup.domain.actor import Actor, CallerId, Role, SessionId, TenantId, UserId
+from stepup.domain.elevation import CLOCK_TOLERANCE
+from stepup.domain.operations import OperationId
+from stepup.domain.receipts import (
+    RETRY_WINDOW,
+    Binding,
+    MacKeys,
+    Receipt,
+    ReceiptRejection,
+    check,
+    issue,
+)
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+KEYS = MacKeys("k1", {"k1": b"1" * 32})
+RECEIPT = Receipt(UUID("00000000-0000-4000-8000-000000000001"), NOW)
+CHECK = {
+    "caller": CallerId("response-actions"),
+    "actor": Actor(TenantId("acme"), UserId("ada"), SessionId("s-1")),
+    "operation": OperationId("response.collect_file"),
+    "target": "host-7:/etc/passwd",
+}
+BINDING = Binding.of(*CHECK.values())
+TOKEN = issue(RECEIPT, BINDING, KEYS)
+
+IDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=128)
+ACTORS = st.builds(Actor, IDS.map(TenantId), IDS.map(UserId), IDS.map(SessionId))
+OPERATIONS = st.from_regex(r"[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}", fullmatch=True)
+BINDINGS = st.builds(
+    Binding.of, IDS.map(CallerId), ACTORS, OPERATIONS.map(OperationId), st.text(max_size=256)
+)
+RECEIPTS = st.builds(
+    Receipt,
+    st.uuids(),
+    st.datetimes(
+        datetime(1970, 1, 1),  # noqa: DTZ001 - hypothesis wants its bounds without a zone
+        timezones=st.just(UTC),
+    ),
+)
+
+
+def checked(token=TOKEN, binding=BINDING, keys=KEYS, now=NOW, **window):
+    return check(token, binding, keys, now, **window)
+
+
+def checked_with(**changes):
+    return checked(binding=Binding.of(*{**CHECK, **changes}.values()))
+
+
+def signed(text, key=KEYS.keys["k1"]):
+    """`text` with its right MAC, as only a holder of the key can write it."""
+    mac = hmac.digest(key, text.encode(), "sha256")
+    return f"{text}.{urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
+# Round trip
+
+
+def test_a_receipt_proves_the_decision_it_was_issued_for():
+    assert checked() == RECEIPT
+
+
+@given(RECEIPTS, BINDINGS)
+def test_whatever_the_ids_a_receipt_that_was_issued_is_valid(receipt, binding):
+    token = issue(receipt, binding, KEYS)
+
+    assert check(token, binding, KEYS, receipt.first_authorised_at) == receipt
+
+
+def test_the_form_is_frozen_for_receipts_that_are_out_already():
+    assert TOKEN == (
+        "1.k1.AAAAAAAAQACAAAAAAAAAAQAGS_U1rxAA_H3i-tUBtHekt-eAch7aBlwZ2jN5eC0HkhRWCCAn__Mkjs0rvruV"
+        "jdeapSJ1eGZYKaXUI6l6HgMQ9iieHvd_Rg.K8aoepdj9NhaPn4JvDbCvP87Ign7LM--s_q2azUDVsM"
+    )
+
+
+@given(RECEIPTS, BINDINGS)
+def test_a_receipt_is_ascii_and_has_at_most_300_bytes(receipt, binding):
+    token = issue(receipt, binding, MacKeys("k" * 64, {"k" * 64: b"1" * 32}))
+
+    assert token.isascii()
+    assert len(token) <= 300
+
+
+# Bindings
+
+
+@pytest.mark.parametrize(
+    ("changed", "rejection"),
+    [
+        pytest.param({"caller": CallerId("playbooks")}, ReceiptRejection.OTHER_CALLER, id="caller"),
+        pytest.param(
+            {"actor": replace(CHECK["actor"], tenant_id=TenantId("umbrella"))},
+            ReceiptRejection.OTHER_ACTOR,
+            id="tenant",
+        ),
+        pytest.param(
+            {"actor": replace(CHECK["actor"], user_id=UserId("bob"))},
+            ReceiptRejection.OTHER_ACTOR,
+            id="user",
+        ),
+        pytest.param(
+            {"actor": replace(CHECK["actor"], session_id=SessionId("s-2"))},
+            ReceiptRejection.OTHER_ACTOR,
+            id="session",
+        ),
+        pytest.param(
+            {"operation": OperationId("response.run_osquery")},
+            ReceiptRejection.OTHER_OPERATION,
+            id="operation",
+        ),
+        pytest.param({"target": "host-8:/etc/passwd"}, ReceiptRejection.OTHER_TARGET, id="target"),
+        pytest.param({"target": ""}, ReceiptRejection.OTHER_TARGET, id="no target"),
+    ],
+)
+def test_a_receipt_of_another_check_is_refused_by_what_differs(changed, rejection):
+    assert checked_with(**changed) is rejection
+
+
+def test_the_context_of_an_actor_is_not_bound():
+    assert checked_with(actor=replace(CHECK["actor"], role=Role.MASTER_ADMINISTRATOR)) == RECEIPT
+
+
+@pytest.mark.parametrize(
+    ("same", "rejection"),
+    [
+        ((), ReceiptRejection.OTHER_CALLER),
+        (("caller",), ReceiptRejection.OTHER_ACTOR),
+        (("caller", "actor"), ReceiptRejection.OTHER_OPERATION),
+        (("caller", "actor", "operation"), ReceiptRejection.OTHER_TARGET),
+    ],
+)
+def test_the_first_difference_is_named_before_any_other_and_before_expiry(same, rejection):
+    different = {
+        "caller": CallerId("playbooks"),
+        "actor": replace(CHECK["actor"], user_id=UserId("bob")),
+        "operation": OperationId("response.run_osquery"),
+        "target": "host-8",
+    }
+    binding = Binding.of(*{**different, **{name: CHECK[name] for name in same}}.values())
+
+    assert checked(binding=binding, now=NOW + timedelta(days=1)) is rejection
+
+
+@given(BINDINGS, BINDINGS)
+def test_a_receipt_never_holds_for_another_binding(issued_for, presented_for):
+    assume(issued_for != presented_for)
+
+    assert check(issue(RECEIPT, issued_for, KEYS), presented_for, KEYS, NOW) != RECEIPT
+
+
+# The window
+
+
+def test_a_retry_has_an_hour_by_default():
+    assert timedelta(minutes=60) == RETRY_WINDOW
+
+
+@pytest.mark.parametrize(
+    ("age", "found"),
+    [
+        (-CLOCK_TOLERANCE - MICROSECOND, ReceiptRejection.EXPIRED),
+        (-CLOCK_TOLERANCE, RECEIPT),
+        (timedelta(), RECEIPT),
+        (RETRY_WINDOW - MICROSECOND, RECEIPT),
+        (RETRY_WINDOW, ReceiptRejection.EXPIRED),
+        (RETRY_WINDOW + MICROSECOND, ReceiptRejection.EXPIRED),
+    ],
+)
+def test_a_receipt_is_valid_from_the_first_authorisation_to_the_end_of_the_window(age, found):
+    assert checked(now=NOW + age) == found
+
+
+@pytest.mark.parametrize(
+    ("age", "found"),
+    [
+        (timedelta(minutes=5) - MICROSECOND, RECEIPT),
+        (timedelta(minutes=5), ReceiptRejection.EXPIRED),
+    ],
+)
+def test_a_deployment_may_set_another_window(age, found):
+    assert checked(now=NOW + age, window=timedelta(minutes=5)) == found
+
+
+def test_the_receipt_of_a_retry_ends_with_the_first_authorisations_window():
+    retried_at = NOW + timedelta(minutes=59)
+    of_the_retry = Receipt(UUID(int=2), checked(now=retried_at).first_authorised_at)
+
+    token = issue(of_the_retry, BINDING, KEYS)
+
+    assert checked(token, now=NOW + RETRY_WINDOW) is ReceiptRejection.EXPIRED
+
+
+# Keys
+
+
+def test_a_receipt_under_an_older_key_of_the_ring_is_valid():
+    ring = MacKeys("k2", {"k2": b"2" * 32, "k1": b"1" * 32})
+
+    assert checked(keys=ring) == RECEIPT
+
+
+def test_new_receipts_are_written_under_the_primary_key():
+    ring = MacKeys("k2", {"k1": b"1" * 32, "k2": b"2" * 32})
+
+    assert checked(issue(RECEIPT, BINDING, ring), keys=MacKeys("k2", {"k2": b"2" * 32})) == RECEIPT
+
+
+def test_a_receipt_under_a_key_that_left_the_ring_is_not_authentic():
+    ring = MacKeys("k2", {"k2": b"2" * 32})
+
+    assert checked(keys=ring) is ReceiptRejection.NOT_AUTHENTIC
+
+
+def test_a_receipt_under_another_key_of_the_same_id_is_not_authentic():
+    ring = MacKeys("k1", {"k1": b"2" * 32})
+
+    assert checked(keys=ring) is ReceiptRejection.NOT_AUTHENTIC
+
+
+def test_a_receipt_that_names_another_key_of_the_ring_is_not_authentic():
+    ring = MacKeys("k1", {"k1": b"1" * 32, "k2": b"2" * 32})
+
+    assert checked(TOKEN.replace("k1", "k2"), keys=ring) is ReceiptRejection.NOT_AUTHENTIC
+
+
+def test_the_id_of_a_key_may_have_dots():
+    ring = MacKeys("2026.03", {"2026.03": b"1" * 32})
+
+    assert checked(issue(RECEIPT, BINDING, ring), keys=ring) == RECEIPT
+
+
+# Forgery
+
+
+@given(st.integers(0, len(TOKEN) - 1), st.sampled_from(string.printable) | st.characters())
+def test_with_any_character_changed_a_receipt_is_not_authentic(position, character):
+    assume(character != TOKEN[position])
+    forged = TOKEN[:position] + character + TOKEN[position + 1 :]
+
+    assert checked(forged) is ReceiptRejection.NOT_AUTHENTIC
+
+
+@pytest.mark.parametrize("position", range(len(TOKEN)))
+def test_with_a_character_missing_a_receipt_is_not_authentic(position):
+    shortened = TOKEN[:position] + TOKEN[position + 1 :]
+
+    assert checked(shortened) is ReceiptRejection.NOT_AUTHENTIC
+
+
+def test_no_second_spelling_of_the_mac_is_accepted():
+    # The last of 43 characters carries two bits that decoders ignore.
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    others = set(alphabet) - {TOKEN[-1]}
+
+    assert {checked(TOKEN[:-1] + other) for other in others} == {ReceiptRejection.NOT_AUTHENTIC}
+
+
+@pytest.mark.parametrize(
+    "spelling", [f"{TOKEN}=", f" {TOKEN}", f"{TOKEN}\n", TOKEN.upper(), f"{TOKEN}.", f".{TOKEN}"]
+)
+def test_no_other_spelling_of_a_receipt_is_accepted(spelling):
+    assert checked(spelling) is ReceiptRejection.NOT_AUTHENTIC
+
+
+def test_a_receipt_of_another_version_is_not_authentic_whoever_signed_it():
+    assert checked(signed("2" + TOKEN.rpartition(".")[0][1:])) is ReceiptRejection.NOT_AUTHENTIC
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("A", id="no base64"),
+        pytest.param("A" * 117, id="no base64 of the right length"),
+        pytest.param("A" * 116, id="a byte short"),
+        pytest.param("A" * 119, id="a byte long"),
+    ],
+)
+def test_an_authentic_payload_of_another_layout_is_not_authentic_as_a_receipt(payload):
+    assert checked(signed(f"1.k1.{payload}")) is ReceiptRejection.NOT_AUTHENTIC
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "",
+        ".",
+        "...",
+        "....",
+        "1",
+        "1.k1",
+        "1.k1.",
+        "1.k1..",
+        "1.k1.\u00e9.\u00e9",
+        "1.k1.AAAA.\uff21",
+        "\ud83d\ude00",
+        "1.k1.\ud800.AAAA",
+        "1.k1.AAAA.\udcff",
+        "\0" * 512,
+    ],
+)
+def test_garbage_is_not_authentic(garbage):
+    assert checked(garbage) is ReceiptRejection.NOT_AUTHENTIC
+
+
+@given(st.text() | st.text().map("1.k1.{}".format))
+def test_whatever_text_is_presented_it_is_not_authentic(text):
+    assert checked(text) is ReceiptRejection.NOT_AUTHENTIC

@@ -1,0 +1,253 @@
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import mintotp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyotp import TOTP
+
+from stepup.domain.errors import InvalidValueError
+from stepup.domain.totp import Label, OtpCode, StepMatch, TotpSecret, key_uri, match, time_step
+
+RFC_SECRET = TotpSecret(b"12345678901234567890")
+RFC_4226_APPENDIX_D = [
+    "755224",
+    "287082",
+    "359152",
+    "969429",
+    "338314",
+    "254676",
+    "287922",
+    "162583",
+    "399871",
+    "520489",
+]
+RFC_6238_APPENDIX_B = [
+    (59, "94287082"),
+    (1111111109, "07081804"),
+    (1111111111, "14050471"),
+    (1234567890, "89005924"),
+    (2000000000, "69279037"),
+    (20000000000, "65353130"),
+]
+MICROSECOND = timedelta(microseconds=1)
+SECRETS = st.binary(min_size=20, max_size=20).map(TotpSecret)
+INSTANTS = st.datetimes(
+    datetime(2000, 1, 1),  # noqa: DTZ001 - hypothesis wants its bounds without a zone
+    datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
+
+
+def at(step, offset=timedelta()):
+    return datetime.fromtimestamp(step * 30, UTC) + offset
+
+
+def rfc_match(digits, step, back_steps=0):
+    return match(RFC_SECRET, OtpCode(digits), at(step), back_steps)
+
+
+@pytest.mark.parametrize(("counter", "digits"), list(enumerate(RFC_4226_APPENDIX_D)))
+def test_the_primitive_gives_the_codes_of_rfc_4226_appendix_d(counter, digits):
+    assert TOTP(RFC_SECRET.base32).generate_otp(counter) == digits
+
+
+@pytest.mark.parametrize(("step", "digits"), list(enumerate(RFC_4226_APPENDIX_D))[1:])
+def test_the_codes_of_rfc_4226_appendix_d_fit_their_steps(step, digits):
+    assert rfc_match(digits, step) == StepMatch(step)
+
+
+@pytest.mark.parametrize(("seconds", "eight_digits"), RFC_6238_APPENDIX_B)
+def test_the_codes_of_rfc_6238_appendix_b_fit_at_their_times(seconds, eight_digits):
+    now = datetime.fromtimestamp(seconds, UTC)
+
+    assert match(RFC_SECRET, OtpCode(eight_digits[-6:]), now) == StepMatch(seconds // 30)
+
+
+@given(SECRETS, INSTANTS)
+def test_an_independent_authenticator_gives_codes_that_fit(secret, now):
+    step = int(now.timestamp()) // 30
+
+    found = match(secret, OtpCode(mintotp.hotp(secret.base32, step)), now)
+
+    assert found == StepMatch(step)
+
+
+@pytest.mark.parametrize("digits", ["123456", "000000", "999999", "000001"])
+def test_a_code_is_six_ascii_digits_kept_as_typed(digits):
+    assert OtpCode(digits).digits == digits
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("12345", id="five digits"),
+        pytest.param("1234567", id="seven digits"),
+        pytest.param("123456\n", id="newline after"),
+        pytest.param("\n123456", id="newline before"),
+        pytest.param(" 123456", id="space before"),
+        pytest.param("123456 ", id="space after"),
+        pytest.param("123 456", id="space within"),
+        pytest.param("12345 ", id="space as a digit"),
+        pytest.param("12345a", id="letter"),
+        pytest.param("-12345", id="sign"),
+        pytest.param("1.3456", id="dot"),
+        pytest.param("\uff11\uff12\uff13\uff14\uff15\uff16", id="full-width digits"),
+        pytest.param("\u0661\u0662\u0663\u0664\u0665\u0666", id="Arabic-Indic digits"),
+        pytest.param("12345\u0666", id="one Arabic-Indic digit"),
+        pytest.param("12345\u00b2", id="superscript"),
+        pytest.param("123456\0", id="NUL"),
+    ],
+)
+def test_anything_else_is_no_code(malformed):
+    with pytest.raises(InvalidValueError, match=r"^must be exactly six ASCII digits$"):
+        OtpCode(malformed)
+
+
+@pytest.mark.parametrize(
+    ("now", "step"),
+    [
+        (at(5, -MICROSECOND), 4),
+        (at(5), 5),
+        (at(5, timedelta(seconds=30) - MICROSECOND), 5),
+        (at(5, timedelta(seconds=30)), 6),
+    ],
+)
+def test_a_step_has_30_seconds_and_begins_on_the_half_minute(now, step):
+    assert time_step(now) == step
+
+
+@pytest.mark.parametrize("year", [2026, 2099])
+def test_the_last_microsecond_of_a_step_belongs_to_it(year):
+    begin = datetime(year, 3, 1, 12, 0, 30, tzinfo=UTC)
+
+    assert time_step(begin - MICROSECOND) == time_step(begin) - 1
+
+
+def test_a_step_does_not_depend_on_the_time_zone():
+    elsewhere = at(5).astimezone(datetime.fromisoformat("2026-03-01T12:00-05:45").tzinfo)
+
+    assert time_step(elsewhere) == 5
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [
+        (at(5, -MICROSECOND), StepMatch(None, near_miss=1)),
+        (at(5), StepMatch(5)),
+        (at(6, -MICROSECOND), StepMatch(5)),
+        (at(6), StepMatch(None, near_miss=-1)),
+    ],
+)
+def test_a_code_fits_its_own_step_to_the_microsecond(now, found):
+    assert match(RFC_SECRET, OtpCode(RFC_4226_APPENDIX_D[5]), now) == found
+
+
+@pytest.mark.parametrize(
+    ("code_of", "found"),
+    [
+        (3, StepMatch(None)),
+        (4, StepMatch(None, near_miss=-1)),
+        (5, StepMatch(5)),
+        (6, StepMatch(None, near_miss=1)),
+        (7, StepMatch(None)),
+    ],
+)
+def test_without_back_steps_a_neighbour_is_a_near_miss_and_refused(code_of, found):
+    assert rfc_match(RFC_4226_APPENDIX_D[code_of], step=5) == found
+
+
+@pytest.mark.parametrize(
+    ("code_of", "found"),
+    [
+        (3, StepMatch(None)),
+        (4, StepMatch(4)),
+        (5, StepMatch(5)),
+        (6, StepMatch(None, near_miss=1)),
+    ],
+)
+def test_with_one_back_step_the_code_of_the_step_before_is_accepted_for_that_step(code_of, found):
+    assert rfc_match(RFC_4226_APPENDIX_D[code_of], step=5, back_steps=1) == found
+
+
+def test_a_code_of_no_step_around_is_wrong_and_no_near_miss():
+    assert rfc_match("000000", step=5) == StepMatch(None, near_miss=0)
+
+
+# The RFC's secret has the code 617002 both for step 56188870 and for step 56188871.
+@pytest.mark.parametrize("back_steps", [0, 1])
+def test_a_code_that_fits_this_step_and_the_one_before_is_accepted_for_this_one(back_steps):
+    assert rfc_match("617002", 56188871, back_steps) == StepMatch(56188871)
+
+
+def test_a_code_that_fits_this_step_and_the_next_is_no_near_miss():
+    assert rfc_match("617002", 56188870) == StepMatch(56188870, near_miss=0)
+
+
+def test_another_secret_has_other_codes():
+    assert match(TotpSecret(b"x" * 20), OtpCode(RFC_4226_APPENDIX_D[5]), at(5)).step is None
+
+
+def test_a_secret_is_typed_as_32_characters_of_base32():
+    assert RFC_SECRET.base32 == "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+
+@pytest.mark.parametrize("size", [0, 16, 19, 21, 32])
+def test_a_secret_has_160_bits(size):
+    with pytest.raises(InvalidValueError, match=r"^must be 20 bytes$"):
+        TotpSecret(b"x" * size)
+
+
+def test_a_fresh_secret_has_160_bits():
+    assert len(TotpSecret.generate().octets) == 20
+
+
+def test_every_fresh_secret_is_another_one():
+    assert len({TotpSecret.generate() for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    "text", ["ada@acme.example", "A", "x" * 128, "\u00e9" * 64, "R&D / caf\u00e9 100%", " "]
+)
+def test_a_label_is_kept_as_it_is(text):
+    assert Label(text) == text
+
+
+@pytest.mark.parametrize("size", ["", "x" * 129, "\u00e9" * 65])
+def test_a_label_has_1_to_128_bytes_of_utf_8(size):
+    with pytest.raises(InvalidValueError, match=r"^must be 1 to 128 bytes of UTF-8$"):
+        Label(size)
+
+
+@pytest.mark.parametrize("character", [":", "\n", "\0", "\x1f", "\x7f", "\u0085", "\u202e"])
+def test_a_colon_or_a_control_character_in_a_label_is_refused(character):
+    with pytest.raises(InvalidValueError, match=r"^must have no colon and no control character$"):
+        Label(f"ada{character}lovelace")
+
+
+def test_a_key_uri_is_what_authenticator_apps_read():
+    assert key_uri(RFC_SECRET, Label("Acme Security"), Label("ada@acme.example")) == (
+        "otpauth://totp/Acme%20Security:ada%40acme.example"
+        "?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Acme%20Security"
+    )
+
+
+@given(
+    *[
+        st.text(st.characters(codec="utf-8", exclude_characters=":"), min_size=1, max_size=20)
+        .filter(str.isprintable)
+        .map(Label)
+    ]
+    * 2
+)
+def test_no_label_breaks_out_of_its_place_in_a_key_uri(issuer, account_name):
+    uri = urlsplit(key_uri(RFC_SECRET, issuer, account_name))
+
+    assert (uri.scheme, uri.netloc, uri.fragment) == ("otpauth", "totp", "")
+    assert unquote(uri.path) == f"/{issuer}:{account_name}"
+    assert parse_qs(uri.query, strict_parsing=True) == {
+        "secret": [RFC_SECRET.base32],
+        "issuer": [issuer],
+    }

@@ -1,0 +1,78 @@
+"""What holds for every value of the domain, whichever module it stands in."""
+
+import importlib
+import pkgutil
+import re
+from dataclasses import dataclass, is_dataclass
+
+import pytest
+
+import stepup.domain
+from stepup.domain.actor import Actor, RetryReceipt, SessionId, TenantId, UserId
+from stepup.domain.receipts import MacKeys
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import OtpCode, TotpSecret
+
+MODULES = [
+    importlib.import_module(f"stepup.domain.{found.name}")
+    for found in pkgutil.iter_modules(stepup.domain.__path__)
+]
+VALUES = sorted(
+    {
+        value
+        for module in MODULES
+        for value in vars(module).values()
+        if isinstance(value, type) and is_dataclass(value)
+    },
+    key=lambda value: value.__qualname__,
+)
+SECRET = "31415926535897932384"
+SECRETS = [
+    OtpCode("314159"),
+    TotpSecret(SECRET.encode()),
+    ResetCode(SECRET[:16].encode()),
+    RetryReceipt(SECRET),
+    SessionId(SECRET),
+    MacKeys(SECRET, {SECRET: SECRET.encode()}),
+]
+
+
+@dataclass
+class Enclosing:
+    value: object
+
+
+def without_addresses(text):
+    return re.sub(r"0x[0-9a-f]+", "0x...", text)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_cannot_be_changed(value):
+    assert value.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_has_no_room_for_anything_but_its_fields(value):
+    assert "__dict__" not in dir(value)
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)
+@pytest.mark.parametrize(
+    "shown", [repr, lambda secret: repr(Enclosing(secret)), lambda secret: repr([secret])]
+)
+def test_a_secret_shows_in_no_repr(secret, shown):
+    assert "314" not in without_addresses(shown(secret))
+
+
+@pytest.mark.parametrize("secret", [each for each in SECRETS if not isinstance(each, str)])
+@pytest.mark.parametrize("shown", [str, "{}".format, lambda secret: f"{secret}"])
+def test_a_secret_shows_in_no_text_either(secret, shown):
+    assert "314" not in without_addresses(shown(secret))
+
+
+def test_an_actor_shows_neither_its_session_nor_its_receipt():
+    actor = Actor(
+        TenantId("acme"), UserId("ada"), SessionId(SECRET), retry_receipt=RetryReceipt(SECRET)
+    )
+
+    assert "314" not in without_addresses(repr(actor))

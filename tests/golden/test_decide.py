@@ -1,0 +1,291 @@
+"""The decision as data: every case of the YAML files beside this one is one test of `decide`.
+
+A case gives the facts that could be looked up and expects the whole verdict, with the facts that
+the rules asked for, in order. A fact that a case does not give must not be asked for; `null` gives
+the fact that there is none.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stepup.domain.actor import (
+    AccountType,
+    Actor,
+    OpaqueId,
+    PlaybookRun,
+    PlaybookTrigger,
+    RetryReceipt,
+    Role,
+    SessionId,
+    Team,
+    TenantId,
+    UserId,
+)
+from stepup.domain.decision import (
+    ACCOUNT_MFA,
+    ELEVATION,
+    ENROLLED,
+    REDEMPTION,
+    Decision,
+    Reason,
+    Verdict,
+    decide,
+)
+from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.operations import SHIPPED, Category, Operation, OperationId
+from stepup.domain.policy import Policy
+from stepup.domain.receipts import ReceiptRejection
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+CASE = {"description", "given", "expect"}
+GIVEN = {"operation", "policy"}
+GIVEN_OPTIONAL = {"operator_adds", "actor", "elevation", "enrolled", "account_mfa", "receipt"}
+ANSWER = {"decision", "reason", "asks"}
+ANSWER_OPTIONAL = {"elevation", "max_age", "receipt_rejection", "earns_receipt"}
+CONTEXT = {
+    "account_type": AccountType,
+    "role": Role,
+    "team": Team,
+    "playbook_run": PlaybookTrigger,
+}
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if len(keys) != len(set(keys)):
+            raise ValueError(f"a key stands twice in {keys}")
+        return super().construct_mapping(node, deep)
+
+
+def duration(text):
+    """`14m59.999999s`, `5m`, `-5s`: as an operator would write it."""
+    form = r"(?P<sign>-?)(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)(?:\.(?P<micro>\d{6}))?s)?"
+    found = re.fullmatch(form, text)
+    if not found or not (found["minutes"] or found["seconds"]):
+        raise ValueError(f"{text!r} is no duration")
+    value = timedelta(
+        minutes=int(found["minutes"] or 0),
+        seconds=int(found["seconds"] or 0),
+        microseconds=int(found["micro"] or 0),
+    )
+    return -value if found["sign"] else value
+
+
+def keys(mapping, required, optional=frozenset()):
+    if not isinstance(mapping, dict):
+        raise TypeError(f"{mapping!r} is no mapping")
+    if missing := required - mapping.keys():
+        raise ValueError(f"missing {sorted(missing)}")
+    if unknown := mapping.keys() - required - optional:
+        raise ValueError(f"unknown {sorted(unknown)}")
+    return mapping
+
+
+def flag(value):
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
+def check_form(case):
+    """Refuse a case with a key or a kind of value that the driver would not look at."""
+    keys(case, CASE)
+    given = keys(case["given"], GIVEN, GIVEN_OPTIONAL)
+    keys(given["policy"], {"enabled"}, {"selected"})
+    flag(given["policy"]["enabled"])
+    keys(given.get("actor", {}), set(), CONTEXT.keys())
+    keys(given.get("elevation") or {"age": None}, {"age"}, {"expires_in"})
+    for fact in ("enrolled", "account_mfa"):
+        flag(given.get(fact, False))
+    expect = case["expect"]
+    if "error" in expect:
+        keys(expect, {"error"})
+        return case
+    keys(expect, ANSWER, ANSWER_OPTIONAL)
+    flag(expect.get("earns_receipt", False))
+    if expect.get("elevation", "given") != "given":
+        raise ValueError("an answer carries the elevation given, or none")
+    return case
+
+
+def load():
+    for path in sorted(Path(__file__).parent.glob("*.yaml")):
+        for case in yaml.load(path.read_text("utf-8"), StrictLoader):  # noqa: S506 - a SafeLoader
+            check_form(case)
+            yield pytest.param(case, id=f"{path.stem}: {case['description']}")
+
+
+CASES = list(load())
+
+
+def catalogue_of(given):
+    added = [OperationId(text) for text in given.get("operator_adds", [])]
+    shipped = {category.id for category, _ in SHIPPED}
+    categories = [Category(id_, id_) for id_ in {each.category for each in added} - shipped]
+    return SHIPPED.extended(categories, [Operation(each, each) for each in added])
+
+
+def actor_of(given):
+    context = {
+        name: CONTEXT[name][value]
+        for name, value in given.get("actor", {}).items()
+        if name != "playbook_run"
+    }
+    if trigger := given.get("actor", {}).get("playbook_run"):
+        run = PlaybookRun(OpaqueId("playbook"), OpaqueId("run"), PlaybookTrigger[trigger])
+        context["playbook_run"] = run
+    if "receipt" in given:
+        context["retry_receipt"] = RetryReceipt("presented")
+    return Actor(TenantId("acme"), UserId("ada"), SessionId("session"), **context)
+
+
+def policy_of(given):
+    selected = given["policy"].get("selected", {})
+    max_ages = {OperationId(name): duration(max_age) for name, max_age in selected.items()}
+    return Policy(TenantId("acme"), given["policy"]["enabled"], max_ages)
+
+
+def elevation_of(given, actor):
+    if given["elevation"] is None:
+        return None
+    verified_at = NOW - duration(given["elevation"]["age"])
+    expires_at = verified_at + LIFETIME
+    if "expires_in" in given["elevation"]:
+        expires_at = NOW + duration(given["elevation"]["expires_in"])
+    return Elevation(
+        actor.tenant_id, actor.user_id, actor.session_hash, "enrollment", verified_at, expires_at
+    )
+
+
+def facts_of(given, actor):
+    facts = {}
+    if "elevation" in given:
+        facts[ELEVATION] = elevation_of(given, actor)
+    if "enrolled" in given:
+        facts[ENROLLED] = given["enrolled"]
+    if "account_mfa" in given:
+        facts[ACCOUNT_MFA] = given["account_mfa"]
+    if "receipt" in given:
+        facts[REDEMPTION] = (
+            None if given["receipt"] == "VALID" else ReceiptRejection[given["receipt"]]
+        )
+    return facts
+
+
+def drive(deciding, facts):
+    asked, answer = [], None
+    try:
+        while True:
+            fact = deciding.send(answer)
+            asked.append(fact.name)
+            assert fact in facts, f"the rules asked for {fact}, which the case does not give"
+            answer = facts[fact]
+    except StopIteration as decided:
+        return decided.value, asked
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case):
+    given, expect = case["given"], case["expect"]
+    operation = catalogue_of(given).find(given["operation"])
+    if operation is None:
+        assert expect == {"error": "UNKNOWN_OPERATION"}
+        return
+    actor = actor_of(given)
+    facts = facts_of(given, actor)
+
+    verdict, asked = drive(decide(operation, actor, policy_of(given), NOW), facts)
+
+    rejection = expect.get("receipt_rejection")
+    assert verdict == Verdict(
+        Decision[expect["decision"]],
+        Reason[expect["reason"]],
+        elevation=facts[ELEVATION] if expect.get("elevation") else None,
+        max_age=duration(expect["max_age"]) if "max_age" in expect else None,
+        receipt_rejection=ReceiptRejection[rejection] if rejection else None,
+        earns_receipt=expect.get("earns_receipt", False),
+    )
+    assert asked == expect["asks"]
+
+
+def expected(key):
+    return {param.values[0]["expect"].get(key) for param in CASES} - {None}
+
+
+def test_every_reason_has_a_case():
+    assert expected("reason") == {reason.name for reason in Reason}
+
+
+def test_every_receipt_rejection_has_a_case():
+    assert expected("receipt_rejection") == {rejection.name for rejection in ReceiptRejection}
+
+
+def test_no_two_cases_have_the_same_description():
+    descriptions = [param.values[0]["description"] for param in CASES]
+
+    assert len(descriptions) == len(set(descriptions))
+
+
+WELL_FORMED = """
+description: as it should be
+given:
+  operation: response.run_osquery
+  policy: {enabled: true}
+expect: {decision: ALLOWED, reason: OPERATION_NOT_SELECTED, asks: []}
+"""
+
+
+def refused(text):
+    with pytest.raises((ValueError, TypeError, KeyError)) as refusal:
+        check_form(yaml.load(text, StrictLoader))  # noqa: S506 - a SafeLoader
+    return str(refusal.value)
+
+
+def test_a_well_formed_case_passes_the_check_of_its_form():
+    assert check_form(yaml.load(WELL_FORMED, StrictLoader))  # noqa: S506 - a SafeLoader
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        WELL_FORMED + "note: x",
+        WELL_FORMED.replace("given:", "given:\n  elevated: true"),
+        WELL_FORMED.replace("enabled: true", "enabled: true, note: x"),
+        WELL_FORMED.replace("given:", "given:\n  actor: {note: x}"),
+        WELL_FORMED.replace("given:", "given:\n  elevation: {age: 1m, note: x}"),
+        WELL_FORMED.replace("asks: []", "asks: [], note: x"),
+        WELL_FORMED.replace("asks: []", "asks: [], error: UNKNOWN_OPERATION"),
+    ],
+)
+def test_a_key_that_nobody_reads_is_refused(unknown):
+    assert "unknown" in refused(unknown)
+
+
+def test_a_missing_key_is_refused():
+    assert "missing ['asks']" in refused(WELL_FORMED.replace(", asks: []", ""))
+
+
+def test_a_key_that_stands_twice_is_refused():
+    assert "twice" in refused(WELL_FORMED.replace("given:", "given: {}\ngiven:"))
+
+
+def test_a_truth_value_in_other_words_is_refused():
+    assert "neither true nor false" in refused(WELL_FORMED.replace("true", "'true'"))
+
+
+@pytest.mark.parametrize("text", ["", "-", "15", "15 m", "1.5s", "15s1m", "1h"])
+def test_a_duration_in_another_form_is_refused(text):
+    with pytest.raises(ValueError, match="no duration"):
+        duration(text)
+
+
+def test_a_duration_counts_minutes_seconds_and_microseconds():
+    assert duration("14m59.000001s") == timedelta(minutes=14, seconds=59, microseconds=1)
