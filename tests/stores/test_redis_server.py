@@ -1,0 +1,218 @@
+"""What only a real server shows: faults, round trips, memory."""
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from stepup.domain.actor import Actor, SessionId, TenantId, UserId
+from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.verification import Outcome, Verification
+from stepup.service.ports import RequestKey
+from stepup.stores.embedded_valkey import EmbeddedValkey
+from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def valkey(tmp_path):
+    with EmbeddedValkey(tmp_path) as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def client(valkey):
+    client = connect(valkey.url)
+    yield client
+    await client.aclose()
+
+
+def an_elevation(number=0):
+    actor = Actor(TenantId("acme"), UserId(f"user-{number}@example.com"), SessionId(f"s-{number}"))
+    return Elevation(
+        actor.tenant_id, actor.user_id, actor.session_hash, str(uuid4()), NOON, NOON + LIFETIME
+    )
+
+
+def address(elevation):
+    return elevation.tenant_id, elevation.user_id, elevation.session_hash
+
+
+def every_call(client):
+    """One call of each method of both ports."""
+    elevations, outcomes, elevation = RedisElevations(client), RedisRecordedOutcomes(client), None
+    elevation = an_elevation()
+    key = RequestKey(elevation.tenant_id, elevation.user_id, uuid4())
+    return {
+        "put": elevations.put(elevation),
+        "find": elevations.find(*address(elevation)),
+        "revoke_session": elevations.revoke_session(*address(elevation)),
+        "revoke_user": elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON),
+        "claim": outcomes.claim(key, b"fingerprint"),
+        "record": outcomes.record(key, b"fingerprint", Verification(Outcome.REJECTED)),
+        "release": outcomes.release(key),
+    }
+
+
+async def assert_unavailable(client):
+    calls = every_call(client)
+    answers = await asyncio.gather(*calls.values(), return_exceptions=True)
+    for name, answer in zip(calls, answers, strict=True):
+        assert type(answer) is StoreUnavailableError, name
+        # The driver's words hold addresses and more; they stay in the chain (for the log).
+        assert str(answer) == "the store of elevations does not answer"
+        assert answer.__cause__ is not None
+
+
+def kill(pid):
+    process = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
+    os.close(process)
+
+
+@asynccontextmanager
+async def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_server_that_stands_still_is_unavailable(valkey, client):
+    await client.ping()
+    async with stopped(valkey.pid), asyncio.timeout(10):
+        await assert_unavailable(client)
+
+
+async def test_a_server_that_stood_still_is_used_again(valkey, client):
+    elevations, elevation = RedisElevations(client), an_elevation()
+    async with stopped(valkey.pid):
+        with pytest.raises(StoreUnavailableError):
+            await elevations.put(elevation)
+    await elevations.put(elevation)
+    assert await elevations.find(*address(elevation)) == elevation
+
+
+async def test_waiting_is_bounded_whatever_client_is_given(valkey):
+    """The driver's own defaults are 5 seconds and 10 retries."""
+    async with Redis.from_url(valkey.url) as client:
+        await client.ping()
+        async with stopped(valkey.pid), asyncio.timeout(4):
+            await assert_unavailable(client)
+
+
+async def test_a_server_that_was_killed_is_unavailable(valkey, client):
+    await client.ping()
+    kill(valkey.pid)
+    await assert_unavailable(client)
+
+
+async def test_a_restarted_server_is_used_at_once_with_all_it_had_acknowledged(valkey, client):
+    elevations, kept, revoked = RedisElevations(client), an_elevation(1), an_elevation(2)
+    await elevations.put(kept)
+    await elevations.put(revoked)
+    await elevations.revoke_user(revoked.tenant_id, revoked.user_id, NOON)
+    kill(valkey.pid)
+    await asyncio.to_thread(valkey.start)  # meanwhile the loop learns that the connection is gone
+    assert await elevations.find(*address(kept)) == kept
+    assert await elevations.find(*address(revoked)) is None
+
+
+async def test_where_no_server_is_it_is_unavailable(tmp_path):
+    async with connect(f"unix://{tmp_path / 'none.sock'}") as client:
+        await assert_unavailable(client)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-OOM full\r\n"])
+async def test_a_server_that_speaks_something_else_is_unavailable(tmp_path, answer):
+    async def serve(reader, writer):
+        await reader.read(1)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    path = str(tmp_path / "s")
+    async with await asyncio.start_unix_server(serve, path), connect(f"unix://{path}") as client:
+        await assert_unavailable(client)
+
+
+async def test_a_server_that_is_full_is_unavailable(client):
+    await client.config_set("maxmemory", "1")
+    elevations = RedisElevations(client)
+    with pytest.raises(StoreUnavailableError):
+        await elevations.put(an_elevation())
+
+
+async def test_a_cancelled_call_leaves_no_answer_to_the_next(valkey):
+    elevations_of = [an_elevation(1), an_elevation(2)]
+    async with connect(valkey.url, max_connections=1) as client:
+        elevations = RedisElevations(client)
+        for elevation in elevations_of:
+            await elevations.put(elevation)
+        async with stopped(valkey.pid):
+            call = asyncio.create_task(elevations.find(*address(elevations_of[0])))
+            for _ in range(10):  # turns of the loop: the command is written, no answer comes
+                await asyncio.sleep(0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert await elevations.find(*address(elevations_of[1])) == elevations_of[1]
+
+
+async def test_more_calls_than_connections_wait_for_their_turn(valkey):
+    async with connect(valkey.url, max_connections=2) as client:
+        elevations = RedisElevations(client)
+        await asyncio.gather(*(elevations.put(an_elevation(number)) for number in range(100)))
+        assert len(await client.client_list()) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "command"),
+    [
+        ("put", "set"),
+        ("find", "mget"),
+        ("revoke_session", "del"),
+        ("claim", "set"),
+        ("record", "set"),
+        ("release", "del"),
+    ],
+)
+async def test_a_call_is_one_command(client, call, command):
+    calls = every_call(client)
+    await client.ping()
+    await client.config_resetstat()
+    await calls.pop(call)
+    statistics = await client.info("commandstats")
+    assert statistics.keys() == {f"cmdstat_{command}", "cmdstat_config|resetstat"}
+    assert statistics[f"cmdstat_{command}"]["calls"] == 1
+    for unused in calls.values():
+        unused.close()
+
+
+async def test_memory_per_elevation(valkey, record_property):
+    """Measured with the Valkey that we ship; the target holds at a million elevations."""
+    number, at_once = 10_000, 50
+    async with connect(valkey.url, max_connections=1) as client:
+        elevations = RedisElevations(client)
+
+        async def memory():
+            info = await client.info("memory")
+            return info["used_memory"] - info["mem_clients_normal"] - info["mem_aof_buffer"]
+
+        before = await memory()
+        for start in range(0, number, at_once):
+            numbers = range(start, start + at_once)
+            await asyncio.gather(*(elevations.put(an_elevation(number)) for number in numbers))
+        per_elevation = (await memory() - before) / number
+    record_property("bytes_per_elevation", per_elevation)
+    print(f"{per_elevation:.0f} bytes of memory per elevation")  # noqa: T201 - the measurement
