@@ -7,7 +7,7 @@ with connect("127.0.0.1:50051") as stepup:
 import json
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -85,9 +85,10 @@ def connect(target: str) -> Client:
     )
 
 
-def reason(error: grpc.Call) -> str:
+def reason(error: grpc.RpcError) -> str:
     """The reason of an error, such as `ELEVATION_REQUIRED`; empty when it is not one of ours."""
-    status = rpc_status.from_call(error)
+    # What a stub raises is a grpc.Call as well; its type does not say so.
+    status = rpc_status.from_call(cast("grpc.Call", error))
     for detail in status.details if status else ():
         info = ErrorInfo()
         if detail.Unpack(info):

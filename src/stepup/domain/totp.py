@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from base64 import b32encode
+from base64 import b32decode, b32encode
 from dataclasses import dataclass
 from datetime import datetime
 from hmac import compare_digest
@@ -52,6 +52,11 @@ class TotpSecret:
         """A fresh secret from the system's random numbers."""
         return cls(secrets.token_bytes(SECRET_BYTES))
 
+    @classmethod
+    def from_base32(cls, text: str) -> "TotpSecret":
+        """The secret as an authenticator app reads it."""
+        return cls(b32decode(text))
+
     @property
     def base32(self) -> str:
         """The secret for typing: 32 characters."""
@@ -94,6 +99,11 @@ def time_step(now: datetime) -> int:
     return int(now.timestamp()) // STEP_SECONDS
 
 
+def code_at(secret: TotpSecret, step: int) -> OtpCode:
+    """The code that an authenticator app shows in a time step."""
+    return OtpCode(TOTP(secret.base32, interval=STEP_SECONDS).generate_otp(step))
+
+
 def match(secret: TotpSecret, code: OtpCode, now: datetime, back_steps: int = 0) -> StepMatch:
     """Find the time step that a code belongs to.
 
@@ -103,13 +113,12 @@ def match(secret: TotpSecret, code: OtpCode, now: datetime, back_steps: int = 0)
         now: when it was received, by the server's clock, read once per call (S1).
         back_steps: how many past steps are accepted as well: 0, or 1 where a deployment says so.
     """
-    totp = TOTP(secret.base32, interval=STEP_SECONDS)
     current = time_step(now)
     # All candidates are always compared, in constant time each (RFC 6238 §5.2).
     offsets = [
         offset
         for offset in (-1, 0, 1)
-        if compare_digest(totp.generate_otp(current + offset), code.digits)
+        if compare_digest(code_at(secret, current + offset).digits, code.digits)
     ]
     accepted = [offset for offset in offsets if -back_steps <= offset <= 0]
     if accepted:

@@ -1,0 +1,179 @@
+"""What the demo stands on: a server process of its own, and calls that show what they say."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import grpc
+import orjson
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+
+from stepup.client import Client, reason
+from stepup.client.messages import actor as people
+from stepup.client.messages import step_up
+from stepup.domain.totp import STEP_SECONDS, OtpCode, TotpSecret, code_at, time_step
+
+_CALL_SECONDS = 5
+_SAFETY_SECONDS = 2
+_LONG = 120
+
+
+class UnexpectedAnswerError(Exception):
+    """The service did not answer what the demo teaches."""
+
+
+def expect(held: bool, what: str) -> None:
+    """Demand what the demo is about to teach.
+
+    Raises:
+        UnexpectedAnswerError: it is not so.
+    """
+    if not held:
+        raise UnexpectedAnswerError(f"expected {what}")
+
+
+@contextmanager
+def server_process() -> Iterator[str]:
+    """A server on a free port, with a data directory that is thrown away; yields its address.
+
+    Raises:
+        SystemExit: it does not start; it has said why on standard error.
+    """
+    with tempfile.TemporaryDirectory(prefix="stepup-demo-") as data_dir:
+        command = [sys.executable, "-m", "stepup", "serve", "--listen", "127.0.0.1:0"]
+        command += ["--data-dir", data_dir, "--log-level", "error"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own command
+            try:
+                announcement = process.stdout.readline() if process.stdout else ""
+                if not announcement:
+                    raise SystemExit(process.wait() or 1)
+                yield announcement.split()[-1]
+            finally:
+                process.terminate()
+
+
+class App:
+    """Bob's authenticator app: it has the secret, and shows the code of the moment."""
+
+    def __init__(self, console: Console, typed_secret: str) -> None:
+        self._console = console
+        self._secret = TotpSecret.from_base32(typed_secret)
+        self._step = 0
+
+    def last_code(self) -> OtpCode:
+        """The code that was read last."""
+        return code_at(self._secret, self._step)
+
+    def next_code(self) -> OtpCode:
+        """A code that was not read before, with time enough left to type it."""
+        with self._console.status("") as status:
+            while time_step(datetime.now(UTC)) == self._step or _seconds_left() < _SAFETY_SECONDS:
+                status.update(f"waiting for the app's next code: {_seconds_left():.0f} s")
+                time.sleep(0.2)
+        self._step = time_step(datetime.now(UTC))
+        return self.last_code()
+
+
+class Stage:
+    """Makes calls, and shows what is called and what is answered."""
+
+    def __init__(self, console: Console, client: Client) -> None:
+        self._console = console
+        self._client = client
+        self._scenes = 0
+
+    def scene(self, title: str, text: str) -> None:
+        """Open the next scene."""
+        self._scenes += 1
+        self._console.print(f"\n[bold]{self._scenes}. {title}[/]")
+        self._console.print(Padding(text, (0, 0, 0, 3)))
+
+    def say(self, text: str) -> None:
+        """Say something, with markup."""
+        self._console.print(f"   {text}", soft_wrap=True)
+
+    def call(self, method: Any, request: Message, hide: tuple[str, ...] = ()) -> Any:
+        """Call a method; the fields to hide are not shown."""
+        self._show_request(request)
+        response = method(request, timeout=_CALL_SECONDS)
+        self.say(f"[green]←[/] {escape(_shown(response, hide))}")
+        return response
+
+    def refused(self, method: Any, request: Message, wanted: str) -> None:
+        """Call a method that has to end with an error of this reason."""
+        self._show_request(request)
+        try:
+            method(request, timeout=_CALL_SECONDS)
+        except grpc.RpcError as error:
+            if reason(error) != wanted:
+                raise
+            call = cast("grpc.Call", error)
+            self.say(f"[yellow]← {call.code().name}, {wanted}[/]: {call.details()}")
+        else:
+            expect(False, wanted)
+
+    def check(
+        self,
+        actor: people.ActorContext,
+        operation: str,
+        decision: str,
+        why: str,
+        *,
+        target: str = "",
+    ) -> step_up.CheckStepUpResponse:
+        """Ask `CheckStepUp`, and demand this decision for this reason."""
+        request = step_up.CheckStepUpRequest(actor=actor, operation=operation, target=target)
+        self._show_request(request)
+        answer = self._client.step_up.CheckStepUp(request, timeout=_CALL_SECONDS)
+        got = step_up.Decision.Name(answer.decision).removeprefix("DECISION_")
+        got_why = step_up.DecisionReason.Name(answer.reason).removeprefix("DECISION_REASON_")
+        further = ""
+        if answer.receipt_rejection:
+            further = ", " + step_up.ReceiptRejection.Name(answer.receipt_rejection)
+        elif answer.receipt:
+            further = " [dim](with a receipt)[/]"
+        colour = "green" if got == "ALLOWED" else "yellow"
+        self.say(f"[{colour}]← {got}[/], {got_why}{further}")
+        expect((got, got_why) == (decision, why), f"{decision}, {why}")
+        return answer
+
+    def verify(self, actor: people.ActorContext, code: OtpCode, outcome: str) -> None:
+        """Bring a code to `VerifyOtp`, and demand this outcome."""
+        request = step_up.VerifyOtpRequest(actor=actor, code=code.digits)
+        self._show_request(request)
+        answer = self._client.step_up.VerifyOtp(request, timeout=_CALL_SECONDS)
+        got = step_up.Outcome.Name(answer.outcome).removeprefix("OUTCOME_")
+        colour = "green" if got == "VERIFIED" else "yellow"
+        self.say(f"[{colour}]← {got}[/], {answer.attempts_remaining} attempts remaining")
+        expect(got == outcome, outcome)
+
+    def _show_request(self, request: Message) -> None:
+        name = type(request).__name__.removesuffix("Request")
+        self.say(f"[cyan]→ {name}[/] {escape(_shown(request))}")
+
+
+def _seconds_left() -> float:
+    return STEP_SECONDS - time.time() % STEP_SECONDS
+
+
+def _shown(message: Message, hide: tuple[str, ...] = ()) -> str:
+    """A message as grpcurl takes it, on one line; receipts and the like are cut."""
+    fields = MessageToDict(message, preserving_proto_field_name=True)
+    return orjson.dumps({k: _cut(v) for k, v in fields.items() if k not in hide}).decode()
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _cut(inner) for key, inner in value.items()}
+    if isinstance(value, str) and len(value) > _LONG:
+        return value[:24] + "…"
+    return value

@@ -1,0 +1,10 @@
+"""The messages of the API, a module for each proto file."""
+
+from stepup.v1 import actor_pb2 as actor
+from stepup.v1 import audit_service_pb2 as audit
+from stepup.v1 import elevation_pb2 as elevation
+from stepup.v1 import enrollment_service_pb2 as enrollment
+from stepup.v1 import policy_service_pb2 as policy
+from stepup.v1 import step_up_service_pb2 as step_up
+
+__all__ = ["actor", "audit", "elevation", "enrollment", "policy", "step_up"]
