@@ -1,0 +1,541 @@
+"""`VerifyOtp`: what one code does, and what it does not."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from stepup.domain.audit import EventKind
+from stepup.domain.decision import Reason
+from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
+from stepup.domain.totp import OtpCode
+from stepup.domain.verification import Outcome, Verification
+from stepup.keys import KeyRing
+from stepup.service.ports import SealBrokenError
+from stepup.service.verify_otp import VerifyOtp
+from support.people import ACME, CALLER, administrator, person
+from support.worker import OSQUERY
+
+ALICE = person()
+REQUEST = UUID("6f2c1f3e-0000-4000-8000-000000000001")
+OTHER_REQUEST = UUID("6f2c1f3e-0000-4000-8000-000000000002")
+
+
+@pytest.fixture
+async def app(worker):
+    await worker.select(OSQUERY)
+    return await worker.enrol(ALICE)
+
+
+async def test_a_right_code_elevates_the_session_for_fifteen_minutes(worker, clock, app):
+    verification = await worker.verify(ALICE, app.code(clock.now()))
+    assert verification.outcome is Outcome.VERIFIED
+    assert verification.elevation.verified_at == clock.now()
+    assert verification.elevation.expires_at == clock.now() + timedelta(minutes=15)
+    assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
+
+
+async def test_s9_a_right_code_elevates_no_other_session(worker, clock, app):
+    await worker.verify(ALICE, app.code(clock.now()))
+    other = person(session="phone")
+    assert (await worker.check(other)).verdict.reason is Reason.NOT_ELEVATED
+
+
+async def test_s9_the_elevation_names_tenant_user_session_and_enrollment(worker, app):
+    elevation = await worker.elevate(ALICE, app)
+    assert elevation.tenant_id == "acme"
+    assert elevation.user_id == "alice"
+    assert elevation.session_hash == ALICE.session_hash
+    assert elevation.enrollment_id == app.enrollment_id
+
+
+async def test_a_new_code_replaces_the_elevation_with_fresh_fifteen_minutes(worker, clock, app):
+    await worker.elevate(ALICE, app)
+    await worker.advance(minutes=10)
+    await worker.elevate(ALICE, app)
+    await worker.advance(minutes=10)
+    assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
+
+
+async def test_a_wrong_code_is_rejected_and_tells_how_many_attempts_are_left(worker, clock, app):
+    verification = await worker.verify(ALICE, app.wrong_code(clock.now()))
+    assert verification == Verification(Outcome.REJECTED, attempts_remaining=4)
+
+
+async def test_a_wrong_code_elevates_nothing(worker, app):
+    await worker.fail(ALICE, app)
+    assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
+
+
+@pytest.mark.parametrize("steps", [-1, 1])
+async def test_s1_a_code_of_a_neighbouring_step_is_rejected(worker, clock, app, steps):
+    await worker.advance(minutes=1)
+    verification = await worker.verify(ALICE, app.code(clock.now(), steps=steps))
+    assert verification.outcome is Outcome.REJECTED
+
+
+@pytest.mark.parametrize("steps", [-1, 1])
+async def test_s1_the_audit_event_tells_a_near_miss(worker, clock, app, steps):
+    await worker.advance(minutes=1)
+    await worker.verify(ALICE, app.code(clock.now(), steps=steps))
+    [event] = await worker.events(EventKind.OTP_REJECTED)
+    assert event.details["near_miss"] == steps
+
+
+async def test_s1_a_deployment_may_accept_the_step_before(world, clock):
+    worker = await world.worker(back_steps=1)
+    app = await worker.enrol(ALICE)
+    await worker.advance(seconds=30)
+    verification = await worker.verify(ALICE, app.code(clock.now(), steps=-1))
+    assert verification.outcome is Outcome.VERIFIED
+
+
+async def test_s2_a_code_is_accepted_once(worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code)
+    assert (await worker.verify(ALICE, code)).outcome is Outcome.REJECTED
+
+
+async def test_s2_a_code_is_accepted_once_across_sessions_and_workers(world, worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code)
+    other_worker = await world.worker()
+    again = await other_worker.verify(person(session="phone"), code)
+    assert again.outcome is Outcome.REJECTED
+
+
+async def test_s2_an_older_code_is_not_accepted_after_a_newer_one(world, clock):
+    worker = await world.worker(back_steps=1)
+    app = await worker.enrol(ALICE)
+    await worker.advance(seconds=30)
+    await worker.verify(ALICE, app.code(clock.now()))
+    older = await worker.verify(ALICE, app.code(clock.now(), steps=-1))
+    assert older.outcome is Outcome.REJECTED
+
+
+async def test_s2_a_step_stays_used_up_when_the_clock_is_set_back(worker, clock, app):
+    before = clock.now()
+    code = app.code(before)
+    await worker.advance(minutes=2)
+    await worker.elevate(ALICE, app)
+    clock.set(before)
+    assert (await worker.verify(ALICE, code)).outcome is Outcome.REJECTED
+
+
+async def test_s2_a_replayed_code_looks_like_a_wrong_one(worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code)
+    replayed = await worker.verify(ALICE, code)
+    assert replayed == Verification(Outcome.REJECTED, attempts_remaining=4)
+
+
+async def test_s2_the_audit_event_tells_a_replayed_code_from_a_wrong_one(worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code)
+    await worker.verify(ALICE, code)
+    await worker.fail(ALICE, app)
+    rejected = await worker.events(EventKind.OTP_REJECTED)
+    assert [event.details["cause"] for event in rejected] == ["replayed", "wrong"]
+
+
+async def test_s4_the_fifth_wrong_code_locks_for_fifteen_minutes(worker, app):
+    verification = await worker.fail(ALICE, app, times=5)
+    assert verification == Verification(Outcome.REJECTED, retry_after=timedelta(minutes=15))
+
+
+async def test_s4_a_right_code_is_not_looked_at_while_locked(worker, clock, app):
+    await worker.fail(ALICE, app, times=5)
+    await worker.advance(minutes=14)
+    verification = await worker.verify(ALICE, app.code(clock.now()))
+    assert verification == Verification(Outcome.THROTTLED, retry_after=timedelta(minutes=1))
+
+
+async def test_s4_what_is_not_looked_at_changes_nothing(world, worker, clock, app):
+    await worker.fail(ALICE, app, times=5)
+    before = await world.state()
+    await worker.verify(ALICE, app.code(clock.now()))
+    assert await world.state() == before
+
+
+async def test_s4_a_code_that_was_not_looked_at_is_not_used_up(worker, clock, app):
+    await worker.fail(ALICE, app, times=5)
+    await worker.advance(minutes=15, seconds=-1)
+    code = app.code(clock.now() + timedelta(seconds=1))
+    await worker.verify(ALICE, code)
+    await worker.advance(seconds=1)
+    assert (await worker.verify(ALICE, code)).outcome is Outcome.VERIFIED
+
+
+async def test_s4_the_lock_holds_across_sessions_callers_and_workers(world, worker, clock, app):
+    await worker.fail(ALICE, app, times=5)
+    other_worker = await world.worker()
+    other_session = person(session="phone")
+    verification = await other_worker.verify(other_session, app.code(clock.now()), caller="console")
+    assert verification.outcome is Outcome.THROTTLED
+
+
+async def test_s4_a_new_sign_in_resets_no_failures(worker, app):
+    await worker.fail(person(session="before"), app, times=4)
+    after = await worker.fail(person(session="after"), app)
+    assert after.retry_after == timedelta(minutes=15)
+
+
+async def test_s4_another_user_is_not_locked(worker, clock, app):
+    bob = person("bob")
+    bobs = await worker.enrol(bob)
+    await worker.fail(ALICE, app, times=5)
+    assert (await worker.verify(bob, bobs.code(clock.now()))).outcome is Outcome.VERIFIED
+
+
+async def test_s4_the_same_user_id_of_another_tenant_is_not_locked(worker, clock, app):
+    namesake = person(tenant="globex")
+    namesakes = await worker.enrol(namesake)
+    await worker.fail(ALICE, app, times=5)
+    verification = await worker.verify(namesake, namesakes.code(clock.now()))
+    assert verification.outcome is Outcome.VERIFIED
+
+
+async def test_s4_the_locks_grow(worker, app):
+    locks = []
+    for _ in range(3):
+        locks.append((await worker.fail(ALICE, app, times=5)).retry_after)
+        await worker.advance(seconds=locks[-1].total_seconds())
+    assert locks == [timedelta(minutes=15), timedelta(minutes=30), timedelta(minutes=60)]
+
+
+async def test_s4_the_audit_event_has_the_lock(worker, clock, app):
+    await worker.fail(ALICE, app, times=5)
+    fourth, fifth = (await worker.events(EventKind.OTP_REJECTED))[-2:]
+    assert fourth.details["locked_until"] is None
+    assert fifth.details["locked_until"] == (clock.now() + timedelta(minutes=15)).isoformat()
+
+
+async def test_s4_a_hundred_wrong_codes_in_a_row_suspend(worker, clock, app):
+    for _ in range(100):
+        verification = await worker.fail(ALICE, app)
+        await worker.advance(seconds=verification.retry_after.total_seconds())
+    await worker.advance(minutes=60 * 24)
+    assert (await worker.verify(ALICE, app.code(clock.now()))).outcome is Outcome.SUSPENDED
+    assert (await worker.events(EventKind.OTP_REJECTED))[-1].details["suspended"] is True
+
+
+async def test_s5_a_lock_ends_no_elevation(worker, app):
+    await worker.elevate(ALICE, app)
+    await worker.fail(ALICE, app, times=5)
+    assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
+
+
+async def test_s5_a_lock_does_not_block_the_reset_code(worker, app):
+    await worker.fail(ALICE, app, times=5)
+    assert (await worker.reset(ALICE, app.reset_code)).is_accepted
+
+
+async def test_s7_a_pending_enrollment_verifies_nothing(worker, clock):
+    screen = await worker.begin(ALICE)
+    verification = await worker.verify(ALICE, "000000")
+    assert verification.outcome is Outcome.NOT_ENROLLED
+    assert screen.secret is not None
+
+
+async def test_a_user_without_an_authenticator_is_not_enrolled(world, worker):
+    before = await world.state()
+    verification = await worker.verify(ALICE, "123456")
+    assert verification == Verification(Outcome.NOT_ENROLLED)
+    assert await world.state() == before
+
+
+async def test_s13_every_code_that_was_looked_at_is_one_event(worker, clock, app):
+    before = len(await worker.events())
+    await worker.elevate(ALICE, app)
+    await worker.fail(ALICE, app)
+    kinds = [event.kind for event in (await worker.events())[before:]]
+    assert kinds == [EventKind.OTP_VERIFIED, EventKind.OTP_REJECTED]
+
+
+async def test_the_event_of_a_right_code_says_for_whom_through_whom_and_which_step(
+    worker, clock, app
+):
+    await worker.elevate(ALICE, app)
+    [event] = await worker.events(EventKind.OTP_VERIFIED)
+    assert (event.tenant_id, event.actor_user_id, event.subject_user_id) == (ACME, "alice", "alice")
+    assert event.caller == CALLER
+    assert event.occurred_at == clock.now()
+    assert event.details == {
+        "session": ALICE.session_hash,
+        "enrollment_id": app.enrollment_id,
+        "step": int(clock.now().timestamp()) // 30,
+    }
+
+
+async def test_s11_no_event_has_a_code(world, worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code)
+    await worker.verify(ALICE, code)
+    assert code not in str([event.details for event in await worker.events()])
+
+
+# --- The same request again -------------------------------------------------------------------
+
+
+async def test_the_same_request_again_gets_the_recorded_outcome(worker, clock, app):
+    code = app.code(clock.now())
+    first = await worker.verify(ALICE, code, REQUEST)
+    assert await worker.verify(ALICE, code, REQUEST) == first
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+async def test_the_same_request_again_is_no_second_attempt(world, worker, clock, app, is_right):
+    code = app.code(clock.now()) if is_right else app.wrong_code(clock.now())
+    await worker.verify(ALICE, code, REQUEST)
+    before = world.tables()
+    await worker.verify(ALICE, code, REQUEST)
+    assert world.tables() == before
+
+
+async def test_another_worker_knows_the_recorded_outcome(world, worker, clock, app):
+    code = app.code(clock.now())
+    first = await worker.verify(ALICE, code, REQUEST)
+    other_worker = await world.worker()
+    assert await other_worker.verify(ALICE, code, REQUEST) == first
+
+
+async def test_another_request_id_is_another_attempt(worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code, REQUEST)
+    assert (await worker.verify(ALICE, code, OTHER_REQUEST)).outcome is Outcome.REJECTED
+
+
+async def test_a_request_id_with_another_code_is_refused(world, worker, clock, app):
+    await worker.verify(ALICE, app.wrong_code(clock.now()), REQUEST)
+    before = world.tables()
+    with pytest.raises(InvalidFieldError) as refused:
+        await worker.verify(ALICE, app.code(clock.now()), REQUEST)
+    assert refused.value.field == "request_id"
+    assert world.tables() == before
+
+
+@pytest.mark.parametrize(
+    ("actor", "caller"), [(person(session="phone"), CALLER), (ALICE, "another-service")]
+)
+async def test_a_request_id_of_another_session_or_caller_is_refused(
+    worker, clock, app, actor, caller
+):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code, REQUEST)
+    with pytest.raises(InvalidFieldError):
+        await worker.verify(actor, code, REQUEST, caller=caller)
+
+
+async def test_two_users_equal_request_ids_are_different_requests(worker, clock, app):
+    bob = person("bob")
+    bobs = await worker.enrol(bob)
+    await worker.verify(ALICE, app.code(clock.now()), REQUEST)
+    assert (await worker.verify(bob, bobs.code(clock.now()), REQUEST)).outcome is Outcome.VERIFIED
+
+
+async def test_s11_redis_holds_no_code(world, worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code, REQUEST)
+    assert code.encode() not in b"".join((await world.remembered()).values())
+
+
+# --- Stores that fail ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
+async def test_s3_no_outcome_leaves_before_the_attempt_is_committed(
+    world, worker, clock, app, fault
+):
+    before = await world.state()
+    setattr(world.database, fault, False)
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, app.code(clock.now()))
+    assert await world.state() == before
+
+
+@pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
+async def test_a_request_whose_attempt_was_not_committed_may_be_made_again(
+    world, worker, clock, app, fault
+):
+    code = app.code(clock.now())
+    setattr(world.database, fault, False)
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, code, REQUEST)
+    setattr(world.database, fault, True)
+    assert (await worker.verify(ALICE, code, REQUEST)).outcome is Outcome.VERIFIED
+
+
+async def test_a_claim_that_cannot_be_released_is_pending(world, worker, clock, app):
+    code = app.code(clock.now())
+    world.database.commits = world.outcomes.releases = False
+    with pytest.raises(StoreUnavailableError, match="told to fail"):
+        await worker.verify(ALICE, code, REQUEST)
+    world.database.commits = world.outcomes.releases = True
+    with pytest.raises(StoreUnavailableError, match="under way"):
+        await worker.verify(ALICE, code, REQUEST)
+
+
+async def test_s2_a_lost_acknowledgement_lets_no_code_be_taken_twice(world, worker, clock, app):
+    code = app.code(clock.now())
+    world.database.acknowledges_commits = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, code)
+    world.database.acknowledges_commits = True
+    assert (await worker.verify(ALICE, code)).outcome is Outcome.REJECTED
+
+
+async def test_s17_a_code_whose_elevation_cannot_be_stored_is_no_answer(world, worker, clock, app):
+    world.elevations.puts = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, app.code(clock.now()))
+    assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
+
+
+async def test_a_request_whose_elevation_could_not_be_stored_stays_pending(
+    world, worker, clock, app
+):
+    code = app.code(clock.now())
+    world.elevations.puts = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, code, REQUEST)
+    world.elevations.puts = True
+    before = world.tables()
+    with pytest.raises(StoreUnavailableError, match="under way"):
+        await worker.verify(ALICE, code, REQUEST)
+    assert world.tables() == before
+
+
+async def test_without_the_recorded_outcomes_a_request_id_is_no_answer(world, worker, clock, app):
+    before = await world.state()
+    world.outcomes.claims = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, app.code(clock.now()), REQUEST)
+    assert await world.state() == before
+
+
+async def test_without_a_request_id_nothing_is_recorded(world, worker, clock, app):
+    world.outcomes.claims = world.outcomes.records = False
+    assert (await worker.verify(ALICE, app.code(clock.now()))).outcome is Outcome.VERIFIED
+
+
+async def test_an_outcome_that_cannot_be_recorded_is_no_answer(world, worker, clock, app):
+    world.outcomes.records = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, app.code(clock.now()), REQUEST)
+
+
+async def test_s6_a_secret_whose_key_is_gone_verifies_nothing(world, worker, clock, app):
+    world.keys = KeyRing.generate()
+    other_worker = await world.worker()
+    before = await world.state()
+    with pytest.raises(SealBrokenError):
+        await other_worker.verify(ALICE, app.code(clock.now()), REQUEST)
+    assert await world.state() == before
+
+
+async def test_s6_a_secret_moved_to_another_user_verifies_nothing(world, worker, clock, app):
+    mallory = person("mallory")
+    mallorys = await worker.enrol(mallory)
+    world.sql(
+        "UPDATE authenticators SET ciphertext ="
+        " (SELECT ciphertext FROM authenticators WHERE user_id = 'mallory')"
+        " WHERE user_id = 'alice'"
+    )
+    with pytest.raises(SealBrokenError):
+        await worker.verify(ALICE, mallorys.code(clock.now()))
+
+
+# --- Callers that give up -------------------------------------------------------------------------
+
+
+class _HeldUp:
+    """A database whose next transaction waits until it is let go."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.reached = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    @asynccontextmanager
+    async def transaction(self):
+        self.reached.set()
+        await self.let_go.wait()
+        async with self._inner.transaction() as records:
+            yield records
+
+
+@pytest.fixture
+def held_up(world):
+    return _HeldUp(world.database)
+
+
+@pytest.fixture
+def verify_held_up(world, held_up):
+    return VerifyOtp(held_up, world.elevations, world.outcomes, world.keys)
+
+
+async def _give_up(verify, held_up, context, code, request_id=None):
+    call = asyncio.create_task(verify(context, code, request_id))
+    await held_up.reached.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+async def test_an_attempt_is_finished_although_its_caller_gives_up(
+    worker, clock, app, held_up, verify_held_up
+):
+    code = OtpCode(app.code(clock.now()))
+    await _give_up(verify_held_up, held_up, worker.context(ALICE), code, REQUEST)
+    held_up.let_go.set()
+    await verify_held_up.drain()
+    assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
+
+
+async def test_the_resend_of_a_call_that_was_given_up_gets_its_outcome(
+    worker, clock, app, held_up, verify_held_up
+):
+    code = app.code(clock.now())
+    await _give_up(verify_held_up, held_up, worker.context(ALICE), OtpCode(code), REQUEST)
+    held_up.let_go.set()
+    await verify_held_up.drain()
+    assert (await worker.verify(ALICE, code, REQUEST)).outcome is Outcome.VERIFIED
+
+
+async def test_draining_waits_for_attempts_that_fail(
+    world, worker, clock, app, held_up, verify_held_up
+):
+    code = OtpCode(app.code(clock.now()))
+    await _give_up(verify_held_up, held_up, worker.context(ALICE), code)
+    world.database.writes = False
+    held_up.let_go.set()
+    await verify_held_up.drain()
+    assert await worker.events(EventKind.OTP_VERIFIED) == []
+
+
+async def test_draining_with_nothing_under_way_is_done_at_once(worker):
+    await worker.drain()
+
+
+async def test_a_cancelled_attempt_is_cancelled_for_whoever_waits(
+    worker, clock, app, held_up, verify_held_up
+):
+    """The event loop cancels everything when it ends: nothing of the attempt is stored then."""
+    code = OtpCode(app.code(clock.now()))
+    call = asyncio.create_task(verify_held_up(worker.context(ALICE), code))
+    await held_up.reached.wait()
+    mine = asyncio.current_task()
+    for task in asyncio.all_tasks() - {mine, call}:
+        if "VerifyOtp._attempt" in repr(task.get_coro()):
+            task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await worker.events(EventKind.OTP_VERIFIED) == []
+
+
+async def test_an_administrator_gives_codes_like_everybody_else(worker, clock):
+    root = administrator()
+    app = await worker.enrol(root)
+    assert (await worker.verify(root, app.code(clock.now()))).outcome is Outcome.VERIFIED

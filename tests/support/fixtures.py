@@ -1,0 +1,26 @@
+"""Fixtures for the directories of tests that need an application; their conftest imports them."""
+
+import pytest
+
+from support.world import made_for_one_test, migrated_template
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    return migrated_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+async def world(tmp_path, template):
+    async with made_for_one_test(tmp_path, template) as made:
+        yield made
+
+
+@pytest.fixture
+def clock(world):
+    return world.clock
+
+
+@pytest.fixture
+async def worker(world):
+    return await world.worker()

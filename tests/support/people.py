@@ -1,0 +1,31 @@
+"""Who calls, and for whom."""
+
+from stepup.domain.actor import (
+    Actor,
+    CallerId,
+    OpaqueId,
+    PlaybookRun,
+    PlaybookTrigger,
+    Role,
+    SessionId,
+    TenantId,
+    UserId,
+)
+
+ACME = TenantId("acme")
+CALLER = CallerId("response-actions")
+
+
+def person(user="alice", *, tenant="acme", session="desk", **context):
+    """A user in a sign-in session."""
+    return Actor(TenantId(tenant), UserId(user), SessionId(session), **context)
+
+
+def administrator(user="root", **context):
+    """A Master Administrator in a sign-in session."""
+    return person(user, role=Role.MASTER_ADMINISTRATOR, **context)
+
+
+def playbook_run(trigger=PlaybookTrigger.AUTOMATIC):
+    """A run of a playbook."""
+    return PlaybookRun(OpaqueId("pb-1"), OpaqueId("run-1"), trigger)

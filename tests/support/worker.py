@@ -1,0 +1,178 @@
+"""A worker of the service: the application as it is wired, and short words for its use cases."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from stepup.bootstrap import assemble
+from stepup.domain.actor import RetryReceipt, SessionId, UserId
+from stepup.domain.elevation import LIFETIME
+from stepup.domain.operations import OperationId
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import Label, OtpCode
+from stepup.domain.verification import Outcome
+from stepup.service.check_step_up import Check
+from stepup.service.context import Context
+from stepup.service.ports import EventQuery
+from stepup.service.revoke_elevations import Scope
+from stepup.service.update_policy import PolicyChange
+from support.otp import code_at, wrong_code_at
+from support.people import ACME, CALLER, administrator
+
+OSQUERY = "response.run_osquery"
+REMOTE_SHELL = "response.start_remote_shell"
+API_KEYS = "iam.configure_api_keys"
+SIGN_IN = "account.sign_in"
+
+
+@dataclass(frozen=True)
+class App:
+    """What a person has after the wizard: the authenticator app, and the reset code on paper."""
+
+    enrollment_id: str
+    secret: bytes
+    reset_code: ResetCode
+
+    def code(self, now: datetime, *, steps: int = 0) -> str:
+        """What the app shows."""
+        return code_at(self.secret, now, steps=steps)
+
+    def wrong_code(self, now: datetime) -> str:
+        """What the app does not show, just now or around now."""
+        return wrong_code_at(self.secret, now)
+
+
+class Worker:
+    """Calls the use cases of one application, at the time of the clock."""
+
+    def __init__(self, stores, settings, clock):
+        self.clock = clock
+        self.catalogue = settings.operations
+        self.application = assemble(stores, settings, clock)
+        self.snapshots = self.application.snapshots
+        self.database = stores.database
+        self._step_up = self.application.handlers.step_up
+        self._enrollment = self.application.handlers.enrollment
+        self._policy = self.application.handlers.policy
+        self._audit = self.application.handlers.audit.events
+
+    async def advance(self, *, seconds=0, minutes=0):
+        """Let time pass for everybody; this worker has polled when it is over."""
+        self.clock.advance(seconds=seconds, minutes=minutes)
+        await self.poll()
+
+    async def poll(self):
+        await self.snapshots.poll()
+
+    def context(self, actor, caller=CALLER):
+        return Context(caller, actor, self.clock.now())
+
+    async def check(self, actor, operation=OSQUERY, target="host-1", *, caller=CALLER):
+        [answer] = await self.check_all(actor, [(operation, target)], caller=caller)
+        return answer
+
+    async def check_all(self, actor, checks, *, caller=CALLER):
+        wanted = [Check(self.catalogue.find(operation), target) for operation, target in checks]
+        return await self._step_up.check(self.context(actor, caller), wanted)
+
+    async def retry(self, actor, receipt, operation=OSQUERY, target="host-1", *, caller=CALLER):
+        """Check the retry of an action that timed out."""
+        claimed = replace(actor, retry_receipt=RetryReceipt(receipt))
+        return await self.check(claimed, operation, target, caller=caller)
+
+    async def verify(self, actor, code, request_id=None, *, caller=CALLER):
+        return await self._step_up.verify(self.context(actor, caller), OtpCode(code), request_id)
+
+    async def drain(self):
+        await self.application.verify.drain()
+
+    async def revoke(self, actor, scope=Scope.SESSION):
+        await self._step_up.revoke(self.context(actor), scope)
+
+    async def begin(self, actor, reset_code=None, account_name="alice@acme.example"):
+        return await self._enrollment.begin(self.context(actor), Label(account_name), reset_code)
+
+    async def confirm(self, actor, code):
+        return await self._enrollment.confirm(self.context(actor), OtpCode(code))
+
+    async def complete(self, actor):
+        return await self._enrollment.complete(self.context(actor))
+
+    async def cancel(self, actor):
+        await self._enrollment.cancel(self.context(actor))
+
+    async def standing(self, actor):
+        return await self._enrollment.get(self.context(actor))
+
+    async def remove(self, actor):
+        await self._enrollment.end.remove(self.context(actor))
+
+    async def reset(self, actor, reset_code):
+        return await self._enrollment.end.reset(self.context(actor), reset_code)
+
+    async def admin_reset(self, actor, user, reason="lost phone"):
+        end = self._enrollment.end
+        await end.reset_by_administrator(self.context(actor), UserId(user), reason)
+
+    async def set_account_mfa(self, actor, *, enabled):
+        await self._enrollment.account_mfa(self.context(actor), enabled)
+
+    async def keep_house(self):
+        await self.application.housekeeping(self.clock.now())
+
+    async def policy(self, tenant=ACME):
+        return await self._policy.get(tenant)
+
+    async def update_policy(self, actor, *, enabled=None, selected=None, etag=None):
+        """Change the policy; `selected` is a list of operations, or maps them to a max_age."""
+        if etag is None:
+            etag = (await self.policy(actor.tenant_id)).etag
+        if selected is not None:
+            max_ages = selected if isinstance(selected, dict) else dict.fromkeys(selected, LIFETIME)
+            selected = {OperationId(operation): age for operation, age in max_ages.items()}
+        change = PolicyChange(etag, enabled, selected)
+        return await self._policy.update(self.context(actor), change)
+
+    async def select(self, *operations, tenant=ACME, **max_ages):
+        """Enable the tenant's policy, and select operations in place of those selected before."""
+        selected = dict.fromkeys(operations, LIFETIME) | max_ages
+        return await self.update_policy(
+            administrator(tenant=tenant), enabled=True, selected=selected
+        )
+
+    async def events(self, *kinds, tenant=ACME):
+        """The tenant's audit events, of these kinds if any are given."""
+        query = EventQuery(tenant, kinds=frozenset(kinds))
+        async with self.database.snapshot() as records:
+            return [chained.event for chained in await records.audit.list(query, 10_000)]
+
+    async def page(self, query, size, token=""):
+        return await self._audit.list(query, size, token)
+
+    async def export(self, tenant=ACME, after=0):
+        return [event async for event in self._audit.export(tenant, after)]
+
+    async def wizard(self, actor, reset_code=None):
+        """Go through the wizard's three screens in the actor's session, which is elevated then."""
+        screen = await self.begin(actor, reset_code)
+        octets = screen.secret.octets
+        confirmation = await self.confirm(actor, code_at(octets, self.clock.now()))
+        await self.complete(actor)
+        return App(screen.enrollment_id, octets, confirmation.reset_code)
+
+    async def enrol(self, actor):
+        """Enrol a user in another session, until the first unused code."""
+        app = await self.wizard(replace(actor, session_id=SessionId("wizard")))
+        await self.advance(seconds=30)
+        return app
+
+    async def elevate(self, actor, app):
+        """Give the code of the current time step, which must not be used up."""
+        verification = await self.verify(actor, app.code(self.clock.now()))
+        assert verification.outcome is Outcome.VERIFIED
+        return verification.elevation
+
+    async def fail(self, actor, app, times=1):
+        """Give wrong codes; returns what became of the last."""
+        for _ in range(times):
+            verification = await self.verify(actor, app.wrong_code(self.clock.now()))
+        return verification
