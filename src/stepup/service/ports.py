@@ -252,8 +252,9 @@ class Database(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Records]:
         """Read and write: all is committed, and durable, when the block ends without an error.
 
-        On any error, or when the call is cancelled, nothing of it is stored. If the commit itself
-        fails, `StoreUnavailableError` is raised: assume that nothing was stored.
+        On any error, or when the call is cancelled in the block, nothing of it is stored. If the
+        commit itself fails, `StoreUnavailableError` is raised; if the call is cancelled during the
+        commit, that is raised after it. In both cases all is stored or nothing is.
         """
         ...
 

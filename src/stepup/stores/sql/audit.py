@@ -1,0 +1,107 @@
+"""The audit events: one hash chain per tenant (S13, S14)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, Select, insert, or_, select, update
+
+from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
+from stepup.domain.errors import StoreUnavailableError
+from stepup.service.ports import EventQuery
+from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.tables import audit_events, audit_heads
+
+
+class SqlAuditTrail:
+    """Implements `AuditTrail`. The head of each chain is a row: to lock it is to lock the chain."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def append(self, event: Event) -> ChainedEvent:
+        """Add an event after the tenant's last one; locks the chain until the end.
+
+        Raises:
+            StoreUnavailableError: the head is gone, or the database fails.
+        """
+        sequence, previous_hash = await self._head(event.tenant_id)
+        chained = ChainedEvent.after(sequence, previous_hash, event)
+        await self._connection.write(
+            insert(audit_events).values(
+                tenant_id=event.tenant_id,
+                sequence=chained.sequence,
+                event_id=event.event_id,
+                kind=event.kind.value,
+                occurred_at=event.occurred_at,
+                caller=event.caller,
+                actor_user_id=event.actor_user_id,
+                subject_user_id=event.subject_user_id,
+                details=event.details,
+                previous_hash=chained.previous_hash,
+                hash=chained.hash,
+            )
+        )
+        await self._connection.write(
+            update(audit_heads)
+            .where(audit_heads.c.tenant_id == event.tenant_id)
+            .values(sequence=chained.sequence, hash=chained.hash)
+        )
+        return chained
+
+    async def list(self, query: EventQuery, limit: int) -> Sequence[ChainedEvent]:
+        """The first events that match, in the order of their sequence numbers."""
+        return await self._connection.every(_matching(query).limit(limit), _read)
+
+    async def _head(self, tenant_id: TenantId) -> tuple[int, bytes]:
+        head = select(audit_heads).where(audit_heads.c.tenant_id == tenant_id)
+        found = await self._connection.first(head, _read_head)
+        if found is None:
+            # Another transaction may make the tenant's first event as well: one of the two waits
+            # here for the other, and then reads what that one has left.
+            first = self._connection.insert(audit_heads).values(
+                tenant_id=tenant_id, sequence=0, hash=NO_HASH
+            )
+            await self._connection.write(first.on_conflict_do_nothing())
+            found = await self._connection.first(head, _read_head)
+        if found is None:
+            raise StoreUnavailableError("the head of the audit chain is gone")
+        return found
+
+
+def _matching(query: EventQuery) -> Select[Any]:
+    table = audit_events.c
+    statement = (
+        select(audit_events)
+        .where(table.tenant_id == query.tenant_id, table.sequence > query.after_sequence)
+        .order_by(table.sequence)
+    )
+    if query.start is not None:
+        statement = statement.where(table.occurred_at >= query.start)
+    if query.end is not None:
+        statement = statement.where(table.occurred_at < query.end)
+    if query.user_id is not None:
+        statement = statement.where(
+            or_(table.actor_user_id == query.user_id, table.subject_user_id == query.user_id)
+        )
+    if query.kinds:
+        statement = statement.where(table.kind.in_(sorted(kind.value for kind in query.kinds)))
+    return statement
+
+
+def _read_head(row: Row[Any]) -> tuple[int, bytes]:
+    return row.sequence, row.hash
+
+
+def _read(row: Row[Any]) -> ChainedEvent:
+    event = Event(
+        tenant_id=TenantId(row.tenant_id),
+        kind=EventKind(row.kind),
+        occurred_at=row.occurred_at,
+        caller=CallerId(row.caller),
+        actor_user_id=UserId(row.actor_user_id),
+        subject_user_id=None if row.subject_user_id is None else UserId(row.subject_user_id),
+        details=row.details,
+        event_id=row.event_id,
+    )
+    return ChainedEvent(event, row.sequence, row.previous_hash, row.hash)

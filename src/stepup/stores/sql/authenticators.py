@@ -1,0 +1,162 @@
+"""Authenticators in force, and their reset codes."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, delete, select, update
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
+from stepup.domain.errors import ConflictError
+from stepup.stores.sql.columns import read_throttle, throttle_values
+from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.tables import authenticators, reset_codes
+
+
+class SqlAuthenticators:
+    """Implements `Authenticators`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def find(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
+        """The user's authenticator, locked in a transaction (S3)."""
+        table = authenticators.c
+        return await self._connection.first(
+            select(authenticators).where(table.tenant_id == tenant_id, table.user_id == user_id),
+            _read_authenticator,
+        )
+
+    async def add(self, authenticator: Authenticator) -> None:
+        """Bring an authenticator into force, at version 0.
+
+        Raises:
+            ConflictError: the user has one.
+        """
+        statement = self._connection.insert(authenticators).values(
+            tenant_id=authenticator.tenant_id,
+            user_id=authenticator.user_id,
+            enrollment_id=authenticator.enrollment_id,
+            activated_at=authenticator.activated_at,
+            version=0,
+            **_changing(authenticator),
+        )
+        if not await self._connection.write(statement.on_conflict_do_nothing()):
+            raise ConflictError("the user has an authenticator")
+
+    async def save(self, authenticator: Authenticator) -> None:
+        """Store what an attempt or a new key changed; `last_step` never goes down (S2).
+
+        Raises:
+            ConflictError: the stored version is another one, or the authenticator is gone.
+        """
+        statement = (
+            update(authenticators)
+            .where(_as_read(authenticator))
+            .where(authenticators.c.last_step <= authenticator.last_step)
+            .values(version=authenticator.version + 1, **_changing(authenticator))
+        )
+        if not await self._connection.write(statement):
+            raise ConflictError("the authenticator has changed")
+
+    async def remove(self, authenticator: Authenticator) -> None:
+        """Take the authenticator out of force; its reset code goes with it.
+
+        Raises:
+            ConflictError: the stored version is another one, or the authenticator is gone.
+        """
+        statement = delete(authenticators).where(_as_read(authenticator))
+        if not await self._connection.write(statement):
+            raise ConflictError("the authenticator has changed")
+
+
+class SqlResetCodes:
+    """Implements `ResetCodes`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def find(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
+        """The user's reset code, locked in a transaction (S8)."""
+        table = reset_codes.c
+        return await self._connection.first(
+            select(reset_codes).where(table.tenant_id == tenant_id, table.user_id == user_id),
+            _read_reset_code,
+        )
+
+    async def add(self, record: ResetCodeRecord) -> None:
+        """Store the reset code of a new authenticator, at version 0.
+
+        Raises:
+            ConflictError: the user has one.
+        """
+        statement = self._connection.insert(reset_codes).values(
+            tenant_id=record.tenant_id,
+            user_id=record.user_id,
+            enrollment_id=record.enrollment_id,
+            key_id=record.key_id,
+            digest=record.digest,
+            version=0,
+            **throttle_values(record.throttle),
+        )
+        if not await self._connection.write(statement.on_conflict_do_nothing()):
+            raise ConflictError("the user has a reset code")
+
+    async def save(self, record: ResetCodeRecord) -> None:
+        """Store a changed throttle (S8).
+
+        Raises:
+            ConflictError: the stored version is another one, or the reset code is gone.
+        """
+        table = reset_codes.c
+        statement = (
+            update(reset_codes)
+            .where(table.tenant_id == record.tenant_id, table.user_id == record.user_id)
+            .where(table.enrollment_id == record.enrollment_id, table.version == record.version)
+            .values(version=record.version + 1, **throttle_values(record.throttle))
+        )
+        if not await self._connection.write(statement):
+            raise ConflictError("the reset code has changed")
+
+
+def _as_read(authenticator: Authenticator) -> ColumnElement[bool]:
+    table = authenticators.c
+    return and_(
+        table.tenant_id == authenticator.tenant_id,
+        table.user_id == authenticator.user_id,
+        table.enrollment_id == authenticator.enrollment_id,
+        table.version == authenticator.version,
+    )
+
+
+def _changing(authenticator: Authenticator) -> dict[str, Any]:
+    return {
+        "key_id": authenticator.sealed_secret.key_id,
+        "ciphertext": authenticator.sealed_secret.ciphertext,
+        "last_step": authenticator.last_step,
+        **throttle_values(authenticator.throttle),
+    }
+
+
+def _read_authenticator(row: Row[Any]) -> Authenticator:
+    return Authenticator(
+        tenant_id=TenantId(row.tenant_id),
+        user_id=UserId(row.user_id),
+        enrollment_id=row.enrollment_id,
+        sealed_secret=SealedSecret(row.key_id, row.ciphertext),
+        activated_at=row.activated_at,
+        last_step=row.last_step,
+        throttle=read_throttle(row),
+        version=row.version,
+    )
+
+
+def _read_reset_code(row: Row[Any]) -> ResetCodeRecord:
+    return ResetCodeRecord(
+        tenant_id=TenantId(row.tenant_id),
+        user_id=UserId(row.user_id),
+        enrollment_id=row.enrollment_id,
+        key_id=row.key_id,
+        digest=row.digest,
+        throttle=read_throttle(row),
+        version=row.version,
+    )

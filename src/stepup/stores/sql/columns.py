@@ -1,0 +1,91 @@
+"""What columns of several tables have in common: instants, JSON, throttles."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, Integer, Row, Text, TypeDecorator
+
+from stepup.domain.throttle import Throttle
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant, exact to the microsecond. SQLite keeps it as UTC without saying so."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC.
+
+        Raises:
+            ValueError: it is naive: nobody knows which instant it is.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant must be aware of its time zone")
+        converted = value.astimezone(UTC)
+        return converted.replace(tzinfo=None) if dialect.name == "sqlite" else converted
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Make it aware again."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON as ASCII text.
+
+    A database's own JSON type would write numbers anew and refuse NUL; then hashes over what is
+    read back would be others (S14).
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Write the text. Names keep their order."""
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Read the text.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        return None if value is None else json.loads(value)
+
+
+def throttle_columns() -> tuple[Column[Any], ...]:
+    """The columns of one throttle: `recent` has microseconds since the epoch, oldest first."""
+    return (
+        Column("in_a_row", Integer, nullable=False),
+        Column("recent", JsonText, nullable=False),
+        Column("locked_until", Instant),
+    )
+
+
+def throttle_values(throttle: Throttle) -> Mapping[str, Any]:
+    """What a throttle is in `throttle_columns`."""
+    return {
+        "in_a_row": throttle.in_a_row,
+        "recent": [(at - _EPOCH) // _MICROSECOND for at in throttle.recent],
+        "locked_until": throttle.locked_until,
+    }
+
+
+def read_throttle(row: Row[Any]) -> Throttle:
+    """The throttle in `throttle_columns`."""
+    recent = tuple(_EPOCH + microseconds * _MICROSECOND for microseconds in row.recent)
+    return Throttle(row.in_a_row, recent, row.locked_until)
+
+
+def big_integer() -> BigInteger:
+    """64 bits; SQLite numbers rows only where the type is spelt INTEGER."""
+    return BigInteger().with_variant(Integer, "sqlite")

@@ -1,0 +1,201 @@
+"""One connection for the length of a block: interrupted by nothing, failing in one way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import CursorResult, Executable, Row, Select, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from stepup.domain.errors import ConflictError, StoreUnavailableError
+
+_T = TypeVar("_T")
+_LOST_RACES = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
+
+
+class Connection:
+    """Runs statements, one after the other.
+
+    After a statement that failed or was cancelled nothing more is done: SQLite may have rolled
+    back, and what came next would be committed by itself.
+    """
+
+    def __init__(self, connection: AsyncConnection, *, locking: bool) -> None:
+        self._connection = connection
+        self._locking = locking
+        self._broken = False
+
+    async def open(self) -> None:
+        """Take a connection from the pool and begin.
+
+        Raises:
+            StoreUnavailableError: there is none, or it cannot lock.
+        """
+        await self._drive(self._begin())
+
+    async def first(self, statement: Select[Any], read: Callable[[Row[Any]], _T]) -> _T | None:
+        """What `read` makes of the first row; the row is locked in a transaction.
+
+        Raises:
+            StoreUnavailableError: the driver failed, or the row cannot be read.
+        """
+        # SQLite ignores FOR UPDATE: its transaction has locked everything.
+        query = statement.with_for_update() if self._locking else statement
+        found = await self._drive(self._execute(query, lambda result: _each(result, read)))
+        return found[0] if found else None
+
+    async def every(self, statement: Select[Any], read: Callable[[Row[Any]], _T]) -> list[_T]:
+        """What `read` makes of each row, without locks.
+
+        Raises:
+            StoreUnavailableError: the driver failed, or a row cannot be read.
+        """
+        return await self._drive(self._execute(statement, lambda result: _each(result, read)))
+
+    async def write(self, statement: Executable) -> int:
+        """Change something; returns how many rows there were.
+
+        Raises:
+            ConflictError: it contradicts what another call has written.
+            StoreUnavailableError: the driver failed.
+        """
+        return await self._drive(self._execute(statement, lambda result: result.rowcount))
+
+    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """An INSERT that takes ON CONFLICT, which the dialects write alike but apart."""
+        if self._connection.dialect.name == "sqlite":
+            return sqlite.insert(table)
+        return postgresql.insert(table)
+
+    async def commit(self) -> None:
+        """Make everything durable.
+
+        Raises:
+            ConflictError: it contradicts what another call has written.
+            StoreUnavailableError: the commit failed.
+        """
+        await self._drive(self._connection.commit())
+
+    async def close(self) -> None:
+        """Roll back what was not committed, and give the connection back."""
+        await uninterrupted(self._give_back())
+
+    async def _begin(self) -> None:
+        await self._connection.start()
+        if self._locking:
+            await self._connection.begin()
+
+    async def _execute(self, statement: Executable, read: Callable[[CursorResult[Any]], _T]) -> _T:
+        result = await self._connection.execute(
+            statement, execution_options={"preserve_rowcount": True}
+        )
+        return read(result)
+
+    async def _drive(self, work: Coroutine[Any, Any, _T]) -> _T:
+        if self._broken:
+            work.close()
+            raise StoreUnavailableError("the transaction has failed")
+        try:
+            return await uninterrupted(work)
+        # Any exception: drivers raise their own, the system's and the interpreter's, and a row that
+        # cannot be read is no better.
+        except Exception as error:
+            self._broken = True
+            raise _translated(error) from error
+        except BaseException:
+            self._broken = True
+            raise
+
+    async def _give_back(self) -> None:
+        if self._connection.sync_connection is None:
+            return
+        # What is broken, or does not even roll back, is closed: no server keeps its transaction.
+        if not self._broken:
+            with suppress(Exception):
+                await self._connection.close()
+                return
+        with suppress(Exception):
+            await self._connection.invalidate()
+        with suppress(Exception):
+            await self._connection.close()
+
+
+class Lane:
+    """The connections of one engine, given out in the order of asking."""
+
+    def __init__(
+        self, engine: AsyncEngine, connections: int, patience: timedelta, *, locking: bool
+    ) -> None:
+        self._engine = engine
+        self._connections = connections
+        self._patience = patience.total_seconds()
+        self._locking = locking
+        # Waiting is done here rather than in the pool or in SQLite: fair, and safe to cancel.
+        self._free = asyncio.Semaphore(connections)
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Connection]:
+        """A connection for one block.
+
+        Raises:
+            StoreUnavailableError: none became free in time, or none can be opened.
+        """
+        await self._wait()
+        try:
+            connection = Connection(self._engine.connect(), locking=self._locking)
+            try:
+                await connection.open()
+                yield connection
+            finally:
+                await connection.close()
+        finally:
+            self._free.release()
+
+    async def close(self) -> None:
+        """Wait, within limits, for the blocks under way, and close everything."""
+        with suppress(StoreUnavailableError):
+            for _ in range(self._connections):
+                await self._wait()
+        await uninterrupted(self._engine.dispose())
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailableError("the database is too busy") from error
+
+
+async def uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
+    """Let a driver finish what it does before a cancellation goes on its way.
+
+    A driver that is interrupted leaves its connection in a state that nobody knows. Each step is
+    short: whoever is cancelled waits no longer than a statement may take.
+    """
+    task = asyncio.create_task(work)
+    cancellation: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is None:
+        return task.result()
+    if not task.cancelled():
+        task.exception()  # retrieved: the cancellation is what counts
+    raise cancellation
+
+
+def _each(result: CursorResult[Any], read: Callable[[Row[Any]], _T]) -> list[_T]:
+    return [read(row) for row in result]
+
+
+def _translated(error: Exception) -> StoreUnavailableError:
+    sqlstate = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    if isinstance(error, IntegrityError) or sqlstate in _LOST_RACES:
+        return ConflictError("another call changed the same state first")
+    return StoreUnavailableError("the database does not answer as it should")

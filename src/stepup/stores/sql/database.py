@@ -1,0 +1,82 @@
+"""The durable store: transactions on one lane, snapshots on another."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from stepup.service.ports import Records
+from stepup.stores.sql.audit import SqlAuditTrail
+from stepup.stores.sql.authenticators import SqlAuthenticators, SqlResetCodes
+from stepup.stores.sql.changes import SqlChangeFeed
+from stepup.stores.sql.connection import Connection, Lane
+from stepup.stores.sql.engine import parallel_writers, parse_url, read_engine, write_engine
+from stepup.stores.sql.enrollments import SqlPendingEnrollments
+from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
+from stepup.stores.sql.redemptions import SqlRedemptions
+
+
+class SqlDatabase:
+    """Implements `Database` on SQLite or PostgreSQL. Belongs to one event loop.
+
+    Args:
+        url: `sqlite:///<path>` or `postgresql://...`. Nothing is opened yet.
+        connections: how many reads, and on PostgreSQL how many transactions, go on at once.
+        patience: how long to wait for each of: a free connection, a lock, an answer.
+
+    Raises:
+        ValueError: the URL is of another kind.
+    """
+
+    def __init__(
+        self, url: str, *, connections: int = 4, patience: timedelta = timedelta(seconds=2)
+    ) -> None:
+        parsed = parse_url(url)
+        writers = parallel_writers(parsed, connections)
+        self._writing = Lane(
+            write_engine(parsed, writers, patience), writers, patience, locking=True
+        )
+        self._reading = Lane(
+            read_engine(parsed, connections, patience), connections, patience, locking=False
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Records]:
+        """Read and write: all or nothing is committed, and durable, when the block ends.
+
+        A cancellation that arrives during the commit is raised after it.
+
+        Raises:
+            ConflictError: another call changed the same state first.
+            StoreUnavailableError: the database fails, is full, locked or gone.
+        """
+        async with self._writing.borrow() as connection:
+            yield _records(connection)
+            await connection.commit()
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Records]:
+        """Read only, without locks: each read sees what was committed before it.
+
+        Raises:
+            StoreUnavailableError: the database fails or is gone.
+        """
+        async with self._reading.borrow() as connection:
+            yield _records(connection)
+
+    async def close(self) -> None:
+        """Wait for the transactions and snapshots under way, then close all connections."""
+        await self._writing.close()
+        await self._reading.close()
+
+
+def _records(connection: Connection) -> Records:
+    return Records(
+        authenticators=SqlAuthenticators(connection),
+        reset_codes=SqlResetCodes(connection),
+        pending=SqlPendingEnrollments(connection),
+        policies=SqlPolicies(connection),
+        accounts=SqlAccounts(connection),
+        redemptions=SqlRedemptions(connection),
+        audit=SqlAuditTrail(connection),
+        changes=SqlChangeFeed(connection),
+    )

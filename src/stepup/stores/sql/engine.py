@@ -1,0 +1,198 @@
+"""How SQLite and PostgreSQL are opened. Nothing else tells them apart."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Dialect, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import await_only
+
+_WAITS_FOR_SWITCH = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+
+def parse_url(text: str) -> URL:
+    """Read a database URL: `sqlite:///<path>` or `postgresql://<user>@<host>/<database>`.
+
+    Raises:
+        ValueError: it is something else. The message does not repeat it: it may hold a password.
+    """
+    try:
+        url = make_url(text)
+        url = url.set(drivername=_DRIVERS[url.drivername])
+    except (ArgumentError, KeyError, ValueError):
+        raise ValueError("the database URL must be sqlite:///... or postgresql://...") from None
+    if _is_sqlite(url) and (url.database in (None, "", ":memory:") or url.query):
+        raise ValueError("the URL of a SQLite database must be sqlite:/// and a path, no more")
+    return url
+
+
+def parallel_writers(url: URL, connections: int) -> int:
+    """How many transactions can be open at once: SQLite has one writer."""
+    return 1 if _is_sqlite(url) else connections
+
+
+def write_engine(
+    url: URL, connections: int, patience: timedelta, *, create: bool = False
+) -> AsyncEngine:
+    """An engine for transactions.
+
+    Args:
+        url: from `parse_url`.
+        connections: how many it keeps.
+        patience: how long a connection attempt, a statement or a lock may take.
+        create: make the file of a SQLite database if there is none, for its owner only.
+    """
+    if not _is_sqlite(url):
+        return _postgresql(url, connections, patience, isolation_level="READ COMMITTED")
+    engine = _sqlite(url, connections, patience, create=create)
+    event.listen(engine.sync_engine, "connect", _prepare_writer)
+    event.listen(engine.sync_engine, "begin", _begin_immediate)
+    return engine
+
+
+def read_engine(url: URL, connections: int, patience: timedelta) -> AsyncEngine:
+    """An engine for reading only: each statement stands alone and takes no locks."""
+    alone: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+    if not _is_sqlite(url):
+        return _postgresql(url, connections, patience, "on", **alone)
+    engine = _sqlite(url, connections, patience, **alone)
+    event.listen(engine.sync_engine, "connect", _prepare_reader)
+    return engine
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _sqlite(
+    url: URL, connections: int, patience: timedelta, *, create: bool = False, **options: Any
+) -> AsyncEngine:
+    path = Path(url.database or "")
+    engine = create_async_engine(
+        url.set(database=f"file:{quote(str(path))}", query={"uri": "true", "mode": "rw"}),
+        # The driver's own idea of transactions is off: it would begin them late, and deferred.
+        connect_args={"timeout": patience.total_seconds(), "isolation_level": None},
+        **_sized(connections, options),
+    )
+
+    def find_file(_: Dialect, entry: ConnectionPoolEntry, __: Any, ___: Any) -> None:
+        if create:
+            path.touch(mode=0o600)
+        entry.info["file"] = _identity(path)
+
+    def same_file(
+        _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection
+    ) -> None:
+        # SQLite would go on with a file that was removed or replaced, and lose what it commits.
+        if entry.info["file"] != _identity(path):
+            raise DisconnectionError
+
+    event.listen(engine.sync_engine, "do_connect", find_file)
+    event.listen(engine.sync_engine, "checkout", same_file)
+    return engine
+
+
+def _postgresql(
+    url: URL, connections: int, patience: timedelta, read_only: str = "off", **options: Any
+) -> AsyncEngine:
+    seconds = patience.total_seconds()
+    engine = create_async_engine(
+        url,
+        connect_args={
+            "timeout": seconds,
+            # The server's lock timeout comes first, so that it has the chance to say so.
+            "command_timeout": seconds + 1,
+            "server_settings": {
+                "application_name": "stepup",
+                "default_transaction_read_only": read_only,
+                "lock_timeout": f"{seconds * 1000:.0f}",
+                # The locks of a worker that vanished in mid-transaction.
+                "idle_in_transaction_session_timeout": f"{seconds * 5000:.0f}",
+            },
+        },
+        **_sized(connections, options),
+    )
+
+    def still_open(
+        _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection
+    ) -> None:
+        # Costs no round trip, unlike pool_pre_ping; what it overlooks fails and is replaced then.
+        driver: Any = entry.driver_connection
+        if driver.is_closed():
+            raise DisconnectionError
+
+    event.listen(engine.sync_engine, "checkout", still_open)
+    return engine
+
+
+def _sized(connections: int, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "pool_size": connections,
+        "max_overflow": 0,
+        "hide_parameters": True,  # S11
+        **options,
+    }
+
+
+def _prepare_writer(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    with _setting_up(connection) as cursor:
+        _switch_to_wal(cursor)
+        # FULL: the write-ahead log is on the disk before a commit is acknowledged.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+
+
+def _prepare_reader(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    with _setting_up(connection) as cursor:
+        cursor.execute("PRAGMA query_only=ON")
+
+
+@contextmanager
+def _setting_up(connection: DBAPIConnection) -> Iterator[DBAPICursor]:
+    with closing(connection.cursor()) as cursor:
+        try:
+            yield cursor
+        except BaseException:
+            connection.close()  # the pool has not taken it yet
+            raise
+
+
+def _switch_to_wal(cursor: DBAPICursor) -> None:
+    # The file keeps the mode; when several processes switch a new one, SQLite refuses all but one
+    # without waiting.
+    for wait in _WAITS_FOR_SWITCH:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            await_only(asyncio.sleep(wait))
+        else:
+            return
+    cursor.execute("PRAGMA journal_mode=WAL")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A deferred transaction would take the write lock at its first write, when others may have
+    # written what it has read.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino

@@ -1,0 +1,142 @@
+"""The open enrollment wizards."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, delete, select, update
+
+from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
+from stepup.domain.enrollment import PendingEnrollment
+from stepup.domain.errors import ConflictError
+from stepup.domain.totp import Label
+from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.tables import pending_enrollments as pendings
+
+_KEY = (pendings.c.tenant_id, pendings.c.user_id, pendings.c.session_hash)
+
+
+class SqlPendingEnrollments:
+    """Implements `PendingEnrollments` (S7)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def find(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> PendingEnrollment | None:
+        """The session's wizard, expired or not; locked in a transaction."""
+        return await self._connection.first(
+            select(pendings).where(_of(tenant_id, user_id, session_hash)), _read
+        )
+
+    async def put(self, pending: PendingEnrollment) -> None:
+        """Store a wizard at version 0, in place of the session's earlier one."""
+        rest = {
+            "enrollment_id": pending.enrollment_id,
+            "key_id": pending.sealed_secret.key_id,
+            "ciphertext": pending.sealed_secret.ciphertext,
+            "account_name": pending.account_name,
+            "expires_at": pending.expires_at,
+            "replaces": pending.replaces,
+            "by_reset_code": pending.by_reset_code,
+            "failures": pending.failures,
+            "confirmed_step": pending.confirmed_step,
+            "reset_key_id": None,
+            "reset_digest": None,
+            "version": 0,
+        }
+        statement = self._connection.insert(pendings).values(
+            tenant_id=pending.tenant_id,
+            user_id=pending.user_id,
+            session_hash=pending.session_hash,
+            **rest,
+        )
+        await self._connection.write(
+            statement.on_conflict_do_update(index_elements=_KEY, set_=rest)
+        )
+
+    async def save(
+        self, pending: PendingEnrollment, reset_code: ResetCodeRecord | None = None
+    ) -> None:
+        """Store changed `failures`, or the `confirmed_step` with the reset code's record.
+
+        Raises:
+            ConflictError: the stored version is another one, or the wizard is gone.
+        """
+        changed: dict[str, Any] = {
+            "failures": pending.failures,
+            "confirmed_step": pending.confirmed_step,
+            "version": pending.version + 1,
+        }
+        if reset_code is not None:
+            changed |= {"reset_key_id": reset_code.key_id, "reset_digest": reset_code.digest}
+        statement = (
+            update(pendings)
+            .where(_same(pending), pendings.c.version == pending.version)
+            .values(changed)
+        )
+        if not await self._connection.write(statement):
+            raise ConflictError("the enrollment has changed")
+
+    async def reset_code(self, pending: PendingEnrollment) -> ResetCodeRecord | None:
+        """The reset code that was stored with the confirmation."""
+        return await self._connection.first(
+            select(pendings).where(_same(pending), pendings.c.reset_digest.is_not(None)),
+            _read_reset_code,
+        )
+
+    async def remove(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None = None
+    ) -> int:
+        """Remove the session's wizard, or all of the user's; returns how many there were."""
+        return await self._connection.write(
+            delete(pendings).where(_of(tenant_id, user_id, session_hash))
+        )
+
+    async def purge(self, now: datetime) -> None:
+        """Remove what has expired, of all tenants."""
+        await self._connection.write(delete(pendings).where(pendings.c.expires_at <= now))
+
+
+def _of(
+    tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None
+) -> ColumnElement[bool]:
+    of_user = and_(pendings.c.tenant_id == tenant_id, pendings.c.user_id == user_id)
+    if session_hash is None:
+        return of_user
+    return and_(of_user, pendings.c.session_hash == session_hash)
+
+
+def _same(pending: PendingEnrollment) -> ColumnElement[bool]:
+    return and_(
+        _of(pending.tenant_id, pending.user_id, pending.session_hash),
+        pendings.c.enrollment_id == pending.enrollment_id,
+    )
+
+
+def _read(row: Row[Any]) -> PendingEnrollment:
+    return PendingEnrollment(
+        tenant_id=TenantId(row.tenant_id),
+        user_id=UserId(row.user_id),
+        session_hash=SessionHash(row.session_hash),
+        enrollment_id=row.enrollment_id,
+        sealed_secret=SealedSecret(row.key_id, row.ciphertext),
+        account_name=Label(row.account_name),
+        expires_at=row.expires_at,
+        replaces=row.replaces,
+        by_reset_code=row.by_reset_code,
+        failures=row.failures,
+        confirmed_step=row.confirmed_step,
+        version=row.version,
+    )
+
+
+def _read_reset_code(row: Row[Any]) -> ResetCodeRecord:
+    return ResetCodeRecord(
+        tenant_id=TenantId(row.tenant_id),
+        user_id=UserId(row.user_id),
+        enrollment_id=row.enrollment_id,
+        key_id=row.reset_key_id,
+        digest=row.reset_digest,
+    )

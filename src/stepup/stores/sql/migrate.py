@@ -1,0 +1,111 @@
+"""Bring a database's schema to a revision, and tell whether it is the one that this code needs."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+
+from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.sql.connection import uninterrupted
+from stepup.stores.sql.engine import parse_url, write_engine
+
+_T = TypeVar("_T")
+_PATIENCE = timedelta(minutes=5)
+_LOCK = 0x73746570_7570  # "stepup": the advisory lock of those who migrate
+
+
+class SchemaRevisionError(StoreUnavailableError):
+    """The schema is not of the revision that this code needs, or of one that it does not know."""
+
+
+async def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the schema up to a revision, in one transaction; makes a SQLite file if there is none.
+
+    Several processes may do so at once: one does it, the others wait and find nothing to do.
+
+    Raises:
+        SchemaRevisionError: the database has, or the caller wants, a revision that is not known.
+        StoreUnavailableError: the database cannot be reached or changed.
+    """
+    await _on(url, lambda connection: _run(connection, revision, _upgrades), create=True)
+
+
+async def downgrade(url: str, revision: str) -> None:
+    """Take the schema down to a revision, `base` for none; what has no place there is lost.
+
+    Raises:
+        SchemaRevisionError: the database has, or the caller wants, a revision that is not known.
+        StoreUnavailableError: the database cannot be reached or changed.
+    """
+    await _on(url, lambda connection: _run(connection, revision, _downgrades))
+
+
+async def check_schema(url: str) -> None:
+    """Make sure that the schema is what this code needs.
+
+    Raises:
+        SchemaRevisionError: it is another one.
+        StoreUnavailableError: the database cannot be reached.
+    """
+    found = await _on(url, _current)
+    wanted = _scripts().get_current_head()
+    if found != (wanted,):
+        raise SchemaRevisionError(
+            f"the database schema is of revision {', '.join(found) or 'none'}, "
+            f"this version needs {wanted}"
+        )
+
+
+async def _on(url: str, work: Callable[[Connection], _T], *, create: bool = False) -> _T:
+    return await uninterrupted(_transact(url, work, create=create))
+
+
+async def _transact(url: str, work: Callable[[Connection], _T], *, create: bool) -> _T:
+    engine = write_engine(parse_url(url), 1, _PATIENCE, create=create)
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    except StoreUnavailableError:
+        raise
+    except CommandError as error:
+        raise SchemaRevisionError("a schema revision is not known to this version") from error
+    except Exception as error:
+        raise StoreUnavailableError("the database schema cannot be read or changed") from error
+    finally:
+        await engine.dispose()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(__file__).parent / "migrations"))
+
+
+def _current(connection: Connection) -> tuple[str, ...]:
+    return MigrationContext.configure(connection).get_current_heads()
+
+
+def _upgrades(scripts: ScriptDirectory, revision: str, current: Any) -> Any:
+    return scripts._upgrade_revs(revision, current)  # noqa: SLF001 - as alembic.command does
+
+
+def _downgrades(scripts: ScriptDirectory, revision: str, current: Any) -> Any:
+    return scripts._downgrade_revs(revision, current)  # noqa: SLF001 - as alembic.command does
+
+
+def _run(
+    connection: Connection, revision: str, steps: Callable[[ScriptDirectory, str, Any], Any]
+) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    scripts = _scripts()
+    with EnvironmentContext(
+        Config(), scripts, fn=lambda current, _: steps(scripts, revision, current)
+    ) as environment:
+        environment.configure(connection=connection, transactional_ddl=True)
+        environment.run_migrations()

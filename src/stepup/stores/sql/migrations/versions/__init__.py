@@ -1,0 +1,1 @@
+"""One module per revision. What was released is never edited."""

@@ -1,0 +1,162 @@
+"""The tables as the repositories know them. Every key begins with the tenant.
+
+Migrations do not import this module: they tell how the schema came about, this is what it is now.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Uuid,
+)
+
+from stepup.stores.sql.columns import Instant, JsonText, big_integer, throttle_columns
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+authenticators = Table(
+    "authenticators",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("enrollment_id", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("activated_at", Instant, nullable=False),
+    Column("last_step", big_integer(), nullable=False),
+    *throttle_columns(),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "user_id"),
+)
+
+reset_codes = Table(
+    "reset_codes",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("enrollment_id", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    *throttle_columns(),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "user_id"),
+    # Deferred, so that a use case may store the two in either order.
+    ForeignKeyConstraint(
+        ["tenant_id", "user_id"],
+        [authenticators.c.tenant_id, authenticators.c.user_id],
+        ondelete="CASCADE",
+        deferrable=True,
+        initially="DEFERRED",
+    ),
+)
+
+pending_enrollments = Table(
+    "pending_enrollments",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("session_hash", String, nullable=False),
+    Column("enrollment_id", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("account_name", String, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("replaces", String),
+    Column("by_reset_code", Boolean, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("confirmed_step", big_integer()),
+    Column("reset_key_id", String),
+    Column("reset_digest", LargeBinary),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "user_id", "session_hash"),
+    Index(None, "expires_at"),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("max_ages", JsonText, nullable=False),  # seconds by operation
+    Column("version", Integer, nullable=False),
+    Column("updated_at", Instant),
+    PrimaryKeyConstraint("tenant_id"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("mfa_enabled", Boolean, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "user_id"),
+)
+
+redemptions = Table(
+    "redemptions",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("decision_id", Uuid, nullable=False),
+    Column("forget_at", Instant, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "decision_id"),
+    Index(None, "forget_at"),
+)
+
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("sequence", big_integer(), nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant_id"),
+)
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("sequence", big_integer(), nullable=False),
+    Column("event_id", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("occurred_at", Instant, nullable=False),
+    Column("caller", String, nullable=False),
+    Column("actor_user_id", String, nullable=False),
+    Column("subject_user_id", String),
+    Column("details", JsonText, nullable=False),
+    Column("previous_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "sequence"),
+    Index(None, "tenant_id", "occurred_at"),
+    Index(None, "tenant_id", "actor_user_id", "sequence"),
+    Index(None, "tenant_id", "subject_user_id", "sequence"),
+    Index(None, "tenant_id", "kind", "sequence"),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", big_integer(), primary_key=True, autoincrement=True),
+    Column("created_at", Instant, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("tenant_id", String, nullable=False),
+    Column("user_id", String),
+    Column("session_hash", String),
+    Column("enrollment_id", String),
+    Column("through", Instant),
+    Column("version", Integer),
+    Index(None, "created_at"),
+    sqlite_autoincrement=True,  # a number that was purged is never given again
+)

@@ -1,0 +1,146 @@
+"""The promises of `AuditTrail` (S13, S14)."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.audit import NO_HASH, Event, EventKind, chain_hash
+from stepup.service.ports import EventQuery
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
+ACME = TenantId("acme")
+OTHER = TenantId("other")
+
+
+def event(tenant_id=ACME, kind=EventKind.OTP_VERIFIED, **fields):
+    return Event(
+        **{
+            "tenant_id": tenant_id,
+            "kind": kind,
+            "occurred_at": NOW,
+            "caller": CallerId("spiffe://example/console"),
+            "actor_user_id": UserId("alice"),
+            **fields,
+        }
+    )
+
+
+async def append(database, *events):
+    async with database.transaction() as records:
+        return [await records.audit.append(each) for each in events]
+
+
+async def listed(database, tenant_id=ACME, limit=100, **conditions):
+    async with database.snapshot() as records:
+        return await records.audit.list(EventQuery(tenant_id, **conditions), limit)
+
+
+async def sequences(database, **conditions):
+    return [chained.sequence for chained in await listed(database, **conditions)]
+
+
+async def test_the_first_event_follows_nothing(database):
+    [first] = await append(database, event())
+    assert (first.sequence, first.previous_hash) == (1, NO_HASH)
+
+
+async def test_each_event_follows_the_one_before(database):
+    [first] = await append(database, event())
+    [second, third] = await append(database, event(), event())
+    assert [second.sequence, third.sequence] == [2, 3]
+    assert [second.previous_hash, third.previous_hash] == [first.hash, second.hash]
+
+
+async def test_every_tenant_has_its_own_chain(database):
+    await append(database, event())
+    [first] = await append(database, event(OTHER))
+    assert (first.sequence, first.previous_hash) == (1, NO_HASH)
+    assert await listed(database, OTHER) == [first]
+
+
+async def test_what_was_appended_is_listed_in_order(database):
+    appended = await append(database, *(event(kind=kind) for kind in EventKind))
+    assert await listed(database) == appended
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {},
+        {"unicode": 'Zoë 東京 \N{PILE OF POO} \x00 \u2028 \udc80 " \\ </script>'},
+        {"numbers": [0, -1, 2**63, 0.1, -0.0, 1.0, 1e16, 1e-7, 5e-324, 1.7976931348623157e308]},
+        {"nested": {"b": {"z": [], "a": [None, True, {"é": ""}]}, "a": {}}, "": False},
+    ],
+)
+async def test_the_hash_of_what_is_read_back_is_the_stored_hash(database, details):
+    await append(database, event(details=details))
+    [read] = await listed(database)
+    assert chain_hash(read.event, read.sequence, read.previous_hash) == read.hash
+    assert read.event.details == details
+
+
+async def test_an_instant_is_the_same_in_every_time_zone(database):
+    local = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    await append(database, event(occurred_at=local))
+    [read] = await listed(database)
+    assert read.event.occurred_at == NOW
+    assert chain_hash(read.event, read.sequence, read.previous_hash) == read.hash
+
+
+async def test_an_event_that_was_rolled_back_leaves_no_gap(database):
+    async def give_up():
+        async with database.transaction() as records:
+            await records.audit.append(event())
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await give_up()
+    await append(database, event())
+    assert await sequences(database) == [1]
+
+
+@pytest.mark.race
+async def test_parallel_transactions_leave_no_gap_and_no_fork(database):
+    await asyncio.gather(*(append(database, event(), event()) for _ in range(10)))
+    chain = await listed(database)
+    assert [chained.sequence for chained in chain] == list(range(1, 21))
+    assert [chained.previous_hash for chained in chain] == [
+        NO_HASH,
+        *(chained.hash for chained in chain[:-1]),
+    ]
+
+
+@pytest.fixture
+async def three(database):
+    await append(
+        database,
+        event(actor_user_id=UserId("admin"), subject_user_id=UserId("alice")),
+        event(kind=EventKind.OTP_REJECTED, occurred_at=NOW + timedelta(seconds=1)),
+        event(
+            kind=EventKind.POLICY_CHANGED,
+            actor_user_id=UserId("admin"),
+            occurred_at=NOW + timedelta(seconds=2),
+        ),
+    )
+    return database
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({}, [1, 2, 3]),
+        ({"limit": 2}, [1, 2]),
+        ({"after_sequence": 1, "limit": 1}, [2]),
+        ({"after_sequence": 3}, []),
+        ({"start": NOW + timedelta(seconds=1)}, [2, 3]),
+        ({"end": NOW + timedelta(seconds=1)}, [1]),
+        ({"user_id": UserId("alice")}, [1, 2]),
+        ({"user_id": UserId("admin")}, [1, 3]),
+        ({"kinds": frozenset({EventKind.OTP_REJECTED, EventKind.POLICY_CHANGED})}, [2, 3]),
+        ({"user_id": UserId("admin"), "start": NOW + timedelta(seconds=1)}, [3]),
+    ],
+)
+async def test_every_condition_holds(three, conditions, expected):
+    assert await sequences(three, **conditions) == expected

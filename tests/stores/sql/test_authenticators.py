@@ -1,0 +1,232 @@
+"""The promises of `Authenticators` and `ResetCodes`."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
+from stepup.domain.errors import ConflictError
+from stepup.domain.throttle import Throttle
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
+ALICE = Authenticator(
+    tenant_id=TenantId("acme"),
+    user_id=UserId("alice"),
+    enrollment_id="enrollment-1",
+    sealed_secret=SealedSecret("key-1", b"\x00sealed\xff"),
+    activated_at=NOW,
+    last_step=100,
+)
+KEY = (ALICE.tenant_id, ALICE.user_id)
+RESET = ResetCodeRecord(*KEY, ALICE.enrollment_id, "key-1", b"\x00digest\xff")
+
+
+@pytest.fixture
+async def enrolled(database):
+    async with database.transaction() as records:
+        await records.authenticators.add(ALICE)
+        await records.reset_codes.add(RESET)
+    return database
+
+
+async def found(database):
+    async with database.snapshot() as records:
+        return await records.authenticators.find(*KEY)
+
+
+async def found_reset_code(database):
+    async with database.snapshot() as records:
+        return await records.reset_codes.find(*KEY)
+
+
+async def saved(database, authenticator):
+    async with database.transaction() as records:
+        await records.authenticators.save(authenticator)
+
+
+async def test_what_was_added_is_found(enrolled):
+    assert await found(enrolled) == ALICE
+
+
+@pytest.mark.parametrize("key", [("acme", "bob"), ("other", "alice")])
+async def test_nobody_else_has_it(enrolled, key):
+    async with enrolled.snapshot() as records:
+        assert await records.authenticators.find(TenantId(key[0]), UserId(key[1])) is None
+
+
+async def test_ids_that_look_alike_are_different_users(enrolled):
+    for user_id in (UserId("Alice"), UserId("alice ")):
+        async with enrolled.transaction() as records:
+            await records.authenticators.add(replace(ALICE, user_id=user_id))
+    assert await found(enrolled) == ALICE
+
+
+async def test_a_second_authenticator_of_a_user_is_refused(enrolled):
+    with pytest.raises(ConflictError):
+        async with enrolled.transaction() as records:
+            await records.authenticators.add(replace(ALICE, enrollment_id="enrollment-2"))
+    assert await found(enrolled) == ALICE
+
+
+async def test_an_added_authenticator_is_at_version_0(database):
+    async with database.transaction() as records:
+        await records.authenticators.add(replace(ALICE, version=7))
+    assert (await found(database)).version == 0
+
+
+async def test_a_saved_throttle_is_exact_to_the_microsecond(enrolled):
+    recent = (NOW, NOW + timedelta(microseconds=1))
+    throttle = Throttle(7, recent, NOW + timedelta(minutes=15, microseconds=1))
+    await saved(enrolled, replace(ALICE, throttle=throttle))
+    assert (await found(enrolled)).throttle == throttle
+
+
+async def test_a_rewrapped_secret_is_saved(enrolled):
+    sealed = SealedSecret("key-2", b"sealed anew")
+    await saved(enrolled, replace(ALICE, sealed_secret=sealed))
+    assert (await found(enrolled)).sealed_secret == sealed
+
+
+async def test_saving_counts_the_version_up(enrolled):
+    await saved(enrolled, replace(ALICE, last_step=101))
+    assert await found(enrolled) == replace(ALICE, last_step=101, version=1)
+
+
+async def test_saving_what_has_changed_meanwhile_is_refused(enrolled):
+    await saved(enrolled, replace(ALICE, last_step=101))
+    with pytest.raises(ConflictError):
+        await saved(enrolled, replace(ALICE, last_step=102))
+    assert (await found(enrolled)).last_step == 101
+
+
+async def test_saving_another_enrollment_is_refused(enrolled):
+    with pytest.raises(ConflictError):
+        await saved(enrolled, replace(ALICE, enrollment_id="enrollment-2"))
+
+
+async def test_a_saved_step_is_never_lowered(enrolled):
+    with pytest.raises(ConflictError):
+        await saved(enrolled, replace(ALICE, last_step=99))
+    assert (await found(enrolled)).last_step == 100
+
+
+async def test_removing_takes_the_reset_code_along(enrolled):
+    async with enrolled.transaction() as records:
+        await records.authenticators.remove(ALICE)
+    assert await found(enrolled) is None
+    assert await found_reset_code(enrolled) is None
+
+
+async def test_removing_what_has_changed_meanwhile_is_refused(enrolled):
+    await saved(enrolled, replace(ALICE, last_step=101))
+    with pytest.raises(ConflictError):
+        async with enrolled.transaction() as records:
+            await records.authenticators.remove(ALICE)
+    assert await found_reset_code(enrolled) == RESET
+
+
+async def test_removing_what_is_gone_is_refused(database):
+    with pytest.raises(ConflictError):
+        async with database.transaction() as records:
+            await records.authenticators.remove(ALICE)
+
+
+async def test_an_authenticator_is_replaced_in_one_transaction(enrolled):
+    new = replace(ALICE, enrollment_id="enrollment-2", last_step=7)
+    async with enrolled.transaction() as records:
+        await records.authenticators.remove(ALICE)
+        await records.reset_codes.add(replace(RESET, enrollment_id="enrollment-2"))
+        await records.authenticators.add(new)
+    assert await found(enrolled) == new
+    assert (await found_reset_code(enrolled)).enrollment_id == "enrollment-2"
+
+
+async def test_a_second_reset_code_is_refused(enrolled):
+    with pytest.raises(ConflictError):
+        async with enrolled.transaction() as records:
+            await records.reset_codes.add(replace(RESET, digest=b"other"))
+
+
+async def test_a_reset_code_without_an_authenticator_is_refused(database):
+    with pytest.raises(ConflictError):
+        async with database.transaction() as records:
+            await records.reset_codes.add(RESET)
+    assert await found_reset_code(database) is None
+
+
+async def test_a_reset_codes_throttle_is_its_own(enrolled):
+    failed = replace(RESET, throttle=Throttle().failed(NOW))
+    async with enrolled.transaction() as records:
+        await records.reset_codes.save(failed)
+    assert await found_reset_code(enrolled) == replace(failed, version=1)
+    assert (await found(enrolled)).throttle == Throttle()
+
+
+async def test_saving_a_reset_code_that_has_changed_meanwhile_is_refused(enrolled):
+    async with enrolled.transaction() as records:
+        await records.reset_codes.save(RESET)
+    with pytest.raises(ConflictError):
+        async with enrolled.transaction() as records:
+            await records.reset_codes.save(RESET)
+
+
+# S3: however many guesses come at once, five are evaluated before the lock.
+
+
+async def locking_guess(database, _read):
+    async with database.transaction() as records:
+        authenticator = await records.authenticators.find(*KEY)
+        if authenticator.refusal(NOW):
+            return 0
+        rejected, _ = authenticator.attempted(None, NOW)
+        await records.authenticators.save(rejected)
+    return 1
+
+
+async def racy_guess(database, read):
+    """Decides on what was read before, and overwrites what came between."""
+    rejected, _ = (await found(database)).attempted(None, NOW)
+    await read.wait()
+    async with database.transaction() as records:
+        stored = await records.authenticators.find(*KEY)
+        await records.authenticators.save(replace(rejected, version=stored.version))
+    return 1
+
+
+async def evaluations(database, guess):
+    read = asyncio.Barrier(4)
+    return sum(await asyncio.gather(*(guess(database, read) for _ in range(12))))
+
+
+@pytest.mark.race
+async def test_parallel_guesses_get_no_more_evaluations_than_the_budget(enrolled):
+    assert await evaluations(enrolled, locking_guess) == 5
+    assert (await found(enrolled)).throttle.in_a_row == 5
+
+
+@pytest.mark.race
+async def test_the_race_is_one_that_a_racy_store_loses(enrolled):
+    assert await evaluations(enrolled, racy_guess) > 5
+
+
+@pytest.mark.race
+async def test_of_parallel_saves_of_one_reading_one_wins(enrolled):
+    read = await found(enrolled)
+    saves = (saved(enrolled, replace(read, last_step=200)) for _ in range(8))
+    outcomes = await asyncio.gather(*saves, return_exceptions=True)
+    assert outcomes.count(None) == 1
+    assert sum(isinstance(outcome, ConflictError) for outcome in outcomes) == 7
+
+
+@pytest.mark.race
+async def test_of_parallel_enrollments_one_comes_into_force(database):
+    async def add(number):
+        async with database.transaction() as records:
+            await records.authenticators.add(replace(ALICE, enrollment_id=f"enrollment-{number}"))
+
+    outcomes = await asyncio.gather(*(add(n) for n in range(8)), return_exceptions=True)
+    assert outcomes.count(None) == 1
+    assert (await found(database)).enrollment_id == f"enrollment-{outcomes.index(None)}"

@@ -1,0 +1,160 @@
+"""What a database does to us is `StoreUnavailableError`, in our words, and passes."""
+
+import asyncio
+import socket
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.sql import SqlDatabase
+
+ACME = TenantId("acme")
+ALICE = UserId("alice")
+
+
+async def read(database):
+    async with database.snapshot() as records:
+        return await records.accounts.mfa_enabled(ACME, ALICE)
+
+
+async def write(database):
+    async with database.transaction() as records:
+        await records.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
+
+
+@pytest.fixture
+async def open_sqlite(sqlite):
+    database = SqlDatabase(sqlite, patience=timedelta(milliseconds=100))
+    await write(database)
+    await read(database)
+    yield database
+    await database.close()
+
+
+@pytest.mark.parametrize("use", [read, write])
+async def test_a_missing_file_is_unavailable_and_not_made(sqlite_path, use):
+    database = SqlDatabase(f"sqlite:///{sqlite_path}")
+    with pytest.raises(StoreUnavailableError):
+        await use(database)
+    assert not sqlite_path.exists()
+    await database.close()
+
+
+@pytest.mark.parametrize("use", [read, write])
+async def test_a_file_that_is_no_database_is_unavailable(sqlite_path, use):
+    sqlite_path.write_bytes(b"something else" * 1000)
+    database = SqlDatabase(f"sqlite:///{sqlite_path}")
+    with pytest.raises(StoreUnavailableError):
+        await use(database)
+    await database.close()
+
+
+@pytest.mark.parametrize("use", [read, write])
+async def test_a_file_that_was_removed_is_unavailable(open_sqlite, sqlite_path, use):
+    sqlite_path.unlink()
+    with pytest.raises(StoreUnavailableError):
+        await use(open_sqlite)
+
+
+async def test_a_file_that_comes_back_is_used(open_sqlite, sqlite_path):
+    sqlite_path.rename(sqlite_path.with_suffix(".away"))
+    with pytest.raises(StoreUnavailableError):
+        await read(open_sqlite)
+    sqlite_path.with_suffix(".away").rename(sqlite_path)
+    assert await read(open_sqlite) is True
+
+
+async def test_a_locked_file_is_unavailable_to_writers_only(open_sqlite, sqlite_path):
+    with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError):
+            await write(open_sqlite)
+        assert await read(open_sqlite) is True
+    await write(open_sqlite)
+
+
+async def test_what_cannot_be_read_is_unavailable(open_sqlite, sqlite_path):
+    with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as other:
+        other.execute("INSERT INTO policies VALUES ('acme', 1, '{\"no operation\": 1}', 1, NULL)")
+    with pytest.raises(StoreUnavailableError):
+        async with open_sqlite.snapshot() as records:
+            await records.policies.find(ACME)
+
+
+async def test_the_message_is_ours_and_the_cause_the_drivers(sqlite_path):
+    database = SqlDatabase(f"sqlite:///{sqlite_path}")
+    with pytest.raises(StoreUnavailableError) as raised:
+        await write(database)
+    assert str(raised.value) == "the database does not answer as it should"
+    assert isinstance(raised.value.__cause__, FileNotFoundError)
+    await database.close()
+
+
+async def test_a_server_that_is_not_there_is_unavailable(unused_tcp_port):
+    database = SqlDatabase(f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/stepup")
+    for use in (read, write):
+        with pytest.raises(StoreUnavailableError):
+            await use(database)
+    await database.close()
+
+
+async def test_a_server_that_never_answers_is_unavailable():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        database = SqlDatabase(
+            f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/stepup",
+            patience=timedelta(milliseconds=100),
+        )
+        async with asyncio.timeout(2):
+            with pytest.raises(StoreUnavailableError):
+                await read(database)
+        await database.close()
+
+
+async def cut_all_connections(url):
+    engine = create_async_engine(make_url(url))
+    async with engine.connect() as connection:
+        await connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+async def test_a_connection_that_is_cut_in_a_transaction_is_unavailable(url, database):
+    async def cut_before_the_commit():
+        async with database.transaction() as records:
+            await records.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
+            await cut_all_connections(url)
+
+    with pytest.raises(StoreUnavailableError):
+        await cut_before_the_commit()
+    assert await read(database) is False
+
+
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+async def test_connections_that_were_cut_meanwhile_are_replaced(url, database):
+    await write(database)
+    await read(database)
+    await cut_all_connections(url)
+    await write(database)
+    assert await read(database) is True
+
+
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+async def test_a_row_that_stays_locked_is_unavailable(url, database):
+    impatient = SqlDatabase(url, patience=timedelta(milliseconds=100))
+    async with database.transaction() as records:
+        await records.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
+        with pytest.raises(StoreUnavailableError):
+            await write(impatient)
+    await write(impatient)
+    await impatient.close()

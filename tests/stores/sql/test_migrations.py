@@ -1,0 +1,125 @@
+"""The schema goes up and down, and is refused when it is not the one that the code needs."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.sql import SchemaRevisionError, SqlDatabase, check_schema, downgrade, upgrade
+from stepup.stores.sql.engine import parse_url, write_engine
+from stepup.stores.sql.tables import metadata
+
+
+async def on(url, work):
+    engine = write_engine(parse_url(url), 1, timedelta(seconds=2))
+    async with engine.begin() as connection:
+        found = await connection.run_sync(work)
+    await engine.dispose()
+    return found
+
+
+async def tables(url):
+    return set(await on(url, lambda connection: inspect(connection).get_table_names()))
+
+
+async def mark(url, revision):
+    statement = text("UPDATE alembic_version SET version_num = :revision")
+    await on(url, lambda connection: connection.execute(statement, {"revision": revision}))
+
+
+async def toggle(url, position=None):
+    database = SqlDatabase(url)
+    key = (TenantId("acme"), UserId("alice"))
+    async with database.transaction() as records:
+        if position is not None:
+            await records.accounts.set_mfa_enabled(*key, position)
+        found = await records.accounts.mfa_enabled(*key)
+    await database.close()
+    return found
+
+
+async def test_the_head_is_what_the_code_needs(url):
+    await check_schema(url)
+
+
+async def test_the_migrations_make_the_tables_that_the_code_knows(url):
+    def differences(connection):
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return compare_metadata(context, metadata)
+
+    assert await on(url, differences) == []
+
+
+async def test_down_to_the_base_nothing_is_left(url):
+    await downgrade(url, "base")
+    assert await tables(url) <= {"alembic_version", "sqlite_sequence"}
+
+
+async def test_up_again_everything_is_there_and_empty(url):
+    await toggle(url, position=True)
+    await downgrade(url, "base")
+    await upgrade(url)
+    await check_schema(url)
+    assert await toggle(url) is False
+
+
+async def test_an_upgrade_keeps_the_data(url):
+    await toggle(url, position=True)
+    await upgrade(url)
+    assert await toggle(url) is True
+
+
+async def test_several_processes_may_upgrade_at_once(empty_url):
+    await asyncio.gather(*(upgrade(empty_url) for _ in range(4)))
+    await check_schema(empty_url)
+
+
+async def test_an_empty_database_is_refused(url):
+    await downgrade(url, "base")
+    with pytest.raises(SchemaRevisionError, match="of revision none, this version needs 0001"):
+        await check_schema(url)
+
+
+async def test_a_newer_schema_is_refused(url):
+    await mark(url, "9999")
+    with pytest.raises(SchemaRevisionError, match="of revision 9999"):
+        await check_schema(url)
+
+
+@pytest.mark.parametrize("move", [upgrade, lambda url: downgrade(url, "base")])
+async def test_a_newer_schema_is_left_alone(url, move):
+    before = await tables(url)
+    await mark(url, "9999")
+    with pytest.raises(SchemaRevisionError):
+        await move(url)
+    assert await tables(url) == before
+
+
+async def test_a_revision_that_does_not_exist_is_refused(url):
+    with pytest.raises(SchemaRevisionError):
+        await upgrade(url, "9999")
+
+
+async def test_a_missing_file_is_not_made_by_a_check(sqlite_path):
+    with pytest.raises(StoreUnavailableError):
+        await check_schema(f"sqlite:///{sqlite_path}")
+    assert not sqlite_path.exists()
+
+
+async def test_a_new_file_is_its_owners_only(sqlite, sqlite_path):
+    await check_schema(sqlite)
+    assert sqlite_path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_file_is_in_the_mode_that_survives_power_loss(sqlite):
+    def settings(connection):
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    full = 2
+    assert await on(sqlite, settings) == ["wal", full, 1]

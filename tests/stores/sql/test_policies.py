@@ -1,0 +1,142 @@
+"""The promises of `Policies`, `Accounts` and `Redemptions`."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.errors import ConflictError
+from stepup.domain.operations import OperationId
+from stepup.domain.policy import Policy
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
+ACME = TenantId("acme")
+OTHER = TenantId("other")
+ALICE = UserId("alice")
+DECISION = UUID("9b2c1f80-5b0e-4b57-8a43-0d1a3c6f7e21")
+FIRST = Policy(
+    tenant_id=ACME,
+    enabled=True,
+    max_ages={
+        OperationId("response.run_osquery"): timedelta(seconds=60),
+        OperationId("iam.configure_api_keys"): timedelta(minutes=15),
+    },
+    version=1,
+    updated_at=NOW,
+)
+
+
+async def save(database, policy):
+    async with database.transaction() as records:
+        await records.policies.save(policy)
+
+
+async def found(database, tenant_id=ACME):
+    async with database.snapshot() as records:
+        return await records.policies.find(tenant_id)
+
+
+async def test_a_tenant_that_never_set_a_policy_has_none(database):
+    await save(database, FIRST)
+    assert await found(database, OTHER) is None
+
+
+async def test_what_was_saved_is_found(database):
+    await save(database, FIRST)
+    assert await found(database) == FIRST
+
+
+async def test_a_policy_takes_the_place_of_the_version_before(database):
+    await save(database, FIRST)
+    second = Policy(ACME, version=2, updated_at=NOW + timedelta(microseconds=1))
+    await save(database, second)
+    assert await found(database) == second
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+async def test_any_other_version_is_refused(database, version):
+    await save(database, FIRST)
+    with pytest.raises(ConflictError):
+        await save(database, replace(FIRST, enabled=False, version=version))
+    assert await found(database) == FIRST
+
+
+async def test_the_first_policy_is_version_1(database):
+    with pytest.raises(ConflictError):
+        await save(database, replace(FIRST, version=2))
+
+
+@pytest.mark.race
+async def test_of_parallel_policies_one_is_stored(database):
+    outcomes = await asyncio.gather(
+        *(save(database, FIRST) for _ in range(8)), return_exceptions=True
+    )
+    assert outcomes.count(None) == 1
+
+
+async def toggle(database, tenant_id=ACME):
+    async with database.snapshot() as records:
+        return await records.accounts.mfa_enabled(tenant_id, ALICE)
+
+
+async def test_a_toggle_that_was_never_turned_is_off(database):
+    assert await toggle(database) is False
+
+
+async def test_a_toggle_is_turned_on_and_off(database):
+    for position in (True, False, True):
+        async with database.transaction() as records:
+            await records.accounts.set_mfa_enabled(ACME, ALICE, position)
+        assert await toggle(database) is position
+
+
+async def test_a_toggle_belongs_to_one_tenant(database):
+    async with database.transaction() as records:
+        await records.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
+    assert await toggle(database, OTHER) is False
+
+
+async def redeem(database, tenant_id=ACME):
+    async with database.transaction() as records:
+        return await records.redemptions.redeem(tenant_id, DECISION, NOW)
+
+
+async def test_a_receipt_is_redeemed_once(database):
+    assert await redeem(database) is True
+    assert await redeem(database) is False
+
+
+async def test_receipts_of_two_tenants_are_two(database):
+    await redeem(database)
+    assert await redeem(database, OTHER) is True
+
+
+@pytest.mark.race
+async def test_of_parallel_redemptions_one_wins(database):
+    assert sorted(await asyncio.gather(*(redeem(database) for _ in range(8)))) == [False] * 7 + [
+        True
+    ]
+
+
+async def test_a_redemption_that_was_rolled_back_is_none(database):
+    async def give_up():
+        async with database.transaction() as records:
+            await records.redemptions.redeem(ACME, DECISION, NOW)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await give_up()
+    assert await redeem(database) is True
+
+
+@pytest.mark.parametrize(
+    ("later", "forgotten"), [(timedelta(microseconds=-1), False), (timedelta(), True)]
+)
+async def test_a_redemption_is_kept_until_it_may_be_forgotten(database, later, forgotten):
+    await redeem(database)
+    async with database.transaction() as records:
+        await records.redemptions.purge(NOW + later)
+    assert await redeem(database) is forgotten
