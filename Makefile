@@ -30,12 +30,8 @@ run: install ## Serve on 127.0.0.1:50051 with embedded stores; state survives re
 	$(BIN)/stepup serve
 
 .PHONY: test
-test: install-dev ## Run all tests
-	$(BIN)/pytest --numprocesses=auto $(PYTEST_ARGS)
-
-.PHONY: coverage
-coverage: install-dev ## Run all tests; demand every branch of domain/ and service/
-	$(BIN)/pytest --numprocesses=auto --cov --cov-report=term
+test: install-dev ## Run all tests, and demand every branch of domain/ and service/; or PYTEST_ARGS
+	$(BIN)/pytest --numprocesses=auto $(or $(PYTEST_ARGS),--cov)
 
 .PHONY: format
 format: install-dev ## Format Python and protos
@@ -56,7 +52,7 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	@$(MAKE) --no-print-directory generated OUT=$$(mktemp -d) COMPARE=1
 
 .PHONY: check
-check: lint coverage ## The one gate: everything that CI demands
+check: lint test ## The one gate: everything that CI demands
 
 .PHONY: generate
 generate: install-dev ## Generate src/stepup/v1 from protos/

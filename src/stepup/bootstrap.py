@@ -130,6 +130,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         await application.snapshots.poll()
         stack.push_async_callback(application.verify.drain)
         server = Server(Pipeline(identify_local_caller, clock), application.handlers)
+        # Stopped last, so that what is known stays fresh while calls in flight finish.
+        for work in (_poll(application, server), _keep_house(application.housekeeping, clock)):
+            stack.push_async_callback(_cancelled, asyncio.create_task(work))
         try:
             port = await server.start(settings.server.host, settings.server.port)
         except (ValueError, OSError) as error:
@@ -140,10 +143,6 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             explanation="any program on this machine may call and claim anything: loopback only",
         )
         await server.set_serving(True)
-        stack.push_async_callback(_cancelled, asyncio.create_task(_poll(application, server)))
-        stack.push_async_callback(
-            _cancelled, asyncio.create_task(_keep_house(application.housekeeping, clock))
-        )
         host = settings.server.listen.rpartition(":")[0]
         yield f"{host}:{port}"
 

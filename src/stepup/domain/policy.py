@@ -41,8 +41,10 @@ class Policy:
 
     @property
     def etag(self) -> str:
-        """The version as callers see it: opaque, different for every tenant."""
-        return sha256(f"{self.tenant_id}\0{self.version}".encode()).hexdigest()[:16]
+        """The version as callers see it: opaque, of this tenant and this change only."""
+        changed = self.updated_at.isoformat() if self.updated_at else ""
+        material = f"{self.tenant_id}\0{self.version}\0{changed}"
+        return sha256(material.encode()).hexdigest()[:16]
 
     def selects(self, operation_id: OperationId) -> bool:
         """Whether the operation needs a code."""

@@ -311,7 +311,9 @@ class CompleteEnrollmentResponse(_message.Message):
 
     @_builtins.property
     def elevation(self) -> _elevation_pb2.Elevation:
-        """elevation is the session's new elevation."""
+        """elevation is the session's new elevation. Absent where Redis could not take it: the
+        authenticator is in force all the same, and a code elevates.
+        """
 
     def __init__(
         self,
