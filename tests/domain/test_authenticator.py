@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepup.domain.actor import TenantId, UserId
-from stepup.domain.authenticator import Attempt, Authenticator, SealedSecret
+from stepup.domain.authenticator import Attempt, Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.throttle import Throttle
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -21,6 +21,13 @@ AUTHENTICATOR = Authenticator(
 )
 LOCKED = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=5, locked_until=NOW))
 SUSPENDED = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=100, locked_until=NOW))
+
+RESET_CODE = ResetCodeRecord(TenantId("acme"), UserId("ada"), "enrollment", "key", b"digest")
+
+
+@pytest.mark.parametrize("record", [AUTHENTICATOR, RESET_CODE])
+def test_a_new_record_has_no_failures_and_has_not_changed_yet(record):
+    assert (record.throttle, record.version) == (Throttle(), 0)
 
 
 def test_a_code_of_the_step_after_the_last_one_is_verified():

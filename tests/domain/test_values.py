@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 from dataclasses import dataclass, is_dataclass
+from enum import Enum
 
 import pytest
 
@@ -26,6 +27,13 @@ VALUES = sorted(
     },
     key=lambda value: value.__qualname__,
 )
+WORDS = [
+    word
+    for module in MODULES
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Enum) and kind.__module__ == module.__name__
+    for word in kind
+]
 SECRET = "31415926535897932384"
 SECRETS = [
     OtpCode("314159"),
@@ -54,6 +62,11 @@ def test_a_value_cannot_be_changed(value):
 @pytest.mark.parametrize("value", VALUES)
 def test_a_value_has_no_room_for_anything_but_its_fields(value):
     assert "__dict__" not in dir(value)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_is_stored_and_logged_as_its_name_in_lower_case(word):
+    assert word.value == word.name.lower()
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)
