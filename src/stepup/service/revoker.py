@@ -36,8 +36,10 @@ class Revoker:
                     await self.elevations.revoke_session(tenant_id, user_id, session_hash)
                 case UserRevoked(tenant_id, user_id, through):
                     await self.elevations.revoke_user(tenant_id, user_id, through)
-                case EnrollmentEnded(tenant_id, user_id):
+                case ended:
                     # Strictly before now: completing a replacement elevates at this very instant.
-                    await self.elevations.revoke_user(tenant_id, user_id, now - _INSTANT)
+                    await self.elevations.revoke_user(
+                        ended.tenant_id, ended.user_id, now - _INSTANT
+                    )
         except StoreUnavailableError:
             _log.warning("revocation_left_to_the_change_feed", change=type(change).__name__)

@@ -45,7 +45,8 @@ class Snapshots:
         self._users: dict[tuple[TenantId, UserId], datetime] = {}
         self._sessions: dict[SessionHash, datetime] = {}
         self._ended: dict[str, float] = {}
-        self._remembered: deque[tuple[float, Change]] = deque()
+        self._remembered: deque[tuple[float, UserRevoked | SessionRevoked | EnrollmentEnded]]
+        self._remembered = deque()
         self._seen: set[int] = set()
         self._revocations = Revocations(self._users, self._sessions, self._ended.keys())
 
@@ -120,8 +121,8 @@ class Snapshots:
                 self._sessions[session_hash] = max(
                     through, self._sessions.get(session_hash, through)
                 )
-            case EnrollmentEnded(_, _, enrollment_id):
-                self._ended[enrollment_id] = self._clock.monotonic()
+            case ended:
+                self._ended[ended.enrollment_id] = self._clock.monotonic()
         self._remembered.append((self._clock.monotonic(), change))
 
     def _demand_fresh(self) -> None:
@@ -138,7 +139,7 @@ class Snapshots:
                 case SessionRevoked(_, _, session_hash, through):
                     if self._sessions.get(session_hash) == through:
                         del self._sessions[session_hash]
-                case EnrollmentEnded(_, _, enrollment_id):
-                    self._ended.pop(enrollment_id, None)
+                case ended:
+                    self._ended.pop(ended.enrollment_id, None)
         floor = self._polls[0][1]
         self._seen = {number for number in self._seen if number > floor}

@@ -99,12 +99,14 @@ class VerifyOtp:
             attempt = authenticator.refusal(context.now)
             if attempt is None:
                 authenticator, attempt = await self._evaluate(records, context, authenticator, code)
-        return Verification(
-            _OUTCOMES[attempt],
-            elevate(context, authenticator.enrollment_id) if attempt is Attempt.VERIFIED else None,
-            authenticator.throttle.attempts_remaining(context.now),
-            authenticator.throttle.retry_after(context.now),
-        )
+            verified = attempt is Attempt.VERIFIED
+            # Leaving the block commits: nothing is returned before that (S3).
+            return Verification(
+                _OUTCOMES[attempt],
+                elevate(context, authenticator.enrollment_id) if verified else None,
+                authenticator.throttle.attempts_remaining(context.now),
+                authenticator.throttle.retry_after(context.now),
+            )
 
     async def _put_into_effect(self, verification: Verification) -> Verification:
         if verification.elevation is not None:
