@@ -6,6 +6,8 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from support.people import ACME, CALLER, administrator, person
+from support.worker import OSQUERY
 
 from stepup.domain.audit import EventKind
 from stepup.domain.decision import Reason
@@ -15,8 +17,6 @@ from stepup.domain.verification import Outcome, Verification
 from stepup.keys import KeyRing
 from stepup.service.ports import SealBrokenError
 from stepup.service.verify_otp import VerifyOtp
-from support.people import ACME, CALLER, administrator, person
-from support.worker import OSQUERY
 
 ALICE = person()
 REQUEST = UUID("6f2c1f3e-0000-4000-8000-000000000001")
@@ -51,7 +51,8 @@ async def test_s9_the_elevation_names_tenant_user_session_and_enrollment(worker,
     assert elevation.enrollment_id == app.enrollment_id
 
 
-async def test_a_new_code_replaces_the_elevation_with_fresh_fifteen_minutes(worker, clock, app):
+@pytest.mark.usefixtures("clock")
+async def test_a_new_code_replaces_the_elevation_with_fresh_fifteen_minutes(worker, app):
     await worker.elevate(ALICE, app)
     await worker.advance(minutes=10)
     await worker.elevate(ALICE, app)
@@ -232,7 +233,8 @@ async def test_s5_a_lock_does_not_block_the_reset_code(worker, app):
     assert (await worker.reset(ALICE, app.reset_code)).is_accepted
 
 
-async def test_s7_a_pending_enrollment_verifies_nothing(worker, clock):
+@pytest.mark.usefixtures("clock")
+async def test_s7_a_pending_enrollment_verifies_nothing(worker):
     screen = await worker.begin(ALICE)
     verification = await worker.verify(ALICE, "000000")
     assert verification.outcome is Outcome.NOT_ENROLLED
@@ -246,7 +248,8 @@ async def test_a_user_without_an_authenticator_is_not_enrolled(world, worker):
     assert await world.state() == before
 
 
-async def test_s13_every_code_that_was_looked_at_is_one_event(worker, clock, app):
+@pytest.mark.usefixtures("clock")
+async def test_s13_every_code_that_was_looked_at_is_one_event(worker, app):
     before = len(await worker.events())
     await worker.elevate(ALICE, app)
     await worker.fail(ALICE, app)
@@ -269,14 +272,15 @@ async def test_the_event_of_a_right_code_says_for_whom_through_whom_and_which_st
     }
 
 
-async def test_s11_no_event_has_a_code(world, worker, clock, app):
+@pytest.mark.usefixtures("world")
+async def test_s11_no_event_has_a_code(worker, clock, app):
     code = app.code(clock.now())
     await worker.verify(ALICE, code)
     await worker.verify(ALICE, code)
     assert code not in str([event.details for event in await worker.events()])
 
 
-# --- The same request again -------------------------------------------------------------------
+# --- The same request again ---
 
 
 async def test_the_same_request_again_gets_the_recorded_outcome(worker, clock, app):
@@ -341,7 +345,7 @@ async def test_s11_redis_holds_no_code(world, worker, clock, app):
     assert code.encode() not in b"".join((await world.remembered()).values())
 
 
-# --- Stores that fail ---------------------------------------------------------------------------
+# --- Stores that fail ---
 
 
 @pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
@@ -426,7 +430,8 @@ async def test_an_outcome_that_cannot_be_recorded_is_no_answer(world, worker, cl
         await worker.verify(ALICE, app.code(clock.now()), REQUEST)
 
 
-async def test_s6_a_secret_whose_key_is_gone_verifies_nothing(world, worker, clock, app):
+@pytest.mark.usefixtures("worker")
+async def test_s6_a_secret_whose_key_is_gone_verifies_nothing(world, clock, app):
     world.keys = KeyRing.generate()
     other_worker = await world.worker()
     before = await world.state()
@@ -435,7 +440,8 @@ async def test_s6_a_secret_whose_key_is_gone_verifies_nothing(world, worker, clo
     assert await world.state() == before
 
 
-async def test_s6_a_secret_moved_to_another_user_verifies_nothing(world, worker, clock, app):
+@pytest.mark.usefixtures("app")
+async def test_s6_a_secret_moved_to_another_user_verifies_nothing(world, worker, clock):
     mallory = person("mallory")
     mallorys = await worker.enrol(mallory)
     world.sql(
@@ -447,7 +453,7 @@ async def test_s6_a_secret_moved_to_another_user_verifies_nothing(world, worker,
         await worker.verify(ALICE, mallorys.code(clock.now()))
 
 
-# --- Callers that give up -------------------------------------------------------------------------
+# --- Callers that give up ---
 
 
 class _HeldUp:
@@ -504,10 +510,8 @@ async def test_the_resend_of_a_call_that_was_given_up_gets_its_outcome(
     assert (await worker.verify(ALICE, code, REQUEST)).outcome is Outcome.VERIFIED
 
 
-async def test_draining_waits_for_attempts_that_fail(
-    world, worker, clock, app, held_up, verify_held_up
-):
-    code = OtpCode(app.code(clock.now()))
+async def test_draining_waits_for_attempts_that_fail(world, worker, app, held_up, verify_held_up):
+    code = OtpCode(app.code(world.clock.now()))
     await _give_up(verify_held_up, held_up, worker.context(ALICE), code)
     world.database.writes = False
     held_up.let_go.set()
