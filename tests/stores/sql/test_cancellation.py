@@ -5,7 +5,6 @@ import random
 import types
 from datetime import UTC, datetime
 from itertools import count, pairwise
-from time import perf_counter
 from uuid import uuid4
 
 import pytest
@@ -18,7 +17,7 @@ from stepup.service.ports import EventQuery
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACME = TenantId("acme")
 ALICE = UserId("alice")
-ROUNDS = 50
+CANCELLATIONS = 200
 AT_ONCE = 6
 CONNECTIONS = 4
 
@@ -66,35 +65,26 @@ async def assert_every_connection_works(database):
         await asyncio.gather(*(call(database) for _ in range(CONNECTIONS * 2)))
 
 
-async def cancelled_at_random(database, duration, dice):
+async def cancelled_at_random(database, within, dice):
     loop = asyncio.get_running_loop()
     tasks = [asyncio.create_task(call(database)) for _ in range(AT_ONCE)]
     for task in tasks:
-        loop.call_later(dice.uniform(0, duration * AT_ONCE), task.cancel)
+        loop.call_later(dice.uniform(0, within), task.cancel)
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.fixture
-async def outcomes(database):
-    await call(database)
-    start = perf_counter()
-    await call(database)
-    duration = perf_counter() - start
-    dice = random.Random(20260301)  # noqa: S311 - no secret
-    return [
-        outcome
-        for _ in range(ROUNDS)
-        for outcome in await cancelled_at_random(database, duration, dice)
-    ]
-
-
 @pytest.mark.race
-async def test_after_hundreds_of_cancellations_all_is_well(database, outcomes):
-    completed = {outcome for outcome in outcomes if isinstance(outcome, str)}
-    cancelled = [each for each in outcomes if isinstance(each, asyncio.CancelledError)]
-    assert len(completed) + len(cancelled) == ROUNDS * AT_ONCE
-    assert completed
-    assert len(cancelled) > ROUNDS
+async def test_after_hundreds_of_cancellations_all_is_well(database):
+    dice = random.Random(20260301)  # noqa: S311 - no secret
+    completed, cancelled, within = set(), 0, 0.01
+    while cancelled < CANCELLATIONS:
+        outcomes = await cancelled_at_random(database, within, dice)
+        succeeded = {outcome for outcome in outcomes if isinstance(outcome, str)}
+        assert all(isinstance(outcome, asyncio.CancelledError | str) for outcome in outcomes)
+        completed |= succeeded
+        cancelled += AT_ONCE - len(succeeded)
+        # As long as the calls take on this machine now, so that some are early and some late.
+        within *= 1.3 if len(succeeded) < AT_ONCE / 2 else 0.7
 
     await assert_every_connection_works(database)
     # What was acknowledged is there.
