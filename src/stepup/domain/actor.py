@@ -159,11 +159,16 @@ class Actor:
             self.playbook_run is not None and self.playbook_run.trigger is PlaybookTrigger.AUTOMATIC
         )
 
+    @property
+    def is_master_administrator(self) -> bool:
+        """Whether the person has the role that changes the policy."""
+        return self.role is Role.MASTER_ADMINISTRATOR
+
     def require_master_administrator(self) -> None:
         """Demand the role that changes the policy and removes others' authenticators.
 
         Raises:
             RoleRequiredError: the person has another one.
         """
-        if self.role is not Role.MASTER_ADMINISTRATOR:
+        if not self.is_master_administrator:
             raise RoleRequiredError("this needs the role of a Master Administrator")

@@ -1,5 +1,7 @@
 """The errors of the product: one small tree, mapped to gRPC status in `stepup.rpc.errors` only."""
 
+from datetime import timedelta
+
 
 class StepUpError(Exception):
     """The call is not answered; whatever it was about must not happen."""
@@ -20,6 +22,30 @@ class InvalidFieldError(StepUpError):
 
 class UnknownOperationError(InvalidFieldError):
     """An operation is not in the catalogue."""
+
+
+class CallerUnauthenticatedError(StepUpError):
+    """The caller has no credentials, or none that are good."""
+
+
+class CallerNotPermittedError(StepUpError):
+    """The caller may not use this method, for this tenant, or for this operation."""
+
+
+class ClaimNotPermittedError(StepUpError):
+    """The caller may not assert this claim of an actor."""
+
+    def __init__(self, claim: str, message: str) -> None:
+        super().__init__(message)
+        self.claim = claim
+
+
+class CallerRateLimitedError(StepUpError):
+    """The caller is over its rate; `retry_after` is when the next call may be made."""
+
+    def __init__(self, retry_after: timedelta) -> None:
+        super().__init__("the caller is over its rate")
+        self.retry_after = retry_after
 
 
 class RoleRequiredError(StepUpError):

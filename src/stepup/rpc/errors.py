@@ -25,6 +25,14 @@ _log = structlog.get_logger(__name__)
 _REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
     (errors.UnknownOperationError, StatusCode.INVALID_ARGUMENT, "UNKNOWN_OPERATION"),
     (errors.InvalidFieldError, StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+    (
+        errors.CallerUnauthenticatedError,
+        StatusCode.UNAUTHENTICATED,
+        "CALLER_UNAUTHENTICATED",
+    ),
+    (errors.CallerNotPermittedError, StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED"),
+    (errors.ClaimNotPermittedError, StatusCode.PERMISSION_DENIED, "CLAIM_NOT_PERMITTED"),
+    (errors.CallerRateLimitedError, StatusCode.RESOURCE_EXHAUSTED, "CALLER_RATE_LIMITED"),
     (errors.RoleRequiredError, StatusCode.PERMISSION_DENIED, "ROLE_REQUIRED"),
     (errors.ElevationRequiredError, StatusCode.FAILED_PRECONDITION, "ELEVATION_REQUIRED"),
     (errors.EnrollmentStateError, StatusCode.FAILED_PRECONDITION, "ENROLLMENT_STATE"),
@@ -72,6 +80,10 @@ def _further_details(error: Exception) -> list[Message]:
     if isinstance(error, errors.InvalidFieldError):
         violation = BadRequest.FieldViolation(field=error.field, description=error.problem)
         return [BadRequest(field_violations=[violation])]
+    if isinstance(error, errors.CallerRateLimitedError):
+        delay = Duration()
+        delay.FromTimedelta(error.retry_after)
+        return [RetryInfo(retry_delay=delay)]
     if isinstance(error, errors.StoreUnavailableError):
         return [RetryInfo(retry_delay=_RETRY_DELAY)]
     return []

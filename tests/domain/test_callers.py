@@ -1,0 +1,184 @@
+from dataclasses import replace
+
+import pytest
+
+from stepup.domain.actor import (
+    AccountType,
+    Actor,
+    CallerId,
+    OpaqueId,
+    PlaybookRun,
+    PlaybookTrigger,
+    RetryReceipt,
+    Role,
+    SessionId,
+    Team,
+    TenantId,
+    UserId,
+)
+from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule, claims_of
+from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
+from stepup.domain.operations import SIGN_IN, OperationId
+
+ACME = TenantId("acme")
+OSQUERY = OperationId("response.run_osquery")
+CHECK = "StepUpService/CheckStepUp"
+BOB = Actor(ACME, UserId("bob"), SessionId("s"))
+
+
+def rule(methods=(CHECK,), tenants=("acme",), operations=("response.*",), claims=()):
+    return Rule(
+        "callers[0].rules[0]",
+        Patterns(methods),
+        Patterns(tenants),
+        Patterns(operations),
+        frozenset(claims),
+    )
+
+
+def caller(*rules, name="soar", identities=("spiffe://acme/soar",)):
+    return Caller(CallerId(name), frozenset(identities), rules)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("response.run_osquery", "response.run_osquery"), ("response.*", "response.x"), ("*", "a")],
+)
+def test_a_pattern_matches_its_name_or_prefix(pattern, name):
+    assert name in Patterns([pattern])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [("response.run", "response.run_osquery"), ("response.*", "iam.x"), ("response.*", "response")],
+)
+def test_a_pattern_matches_nothing_else(pattern, name):
+    assert name not in Patterns([pattern])
+
+
+def test_no_patterns_match_nothing():
+    assert "a" not in Patterns([])
+
+
+@pytest.mark.parametrize("pattern", ["", "*.x", "a*b", "**"])
+def test_a_wildcard_elsewhere_than_at_the_end_is_refused(pattern):
+    with pytest.raises(InvalidValueError):
+        Patterns([pattern])
+
+
+@pytest.mark.parametrize(
+    ("actor", "operation", "claim"),
+    [
+        (replace(BOB, team=Team.MANAGED_SERVICES_OPERATIONS), None, Claim.MANAGED_SERVICES),
+        (replace(BOB, role=Role.MASTER_ADMINISTRATOR), None, Claim.MASTER_ADMINISTRATOR),
+        (replace(BOB, retry_receipt=RetryReceipt("r")), OSQUERY, Claim.TIMED_OUT_RETRY),
+        (replace(BOB, account_type=AccountType.SAML), SIGN_IN, Claim.SAML_ACCOUNT),
+        (replace(BOB, account_type=AccountType.SAML_GROUP), SIGN_IN, Claim.SAML_ACCOUNT),
+        (
+            replace(
+                BOB,
+                playbook_run=PlaybookRun(OpaqueId("p"), OpaqueId("r"), PlaybookTrigger.AUTOMATIC),
+            ),
+            OSQUERY,
+            Claim.AUTOMATIC_PLAYBOOK,
+        ),
+    ],
+)
+def test_what_leads_to_an_exemption_or_a_right_is_a_claim(actor, operation, claim):
+    assert list(claims_of(actor, operation)) == [claim]
+
+
+@pytest.mark.parametrize(
+    ("actor", "operation"),
+    [
+        (BOB, SIGN_IN),
+        (replace(BOB, account_type=AccountType.SAML), OSQUERY),
+        (
+            replace(
+                BOB, playbook_run=PlaybookRun(OpaqueId("p"), OpaqueId("r"), PlaybookTrigger.MANUAL)
+            ),
+            OSQUERY,
+        ),
+    ],
+)
+def test_what_leads_to_nothing_is_no_claim(actor, operation):
+    assert list(claims_of(actor, operation)) == []
+
+
+def test_s15_a_caller_without_rules_may_do_nothing():
+    with pytest.raises(CallerNotPermittedError):
+        caller().demand_method(CHECK)
+
+
+def test_a_caller_may_use_the_methods_of_any_of_its_rules():
+    caller(rule(methods=["A/B"]), rule(methods=["C/*"])).demand_method("C/D")
+
+
+@pytest.mark.parametrize(
+    ("method", "tenant", "operation"),
+    [
+        ("StepUpService/VerifyOtp", "acme", OSQUERY),
+        (CHECK, "umbrella", OSQUERY),
+        (CHECK, "acme", OperationId("iam.configure_access")),
+    ],
+)
+def test_s15_a_rule_grants_its_method_its_tenant_and_its_operations_only(method, tenant, operation):
+    with pytest.raises(CallerNotPermittedError):
+        caller(rule()).demand(method, TenantId(tenant), operation)
+
+
+def test_a_rule_grants_what_it_names():
+    caller(rule()).demand(CHECK, ACME, OSQUERY)
+
+
+def test_a_call_without_an_operation_needs_none_granted():
+    caller(rule(operations=[])).demand(CHECK, ACME, None)
+
+
+def test_s15_two_rules_do_not_grant_together_what_neither_grants():
+    crossed = caller(rule(tenants=["umbrella"]), rule(methods=["A/B"]))
+    with pytest.raises(CallerNotPermittedError):
+        crossed.demand(CHECK, ACME, OSQUERY)
+
+
+@pytest.mark.parametrize("claims", [(), (Claim.AUTOMATIC_PLAYBOOK,)])
+def test_s16_a_claim_that_no_rule_grants_is_refused(claims):
+    actor = replace(BOB, team=Team.MANAGED_SERVICES_OPERATIONS)
+    with pytest.raises(ClaimNotPermittedError) as refused:
+        caller(rule(claims=claims)).demand_claims(CHECK, actor, OSQUERY)
+    assert refused.value.claim == "managed_services"
+
+
+def test_s16_a_claim_granted_for_another_operation_is_refused():
+    actor = replace(BOB, team=Team.MANAGED_SERVICES_OPERATIONS)
+    granted = caller(rule(), rule(operations=["iam.*"], claims=[Claim.MANAGED_SERVICES]))
+    with pytest.raises(ClaimNotPermittedError):
+        granted.demand_claims(CHECK, actor, OSQUERY)
+
+
+def test_a_granted_claim_may_be_asserted():
+    actor = replace(BOB, team=Team.MANAGED_SERVICES_OPERATIONS)
+    caller(rule(claims=[Claim.MANAGED_SERVICES])).demand_claims(CHECK, actor, OSQUERY)
+
+
+def test_the_first_rule_that_grants_is_the_explanation():
+    second = replace(rule(), origin="callers[0].rules[1]")
+    assert caller(rule(tenants=["x"]), second).rule_for(CHECK, "acme", OSQUERY) is second
+
+
+def test_callers_are_found_by_identity_and_by_name():
+    soar = caller()
+    callers = Callers([soar])
+    assert (callers.identified("spiffe://acme/soar"), callers.named("soar")) == (soar, soar)
+
+
+def test_an_unknown_identity_is_nobody():
+    assert Callers([caller()]).identified("spiffe://acme/other") is None
+
+
+@pytest.mark.parametrize(
+    "other", [caller(identities=["spiffe://acme/other"]), caller(name="other")]
+)
+def test_two_callers_share_neither_a_name_nor_an_identity(other):
+    with pytest.raises(InvalidValueError):
+        Callers([caller(), other])
