@@ -2,6 +2,7 @@
 
 import pytest
 
+from support.wire import Client, served
 from support.world import made_for_one_test, migrated_template
 
 
@@ -24,3 +25,16 @@ def clock(world):
 @pytest.fixture
 async def worker(world):
     return await world.worker()
+
+
+@pytest.fixture
+async def running(worker):
+    async with served(worker) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(running):
+    client = Client(running.target)
+    yield client
+    await client.close()

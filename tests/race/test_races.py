@@ -1,0 +1,136 @@
+"""Many parallel calls against one piece of state: nothing is taken twice, no budget is exceeded.
+
+Each race is a function that looks at what came out. It passes on the real stores, and it has to
+fail on a double that is racy on purpose: a test that cannot fail is none.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from support.people import person, playbook_run
+from support.wire import on_wire, refusal
+from support.worker import OSQUERY
+
+from stepup.domain.audit import EventKind
+from stepup.domain.reset_code import ResetCode
+from stepup.v1 import enrollment_service_pb2 as enrollment
+from stepup.v1 import step_up_service_pb2 as step_up
+
+pytestmark = [pytest.mark.race, pytest.mark.asyncio(loop_scope="module")]
+
+_numbers = count()
+
+
+def fresh_user():
+    return person(f"user-{next(_numbers)}")
+
+
+async def outcomes(arena, call):
+    """How many calls ended in which way: an outcome, a reason of a decision, or of an error."""
+
+    async def ended(client):
+        return _name(await call(client))
+
+    return Counter(
+        refusal(end).reason if isinstance(end, Exception) else end
+        for end in await arena.at_once(ended)
+    )
+
+
+def _name(answer):
+    field = "reason" if isinstance(answer, step_up.CheckStepUpResponse) else "outcome"
+    descriptor = answer.DESCRIPTOR.fields_by_name[field].enum_type
+    return descriptor.values_by_number[getattr(answer, field)].name
+
+
+async def events_of(arena, user, kind):
+    return [event for event in await arena.worker.events(kind) if event.actor_user_id == user]
+
+
+async def the_same_right_code(arena):
+    """S2: a code is accepted once."""
+    user = fresh_user()
+    app = await arena.worker.enrol(user)
+    code = app.code(arena.worker.clock.now())
+    request = step_up.VerifyOtpRequest(actor=on_wire(user), code=code)
+    ended = await outcomes(arena, lambda client: client.step_up.VerifyOtp(request))
+    assert ended["OUTCOME_VERIFIED"] == 1
+    assert set(ended) <= {"OUTCOME_VERIFIED", "OUTCOME_REJECTED", "OUTCOME_THROTTLED"}
+    assert len(await events_of(arena, user.user_id, EventKind.OTP_VERIFIED)) == 1
+
+
+async def wrong_codes(arena):
+    """S3: parallel guesses get no more evaluations than the budget."""
+    user = fresh_user()
+    app = await arena.worker.enrol(user)
+    code = app.wrong_code(arena.worker.clock.now())
+    request = step_up.VerifyOtpRequest(actor=on_wire(user), code=code)
+    ended = await outcomes(arena, lambda client: client.step_up.VerifyOtp(request))
+    assert ended == {"OUTCOME_REJECTED": 5, "OUTCOME_THROTTLED": 195}
+    assert len(await events_of(arena, user.user_id, EventKind.OTP_REJECTED)) == 5
+
+
+async def the_right_reset_code(arena):
+    """S8: a reset code works once."""
+    user = fresh_user()
+    app = await arena.worker.enrol(user)
+    request = enrollment.ResetEnrollmentRequest(actor=on_wire(user), reset_code=app.reset_code.text)
+    ended = await outcomes(arena, lambda client: client.enrollment.ResetEnrollment(request))
+    assert ended == {"RESET_OUTCOME_ACCEPTED": 1, "ENROLLMENT_STATE": 199}
+    assert len(await events_of(arena, user.user_id, EventKind.AUTHENTICATOR_RESET)) == 1
+
+
+async def wrong_reset_codes(arena):
+    """S8: parallel guesses of the reset code get no more evaluations than its own budget."""
+    user = fresh_user()
+    await arena.worker.enrol(user)
+    request = enrollment.ResetEnrollmentRequest(
+        actor=on_wire(user), reset_code=ResetCode(bytes(16)).text
+    )
+    ended = await outcomes(arena, lambda client: client.enrollment.ResetEnrollment(request))
+    assert ended == {"RESET_OUTCOME_REJECTED": 5, "RESET_OUTCOME_THROTTLED": 195}
+    assert len(await events_of(arena, user.user_id, EventKind.RESET_CODE_REJECTED)) == 5
+
+
+async def the_same_receipt(arena):
+    """A receipt is redeemed once."""
+    user = fresh_user()
+    await arena.worker.select(OSQUERY)
+    await arena.worker.enrol(user)
+    automatic = replace(user, playbook_run=playbook_run())
+    answer = await arena.worker.check(automatic, OSQUERY, "host", caller="local")
+    request = step_up.CheckStepUpRequest(actor=on_wire(user), operation=OSQUERY, target="host")
+    request.actor.retry_receipt = answer.receipt
+    ended = await outcomes(arena, lambda client: client.step_up.CheckStepUp(request))
+    assert ended == {
+        "DECISION_REASON_EXEMPT_TIMED_OUT_RETRY": 1,
+        "DECISION_REASON_NOT_ELEVATED": 199,
+    }
+
+
+RACES = [
+    the_same_right_code,
+    wrong_codes,
+    the_right_reset_code,
+    wrong_reset_codes,
+    the_same_receipt,
+]
+
+
+@pytest.mark.parametrize("race", RACES)
+async def test_of_parallel_calls_none_gets_more_than_it_may(arena, race):
+    await race(arena)
+
+
+async def test_s2_a_code_is_accepted_once_however_often_it_is_tried(arena):
+    for _ in range(50):
+        await the_same_right_code(arena)
+
+
+@pytest.mark.parametrize("race", RACES)
+async def test_the_racy_double_is_caught(racy_arena, race):
+    with pytest.raises(AssertionError):  # noqa: PT012  # a race may come out well by chance
+        for _ in range(5):
+            await race(racy_arena)

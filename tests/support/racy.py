@@ -1,0 +1,78 @@
+"""A database with the faults that races need: the double that every race test has to catch."""
+
+from contextlib import asynccontextmanager
+from dataclasses import fields, replace
+
+from stepup.service.ports import Records
+
+
+class _Alone:
+    """A repository whose every call is a transaction of its own."""
+
+    def __init__(self, database, name):
+        self._database = database
+        self._name = name
+
+    def __getattr__(self, method):
+        async def call(*arguments):
+            async with self._database.transaction() as records:
+                return await getattr(getattr(records, self._name), method)(*arguments)
+
+        return call
+
+
+class _Blind(_Alone):
+    """It reads without a lock, and writes whatever has been written meanwhile."""
+
+    async def find(self, *key):
+        async with self._database.snapshot() as records:
+            return await getattr(records, self._name).find(*key)
+
+    async def save(self, changed):
+        async with self._database.transaction() as records:
+            repository = getattr(records, self._name)
+            stored = await repository.find(changed.tenant_id, changed.user_id)
+            await repository.save(replace(changed, version=stored.version))
+
+    async def remove(self, read):
+        async with self._database.transaction() as records:
+            repository = getattr(records, self._name)
+            stored = await repository.find(read.tenant_id, read.user_id)
+            if stored is not None:
+                await repository.remove(stored)
+
+
+class _LookThenWrite:
+    """Redemptions that look whether a receipt was used, and only then note that it is."""
+
+    def __init__(self, database):
+        self._database = database
+        self._used = set()
+
+    async def redeem(self, _tenant_id, decision_id, _forget_at):
+        was_used = decision_id in self._used
+        async with self._database.snapshot():
+            pass
+        self._used.add(decision_id)
+        return not was_used
+
+
+class RacyDatabase:
+    """Breaks the promises of `Authenticators`, `ResetCodes` and `Redemptions`."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        alone = {each.name: _Alone(inner, each.name) for each in fields(Records)}
+        racy = {
+            "authenticators": _Blind(inner, "authenticators"),
+            "reset_codes": _Blind(inner, "reset_codes"),
+            "redemptions": _LookThenWrite(inner),
+        }
+        self._records = Records(**(alone | racy))
+
+    @asynccontextmanager
+    async def transaction(self):
+        yield self._records
+
+    def snapshot(self):
+        return self._inner.snapshot()
