@@ -3,12 +3,23 @@
 Environment variables are named `STEPUP_<SECTION>__<FIELD>`: `STEPUP_SERVER__LISTEN`.
 """
 
+import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from platformdirs import user_state_path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +30,7 @@ from pydantic_settings import (
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation, OperationId
 from stepup.domain.totp import Label
+from stepup.stores.sql.engine import parse_url
 from stepup.telemetry import Format
 
 
@@ -38,6 +50,28 @@ def _value(make: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+_ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})")
+_MAX_PORT = 65535
+
+
+def _address(value: str) -> str:
+    matched = _ADDRESS.fullmatch(value)
+    if matched is None or int(matched[1]) > _MAX_PORT:
+        raise ValueError(f"must be a host and a port, HOST:PORT, the port {_MAX_PORT} at most")
+    return value
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    parse_url(value.get_secret_value())
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("the URL must be redis://..., rediss://... or unix://...")
+    return value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -45,9 +79,7 @@ class _Section(BaseModel):
 class ServerSettings(_Section):
     """Where and how the gRPC server listens."""
 
-    listen: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$")] = (
-        "127.0.0.1:50051"
-    )
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
     """Host and port; port 0 takes a free one. Loopback only, until callers have credentials."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
     """How long calls in flight may take to finish after SIGTERM."""
@@ -68,10 +100,11 @@ class StorageSettings(_Section):
 
     data_dir: Path = user_state_path("stepup")
     """The directory of everything that is embedded: keys, SQLite, Valkey, the decision log."""
-    database_url: SecretStr | None = None
-    """An SQLAlchemy URL with an async driver. Absent: SQLite in the data directory."""
-    redis_url: SecretStr | None = None
-    """A `redis://` or `unix://` URL. Absent: an embedded Valkey."""
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
+    """`sqlite:///<path>` or `postgresql://<user>@<host>/<database>`. Absent: SQLite in the data
+    directory."""
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
+    """A `redis://`, `rediss://` or `unix://` URL. Absent: an embedded Valkey."""
     keys_file: Path | None = None
     """The key ring. Absent: `keys.json` in the data directory, made at the first start."""
 
@@ -175,6 +208,9 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
 
     if file is not None and not file.is_file():
         raise ConfigurationError(f"{file}: no such file")
+    unknown = _unknown_variables()
+    if unknown:
+        raise ConfigurationError("\n".join(f"{name}: {_UNKNOWN}" for name in unknown))
     try:
         settings = FromFile(**cast("dict[str, Any]", flags))
         settings.operations  # noqa: B018  # the additions are validated by making the catalogue
@@ -185,9 +221,28 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
     return settings
 
 
+_UNKNOWN = "there is no such setting"
+
+
+def _unknown_variables() -> list[str]:
+    """Variables of sections that do not exist; pydantic finds those of unknown fields only."""
+    sections = tuple(f"STEPUP_{section.upper()}__" for section in Settings.model_fields)
+    return [
+        name
+        for name in os.environ
+        if re.match(r"STEPUP_\w+?__", name, re.IGNORECASE) and not name.upper().startswith(sections)
+    ]
+
+
 def _problems(error: ValidationError) -> list[str]:
     # The values stay out: a URL can hold a password (S11).
     return [
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        f"{'.'.join(map(str, problem['loc']))}: {_in_words(problem)}"
         for problem in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    if problem["type"] == "extra_forbidden":
+        return _UNKNOWN
+    return problem["msg"].removeprefix("Value error, ")
