@@ -149,9 +149,13 @@ async def running(settings: Settings) -> AsyncIterator[str]:
 
 async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
     storage = settings.storage
-    storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_data_dir(settings)
     redis_url = await _redis_url(settings, stack)
-    client = connect(redis_url)
+    try:
+        client = connect(redis_url)
+    except ValueError:
+        # Without the cause, whose message may have a part of the URL (S11).
+        raise ConfigurationError("storage.redis_url: is no URL of a Redis server") from None
     stack.push_async_callback(client.aclose)
     elevations = RedisElevations(client)
     database_url = database_url_of(settings)
@@ -168,6 +172,21 @@ async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         load_keys(settings),
         _open_decision_log(settings, stack),
     )
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the data directory, for our user only, if there is none.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    directory = settings.storage.data_dir
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"storage.data_dir: {directory} cannot be made: {error.strerror}"
+        ) from error
 
 
 def database_url_of(settings: Settings) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stepup import config
-from stepup.bootstrap import database_url_of, running
+from stepup.bootstrap import database_url_of, make_data_dir, running
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
@@ -67,9 +67,7 @@ def check_config(config_file: ConfigFile = None, data_dir: DataDir = None) -> No
 def migrate(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Bring the database's schema up to date; do so before a new version serves."""
     settings = _settings(config_file, storage={"data_dir": data_dir})
-    if settings.storage.database_url is None:
-        settings.storage.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _run(upgrade(database_url_of(settings)))
+    _run(_migrate(settings))
     typer.echo("the schema is up to date")
 
 
@@ -89,6 +87,12 @@ async def _serve(settings: config.Settings) -> None:
         # The one line on standard output: who starts a server on port 0 reads it.
         typer.echo(f"stepup is listening on {address}")
         await stopped.wait()
+
+
+async def _migrate(settings: config.Settings) -> None:
+    if settings.storage.database_url is None:
+        make_data_dir(settings)
+    await upgrade(database_url_of(settings))
 
 
 def _settings(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
