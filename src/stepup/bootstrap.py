@@ -51,6 +51,8 @@ from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
 from stepup.stores.sql import SqlDatabase, check_schema, upgrade
 
 _log = structlog.get_logger(__name__)
+REVIVE_SECONDS = 1.0
+"""How often is looked whether the embedded store has ended."""
 LOCAL_CALLER = CallerId("local")
 """Whoever reaches the loopback address, until callers have credentials (S15)."""
 
@@ -207,6 +209,8 @@ async def _redis_url(settings: Settings, stack: AsyncExitStack) -> str:
     except EmbeddedValkeyError as error:
         raise ConfigurationError(f"storage.redis_url: {error}") from error
     stack.push_async_callback(asyncio.to_thread, valkey.stop)
+    work = asyncio.create_task(_repeat(lambda: _revive(valkey), REVIVE_SECONDS))
+    stack.push_async_callback(_cancelled, work)
     return valkey.url
 
 
@@ -249,6 +253,18 @@ async def _poll(application: Application, server: Server) -> None:
             await server.set_serving(application.snapshots.is_fresh)
 
     await _repeat(poll, POLL_SECONDS)
+
+
+async def _revive(valkey: EmbeddedValkey) -> None:
+    """Start the embedded store again when it has ended: what it acknowledged is in its file."""
+    if valkey.is_running:
+        return
+    try:
+        await asyncio.to_thread(valkey.start)
+    except EmbeddedValkeyError as error:
+        _log.error("embedded_store_is_down", problem=str(error))
+    else:
+        _log.warning("embedded_store_started_again", explanation="it had ended by itself")
 
 
 async def _keep_house(housekeeping: Housekeeping, clock: Clock) -> None:

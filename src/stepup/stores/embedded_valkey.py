@@ -10,7 +10,7 @@ import tempfile
 import time
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, RLock, Thread
 from typing import Self
 from urllib.parse import quote
 
@@ -44,7 +44,7 @@ class EmbeddedValkey:
 
     It listens on a unix socket only, which nobody but our user can open, and needs no password.
     Everything it acknowledges is in an append-only file: starting again on the same directory,
-    after `stop` or a crash, keeps it.
+    after `stop` or a crash, keeps it. `start` and `stop` may be called from any thread.
 
     Args:
         data_dir: where the server keeps its files and its log; made if need be. One server at a
@@ -56,6 +56,7 @@ class EmbeddedValkey:
         self._socket_dir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._exited = Event()
+        self._changing = RLock()  # held while it is started or stopped
 
     @property
     def url(self) -> str:
@@ -74,34 +75,31 @@ class EmbeddedValkey:
 
         Raises:
             EmbeddedValkeyError: it is not installed, does not come up, or the directory is in use.
+                After a crash `start` may be tried again.
         """
-        if self._is_running():
-            raise EmbeddedValkeyError("the embedded store runs already")
-        binary = _binary()
-        try:
-            self._make_socket_dir()
-            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = self._lock_data_dir()
-            self._process = self._launch(binary, lock)
-            self._wait_until_it_answers()
-        except OSError as error:
-            self.stop()
-            raise EmbeddedValkeyError(f"the embedded store cannot be started: {error}") from error
-        except BaseException:
-            self.stop()
-            raise
+        with self._changing:
+            if self.is_running:
+                raise EmbeddedValkeyError("the embedded store runs already")
+            # Clients know the socket of one that has crashed: it stays, whatever happens now.
+            undo = self.stop if self._socket_dir is None else self._stop_process
+            try:
+                self._start()
+            except OSError as error:
+                undo()
+                raise EmbeddedValkeyError(
+                    f"the embedded store cannot be started: {error}"
+                ) from error
+            except BaseException:
+                undo()
+                raise
 
     def stop(self) -> None:
         """Stop the server and wait for its end; nothing happens when it is not running."""
-        if self._process is not None:
-            self._process.terminate()
-            if not self._exited.wait(_STOP_SECONDS):
-                self._process.kill()
-                self._exited.wait()
-            self._process = None
-        if self._socket_dir is not None:
-            shutil.rmtree(self._socket_dir, ignore_errors=True)
-            self._socket_dir = None
+        with self._changing:
+            self._stop_process()
+            if self._socket_dir is not None:
+                shutil.rmtree(self._socket_dir, ignore_errors=True)
+                self._socket_dir = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -110,7 +108,9 @@ class EmbeddedValkey:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _is_running(self) -> bool:
+    @property
+    def is_running(self) -> bool:
+        """Whether the server was started and has not ended, by `stop` or by itself."""
         if self._process is None:
             return False
         try:
@@ -119,6 +119,22 @@ class EmbeddedValkey:
             return os.waitid(os.P_PID, self._process.pid, options) is None
         except ChildProcessError:
             return False
+
+    def _start(self) -> None:
+        binary = _binary()
+        self._make_socket_dir()
+        self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = self._lock_data_dir()
+        self._process = self._launch(binary, lock)
+        self._wait_until_it_answers()
+
+    def _stop_process(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            if not self._exited.wait(_STOP_SECONDS):
+                self._process.kill()
+                self._exited.wait()
+            self._process = None
 
     @property
     def _socket(self) -> Path:
