@@ -117,11 +117,12 @@ async def test_a_server_that_never_answers_is_unavailable():
 
 
 async def cut_all_connections(url):
+    """End them, and wait until they have ended."""
     engine = create_async_engine(make_url(url))
     async with engine.connect() as connection:
         await connection.execute(
             text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         )
