@@ -243,10 +243,13 @@ def _max_ages(
 
 
 def _max_age(field: str, message: Duration) -> timedelta:
+    problem = "must be whole seconds, from 1 second to 15 minutes"
+    # Before it is a timedelta, which has no nanoseconds and rounds them away.
+    if message.nanos:
+        raise InvalidFieldError(field, problem)
     try:
         return checked_max_age(message.ToTimedelta())
     except (InvalidValueError, ValueError, OverflowError) as error:
-        problem = "must be whole seconds, from 1 second to 15 minutes"
         raise InvalidFieldError(field, problem) from error
 
 
