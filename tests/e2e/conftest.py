@@ -1,0 +1,69 @@
+"""Servers to drive, and programs to drive them with."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from e2e.clients import BufCurl, Client, GrpCurl
+from e2e.leaks import leaks
+from e2e.processes import ServerProcess, temporary_directory
+
+StartServer = Callable[..., ServerProcess]
+
+
+@contextmanager
+def serving(directory: Path, *arguments: str) -> Iterator[ServerProcess]:
+    """A server that ends with the block; no secret of its calls may be in what it wrote (S11)."""
+    with temporary_directory() as temporary:
+        server = ServerProcess(directory, temporary, *arguments)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.close()
+        written = {
+            "stdout": server.stdout.read_bytes(),
+            "stderr": server.stderr.read_bytes(),
+        }
+        assert not list(leaks(server.secrets, server.data_dir, written))
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The server of all tests that leave it running; each has a tenant of its own."""
+    with serving(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server of the test's own, to kill for instance."""
+    with serving(tmp_path) as own:
+        yield own
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts a server of the test's own with further arguments."""
+    with ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(serving(tmp_path, *arguments))
+
+
+@pytest.fixture(params=[GrpCurl, BufCurl], ids=["grpcurl", "buf"])
+def client(request: pytest.FixtureRequest, shared_server: ServerProcess) -> Client:
+    """Each of the programs, one after the other."""
+    return request.param(shared_server)
+
+
+@pytest.fixture
+def grpcurl(shared_server: ServerProcess) -> GrpCurl:
+    """One program, where the other could tell nothing new."""
+    return GrpCurl(shared_server)
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A business that nobody has seen before."""
+    return f"tenant-{uuid4().hex[:12]}"

@@ -1,0 +1,165 @@
+"""Server processes, and a look at what is left of them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from e2e.leaks import Secrets
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ROOT / ".venv" / "bin"
+_PATIENCE_SECONDS = 30.0
+_ADDRESS_LINE = "stepup is listening on "
+
+
+def eventually(holds: Callable[[], Any], what: str) -> Any:
+    """Wait until something holds, and return what it holds with."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (held := holds()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {_PATIENCE_SECONDS:.0f} s: {what}")
+        time.sleep(0.05)
+    return held
+
+
+def environment(home: Path, temporary: Path) -> dict[str, str]:
+    """What a process of ours sees: our programs first, no settings of whoever runs the tests."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("STEPUP_")}
+    return outside | {
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "TMPDIR": str(temporary),
+    }
+
+
+@contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """A directory with a short path, for sockets; pytest's own are too deep."""
+    path = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))  # with mode 0700
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def run(
+    command: Sequence[str | Path], directory: Path, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with `directory` as its home and for its temporary files."""
+    with temporary_directory() as temporary:
+        return subprocess.run(
+            command,
+            cwd=directory,
+            env=environment(directory, temporary) | dict(settings or {}),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+
+def processes_in(directory: Path) -> list[int]:
+    """The ids of the processes that work in a directory; an embedded store does in its own."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            where = (entry / "cwd").readlink()
+            is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:  # it has ended meanwhile
+            continue
+        if where.is_relative_to(directory) and not is_zombie:
+            found.append(int(entry.name))
+    return found
+
+
+class ServerProcess:
+    """`stepup serve` on a data directory of its own; the same one after each restart.
+
+    What it writes to standard output and error is in `stdout` and `stderr`, of all its lives.
+    """
+
+    def __init__(self, directory: Path, temporary: Path, *arguments: str) -> None:
+        self.data_dir = directory / "data"
+        self.temporary = temporary
+        self.stdout = directory / "stdout"
+        self.stderr = directory / "stderr"
+        self.secrets = Secrets()
+        self.address = ""
+        self._directory = directory
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it says where it listens."""
+        said = self.stdout.stat().st_size if self.stdout.exists() else 0
+        with self.stdout.open("ab") as stdout, self.stderr.open("ab") as stderr:
+            self._process = subprocess.Popen(
+                [
+                    PROGRAMS / "stepup",
+                    "serve",
+                    *("--data-dir", self.data_dir),
+                    *("--listen", "127.0.0.1:0"),
+                    *self._arguments,
+                ],
+                cwd=self._directory,
+                env=environment(self._directory, self.temporary),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+
+        def address() -> str:
+            if not self.is_running:
+                raise AssertionError(f"the server ended at once:\n{self.stderr.read_text()}")
+            line, newline, _ = self.stdout.read_text()[said:].partition("\n")
+            return line.removeprefix(_ADDRESS_LINE) if newline else ""
+
+        self.address = eventually(address, "the server says where it listens")
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """Ask it to end; returns its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def interrupt(self) -> int:
+        """Ask it to end as Ctrl-C does; returns its exit status."""
+        return self._end(signal.SIGINT)
+
+    def restart(self) -> None:
+        """Start it anew on the same data directory; it has a new address."""
+        if self.is_running:
+            self.terminate()
+        self.start()
+
+    def close(self) -> None:
+        """Leave no process behind, whatever has happened."""
+        if self.is_running:
+            self.kill()
+        for pid in processes_in(self.data_dir):
+            os.kill(pid, signal.SIGKILL)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def embedded_store(self) -> int | None:
+        """The process id of the embedded Valkey."""
+        pids = processes_in(self.data_dir / "valkey")
+        return pids[0] if pids else None
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(_PATIENCE_SECONDS)

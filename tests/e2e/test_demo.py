@@ -1,0 +1,26 @@
+"""`stepup demo`."""
+
+import pytest
+from e2e.processes import PROGRAMS, processes_in, run
+
+pytestmark = pytest.mark.e2e
+
+
+def test_the_demo_plays_the_main_job_and_leaves_nothing_behind(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    demo = run([PROGRAMS / "stepup", "demo"], tmp_path, {"TMPDIR": str(scratch)})
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    for said in (
+        "ENROLLMENT_REQUIRED",
+        "STEP_UP_REQUIRED",
+        "VERIFIED",
+        "ALLOWED",
+        "EXEMPT_MANAGED_SERVICES",
+        "EXEMPT_AUTOMATIC_PLAYBOOK",
+        "EXEMPT_TIMED_OUT_RETRY",
+        "SIGN_IN_NOT_SUPPORTED_FOR_SAML",
+    ):
+        assert said in demo.stdout
+    assert not processes_in(scratch)
+    assert not list(scratch.iterdir())

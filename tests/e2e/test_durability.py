@@ -1,0 +1,163 @@
+"""What was acknowledged is there after `kill -9` and a restart on the same data directory."""
+
+from dataclasses import dataclass
+
+import pytest
+from e2e.clients import GrpCurl
+from e2e.conftest import serving
+from e2e.people import (
+    OSQUERY,
+    Enrolled,
+    administrator,
+    check,
+    enrol,
+    events,
+    person,
+    policy_of,
+    protect,
+    standing,
+    verdict,
+    verify,
+)
+from e2e.processes import PROGRAMS, eventually, processes_in, run
+
+pytestmark = pytest.mark.e2e
+
+TENANT = "acme"
+ALICE, BOB, CAROL, DAVE = (person(TENANT, user) for user in ("alice", "bob", "carol", "dave"))
+
+
+@dataclass
+class Recovered:
+    """A client of the restarted server, and what the killed one had acknowledged."""
+
+    client: GrpCurl
+    policy: dict
+    enrollment: dict
+    redeemed: str
+    events: list
+    carol: Enrolled
+    carols_code_again: dict
+
+
+@pytest.fixture(scope="module")
+def recovered(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("recovered")) as server:
+        client = GrpCurl(server)
+        policy = protect(client, administrator(TENANT), OSQUERY)
+        enrol(client, ALICE)
+        receipt = check(client, ALICE, OSQUERY)["receipt"]
+        check(client, ALICE | {"retry_receipt": receipt}, OSQUERY)
+        bob = enrol(client, BOB)
+        for _ in range(5):
+            verify(client, BOB, bob.app.wrong_code())
+        enrol(client, DAVE)
+        sign_out = {"actor": DAVE, "scope": "REVOCATION_SCOPE_SESSION"}
+        client.call("StepUpService/RevokeElevations", sign_out)
+        enrollment = standing(client, ALICE)["active"]
+        listed = events(client, TENANT)
+        # Her code has to be shown still when she types it again, after the restart.
+        carol = enrol(client, CAROL, lasting=15)
+        server.kill()
+        server.restart()
+        again = verify(client, CAROL, carol.code)
+        yield Recovered(client, policy, enrollment, receipt, listed, carol, again)
+
+
+def test_the_policy_is_there(recovered):
+    assert policy_of(recovered.client, TENANT) == recovered.policy
+
+
+def test_an_enrollment_is_there(recovered):
+    assert standing(recovered.client, ALICE)["active"] == recovered.enrollment
+
+
+def test_an_enrollment_completed_by_the_last_call_is_there(recovered):
+    assert standing(recovered.client, CAROL)["active"]
+
+
+def test_a_used_code_stays_used(recovered):
+    assert recovered.carols_code_again["outcome"] == "OUTCOME_REJECTED"
+    only_rejected = {"user_id": "carol", "kinds": ["AUDIT_EVENT_KIND_OTP_REJECTED"]}
+    [rejected] = events(recovered.client, TENANT, filter=only_rejected)
+    assert rejected["details"]["cause"] == "replayed"
+
+
+def test_a_lock_stays(recovered):
+    assert verify(recovered.client, BOB, "000000")["outcome"] == "OUTCOME_THROTTLED"
+
+
+def test_a_redeemed_receipt_stays_redeemed(recovered):
+    retry = ALICE | {"retry_receipt": recovered.redeemed}
+    answer = check(recovered.client, retry, OSQUERY)
+    assert answer["receipt_rejection"] == "RECEIPT_REJECTION_ALREADY_USED"
+
+
+def test_the_audit_trail_goes_on_where_it_ended(recovered):
+    listed = events(recovered.client, TENANT)
+    assert listed[: len(recovered.events)] == recovered.events
+    assert [int(event["sequence"]) for event in listed] == list(range(1, len(listed) + 1))
+
+
+def test_an_elevation_is_there_or_a_code_is_asked_for(recovered):
+    assert verdict(recovered.client, ALICE, OSQUERY) in {
+        ("ALLOWED", "ELEVATED"),
+        ("STEP_UP_REQUIRED", "NOT_ELEVATED"),
+    }
+
+
+def test_an_ended_elevation_stays_ended(recovered):
+    assert verdict(recovered.client, DAVE, OSQUERY) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
+
+
+def test_no_other_session_is_elevated(recovered):
+    elsewhere = person(TENANT, "alice", "elsewhere")
+    assert verdict(recovered.client, elsewhere, OSQUERY) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
+
+
+def test_the_embedded_store_dies_with_the_server(server):
+    assert server.embedded_store
+    server.kill()
+    eventually(lambda: not processes_in(server.data_dir), "no process is left")
+
+
+def test_a_terminated_server_leaves_nothing_behind(server):
+    assert server.terminate() == 0
+    assert not processes_in(server.data_dir)
+    assert not list(server.temporary.iterdir())
+
+
+def test_a_terminated_server_keeps_what_it_knew(server, tenant):
+    client = GrpCurl(server)
+    protect(client, administrator(tenant), OSQUERY)
+    bob = person(tenant, "bob")
+    enrol(client, bob)
+    server.restart()
+    assert verdict(client, bob, OSQUERY) == ("ALLOWED", "ELEVATED")
+
+
+def test_a_second_server_on_the_same_data_directory_is_refused(server, tmp_path):
+    command = [PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0"]
+    second = run([*command, "--data-dir", server.data_dir], tmp_path)
+    assert second.returncode == 2
+    assert "in use" in second.stderr
+    assert str(server.data_dir) in second.stderr
+
+
+def test_an_interrupted_server_ends_cleanly(server):
+    assert server.interrupt() == 0
+    assert not processes_in(server.data_dir)
+
+
+def files_and_directories(data_dir):
+    return [data_dir, *data_dir.rglob("*")]
+
+
+def test_only_the_owner_can_read_the_data_directory(server, tenant):
+    enrol(GrpCurl(server), person(tenant, "bob"))
+    modes = {
+        str(path): oct(path.stat().st_mode & 0o777)
+        for path in files_and_directories(server.data_dir)
+        if path.stat().st_mode & 0o077
+    }
+    assert not modes

@@ -1,0 +1,78 @@
+"""For whom and for what no code is asked."""
+
+import pytest
+from e2e.people import (
+    API_KEYS,
+    OSQUERY,
+    administrator,
+    check,
+    enrol,
+    person,
+    protect,
+    verdict,
+)
+
+pytestmark = pytest.mark.e2e
+
+
+def run_of_a_playbook(trigger):
+    return {"playbook_id": "contain", "run_id": "r-1", "trigger": f"PLAYBOOK_TRIGGER_{trigger}"}
+
+
+@pytest.fixture
+def protected(client, tenant):
+    protect(client, administrator(tenant), OSQUERY, API_KEYS)
+    return tenant
+
+
+def test_response_actions_of_managed_services_are_exempt(client, protected):
+    olga = person(protected, "olga", team="TEAM_MANAGED_SERVICES_OPERATIONS")
+    assert verdict(client, olga, OSQUERY) == ("ALLOWED", "EXEMPT_MANAGED_SERVICES")
+
+
+def test_managed_services_are_exempt_from_nothing_else(client, protected):
+    olga = person(protected, "olga", team="TEAM_MANAGED_SERVICES_OPERATIONS")
+    assert verdict(client, olga, API_KEYS) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
+
+
+def test_response_actions_of_automatic_playbooks_are_exempt(client, protected):
+    engine = person(protected, "engine", playbook_run=run_of_a_playbook("AUTOMATIC"))
+    assert verdict(client, engine, OSQUERY) == ("ALLOWED", "EXEMPT_AUTOMATIC_PLAYBOOK")
+
+
+def test_response_actions_of_manual_playbooks_are_not_exempt(client, protected):
+    bob = person(protected, "bob", playbook_run=run_of_a_playbook("MANUAL"))
+    assert verdict(client, bob, OSQUERY) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
+
+
+def test_a_receipt_exempts_one_retry(client, protected):
+    bob = person(protected, "bob")
+    enrol(client, bob)
+    receipt = check(client, bob, OSQUERY, "host-7")["receipt"]
+    sign_out = {"actor": bob, "scope": "REVOCATION_SCOPE_SESSION"}
+    client.call("StepUpService/RevokeElevations", sign_out)
+    assert verdict(client, bob, OSQUERY, "host-7") == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
+
+    retry = bob | {"retry_receipt": receipt}
+    assert verdict(client, retry, OSQUERY, "host-7") == ("ALLOWED", "EXEMPT_TIMED_OUT_RETRY")
+
+    again = check(client, retry, OSQUERY, "host-7")
+    assert again["decision"] == "DECISION_STEP_UP_REQUIRED"
+    assert again["receipt_rejection"] == "RECEIPT_REJECTION_ALREADY_USED"
+
+
+def test_a_receipt_holds_for_its_target_only(client, protected):
+    olga = person(protected, "olga", team="TEAM_MANAGED_SERVICES_OPERATIONS")
+    receipt = check(client, olga, OSQUERY, "host-7")["receipt"]
+    retry = person(protected, "olga", retry_receipt=receipt)
+    answer = check(client, retry, OSQUERY, "host-8")
+    assert answer["decision"] == "DECISION_ENROLLMENT_REQUIRED"
+    assert answer["receipt_rejection"] == "RECEIPT_REJECTION_OTHER_TARGET"
+
+
+def test_an_altered_receipt_is_not_authentic(client, protected):
+    olga = person(protected, "olga", team="TEAM_MANAGED_SERVICES_OPERATIONS")
+    receipt = check(client, olga, OSQUERY)["receipt"]
+    altered = receipt[:-2] + ("AA" if receipt[-2:] != "AA" else "BB")
+    answer = check(client, person(protected, "olga", retry_receipt=altered), OSQUERY)
+    assert answer["receipt_rejection"] == "RECEIPT_REJECTION_NOT_AUTHENTIC"

@@ -1,0 +1,96 @@
+"""What README.md shows is what happens."""
+
+import shlex
+import subprocess
+
+import pytest
+from e2e.authenticator_app import seconds_left_at_least
+from e2e.processes import ROOT, environment
+from e2e.readme import Example, examples, section
+
+pytestmark = pytest.mark.e2e
+
+TITLE = "Try it with grpcurl"
+PUBLISHED_ADDRESS = "127.0.0.1:50051"
+
+
+def run_in_one_shell(commands, server, directory):
+    """Exit status and output of each command."""
+    into = shlex.quote(str(directory))
+    script = "".join(
+        f"{{ {command}\n}} > {into}/{n}.out 2>&1; echo $? > {into}/{n}.status\n"
+        for n, command in enumerate(commands)
+    )
+    subprocess.run(
+        ["bash"],
+        input=script.replace(PUBLISHED_ADDRESS, server.address),
+        cwd=ROOT,
+        env=environment(directory, server.temporary),
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return [
+        ((directory / f"{n}.status").read_text().strip(), (directory / f"{n}.out").read_text())
+        for n in range(len(commands))
+    ]
+
+
+def test_the_examples_with_grpcurl_say_what_the_readme_says(server, tmp_path):
+    shown = examples(section((ROOT / "README.md").read_text(), TITLE))
+    assert shown, f"README.md has no examples under {TITLE!r}"
+    seconds_left_at_least(15)
+    outcomes = run_in_one_shell([example.command for example in shown], server, tmp_path)
+    unlike = [
+        (example.command, example.says, status, output)
+        for example, (status, output) in zip(shown, outcomes, strict=True)
+        if status != "0" or not all(fragment in output for fragment in example.says)
+    ]
+    assert not unlike
+
+
+def test_examples_are_commands_with_what_they_say():
+    text = """
+# Title
+
+## Try it
+
+```sh
+X=1
+# a remark
+echo '{
+  "a": 1
+}'
+# → "a": 1
+```
+
+Prose.
+
+```json
+{}
+```
+
+```console
+$ echo one \\
+>   two
+one two
+# → one two
+$ true
+```
+
+## Next
+
+```sh
+false
+```
+"""
+    assert examples(section(text, "Try it")) == [
+        Example("X=1"),
+        Example("echo '{\n  \"a\": 1\n}'", ['"a": 1']),
+        Example("echo one \\\n  two", ["one two"]),
+        Example("true"),
+    ]
+
+
+def test_a_section_that_is_not_there_has_no_examples():
+    assert examples(section("## Other\n", "Try it")) == []
