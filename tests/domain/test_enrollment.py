@@ -38,6 +38,15 @@ def test_a_wizard_begins_pending():
     assert PENDING.state is EnrollmentState.PENDING
 
 
+def test_a_new_wizard_replaces_nothing_has_no_failures_and_has_not_changed_yet():
+    assert (PENDING.replaces, PENDING.by_reset_code, PENDING.failures, PENDING.version) == (
+        None,
+        False,
+        0,
+        0,
+    )
+
+
 def test_a_right_code_confirms_it():
     assert CONFIRMED.state is EnrollmentState.CONFIRMED
 

@@ -1,6 +1,9 @@
+from datetime import timedelta
+
 import pytest
 
 from stepup.domain.errors import (
+    CallerRateLimitedError,
     ConflictError,
     InvalidFieldError,
     StoreUnavailableError,
@@ -25,3 +28,7 @@ def test_an_unknown_operation_is_a_bad_field():
 
 def test_a_conflict_that_nobody_resolved_is_an_unavailable_store():
     assert issubclass(ConflictError, StoreUnavailableError)
+
+
+def test_a_caller_over_its_rate_is_told_how_long_to_wait():
+    assert CallerRateLimitedError(timedelta(seconds=3)).retry_after == timedelta(seconds=3)
