@@ -1,0 +1,278 @@
+"""The settings: where they come from, which are refused, and what no message ever shows."""
+
+import os
+from datetime import timedelta
+
+import pytest
+
+from stepup.config import ConfigurationError, load
+
+PASSWORD = "hunter2-of-the-database"
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch):
+    for name in os.environ:
+        if name.upper().startswith("STEPUP_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a configuration file."""
+
+    def written(text):
+        path = tmp_path / "stepup.toml"
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def problems(file=None, **flags):
+    """The lines of what is refused."""
+    with pytest.raises(ConfigurationError) as refused:
+        load(file, **flags)
+    return str(refused.value).split("\n")
+
+
+# --- Where settings come from ---
+
+
+def test_without_anything_the_defaults_are_in_effect():
+    settings = load()
+    assert settings.server.listen == "127.0.0.1:50051"
+    assert settings.storage.database_url is None
+    assert settings.storage.redis_url is None
+    assert settings.verification.back_steps == 0
+    assert settings.verification.retry_window == timedelta(minutes=60)
+    assert settings.log.level == "info"
+
+
+def test_the_file_wins_over_the_defaults(file):
+    assert load(file('[log]\nlevel = "debug"')).log.level == "debug"
+
+
+def test_the_environment_wins_over_the_file(file, monkeypatch):
+    monkeypatch.setenv("STEPUP_LOG__LEVEL", "error")
+    assert load(file('[log]\nlevel = "debug"')).log.level == "error"
+
+
+def test_flags_win_over_the_environment(file, monkeypatch):
+    monkeypatch.setenv("STEPUP_LOG__LEVEL", "error")
+    flags = {"log": {"level": "warning"}}
+    assert load(file('[log]\nlevel = "debug"'), **flags).log.level == "warning"
+
+
+def test_a_flag_leaves_the_other_fields_of_its_section(file, monkeypatch):
+    monkeypatch.setenv("STEPUP_LOG__FORMAT", "console")
+    settings = load(file('[log]\ndecisions = "-"'), log={"level": "warning"})
+    assert (settings.log.level, settings.log.format, settings.log.decisions) == (
+        "warning",
+        "console",
+        "-",
+    )
+
+
+def test_settings_are_frozen():
+    settings = load()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.server.listen = "127.0.0.1:1"
+    with pytest.raises(ValueError, match="frozen"):
+        settings.server = settings.server
+
+
+# --- What is refused ---
+
+
+def test_a_file_that_is_missing_is_refused(tmp_path):
+    [problem] = problems(tmp_path / "none.toml")
+    assert problem.endswith("none.toml: no such file")
+
+
+def test_a_directory_is_no_file(tmp_path):
+    assert problems(tmp_path)
+
+
+def test_a_file_that_is_no_toml_is_refused_by_its_name(file):
+    path = file("[server\nlisten")
+    [problem] = problems(path)
+    assert problem.startswith(f"{path}: ")
+
+
+def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "stepup.toml"
+    path.write_bytes(b"\xff\xfe")
+    [problem] = problems(path)
+    assert problem.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("colour = 1", "colour"),
+        ("[severs]\nlisten = 1", "severs"),
+        ('[server]\nlistens = "x"', "server.listens"),
+        ('[[catalogue.operations]]\nid = "iam.x"\ntitle = "X"\nnote = "y"', "note"),
+    ],
+    ids=["key", "section", "field", "field of an entry"],
+)
+def test_an_unknown_name_in_the_file_is_refused(file, text, name):
+    [problem] = problems(file(text))
+    assert name in problem
+    assert problem.endswith("there is no such setting")
+
+
+@pytest.mark.parametrize("name", ["STEPUP_SERVER__LISTENS", "STEPUP_SEVER__LISTEN"])
+def test_an_unknown_variable_is_refused(monkeypatch, name):
+    monkeypatch.setenv(name, "x")
+    [problem] = problems()
+    assert problem.endswith("there is no such setting")
+
+
+def test_an_unknown_flag_is_refused():
+    assert problems(server={"listens": "x"}) == ["server.listens: there is no such setting"]
+
+
+BAD = {
+    "server.listen": [
+        "127.0.0.1",
+        ":50051",
+        "127.0.0.1:",
+        "127.0.0.1:http",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "::1:50051",
+        "a b:1",
+        "127.0.0.1:50051\n",
+    ],
+    "server.drain_seconds": [-1, 301, "soon", "nan"],
+    "storage.database_url": ["mysql://db/stepup", "sqlite://", "no URL"],
+    "storage.redis_url": ["http://cache", "cache:6379"],
+    "verification.issuer": ["", "a:b", "a\nb", "x" * 129],
+    "verification.back_steps": [-1, 2, "some"],
+    "verification.retry_window": [0, -60, 24 * 60 * 60 + 1],
+    "log.level": ["loud", "INFO"],
+    "log.format": ["xml"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+def test_a_bad_value_is_refused_by_naming_its_field(name, value):
+    section, _, field = name.partition(".")
+    [problem, *_] = problems(**{section: {field: value}})
+    assert problem.startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [
+        ("127.0.0.1:0", "127.0.0.1", 0),
+        ("localhost:65535", "localhost", 65535),
+        ("[::1]:50051", "::1", 50051),
+    ],
+)
+def test_an_address_has_a_host_and_a_port(listen, host, port):
+    server = load(server={"listen": listen}).server
+    assert (server.host, server.port) == (host, port)
+
+
+def test_every_problem_has_a_line(file):
+    text = '[log]\nlevel = "loud"\nformat = "xml"\n[server]\nlistens = "x"'
+    assert len(problems(file(text))) == 3
+
+
+# --- What no message shows ---
+
+
+@pytest.mark.parametrize(
+    ("field", "url"),
+    [
+        ("database_url", f"postgresql://stepup:{PASSWORD}@db/stepup"),
+        ("redis_url", f"rediss://:{PASSWORD}@cache:6379/0"),
+    ],
+)
+def test_s11_a_password_shows_in_no_repr(field, url):
+    settings = load(storage={field: url})
+    assert getattr(settings.storage, field).get_secret_value() == url
+    assert PASSWORD not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("field", "url"),
+    [
+        ("database_url", f"mysql://stepup:{PASSWORD}@db/stepup"),
+        ("database_url", f"postgresql://stepup:{PASSWORD}@db:port/stepup"),
+        ("redis_url", f"http://:{PASSWORD}@cache"),
+        ("database_urls", f"postgresql://stepup:{PASSWORD}@db/stepup"),
+    ],
+    ids=["wrong database", "no port", "wrong store", "misspelt"],
+)
+def test_s11_a_password_shows_in_no_error(field, url):
+    [problem] = problems(storage={field: url})
+    assert PASSWORD not in problem
+    assert problem.startswith(f"storage.{field}: ")
+
+
+def test_s11_a_password_in_a_file_shows_in_no_error(file):
+    [problem] = problems(file(f'[storage]\ndatabase_urls = "postgresql://x:{PASSWORD}@db/x"'))
+    assert PASSWORD not in problem
+
+
+def test_s11_a_password_in_a_broken_file_shows_in_no_error(file):
+    [problem] = problems(file(f'[storage]\ndatabase_url = "postgresql://x:{PASSWORD}@db/x'))
+    assert PASSWORD not in problem
+
+
+def test_s11_a_password_in_the_environment_shows_in_no_error(monkeypatch):
+    monkeypatch.setenv("STEPUP_STORAGE__REDIS_URL", f"http://:{PASSWORD}@cache")
+    [problem] = problems()
+    assert PASSWORD not in problem
+
+
+# --- Additions to the catalogue ---
+
+
+def test_an_operator_adds_an_operation(file):
+    text = '[[catalogue.operations]]\nid = "response.isolate"\ntitle = "Isolate Endpoint task"'
+    operations = load(file(text)).operations
+    assert operations.find("response.isolate").title == "Isolate Endpoint task"
+    assert operations.find("response.isolate").is_response_action
+
+
+def test_an_operator_adds_a_category(file):
+    text = (
+        '[[catalogue.categories]]\nid = "mail"\ntitle = "Mail"\n'
+        '[[catalogue.operations]]\nid = "mail.purge"\ntitle = "Purge"'
+    )
+    operations = load(file(text)).operations
+    assert operations.is_selectable("mail.purge")
+    assert list(operations)[-1][0].title == "Mail"
+
+
+def test_what_is_shipped_always_stays(file):
+    text = '[[catalogue.operations]]\nid = "iam.other"\ntitle = "Other"'
+    shipped, added = load().operations, load(file(text)).operations
+    assert sum(len(members) for _, members in shipped) == 15
+    for _, members in shipped:
+        assert all(added.find(operation.id) == operation for operation in members)
+
+
+BAD_ADDITIONS = {
+    "a shipped operation": '[[catalogue.operations]]\nid = "response.run_osquery"\ntitle = "X"',
+    "a shipped category": '[[catalogue.categories]]\nid = "iam"\ntitle = "X"',
+    "no category": '[[catalogue.operations]]\nid = "mail.purge"\ntitle = "X"',
+    "sign-in": '[[catalogue.operations]]\nid = "account.sign_in"\ntitle = "X"',
+    "the category of sign-in": '[[catalogue.categories]]\nid = "account"\ntitle = "X"',
+    "no dot": '[[catalogue.operations]]\nid = "purge"\ntitle = "X"',
+    "an upper-case letter": '[[catalogue.operations]]\nid = "iam.Purge"\ntitle = "X"',
+    "no title": '[[catalogue.operations]]\nid = "iam.purge"',
+}
+
+
+@pytest.mark.parametrize("text", BAD_ADDITIONS.values(), ids=BAD_ADDITIONS)
+def test_a_bad_addition_is_refused(file, text):
+    [problem] = problems(file(text))
+    assert problem.startswith("catalogue")
