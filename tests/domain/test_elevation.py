@@ -47,6 +47,11 @@ def test_an_elevation_is_live_from_its_code_until_it_expires(age, is_live):
     assert ELEVATION.is_live(VERIFIED_AT + age) is is_live
 
 
+def test_s9_a_stored_expiry_does_not_lengthen_an_elevation():
+    long = replace(ELEVATION, expires_at=VERIFIED_AT + timedelta(hours=1))
+    assert not long.is_live(VERIFIED_AT + LIFETIME)
+
+
 def test_an_elevation_ends_at_the_expiry_it_carries():
     short = replace(ELEVATION, expires_at=VERIFIED_AT + timedelta(minutes=1))
 

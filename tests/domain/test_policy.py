@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -46,8 +46,11 @@ def test_a_policy_selects_the_operations_that_it_has_a_max_age_for():
     assert (POLICY.selects(OSQUERY), POLICY.selects(ACCESS)) == (True, False)
 
 
-def test_an_etag_stays_what_it_is():
-    assert POLICY.etag == replace(POLICY).etag
+def test_an_etag_stays_what_it_is_in_every_time_zone():
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    changed = replace(POLICY, updated_at=at)
+    elsewhere = replace(POLICY, updated_at=at.astimezone(timezone(timedelta(hours=2))))
+    assert changed.etag == elsewhere.etag == "a501ea6f3059d16b"
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,12 @@ class Elevation:
     methods: tuple[Method, ...] = (Method.TOTP,)
 
     def is_live(self, now: datetime) -> bool:
-        """Whether it counts at this instant; at `expires_at` it no longer does."""
-        return self.verified_at - CLOCK_TOLERANCE <= now < self.expires_at
+        """Whether it counts at this instant; at `expires_at` it no longer does.
+
+        What is stored never makes it live longer than from its verification (S9).
+        """
+        expires_at = min(self.expires_at, self.verified_at + LIFETIME)
+        return self.verified_at - CLOCK_TOLERANCE <= now < expires_at
 
     def is_older_than(self, max_age: timedelta, now: datetime) -> bool:
         """Whether more than `max_age` has passed since the code was received."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import MappingProxyType
 
@@ -42,7 +42,7 @@ class Policy:
     @property
     def etag(self) -> str:
         """The version as callers see it: opaque, of this tenant and this change only."""
-        changed = self.updated_at.isoformat() if self.updated_at else ""
+        changed = self.updated_at.astimezone(UTC).isoformat() if self.updated_at else ""
         material = f"{self.tenant_id}\0{self.version}\0{changed}"
         return sha256(material.encode()).hexdigest()[:16]
 

@@ -18,6 +18,7 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _LOCK_SECONDS = 2.0
 _POLL_SECONDS = 0.01
+_SHORT_DIRECTORY = "/tmp"  # noqa: S108  # what is made in it is ours alone
 _MAX_SOCKET_PATH = 107  # sockaddr_un holds 108 bytes, with the NUL
 
 # It asks the kernel for a SIGKILL when its parent dies, then becomes the server. Doing the same in
@@ -143,13 +144,13 @@ class EmbeddedValkey:
         return self._socket_dir / "valkey.sock"
 
     def _make_socket_dir(self) -> None:
-        # Not in the data directory, whose path may be too long for a socket.
+        # Not in the data directory, whose path may be too long for a socket; nor where TMPDIR says,
+        # when that is.
         if self._socket_dir is None:
             self._socket_dir = Path(tempfile.mkdtemp(prefix="stepup-"))  # with mode 0700
         if len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH:
-            raise EmbeddedValkeyError(
-                f"{self._socket} is too long for a socket; set a shorter TMPDIR"
-            )
+            self._socket_dir.rmdir()
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="stepup-", dir=_SHORT_DIRECTORY))
 
     def _lock_data_dir(self) -> int:
         """Lock the directory; two servers would write one append-only file to ruin.
