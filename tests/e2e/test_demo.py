@@ -1,15 +1,15 @@
 """`stepup demo`."""
 
 import pytest
-from e2e.processes import PROGRAMS, processes_in, run
+from e2e.processes import PROGRAMS, processes_in, run, temporary_directory
 
 pytestmark = pytest.mark.e2e
 
 
 def test_the_demo_plays_the_main_job_and_leaves_nothing_behind(tmp_path):
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    demo = run([PROGRAMS / "stepup", "demo"], tmp_path, {"TMPDIR": str(scratch)})
+    with temporary_directory() as scratch:
+        demo = run([PROGRAMS / "stepup", "demo"], tmp_path, {"TMPDIR": str(scratch)})
+        left = processes_in(scratch), list(scratch.iterdir())
     assert demo.returncode == 0, demo.stdout + demo.stderr
     for said in (
         "ENROLLMENT_REQUIRED",
@@ -22,5 +22,4 @@ def test_the_demo_plays_the_main_job_and_leaves_nothing_behind(tmp_path):
         "SIGN_IN_NOT_SUPPORTED_FOR_SAML",
     ):
         assert said in demo.stdout
-    assert not processes_in(scratch)
-    assert not list(scratch.iterdir())
+    assert left == ([], [])

@@ -2,6 +2,7 @@
 
 import pytest
 from e2e.authenticator_app import AuthenticatorApp, next_step, png, read_qr, svg
+from e2e.clients import BufCurl, GrpCurl
 from e2e.people import (
     OSQUERY,
     administrator,
@@ -19,7 +20,8 @@ from e2e.people import (
 pytestmark = pytest.mark.e2e
 
 
-def test_a_person_enrols_and_steps_up_for_a_protected_operation(client, tenant):
+def enrols_after_being_asked_to(client, tenant):
+    """The main job until one session of Bob's is elevated and another is not; returns his app."""
     bob, bob_elsewhere = person(tenant, "bob"), person(tenant, "bob", "tuesday")
     assert verdict(client, bob, OSQUERY) == ("ALLOWED", "MFA_NOT_ENABLED")
 
@@ -39,10 +41,26 @@ def test_a_person_enrols_and_steps_up_for_a_protected_operation(client, tenant):
     assert completed["enrollment"]["enrollment_id"] == screen["enrollment_id"]
     assert verdict(client, bob, OSQUERY) == ("ALLOWED", "ELEVATED")
     assert verdict(client, bob_elsewhere, OSQUERY) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
+    return app
 
-    next_step()
+
+def steps_up_elsewhere(client, tenant, app):
+    """The rest of the main job: the next code elevates the other session."""
+    bob_elsewhere = person(tenant, "bob", "tuesday")
     assert verify(client, bob_elsewhere, app.code())["outcome"] == "OUTCOME_VERIFIED"
     assert verdict(client, bob_elsewhere, OSQUERY) == ("ALLOWED", "ELEVATED")
+
+
+def test_a_person_enrols_and_steps_up_for_a_protected_operation(shared_server, tenant):
+    # Both programs in one test: one wait for the next code serves both.
+    plays = [
+        (GrpCurl(shared_server), f"{tenant}-grpcurl"),
+        (BufCurl(shared_server), f"{tenant}-buf"),
+    ]
+    apps = [enrols_after_being_asked_to(*play) for play in plays]
+    next_step()
+    for play, app in zip(plays, apps, strict=True):
+        steps_up_elsewhere(*play, app)
 
 
 def test_both_pictures_of_the_qr_code_say_the_key_uri(client, tenant):
