@@ -1,0 +1,211 @@
+"""The server: what it listens on, what it says of itself, how it starts and stops."""
+
+import asyncio
+import socket
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.people import person
+from support.wire import Client, on_wire, refusal_of
+
+from stepup.bootstrap import identify_local_caller
+from stepup.rpc.call import Invocation
+from stepup.rpc.pipeline import Pipeline
+from stepup.rpc.server import SERVICES, Server, is_loopback
+from stepup.v1 import policy_service_pb2 as policy
+from stepup.v1 import step_up_service_pb2 as step_up
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+OURS = [
+    "stepup.v1.StepUpService",
+    "stepup.v1.EnrollmentService",
+    "stepup.v1.PolicyService",
+    "stepup.v1.AuditService",
+]
+
+
+@pytest.fixture
+async def server(worker):
+    server = Server(Pipeline(identify_local_caller, worker.clock), worker.application.handlers)
+    yield server
+    await server.stop(0)
+
+
+async def health_of(client, service):
+    stub = health_pb2_grpc.HealthStub(client.channel)
+    return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
+
+
+@pytest.fixture
+async def started(server):
+    port = await server.start("127.0.0.1", 0)
+    client = Client(f"127.0.0.1:{port}")
+    yield client
+    await client.close()
+
+
+def test_the_services_are_those_of_the_contract():
+    assert list(SERVICES) == OURS
+
+
+# --- Where it listens ---
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.53", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),  # noqa: S104  # refused is the point
+        ("::", False),
+        ("192.0.2.1", False),
+        ("::ffff:192.0.2.1", False),
+        ("localhost.example.com", False),
+        ("stepup", False),
+        ("", False),
+    ],
+)
+def test_s15_only_an_address_of_this_machine_is_loopback(host, expected):
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "stepup"])  # noqa: S104
+async def test_s15_without_credentials_no_other_address_is_listened_on(server, host):
+    with pytest.raises(ValueError, match="no loopback address"):
+        await server.start(host, 0)
+
+
+async def test_a_port_that_is_taken_is_an_error(server):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="cannot listen"):
+            await server.start("127.0.0.1", taken.getsockname()[1])
+
+
+async def test_the_loopback_address_of_ipv6_is_listened_on(server):
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    client = Client(f"[::1]:{await server.start('::1', 0)}")
+    await client.policy.ListOperations(policy.ListOperationsRequest())
+    await client.close()
+
+
+def test_whoever_reaches_loopback_is_the_local_caller():
+    assert identify_local_caller(Invocation("ipv4:127.0.0.1:1")) == "local"
+
+
+# --- Health ---
+
+
+@pytest.mark.parametrize("service", ["", *OURS])
+async def test_a_server_that_has_started_is_not_serving_yet(started, service):
+    assert await health_of(started, service) == NOT_SERVING
+
+
+@pytest.mark.parametrize("service", ["", *OURS])
+async def test_a_server_serves_when_it_is_told_to(server, started, service):
+    await server.set_serving(True)
+    assert await health_of(started, service) == SERVING
+
+
+@pytest.mark.parametrize("service", ["", *OURS])
+async def test_a_server_can_cease_to_serve_and_serve_again(server, started, service):
+    seen = []
+    for serving in (True, False, True):
+        await server.set_serving(serving)
+        seen.append(await health_of(started, service))
+    assert seen == [SERVING, NOT_SERVING, SERVING]
+
+
+@pytest.mark.parametrize("service", ["", *OURS])
+async def test_who_watches_health_hears_that_the_server_stops(server, started, service):
+    await server.set_serving(True)
+    stub = health_pb2_grpc.HealthStub(started.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=service))
+    assert (await watch.read()).status == SERVING
+    stopping = asyncio.create_task(server.stop(5))
+    assert (await watch.read()).status == NOT_SERVING
+    watch.cancel()
+    await stopping
+
+
+async def test_an_unknown_service_is_not_found(started):
+    refusal = await refusal_of(health_of(started, "stepup.v1.NoService"))
+    assert refusal.code is grpc.StatusCode.NOT_FOUND
+
+
+# --- Reflection ---
+
+
+async def reflected(client, **request):
+    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
+    call = stub.ServerReflectionInfo()
+    await call.write(reflection_pb2.ServerReflectionRequest(**request))
+    answer = await call.read()
+    await call.done_writing()
+    return answer
+
+
+async def test_reflection_lists_all_services(started):
+    answer = await reflected(started, list_services="")
+    assert {service.name for service in answer.list_services_response.service} == {
+        *OURS,
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+
+
+@pytest.mark.parametrize("service", OURS)
+async def test_reflection_knows_the_contract(started, service):
+    answer = await reflected(started, file_containing_symbol=service)
+    assert answer.file_descriptor_response.file_descriptor_proto
+
+
+# --- The end ---
+
+
+class _HeldUp:
+    """Reads that wait until they are let go."""
+
+    def __init__(self, elevations):
+        self._elevations = elevations
+        self.reached = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def find(self, *key):
+        self.reached.set()
+        await self.let_go.wait()
+        return await self._elevations.find(*key)
+
+
+async def test_calls_in_flight_finish_within_the_grace(world):
+    held_up = world.elevations = _HeldUp(world.elevations)
+    worker = await world.worker()
+    await worker.select("response.run_osquery")
+    server = Server(Pipeline(identify_local_caller, worker.clock), worker.application.handlers)
+    client = Client(f"127.0.0.1:{await server.start('127.0.0.1', 0)}")
+    request = step_up.CheckStepUpRequest(actor=on_wire(person()), operation="response.run_osquery")
+    in_flight = asyncio.ensure_future(client.step_up.CheckStepUp(request))
+    await held_up.reached.wait()
+    stopping = asyncio.create_task(server.stop(30))
+    await asyncio.sleep(0)
+    held_up.let_go.set()
+    answer = await in_flight
+    await stopping
+    await client.close()
+    assert answer.reason == step_up.DECISION_REASON_NOT_ENROLLED
+
+
+async def test_a_server_that_has_stopped_takes_no_calls(server, started):
+    await server.stop(0)
+    refusal = await refusal_of(started.policy.ListOperations(policy.ListOperationsRequest()))
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
