@@ -74,7 +74,7 @@ release-protos: install-dev ## Take today's protos as what later ones must not b
 lock: install-dev ## Resolve requirements/*.txt anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --output-file requirements/run.txt
-	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra dev --output-file requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra vault --extra dev --output-file requirements/dev.txt
 LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml
 
 .PHONY: clean
