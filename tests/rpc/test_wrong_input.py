@@ -8,6 +8,9 @@ from support.wire import Client, refusal_of, served
 from support.worker import OSQUERY, SIGN_IN
 from support.world import made_for_one_test
 
+from stepup.domain.errors import InvalidFieldError
+from stepup.domain.operations import SHIPPED, Operation, OperationId
+from stepup.rpc import convert
 from stepup.v1 import actor_pb2, audit_service_pb2, step_up_service_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -338,12 +341,14 @@ async def test_a_spoilt_field_is_refused(refused, wrong):
     assert (refusal.reason, refusal.domain, refusal.fields) == ("INVALID_FIELD", "stepup", [field])
 
 
-async def test_more_than_a_thousand_selected_operations_are_refused(refused):
-    """Each has to be in the catalogue, which is shorter: what comes first is refused first."""
+async def test_more_than_a_thousand_selected_operations_are_refused():
+    added = [Operation(OperationId(f"response.added_{n}"), "Added") for n in range(1001)]
+    catalogue = SHIPPED.extended([], added)
     request = valid_request("UpdatePolicy")
-    selecting(*[OSQUERY] * 1001)(request)
-    refusal = await refused(path_of("UpdatePolicy"), request.SerializeToString())
-    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    selecting(*(operation.id for operation in added))(request)
+    with pytest.raises(InvalidFieldError) as refused:
+        convert.policy_change(catalogue, request)
+    assert refused.value.field == "policy.operations"
 
 
 UNKNOWN_OPERATIONS = {
