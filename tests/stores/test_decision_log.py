@@ -1,8 +1,11 @@
 """Every decision stands in the log before it is answered, or is not answered (S13)."""
 
+import asyncio
 import json
 import os
 import stat
+import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -171,3 +174,164 @@ async def test_a_line_that_broke_off_before_a_restart_stays_apart(path):
     log.close()
     _, line = path.read_text().splitlines()
     assert numbers(line) == [1]
+
+
+# --- Rotation ---
+
+
+async def test_s13_after_a_rename_lines_go_to_a_new_file(log, path):
+    await log.record([an_entry(1)])
+    rotated = path.rename(path.with_suffix(".1"))
+    await log.record([an_entry(2)])
+    assert numbers(rotated.read_text()) == [1]
+    assert numbers(path.read_text()) == [2]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_s13_after_a_removal_lines_go_to_a_new_file(log, path):
+    await log.record([an_entry(1)])
+    path.unlink()
+    await log.record([an_entry(2)])
+    assert numbers(path.read_text()) == [2]
+
+
+async def test_s13_lines_go_to_a_file_that_was_put_in_place_of_ours(log, path):
+    path.rename(path.with_suffix(".1"))
+    path.write_bytes(b'{"decision_id": "0000')  # broken off, as it were
+    await log.record([an_entry(1)])
+    _, line = path.read_text().splitlines()
+    assert numbers(line) == [1]
+
+
+async def test_a_truncated_file_goes_on_from_its_beginning(log, path):
+    await log.record([an_entry(1)])
+    os.truncate(path, 0)
+    await log.record([an_entry(2)])
+    assert numbers(path.read_text()) == [2]
+
+
+async def test_a_line_that_broke_off_has_no_consequence_in_the_next_file(path):
+    path.write_bytes(b'{"decision_id": "0000')
+    log = JsonLinesDecisionLog.open(path)
+    path.rename(path.with_suffix(".1"))
+    await log.record([an_entry(1)])
+    log.close()
+    assert path.read_bytes()[:1] == b"{"
+
+
+@pytest.mark.race
+def test_s13_no_line_is_lost_or_torn_when_the_file_is_renamed_under_writers(path):
+    """Three writers as of three processes, and somebody who rotates all the time."""
+    writers, lines = 3, 400
+    written = threading.Event()
+
+    def write(first):
+        async def record_all():
+            log = JsonLinesDecisionLog.open(path)
+            for number in range(first, first + lines, 2):
+                await log.record([an_entry(number), an_entry(number + 1)])
+                time.sleep(0.0001)  # noqa: ASYNC251  # the others' turn
+            log.close()
+
+        asyncio.run(record_all())
+
+    def rotate():
+        count = 0
+        while not written.is_set():
+            if path.exists():
+                path.rename(path.with_suffix(f".{count}"))
+                count += 1
+
+    threads = [threading.Thread(target=write, args=(1000 * n,)) for n in range(writers)]
+    rotator = threading.Thread(target=rotate)
+    for thread in (*threads, rotator):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    written.set()
+    rotator.join()
+
+    files = list(path.parent.glob("decisions.*"))
+    found = [number for file in files for number in numbers(file.read_text())]
+    assert len(files) > 2
+    assert sorted(found) == [1000 * n + k for n in range(writers) for k in range(lines)]
+
+
+@pytest.fixture
+async def cut_off(tmp_path):
+    """A log whose directory has become a file: no other log can be made there, not even by root."""
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
+    await log.record([an_entry(1)])
+    directory.rename(tmp_path / "elsewhere")
+    directory.touch()
+    yield log
+    log.close()
+
+
+async def test_s13_a_file_that_cannot_be_opened_again_is_unavailable(cut_off, tmp_path):
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            await cut_off.record([an_entry(2)])
+    assert numbers((tmp_path / "elsewhere" / "decisions.jsonl").read_text()) == [1]
+
+
+async def test_a_log_goes_on_as_soon_as_its_file_can_be_opened(cut_off, tmp_path):
+    with pytest.raises(StoreUnavailableError):
+        await cut_off.record([an_entry(2)])
+    (tmp_path / "logs").unlink()
+    (tmp_path / "logs").mkdir()
+    await cut_off.record([an_entry(3)])
+    assert numbers((tmp_path / "logs" / "decisions.jsonl").read_text()) == [3]
+
+
+async def test_s13_a_directory_that_is_gone_is_unavailable(tmp_path):
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
+    (directory / "decisions.jsonl").unlink()
+    directory.rmdir()
+    with pytest.raises(StoreUnavailableError):
+        await log.record([an_entry()])
+    log.close()
+
+
+async def test_reopening_takes_what_is_at_the_path(log, path):
+    path.rename(path.with_suffix(".1"))
+    log.reopen()
+    assert path.exists()
+    await log.record([an_entry(1)])
+    assert numbers(path.read_text()) == [1]
+
+
+def test_reopening_what_cannot_be_opened_is_an_error(cut_off):
+    with pytest.raises(NotADirectoryError):
+        cut_off.reopen()
+
+
+async def test_reopening_leaves_a_stream_as_it_is(pipe):
+    log, source, _ = pipe
+    log.reopen()
+    await log.record([an_entry(1)])
+    assert numbers(source.read(10_000)) == [1]
+
+
+def test_a_closed_log_is_not_reopened(log, path):
+    log.close()
+    path.unlink()
+    with pytest.raises(OSError, match="closed"):
+        log.reopen()
+    assert not path.exists()
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_no_descriptor_is_left_behind(log, path):
+    before = descriptors()
+    for _ in range(10):
+        path.unlink()
+        await log.record([an_entry()])
+    assert descriptors() == before

@@ -1,8 +1,10 @@
 """The decision log: one line of JSON per decision, on its way before the answer is (S13)."""
 
 import os
+import time
 from collections.abc import Sequence
 from datetime import UTC
+from errno import EBADF
 from pathlib import Path
 from stat import S_ISREG
 from typing import Protocol, Self
@@ -11,6 +13,8 @@ import orjson
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import DecisionEntry
+
+_A_WRITE_SECONDS = 0.002
 
 
 class Stream(Protocol):
@@ -27,11 +31,13 @@ class JsonLinesDecisionLog:
     A line has `decision_id`, `decided_at` (UTC, microseconds), `caller`, and the entry's facts. The
     lines of one call are one write: several workers may append to one file. Nothing is synced: an
     entry outlives the process, not the machine. A pipe that nobody empties holds everything up.
+
+    The file may be renamed or removed at any time: the next call begins another at its path.
     """
 
-    def __init__(self, descriptor: int, *, within_line: bool = False) -> None:
-        self._descriptor = descriptor
-        self._within_line = within_line
+    def __init__(self, file: "_File", path: Path | None = None) -> None:
+        self._file: _File | None = file
+        self._path = path
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -40,13 +46,7 @@ class JsonLinesDecisionLog:
         Raises:
             OSError: it cannot be opened.
         """
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            return cls(descriptor, within_line=_ends_within_line(path, descriptor))
-        except OSError:
-            os.close(descriptor)
-            raise
+        return cls(_File.open(path), path)
 
     @classmethod
     def to(cls, stream: Stream) -> Self:
@@ -56,33 +56,101 @@ class JsonLinesDecisionLog:
             OSError: it is closed.
         """
         # A descriptor of our own: were the stream's closed, its number could become a socket's.
-        return cls(os.dup(stream.fileno()))
+        return cls(_File(os.dup(stream.fileno())))
 
     async def record(self, entries: Sequence[DecisionEntry]) -> None:
         """Write entries, in order; the kernel has them when the call returns.
 
         Raises:
-            StoreUnavailableError: not all were written: the disk is full, or the log is closed.
+            StoreUnavailableError: not all were written: the disk is full, the log is closed, or
+                its file was taken away and no other can be opened.
         """
         if not entries:
             return
-        # A line that broke off stays as it is; what follows must not become part of it.
-        lines = (b"\n" if self._within_line else b"") + b"".join(map(_line, entries))
+        try:
+            self._file_in_place().write(b"".join(map(_line, entries)))
+        except OSError as error:
+            raise StoreUnavailableError("the decision log cannot be written") from error
+
+    def reopen(self) -> None:
+        """Open what is at the path now, and let go of the file before; a stream stays.
+
+        `record` does so by itself when the file is no longer at its path.
+
+        Raises:
+            OSError: it cannot be opened, and nothing has changed; or the log is closed.
+        """
+        self._reopened()
+
+    def close(self) -> None:
+        """Close the log; recording fails from now on. Once is enough, twice does no harm."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _file_in_place(self) -> "_File":
+        file = self._opened()
+        if self._path is None or file.is_at(self._path):
+            return file
+        return self._reopened()
+
+    def _reopened(self) -> "_File":
+        before = self._opened()
+        if self._path is None:
+            return before
+        self._file = _File.open(self._path)
+        before.close()
+        return self._file
+
+    def _opened(self) -> "_File":
+        if self._file is None:
+            raise OSError(EBADF, "the log is closed")
+        return self._file
+
+
+class _File:
+    """A file that lines are appended to, through a descriptor of our own."""
+
+    def __init__(self, descriptor: int, *, within_line: bool = False) -> None:
+        self._descriptor = descriptor
+        self._within_line = within_line
+        self._identity = _identity(os.fstat(descriptor))
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            return cls(descriptor, within_line=_ends_within_line(path, descriptor))
+        except OSError:
+            os.close(descriptor)
+            raise
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this is the file that whoever opens the path finds."""
+        try:
+            return _identity(path.stat()) == self._identity
+        except FileNotFoundError:
+            return False
+
+    def write(self, lines: bytes) -> None:
+        if self._within_line:
+            # A line that broke off stays as it is; what follows must not become part of it.
+            lines = b"\n" + lines
         written = 0
         try:
             while written < len(lines):
                 written += os.write(self._descriptor, memoryview(lines)[written:])
-        except OSError as error:
-            raise StoreUnavailableError("the decision log cannot be written") from error
         finally:
             if written:
                 self._within_line = lines[written - 1 : written] != b"\n"
 
     def close(self) -> None:
-        """Close the log; recording fails from now on. Once is enough, twice does no harm."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        os.close(self._descriptor)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _line(entry: DecisionEntry) -> bytes:
@@ -99,9 +167,20 @@ def _line(entry: DecisionEntry) -> bytes:
 
 def _ends_within_line(path: Path, descriptor: int) -> bool:
     """Whether an earlier process broke off while it wrote."""
-    status = os.fstat(descriptor)
-    if not S_ISREG(status.st_mode) or not status.st_size:
+    if not S_ISREG(os.fstat(descriptor).st_mode):
         return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
+    if not _last_line_is_open(path):
+        return False
+    time.sleep(_A_WRITE_SECONDS)  # another process may have been at it just then
+    return _last_line_is_open(path)
+
+
+def _last_line_is_open(path: Path) -> bool:
+    # Since it was opened the file may have been renamed, and another may be in its place, or none.
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            return file.read(1) not in (b"", b"\n")
+    except FileNotFoundError:
+        return False
