@@ -28,7 +28,7 @@ class AuthenticatorApp:
         """The app after it has read a QR code."""
         return cls(parse_qs(urlsplit(read_qr(picture)).query)["secret"][0])
 
-    def code(self, lasting: float = 4) -> str:
+    def code(self, lasting: float = 10) -> str:
         """The code that is shown now, and will be for some seconds yet."""
         seconds_left_at_least(lasting)
         if shutil.which("oathtool") is None:

@@ -91,7 +91,7 @@ def complete(client: Client, actor: Json) -> Json:
     return client.call("EnrollmentService/CompleteEnrollment", request)
 
 
-def enrol(client: Client, actor: Json, lasting: float = 4, **fields: Any) -> Enrolled:
+def enrol(client: Client, actor: Json, lasting: float = 10, **fields: Any) -> Enrolled:
     """Go through the wizard, which leaves the session elevated."""
     app = AuthenticatorApp(begin(client, actor, **fields)["secret"])
     code = app.code(lasting)
