@@ -626,6 +626,31 @@ async def test_s10_a_code_received_at_the_instant_of_a_revocation_does_not_eleva
     assert await reason(worker) is Reason.NOT_ELEVATED
 
 
+async def revoke_session(worker, _app):
+    await worker.revoke(ALICE)
+
+
+async def revoke_user(worker, _app):
+    await worker.revoke(ALICE, Scope.USER)
+
+
+@pytest.mark.parametrize("end", [revoke_session, revoke_user, reset_authenticator])
+async def test_s10_an_elevation_that_is_stored_after_its_revocation_is_void(
+    world, worker, app, end
+):
+    """The code was received before; storing its elevation took longer."""
+    put = world.elevations.put
+
+    async def put_later(elevation):
+        await worker.advance(seconds=1)
+        await end(worker, app)
+        await put(elevation)
+
+    world.elevations.put = put_later
+    await worker.verify(ALICE, app.code(worker.clock.now()))
+    assert (await worker.check(ALICE)).verdict.decision is not Decision.ALLOWED
+
+
 async def test_s10_revoking_a_session_leaves_the_others_elevated(worker, app):
     phone = person(session="phone")
     await worker.elevate(phone, app)

@@ -165,6 +165,7 @@ async def test_s10_completion_ends_an_elevation_of_the_same_instant(world, worke
 async def test_completion_closes_the_other_sessions_wizards(worker, old):
     await confirmed(worker, ALICE, old.reset_code)
     await worker.wizard(ON_PHONE, old.reset_code)
+    assert (await worker.standing(ALICE)).pending is None
     with pytest.raises(EnrollmentStateError):
         await worker.complete(ALICE)
 
