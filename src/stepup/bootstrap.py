@@ -12,6 +12,7 @@ import structlog
 from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
 from stepup.domain.actor import CallerId
+from stepup.domain.callers import Caller, Claim, Patterns, Rule
 from stepup.domain.errors import StoreUnavailableError
 from stepup.keys import KeyRing, KeyRingError
 from stepup.rpc.audit import AuditHandlers
@@ -39,6 +40,7 @@ from stepup.service.ports import (
     Keys,
     RecordedOutcomes,
 )
+from stepup.service.refused_claims import RefusedClaims
 from stepup.service.revoke_elevations import RevokeElevations
 from stepup.service.revoker import Revoker
 from stepup.service.set_account_mfa import SetAccountMfa
@@ -53,8 +55,11 @@ from stepup.stores.sql import SqlDatabase, check_schema, upgrade
 _log = structlog.get_logger(__name__)
 REVIVE_SECONDS = 1.0
 """How often is looked whether the embedded store has ended."""
-LOCAL_CALLER = CallerId("local")
-"""Whoever reaches the loopback address, until callers have credentials (S15)."""
+_ALL = Patterns(["*"])
+LOCAL_CALLER = Caller(
+    CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
+)
+"""Whoever reaches the loopback address, until callers have credentials (S15): may do everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Application:
     snapshots: Snapshots
     verify: VerifyOtp
     housekeeping: Housekeeping
+    refused_claims: RefusedClaims
 
 
 def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
@@ -108,12 +114,16 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     )
     audit = AuditHandlers(AuditEvents(database, keys))
     return Application(
-        Handlers(step_up, enrollment, policy, audit), snapshots, verify, Housekeeping(database)
+        Handlers(step_up, enrollment, policy, audit),
+        snapshots,
+        verify,
+        Housekeeping(database),
+        RefusedClaims(database),
     )
 
 
-def identify_local_caller(_invocation: Invocation) -> CallerId:
-    """Name every caller alike: the server listens on loopback only."""
+async def admit_local_caller(_invocation: Invocation) -> Caller:
+    """Take every caller alike: the server listens on loopback only."""
     return LOCAL_CALLER
 
 
@@ -131,7 +141,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         application = assemble(stores, settings, clock)
         await application.snapshots.poll()
         stack.push_async_callback(application.verify.drain)
-        server = Server(Pipeline(identify_local_caller, clock), application.handlers)
+        server = Server(
+            Pipeline(admit_local_caller, application.refused_claims, clock), application.handlers
+        )
         # Stopped last, so that what is known stays fresh while calls in flight finish.
         for work in (_poll(application, server), _keep_house(application.housekeeping, clock)):
             stack.push_async_callback(_cancelled, asyncio.create_task(work))

@@ -7,13 +7,13 @@ from uuid import UUID
 import grpc
 import pytest
 import structlog
+from support.callers import admit_by_header, admit_local
 from support.clock import ManualClock
 from support.people import person
 from support.requests import METHODS, answer_type, valid_request
 from support.wire import on_wire
 from support.worker import OSQUERY
 
-from stepup.domain.actor import CallerId
 from stepup.domain.errors import StoreUnavailableError
 from stepup.rpc.call import Invocation
 from stepup.rpc.errors import RefusedError
@@ -26,13 +26,13 @@ from stepup.v1 import step_up_service_pb2 as step_up
 PEER = Invocation("ipv4:127.0.0.1:4711")
 
 
-def by_header(invocation):
-    return CallerId(invocation.header("x-caller"))
+def pipeline_of(worker, admit=admit_local, clock=None):
+    return Pipeline(admit, worker.application.refused_claims, clock or worker.clock)
 
 
 @pytest.fixture
-def pipeline(clock):
-    return Pipeline(lambda _: CallerId("local"), clock)
+def pipeline(worker):
+    return pipeline_of(worker)
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ async def test_a_stream_is_bytes_too(pipeline, worker, served_methods):
 # --- Who calls, and when ---
 
 
-async def test_the_caller_is_who_its_credentials_say(world, clock, served_methods):
-    pipeline = Pipeline(by_header, clock)
+async def test_the_caller_is_who_its_credentials_say(world, worker, served_methods):
+    pipeline = pipeline_of(worker, admit_by_header)
     request = step_up.CheckStepUpRequest(actor=on_wire(person()), operation=OSQUERY)
     await pipeline.unary(
         served_methods["stepup.v1.StepUpService/CheckStepUp"],
@@ -120,9 +120,9 @@ class _EachTimeLater(ManualClock):
         return super().now()
 
 
-async def test_s1_the_clock_is_read_once_per_call():
+async def test_s1_the_clock_is_read_once_per_call(worker):
     clock = _EachTimeLater()
-    call = await seen_by_the_handler(Pipeline(lambda _: CallerId("local"), clock))
+    call = await seen_by_the_handler(pipeline_of(worker, clock=clock))
     assert call.received_at == ManualClock.now(clock)
 
 
@@ -144,15 +144,15 @@ async def test_s1_a_call_counts_from_its_receipt_not_from_its_turn(pipeline, clo
     assert seen[0].received_at == received
 
 
-async def test_a_caller_that_cannot_be_named_reaches_no_handler(clock):
-    def refuse(_invocation):
+async def test_a_caller_that_cannot_be_named_reaches_no_handler(worker):
+    async def refuse(_invocation):
         raise StoreUnavailableError("the keys of the issuer cannot be read")
 
     async def handler(_request, _call):
         raise AssertionError("reached")
 
     with pytest.raises(RefusedError) as refused:
-        await Pipeline(refuse, clock).unary(echo(handler), b"", PEER)
+        await pipeline_of(worker, refuse).unary(echo(handler), b"", PEER)
     assert refused.value.status.reason == "STORE_UNAVAILABLE"
 
 
@@ -233,13 +233,13 @@ async def test_garbage_has_a_line(pipeline, served_methods):
     assert line["reason"] == "INVALID_FIELD"
 
 
-async def test_a_caller_that_cannot_be_named_is_none_in_the_line(clock):
-    def refuse(_invocation):
+async def test_a_caller_that_cannot_be_named_is_none_in_the_line(worker):
+    async def refuse(_invocation):
         raise StoreUnavailableError("the keys of the issuer cannot be read")
 
     async with finish_line() as line:
         with pytest.raises(RefusedError):
-            await Pipeline(refuse, clock).unary(echo(None), b"", PEER)
+            await pipeline_of(worker, refuse).unary(echo(None), b"", PEER)
     assert line["caller"] is None
 
 

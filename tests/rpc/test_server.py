@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.people import person
 from support.wire import Client, on_wire, refusal_of
 
-from stepup.bootstrap import identify_local_caller
+from stepup.bootstrap import LOCAL_CALLER, admit_local_caller
 from stepup.rpc.call import Invocation
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import SERVICES, Server, is_loopback
@@ -29,7 +29,10 @@ OURS = [
 
 @pytest.fixture
 async def server(worker):
-    server = Server(Pipeline(identify_local_caller, worker.clock), worker.application.handlers)
+    server = Server(
+        Pipeline(admit_local_caller, worker.application.refused_claims, worker.clock),
+        worker.application.handlers,
+    )
     yield server
     await server.stop(0)
 
@@ -99,8 +102,8 @@ async def test_the_loopback_address_of_ipv6_is_listened_on(server):
     await client.close()
 
 
-def test_whoever_reaches_loopback_is_the_local_caller():
-    assert identify_local_caller(Invocation("ipv4:127.0.0.1:1")) == "local"
+async def test_whoever_reaches_loopback_is_the_local_caller():
+    assert await admit_local_caller(Invocation("ipv4:127.0.0.1:1")) is LOCAL_CALLER
 
 
 # --- Health ---
@@ -191,7 +194,10 @@ async def test_calls_in_flight_finish_within_the_grace(world):
     held_up = world.elevations = _HeldUp(world.elevations)
     worker = await world.worker()
     await worker.select("response.run_osquery")
-    server = Server(Pipeline(identify_local_caller, worker.clock), worker.application.handlers)
+    server = Server(
+        Pipeline(admit_local_caller, worker.application.refused_claims, worker.clock),
+        worker.application.handlers,
+    )
     client = Client(f"127.0.0.1:{await server.start('127.0.0.1', 0)}")
     request = step_up.CheckStepUpRequest(actor=on_wire(person()), operation="response.run_osquery")
     in_flight = asyncio.ensure_future(client.step_up.CheckStepUp(request))

@@ -7,7 +7,7 @@ import grpc
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from stepup.bootstrap import identify_local_caller
+from stepup.bootstrap import admit_local_caller
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import Server
 from stepup.v1 import (
@@ -50,9 +50,12 @@ class Served:
 
 
 @asynccontextmanager
-async def served(worker, identify=identify_local_caller):
+async def served(worker, admit=admit_local_caller):
     """Serve a worker's handlers on a free port for as long as the block lasts."""
-    server = Server(Pipeline(identify, worker.clock), worker.application.handlers)
+    server = Server(
+        Pipeline(admit, worker.application.refused_claims, worker.clock),
+        worker.application.handlers,
+    )
     port = await server.start("127.0.0.1", 0)
     await server.set_serving(True)
     try:

@@ -36,6 +36,7 @@ class EventKind(Enum):
     ELEVATIONS_REVOKED = "elevations_revoked"
     RECEIPT_REDEEMED = "receipt_redeemed"
     ACCOUNT_MFA_CHANGED = "account_mfa_changed"
+    CLAIM_REFUSED = "claim_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,29 @@ class ChainedEvent:
 
 def chain_hash(event: Event, sequence: int, previous_hash: bytes) -> bytes:
     """SHA-256 over the hash before and the canonical JSON of the event: 32 bytes."""
-    canonical = json.dumps(
-        {
-            "tenant_id": event.tenant_id,
-            "sequence": sequence,
-            "event_id": event.event_id,
-            "occurred_at": event.occurred_at.astimezone(UTC).isoformat(timespec="microseconds"),
-            "kind": event.kind.value,
-            "caller": event.caller,
-            "actor_user_id": event.actor_user_id,
-            "subject_user_id": event.subject_user_id,
-            "details": event.details,
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=True,
-    )
-    return sha256(previous_hash + canonical.encode()).digest()
+    return sha256(previous_hash + canonical_json(described(event, sequence)).encode()).digest()
+
+
+def described(event: Event, sequence: int) -> Mapping[str, Json]:
+    """The event as the JSON object that is hashed."""
+    return {
+        "tenant_id": event.tenant_id,
+        "sequence": sequence,
+        "event_id": event.event_id,
+        "occurred_at": written(event.occurred_at),
+        "kind": event.kind.value,
+        "caller": event.caller,
+        "actor_user_id": event.actor_user_id,
+        "subject_user_id": event.subject_user_id,
+        "details": event.details,
+    }
+
+
+def written(instant: datetime) -> str:
+    """An instant as text: UTC, with microseconds also where there are none."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def canonical_json(value: Json) -> str:
+    """The one text of a value: names sorted, no white space, ASCII only."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

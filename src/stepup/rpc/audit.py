@@ -21,10 +21,11 @@ class AuditHandlers:
     events: AuditEvents
 
     async def list_audit_events(
-        self, request: pb.ListAuditEventsRequest, _call: Call
+        self, request: pb.ListAuditEventsRequest, call: Call
     ) -> pb.ListAuditEventsResponse:
         """Answer a page of events."""
         query = convert.event_query(request)
+        call.for_tenant(query.tenant_id)
         if not 0 <= request.page_size <= MAX_PAGE:
             raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
         page = await self.events.list(query, request.page_size or DEFAULT_PAGE, request.page_token)
@@ -33,10 +34,10 @@ class AuditHandlers:
         )
 
     async def export_audit_events(
-        self, request: pb.ExportAuditEventsRequest, _call: Call
+        self, request: pb.ExportAuditEventsRequest, call: Call
     ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
         """Stream events from a cursor on."""
-        tenant_id = convert.parse("tenant_id", TenantId, request.tenant_id)
+        tenant_id = call.for_tenant(convert.parse("tenant_id", TenantId, request.tenant_id))
         if request.after_sequence < 0:
             raise InvalidFieldError("after_sequence", "must not be negative")
         async for event in self.events.export(tenant_id, request.after_sequence):

@@ -1,11 +1,15 @@
 """One call, as handlers see it: the same on any gRPC engine, and in tests with none."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from stepup.domain.actor import Actor, CallerId
+from stepup.domain.actor import Actor, TenantId
+from stepup.domain.callers import Caller
+from stepup.domain.errors import ClaimNotPermittedError
+from stepup.domain.operations import OperationId
 from stepup.service.context import Context
+from stepup.service.refused_claims import RefusedClaims
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +17,14 @@ class Invocation:
     """What an engine knows of a call before anything of it is believed.
 
     `metadata` are the request's key-value pairs, keys in lower case; `peer` is the address that the
-    connection comes from.
+    connection comes from. `auth_context()` is what its handshake proved, by property name, and
+    empty without TLS; it costs something, so that only who wants to know asks. Credentials are in
+    both, and so in no repr (S11).
     """
 
     peer: str
-    metadata: Sequence[tuple[str, str | bytes]] = ()
+    metadata: Sequence[tuple[str, str | bytes]] = field(default=(), repr=False)
+    auth_context: Callable[[], Mapping[str, Iterable[bytes]]] = field(default=dict, repr=False)
 
     def header(self, key: str) -> str:
         """The first text value of a metadata key; empty when there is none."""
@@ -26,12 +33,42 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An admitted call: who called, when it was received (S1), and the id it has in the log."""
+    """An admitted call: who calls which method, when it was received (S1), its id in the log.
 
-    caller: CallerId
+    A handler learns for whom to act through `on_behalf_of` and `for_tenant` only: no way leads past
+    what the caller may do (S15, S16).
+    """
+
+    caller: Caller
+    method: str
     received_at: datetime
     request_id: str
+    refused_claims: RefusedClaims
 
-    def on_behalf_of(self, actor: Actor) -> Context:
-        """The call as the use cases see it."""
-        return Context(self.caller, actor, self.received_at)
+    async def on_behalf_of(self, actor: Actor, *operations: OperationId) -> Context:
+        """The call as the use cases see it, once the caller may make it and assert the actor.
+
+        Raises:
+            CallerNotPermittedError: not for this tenant, or not for one of the operations.
+            ClaimNotPermittedError: a claim of the actor is not the caller's to assert; that it was
+                asserted is on record.
+            StoreUnavailableError: it could not be put on record.
+        """
+        context = Context(self.caller.caller_id, actor, self.received_at)
+        for operation in operations or (None,):
+            self.caller.demand(self.method, actor.tenant_id, operation)
+            try:
+                self.caller.demand_claims(self.method, actor, operation)
+            except ClaimNotPermittedError as refused:
+                await self.refused_claims(context, self.method, refused.claim)
+                raise
+        return context
+
+    def for_tenant(self, tenant_id: TenantId) -> TenantId:
+        """The tenant, once the caller may use the method for it.
+
+        Raises:
+            CallerNotPermittedError: it may not.
+        """
+        self.caller.demand(self.method, tenant_id, None)
+        return tenant_id

@@ -34,7 +34,7 @@ class EnrollmentHandlers:
         self, request: pb.BeginEnrollmentRequest, call: Call
     ) -> pb.BeginEnrollmentResponse:
         """Show the first screen, or refuse the reset code."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         # A user id is a fit label, but for its colons.
         default = context.actor.user_id.replace(":", "_")
         account_name = convert.parse("account_name", Label, request.account_name or default)
@@ -64,7 +64,7 @@ class EnrollmentHandlers:
         self, request: pb.ConfirmEnrollmentRequest, call: Call
     ) -> pb.ConfirmEnrollmentResponse:
         """Take the first code, and show the reset code once."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         confirmation = await self.confirm(context, convert.parse("code", OtpCode, request.code))
         if confirmation.reset_code is None:
             return pb.ConfirmEnrollmentResponse(
@@ -81,7 +81,7 @@ class EnrollmentHandlers:
         self, request: pb.CompleteEnrollmentRequest, call: Call
     ) -> pb.CompleteEnrollmentResponse:
         """Bring the authenticator into force."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         if not request.reset_code_stored:
             raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
         completion = await self.complete(context)
@@ -94,14 +94,14 @@ class EnrollmentHandlers:
         self, request: pb.CancelEnrollmentRequest, call: Call
     ) -> pb.CancelEnrollmentResponse:
         """Abandon the wizard."""
-        await self.cancel(call.on_behalf_of(convert.actor(request)))
+        await self.cancel(await call.on_behalf_of(convert.actor(request)))
         return pb.CancelEnrollmentResponse()
 
     async def get_enrollment(
         self, request: pb.GetEnrollmentRequest, call: Call
     ) -> pb.GetEnrollmentResponse:
         """Tell where the user stands."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         standing = await self.get(context)
         return pb.GetEnrollmentResponse(
             active=render.active(standing.active, context.now) if standing.active else None,
@@ -113,14 +113,14 @@ class EnrollmentHandlers:
         self, request: pb.RemoveEnrollmentRequest, call: Call
     ) -> pb.RemoveEnrollmentResponse:
         """Remove the user's own authenticator."""
-        await self.end.remove(call.on_behalf_of(convert.actor(request)))
+        await self.end.remove(await call.on_behalf_of(convert.actor(request)))
         return pb.RemoveEnrollmentResponse()
 
     async def reset_enrollment(
         self, request: pb.ResetEnrollmentRequest, call: Call
     ) -> pb.ResetEnrollmentResponse:
         """Remove the authenticator by its reset code."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         code = convert.parse("reset_code", ResetCode.parse, request.reset_code)
         attempt = await self.end.reset(context, code)
         return pb.ResetEnrollmentResponse(
@@ -133,7 +133,7 @@ class EnrollmentHandlers:
         self, request: pb.AdminResetEnrollmentRequest, call: Call
     ) -> pb.AdminResetEnrollmentResponse:
         """Remove another user's authenticator."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         user_id = convert.parse("user_id", UserId, request.user_id)
         reason = convert.admin_reason(request.reason)
         await self.end.reset_by_administrator(context, user_id, reason)
@@ -143,6 +143,6 @@ class EnrollmentHandlers:
         self, request: pb.SetAccountMfaRequest, call: Call
     ) -> pb.SetAccountMfaResponse:
         """Turn the user's own toggle."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         await self.account_mfa(context, request.enabled)
         return pb.SetAccountMfaResponse(enabled=request.enabled)

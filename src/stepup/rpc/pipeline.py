@@ -15,16 +15,18 @@ from uuid import uuid4
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from stepup.domain.actor import MAX_ID_BYTES, CallerId
+from stepup.domain.actor import MAX_ID_BYTES
+from stepup.domain.callers import Caller
 from stepup.domain.errors import InvalidFieldError
 from stepup.rpc.call import Call, Invocation
 from stepup.rpc.errors import RefusedError, to_status
 from stepup.service.ports import Clock
+from stepup.service.refused_claims import RefusedClaims
 
 UnaryHandler: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 StreamHandler: TypeAlias = Callable[[Any, Call], AsyncIterator[Message]]
-Identify: TypeAlias = Callable[[Invocation], CallerId]
-"""Names the caller by its credentials, never by what it says in the message."""
+Admit: TypeAlias = Callable[[Invocation], Awaitable[Caller]]
+"""Names the caller by its credentials, never by what it says in the message (S15)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +40,11 @@ class UnaryMethod:
     request: type[Message]
     handler: UnaryHandler
 
+    @property
+    def path(self) -> str:
+        """What rules call it: `StepUpService/CheckStepUp`."""
+        return _path(self.service, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamMethod:
@@ -48,6 +55,11 @@ class StreamMethod:
     request: type[Message]
     handler: StreamHandler
 
+    @property
+    def path(self) -> str:
+        """What rules call it: `AuditService/ExportAuditEvents`."""
+        return _path(self.service, self.name)
+
 
 Method: TypeAlias = UnaryMethod | StreamMethod
 
@@ -55,8 +67,9 @@ Method: TypeAlias = UnaryMethod | StreamMethod
 class Pipeline:
     """Takes calls of any method from bytes to bytes."""
 
-    def __init__(self, identify: Identify, clock: Clock) -> None:
-        self._identify = identify
+    def __init__(self, admit: Admit, refused_claims: RefusedClaims, clock: Clock) -> None:
+        self._admit = admit
+        self._refused_claims = refused_claims
         self._clock = clock
 
     async def unary(self, method: UnaryMethod, payload: bytes, invocation: Invocation) -> bytes:
@@ -66,7 +79,7 @@ class Pipeline:
             RefusedError: the call ends with a status instead.
         """
         with self._concluded(method, invocation) as admit:
-            call = admit()
+            call = await admit()
             response = await method.handler(_decode(method, payload), call)
             return response.SerializeToString()
 
@@ -79,22 +92,26 @@ class Pipeline:
             RefusedError: the stream ends with a status instead, before or after messages.
         """
         with self._concluded(method, invocation) as admit:
-            call = admit()
+            call = await admit()
             async for response in method.handler(_decode(method, payload), call):
                 yield response.SerializeToString()
 
     @contextmanager
-    def _concluded(self, method: Method, invocation: Invocation) -> Iterator[Callable[[], Call]]:
+    def _concluded(
+        self, method: Method, invocation: Invocation
+    ) -> Iterator[Callable[[], Awaitable[Call]]]:
         """Turn errors into a status, and write the finish line; the payload is in neither (S11)."""
         received_at = self._clock.now()
         began = time.perf_counter()
         request_id = _request_id(invocation)
         caller, code, reason = None, "OK", None
 
-        def admit() -> Call:
+        async def admit() -> Call:
             nonlocal caller
-            caller = self._identify(invocation)
-            return Call(caller, received_at, request_id)
+            admitted = await self._admit(invocation)
+            caller = admitted.caller_id
+            admitted.demand_method(method.path)
+            return Call(admitted, method.path, received_at, request_id, self._refused_claims)
 
         try:
             yield admit
@@ -115,6 +132,10 @@ class Pipeline:
                 reason=reason,
                 duration_ms=round((time.perf_counter() - began) * 1000, 3),
             )
+
+
+def _path(service: str, name: str) -> str:
+    return f"{service.rpartition('.')[2]}/{name}"
 
 
 def _decode(method: Method, payload: bytes) -> Message:

@@ -18,16 +18,16 @@ class PolicyHandlers:
     get: GetPolicy
     update: UpdatePolicy
 
-    async def get_policy(self, request: pb.GetPolicyRequest, _call: Call) -> pb.GetPolicyResponse:
+    async def get_policy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
         """Answer a tenant's policy."""
-        tenant_id = convert.parse("tenant_id", TenantId, request.tenant_id)
+        tenant_id = call.for_tenant(convert.parse("tenant_id", TenantId, request.tenant_id))
         return pb.GetPolicyResponse(policy=render.tenant_policy(await self.get(tenant_id)))
 
     async def update_policy(
         self, request: pb.UpdatePolicyRequest, call: Call
     ) -> pb.UpdatePolicyResponse:
         """Change the policy of the actor's tenant."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         policy = await self.update(context, convert.policy_change(self.catalogue, request))
         return pb.UpdatePolicyResponse(policy=render.tenant_policy(policy))
 

@@ -172,7 +172,9 @@ def _stream(
 
 
 def _invocation(context: grpc.aio.ServicerContext[bytes, bytes]) -> Invocation:
-    return Invocation(context.peer(), tuple(context.invocation_metadata() or ()))
+    return Invocation(
+        context.peer(), tuple(context.invocation_metadata() or ()), context.auth_context
+    )
 
 
 async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], refused: RefusedError) -> bytes:

@@ -25,8 +25,9 @@ class StepUpHandlers:
         self, request: pb.CheckStepUpRequest, call: Call
     ) -> pb.CheckStepUpResponse:
         """Decide one operation."""
-        context = call.on_behalf_of(convert.actor(request))
+        actor = convert.actor(request)
         check = convert.check(self.catalogue, request.operation, request.target)
+        context = await call.on_behalf_of(actor, check.operation.id)
         [answer] = await self.check(context, [check])
         return render.answer(answer)
 
@@ -34,13 +35,14 @@ class StepUpHandlers:
         self, request: pb.BatchCheckStepUpRequest, call: Call
     ) -> pb.BatchCheckStepUpResponse:
         """Decide several operations of one actor, in order."""
-        context = call.on_behalf_of(convert.actor(request))
-        answers = await self.check(context, convert.batch(self.catalogue, request))
+        actor, checks = convert.actor(request), convert.batch(self.catalogue, request)
+        context = await call.on_behalf_of(actor, *{check.operation.id for check in checks})
+        answers = await self.check(context, checks)
         return pb.BatchCheckStepUpResponse(decisions=map(render.answer, answers))
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
         """Take a code."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         code = convert.parse("code", OtpCode, request.code)
         request_id = convert.request_id(request.request_id)
         return render.verification(await self.verify(context, code, request_id))
@@ -49,6 +51,6 @@ class StepUpHandlers:
         self, request: pb.RevokeElevationsRequest, call: Call
     ) -> pb.RevokeElevationsResponse:
         """End elevations."""
-        context = call.on_behalf_of(convert.actor(request))
+        context = await call.on_behalf_of(convert.actor(request))
         await self.revoke(context, convert.scope(request.scope))
         return pb.RevokeElevationsResponse()

@@ -59,6 +59,8 @@ class _AuditEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditE
     """AUDIT_EVENT_KIND_RECEIPT_REDEEMED tells that a retry used its receipt."""
     AUDIT_EVENT_KIND_ACCOUNT_MFA_CHANGED: _AuditEventKind.ValueType  # 15
     """AUDIT_EVENT_KIND_ACCOUNT_MFA_CHANGED has the new position of the user's own toggle."""
+    AUDIT_EVENT_KIND_CLAIM_REFUSED: _AuditEventKind.ValueType  # 16
+    """AUDIT_EVENT_KIND_CLAIM_REFUSED has a claim that a caller asserted without permission."""
 
 class AuditEventKind(_AuditEventKind, metaclass=_AuditEventKindEnumTypeWrapper):
     """AuditEventKind is what happened."""
@@ -95,6 +97,8 @@ AUDIT_EVENT_KIND_RECEIPT_REDEEMED: AuditEventKind.ValueType  # 14
 """AUDIT_EVENT_KIND_RECEIPT_REDEEMED tells that a retry used its receipt."""
 AUDIT_EVENT_KIND_ACCOUNT_MFA_CHANGED: AuditEventKind.ValueType  # 15
 """AUDIT_EVENT_KIND_ACCOUNT_MFA_CHANGED has the new position of the user's own toggle."""
+AUDIT_EVENT_KIND_CLAIM_REFUSED: AuditEventKind.ValueType  # 16
+"""AUDIT_EVENT_KIND_CLAIM_REFUSED has a claim that a caller asserted without permission."""
 Global___AuditEventKind: _TypeAlias = AuditEventKind  # noqa: Y015
 
 @_typing.final
