@@ -17,9 +17,9 @@ class Invocation:
     """What an engine knows of a call before anything of it is believed.
 
     `metadata` are the request's key-value pairs, keys in lower case; `peer` is the address that the
-    connection comes from. `auth_context()` is what its handshake proved, by property name, and
-    empty without TLS; it costs something, so that only who wants to know asks. Credentials are in
-    both, and so in no repr (S11).
+    connection comes from. `auth_context()` is what gRPC knows of the connection, by property name:
+    with TLS the peer's certificate, too. It costs something, so that only who wants to know asks.
+    Metadata have credentials in them, and are in no repr (S11).
     """
 
     peer: str

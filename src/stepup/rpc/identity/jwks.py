@@ -1,0 +1,235 @@
+"""Where an issuer publishes its keys, and which of them can be used (RFC 7517)."""
+
+import asyncio
+import http.client
+import json
+import ssl
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from joserfc.errors import JoseError
+from joserfc.jwk import JWKRegistry, Key, KeySet
+from joserfc.util import base64_to_int
+
+from stepup.rpc.server import is_loopback
+
+FETCH_SECONDS = 5.0
+"""How long a server may take: to answer at all, and then for the document."""
+MAX_DOCUMENT_BYTES = 256 * 1024
+_CHUNK_BYTES = 16 * 1024
+_MIN_RSA_BITS = 2048  # RFC 7518 §3.3
+_ASYMMETRIC = ("RSA", "EC", "OKP")
+
+
+class KeySourceError(Exception):
+    """Keys cannot be had. The message completes "<source> ..." and has none of what was read."""
+
+
+class KeySource(Protocol):
+    """A place that has an issuer's JWKS. Its `str()` names it in logs, metrics and messages."""
+
+    @property
+    def refresh_seconds(self) -> float:
+        """How old the keys may get before they are fetched again."""
+        ...
+
+    async def fetch(self) -> bytes:
+        """The document, without blocking the event loop, and in bounded time and space.
+
+        Raises:
+            KeySourceError: it cannot be had.
+        """
+        ...
+
+
+class KeyFile:
+    """A JWKS in a file; it is replaced to rotate keys."""
+
+    def __init__(self, path: Path, refresh_seconds: float = 5.0) -> None:
+        self._path = path
+        self.refresh_seconds = refresh_seconds
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    async def fetch(self) -> bytes:
+        """Read the file.
+
+        Raises:
+            KeySourceError: it is missing, not readable or far too large.
+        """
+        return _limited(await asyncio.to_thread(_read, self._path, "cannot be read"))
+
+
+class KeyUrl:
+    """A JWKS on a web server: an identity provider, or a Kubernetes API server.
+
+    Args:
+        url: `https`; `http` only on this machine, since whoever can alter the answer can sign
+            tokens.
+        ca_file: the authorities that may certify the server, in PEM; None for the system's.
+        bearer_token_file: holds the token that the server demands; None when it demands none. It
+            and `ca_file` are read at each fetch: Kubernetes rotates both.
+        refresh_seconds: how old the keys may get before they are fetched again.
+
+    Raises:
+        ValueError: the URL is not such a one, or has a user or password in it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_file: Path | None = None,
+        bearer_token_file: Path | None = None,
+        refresh_seconds: float = 300.0,
+    ) -> None:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.username is not None:
+            raise ValueError("must be a URL with a host, and without a user")
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+            raise ValueError("must be an https URL, or an http one on this machine")
+        self._url = url
+        # Without the query, which is where keys of APIs hide.
+        self._name = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        self._ca_file = ca_file
+        self._bearer_token_file = bearer_token_file
+        self.refresh_seconds = refresh_seconds
+
+    def __str__(self) -> str:
+        return self._name
+
+    async def fetch(self) -> bytes:
+        """Ask the server.
+
+        Raises:
+            KeySourceError: it does not answer in time or in form, or is not to be trusted.
+        """
+        return await asyncio.to_thread(self._ask)
+
+    def _ask(self) -> bytes:
+        request = urllib.request.Request(  # noqa: S310  # the scheme was checked
+            self._url, headers={"Accept": "application/jwk-set+json, application/json"}
+        )
+        if self._bearer_token_file is not None:
+            request.add_header("Authorization", f"Bearer {_token(self._bearer_token_file)}")
+        opener = urllib.request.build_opener(
+            urllib.request.HTTPSHandler(context=self._tls()), _NoRedirects()
+        )
+        deadline = time.monotonic() + 2 * FETCH_SECONDS
+        try:
+            with opener.open(request, timeout=FETCH_SECONDS) as response:
+                return _document(response, deadline)
+        except HTTPError as error:
+            error.close()
+            raise KeySourceError(f"answers with the status {error.code}") from None
+        except URLError as error:
+            untrusted = isinstance(error.reason, ssl.SSLCertVerificationError)
+            problem = "has a certificate that is not trusted" if untrusted else "does not answer"
+            raise KeySourceError(problem) from None
+        except OSError:
+            raise KeySourceError("does not answer") from None
+        except (http.client.HTTPException, ValueError):
+            raise KeySourceError("does not answer in HTTP") from None
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._ca_file is None:
+            return ssl.create_default_context()
+        authorities = _read(self._ca_file, "needs a CA file that cannot be read")
+        # Not `create_default_context`, which takes an empty file for none, and trusts the system's.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(cadata=authorities.decode())
+        except (ssl.SSLError, ValueError):
+            raise KeySourceError("needs a CA file that holds certificates in PEM") from None
+        return context
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for an error: keys come from where the operator said, and from there only.
+
+    It would also carry the bearer token to another host.
+    """
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _document(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    # The socket's timeout is one of each read: a server that drips would never meet it.
+    document = b""
+    while chunk := response.read1(_CHUNK_BYTES):
+        document = _limited(document + chunk)
+        if time.monotonic() > deadline:
+            raise KeySourceError("does not answer in time")
+    return document
+
+
+def _limited(document: bytes) -> bytes:
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise KeySourceError("has a document that is too large")
+    return document
+
+
+def _read(path: Path, problem: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_DOCUMENT_BYTES + 1)
+    except OSError:
+        raise KeySourceError(problem) from None
+
+
+def _token(path: Path) -> str:
+    token = _read(path, "needs a bearer token file that cannot be read").strip()
+    # Anything else could be a header of its own.
+    if not token or not token.isascii() or not token.decode().isprintable():
+        raise KeySourceError("needs a bearer token file that holds a token")
+    return token.decode()
+
+
+def usable_keys(document: bytes) -> KeySet:
+    """The public keys for signatures in a JWKS; others are passed over (RFC 7517 §5).
+
+    Raises:
+        KeySourceError: it is no JWKS, or has no such key.
+    """
+    try:
+        match json.loads(document):
+            case {"keys": [*entries]}:
+                keys = [key for entry in entries if (key := _usable(entry)) is not None]
+            case _:
+                raise KeySourceError("has no JWKS")
+    except (ValueError, RecursionError):
+        raise KeySourceError("has no JWKS") from None
+    if not keys:
+        raise KeySourceError("has no public key for signatures")
+    return KeySet(keys)
+
+
+def _usable(entry: Any) -> Key | None:
+    """The key, if it may verify signatures.
+
+    Symmetric keys never do: what is published is no secret (RFC 8725 §3.2). Nor does a private key
+    that somebody published, for the same reason.
+    """
+    match entry:
+        case {"kty": str(kind)} if kind in _ASYMMETRIC and "d" not in entry:
+            pass
+        case _:
+            return None
+    try:
+        if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
+            return None
+        # Before joserfc sees it, which only warns.
+        if kind == "RSA" and base64_to_int(entry["n"]).bit_length() < _MIN_RSA_BITS:
+            return None
+        key = JWKRegistry.import_key(entry)
+        key.raw_value  # noqa: B018  # read when it is first used: its faults have to show now
+    except (JoseError, UnsupportedAlgorithm, KeyError, TypeError, ValueError):
+        return None
+    return key

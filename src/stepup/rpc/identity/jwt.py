@@ -1,0 +1,302 @@
+"""A caller's token: a JWT of a configured issuer, in the `authorization` metadata (S15).
+
+RFC 7519 says what it is, RFC 8725 what goes wrong with it. Kubernetes' service account tokens are
+such tokens: their subject is `system:serviceaccount:<namespace>:<name>`.
+"""
+
+import json
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, NoReturn
+
+from joserfc import jws
+from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.jwk import KeySet
+from joserfc.util import urlsafe_b64decode
+
+from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.rpc.call import Invocation
+from stepup.rpc.identity.trusted_keys import TrustedKeys
+from stepup.service.ports import Clock
+
+MAX_TOKEN_BYTES = 8 * 1024
+MAX_SUBJECT_BYTES = 255  # OpenID Connect Core §2
+MAX_VERIFIED_TOKENS = 4096
+LEEWAY_SECONDS = 30.0
+"""How far ahead an issuer's clock may be. A token that has expired has no leeway."""
+ALGORITHMS: Final = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
+    | {"ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
+)
+"""Every algorithm that can be allowed. None is symmetric: whoever can check, could sign."""
+DEFAULT_ALGORITHMS: Final = frozenset({"RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519"})
+
+_COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
+# RFC 8725 §3.11: an ID token, a logout token or a DPoP proof of the same issuer is no access token.
+_TYPES = frozenset({"", "jwt", "at+jwt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who signs tokens that are accepted here.
+
+    Args:
+        name: the `iss` claim, compared as it is.
+        audiences: what the `aud` claim has to name one of: this service.
+        keys: the keys that it signs with.
+        algorithms: the ones it signs with.
+
+    Raises:
+        ValueError: the name is empty or has a `#` in it, no audience or algorithm is given, or an
+            algorithm is not one of `ALGORITHMS`.
+    """
+
+    name: str
+    audiences: frozenset[str]
+    keys: TrustedKeys
+    algorithms: frozenset[str] = DEFAULT_ALGORITHMS
+
+    def __post_init__(self) -> None:
+        if not self.name or "#" in self.name:
+            raise ValueError("an issuer must be named, without a #")
+        if not self.audiences or "" in self.audiences:
+            raise ValueError("an issuer must have audiences")
+        if not self.algorithms or not self.algorithms <= ALGORITHMS:
+            raise ValueError(f"algorithms must be of {', '.join(sorted(ALGORITHMS))}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """What a token proves, and for how long: until it expires, or its issuer's keys change."""
+
+    identities: frozenset[str]
+    expires_at: float
+    issuer: Issuer
+    keys: KeySet
+
+    def holds_at(self, now: float) -> bool:
+        return now < self.expires_at and self.issuer.keys.current() is self.keys
+
+
+class TokenIdentification:
+    """Verifies bearer tokens, each once.
+
+    A verified token is remembered, by its hash, for as long as the key set that verified it stays
+    the same. So a withdrawn key ends its tokens when the withdrawal is seen: see `TrustedKeys` for
+    how long that may take.
+
+    Raises:
+        ValueError: no issuers, or two of one name.
+    """
+
+    def __init__(self, issuers: Iterable[Issuer], clock: Clock) -> None:
+        given = tuple(issuers)
+        self._issuers = {issuer.name: issuer for issuer in given}
+        if not given or len(self._issuers) != len(given):
+            raise ValueError("there must be issuers, each with a name of its own")
+        self._clock = clock
+        # Hashes, so that no dump of memory or bug that prints has tokens from here (S11).
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+
+    async def poll(self) -> None:
+        """Refresh keys that are due, of one issuer after the other; it never fails.
+
+        To be awaited before the first call is served, and then called every second or so.
+        """
+        for issuer in self._issuers.values():
+            await issuer.keys.poll()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """By issuer, why the latest fetch of its keys failed; empty when none did."""
+        return {
+            name: problem
+            for name, issuer in self._issuers.items()
+            if (problem := issuer.keys.problem) is not None
+        }
+
+    async def identify(self, invocation: Invocation) -> frozenset[str]:
+        """The identity `jwt:<issuer>#<subject>` of the token.
+
+        Raises:
+            CallerUnauthenticatedError: the token is missing, or is no good.
+        """
+        token = _bearer_token(invocation)
+        digest = sha256(token.encode()).digest()
+        now = self._clock.now().timestamp()
+        remembered = self._verified.get(digest)
+        if remembered is not None and remembered.holds_at(now):
+            self._verified.move_to_end(digest)
+            return remembered.identities
+        verified = await self._verify(token, now)
+        self._verified[digest] = verified
+        self._verified.move_to_end(digest)
+        if len(self._verified) > MAX_VERIFIED_TOKENS:
+            self._verified.popitem(last=False)
+        return verified.identities
+
+    async def _verify(self, token: str, now: float) -> _Verified:
+        header, claims = _unverified(token)
+        issuer = self._issuer(claims)
+        _check_header(header, issuer)
+        keys = issuer.keys.current()
+        if keys is None or not _has_key(keys, header):
+            keys = await issuer.keys.beyond(keys)
+        if keys is None:
+            _refuse("the keys of the token's issuer cannot be had at present")
+        _check_signature(token, keys)
+        expires_at = _check_claims(claims, issuer, now)
+        identity = f"jwt:{issuer.name}#{_subject(claims)}"
+        return _Verified(frozenset({identity}), expires_at, issuer, keys)
+
+    def _issuer(self, claims: dict[str, Any]) -> Issuer:
+        """The issuer whose keys must have signed the token; until they have, it is only a claim."""
+        name = claims.get("iss")
+        issuer = self._issuers.get(name) if isinstance(name, str) else None
+        if issuer is None:
+            _refuse("the token's issuer is not one that is accepted here")
+        return issuer
+
+
+def _refuse(message: str) -> NoReturn:
+    # Without the error that led here: its text may have parts of the token (S11).
+    raise CallerUnauthenticatedError(message) from None
+
+
+def _bearer_token(invocation: Invocation) -> str:
+    values = [value for key, value in invocation.metadata if key == "authorization"]
+    if not values:
+        _refuse("a bearer token is required in the authorization metadata")
+    if len(values) > 1:
+        # Which of them counts is what two parsers disagree on.
+        _refuse("the authorization metadata must be given once")
+    [value] = values
+    if not isinstance(value, str) or not value.isascii():
+        _refuse("the authorization metadata is no ASCII text")
+    scheme, _, token = value.partition(" ")
+    if scheme.lower() != "bearer":  # RFC 9110 §11.1: in whatever case
+        _refuse("the authorization metadata must have the scheme Bearer")
+    if len(token) > MAX_TOKEN_BYTES:
+        _refuse("the token is too long")
+    return token.strip(" ")
+
+
+def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of a compact JWS (RFC 7515 §7.1), of which nothing is to be believed."""
+    segments = _COMPACT.fullmatch(token)
+    if segments is None:
+        _refuse("the token is no JWT")
+    return _object(segments[1]), _object(segments[2])
+
+
+def _object(segment: str) -> dict[str, Any]:
+    try:
+        value = json.loads(
+            urlsafe_b64decode(segment.encode()), object_pairs_hook=_without_repetition
+        )
+    except (ValueError, RecursionError):
+        _refuse("the token is no JWT")
+    if not isinstance(value, dict):
+        _refuse("the token is no JWT")
+    return value
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # RFC 7519 §4: of a name that stands twice, another parser might believe the other value.
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name stands twice")
+    return fields
+
+
+def _check_header(header: dict[str, Any], issuer: Issuer) -> None:
+    """Check what the token says of itself before a key is chosen by it (RFC 8725 §3.1).
+
+    Keys and addresses of keys in the header (`jwk`, `jku`, `x5c`, `x5u`) are not looked at.
+    """
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in issuer.algorithms:
+        _refuse("the token's algorithm is not one that is accepted of its issuer")
+    if "crit" in header or "b64" in header:
+        # RFC 7515 §4.1.11: no extension is understood here; RFC 7797 §7 forbids that of `b64`.
+        _refuse("the token has critical extensions, of which none is supported")
+    kind = header.get("typ", "")
+    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
+        _refuse("the token's type is not that of an access token")
+    if not isinstance(header.get("kid", ""), str):
+        _refuse("the token is no JWT")
+
+
+class _Algorithms(jws.JWSRegistry):
+    """joserfc's algorithms, without its warning of `EdDSA`, which issuers will use for long.
+
+    Which one a token may have is checked by then, per issuer.
+    """
+
+    max_header_length = MAX_TOKEN_BYTES
+
+    def get_alg(self, name: str) -> Any:
+        return self.algorithms[name]
+
+
+# Not strict: parameters that are not understood are to be ignored (RFC 7515 §4).
+_ALGORITHMS = _Algorithms(strict_check_header=False)
+
+
+def _has_key(keys: KeySet, header: dict[str, Any]) -> bool:
+    try:
+        keys.get_by_kid(header.get("kid"), {"alg": header["alg"], "use": "sig"})
+    except InvalidKeyIdError:
+        return False
+    return True
+
+
+def _check_signature(token: str, keys: KeySet) -> None:
+    try:
+        jws.deserialize_compact(token, keys, registry=_ALGORITHMS)
+    except InvalidKeyIdError:
+        _refuse("the token was signed with a key that its issuer does not publish")
+    except (JoseError, TypeError, ValueError):
+        _refuse("the token's signature is not its issuer's")
+
+
+def _check_claims(claims: dict[str, Any], issuer: Issuer, now: float) -> float:
+    """Check the claims of a token that its issuer signed, and give its expiry."""
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    if not any(isinstance(name, str) and name in issuer.audiences for name in audiences):
+        _refuse("the token is for another audience")
+    expires_at = _seconds(claims, "exp")
+    if expires_at is None:
+        _refuse("the token has no expiry")
+    if now >= expires_at:
+        _refuse("the token has expired")
+    for claim in ("nbf", "iat"):
+        since = _seconds(claims, claim)
+        if since is not None and since > now + LEEWAY_SECONDS:
+            _refuse("the token is not valid yet")
+    return expires_at
+
+
+def _seconds(claims: dict[str, Any], claim: str) -> float | None:
+    """A NumericDate: seconds since 1970 (RFC 7519 §2); None when the claim is absent."""
+    value = claims.get(claim)
+    if value is None:
+        return None
+    # `true` is an int to Python, and any comparison with NaN is false.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        _refuse("the token has a time that is no number")
+    return value
+
+
+def _subject(claims: dict[str, Any]) -> str:
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not subject:
+        _refuse("the token has no subject")
+    if len(subject) > MAX_SUBJECT_BYTES or not (subject.isascii() and subject.isprintable()):
+        _refuse("the token's subject is not printable ASCII of an acceptable length")
+    return subject

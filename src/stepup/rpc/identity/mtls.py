@@ -1,0 +1,45 @@
+"""A caller's certificate: its one URI SAN, a SPIFFE id, is the identity (S15)."""
+
+import re
+
+from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.rpc.call import Invocation
+
+# grpcio gives the SANs by type. `x509_subject_alternative_name` mixes them, and a DNS name there
+# can read like a URI; `peer_spiffe_id` is absent when there are two ids as when there is none.
+_URI_SANS = "peer_uri"
+_CERTIFICATE = "x509_pem_cert"
+
+# SPIFFE-ID §2: no user, port, query or fragment. X509-SVID §2: a workload's id has a path.
+_MAX_SPIFFE_ID_BYTES = 2048
+_SPIFFE_ID = re.compile(rb"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")
+
+
+class CertificateIdentification:
+    """Reads the client certificate that the TLS handshake has verified.
+
+    That it was issued by a known authority and is in force is the handshake's business; a server
+    that does not ask for certificates has none to show.
+    """
+
+    async def identify(self, invocation: Invocation) -> frozenset[str]:
+        """The SPIFFE id of the certificate.
+
+        Raises:
+            CallerUnauthenticatedError: there is no certificate, or not exactly one URI SAN in it
+                (X509-SVID §2), or that is no SPIFFE id of a workload.
+        """
+        context = invocation.auth_context()
+        if not any(context.get(_CERTIFICATE, ())):
+            raise CallerUnauthenticatedError("a client certificate is required")
+        uris = tuple(context.get(_URI_SANS, ()))
+        if not uris:
+            raise CallerUnauthenticatedError("the client certificate has no URI SAN")
+        if len(uris) > 1:
+            raise CallerUnauthenticatedError("the client certificate has more than one URI SAN")
+        [uri] = uris
+        if len(uri) > _MAX_SPIFFE_ID_BYTES or not _SPIFFE_ID.fullmatch(uri):
+            raise CallerUnauthenticatedError(
+                "the URI SAN of the client certificate is no SPIFFE id of a workload"
+            )
+        return frozenset({uri.decode()})

@@ -1,0 +1,243 @@
+"""The server's certificate, and the authorities of its clients', as the files are now (S15).
+
+gRPC asks before each handshake, so that a renewed certificate is shown to the next connection and
+no open one is dropped. It offers TLS 1.2 and 1.3 only.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Self, TypeAlias, cast
+
+import grpc
+import structlog
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from prometheus_client import Counter, Gauge
+
+from stepup.service.ports import Clock
+
+CHECK_SECONDS = 1.0
+"""How often the files are looked at, at the most."""
+CONNECTION_OPTIONS: Final = (("grpc.max_connection_age_ms", 3_600_000),)
+"""Options for a server that verifies client certificates. A handshake is the only time at which
+they are verified: without a limit a connection would outlive its certificate, or an authority that
+was withdrawn. gRPC ends old connections gracefully: calls in flight finish, clients reconnect."""
+
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_MAX_FILE_BYTES = 1024 * 1024
+_READS = 3
+_log = structlog.get_logger(__name__)
+_failures = Counter(
+    "stepup_certificate_reload_failures",
+    "Changes of the certificate files that could not be taken over; the earlier ones serve on.",
+)
+_not_after = Gauge(
+    "stepup_certificate_not_after_seconds",
+    "When the certificate that the server shows expires, in seconds since 1970.",
+    multiprocess_mode="livemin",
+)
+
+_Stamp: TypeAlias = tuple[tuple[int, ...] | None, ...]
+
+
+class CertificateError(Exception):
+    """The files cannot be used. The message names the file and never a key (S11)."""
+
+
+class _ChangingError(CertificateError):
+    """Somebody is at the files right now."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """PEM files: the chain, leaf first; its private key; and the authorities of clients.
+
+    Without `client_ca` clients are not asked for certificates; with it they must have one.
+    """
+
+    chain: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (self.chain, self.key) + ((self.client_ca,) if self.client_ca else ())
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Loaded:
+    """What the files had, and what they looked like from outside at that time."""
+
+    stamp: _Stamp
+    configuration: grpc.ServerCertificateConfiguration
+    not_after: datetime
+
+
+class ServerCertificate:
+    """What the server proves itself with, and whom it believes; see `load`."""
+
+    def __init__(self, files: CertificateFiles, clock: Clock, loaded: _Loaded) -> None:
+        self._files = files
+        self._clock = clock
+        self._loaded = loaded
+        self._lock = threading.Lock()
+        self._checked_at = float("-inf")
+        self._reported: tuple[_Stamp, str] | None = None
+        _not_after.set(loaded.not_after.timestamp())
+
+    @classmethod
+    def load(cls, files: CertificateFiles, clock: Clock) -> Self:
+        """Read the files.
+
+        Raises:
+            CertificateError: a file is missing or malformed, the key is encrypted or not that of
+                the certificate, or the certificate or all authorities have expired.
+        """
+        return cls(files, clock, _load(files, clock.now()))
+
+    def __repr__(self) -> str:
+        return f"ServerCertificate({self._files!r})"
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Credentials for `add_secure_port` that follow the files."""
+        given = self._loaded
+
+        def latest() -> grpc.ServerCertificateConfiguration | None:
+            # gRPC calls it on threads of its own, before a handshake. None is "as before".
+            nonlocal given
+            self.poll()
+            loaded = self._loaded
+            if loaded is given:
+                return None
+            given = loaded
+            return loaded.configuration
+
+        return grpc.dynamic_ssl_server_credentials(
+            given.configuration,
+            # grpcio's stubs do not know that it may give None.
+            cast("Callable[[], grpc.ServerCertificateConfiguration]", latest),
+            require_client_authentication=self._files.client_ca is not None,
+        )
+
+    def poll(self) -> None:
+        """Take over files that have changed; it never fails, and looks once a second at the most.
+
+        Handshakes do it as well. But without new connections only polling raises the alert.
+        """
+        # Whoever comes while another looks goes on with what there is: no handshake waits.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            now = self._clock.monotonic()
+            if now - self._checked_at >= CHECK_SECONDS:
+                self._checked_at = now
+                self._look()
+        finally:
+            self._lock.release()
+
+    def _look(self) -> None:
+        stamp = _stamp(self._files)
+        if stamp == self._loaded.stamp:
+            return
+        try:
+            loaded = _load(self._files, self._clock.now())
+        except _ChangingError:
+            return
+        except CertificateError as error:
+            # It is looked at again: the other half of the change may be under way.
+            self._report(stamp, str(error))
+            return
+        self._loaded, self._reported = loaded, None
+        _not_after.set(loaded.not_after.timestamp())
+        _log.info("certificate_reloaded", not_after=loaded.not_after.isoformat())
+
+    def _report(self, stamp: _Stamp, problem: str) -> None:
+        if self._reported != (stamp, problem):
+            self._reported = stamp, problem
+            _failures.inc()
+            _log.error("certificate_not_reloaded", problem=problem)
+
+
+def _stamp(files: CertificateFiles) -> _Stamp:
+    """What changes when a file does; links are followed, as Kubernetes swaps a directory's."""
+    return tuple(_stamp_of(path) for path in files.paths)
+
+
+def _stamp_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # The change time tells of a mode or an owner as well, which can make a file readable.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _load(files: CertificateFiles, now: datetime) -> _Loaded:
+    stamp, contents = _read_together(files)
+    not_after = _check_pair(files, contents, now)
+    client_ca = None
+    if files.client_ca is not None:
+        client_ca = contents[files.client_ca]
+        _check_authorities(files.client_ca, client_ca, now)
+    pair = (contents[files.key], contents[files.chain])
+    configuration = grpc.ssl_server_certificate_configuration([pair], client_ca)
+    return _Loaded(stamp, configuration, not_after)
+
+
+def _read_together(files: CertificateFiles) -> tuple[_Stamp, dict[Path, bytes]]:
+    """Read the files as they were at one time: a new key is no good with an old certificate."""
+    for _ in range(_READS):
+        stamp = _stamp(files)
+        contents = {path: _read(path) for path in files.paths}
+        if stamp == _stamp(files):
+            return stamp, contents
+    raise _ChangingError(f"{files.chain}: changes while it is read, or the files beside it do")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise CertificateError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > _MAX_FILE_BYTES:
+        raise CertificateError(f"{path}: is too large")
+    return content
+
+
+def _check_pair(files: CertificateFiles, contents: dict[Path, bytes], now: datetime) -> datetime:
+    """Check that the server can prove itself with certificate and key, and until when."""
+    leaf = _certificates(files.chain, contents[files.chain])[0]
+    try:
+        key = load_pem_private_key(contents[files.key], password=None)
+    except TypeError:
+        raise CertificateError(f"{files.key}: is encrypted") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise CertificateError(f"{files.key}: is no private key in PEM") from None
+    if key.public_key() != leaf.public_key():
+        raise CertificateError(f"{files.key}: is not the key of the certificate in {files.chain}")
+    if leaf.not_valid_after_utc <= now:
+        raise CertificateError(f"{files.chain}: has expired")
+    return leaf.not_valid_after_utc
+
+
+def _check_authorities(path: Path, content: bytes, now: datetime) -> None:
+    # Bundles keep expired ones for long; one that is in force will do.
+    if all(ca.not_valid_after_utc <= now for ca in _certificates(path, content)):
+        raise CertificateError(f"{path}: every authority in it has expired")
+
+
+def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
+    try:
+        certificates = x509.load_pem_x509_certificates(content)
+    except ValueError:
+        raise CertificateError(f"{path}: holds no certificates in PEM") from None
+    # The parser passes over one that is cut off: a bundle half written would shut clients out.
+    if len(certificates) != content.count(_BEGIN):
+        raise CertificateError(f"{path}: holds a certificate that is cut off")
+    return certificates

@@ -1,0 +1,295 @@
+"""S15: where keys come from, and which of them count (RFC 7517)."""
+
+import asyncio
+import json
+import ssl
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from rpc.identity.tokens import key, public
+from support.certificates import authority
+
+from stepup.rpc.identity import jwks
+from stepup.rpc.identity.jwks import KeyFile, KeySourceError, KeyUrl, usable_keys
+from stepup.rpc.identity.trusted_keys import TrustedKeys
+
+DOCUMENT = public(key("k1"))
+
+
+def kids(document):
+    return [known.kid for known in usable_keys(document)]
+
+
+def a_set(*entries):
+    return json.dumps({"keys": entries}).encode()
+
+
+def jwk(name, kind="EC", **changes):
+    entry = {**key(name, kind).as_dict(private=False), **changes}
+    return {field: value for field, value in entry.items() if value is not None}
+
+
+UNUSABLE = {
+    "symmetric": {"kty": "oct", "kid": "no", "k": "c2VjcmV0"},
+    "private": key("no").as_dict(private=True),
+    "for encryption": jwk("no", use="enc"),
+    "for other operations": jwk("no", key_ops=["encrypt"]),
+    "operations that are no list": jwk("no", key_ops=7),
+    "an id that is no text": jwk("no", kid=7),
+    "an unknown curve": jwk("no", crv="P-1"),
+    "without a coordinate": jwk("no", x=None),
+    "not on the curve": jwk("no", x="AA"),
+    "a coordinate that is no text": jwk("no", x=5),
+    "an unknown type": jwk("no", kty="AKP"),
+    "without a type": jwk("no", kty=None),
+    "a type that is no text": jwk("no", kty=["EC"]),
+    "RSA of 1024 bits": jwk("short", "RSA"),
+    "RSA without a modulus": jwk("no", "RSA", n=None),
+    "RSA with a modulus that is no text": jwk("no", "RSA", n=5),
+    "RSA without an exponent": jwk("no", "RSA", e=None),
+    "text": "no",
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("entry", UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_key_that_cannot_be_used_is_passed_over(entry):
+    assert kids(a_set(entry, jwk("yes"))) == ["yes"]
+    with pytest.raises(KeySourceError, match="has no public key for signatures"):
+        usable_keys(a_set(entry))
+
+
+@pytest.mark.parametrize("kind", ["EC", "P-384", "P-521", "RSA", "Ed25519"])
+def test_public_keys_of_every_kind_are_usable(kind):
+    assert kids(a_set(jwk("k", kind, use="sig", key_ops=["verify"]))) == ["k"]
+
+
+async def test_a_file_is_read(tmp_path):
+    (tmp_path / "jwks.json").write_bytes(DOCUMENT)
+    assert await KeyFile(tmp_path / "jwks.json").fetch() == DOCUMENT
+
+
+async def test_a_missing_file_is_a_problem(tmp_path):
+    with pytest.raises(KeySourceError, match="cannot be read"):
+        await KeyFile(tmp_path / "jwks.json").fetch()
+
+
+async def test_a_file_that_is_replaced_rotates_the_keys(tmp_path, clock):
+    path = tmp_path / "jwks.json"
+    path.write_bytes(DOCUMENT)
+    keys = TrustedKeys(KeyFile(path, refresh_seconds=5), clock)
+    await keys.poll()
+    path.write_bytes(public(key("k2")))
+    clock.advance(seconds=5)
+    await keys.poll()
+    assert [known.kid for known in keys.current()] == ["k2"]
+
+
+class WebServer:
+    """Answers on loopback as a test says; remembers what was asked."""
+
+    def __init__(self, credential=None):
+        self.status, self.headers, self.body = 200, {}, DOCUMENT
+        self.requests = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                web.requests.append((self.path, self.headers))
+                web.may_answer.wait()
+                self.send_response(web.status)
+                for name, value in web.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(web.body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *_: None  # a client that hangs up, on purpose
+        if credential is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*credential)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        scheme = "https" if credential else "http"
+        self.url = f"{scheme}://localhost:{self.server.server_port}/keys"
+
+
+@contextmanager
+def served(web):
+    thread = threading.Thread(target=web.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield web
+    finally:
+        web.may_answer.set()
+        web.server.shutdown()
+        thread.join()
+        web.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """A machine with a proxy asks loopback without it."""
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def web():
+    with served(WebServer()) as web:
+        yield web
+
+
+@pytest.fixture
+def tls_web(tmp_path):
+    with served(WebServer(authority("servers").server().write(tmp_path, "web"))) as web:
+        yield web
+
+
+@pytest.fixture
+def ca_file(tmp_path):
+    path = tmp_path / "ca.crt"
+    path.write_bytes(authority("servers").chain)
+    return path
+
+
+async def problem(source):
+    with pytest.raises(KeySourceError) as error:
+        await source.fetch()
+    assert error.value.__suppress_context__ or error.value.__context__ is None
+    return str(error.value)
+
+
+async def test_a_web_server_is_asked(web):
+    assert await KeyUrl(web.url).fetch() == DOCUMENT
+
+
+async def test_a_web_server_whose_authority_is_known_is_asked_over_tls(tls_web, ca_file):
+    assert await KeyUrl(tls_web.url, ca_file=ca_file).fetch() == DOCUMENT
+
+
+async def test_s15_a_web_server_of_a_foreign_authority_is_not_believed(tls_web, tmp_path):
+    foreign = tmp_path / "foreign.crt"
+    foreign.write_bytes(authority("foreign").chain)
+    for source in (KeyUrl(tls_web.url), KeyUrl(tls_web.url, ca_file=foreign)):
+        assert await problem(source) == "has a certificate that is not trusted"
+    assert tls_web.requests == []
+
+
+async def test_an_api_server_gets_the_token_that_it_demands(tls_web, ca_file, tmp_path):
+    token = tmp_path / "token"
+    source = KeyUrl(tls_web.url, ca_file=ca_file, bearer_token_file=token)
+    for content in ("one", "two\n"):  # Kubernetes rotates it
+        token.write_text(content)
+        await source.fetch()
+    sent = [headers["Authorization"] for _, headers in tls_web.requests]
+    assert sent == ["Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"one\r\nX-Forged: 1", b"\xff"])
+async def test_a_token_file_without_a_token_is_a_problem(web, tmp_path, content):
+    if content is not None:
+        (tmp_path / "token").write_bytes(content)
+    source = KeyUrl(web.url, bearer_token_file=tmp_path / "token")
+    assert "needs a bearer token file that" in await problem(source)
+    assert web.requests == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"nonsense", b"\xff"])
+async def test_a_ca_file_without_authorities_is_a_problem(web, tmp_path, content):
+    if content is not None:
+        (tmp_path / "ca").write_bytes(content)
+    assert "needs a CA file that" in await problem(KeyUrl(web.url, ca_file=tmp_path / "ca"))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_s15_a_redirect_is_not_followed(web, tmp_path, status):
+    (tmp_path / "token").write_text("secret")
+    web.status, web.headers = status, {"Location": f"{web.url}/elsewhere"}
+    source = KeyUrl(web.url, bearer_token_file=tmp_path / "token")
+    assert await problem(source) == f"answers with the status {status}"
+    assert len(web.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+async def test_an_error_of_the_web_server_is_a_problem(web, status):
+    web.status = status
+    assert await problem(KeyUrl(web.url)) == f"answers with the status {status}"
+
+
+async def test_s18_a_document_that_is_too_large_is_not_read(web, tmp_path):
+    web.body = b" " * (jwks.MAX_DOCUMENT_BYTES + 1)
+    (tmp_path / "jwks.json").write_bytes(web.body)
+    for source in (KeyUrl(web.url), KeyFile(tmp_path / "jwks.json")):
+        assert await problem(source) == "has a document that is too large"
+
+
+async def test_a_web_server_that_is_away_is_a_problem():
+    web = WebServer()
+    web.server.server_close()
+    assert await problem(KeyUrl(web.url)) == "does not answer"
+
+
+async def test_a_web_server_that_does_not_answer_in_time_is_a_problem(web, monkeypatch):
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.01)
+    web.may_answer.clear()
+    assert await problem(KeyUrl(web.url)) == "does not answer"
+
+
+async def test_a_web_server_that_drips_is_a_problem(web, monkeypatch):
+    monkeypatch.setattr(jwks, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 5.0)
+    instants = iter(range(0, 1000, 6))
+    monkeypatch.setattr(jwks.time, "monotonic", lambda: next(instants))
+    assert await problem(KeyUrl(web.url)) == "does not answer in time"
+
+
+async def test_what_is_no_http_is_a_problem():
+    async def babble(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await problem(KeyUrl(f"http://127.0.0.1:{port}/")) == "does not answer in HTTP"
+
+
+async def test_a_fetch_does_not_hold_up_the_event_loop(web):
+    web.may_answer.clear()
+    fetch = asyncio.create_task(KeyUrl(web.url).fetch())
+    while not web.requests:  # noqa: ASYNC110  # the server has no event loop to set an event of
+        await asyncio.sleep(0)
+    assert not fetch.done()
+    web.may_answer.set()
+    assert await fetch == DOCUMENT
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://issuer.example/keys",
+        "http://10.0.0.1/keys",
+        "ftp://localhost/keys",
+        "file:///etc/passwd",
+        "https:///keys",
+        "https://user:secret@issuer.example/keys",
+        "keys",
+        "",
+    ],
+)
+def test_s15_keys_come_from_a_server_that_proves_itself(url):
+    with pytest.raises(ValueError, match="must be") as error:
+        KeyUrl(url)
+    assert "secret" not in str(error.value)
+
+
+def test_a_source_is_named_without_its_query():
+    named = str(KeyUrl("https://issuer.example:8443/keys?api_key=secret#x"))
+    assert named == "https://issuer.example:8443/keys"
