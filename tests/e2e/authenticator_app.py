@@ -62,6 +62,8 @@ def next_step() -> None:
     step = time.time() // STEP_SECONDS
     while time.time() // STEP_SECONDS == step:
         time.sleep(0.05)
+    # time(2), which oathtool asks, turns to the new second a tick of the kernel late.
+    time.sleep(0.02)
 
 
 def read_qr(picture: Image.Image) -> str:
