@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -121,6 +122,11 @@ class KeyRing:
         return f"KeyRing(primary={self._primary!r}, ids={sorted(self._keys)!r})"
 
     @property
+    def primary(self) -> str:
+        """The id of the key that new seals and MACs take."""
+        return self._primary
+
+    @property
     def receipts(self) -> MacKeys:
         """The MAC keys of retry receipts."""
         return self._receipts
@@ -176,6 +182,23 @@ class KeyRing:
     def fingerprint(self, *parts: str) -> bytes:
         """HMAC-SHA-256 by which equal requests are recognised, while the primary key stays."""
         return hmac.digest(self._fingerprints[self._primary], _framed(*parts), "sha256")
+
+    def sign_head(self, message: bytes) -> bytes:
+        """Sign an exported audit head with the primary key's Ed25519 key: 64 bytes (S14)."""
+        return self._head_key(self._primary).sign(message)
+
+    def head_public_key(self, key_id: str) -> bytes:
+        """The public key to what a key signs: 32 bytes (RFC 8032).
+
+        Raises:
+            KeyRingError: the key is not in the ring.
+        """
+        if key_id not in self._keys:
+            raise KeyRingError("the key is not in the ring")
+        return self._head_key(key_id).public_key().public_bytes_raw()
+
+    def _head_key(self, key_id: str) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(_derive(self._keys[key_id], "audit head"))
 
     def _mac_keys(self, purpose: str) -> MacKeys:
         derived = {key_id: _derive(key, purpose) for key_id, key in self._keys.items()}

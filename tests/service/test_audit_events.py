@@ -147,6 +147,26 @@ async def test_every_condition_has_to_hold(worker, start):
     assert sequences((await worker.page(query, 10)).events) == [4]
 
 
+async def test_time_user_and_kind_hold_together(worker):
+    start = worker.clock.now()
+    for actor in (ALICE, ALICE, BOB, ALICE):
+        await worker.begin(actor)
+        await worker.cancel(actor)
+        await worker.revoke(actor)
+        await worker.advance(minutes=1)
+    query = EventQuery(
+        ACME,
+        start=start + timedelta(minutes=1),
+        end=start + timedelta(minutes=3),
+        user_id=UserId("alice"),
+        kinds=frozenset({EventKind.ELEVATIONS_REVOKED, EventKind.ENROLLMENT_BEGUN}),
+    )
+    first = await worker.page(query, 1)
+    second = await worker.page(query, 1, first.next_token)
+    assert sequences([*first.events, *second.events]) == [4, 6]
+    assert second.next_token == ""
+
+
 # --- Page tokens ---
 
 
@@ -180,6 +200,32 @@ async def test_a_start_does_not_pass_for_an_end(worker):
     token = (await worker.page(replace(ALL, start=INSTANT), 2)).next_token
     with pytest.raises(InvalidFieldError):
         await worker.page(replace(ALL, end=INSTANT), 2, token)
+
+
+@pytest.mark.usefixtures("five_events")
+async def test_a_token_of_another_tenant_is_refused_though_the_filters_are_the_same(worker):
+    """Sequence numbers say nothing of whose they are."""
+    for _ in range(3):
+        await worker.revoke(person("alice", tenant="globex"))
+    theirs = EventQuery(GLOBEX, user_id=UserId("alice"))
+    token = (await worker.page(theirs, 2)).next_token
+    with pytest.raises(InvalidFieldError):
+        await worker.page(replace(theirs, tenant_id=ACME), 2, token)
+    assert len((await worker.page(theirs, 2, token)).events) == 1
+
+
+async def test_a_token_does_not_depend_on_how_a_filter_was_written(worker):
+    for _ in range(3):
+        await worker.revoke(ALICE)
+    kinds = [EventKind.OTP_VERIFIED, EventKind.ELEVATIONS_REVOKED, EventKind.POLICY_CHANGED]
+    first = await worker.page(replace(ALL, kinds=frozenset(kinds)), 2)
+    again = replace(ALL, kinds=frozenset(reversed(kinds)))
+    assert sequences((await worker.page(again, 2, first.next_token)).events) == [3]
+
+
+def test_the_key_of_tokens_makes_nothing_else():
+    keys = KeyRing.generate()
+    assert keys.page_tokens.keys[keys.primary] != keys.receipts.keys[keys.primary]
 
 
 def _with_sequence(token, number):
@@ -248,6 +294,16 @@ async def test_an_export_has_all_events(worker):
 @pytest.mark.usefixtures("five_events")
 async def test_an_export_resumes_after_a_sequence(worker):
     assert sequences(await worker.export(after=3)) == [4, 5]
+
+
+@pytest.mark.usefixtures("five_events")
+async def test_an_export_that_is_resumed_anywhere_has_every_event_once(worker):
+    events = await worker.export()
+    for read in range(len(events) + 1):
+        cursor = events[read - 1].sequence if read else 0
+        await worker.revoke(ALICE)
+        resumed = events[:read] + await worker.export(after=cursor)
+        assert sequences(resumed) == list(range(1, len(resumed) + 1))
 
 
 @pytest.mark.usefixtures("five_events")

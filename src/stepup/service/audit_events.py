@@ -50,21 +50,9 @@ class AuditEvents:
             return Page(events)
         return Page(events[:size], self._token(query, events[size - 1].sequence))
 
-    async def export(self, tenant_id: TenantId, after_sequence: int) -> AsyncIterator[ChainedEvent]:
-        """All events after a sequence number, up to the newest at the time of reading.
-
-        Raises:
-            StoreUnavailableError: the events cannot be read further; resume from the last one.
-        """
-        query = EventQuery(tenant_id, after_sequence)
-        while True:
-            async with self.database.snapshot() as records:
-                events = await records.audit.list(query, EXPORT_PAGE)
-            for event in events:
-                yield event
-            if len(events) < EXPORT_PAGE:
-                return
-            query = replace(query, after_sequence=events[-1].sequence)
+    def export(self, tenant_id: TenantId, after_sequence: int) -> AsyncIterator[ChainedEvent]:
+        """All events after a sequence number: `export`."""
+        return export(self.database, tenant_id, after_sequence)
 
     def _token(self, query: EventQuery, sequence: int) -> str:
         keys = self.keys.page_tokens
@@ -83,6 +71,25 @@ class AuditEvents:
         if not expected or not hmac.compare_digest(mac.encode(), expected.encode()):
             raise InvalidFieldError("page_token", "was not given for this tenant and filter")
         return sequence
+
+
+async def export(
+    database: Database, tenant_id: TenantId, after_sequence: int
+) -> AsyncIterator[ChainedEvent]:
+    """All events after a sequence number, up to the newest at the time of reading.
+
+    Raises:
+        StoreUnavailableError: the events cannot be read further; resume from the last one.
+    """
+    query = EventQuery(tenant_id, after_sequence)
+    while True:
+        async with database.snapshot() as records:
+            events = await records.audit.list(query, EXPORT_PAGE)
+        for event in events:
+            yield event
+        if len(events) < EXPORT_PAGE:
+            return
+        query = replace(query, after_sequence=events[-1].sequence)
 
 
 def _mac(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:

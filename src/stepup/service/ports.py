@@ -14,6 +14,7 @@ from uuid import UUID
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.audit import ChainedEvent, Event, EventKind, Json
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
+from stepup.domain.chain import Damage, StoredEvent, StoredHead
 from stepup.domain.changes import Change
 from stepup.domain.elevation import Elevation
 from stepup.domain.enrollment import PendingEnrollment
@@ -196,7 +197,46 @@ class EventQuery:
     kinds: frozenset[EventKind] = frozenset()
 
 
-class AuditTrail(Protocol):
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a reader of a chain is: it has read `seen` rows from the number `sequence` on.
+
+    A number alone would not do: after damage there may be two rows of one number.
+    """
+
+    sequence: int | None = None
+    seen: int = 0
+
+
+class StoredChains(Protocol):
+    """The audit events as they lie there, for verification: no row is too damaged to be read.
+
+    Tenants are ASCII with surrogate escapes (PEP 383): after damage one may be no `TenantId`. What
+    is read MUST come from the rows themselves, not from an index over them.
+    """
+
+    async def next_tenant(self, after: str | None) -> str | None:
+        """The tenant after a tenant, or the first, of those that have events or a head; or None."""
+        ...
+
+    async def stored(self, tenant: str, place: Place, limit: int) -> Sequence[StoredEvent]:
+        """The next rows in the order of numbers, those without one last.
+
+        A row that `append` would not have written exactly so, to the byte, MUST come as
+        `Unreadable`.
+        """
+        ...
+
+    async def head(self, tenant: str) -> StoredHead:
+        """The head of the chain."""
+        ...
+
+    async def misplaced(self, limit: int) -> Sequence[Damage]:
+        """Rows that belong to no tenant at all, and so to no chain; the first few."""
+        ...
+
+
+class AuditTrail(StoredChains, Protocol):
     """The audit events, one hash chain per tenant (S13, S14)."""
 
     async def append(self, event: Event) -> ChainedEvent:
@@ -372,6 +412,19 @@ class Keys(Protocol):
 
     def fingerprint(self, *parts: str) -> bytes:
         """A keyed hash by which equal requests are recognised: 32 bytes."""
+        ...
+
+
+class HeadKeys(Protocol):
+    """What signs exported heads: Ed25519, with a key for this purpose only."""
+
+    @property
+    def primary(self) -> str:
+        """The id of the key that signs."""
+        ...
+
+    def sign_head(self, message: bytes) -> bytes:
+        """Sign with that key: 64 bytes."""
         ...
 
 

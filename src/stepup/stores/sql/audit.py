@@ -3,21 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, or_, select, update
+from sqlalchemy import Row, Select, Text, insert, literal, or_, select, update
 
 from stepup.domain.actor import CallerId, TenantId, UserId
-from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
+from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonical_json
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import EventQuery
-from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.audit_rows import SqlStoredChains
 from stepup.stores.sql.tables import audit_events, audit_heads
 
 
-class SqlAuditTrail:
+class SqlAuditTrail(SqlStoredChains):
     """Implements `AuditTrail`. The head of each chain is a row: to lock it is to lock the chain."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     async def append(self, event: Event) -> ChainedEvent:
         """Add an event after the tenant's last one; locks the chain until the end.
@@ -37,7 +34,8 @@ class SqlAuditTrail:
                 caller=event.caller,
                 actor_user_id=event.actor_user_id,
                 subject_user_id=event.subject_user_id,
-                details=event.details,
+                # One text for one value: another one in its place is an alteration (S14).
+                details=literal(canonical_json(event.details), Text),
                 previous_hash=chained.previous_hash,
                 hash=chained.hash,
             )

@@ -1,0 +1,99 @@
+"""`stepup audit verify`: whether what is stored is what was appended, and all of it (S14)."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stepup.domain.actor import TenantId
+from stepup.domain.chain import ChainCheck, Damage, Head, StoredEvent, StoredHead
+from stepup.service.ports import Database, Place
+
+PAGE = 500
+MISPLACED_SHOWN = 100
+
+
+@dataclass(slots=True)
+class AuditVerification:
+    """Reads chains page by page, while others append to them; counts what it has read.
+
+    Args:
+        database: where the chains are.
+        exported: the heads of an earlier export, by tenant: chains have to contain them.
+    """
+
+    database: Database
+    exported: Mapping[str, Head] = field(default_factory=dict)
+    tenants: int = 0
+    events: int = 0
+
+    async def of_all(self) -> AsyncIterator[Damage]:
+        """Every damage of every tenant.
+
+        Raises:
+            StoreUnavailableError: the events cannot be read; nothing is known of those not read.
+        """
+        async with self.database.snapshot() as records:
+            misplaced = await records.audit.misplaced(MISPLACED_SHOWN)
+        for damage in misplaced:
+            yield damage
+        unseen = set(self.exported)
+        tenant = await self._next_tenant(None)
+        while tenant is not None:
+            unseen.discard(tenant)
+            async for damage in self._of(tenant):
+                yield damage
+            tenant = await self._next_tenant(tenant)
+        for name in sorted(unseen):
+            async for damage in self._of(name):
+                yield damage
+
+    async def of(self, tenant_id: TenantId) -> AsyncIterator[Damage]:
+        """Every damage of one tenant.
+
+        Raises:
+            StoreUnavailableError: as above.
+        """
+        async for damage in self._of(tenant_id):
+            yield damage
+
+    async def _of(self, tenant: str) -> AsyncIterator[Damage]:
+        self.tenants += 1
+        check = ChainCheck(tenant, self.exported.get(tenant))
+        place = Place()
+        head: StoredHead = None
+        while True:
+            async with self.database.snapshot() as records:
+                page = await records.audit.stored(tenant, place, PAGE)
+            for stored in page:
+                for damage in check.follow(stored):
+                    yield damage
+            self.events += len(page)
+            place = _beyond(place, page)
+            if not page and _counts_more(head, check):
+                break
+            if len(page) < PAGE:
+                # Events may have been appended since the page was read. Only when the head that
+                # counts them was read before a page without them are they missing.
+                async with self.database.snapshot() as records:
+                    head = await records.audit.head(tenant)
+                if not _counts_more(head, check):
+                    break
+        for damage in check.finish(head):
+            yield damage
+
+    async def _next_tenant(self, after: str | None) -> str | None:
+        async with self.database.snapshot() as records:
+            return await records.audit.next_tenant(after)
+
+
+def _counts_more(head: StoredHead, check: ChainCheck) -> bool:
+    return isinstance(head, Head) and head.sequence > check.last
+
+
+def _beyond(place: Place, page: Sequence[StoredEvent]) -> Place:
+    for stored in page:
+        number = stored.sequence
+        if number is not None and (place.sequence is None or number > place.sequence):
+            place = Place(number, 1)
+        else:
+            place = Place(place.sequence, place.seen + 1)
+    return place
