@@ -1,0 +1,204 @@
+"""Every kind of event is an OCSF event that the schema of that version takes."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
+from stepup.ocsf import ocsf
+
+FACTS = yaml.safe_load((Path(__file__).parent / "ocsf_required.yaml").read_text())
+CLASSES = {facts["uid"]: facts for facts in FACTS["classes"].values()}
+SCALARS = {
+    "string_t": str,
+    "username_t": str,
+    "integer_t": int,
+    "long_t": int,
+    "timestamp_t": int,
+    "boolean_t": bool,
+    "object": dict,
+}
+DETAILS = {
+    EventKind.OTP_REJECTED: {"cause": "replayed"},
+    EventKind.RECEIPT_REDEEMED: {"redeemed_decision_id": "0d1", "operation": "x.y"},
+    EventKind.CLAIM_REFUSED: {"method": "CheckStepUp", "claim": "managed_services"},
+    EventKind.ACCOUNT_MFA_CHANGED: {"enabled": True},
+}
+AUTHENTICATION, ACCOUNT_CHANGE, API_ACTIVITY = 3002, 3001, 6003
+
+
+def an_event(kind, *, subject="bob", **details):
+    return ChainedEvent.after(
+        4,
+        NO_HASH,
+        Event(
+            tenant_id=TenantId("acme"),
+            kind=kind,
+            occurred_at=datetime(2026, 3, 1, 12, 0, 0, 123999, tzinfo=UTC),
+            caller=CallerId("spiffe://example/console"),
+            actor_user_id=UserId("ada"),
+            subject_user_id=None if kind is EventKind.POLICY_CHANGED else UserId(subject),
+            details={"session": "5e55", **DETAILS.get(kind, {}), **details},
+            event_id="00000000-0000-4000-8000-000000000001",
+        ),
+    )
+
+
+def check(facts, value, where="event"):
+    """Demand of an object what the schema demands."""
+    for name in facts["required"]:
+        assert name in value, f"{where}.{name} is required"
+    if "at_least_one" in facts:
+        assert set(facts["at_least_one"]) & set(value), f"{where} needs one of its constraint"
+    for name, found in value.items():
+        kind = facts["types"].get(name)
+        assert kind is not None, f"{where}.{name} is no attribute"
+        is_array = kind.startswith("[")
+        for each in found if is_array else [found]:
+            check_value(kind.strip("[]"), each, f"{where}.{name}")
+    for name, captions in facts.get("enums", {}).items():
+        assert name not in value or value[name] in captions, f"{where}.{name} is none of its enum"
+
+
+def check_value(kind, value, where):
+    if kind in SCALARS:
+        assert type(value) is SCALARS[kind], f"{where} must be {kind}"
+    else:
+        check(FACTS["objects"][kind], value, where)
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_every_kind_of_event_is_what_its_class_demands(kind):
+    event = json.loads(json.dumps(ocsf(an_event(kind))))
+    facts = CLASSES[event["class_uid"]]
+    check(facts, event)
+    assert event["metadata"]["version"] == FACTS["version"]
+    assert event["category_uid"] == facts["category_uid"]
+    assert event["type_uid"] == event["class_uid"] * 100 + event["activity_id"]
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_names_are_those_of_the_numbers(kind):
+    event = ocsf(an_event(kind))
+    captions = CLASSES[event["class_uid"]]["enums"]
+    for number, name in (("severity_id", "severity"), ("status_id", "status")):
+        assert captions[number][event[number]] == event[name]
+    caption = captions["activity_id"][event["activity_id"]]
+    assert caption in (event["activity_name"], "Other")
+    assert event["type_name"] == f"{event['class_name']}: {caption}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "class_uid", "activity_id", "status"),
+    [
+        (EventKind.OTP_VERIFIED, AUTHENTICATION, 1, "Success"),
+        (EventKind.OTP_REJECTED, AUTHENTICATION, 1, "Failure"),
+        (EventKind.RESET_CODE_REJECTED, AUTHENTICATION, 1, "Failure"),
+        (EventKind.ENROLLMENT_BEGUN, ACCOUNT_CHANGE, 99, "Success"),
+        (EventKind.ENROLLMENT_CONFIRMED, ACCOUNT_CHANGE, 99, "Success"),
+        (EventKind.ENROLLMENT_REJECTED, ACCOUNT_CHANGE, 10, "Failure"),
+        (EventKind.ENROLLMENT_COMPLETED, ACCOUNT_CHANGE, 10, "Success"),
+        (EventKind.ENROLLMENT_CANCELLED, ACCOUNT_CHANGE, 99, "Success"),
+        (EventKind.AUTHENTICATOR_REMOVED, ACCOUNT_CHANGE, 11, "Success"),
+        (EventKind.AUTHENTICATOR_RESET, ACCOUNT_CHANGE, 11, "Success"),
+        (EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR, ACCOUNT_CHANGE, 11, "Success"),
+        (EventKind.ACCOUNT_MFA_CHANGED, ACCOUNT_CHANGE, 10, "Success"),
+        (EventKind.POLICY_CHANGED, API_ACTIVITY, 3, "Success"),
+        (EventKind.ELEVATIONS_REVOKED, API_ACTIVITY, 4, "Success"),
+        (EventKind.RECEIPT_REDEEMED, API_ACTIVITY, 99, "Success"),
+        (EventKind.CLAIM_REFUSED, API_ACTIVITY, 99, "Failure"),
+    ],
+)
+def test_a_kind_of_event_is_an_activity_of_a_class(kind, class_uid, activity_id, status):
+    event = ocsf(an_event(kind))
+    assert (event["class_uid"], event["activity_id"], event["status"]) == (
+        class_uid,
+        activity_id,
+        status,
+    )
+
+
+def test_turning_mfa_off_is_another_activity_than_turning_it_on():
+    assert ocsf(an_event(EventKind.ACCOUNT_MFA_CHANGED, enabled=False))["activity_id"] == 11
+
+
+def test_who_did_what_to_whom_where_and_when():
+    event = ocsf(an_event(EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR))
+    assert event["time"] == 1772366400123
+    assert event["actor"] == {
+        "user": {"uid": "ada"},
+        "session": {"uid": "5e55"},
+        "app_name": "spiffe://example/console",
+    }
+    assert event["user"] == {"uid": "bob"}
+    assert event["src_endpoint"] == {"svc_name": "spiffe://example/console"}
+    metadata = event["metadata"]
+    assert (metadata["tenant_uid"], metadata["sequence"], metadata["event_code"]) == (
+        "acme",
+        5,
+        "authenticator_reset_by_administrator",
+    )
+    assert metadata["uid"] == "00000000-0000-4000-8000-000000000001"
+    assert metadata["original_time"] == "2026-03-01T12:00:00.123999+00:00"
+
+
+def test_no_fact_of_an_event_is_lost():
+    chained = an_event(EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR, reason="lost phone")
+    assert ocsf(chained)["unmapped"] == {
+        "details": {"session": "5e55", "reason": "lost phone"},
+        "previous_hash": chained.previous_hash.hex(),
+        "hash": chained.hash.hex(),
+    }
+
+
+def test_an_event_without_a_session_names_none():
+    chained = an_event(EventKind.OTP_VERIFIED)
+    without = replace(chained, event=replace(chained.event, details={}))
+    assert "session" not in ocsf(without)["actor"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "severity"),
+    [
+        (EventKind.OTP_VERIFIED, {}, "Informational"),
+        (EventKind.OTP_REJECTED, {"locked_until": None, "suspended": False}, "Low"),
+        (EventKind.OTP_REJECTED, {"locked_until": "2026-03-01T12:15:00+00:00"}, "Medium"),
+        (EventKind.OTP_REJECTED, {"locked_until": None, "suspended": True}, "High"),
+        (EventKind.RESET_CODE_REJECTED, {"suspended": True}, "High"),
+        (EventKind.CLAIM_REFUSED, {}, "High"),
+    ],
+)
+def test_an_attempt_is_the_more_severe_the_more_it_led_to(kind, details, severity):
+    assert ocsf(an_event(kind, **details))["severity"] == severity
+
+
+def test_a_rejected_code_says_why():
+    assert ocsf(an_event(EventKind.OTP_REJECTED))["status_detail"] == "replayed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol"),
+    [(EventKind.OTP_REJECTED, "TOTP"), (EventKind.RESET_CODE_REJECTED, "Reset code")],
+)
+def test_codes_of_both_kinds_are_told_apart(kind, protocol):
+    assert ocsf(an_event(kind))["auth_protocol"] == protocol
+
+
+@pytest.mark.parametrize(
+    ("kind", "operation", "resource"),
+    [
+        (EventKind.POLICY_CHANGED, "UpdatePolicy", ("policy", "acme")),
+        (EventKind.ELEVATIONS_REVOKED, "RevokeElevations", ("elevations", "bob")),
+        (EventKind.RECEIPT_REDEEMED, "CheckStepUp", ("receipt", "0d1")),
+        (EventKind.CLAIM_REFUSED, "CheckStepUp", ("claim", "managed_services")),
+    ],
+)
+def test_a_call_names_what_it_was_about(kind, operation, resource):
+    event = ocsf(an_event(kind))
+    assert event["api"]["operation"] == operation
+    assert [(each["type"], each["uid"]) for each in event["resources"]] == [resource]
