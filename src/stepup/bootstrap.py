@@ -11,12 +11,10 @@ import structlog
 
 from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
-from stepup.domain.actor import CallerId
-from stepup.domain.callers import Caller, Claim, Patterns, Rule
+from stepup.credentials import credentials_of
 from stepup.domain.errors import StoreUnavailableError
 from stepup.keys import KeyRing, KeyRingError
 from stepup.rpc.audit import AuditHandlers
-from stepup.rpc.call import Invocation
 from stepup.rpc.enrollment import EnrollmentHandlers
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.policy import PolicyHandlers
@@ -55,11 +53,6 @@ from stepup.stores.sql import SqlDatabase, check_schema, upgrade
 _log = structlog.get_logger(__name__)
 REVIVE_SECONDS = 1.0
 """How often is looked whether the embedded store has ended."""
-_ALL = Patterns(["*"])
-LOCAL_CALLER = Caller(
-    CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
-)
-"""Whoever reaches the loopback address, until callers have credentials (S15): may do everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +115,6 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     )
 
 
-async def admit_local_caller(_invocation: Invocation) -> Caller:
-    """Take every caller alike: the server listens on loopback only."""
-    return LOCAL_CALLER
-
-
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[str]:
     """Run a server for as long as the block lasts; yields the address that it listens on.
@@ -141,21 +129,31 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         application = assemble(stores, settings, clock)
         await application.snapshots.poll()
         stack.push_async_callback(application.verify.drain)
+        credentials = credentials_of(settings, clock)
+        for poll in credentials.polls:
+            await poll()
         server = Server(
-            Pipeline(admit_local_caller, application.refused_claims, clock), application.handlers
+            Pipeline(credentials.admit, application.refused_claims, clock), application.handlers
         )
         # Stopped last, so that what is known stays fresh while calls in flight finish.
-        for work in (_poll(application, server), _keep_house(application.housekeeping, clock)):
+        for work in (
+            _poll(application, server),
+            _keep_house(application.housekeeping, clock),
+            *(_repeat(poll, POLL_SECONDS) for poll in credentials.polls),
+        ):
             stack.push_async_callback(_cancelled, asyncio.create_task(work))
         try:
-            port = await server.start(settings.server.host, settings.server.port)
+            port = await server.start(
+                settings.server.host, settings.server.port, credentials.server
+            )
         except (ValueError, OSError) as error:
             raise ConfigurationError(f"server.listen: {error}") from error
         stack.push_async_callback(server.stop, settings.server.drain_seconds)
-        _log.warning(
-            "callers_are_not_authenticated",
-            explanation="any program on this machine may call and claim anything: loopback only",
-        )
+        if not settings.authenticates_callers:
+            _log.warning(
+                "callers_are_not_authenticated",
+                explanation="any program on this machine may call and claim anything",
+            )
         await server.set_serving(True)
         host = settings.server.listen.rpartition(":")[0]
         yield f"{host}:{port}"

@@ -5,20 +5,13 @@ Environment variables are named `STEPUP_<SECTION>__<FIELD>`: `STEPUP_SERVER__LIS
 
 import os
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from platformdirs import user_state_path
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-)
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -27,27 +20,23 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from stepup.caller_settings import (
+    CallerSettings,
+    TlsSettings,
+    TokenIssuerSettings,
+    callers_of,
+)
+from stepup.domain.callers import Callers
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation, OperationId
 from stepup.domain.totp import Label
+from stepup.settings_section import Section, checked
 from stepup.stores.sql.engine import parse_url
 from stepup.telemetry import Format
 
 
 class ConfigurationError(Exception):
     """The configuration cannot be used; the message has a line per problem, and no values."""
-
-
-def _value(make: Any) -> BeforeValidator:
-    """Let a domain type check a setting."""
-
-    def check(value: Any) -> Any:
-        try:
-            return make(value)
-        except InvalidValueError as error:
-            raise ValueError(str(error)) from error
-
-    return BeforeValidator(check)
 
 
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})")
@@ -72,15 +61,11 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """Where and how the gRPC server listens."""
 
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
-    """Host and port; port 0 takes a free one. Loopback only, until callers have credentials."""
+    """Host and port; port 0 takes a free one. Without `tls` a loopback address."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
     """How long calls in flight may take to finish after SIGTERM."""
 
@@ -95,7 +80,7 @@ class ServerSettings(_Section):
         return int(self.listen.rpartition(":")[2])
 
 
-class StorageSettings(_Section):
+class StorageSettings(Section):
     """Where state lives."""
 
     data_dir: Path = user_state_path("stepup")
@@ -109,10 +94,10 @@ class StorageSettings(_Section):
     """The key ring. Absent: `keys.json` in the data directory, made at the first start."""
 
 
-class VerificationSettings(_Section):
+class VerificationSettings(Section):
     """How codes are checked."""
 
-    issuer: Annotated[Label, _value(Label)] = Label("stepup")
+    issuer: Annotated[Label, checked(Label)] = Label("stepup")
     """What authenticator apps show above the account."""
     back_steps: Literal[0, 1] = 0
     """How many past 30-second steps are accepted: 1 weakens S1, for clocks that lag."""
@@ -122,28 +107,28 @@ class VerificationSettings(_Section):
     """How long after the first authorisation a receipt proves a retry."""
 
 
-class CategorySettings(_Section):
+class CategorySettings(Section):
     """A category that an operator adds to the catalogue."""
 
     id: str
     title: str
 
 
-class OperationSettings(_Section):
+class OperationSettings(Section):
     """An operation that an operator adds to the catalogue."""
 
-    id: Annotated[OperationId, _value(OperationId)]
+    id: Annotated[OperationId, checked(OperationId)]
     title: str
 
 
-class CatalogueSettings(_Section):
+class CatalogueSettings(Section):
     """What is added to the shipped catalogue."""
 
     categories: tuple[CategorySettings, ...] = ()
     operations: tuple[OperationSettings, ...] = ()
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is written about calls and decisions."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -165,6 +150,34 @@ class Settings(BaseSettings):
     verification: VerificationSettings = VerificationSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
     log: LogSettings = LogSettings()
+    tls: TlsSettings | None = None
+    token_issuers: tuple[TokenIssuerSettings, ...] = ()
+    callers: tuple[CallerSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _callers_have_credentials(self) -> Self:
+        if self.tls is not None and self.tls.client_ca is None and not self.token_issuers:
+            raise ValueError("tls needs client_ca, or token_issuers: callers must have credentials")
+        if self.callers and not self.authenticates_callers:
+            raise ValueError("callers need tls or token_issuers to be told apart by")
+        return self
+
+    @property
+    def authenticates_callers(self) -> bool:
+        """Whether callers have to have credentials."""
+        return self.tls is not None or bool(self.token_issuers)
+
+    @property
+    def registered_callers(self) -> Callers:
+        """The callers with their rules.
+
+        Raises:
+            ConfigurationError: a wildcard stands in the middle, or a name or identity stands twice.
+        """
+        try:
+            return callers_of(self.callers)
+        except InvalidValueError as error:
+            raise ConfigurationError(f"callers: {error}") from error
 
     @property
     def operations(self) -> Catalogue:
@@ -213,12 +226,27 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
         raise ConfigurationError("\n".join(f"{name}: {_UNKNOWN}" for name in unknown))
     try:
         settings = FromFile(**cast("dict[str, Any]", flags))
-        settings.operations  # noqa: B018  # the additions are validated by making the catalogue
+        # What is made of several settings is validated by making it.
+        settings.operations, settings.registered_callers  # noqa: B018
     except ValidationError as error:
         raise ConfigurationError("\n".join(_problems(error))) from error
     except ValueError as error:
         raise ConfigurationError(f"{file}: {error}") from error
     return settings
+
+
+def in_effect(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """Every setting by its name, such as `callers.0.rules.1.tenants.0`; URLs are masked."""
+    yield from _flat("", settings.model_dump(mode="json"))
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list) and value:
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in entries:
+            yield from _flat(f"{path}.{name}" if path else f"{name}", inner)
+    else:
+        yield path, value
 
 
 _UNKNOWN = "there is no such setting"

@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.people import person
 from support.wire import Client, on_wire, refusal_of
 
-from stepup.bootstrap import LOCAL_CALLER, admit_local_caller
+from stepup.credentials import LOCAL_CALLER, admit_local_caller
 from stepup.rpc.call import Invocation
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import SERVICES, Server, is_loopback

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from stepup.bootstrap import LOCAL_CALLER
+from stepup.credentials import LOCAL_CALLER
 from stepup.domain.actor import CallerId
 
 

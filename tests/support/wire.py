@@ -7,7 +7,7 @@ import grpc
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
-from stepup.bootstrap import admit_local_caller
+from stepup.credentials import admit_local_caller
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import Server
 from stepup.v1 import (

@@ -57,9 +57,8 @@ def serve(
 def check_config(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Validate the configuration, and show what is in effect; URLs are not shown."""
     settings = _settings(config_file, storage={"data_dir": data_dir})
-    for section, fields in settings.model_dump(mode="json").items():
-        for field, value in fields.items():
-            typer.echo(f"{section}.{field} = {value}")
+    for name, value in config.in_effect(settings):
+        typer.echo(f"{name} = {value}")
     typer.echo(f"{sum(len(members) for _, members in settings.operations)} operations")
 
 

@@ -14,6 +14,7 @@ from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.call import Invocation
 from stepup.rpc.enrollment import EnrollmentHandlers
 from stepup.rpc.errors import RefusedError
+from stepup.rpc.identity.server_credentials import CONNECTION_OPTIONS
 from stepup.rpc.pipeline import Method, Pipeline, StreamMethod, UnaryMethod
 from stepup.rpc.policy import PolicyHandlers
 from stepup.rpc.step_up import StepUpHandlers
@@ -33,6 +34,7 @@ _OPTIONS = (
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_CALLS_IN_FLIGHT),
+    *CONNECTION_OPTIONS,
     # A port that is taken is an error, not a second server that gets every other connection.
     ("grpc.so_reuseport", 0),
 )
@@ -95,23 +97,27 @@ class Server:
             (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen without credentials, and so on a loopback address only; returns the port.
+    async def start(
+        self, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+    ) -> int:
+        """Listen, without credentials on a loopback address only; returns the port.
 
         Health says NOT_SERVING until `set_serving`.
 
         Raises:
-            ValueError: the address can be reached from other machines.
+            ValueError: the address can be reached from other machines, and there is no TLS (S15).
             OSError: it cannot be listened on.
         """
-        if not is_loopback(host):
-            raise ValueError(
-                f"{host} is no loopback address, and callers have no credentials yet (S15)"
-            )
+        if credentials is None and not is_loopback(host):
+            raise ValueError(f"{host} is no loopback address: that needs tls (S15)")
         await self.set_serving(False)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            bound = (
+                self._server.add_insecure_port(address)
+                if credentials is None
+                else self._server.add_secure_port(address, credentials)
+            )
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
         await self._server.start()

@@ -1,0 +1,99 @@
+"""The settings that say who may call: credentials, and the rules of each caller (S15, S16)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from stepup.domain.actor import CallerId
+from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
+from stepup.domain.errors import InvalidValueError
+from stepup.settings_section import Section, checked
+
+
+class TlsSettings(Section):
+    """PEM files; they are read again when they change."""
+
+    certificate: Path
+    """The server's certificate chain, leaf first."""
+    key: Path
+    """Its private key."""
+    client_ca: Path | None = None
+    """The authorities of client certificates. Present: callers must have one, with a SPIFFE id."""
+
+
+class TokenIssuerSettings(Section):
+    """Who signs bearer tokens (JWT) that callers present."""
+
+    issuer: Annotated[str, Field(min_length=1, pattern="^[^#]*$")]
+    """The `iss` claim."""
+    audiences: Annotated[tuple[str, ...], Field(min_length=1)]
+    """What the `aud` claim has to name one of: this service."""
+    jwks_file: Path | None = None
+    """The issuer's keys in a file."""
+    jwks_url: str | None = None
+    """The issuer's keys at an https URL."""
+    ca_file: Path | None = None
+    """The authorities of that URL's server. Absent: the system's."""
+    bearer_token_file: Path | None = None
+    """Holds the token that the URL's server demands, as a Kubernetes API server does."""
+    algorithms: tuple[str, ...] | None = None
+    """The algorithms it signs with. Absent: all asymmetric ones that are thought safe."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.jwks_file is None) == (self.jwks_url is None):
+            raise ValueError("needs either jwks_file or jwks_url")
+        return self
+
+
+class RuleSettings(Section):
+    """One grant: everything in it holds together. `*` at the end of a name is a wildcard."""
+
+    methods: tuple[str, ...]
+    """`StepUpService/CheckStepUp`, `EnrollmentService/*`."""
+    tenants: tuple[str, ...]
+    operations: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+class CallerSettings(Section):
+    """A service that may call."""
+
+    name: Annotated[CallerId, checked(CallerId)]
+    """Stands in logs, audit events and receipts."""
+    identities: Annotated[tuple[str, ...], Field(min_length=1)]
+    """`spiffe://<domain>/<path>` of its certificates, `jwt:<issuer>#<subject>` of its tokens."""
+    rules: tuple[RuleSettings, ...] = ()
+    """What it may do. Absent: nothing."""
+
+
+def callers_of(settings: Iterable[CallerSettings]) -> Callers:
+    """The callers with their rules.
+
+    Raises:
+        InvalidValueError: a wildcard stands in the middle, or a name or identity stands twice.
+    """
+    return Callers(_caller(index, each) for index, each in enumerate(settings))
+
+
+def _caller(index: int, settings: CallerSettings) -> Caller:
+    rules = tuple(
+        _rule(f"callers[{index}].rules[{number}]", rule)
+        for number, rule in enumerate(settings.rules)
+    )
+    return Caller(settings.name, frozenset(settings.identities), rules)
+
+
+def _rule(origin: str, settings: RuleSettings) -> Rule:
+    try:
+        return Rule(
+            origin,
+            Patterns(settings.methods),
+            Patterns(settings.tenants),
+            Patterns(settings.operations),
+            frozenset(settings.claims),
+        )
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{origin} {error}") from error

@@ -1,0 +1,111 @@
+"""The credentials that the settings ask for: of the server, and of its callers (S15)."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import grpc
+
+from stepup.caller_settings import TlsSettings, TokenIssuerSettings
+from stepup.config import ConfigurationError, Settings
+from stepup.domain.actor import CallerId
+from stepup.domain.callers import Caller, Claim, Patterns, Rule
+from stepup.rpc.admission import Admission
+from stepup.rpc.call import Invocation
+from stepup.rpc.identity import AllOf, Identification
+from stepup.rpc.identity.jwks import KeyFile, KeyUrl
+from stepup.rpc.identity.jwt import DEFAULT_ALGORITHMS, Issuer, TokenIdentification
+from stepup.rpc.identity.mtls import CertificateIdentification
+from stepup.rpc.identity.server_credentials import (
+    CertificateError,
+    CertificateFiles,
+    ServerCertificate,
+)
+from stepup.rpc.identity.trusted_keys import TrustedKeys
+from stepup.rpc.pipeline import Admit
+from stepup.service.ports import Clock
+
+_ALL = Patterns(["*"])
+LOCAL_CALLER = Caller(
+    CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
+)
+"""Whoever reaches a loopback address where callers have no credentials: may do everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How callers are admitted, and what keeps that fresh.
+
+    `server` is None where there is no TLS. `polls` are to be awaited before the first call, and
+    then every second.
+    """
+
+    admit: Admit
+    server: grpc.ServerCredentials | None
+    polls: tuple[Callable[[], Awaitable[None]], ...] = ()
+
+
+async def admit_local_caller(_invocation: Invocation) -> Caller:
+    """Take every caller alike: the server listens on loopback only."""
+    return LOCAL_CALLER
+
+
+def credentials_of(settings: Settings, clock: Clock) -> Credentials:
+    """Read the files that the settings name.
+
+    Raises:
+        ConfigurationError: one of them cannot be used.
+    """
+    if not settings.authenticates_callers:
+        return Credentials(admit_local_caller, None)
+    parts: list[Identification] = []
+    polls: list[Callable[[], Awaitable[None]]] = []
+    server = None
+    if settings.tls is not None:
+        certificate = _certificate(settings.tls, clock)
+        server = certificate.credentials()
+
+        async def look() -> None:
+            certificate.poll()
+
+        polls.append(look)
+        if settings.tls.client_ca is not None:
+            parts.append(CertificateIdentification())
+    if settings.token_issuers:
+        tokens = TokenIdentification(
+            [_issuer(index, each, clock) for index, each in enumerate(settings.token_issuers)],
+            clock,
+        )
+        polls.append(tokens.poll)
+        parts.append(tokens)
+    admission = Admission(AllOf(*parts), settings.registered_callers)
+    return Credentials(admission, server, tuple(polls))
+
+
+def _certificate(tls: TlsSettings, clock: Clock) -> ServerCertificate:
+    try:
+        return ServerCertificate.load(
+            CertificateFiles(tls.certificate, tls.key, tls.client_ca), clock
+        )
+    except CertificateError as error:
+        raise ConfigurationError(f"tls: {error}") from error
+
+
+def _issuer(index: int, settings: TokenIssuerSettings, clock: Clock) -> Issuer:
+    try:
+        source = (
+            KeyFile(settings.jwks_file)
+            if settings.jwks_file is not None
+            else KeyUrl(
+                settings.jwks_url or "",
+                ca_file=settings.ca_file,
+                bearer_token_file=settings.bearer_token_file,
+            )
+        )
+        return Issuer(
+            settings.issuer,
+            frozenset(settings.audiences),
+            TrustedKeys(source, clock),
+            DEFAULT_ALGORITHMS if settings.algorithms is None else frozenset(settings.algorithms),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"token_issuers[{index}]: {error}") from error

@@ -1,0 +1,102 @@
+"""Who may call, as the configuration file says it (S15, S16)."""
+
+import pytest
+from support.clock import ManualClock
+
+from stepup.config import ConfigurationError, load
+from stepup.credentials import LOCAL_CALLER, credentials_of
+from stepup.domain.callers import Claim
+from stepup.rpc.call import Invocation
+
+ISSUER = """
+[[token_issuers]]
+issuer = "https://issuer.example"
+audiences = ["stepup"]
+jwks_file = "jwks.json"
+"""
+CALLER = """
+[[callers]]
+name = "soar"
+identities = ["spiffe://acme/soar"]
+[[callers.rules]]
+methods = ["StepUpService/*"]
+tenants = ["acme"]
+operations = ["response.*"]
+claims = ["automatic_playbook"]
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    def load_text(text):
+        file = tmp_path / "stepup.toml"
+        file.write_text(text)
+        return load(file)
+
+    return load_text
+
+
+def test_a_caller_has_the_rules_that_are_written(loaded):
+    caller = loaded(ISSUER + CALLER).registered_callers.identified("spiffe://acme/soar")
+    rule = caller.rule_for(
+        "StepUpService/VerifyOtp", "acme", "response.run_osquery", Claim.AUTOMATIC_PLAYBOOK
+    )
+    assert rule.origin == "callers[0].rules[0]"
+
+
+def test_a_caller_without_rules_is_registered_and_may_do_nothing(loaded):
+    text = ISSUER + '[[callers]]\nname = "soar"\nidentities = ["spiffe://acme/soar"]\n'
+    assert loaded(text).registered_callers.named("soar").rules == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (CALLER, "callers need tls or token_issuers"),
+        ('[tls]\ncertificate = "c"\nkey = "k"\n', "tls needs client_ca, or token_issuers"),
+        (ISSUER + CALLER.replace('"acme"', '"a*e"'), "callers[0].rules[0] must be names"),
+        (ISSUER + CALLER + CALLER, "has the caller 'soar' twice"),
+        (ISSUER + CALLER.replace("automatic_playbook", "omnipotence"), "claims"),
+        (ISSUER + CALLER.replace('"soar"', '"so\\nar"'), "callers.0.name"),
+        (ISSUER.replace("jwks_file", "jwks"), "jwks"),
+        (ISSUER + 'jwks_url = "https://issuer.example/jwks"', "either jwks_file or jwks_url"),
+    ],
+    ids=[
+        "nothing to tell callers apart by",
+        "TLS alone",
+        "wildcard in the middle",
+        "twice",
+        "unknown claim",
+        "bad name",
+        "unknown setting",
+        "two sources",
+    ],
+)
+def test_what_does_not_hold_together_is_named(loaded, text, said):
+    with pytest.raises(ConfigurationError) as refused:
+        loaded(text)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ISSUER.replace("jwks_file", "algorithms = ['HS256']\njwks_file"), "algorithms"),
+        (ISSUER.replace('jwks_file = "jwks.json"', 'jwks_url = "http://far.example"'), "https"),
+        (
+            '[tls]\ncertificate = "gone.crt"\nkey = "gone.key"\nclient_ca = "gone.pem"\n',
+            "gone.crt",
+        ),
+    ],
+    ids=["symmetric algorithm", "plain http", "no such file"],
+)
+def test_credentials_that_cannot_be_used_are_named(loaded, text, said):
+    with pytest.raises(ConfigurationError) as refused:
+        credentials_of(loaded(text), ManualClock())
+    assert said in str(refused.value)
+
+
+async def test_without_credentials_everybody_is_the_local_caller(loaded):
+    credentials = credentials_of(loaded(""), ManualClock())
+    assert credentials.server is None
+    assert await credentials.admit(Invocation("ipv4:127.0.0.1:1")) is LOCAL_CALLER
