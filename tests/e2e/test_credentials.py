@@ -79,7 +79,10 @@ def test_s15_the_right_certificate_gets_an_answer(guarded, tmp_path):
         (lambda: authority("strangers").client(SOAR), "Failed to dial"),
         (lambda: authority("clients").client(SOAR, lifetime=-DAY), "Failed to dial"),
         (lambda: authority("clients").client(SOAR, f"{SOAR}2"), "more than one URI SAN"),
-        (lambda: authority("clients").client("spiffe://acme/other"), "name no caller that is registered"),
+        (
+            lambda: authority("clients").client("spiffe://acme/other"),
+            "name no caller that is registered",
+        ),
     ],
     ids=["foreign", "expired", "two SANs", "not registered"],
 )
