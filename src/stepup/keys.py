@@ -1,54 +1,54 @@
-"""The key ring: what seals secrets, and what recognises reset codes, receipts and requests.
+"""The key ring: what seals secrets and reset codes, and recognises receipts and requests.
 
 A ring holds several 32-byte keys by id, so that one can be replaced while what it sealed is still
-in use. No key is used as it is: HKDF-SHA256 derives one for each purpose. On disk the ring is a
-JSON file that only its owner can read:
-
-    {"primary": "<id>", "keys": {"<id>": "<32 bytes in base64>"}}
+in use. No key is used as it is: HKDF-SHA256 derives one for each purpose.
 """
 
 import hmac
-import json
-import os
-import re
 import secrets
-from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import NamedTuple, NoReturn, Self
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from stepup.clock import SystemClock
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
 from stepup.domain.receipts import MacKeys
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import SECRET_BYTES, TotpSecret
+from stepup.key_file import KEY_BYTES, KeyFile, KeyRingError, check_id
 from stepup.service.ports import SealBrokenError
 
-KEY_BYTES = 32
+__all__ = ["KEY_BYTES", "KeyRing", "KeyRingError"]
+
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_SEALED_BYTES = _NONCE_BYTES + SECRET_BYTES + _TAG_BYTES
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # no dot: a receipt is split on dots
-_OTHERS = 0o077
+_log = structlog.get_logger(__name__)
 
 
-class KeyRingError(Exception):
-    """A key ring cannot be used or stored. The message names file and field, never a key (S11)."""
+class _Place(NamedTuple):
+    """Where a sealed secret belongs: it opens nowhere else."""
+
+    tenant_id: TenantId
+    user_id: UserId
+    enrollment_id: str
 
 
 class KeyRing:
     """The keys, each derived for its purposes once; implements the port `Keys`.
 
     Args:
-        primary: the id of the key that new seals, digests and MACs take.
-        keys: 32 random bytes by id.
+        primary: the id of the key that new seals and MACs take.
+        keys: 32 random bytes by id, oldest first.
 
     Raises:
         KeyRingError: an id or a key is malformed, or the primary one is missing.
@@ -56,34 +56,56 @@ class KeyRing:
 
     def __init__(self, primary: str, keys: Mapping[str, bytes]) -> None:
         for key_id, key in keys.items():
-            _check_id(key_id)
+            check_id(key_id)
             if len(key) != KEY_BYTES:
                 raise KeyRingError(f"keys.{key_id}: must be {KEY_BYTES} bytes")
         if primary not in keys:
             raise KeyRingError("primary: must be the id of a key of the ring")
         self._primary = primary
         self._keys = MappingProxyType(dict(keys))
-        self._seals = {key_id: AESGCM(_derive(key, "seal")) for key_id, key in keys.items()}
-        self._reset_codes = self._mac_keys("reset code").keys
-        self._fingerprints = self._mac_keys("fingerprint").keys
+        self._secrets = _Seals(primary, keys, "seal")
+        self._reset_codes = _Seals(primary, keys, "reset code", "reset code")
+        # Of the oldest key: it stays the same when another one becomes primary.
+        self._fingerprint_key = _derive(next(iter(keys.values())), "fingerprint")
         self._receipts = self._mac_keys("receipt")
         self._page_tokens = self._mac_keys("page token")
 
     @classmethod
     def generate(cls) -> Self:
         """A ring with one fresh key from the system's random numbers."""
-        key_id = secrets.token_hex(8)
-        return cls(key_id, {key_id: secrets.token_bytes(KEY_BYTES)})
+        return cls.of(KeyFile.generated(SystemClock().now()))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a ring from its file.
+    def of(cls, file: KeyFile) -> Self:
+        """The ring of a file's content.
 
         Raises:
-            KeyRingError: the file is missing, malformed, or others than its owner may read it.
+            KeyRingError: it makes no ring, or a key cannot be unwrapped.
+        """
+        return cls(file.primary, file.material())
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The ring of a file's text, which an environment variable may hold.
+
+        Raises:
+            KeyRingError: it is malformed, or a key cannot be unwrapped.
+        """
+        return cls.of(KeyFile.parse(text))
+
+    @classmethod
+    def load(cls, path: Path, *, group_readable: bool = False) -> Self:
+        """Read a ring from its file.
+
+        Args:
+            path: the file.
+            group_readable: whether its group may read it, too: a mounted Kubernetes secret.
+
+        Raises:
+            KeyRingError: the file is missing, malformed, or others may read it.
         """
         try:
-            return cls._read(path)
+            return cls._read(path, group_readable=group_readable)
         except FileNotFoundError:
             raise KeyRingError(f"{path}: there is no such file") from None
 
@@ -94,32 +116,24 @@ class KeyRing:
         Of several processes that do so at once, all get the same ring.
 
         Raises:
-            KeyRingError: as `load` and `write`.
+            KeyRingError: as `load`, or the file cannot be written.
         """
         try:
             return cls._read(path)
         except FileNotFoundError:
             pass
-        ring = cls.generate()
+        file = KeyFile.generated(SystemClock().now())
         try:
-            ring._create(path)  # noqa: SLF001 - its own class
+            file.create(path)
         except FileExistsError:
             return cls.load(path)
-        return ring
-
-    def write(self, path: Path) -> None:
-        """Store the ring in a new file of mode 0600, in full or not at all, and durably.
-
-        Raises:
-            KeyRingError: there is such a file, or it cannot be written.
-        """
-        try:
-            self._create(path)
-        except FileExistsError:
-            raise KeyRingError(f"{path}: there is such a file; none is replaced") from None
+        return cls.of(file)
 
     def __repr__(self) -> str:
         return f"KeyRing(primary={self._primary!r}, ids={sorted(self._keys)!r})"
+
+    def __contains__(self, key_id: object) -> bool:
+        return key_id in self._keys
 
     @property
     def primary(self) -> str:
@@ -140,10 +154,7 @@ class KeyRing:
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> SealedSecret:
         """Encrypt a secret with AES-256-GCM, bound to where it belongs and to the key's id (S6)."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        bound_to = _framed(tenant_id, user_id, enrollment_id, self._primary)
-        sealed = self._seals[self._primary].encrypt(nonce, secret.octets, bound_to)
-        return SealedSecret(self._primary, nonce + sealed)
+        return self._secrets.close(secret.octets, _Place(tenant_id, user_id, enrollment_id))
 
     def open(
         self, sealed: SealedSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
@@ -151,37 +162,44 @@ class KeyRing:
         """Decrypt a secret (S6).
 
         Raises:
-            SealBrokenError: it was altered, belongs elsewhere, or its key is not in the ring.
+            SealBrokenError: it was altered, belongs elsewhere, or its key is not in the ring. The
+                log says which.
         """
-        seal = self._seals.get(sealed.key_id)
-        if seal is None:
-            raise SealBrokenError(f"the key {sealed.key_id!r} of a secret is not in the ring")
-        if len(sealed.ciphertext) != _SEALED_BYTES:
-            raise SealBrokenError("a sealed secret does not have the right length")
-        nonce, ciphertext = sealed.ciphertext[:_NONCE_BYTES], sealed.ciphertext[_NONCE_BYTES:]
-        bound_to = _framed(tenant_id, user_id, enrollment_id, sealed.key_id)
-        try:
-            return TotpSecret(seal.decrypt(nonce, ciphertext, bound_to))
-        except InvalidTag:
-            raise SealBrokenError("a sealed secret was altered or belongs elsewhere") from None
+        place = _Place(tenant_id, user_id, enrollment_id)
+        return TotpSecret(self._secrets.open(sealed, SECRET_BYTES, place))
 
-    def digest_reset_code(self, code: ResetCode, enrollment_id: str) -> tuple[str, bytes]:
-        """The id of the primary key, and HMAC-SHA-256 of code and enrollment: 32 bytes (S8)."""
-        return self._primary, _digest(self._reset_codes[self._primary], code, enrollment_id)
+    def record_reset_code(
+        self, code: ResetCode, tenant_id: TenantId, user_id: UserId, enrollment_id: str
+    ) -> ResetCodeRecord:
+        """What is stored of a reset code: its HMAC-SHA-256 under a key of its own (S8).
+
+        That key is sealed as secrets are, so that it can be sealed anew without the code.
+        """
+        key = secrets.token_bytes(KEY_BYTES)
+        sealed = self._reset_codes.close(key, _Place(tenant_id, user_id, enrollment_id))
+        return ResetCodeRecord(tenant_id, user_id, enrollment_id, sealed, _digest(key, code))
 
     def is_reset_code(self, code: ResetCode, record: ResetCodeRecord) -> bool:
         """Whether this is the reset code on record, in constant time (S8).
 
-        None is when its key is not in the ring.
+        Raises:
+            SealBrokenError: the record was altered, belongs elsewhere, or its key is not in the
+                ring. The log says which.
         """
-        key = self._reset_codes.get(record.key_id)
-        if key is None:
-            return False
-        return hmac.compare_digest(_digest(key, code, record.enrollment_id), record.digest)
+        return hmac.compare_digest(_digest(self._key_of(record), code), record.digest)
+
+    def reseal_reset_code(self, record: ResetCodeRecord) -> ResetCodeRecord:
+        """The record under the primary key.
+
+        Raises:
+            SealBrokenError: as `is_reset_code`.
+        """
+        sealed = self._reset_codes.close(self._key_of(record), _place_of(record))
+        return replace(record, sealed_key=sealed)
 
     def fingerprint(self, *parts: str) -> bytes:
-        """HMAC-SHA-256 by which equal requests are recognised, while the primary key stays."""
-        return hmac.digest(self._fingerprints[self._primary], _framed(*parts), "sha256")
+        """HMAC-SHA-256 by which equal requests are recognised, while the oldest key stays."""
+        return hmac.digest(self._fingerprint_key, _framed(*parts), "sha256")
 
     def sign_head(self, message: bytes) -> bytes:
         """Sign an exported audit head with the primary key's Ed25519 key: 64 bytes (S14)."""
@@ -197,6 +215,9 @@ class KeyRing:
             raise KeyRingError("the key is not in the ring")
         return self._head_key(key_id).public_key().public_bytes_raw()
 
+    def _key_of(self, record: ResetCodeRecord) -> bytes:
+        return self._reset_codes.open(record.sealed_key, KEY_BYTES, _place_of(record))
+
     def _head_key(self, key_id: str) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(_derive(self._keys[key_id], "audit head"))
 
@@ -205,44 +226,59 @@ class KeyRing:
         return MacKeys(self._primary, MappingProxyType(derived))
 
     @classmethod
-    def _read(cls, path: Path) -> Self:
+    def _read(cls, path: Path, *, group_readable: bool = False) -> Self:
+        file = KeyFile.read(path, group_readable=group_readable)
         try:
-            with path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                text = file.read()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise KeyRingError(f"{path}: cannot be read: {error.strerror}") from None
-        if mode & _OTHERS:
-            raise KeyRingError(f"{path}: others than its owner may read it; set its mode to 0600")
-        try:
-            return cls(**_parsed(text))
+            return cls.of(file)
         except KeyRingError as error:
             raise KeyRingError(f"{path}: {error}") from None
 
-    def _create(self, path: Path) -> None:
-        """Bring the file into being with all that is in it.
 
-        Raises:
-            FileExistsError: there is such a file.
-            KeyRingError: it cannot be written.
-        """
-        keys = {key_id: b64encode(key).decode() for key_id, key in self._keys.items()}
-        text = json.dumps({"primary": self._primary, "keys": keys}, indent=2) + "\n"
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+class _Seals:
+    """AES-256-GCM for one purpose, under every key of a ring."""
+
+    def __init__(
+        self, primary: str, keys: Mapping[str, bytes], purpose: str, *bound_to: str
+    ) -> None:
+        self._primary = primary
+        self._ciphers = {key_id: AESGCM(_derive(key, purpose)) for key_id, key in keys.items()}
+        self._bound_to = bound_to
+
+    def close(self, octets: bytes, place: _Place) -> SealedSecret:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        bound_to = _framed(*place, *self._bound_to, self._primary)
+        sealed = self._ciphers[self._primary].encrypt(nonce, octets, bound_to)
+        return SealedSecret(self._primary, nonce + sealed)
+
+    def open(self, sealed: SealedSecret, size: int, place: _Place) -> bytes:
+        cipher = self._ciphers.get(sealed.key_id)
+        if cipher is None:
+            _broken(place, sealed, f"the key {sealed.key_id!r} of a secret is not in the ring")
+        if len(sealed.ciphertext) != _NONCE_BYTES + size + _TAG_BYTES:
+            _broken(place, sealed, "a sealed secret does not have the right length")
+        nonce, ciphertext = sealed.ciphertext[:_NONCE_BYTES], sealed.ciphertext[_NONCE_BYTES:]
+        bound_to = _framed(*place, *self._bound_to, sealed.key_id)
         try:
-            try:
-                _write_new(draft, text.encode())
-                # Unlike a rename, a link never takes the place of a file that is there.
-                os.link(draft, path)
-            finally:
-                draft.unlink(missing_ok=True)
-            _sync_directory(path.parent)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise KeyRingError(f"{path}: cannot be written: {error.strerror}") from None
+            return cipher.decrypt(nonce, ciphertext, bound_to)
+        except InvalidTag:
+            _broken(place, sealed, "a sealed secret was altered or belongs elsewhere")
+
+
+def _broken(place: _Place, sealed: SealedSecret, problem: str) -> NoReturn:
+    """Alert: somebody wrote to the database, or a key was retired too early."""
+    _log.error(
+        "sealed_secret_unreadable",
+        tenant=place.tenant_id,
+        user=place.user_id,
+        enrollment=place.enrollment_id,
+        key=sealed.key_id,
+        problem=problem,
+    )
+    raise SealBrokenError(problem, *place) from None
+
+
+def _place_of(record: ResetCodeRecord) -> _Place:
+    return _Place(record.tenant_id, record.user_id, record.enrollment_id)
 
 
 def _derive(key: bytes, purpose: str) -> bytes:
@@ -251,60 +287,11 @@ def _derive(key: bytes, purpose: str) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(key)
 
 
-def _framed(*parts: str | bytes) -> bytes:
+def _framed(*parts: str) -> bytes:
     """Parts in a form from which they could be told apart again: each after its length."""
-    octets = [part.encode() if isinstance(part, str) else part for part in parts]
+    octets = [part.encode() for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in octets)
 
 
-def _digest(key: bytes, code: ResetCode, enrollment_id: str) -> bytes:
-    return hmac.digest(key, _framed(code.octets, enrollment_id), "sha256")
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    """The file's fields; no message and no chained error has a part of the text."""
-    try:
-        document = json.loads(text, object_pairs_hook=_without_repetition)
-    except ValueError:
-        raise KeyRingError("is no JSON") from None
-    match document:
-        case {"primary": str(primary), "keys": {**encoded}, **unknown} if not unknown:
-            return {"primary": primary, "keys": {k: _decoded(k, v) for k, v in encoded.items()}}
-    raise KeyRingError('must have the fields "primary", a string, and "keys", an object, only')
-
-
-def _check_id(key_id: str) -> None:
-    # The id is not named: in a file with id and key the wrong way round it would be the key.
-    if not _KEY_ID.fullmatch(key_id):
-        raise KeyRingError("keys: an id must be 1 to 64 characters of A-Z a-z 0-9 _ -")
-
-
-def _decoded(key_id: Any, encoded: Any) -> bytes:
-    _check_id(key_id)
-    try:
-        return b64decode(encoded, validate=True)
-    except (TypeError, ValueError):
-        raise KeyRingError(f"keys.{key_id}: must be {KEY_BYTES} bytes in base64") from None
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise KeyRingError("has a field twice")
-    return fields
-
-
-def _write_new(path: Path, octets: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _digest(key: bytes, code: ResetCode) -> bytes:
+    return hmac.digest(key, code.octets, "sha256")

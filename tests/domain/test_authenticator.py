@@ -22,7 +22,9 @@ AUTHENTICATOR = Authenticator(
 LOCKED = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=5, locked_until=NOW))
 SUSPENDED = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=100, locked_until=NOW))
 
-RESET_CODE = ResetCodeRecord(TenantId("acme"), UserId("ada"), "enrollment", "key", b"digest")
+RESET_CODE = ResetCodeRecord(
+    TenantId("acme"), UserId("ada"), "enrollment", SealedSecret("key", b"sealed"), b"digest"
+)
 
 
 @pytest.mark.parametrize("record", [AUTHENTICATOR, RESET_CODE])

@@ -33,8 +33,8 @@ class Secrets:
 
     def note_keys(self, keys_file: Path) -> None:
         """Note the key material of a key ring."""
-        for encoded in json.loads(keys_file.read_text())["keys"].values():
-            self._note_octets(b64decode(encoded))
+        for entry in json.loads(keys_file.read_text())["keys"].values():
+            self._note_octets(b64decode(entry["key"]))
 
     def found_in(self, octets: bytes) -> set[str]:
         """The secrets, longer than codes, that stand somewhere in a file of any kind."""

@@ -71,12 +71,15 @@ class Authenticator:
 
 @dataclass(frozen=True, slots=True)
 class ResetCodeRecord:
-    """The reset code of an active authenticator: a keyed hash, and its own throttle (S5, S8)."""
+    """The reset code of an active authenticator: a keyed hash, and its own throttle (S5, S8).
+
+    The hash has a key of its own, which is sealed: it can be sealed anew without the code.
+    """
 
     tenant_id: TenantId
     user_id: UserId
     enrollment_id: str
-    key_id: str
+    sealed_key: SealedSecret
     digest: bytes
     throttle: Throttle = Throttle()
     version: int = 0

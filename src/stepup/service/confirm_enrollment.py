@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from stepup.domain.audit import EventKind
-from stepup.domain.authenticator import ResetCodeRecord
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import EnrollmentStateError
 from stepup.domain.reset_code import ResetCode
@@ -66,15 +65,12 @@ class ConfirmEnrollment:
                 reset_code = None
             else:
                 reset_code = ResetCode.generate()
-                await records.pending.save(after, self._record(after, reset_code))
+                record = self.keys.record_reset_code(
+                    reset_code, after.tenant_id, after.user_id, after.enrollment_id
+                )
+                await records.pending.save(after, record)
                 event = context.event(
                     EventKind.ENROLLMENT_CONFIRMED, enrollment_id=after.enrollment_id
                 )
             await records.audit.append(event)
         return Confirmation(reset_code, after.tries_remaining)
-
-    def _record(self, pending: PendingEnrollment, code: ResetCode) -> ResetCodeRecord:
-        key_id, digest = self.keys.digest_reset_code(code, pending.enrollment_id)
-        return ResetCodeRecord(
-            pending.tenant_id, pending.user_id, pending.enrollment_id, key_id, digest
-        )

@@ -95,7 +95,7 @@ class ResetCodes(Protocol):
         ...
 
     async def save(self, record: ResetCodeRecord) -> None:
-        """Store a changed throttle, with the conditions of `Authenticators.save`.
+        """Store a changed throttle or `sealed_key`, with the conditions of `Authenticators.save`.
 
         Raises:
             ConflictError: the stored version is another one, or the reset code is gone.
@@ -119,11 +119,19 @@ class PendingEnrollments(Protocol):
     async def save(
         self, pending: PendingEnrollment, reset_code: ResetCodeRecord | None = None
     ) -> None:
-        """Store changed `failures`, or the `confirmed_step` together with the reset code's record.
+        """Store changed `failures` or `sealed_secret`, the `confirmed_step`, the reset code.
+
+        Args:
+            pending: the wizard with what has changed.
+            reset_code: the record of its reset code; None leaves what is stored.
 
         Raises:
             ConflictError: the stored version is another one, or the wizard is gone.
         """
+        ...
+
+    async def sessions(self, tenant_id: TenantId, user_id: UserId) -> Sequence[SessionHash]:
+        """The sessions in which the user has a wizard, expired or not; nothing is locked."""
         ...
 
     async def reset_code(self, pending: PendingEnrollment) -> ResetCodeRecord | None:
@@ -273,6 +281,35 @@ class ChangeFeed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SealCounts:
+    """How many stored secrets one key seals."""
+
+    authenticators: int = 0
+    pending_enrollments: int = 0
+    reset_codes: int = 0
+
+
+class Seals(Protocol):
+    """Which key seals what, over all tenants: for rotation. Nothing is locked."""
+
+    async def counts(self) -> Mapping[str, SealCounts]:
+        """How many secrets each key seals, by its id."""
+        ...
+
+    async def users_without(
+        self, key_id: str, after: tuple[TenantId, UserId] | None, limit: int
+    ) -> Sequence[tuple[TenantId, UserId]]:
+        """Users of whom something is sealed by another key, in a stable order.
+
+        Args:
+            key_id: the one key that does not count.
+            after: the last user of the previous answer, None for the first.
+            limit: how many users at most.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Records:
     """All repositories, on one connection."""
 
@@ -284,6 +321,7 @@ class Records:
     redemptions: Redemptions
     audit: AuditTrail
     changes: ChangeFeed
+    seals: Seals
 
 
 class Database(Protocol):
@@ -374,7 +412,15 @@ class RecordedOutcomes(Protocol):
 
 
 class Keys(Protocol):
-    """The key ring. Purposes are separated: no key derived for one serves another."""
+    """The key ring. Purposes are separated: no key derived for one serves another.
+
+    The ring may change between two calls: a running server follows a rotation.
+    """
+
+    @property
+    def primary(self) -> str:
+        """The id of the key that new seals and MACs take."""
+        ...
 
     @property
     def receipts(self) -> MacKeys:
@@ -402,12 +448,27 @@ class Keys(Protocol):
         """
         ...
 
-    def digest_reset_code(self, code: ResetCode, enrollment_id: str) -> tuple[str, bytes]:
-        """The id of the primary key, and the keyed hash of a reset code (S8)."""
+    def record_reset_code(
+        self, code: ResetCode, tenant_id: TenantId, user_id: UserId, enrollment_id: str
+    ) -> ResetCodeRecord:
+        """What is stored of a reset code: a keyed hash, its key sealed by the primary key (S8)."""
         ...
 
     def is_reset_code(self, code: ResetCode, record: ResetCodeRecord) -> bool:
-        """Whether this is the reset code on record, in constant time."""
+        """Whether this is the reset code on record, in constant time.
+
+        Raises:
+            SealBrokenError: the record was altered, belongs elsewhere, or its key is not in the
+                ring.
+        """
+        ...
+
+    def reseal_reset_code(self, record: ResetCodeRecord) -> ResetCodeRecord:
+        """The record under the primary key, for the same code.
+
+        Raises:
+            SealBrokenError: as `is_reset_code`.
+        """
         ...
 
     def fingerprint(self, *parts: str) -> bytes:
@@ -429,7 +490,19 @@ class HeadKeys(Protocol):
 
 
 class SealBrokenError(Exception):
-    """A stored secret cannot be opened: tampering, or a key that was retired too early."""
+    """A stored secret cannot be opened: tampering, or a key that was retired too early.
+
+    No caller can do anything about it: it is answered as an internal error. The fields say which
+    secret it is, for the operator.
+    """
+
+    def __init__(
+        self, problem: str, tenant_id: TenantId, user_id: UserId, enrollment_id: str
+    ) -> None:
+        super().__init__(problem)
+        self.tenant_id = tenant_id
+        self.user_id = user_id
+        self.enrollment_id = enrollment_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ ALICE = Authenticator(
     last_step=100,
 )
 KEY = (ALICE.tenant_id, ALICE.user_id)
-RESET = ResetCodeRecord(*KEY, ALICE.enrollment_id, "key-1", b"\x00digest\xff")
+RESET = ResetCodeRecord(
+    *KEY, ALICE.enrollment_id, SealedSecret("key-1", b"\x00sealed\xff"), b"\x00digest\xff"
+)
 
 
 @pytest.fixture
@@ -163,6 +165,13 @@ async def test_a_reset_codes_throttle_is_its_own(enrolled):
         await records.reset_codes.save(failed)
     assert await found_reset_code(enrolled) == replace(failed, version=1)
     assert (await found(enrolled)).throttle == Throttle()
+
+
+async def test_s8_a_reset_codes_rewrapped_key_is_saved_and_its_digest_stays(enrolled):
+    resealed = replace(RESET, sealed_key=SealedSecret("key-2", b"sealed anew"))
+    async with enrolled.transaction() as records:
+        await records.reset_codes.save(replace(resealed, digest=b"other"))
+    assert await found_reset_code(enrolled) == replace(resealed, version=1)
 
 
 async def test_saving_a_reset_code_that_has_changed_meanwhile_is_refused(enrolled):

@@ -25,7 +25,9 @@ WIZARD = PendingEnrollment(
 )
 KEY = (WIZARD.tenant_id, WIZARD.user_id, WIZARD.session_hash)
 CONFIRMED = replace(WIZARD, confirmed_step=100)
-RESET = ResetCodeRecord(*KEY[:2], WIZARD.enrollment_id, "key-1", b"\x00digest\xff")
+RESET = ResetCodeRecord(
+    *KEY[:2], WIZARD.enrollment_id, SealedSecret("key-1", b"\x00sealed\xff"), b"\x00digest\xff"
+)
 
 
 @pytest.fixture
@@ -99,6 +101,15 @@ async def test_a_later_save_keeps_the_reset_code(begun):
     assert await stored_reset_code(begun) == RESET
 
 
+async def test_s6_a_rewrapped_secret_is_saved_with_its_reset_code(begun):
+    await save(begun, CONFIRMED, RESET)
+    rewrapped = replace(CONFIRMED, sealed_secret=SealedSecret("key-2", b"anew"), version=1)
+    resealed = replace(RESET, sealed_key=SealedSecret("key-2", b"sealed anew"))
+    await save(begun, rewrapped, resealed)
+    assert await found(begun) == replace(rewrapped, version=2)
+    assert await stored_reset_code(begun) == resealed
+
+
 async def test_saving_what_has_changed_meanwhile_is_refused(begun):
     await save(begun, replace(WIZARD, failures=1))
     with pytest.raises(ConflictError):
@@ -122,6 +133,12 @@ async def two_sessions(begun):
     await put(begun, replace(WIZARD, session_hash=SessionHash("b" * 32)))
     await put(begun, replace(WIZARD, user_id=UserId("bob")))
     return begun
+
+
+async def test_a_users_wizards_are_found_by_their_sessions(two_sessions):
+    async with two_sessions.snapshot() as records:
+        found = await records.pending.sessions(*KEY[:2])
+    assert sorted(found) == ["a" * 32, "b" * 32]
 
 
 async def test_removing_one_sessions_wizard_leaves_the_others(two_sessions):

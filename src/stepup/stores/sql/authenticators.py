@@ -93,16 +93,15 @@ class SqlResetCodes:
             tenant_id=record.tenant_id,
             user_id=record.user_id,
             enrollment_id=record.enrollment_id,
-            key_id=record.key_id,
             digest=record.digest,
             version=0,
-            **throttle_values(record.throttle),
+            **_changing_reset_code(record),
         )
         if not await self._connection.write(statement.on_conflict_do_nothing()):
             raise ConflictError("the user has a reset code")
 
     async def save(self, record: ResetCodeRecord) -> None:
-        """Store a changed throttle (S8).
+        """Store what an attempt or a new key changed (S8).
 
         Raises:
             ConflictError: the stored version is another one, or the reset code is gone.
@@ -112,7 +111,7 @@ class SqlResetCodes:
             update(reset_codes)
             .where(table.tenant_id == record.tenant_id, table.user_id == record.user_id)
             .where(table.enrollment_id == record.enrollment_id, table.version == record.version)
-            .values(version=record.version + 1, **throttle_values(record.throttle))
+            .values(version=record.version + 1, **_changing_reset_code(record))
         )
         if not await self._connection.write(statement):
             raise ConflictError("the reset code has changed")
@@ -137,6 +136,14 @@ def _changing(authenticator: Authenticator) -> dict[str, Any]:
     }
 
 
+def _changing_reset_code(record: ResetCodeRecord) -> dict[str, Any]:
+    return {
+        "key_id": record.sealed_key.key_id,
+        "ciphertext": record.sealed_key.ciphertext,
+        **throttle_values(record.throttle),
+    }
+
+
 def _read_authenticator(row: Row[Any]) -> Authenticator:
     return Authenticator(
         tenant_id=TenantId(row.tenant_id),
@@ -155,7 +162,7 @@ def _read_reset_code(row: Row[Any]) -> ResetCodeRecord:
         tenant_id=TenantId(row.tenant_id),
         user_id=UserId(row.user_id),
         enrollment_id=row.enrollment_id,
-        key_id=row.key_id,
+        sealed_key=SealedSecret(row.key_id, row.ciphertext),
         digest=row.digest,
         throttle=read_throttle(row),
         version=row.version,

@@ -13,6 +13,7 @@ from stepup.stores.sql.engine import parallel_writers, parse_url, read_engine, w
 from stepup.stores.sql.enrollments import SqlPendingEnrollments
 from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
 from stepup.stores.sql.redemptions import SqlRedemptions
+from stepup.stores.sql.seals import SqlSeals
 
 
 class SqlDatabase:
@@ -79,4 +80,5 @@ def _records(connection: Connection) -> Records:
         redemptions=SqlRedemptions(connection),
         audit=SqlAuditTrail(connection),
         changes=SqlChangeFeed(connection),
+        seals=SqlSeals(connection),
     )

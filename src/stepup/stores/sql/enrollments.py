@@ -1,5 +1,6 @@
 """The open enrollment wizards."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -42,8 +43,7 @@ class SqlPendingEnrollments:
             "by_reset_code": pending.by_reset_code,
             "failures": pending.failures,
             "confirmed_step": pending.confirmed_step,
-            "reset_key_id": None,
-            "reset_digest": None,
+            **_reset_code_values(None),
             "version": 0,
         }
         statement = self._connection.insert(pendings).values(
@@ -59,18 +59,20 @@ class SqlPendingEnrollments:
     async def save(
         self, pending: PendingEnrollment, reset_code: ResetCodeRecord | None = None
     ) -> None:
-        """Store changed `failures`, or the `confirmed_step` with the reset code's record.
+        """Store what a code or a new key changed; without a reset code the stored one stays.
 
         Raises:
             ConflictError: the stored version is another one, or the wizard is gone.
         """
         changed: dict[str, Any] = {
+            "key_id": pending.sealed_secret.key_id,
+            "ciphertext": pending.sealed_secret.ciphertext,
             "failures": pending.failures,
             "confirmed_step": pending.confirmed_step,
             "version": pending.version + 1,
         }
         if reset_code is not None:
-            changed |= {"reset_key_id": reset_code.key_id, "reset_digest": reset_code.digest}
+            changed |= _reset_code_values(reset_code)
         statement = (
             update(pendings)
             .where(_same(pending), pendings.c.version == pending.version)
@@ -84,6 +86,13 @@ class SqlPendingEnrollments:
         return await self._connection.first(
             select(pendings).where(_same(pending), pendings.c.reset_digest.is_not(None)),
             _read_reset_code,
+        )
+
+    async def sessions(self, tenant_id: TenantId, user_id: UserId) -> Sequence[SessionHash]:
+        """The sessions in which the user has a wizard, expired or not."""
+        return await self._connection.every(
+            select(pendings.c.session_hash).where(_of(tenant_id, user_id, None)),
+            lambda row: SessionHash(row.session_hash),
         )
 
     async def remove(
@@ -115,6 +124,14 @@ def _same(pending: PendingEnrollment) -> ColumnElement[bool]:
     )
 
 
+def _reset_code_values(record: ResetCodeRecord | None) -> dict[str, Any]:
+    return {
+        "reset_key_id": record.sealed_key.key_id if record else None,
+        "reset_ciphertext": record.sealed_key.ciphertext if record else None,
+        "reset_digest": record.digest if record else None,
+    }
+
+
 def _read(row: Row[Any]) -> PendingEnrollment:
     return PendingEnrollment(
         tenant_id=TenantId(row.tenant_id),
@@ -137,6 +154,6 @@ def _read_reset_code(row: Row[Any]) -> ResetCodeRecord:
         tenant_id=TenantId(row.tenant_id),
         user_id=UserId(row.user_id),
         enrollment_id=row.enrollment_id,
-        key_id=row.reset_key_id,
+        sealed_key=SealedSecret(row.reset_key_id, row.reset_ciphertext),
         digest=row.reset_digest,
     )

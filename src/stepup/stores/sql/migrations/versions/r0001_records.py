@@ -68,6 +68,7 @@ def _create_enrollment() -> None:
         _required("user_id"),
         _required("enrollment_id"),
         _required("key_id"),
+        _required("ciphertext", sa.LargeBinary),
         _required("digest", sa.LargeBinary),
         *_throttle(),
         _required("version", sa.Integer),
@@ -96,6 +97,7 @@ def _create_enrollment() -> None:
         _required("failures", sa.Integer),
         sa.Column("confirmed_step", _BIG),
         sa.Column("reset_key_id", sa.String),
+        sa.Column("reset_ciphertext", sa.LargeBinary),
         sa.Column("reset_digest", sa.LargeBinary),
         _required("version", sa.Integer),
         sa.PrimaryKeyConstraint(
