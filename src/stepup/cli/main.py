@@ -3,14 +3,14 @@
 import asyncio
 import os
 import signal
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stepup import config
 from stepup.bootstrap import database_url_of, make_data_dir, running
-from stepup.domain.errors import StoreUnavailableError
+from stepup.cli import keys
+from stepup.cli.options import ConfigFile, DataDir, run, settings_of
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
 
@@ -21,11 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its stacks show local variables, and so secrets (S11)
 )
 
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="STEPUP_CONFIG", help="A TOML file with settings."),
-]
-DataDir = Annotated[Path | None, typer.Option(help="The directory of everything that is embedded.")]
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()
@@ -43,20 +39,20 @@ def serve(
     log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
 ) -> None:
     """Serve the gRPC API: without a configuration on loopback, with embedded stores."""
-    settings = _settings(
+    settings = settings_of(
         config_file,
         server={"listen": listen},
         storage={"data_dir": data_dir},
         log={"level": log_level, "format": log_format},
     )
     configure_logging(settings.log.level, settings.log.format)
-    _run(_serve(settings))
+    run(_serve(settings))
 
 
 @app.command()
 def check_config(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Validate the configuration, and show what is in effect; URLs are not shown."""
-    settings = _settings(config_file, storage={"data_dir": data_dir})
+    settings = settings_of(config_file, storage={"data_dir": data_dir})
     for name, value in config.in_effect(settings):
         typer.echo(f"{name} = {value}")
     typer.echo(f"{sum(len(members) for _, members in settings.operations)} operations")
@@ -65,17 +61,17 @@ def check_config(config_file: ConfigFile = None, data_dir: DataDir = None) -> No
 @app.command()
 def migrate(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Bring the database's schema up to date; do so before a new version serves."""
-    settings = _settings(config_file, storage={"data_dir": data_dir})
-    _run(_migrate(settings))
+    settings = settings_of(config_file, storage={"data_dir": data_dir})
+    run(_migrate(settings))
     typer.echo("the schema is up to date")
 
 
 @app.command()
 def demo() -> None:
     """Start a server with a throw-away data directory, and play the main job through its API."""
-    from stepup.cli.demo import run  # noqa: PLC0415  # a server needs none of its output
+    from stepup.cli.demo import run as play  # noqa: PLC0415  # a server needs none of its output
 
-    raise typer.Exit(run())
+    raise typer.Exit(play())
 
 
 async def _serve(settings: config.Settings) -> None:
@@ -92,26 +88,3 @@ async def _migrate(settings: config.Settings) -> None:
     if settings.storage.database_url is None:
         make_data_dir(settings)
     await upgrade(database_url_of(settings))
-
-
-def _settings(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
-    given = {
-        section: {field: value for field, value in fields.items() if value is not None}
-        for section, fields in flags.items()
-    }
-    try:
-        return config.load(file, **{section: fields for section, fields in given.items() if fields})
-    except config.ConfigurationError as error:
-        raise _failure(error) from error
-
-
-def _run(work: Any) -> None:
-    try:
-        asyncio.run(work)
-    except (config.ConfigurationError, StoreUnavailableError) as error:
-        raise _failure(error) from error
-
-
-def _failure(error: Exception) -> typer.Exit:
-    typer.echo(f"stepup: {error}", err=True)
-    return typer.Exit(2)

@@ -1,0 +1,50 @@
+"""What the commands have in common: options, settings, and how they fail."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stepup import config
+from stepup.domain.errors import StoreUnavailableError
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="STEPUP_CONFIG", help="A TOML file with settings."),
+]
+DataDir = Annotated[Path | None, typer.Option(help="The directory of everything that is embedded.")]
+
+
+def settings_of(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
+    """The settings of a command; a flag that is None was not given.
+
+    Raises:
+        typer.Exit: they are not valid; it was said what is wrong.
+    """
+    given = {
+        section: {field: value for field, value in fields.items() if value is not None}
+        for section, fields in flags.items()
+    }
+    try:
+        return config.load(file, **{section: fields for section, fields in given.items() if fields})
+    except config.ConfigurationError as error:
+        raise failure(error) from error
+
+
+def run(work: Any) -> Any:
+    """Run a command's coroutine; returns its result.
+
+    Raises:
+        typer.Exit: it failed in a way that an operator can do something about, and that was said.
+    """
+    try:
+        return asyncio.run(work)
+    except (config.ConfigurationError, StoreUnavailableError) as error:
+        raise failure(error) from error
+
+
+def failure(error: Exception | str) -> typer.Exit:
+    """Say what is wrong, and give the exit of a command that did not do what it should."""
+    typer.echo(f"stepup: {error}", err=True)
+    return typer.Exit(2)

@@ -1,0 +1,166 @@
+"""Rotation's second half: what older keys seal is sealed by the primary one, while serving.
+
+Nothing about an authenticator changes by it, so that it is no audit event.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
+from stepup.domain.errors import StoreUnavailableError
+from stepup.service.ports import Clock, Database, Keys, Records, SealBrokenError, SealCounts
+
+BATCH: Final = 20
+"""How many users share a transaction: enough to get on beside a busy server, which may hold the one
+writer of SQLite nearly all the time; so few that nobody waits for long."""
+ATTEMPTS: Final = 5
+"""How often a batch is tried for which the store has no time."""
+_SHORTEST_PAUSE_SECONDS = 0.001
+
+_UserKey: TypeAlias = tuple[TenantId, UserId]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrapped:
+    """What became of one user's secrets."""
+
+    tenant_id: TenantId
+    user_id: UserId
+    sealed_anew: SealCounts
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrap:
+    """Seals everything by the primary key.
+
+    A few users share a short transaction, in which their rows are locked as in every attempt with a
+    code: none fails by it. After each one follows as long a pause, for others that want to write to
+    SQLite.
+    """
+
+    database: Database
+    keys: Keys
+    clock: Clock
+    retry_seconds: float = 1.0
+
+    async def __call__(self) -> AsyncIterator[Rewrapped]:
+        """Go on until nothing is left that can be sealed anew; tells of each user when it is done.
+
+        Servers that have not heard of the primary key yet may add to what is left: whoever is found
+        is done, in as many rounds as it takes.
+
+        Raises:
+            StoreUnavailableError: what is done stays done; running it again goes on from there.
+        """
+        unreadable: set[_UserKey] = set()
+        is_done = False
+        while not is_done:
+            is_done = True
+            async for batch in self._batches():
+                for rewrapped in await self._try([key for key in batch if key not in unreadable]):
+                    is_done = False
+                    if rewrapped.unreadable:
+                        unreadable.add((rewrapped.tenant_id, rewrapped.user_id))
+                    yield rewrapped
+
+    async def _batches(self) -> AsyncIterator[Sequence[_UserKey]]:
+        after = None
+        while True:
+            async with self.database.snapshot() as records:
+                batch = await records.seals.users_without(self.keys.primary, after, BATCH)
+            if not batch:
+                return
+            yield batch
+            after = batch[-1]
+
+    async def _try(self, batch: Sequence[_UserKey]) -> list[Rewrapped]:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await self._rewrap(batch)
+            except StoreUnavailableError:
+                await asyncio.sleep(self.retry_seconds)
+        return await self._rewrap(batch)
+
+    async def _rewrap(self, batch: Sequence[_UserKey]) -> list[Rewrapped]:
+        began = self.clock.monotonic()
+        async with self.database.transaction() as records:
+            # In the order of their keys: two of these, side by side, do not lock each other out.
+            done = [await _User(records, self.keys, *key).rewrapped() for key in batch]
+        await asyncio.sleep(max(self.clock.monotonic() - began, _SHORTEST_PAUSE_SECONDS))
+        return done
+
+
+class _User:
+    """One user's secrets, in one transaction."""
+
+    def __init__(self, records: Records, keys: Keys, tenant_id: TenantId, user_id: UserId) -> None:
+        self._records = records
+        self._keys = keys
+        self._user = tenant_id, user_id
+        self._unreadable = 0
+
+    async def rewrapped(self) -> Rewrapped:
+        """Seal everything anew; what cannot be opened stays as it is."""
+        # In the order in which the use cases take their locks.
+        authenticators = await self._authenticator()
+        reset_codes = await self._reset_code()
+        pending_enrollments = 0
+        for session_hash in await self._records.pending.sessions(*self._user):
+            secrets, codes = await self._pending(session_hash)
+            pending_enrollments += secrets
+            reset_codes += codes
+        counts = SealCounts(authenticators, pending_enrollments, reset_codes)
+        return Rewrapped(*self._user, counts, self._unreadable)
+
+    async def _authenticator(self) -> int:
+        authenticator = await self._records.authenticators.find(*self._user)
+        if authenticator is None:
+            return 0
+        sealed = self._secret(authenticator.sealed_secret, authenticator.enrollment_id)
+        if sealed is None:
+            return 0
+        await self._records.authenticators.save(replace(authenticator, sealed_secret=sealed))
+        return 1
+
+    async def _reset_code(self) -> int:
+        record = self._code(await self._records.reset_codes.find(*self._user))
+        if record is None:
+            return 0
+        await self._records.reset_codes.save(record)
+        return 1
+
+    async def _pending(self, session_hash: SessionHash) -> tuple[int, int]:
+        pending = await self._records.pending.find(*self._user, session_hash)
+        if pending is None:
+            return 0, 0
+        sealed = self._secret(pending.sealed_secret, pending.enrollment_id)
+        record = self._code(await self._records.pending.reset_code(pending))
+        if sealed or record:
+            after = replace(pending, sealed_secret=sealed or pending.sealed_secret)
+            await self._records.pending.save(after, record)
+        return int(sealed is not None), int(record is not None)
+
+    def _secret(self, sealed: SealedSecret, enrollment_id: str) -> SealedSecret | None:
+        """The secret sealed anew; None when it is not to be, or cannot be opened."""
+        if sealed.key_id == self._keys.primary:
+            return None
+        try:
+            secret = self._keys.open(sealed, *self._user, enrollment_id)
+        except SealBrokenError:
+            self._unreadable += 1
+            return None
+        return self._keys.seal(secret, *self._user, enrollment_id)
+
+    def _code(self, record: ResetCodeRecord | None) -> ResetCodeRecord | None:
+        """The record sealed anew; None when it is not to be, or cannot be opened."""
+        if record is None or record.sealed_key.key_id == self._keys.primary:
+            return None
+        try:
+            return self._keys.reseal_reset_code(record)
+        except SealBrokenError:
+            self._unreadable += 1
+            return None

@@ -1,0 +1,180 @@
+"""A rotation by `stepup keys rotate`, in a process of its own, while a server verifies codes."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from support.clock import ManualClock
+from support.otp import code_at
+from support.people import ACME, person
+from support.worker import Worker
+
+from stepup.clock import SystemClock
+from stepup.config import Settings, StorageSettings
+from stepup.domain.actor import UserId
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import TotpSecret
+from stepup.domain.verification import Outcome, Verification
+from stepup.key_file import KeyFile
+from stepup.keys import KeyRing
+from stepup.reloading_keys import ReloadingKeys
+from stepup.stores.sql import SqlDatabase, upgrade
+
+pytestmark = [pytest.mark.race, pytest.mark.asyncio(loop_scope="module")]
+
+SECRET = TotpSecret(bytes(range(20)))
+CODE = ResetCode(bytes(16))
+
+
+class Deployment:
+    """A key file, a database of enrolled users, and a server's worker over them."""
+
+    def __init__(self, directory, stores, number):
+        self.directory = directory
+        self.keys_file = directory / "keys.json"
+        self.users = [f"user-{index}" for index in range(number)]
+        self.clock = ManualClock()
+        self._stores = stores
+        KeyFile.generated(self.clock.now()).create(self.keys_file)
+
+    async def open(self):
+        url = f"sqlite:///{self.directory / 'stepup.db'}"
+        await upgrade(url)
+        # A machine that is busy with other tests makes nobody give up.
+        self.database = SqlDatabase(url, patience=timedelta(seconds=60))
+        ring = KeyRing.load(self.keys_file)
+        async with self.database.transaction() as records:
+            for user in self.users:
+                place = (ACME, UserId(user), f"e-{user}")
+                sealed = ring.seal(SECRET, *place)
+                await records.authenticators.add(
+                    Authenticator(*place, sealed, self.clock.now(), last_step=1)
+                )
+                await records.reset_codes.add(ring.record_reset_code(CODE, *place))
+
+    def worker(self, keys):
+        stores = replace(self._stores, database=self.database, keys=keys)
+        settings = Settings(storage=StorageSettings(data_dir=self.directory))
+        return Worker(stores, settings, self.clock)
+
+    def following_worker(self):
+        return self.worker(ReloadingKeys(self.keys_file, SystemClock()))
+
+    async def command(self, *arguments):
+        """Start `stepup keys`."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "stepup", "keys", *arguments, "--data-dir", self.directory),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    async def verifications(self, worker):
+        """Everybody's code of the next time step, all at once; an error is an answer here."""
+        self.clock.advance(seconds=30)
+        code = code_at(SECRET.octets, self.clock.now())
+        calls = (worker.verify(person(user), code) for user in self.users)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    def sealed_by(self):
+        """How many secrets each key seals."""
+        query = (
+            "SELECT key_id, count(*) FROM (SELECT key_id FROM authenticators UNION ALL"
+            " SELECT key_id FROM reset_codes) GROUP BY key_id"
+        )
+        with closing(sqlite3.connect(self.directory / "stepup.db")) as connection:
+            return dict(connection.execute(query).fetchall())
+
+    async def all_open(self, ring):
+        """Whether everybody's secrets open with a ring, and are the right ones."""
+        async with self.database.snapshot() as records:
+            for user in self.users:
+                place = (ACME, UserId(user))
+                found = await records.authenticators.find(*place)
+                code = await records.reset_codes.find(*place)
+                if ring.open(found.sealed_secret, *place, found.enrollment_id) != SECRET:
+                    return False
+                if not ring.is_reset_code(CODE, code):
+                    return False
+        return True
+
+
+@pytest.fixture
+async def deployed(stores, tmp_path):
+    opened = []
+
+    async def deploy(number):
+        deployment = Deployment(tmp_path, stores, number)
+        await deployment.open()
+        opened.append(deployment)
+        return deployment
+
+    yield deploy
+    for deployment in opened:
+        await deployment.database.close()
+
+
+async def verified_throughout_a_rotation(deployment, worker):
+    """S6: whoever gives a right code while the keys are rotated is verified."""
+    old = KeyRing.load(deployment.keys_file).primary
+    rotation = await deployment.command("rotate", "--wait", "1.5")
+    ended = asyncio.create_task(rotation.communicate())
+    outcomes = []
+    while not ended.done():
+        outcomes += await deployment.verifications(worker)
+        await asyncio.wait([ended], timeout=0.5)
+    outcomes += await deployment.verifications(worker)
+    output, _ = await ended
+    assert rotation.returncode == 0, output.decode()
+    new = KeyRing.load(deployment.keys_file).primary
+    assert new != old
+    assert deployment.sealed_by() == {new: 2 * len(deployment.users)}
+    kinds = {each.outcome if isinstance(each, Verification) else each for each in outcomes}
+    assert kinds == {Outcome.VERIFIED}
+    return len(outcomes)
+
+
+async def test_s6_s8_a_rotation_during_1000_parallel_verifications_fails_none(deployed):
+    deployment = await deployed(1000)
+    worker = deployment.following_worker()
+    assert await verified_throughout_a_rotation(deployment, worker) >= 2000
+    assert await deployment.all_open(KeyRing.load(deployment.keys_file))
+
+
+async def test_s6_a_server_that_does_not_follow_its_file_is_caught(deployed):
+    deployment = await deployed(50)
+    worker = deployment.worker(KeyRing.load(deployment.keys_file))
+    with pytest.raises(AssertionError, match="SealBrokenError"):
+        await verified_throughout_a_rotation(deployment, worker)
+
+
+async def test_s6_s8_a_rotation_that_was_killed_is_gone_on_with(deployed):
+    deployment = await deployed(500)
+    old = KeyRing.load(deployment.keys_file).primary
+    rotation = await deployment.command("rotate", "--wait", "0")
+    deadline = time.monotonic() + 60
+    while deployment.sealed_by().keys() == {old}:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+    os.kill(rotation.pid, signal.SIGKILL)
+    await rotation.communicate()
+    new = KeyRing.load(deployment.keys_file).primary
+
+    assert deployment.sealed_by().keys() == {old, new}  # it was in the middle of it
+    assert await deployment.all_open(KeyRing.load(deployment.keys_file))
+    left = deployment.sealed_by()[old]
+
+    resumed = await deployment.command("rewrap")
+    output, _ = await resumed.communicate()
+    assert resumed.returncode == 0, output.decode()
+    assert f"{left // 2} authenticators" in output.decode()
+    assert deployment.sealed_by() == {new: 1000}
+    assert await deployment.all_open(KeyRing.load(deployment.keys_file))
