@@ -9,7 +9,7 @@ import typer
 
 from stepup import config
 from stepup.bootstrap import database_url_of, make_data_dir, running
-from stepup.cli import keys
+from stepup.cli import audit, keys
 from stepup.cli.options import ConfigFile, DataDir, run, settings_of
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its stacks show local variables, and so secrets (S11)
 )
 
+app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 
 
