@@ -2,18 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from prometheus_client import Counter
 
 from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
 from stepup.credentials import credentials_of
 from stepup.domain.errors import StoreUnavailableError
+from stepup.key_source import KeySource
 from stepup.keys import KeyRing, KeyRingError
+from stepup.reloading_keys import ReloadingKeys
 from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.enrollment import EnrollmentHandlers
 from stepup.rpc.pipeline import Pipeline
@@ -51,6 +54,9 @@ from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
 from stepup.stores.sql import SqlDatabase, check_schema, upgrade
 
 _log = structlog.get_logger(__name__)
+_key_failures = Counter(
+    "stepup_key_ring_reload_failures", "Changes of the key file that could not be taken over."
+)
 REVIVE_SECONDS = 1.0
 """How often is looked whether the embedded store has ended."""
 
@@ -125,7 +131,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        stores = await _open_stores(settings, stack)
+        stores = await _open_stores(settings, clock, stack)
         application = assemble(stores, settings, clock)
         await application.snapshots.poll()
         stack.push_async_callback(application.verify.drain)
@@ -159,7 +165,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         yield f"{host}:{port}"
 
 
-async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+async def _open_stores(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Stores:
     storage = settings.storage
     make_data_dir(settings)
     redis_url = await _redis_url(settings, stack)
@@ -181,7 +187,7 @@ async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         database,
         elevations,
         RedisRecordedOutcomes(client),
-        load_keys(settings),
+        _follow_keys(settings, clock),
         _open_decision_log(settings, stack),
     )
 
@@ -224,17 +230,44 @@ async def _redis_url(settings: Settings, stack: AsyncExitStack) -> str:
     return valkey.url
 
 
+def key_source_of(settings: Settings) -> KeySource:
+    """Where the key ring is: the configured place, or the data directory."""
+    storage = settings.storage
+    return KeySource(
+        storage.keys_file or storage.data_dir / "keys.json",
+        storage.keys_variable,
+        storage.keys_group_readable,
+    )
+
+
 def load_keys(settings: Settings) -> KeyRing:
-    """The configured key ring, or that of the data directory, made when there is none.
+    """The configured key ring as it is now, or that of the data directory, made if need be.
 
     Raises:
-        ConfigurationError: the file cannot be used.
+        ConfigurationError: it cannot be used.
     """
-    file = settings.storage.keys_file
+    with _key_problems_named():
+        _make_keys(settings)
+        return KeyRing.of(key_source_of(settings).content())
+
+
+def _follow_keys(settings: Settings, clock: Clock) -> KeyRing | ReloadingKeys:
+    """The same for a server: it follows the file, and so takes part in a rotation by itself."""
+    with _key_problems_named():
+        _make_keys(settings)
+        return key_source_of(settings).keys(clock, _key_failures.inc)
+
+
+def _make_keys(settings: Settings) -> None:
+    storage = settings.storage
+    if storage.keys_file is None and storage.keys_variable is None:
+        KeyRing.load_or_create(storage.data_dir / "keys.json")
+
+
+@contextmanager
+def _key_problems_named() -> Iterator[None]:
     try:
-        if file is not None:
-            return KeyRing.load(file)
-        return KeyRing.load_or_create(settings.storage.data_dir / "keys.json")
+        yield
     except (KeyRingError, OSError) as error:
         raise ConfigurationError(f"storage.keys_file: {error}") from error
 

@@ -92,6 +92,10 @@ class StorageSettings(Section):
     """A `redis://`, `rediss://` or `unix://` URL. Absent: an embedded Valkey."""
     keys_file: Path | None = None
     """The key ring. Absent: `keys.json` in the data directory, made at the first start."""
+    keys_variable: str | None = None
+    """The environment variable that holds the key ring's text, instead of a file."""
+    keys_group_readable: bool = False
+    """Whether the group may read the key file, too: for mounted Kubernetes secrets."""
 
 
 class VerificationSettings(Section):

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -74,7 +74,9 @@ async def assert_unavailable(client):
 def kill(pid):
     process = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)
-    os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
+    # Its parent may have taken note of the end already.
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
     os.close(process)
 
 

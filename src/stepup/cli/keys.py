@@ -14,12 +14,10 @@ from typing import Annotated
 import structlog
 import typer
 
-from stepup.bootstrap import database_url_of
+from stepup.bootstrap import database_url_of, key_source_of
 from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
 from stepup.clock import SystemClock
-from stepup.config import Settings
 from stepup.key_file import KeyFile, KeyRingError
-from stepup.key_source import KeySource
 from stepup.reloading_keys import LOOK_SECONDS
 from stepup.service.ports import SealCounts
 from stepup.service.rewrap import Rewrap, Rewrapped
@@ -172,7 +170,7 @@ class _Command:
         configure_logging(settings.log.level, settings.log.format)
         self.database_url = database_url_of(settings)
         self.retry_window = settings.verification.retry_window
-        self._source = _source_of(settings)
+        self._source = key_source_of(settings)
 
     def content(self) -> KeyFile:
         try:
@@ -238,7 +236,3 @@ class _Command:
             yield database
         finally:
             await database.close()
-
-
-def _source_of(settings: Settings) -> KeySource:
-    return KeySource(settings.storage.keys_file or settings.storage.data_dir / "keys.json")

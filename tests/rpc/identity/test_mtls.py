@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import sys
+from pathlib import Path
 
 import grpc
 import pytest
@@ -152,7 +154,8 @@ async def grpcurl(door, tmp_path, servers_ca, *options):
     (tmp_path / "ca.crt").write_bytes(servers_ca.chain)
     target = f"localhost:{door.port}"
     check = "grpc.health.v1.Health/Check"
-    return await run("grpcurl", "-cacert", tmp_path / "ca.crt", *options, target, check)
+    program = Path(sys.executable).with_name("grpcurl")
+    return await run(program, "-cacert", tmp_path / "ca.crt", *options, target, check)
 
 
 async def test_grpcurl_with_the_right_certificate_is_served(door, tmp_path, servers_ca, clients_ca):
