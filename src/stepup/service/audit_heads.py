@@ -16,15 +16,15 @@ from typing import Any, Self
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, Json, canonical_json, written
 from stepup.domain.chain import Damage, Head
-from stepup.domain.errors import InvalidValueError, StepUpError
+from stepup.domain.errors import InvalidValueError
 from stepup.service.ports import Database, HeadKeys, Place, StoredChains
 
 FORMAT = "stepup-audit-heads/1"
 _HASH = re.compile("[0-9a-f]{64}")
 
 
-class HeadDamagedError(StepUpError):
-    """A head is not the end of its chain: it is not signed."""
+class HeadDamagedError(Exception):
+    """A head is not the end of its chain: it is not signed. Commands meet it, calls do not."""
 
     def __init__(self, damage: Damage) -> None:
         super().__init__(damage.problem)
