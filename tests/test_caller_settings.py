@@ -4,7 +4,7 @@ import pytest
 from support.clock import ManualClock
 
 from stepup.config import ConfigurationError, load
-from stepup.credentials import LOCAL_CALLER, credentials_of
+from stepup.credentials import LOCAL, credentials_of
 from stepup.domain.callers import Claim
 from stepup.rpc.call import Invocation
 
@@ -99,4 +99,4 @@ def test_credentials_that_cannot_be_used_are_named(loaded, text, said):
 async def test_without_credentials_everybody_is_the_local_caller(loaded):
     credentials = credentials_of(loaded(""), ManualClock())
     assert credentials.server is None
-    assert await credentials.admit(Invocation("ipv4:127.0.0.1:1")) is LOCAL_CALLER
+    assert await credentials.admit(Invocation("ipv4:127.0.0.1:1")) is LOCAL

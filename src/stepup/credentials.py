@@ -10,7 +10,7 @@ from stepup.config import ConfigurationError, Settings
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Claim, Patterns, Rule
 from stepup.rpc.admission import Admission
-from stepup.rpc.call import Invocation
+from stepup.rpc.call import Admitted, Invocation
 from stepup.rpc.identity import AllOf, Identification
 from stepup.rpc.identity.jwks import KeyFile, KeyUrl
 from stepup.rpc.identity.jwt import DEFAULT_ALGORITHMS, Issuer, TokenIdentification
@@ -29,6 +29,8 @@ LOCAL_CALLER = Caller(
     CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
 )
 """Whoever reaches a loopback address where callers have no credentials: may do everything."""
+LOCAL = Admitted(LOCAL_CALLER, ("loopback",))
+"""It proves no more than that it is on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,9 @@ class Credentials:
     polls: tuple[Callable[[], Awaitable[None]], ...] = ()
 
 
-async def admit_local_caller(_invocation: Invocation) -> Caller:
+async def admit_local_caller(_invocation: Invocation) -> Admitted:
     """Take every caller alike: the server listens on loopback only."""
-    return LOCAL_CALLER
+    return LOCAL
 
 
 def credentials_of(settings: Settings, clock: Clock) -> Credentials:

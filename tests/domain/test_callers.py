@@ -128,11 +128,13 @@ def test_s15_a_rule_grants_its_method_its_tenant_and_its_operations_only(method,
 
 
 def test_a_rule_grants_what_it_names():
-    caller(rule()).demand(CHECK, ACME, OSQUERY)
+    granting = rule()
+    assert caller(rule(tenants=["x"]), granting).demand(CHECK, ACME, OSQUERY) is granting
 
 
 def test_a_call_without_an_operation_needs_none_granted():
-    caller(rule(operations=[])).demand(CHECK, ACME, None)
+    granting = rule(operations=[])
+    assert caller(granting).demand(CHECK, ACME, None) is granting
 
 
 def test_s15_two_rules_do_not_grant_together_what_neither_grants():
@@ -156,9 +158,20 @@ def test_s16_a_claim_granted_for_another_operation_is_refused():
         granted.demand_claims(CHECK, actor, OSQUERY)
 
 
-def test_a_granted_claim_may_be_asserted():
-    actor = replace(BOB, team=Team.MANAGED_SERVICES_OPERATIONS)
-    caller(rule(claims=[Claim.MANAGED_SERVICES])).demand_claims(CHECK, actor, OSQUERY)
+def test_granted_claims_may_be_asserted_each_by_the_rule_that_grants_it():
+    actor = replace(BOB, team=Team.MANAGED_SERVICES_OPERATIONS, role=Role.MASTER_ADMINISTRATOR)
+    managed, administers = (
+        rule(claims=[claim]) for claim in (Claim.MANAGED_SERVICES, Claim.MASTER_ADMINISTRATOR)
+    )
+    granting = caller(rule(), administers, managed).demand_claims(CHECK, actor, OSQUERY)
+    assert granting == {
+        Claim.MANAGED_SERVICES: managed,
+        Claim.MASTER_ADMINISTRATOR: administers,
+    }
+
+
+def test_who_claims_nothing_needs_no_claim_granted():
+    assert caller().demand_claims(CHECK, BOB, OSQUERY) == {}
 
 
 def test_the_first_rule_that_grants_is_the_explanation():

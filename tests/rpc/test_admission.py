@@ -27,7 +27,16 @@ class Proven:
     "identities", [["spiffe://acme/soar"], ["spiffe://acme/soar", "jwt:i#soar"]]
 )
 async def test_s15_identities_of_one_caller_admit_it(identities):
-    assert await Admission(Proven(*identities), Callers([SOAR, CONSOLE]))(CALL) is SOAR
+    admitted = await Admission(Proven(*identities), Callers([SOAR, CONSOLE]))(CALL)
+    assert admitted.caller is SOAR
+
+
+async def test_who_is_admitted_has_the_identities_that_were_proven_and_no_others():
+    proven = Proven("spiffe://acme/soar", "jwt:i#soar")
+    admitted = await Admission(proven, Callers([SOAR]))(CALL)
+    assert admitted.identities == ("jwt:i#soar", "spiffe://acme/soar")
+    admitted = await Admission(Proven("spiffe://acme/soar"), Callers([SOAR]))(CALL)
+    assert admitted.identities == ("spiffe://acme/soar",)
 
 
 @pytest.mark.parametrize(

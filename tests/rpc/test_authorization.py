@@ -3,6 +3,7 @@
 from itertools import product
 
 import pytest
+from support.callers import admitting
 from support.people import person
 from support.requests import METHODS, valid_request
 from support.wire import on_wire
@@ -37,11 +38,7 @@ def short(path):
 
 async def reason_of(worker, path, request, *rules):
     """Why a caller with these rules is refused; empty when it is answered."""
-    caller = Caller(CallerId("soar"), frozenset(), rules)
-
-    async def admit(_invocation):
-        return caller
-
+    admit = admitting(Caller(CallerId("soar"), frozenset(), rules))
     pipeline = Pipeline(admit, worker.application.refused_claims, worker.clock)
     [method] = [
         each
@@ -149,11 +146,7 @@ async def test_every_operation_of_a_batch_has_to_be_granted(worker):
 
 async def test_the_method_is_refused_before_the_message_is_looked_at(worker):
     [method] = [each for each in methods(worker.application.handlers) if each.name == "VerifyOtp"]
-    caller = Caller(CallerId("soar"), frozenset(), (rule(methods=[short(CHECK)]),))
-
-    async def admit(_invocation):
-        return caller
-
+    admit = admitting(Caller(CallerId("soar"), frozenset(), (rule(methods=[short(CHECK)]),)))
     pipeline = Pipeline(admit, worker.application.refused_claims, worker.clock)
     with pytest.raises(RefusedError) as refused:
         await pipeline.unary(method, b"\xff", PEER)

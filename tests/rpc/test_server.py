@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.people import person
 from support.wire import Client, on_wire, refusal_of
 
-from stepup.credentials import LOCAL_CALLER, admit_local_caller
+from stepup.credentials import LOCAL, admit_local_caller
 from stepup.rpc.call import Invocation
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import SERVICES, Server, is_loopback
@@ -103,7 +103,7 @@ async def test_the_loopback_address_of_ipv6_is_listened_on(server):
 
 
 async def test_whoever_reaches_loopback_is_the_local_caller():
-    assert await admit_local_caller(Invocation("ipv4:127.0.0.1:1")) is LOCAL_CALLER
+    assert await admit_local_caller(Invocation("ipv4:127.0.0.1:1")) is LOCAL
 
 
 # --- Health ---

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
-from stepup.credentials import LOCAL_CALLER
+from stepup.credentials import LOCAL, LOCAL_CALLER
 from stepup.domain.actor import CallerId
+from stepup.rpc.call import Admitted
 
 
 def all_powerful(name="local"):
@@ -9,11 +10,19 @@ def all_powerful(name="local"):
     return replace(LOCAL_CALLER, caller_id=CallerId(name))
 
 
-async def admit_local(_invocation):
-    """Take every caller alike."""
-    return LOCAL_CALLER
+def admitting(caller, *identities):
+    """Take every call for one of this caller."""
+
+    async def admit(_invocation):
+        return Admitted(caller, identities)
+
+    return admit
+
+
+admit_local = admitting(LOCAL.caller, *LOCAL.identities)
 
 
 async def admit_by_header(invocation):
     """Believe what the caller calls itself."""
-    return all_powerful(invocation.header("x-caller"))
+    name = invocation.header("x-caller")
+    return Admitted(all_powerful(name), (f"spiffe://acme/{name}",))

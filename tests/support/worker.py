@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from stepup.bootstrap import assemble
+from stepup.credentials import LOCAL_CALLER
 from stepup.domain.actor import RetryReceipt, SessionId, UserId
+from stepup.domain.callers import Grant, claims_of
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.operations import OperationId
 from stepup.domain.reset_code import ResetCode
@@ -22,6 +24,7 @@ OSQUERY = "response.run_osquery"
 REMOTE_SHELL = "response.start_remote_shell"
 API_KEYS = "iam.configure_api_keys"
 SIGN_IN = "account.sign_in"
+REQUEST_ID = "request-1"
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,15 @@ class Worker:
     async def poll(self):
         await self.snapshots.poll()
 
-    def context(self, actor, caller=CALLER):
-        return Context(caller, actor, self.clock.now())
+    def context(self, actor, caller=CALLER, operations=(None,)):
+        """The call of a caller that has been let in, and may assert what the actor has."""
+        rule = LOCAL_CALLER.rules[0]
+        grants = {
+            operation: Grant(rule, dict.fromkeys(claims_of(actor, operation), rule))
+            for operation in operations
+        }
+        identities = (f"spiffe://acme/{caller}",)
+        return Context(caller, actor, self.clock.now(), REQUEST_ID, identities, grants)
 
     async def check(self, actor, operation=OSQUERY, target="host-1", *, caller=CALLER):
         [answer] = await self.check_all(actor, [(operation, target)], caller=caller)
@@ -72,7 +82,8 @@ class Worker:
 
     async def check_all(self, actor, checks, *, caller=CALLER):
         wanted = [Check(self.catalogue.find(operation), target) for operation, target in checks]
-        return await self._step_up.check(self.context(actor, caller), wanted)
+        context = self.context(actor, caller, [check.operation.id for check in wanted])
+        return await self._step_up.check(context, wanted)
 
     async def retry(self, actor, receipt, operation=OSQUERY, target="host-1", *, caller=CALLER):
         """Check the retry of an action that timed out."""

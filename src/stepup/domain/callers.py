@@ -4,7 +4,7 @@ A rule grants some methods for some tenants, operations and claims. Wildcards ar
 everything, and `prefix*` what begins with the prefix.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 
@@ -81,6 +81,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """Why a call may be made: the rule that grants it, and the one that grants each claim."""
+
+    rule: Rule
+    claims: Mapping[Claim, Rule]
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """A service that may call: what its credentials name it, and what it may do.
 
@@ -115,29 +123,37 @@ class Caller:
         if not any(method in rule.methods for rule in self.rules):
             raise CallerNotPermittedError(f"{self.caller_id} may not use {method}")
 
-    def demand(self, method: str, tenant_id: TenantId, operation: OperationId | None) -> None:
-        """Demand that a rule grants the method for the tenant and the operation.
+    def demand(self, method: str, tenant_id: TenantId, operation: OperationId | None) -> Rule:
+        """The rule that grants the method for the tenant and the operation.
 
         Raises:
             CallerNotPermittedError: none does.
         """
-        if self.rule_for(method, tenant_id, operation) is None:
+        rule = self.rule_for(method, tenant_id, operation)
+        if rule is None:
             what = f" and operation {operation}" if operation else ""
             raise CallerNotPermittedError(
                 f"{self.caller_id} may not use {method} for this tenant{what}"
             )
+        return rule
 
-    def demand_claims(self, method: str, actor: Actor, operation: OperationId | None) -> None:
-        """Demand that rules grant every claim of the actor context.
+    def demand_claims(
+        self, method: str, actor: Actor, operation: OperationId | None
+    ) -> Mapping[Claim, Rule]:
+        """The rules that grant the claims of the actor context, one for each.
 
         Raises:
             ClaimNotPermittedError: one is not granted.
         """
+        granting = {}
         for claim in claims_of(actor, operation):
-            if self.rule_for(method, actor.tenant_id, operation, claim) is None:
+            rule = self.rule_for(method, actor.tenant_id, operation, claim)
+            if rule is None:
                 raise ClaimNotPermittedError(
                     claim.value, f"{self.caller_id} may not assert {claim.value}"
                 )
+            granting[claim] = rule
+        return granting
 
 
 class Callers:

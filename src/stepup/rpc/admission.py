@@ -1,8 +1,8 @@
 """From proven identities to the caller that they name (S15)."""
 
-from stepup.domain.callers import Caller, Callers
+from stepup.domain.callers import Callers
 from stepup.domain.errors import CallerNotPermittedError
-from stepup.rpc.call import Invocation
+from stepup.rpc.call import Admitted, Invocation
 from stepup.rpc.identity import Identification
 
 
@@ -17,8 +17,8 @@ class Admission:
         """Go on with other rules; calls under way keep theirs."""
         self._callers = callers
 
-    async def __call__(self, invocation: Invocation) -> Caller:
-        """The caller that every proven identity names.
+    async def __call__(self, invocation: Invocation) -> Admitted:
+        """The caller that every proven identity names, and those identities.
 
         Raises:
             CallerUnauthenticatedError: credentials are missing or no good.
@@ -30,4 +30,4 @@ class Admission:
             raise CallerNotPermittedError("the credentials name no caller that is registered")
         [caller] = named
         assert caller is not None  # noqa: S101  # for mypy: excluded just above
-        return caller
+        return Admitted(caller, tuple(sorted(identities)))

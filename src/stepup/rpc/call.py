@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from stepup.domain.actor import Actor, TenantId
-from stepup.domain.callers import Caller
+from stepup.domain.callers import Caller, Grant
 from stepup.domain.errors import ClaimNotPermittedError
 from stepup.domain.operations import OperationId
 from stepup.service.context import Context
@@ -32,6 +32,14 @@ class Invocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A caller that was let in, and the identities that its credentials proved, sorted."""
+
+    caller: Caller
+    identities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """An admitted call: who calls which method, when it was received (S1), its id in the log.
 
@@ -39,7 +47,7 @@ class Call:
     what the caller may do (S15, S16).
     """
 
-    caller: Caller
+    admitted: Admitted
     method: str
     received_at: datetime
     request_id: str
@@ -54,15 +62,16 @@ class Call:
                 asserted is on record.
             StoreUnavailableError: it could not be put on record.
         """
-        context = Context(self.caller.caller_id, actor, self.received_at)
+        caller, grants = self.admitted.caller, dict[OperationId | None, Grant]()
         for operation in operations or (None,):
-            self.caller.demand(self.method, actor.tenant_id, operation)
+            rule = caller.demand(self.method, actor.tenant_id, operation)
             try:
-                self.caller.demand_claims(self.method, actor, operation)
+                claims = caller.demand_claims(self.method, actor, operation)
             except ClaimNotPermittedError as refused:
-                await self.refused_claims(context, self.method, refused.claim)
+                await self.refused_claims(self._context(actor, grants), self.method, refused.claim)
                 raise
-        return context
+            grants[operation] = Grant(rule, claims)
+        return self._context(actor, grants)
 
     def for_tenant(self, tenant_id: TenantId) -> TenantId:
         """The tenant, once the caller may use the method for it.
@@ -70,5 +79,15 @@ class Call:
         Raises:
             CallerNotPermittedError: it may not.
         """
-        self.caller.demand(self.method, tenant_id, None)
+        self.admitted.caller.demand(self.method, tenant_id, None)
         return tenant_id
+
+    def _context(self, actor: Actor, grants: Mapping[OperationId | None, Grant]) -> Context:
+        return Context(
+            self.admitted.caller.caller_id,
+            actor,
+            self.received_at,
+            self.request_id,
+            self.admitted.identities,
+            grants,
+        )

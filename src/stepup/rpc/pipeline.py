@@ -16,16 +16,15 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from stepup.domain.actor import MAX_ID_BYTES
-from stepup.domain.callers import Caller
 from stepup.domain.errors import InvalidFieldError
-from stepup.rpc.call import Call, Invocation
+from stepup.rpc.call import Admitted, Call, Invocation
 from stepup.rpc.errors import RefusedError, to_status
 from stepup.service.ports import Clock
 from stepup.service.refused_claims import RefusedClaims
 
 UnaryHandler: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 StreamHandler: TypeAlias = Callable[[Any, Call], AsyncIterator[Message]]
-Admit: TypeAlias = Callable[[Invocation], Awaitable[Caller]]
+Admit: TypeAlias = Callable[[Invocation], Awaitable[Admitted]]
 """Names the caller by its credentials, never by what it says in the message (S15)."""
 
 _log = structlog.get_logger(__name__)
@@ -109,8 +108,8 @@ class Pipeline:
         async def admit() -> Call:
             nonlocal caller
             admitted = await self._admit(invocation)
-            caller = admitted.caller_id
-            admitted.demand_method(method.path)
+            caller = admitted.caller.caller_id
+            admitted.caller.demand_method(method.path)
             return Call(admitted, method.path, received_at, request_id, self._refused_claims)
 
         try:
