@@ -26,8 +26,8 @@ demo: install ## Start the service on embedded defaults and play the main job th
 	$(BIN)/stepup demo
 
 .PHONY: run
-run: install ## Serve on 127.0.0.1:50051 with embedded stores; state survives restarts
-	$(BIN)/stepup serve
+run: install ## Serve anybody on 127.0.0.1:50051 with embedded stores; state survives restarts
+	$(BIN)/stepup serve --insecure
 
 .PHONY: test
 test: install-dev ## Run all tests, and demand every branch of domain/ and service/; or PYTEST_ARGS

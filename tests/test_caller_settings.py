@@ -4,7 +4,7 @@ import pytest
 from support.clock import ManualClock
 
 from stepup.config import ConfigurationError, load
-from stepup.credentials import LOCAL, credentials_of
+from stepup.credentials import LOCAL, credentials_of, demand_credentials
 from stepup.domain.callers import Claim
 from stepup.rpc.call import Invocation
 
@@ -14,6 +14,7 @@ issuer = "https://issuer.example"
 audiences = ["stepup"]
 jwks_file = "jwks.json"
 """
+TLS = '[tls]\ncertificate = "c"\nkey = "k"\nclient_ca = "a"\n'
 CALLER = """
 [[callers]]
 name = "soar"
@@ -94,6 +95,38 @@ def test_credentials_that_cannot_be_used_are_named(loaded, text, said):
     with pytest.raises(ConfigurationError) as refused:
         credentials_of(loaded(text), ManualClock())
     assert said in str(refused.value)
+
+
+REFUSED = {
+    "nothing said": ("", "server.insecure: callers have no credentials"),
+    "both": ("[server]\ninsecure = true\n" + ISSUER, "server.insecure: contradicts"),
+    "a trial for other machines": (
+        '[server]\ninsecure = true\nlisten = "0.0.0.0:1"\n',
+        "server.listen: 0.0.0.0 is no loopback address",
+    ),
+    "tokens in plaintext for other machines": (
+        '[server]\nlisten = "[::]:1"\n' + ISSUER,
+        "server.listen: :: is no loopback address",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED.values(), ids=REFUSED)
+def test_s15_what_must_not_be_served_is_valid_but_for_serving(loaded, text, said):
+    settings = loaded(text)
+    with pytest.raises(ConfigurationError) as refused:
+        demand_credentials(settings)
+    [problem] = str(refused.value).split("\n")
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[server]\ninsecure = true\n", ISSUER, '[server]\nlisten = "0.0.0.0:1"\n' + TLS],
+    ids=["a trial", "tokens on this machine", "certificates"],
+)
+def test_s15_credentials_or_a_trial_may_be_served(loaded, text):
+    demand_credentials(loaded(text))
 
 
 async def test_without_credentials_everybody_is_the_local_caller(loaded):

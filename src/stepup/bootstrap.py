@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
-from stepup.credentials import credentials_of
+from stepup.credentials import credentials_of, demand_credentials
 from stepup.domain.errors import StoreUnavailableError
 from stepup.key_source import KeySource
 from stepup.keys import KeyRing, KeyRingError
@@ -56,6 +56,11 @@ from stepup.stores.sql import SqlDatabase, check_schema, upgrade
 _log = structlog.get_logger(__name__)
 _key_failures = Counter(
     "stepup_key_ring_reload_failures", "Changes of the key file that could not be taken over."
+)
+_unauthenticated = Gauge(
+    "stepup_callers_unauthenticated",
+    "1 while callers without credentials are served and may do everything, else 0.",
+    multiprocess_mode="livemax",
 )
 REVIVE_SECONDS = 1.0
 """How often is looked whether the embedded store has ended."""
@@ -129,6 +134,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         ConfigurationError: the settings cannot be put into effect; the message says which.
         StoreUnavailableError: a configured store cannot be reached.
     """
+    demand_credentials(settings)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         stores = await _open_stores(settings, clock, stack)
@@ -156,6 +162,8 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             raise ConfigurationError(f"server.listen: {error}") from error
         stack.push_async_callback(server.stop, settings.server.drain_seconds)
         if not settings.authenticates_callers:
+            _unauthenticated.set(1)
+            stack.callback(_unauthenticated.set, 0)
             _log.warning(
                 "callers_are_not_authenticated",
                 explanation="any program on this machine may call and claim anything",

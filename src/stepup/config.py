@@ -66,6 +66,9 @@ class ServerSettings(Section):
 
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
     """Host and port; port 0 takes a free one. Without `tls` a loopback address."""
+    insecure: bool = False
+    """Whether to serve callers without credentials, for a trial on this machine; see
+    `credentials.demand_credentials`."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
     """How long calls in flight may take to finish after SIGTERM."""
 

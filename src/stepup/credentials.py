@@ -22,6 +22,7 @@ from stepup.rpc.identity.server_credentials import (
 )
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline import Admit
+from stepup.rpc.server import is_loopback
 from stepup.service.ports import Clock
 
 _ALL = Patterns(["*"])
@@ -44,6 +45,32 @@ class Credentials:
     admit: Admit
     server: grpc.ServerCredentials | None
     polls: tuple[Callable[[], Awaitable[None]], ...] = ()
+
+
+def demand_credentials(settings: Settings) -> None:
+    """Demand what only serving needs: that callers have credentials, or were not meant to (S15).
+
+    Raises:
+        ConfigurationError: they have none and nobody said so; somebody said so and they have; or
+            there is no TLS on an address that other machines reach.
+    """
+    problems = []
+    if not settings.authenticates_callers and not settings.server.insecure:
+        problems.append(
+            "server.insecure: callers have no credentials: configure tls or token_issuers;"
+            " or, for a trial on a loopback address, set it to true (serve --insecure)"
+        )
+    if settings.authenticates_callers and settings.server.insecure:
+        problems.append(
+            "server.insecure: contradicts tls and token_issuers, by which callers have credentials:"
+            " take one or the other away"
+        )
+    if settings.tls is None and not is_loopback(settings.server.host):
+        problems.append(
+            f"server.listen: {settings.server.host} is no loopback address: that needs tls (S15)"
+        )
+    if problems:
+        raise ConfigurationError("\n".join(problems))
 
 
 async def admit_local_caller(_invocation: Invocation) -> Admitted:

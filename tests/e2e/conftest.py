@@ -14,10 +14,10 @@ StartServer = Callable[..., ServerProcess]
 
 
 @contextmanager
-def serving(directory: Path, *arguments: str) -> Iterator[ServerProcess]:
+def serving(directory: Path, *arguments: str, insecure: bool = True) -> Iterator[ServerProcess]:
     """A server that ends with the block; no secret of its calls may be in what it wrote (S11)."""
     with temporary_directory() as temporary:
-        server = ServerProcess(directory, temporary, *arguments)
+        server = ServerProcess(directory, temporary, *arguments, insecure=insecure)
         try:
             server.start()
             yield server
@@ -48,7 +48,9 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
     """Starts a server of the test's own with further arguments."""
     with ExitStack() as stack:
-        yield lambda *arguments: stack.enter_context(serving(tmp_path, *arguments))
+        yield lambda *arguments, **options: stack.enter_context(
+            serving(tmp_path, *arguments, **options)
+        )
 
 
 @pytest.fixture(params=[GrpCurl, BufCurl], ids=["grpcurl", "buf"])

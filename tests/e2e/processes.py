@@ -83,10 +83,14 @@ def processes_in(directory: Path) -> list[int]:
 class ServerProcess:
     """`stepup serve` on a data directory of its own; the same one after each restart.
 
-    What it writes to standard output and error is in `stdout` and `stderr`, of all its lives.
+    It serves whoever comes, unless `insecure` is false: then the arguments have to name a
+    configuration with credentials. What it writes to standard output and error is in `stdout` and
+    `stderr`, of all its lives.
     """
 
-    def __init__(self, directory: Path, temporary: Path, *arguments: str) -> None:
+    def __init__(
+        self, directory: Path, temporary: Path, *arguments: str, insecure: bool = True
+    ) -> None:
         self.data_dir = directory / "data"
         self.temporary = temporary
         self.stdout = directory / "stdout"
@@ -94,7 +98,7 @@ class ServerProcess:
         self.secrets = Secrets()
         self.address = ""
         self._directory = directory
-        self._arguments = arguments
+        self._arguments = (*arguments, "--insecure") if insecure else arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -10,6 +10,8 @@ from e2e.processes import PROGRAMS, run
 pytestmark = pytest.mark.e2e
 
 PASSWORD = "correct-horse"  # must not be shown
+TRIAL = "[server]\ninsecure = true\n"
+WITHOUT_CREDENTIALS = "stepup: server.insecure: callers have no credentials: "
 CONTAINMENT = """
 [[catalogue.categories]]
 id = "containment"
@@ -41,14 +43,14 @@ def stepup(tmp_path):
 
 
 def test_a_good_configuration_is_shown(stepup):
-    shown = stepup("check-config", toml='[verification]\nissuer = "Acme"\n')
+    shown = stepup("check-config", toml=TRIAL + '[verification]\nissuer = "Acme"\n')
     assert shown.returncode == 0
     assert "verification.issuer = Acme" in shown.stdout
 
 
 def test_urls_are_not_shown(stepup):
     url = f'redis_url = "redis://stepup:{PASSWORD}@redis.example:6379/0"'
-    shown = stepup("check-config", toml=f"[storage]\n{url}\n")
+    shown = stepup("check-config", toml=f"{TRIAL}[storage]\n{url}\n")
     assert shown.returncode == 0
     assert PASSWORD not in shown.stdout + shown.stderr
 
@@ -134,14 +136,43 @@ def test_migrating_twice_changes_nothing(stepup, tmp_path):
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_only_loopback_is_listened_on(stepup, tmp_path, address):
-    refused = stepup("serve", "--listen", address, "--data-dir", tmp_path / "data")
+    data_dir = ("--data-dir", tmp_path / "data")
+    refused = stepup("serve", "--insecure", "--listen", address, *data_dir)
     assert refused.returncode == 2
-    assert "loopback" in refused.stderr
+    assert refused.stderr.startswith("stepup: server.listen: ")
+    assert "is no loopback address" in refused.stderr
+
+
+def test_s15_callers_without_credentials_are_served_only_if_that_is_wanted(stepup, tmp_path):
+    refused = stepup("serve", "--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(WITHOUT_CREDENTIALS)
+    assert "tls or token_issuers" in refused.stderr
+    assert "--insecure" in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("toml", [TRIAL, ""], ids=["file", "environment"])
+def test_a_trial_may_be_configured_as_well(stepup, toml):
+    variables = {} if toml else {"SERVER__INSECURE": "true"}
+    assert stepup("check-config", toml=toml, **variables).returncode == 0
+
+
+def test_s15_checking_says_what_serving_would(stepup):
+    checked = stepup("check-config")
+    assert checked.returncode == 2
+    assert "server.insecure = False" in checked.stdout
+    assert checked.stderr.startswith(WITHOUT_CREDENTIALS)
+
+
+def test_s15_a_trial_is_loud(server):
+    assert '"callers_are_not_authenticated"' in server.stderr.read_text()
 
 
 def test_a_port_that_is_taken_is_named(stepup, shared_server, tmp_path):
     address = shared_server.address
-    refused = stepup("serve", "--listen", address, "--data-dir", tmp_path / "data")
+    data_dir = ("--data-dir", tmp_path / "data")
+    refused = stepup("serve", "--insecure", "--listen", address, *data_dir)
     assert refused.returncode == 2
     assert f"stepup: server.listen: cannot listen on {address}" in refused.stderr
 
@@ -149,7 +180,7 @@ def test_a_port_that_is_taken_is_named(stepup, shared_server, tmp_path):
 @pytest.mark.parametrize("command", ["serve", "migrate"])
 def test_a_data_directory_that_cannot_be_made_is_named(stepup, tmp_path, command):
     (tmp_path / "file").touch()
-    refused = stepup(command, "--data-dir", tmp_path / "file" / "data")
+    refused = stepup(command, "--data-dir", tmp_path / "file" / "data", toml=TRIAL)
     assert refused.returncode == 2
     assert refused.stderr.startswith("stepup: storage.data_dir: ")
 
@@ -158,7 +189,7 @@ def test_a_data_directory_that_cannot_be_made_is_named(stepup, tmp_path, command
 def test_a_file_that_is_no_database_is_refused_without_a_stack(stepup, tmp_path, command):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "stepup.db").write_text("this is no database " * 100)
-    refused = stepup(command, "--data-dir", tmp_path / "data")
+    refused = stepup(command, "--data-dir", tmp_path / "data", toml=TRIAL)
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr
 
@@ -168,6 +199,7 @@ def test_a_key_ring_that_others_can_read_is_refused(stepup, tmp_path):
     (tmp_path / "keys.json").chmod(0o644)
     refused = stepup(
         "serve",
+        "--insecure",
         *("--listen", "127.0.0.1:0"),
         *("--data-dir", tmp_path / "data"),
         STORAGE__KEYS_FILE=str(tmp_path / "keys.json"),

@@ -45,7 +45,7 @@ def guarded(tmp_path, start_server):
         f'[tls]\ncertificate = "{tmp_path}/server.crt"\nkey = "{tmp_path}/server.key"\n'
         f'client_ca = "{tmp_path}/clients.pem"'
     )
-    return start_server(*written(tmp_path, tls))
+    return start_server(*written(tmp_path, tls), insecure=False)
 
 
 def grpcurl(server, request, *options, method="StepUpService/CheckStepUp"):
@@ -135,7 +135,8 @@ def test_s15_a_token_of_the_issuer_gets_an_answer_and_no_other_does(tmp_path, st
             tmp_path,
             '[[token_issuers]]\nissuer = "https://issuer.example"\naudiences = ["stepup"]\n'
             f'jwks_file = "{tmp_path}/jwks.json"',
-        )
+        ),
+        insecure=False,
     )
     claims = {
         "iss": "https://issuer.example",

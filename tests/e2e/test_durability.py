@@ -137,7 +137,7 @@ def test_a_terminated_server_keeps_what_it_knew(server, tenant):
 
 
 def test_a_second_server_on_the_same_data_directory_is_refused(server, tmp_path):
-    command = [PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0"]
+    command = [PROGRAMS / "stepup", "serve", "--insecure", "--listen", "127.0.0.1:0"]
     second = run([*command, "--data-dir", server.data_dir], tmp_path)
     assert second.returncode == 2
     assert "in use" in second.stderr

@@ -10,7 +10,8 @@ import typer
 from stepup import config
 from stepup.bootstrap import database_url_of, make_data_dir, running
 from stepup.cli import audit, keys
-from stepup.cli.options import ConfigFile, DataDir, run, settings_of
+from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
+from stepup.credentials import demand_credentials
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
 
@@ -33,16 +34,25 @@ def _before_any_command() -> None:
 
 @app.command()
 def serve(
+    *,
     config_file: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="Host and port; port 0 takes any.")] = None,
     data_dir: DataDir = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Serve callers without credentials: for a trial."),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
 ) -> None:
-    """Serve the gRPC API: without a configuration on loopback, with embedded stores."""
+    """Serve the gRPC API: without a configuration on loopback, with embedded stores.
+
+    Callers need credentials, unless --insecure says otherwise: then any program on this machine
+    may call and claim anything.
+    """
     settings = settings_of(
         config_file,
-        server={"listen": listen},
+        server={"listen": listen, "insecure": insecure},
         storage={"data_dir": data_dir},
         log={"level": log_level, "format": log_format},
     )
@@ -52,11 +62,15 @@ def serve(
 
 @app.command()
 def check_config(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
-    """Validate the configuration, and show what is in effect; URLs are not shown."""
+    """Validate the configuration for serving, and show what is in effect; URLs are not shown."""
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     for name, value in config.in_effect(settings):
         typer.echo(f"{name} = {value}")
     typer.echo(f"{sum(len(members) for _, members in settings.operations)} operations")
+    try:
+        demand_credentials(settings)
+    except config.ConfigurationError as error:
+        raise failure(error) from error
 
 
 @app.command()

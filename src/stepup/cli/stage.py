@@ -50,7 +50,7 @@ def server_process() -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory(prefix="stepup-demo-") as data_dir:
         command = [sys.executable, "-m", "stepup", "serve", "--listen", "127.0.0.1:0"]
-        command += ["--data-dir", data_dir, "--log-level", "error"]
+        command += ["--insecure", "--data-dir", data_dir, "--log-level", "error"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own command
             try:
                 announcement = process.stdout.readline() if process.stdout else ""
