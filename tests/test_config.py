@@ -47,6 +47,7 @@ def test_without_anything_the_defaults_are_in_effect():
     assert settings.verification.back_steps == 0
     assert settings.verification.retry_window == timedelta(minutes=60)
     assert settings.log.level == "info"
+    assert settings.metrics is None
 
 
 def test_the_file_wins_over_the_defaults(file):
@@ -134,18 +135,21 @@ def test_an_unknown_flag_is_refused():
     assert problems(server={"listens": "x"}) == ["server.listens: there is no such setting"]
 
 
+NO_ADDRESSES = [
+    "127.0.0.1",
+    ":50051",
+    "127.0.0.1:",
+    "127.0.0.1:http",
+    "127.0.0.1:65536",
+    "127.0.0.1:-1",
+    "::1:50051",
+    "a b:1",
+    "127.0.0.1:50051\n",
+]
 BAD = {
-    "server.listen": [
-        "127.0.0.1",
-        ":50051",
-        "127.0.0.1:",
-        "127.0.0.1:http",
-        "127.0.0.1:65536",
-        "127.0.0.1:-1",
-        "::1:50051",
-        "a b:1",
-        "127.0.0.1:50051\n",
-    ],
+    "server.listen": NO_ADDRESSES,
+    "server.insecure": ["perhaps", 2],
+    "metrics.listen": NO_ADDRESSES,
     "server.drain_seconds": [-1, 301, "soon", "nan"],
     "storage.database_url": ["mysql://db/stepup", "sqlite://", "no URL"],
     "storage.redis_url": ["http://cache", "cache:6379"],
@@ -177,6 +181,7 @@ def test_a_bad_value_is_refused_by_naming_its_field(name, value):
 def test_an_address_has_a_host_and_a_port(listen, host, port):
     server = load(server={"listen": listen}).server
     assert (server.host, server.port) == (host, port)
+    assert server.address(port) == listen
 
 
 def test_every_problem_has_a_line(file):

@@ -52,6 +52,7 @@ from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
 from stepup.stores.sql import SqlDatabase, check_schema, upgrade
+from stepup.telemetry import metrics_served
 
 _log = structlog.get_logger(__name__)
 _key_failures = Counter(
@@ -137,6 +138,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     demand_credentials(settings)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
+        _serve_metrics(settings, stack)
         stores = await _open_stores(settings, clock, stack)
         application = assemble(stores, settings, clock)
         await application.snapshots.poll()
@@ -169,8 +171,20 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 explanation="any program on this machine may call and claim anything",
             )
         await server.set_serving(True)
-        host = settings.server.listen.rpartition(":")[0]
-        yield f"{host}:{port}"
+        yield settings.server.address(port)
+
+
+def _serve_metrics(settings: Settings, stack: AsyncExitStack) -> None:
+    metrics = settings.metrics
+    if metrics is None:
+        return
+    try:
+        port = stack.enter_context(metrics_served(metrics.host, metrics.port))
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"metrics.listen: cannot listen on {metrics.listen}: {error}"
+        ) from error
+    _log.info("metrics_are_served", address=metrics.address(port))
 
 
 async def _open_stores(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Stores:

@@ -61,16 +61,10 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-class ServerSettings(Section):
-    """Where and how the gRPC server listens."""
+class _Listener(Section):
+    """Something that listens."""
 
-    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
-    """Host and port; port 0 takes a free one. Without `tls` a loopback address."""
-    insecure: bool = False
-    """Whether to serve callers without credentials, for a trial on this machine; see
-    `credentials.demand_credentials`."""
-    drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
-    """How long calls in flight may take to finish after SIGTERM."""
+    listen: Annotated[str, AfterValidator(_address)]
 
     @property
     def host(self) -> str:
@@ -81,6 +75,29 @@ class ServerSettings(Section):
     def port(self) -> int:
         """The port of `listen`."""
         return int(self.listen.rpartition(":")[2])
+
+    def address(self, port: int) -> str:
+        """Where it listens, HOST:PORT, once it has a port."""
+        return f"{self.listen.rpartition(':')[0]}:{port}"
+
+
+class ServerSettings(_Listener):
+    """Where and how the gRPC server listens."""
+
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
+    """Host and port; port 0 takes a free one. Without `tls` a loopback address."""
+    insecure: bool = False
+    """Whether to serve callers without credentials, for a trial on this machine; see
+    `credentials.demand_credentials`."""
+    drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
+    """How long calls in flight may take to finish after SIGTERM."""
+
+
+class MetricsSettings(_Listener):
+    """Where metrics are served to Prometheus, over HTTP without credentials.
+
+    `listen` is a host and a port; port 0 takes a free one.
+    """
 
 
 class StorageSettings(Section):
@@ -157,6 +174,8 @@ class Settings(BaseSettings):
     verification: VerificationSettings = VerificationSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings | None = None
+    """Absent: they are not served."""
     tls: TlsSettings | None = None
     token_issuers: tuple[TokenIssuerSettings, ...] = ()
     callers: tuple[CallerSettings, ...] = ()

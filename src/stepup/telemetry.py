@@ -1,12 +1,27 @@
-"""Logs: one JSON object per line on standard error, or coloured lines for people."""
+"""Logs, one JSON object per line or coloured lines for people; and the port of the metrics.
+
+A metric is defined where it is counted. Its labels have values of the configuration or of the code,
+never of a call: the number of series must not grow with tenants, users or what callers send.
+"""
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Literal
 
 import structlog
+from prometheus_client import Gauge, start_http_server
 
 Format = Literal["json", "console"]
+
+_build = Gauge(
+    "stepup_build_info",
+    "Always 1; the label says which version runs.",
+    ["version"],
+    multiprocess_mode="livemax",
+)
 
 
 def configure_logging(level: str, log_format: Format) -> None:
@@ -39,3 +54,22 @@ def configure_logging(level: str, log_format: Format) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+@contextmanager
+def metrics_served(host: str, port: int) -> Iterator[int]:
+    """Serve all metrics over HTTP for as long as the block lasts; yields the port.
+
+    Threads of their own do it: a scrape is answered also when the event loop is stuck.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    _build.labels(version("stepup")).set(1)
+    server, thread = start_http_server(port, host)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,81 @@
+"""The metrics of a server process, as Prometheus fetches them."""
+
+import json
+import time
+from contextlib import suppress
+from importlib.metadata import version
+
+import pytest
+from e2e.clients import GrpCurl, Refused
+from e2e.metrics import LISTEN, exposed, metrics
+from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict, verify
+from e2e.processes import PROGRAMS, run
+from joserfc.jwk import ECKey
+from support.certificates import authority
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def trial(tmp_path, start_server):
+    """A server that shows its metrics and serves whoever comes."""
+    file = tmp_path / "stepup.toml"
+    file.write_text(LISTEN)
+    return start_server("--config", str(file))
+
+
+def test_a_server_with_credentials_shows_how_they_fare(tmp_path, start_server):
+    authority("servers").server().write(tmp_path, "server")
+    key = ECKey.generate_key("P-256", {"kid": "k1"})
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
+    (tmp_path / "stepup.toml").write_text(
+        f'{LISTEN}\n[tls]\ncertificate = "{tmp_path}/server.crt"\nkey = "{tmp_path}/server.key"\n'
+        '[[token_issuers]]\nissuer = "https://issuer.example"\naudiences = ["stepup"]\n'
+        f'jwks_file = "{tmp_path}/jwks.json"\n'
+    )
+    shown = metrics(start_server("--config", f"{tmp_path}/stepup.toml", insecure=False))
+    assert shown["stepup_callers_unauthenticated",] == 0
+    assert shown["stepup_certificate_reload_failures_total",] == 0
+    assert shown["stepup_certificate_not_after_seconds",] > time.time()
+    assert shown["stepup_jwks_refresh_failures_total", f"{tmp_path}/jwks.json"] == 0
+    assert shown["stepup_key_ring_reload_failures_total",] == 0
+    assert shown["stepup_build_info", version("stepup")] == 1
+
+
+def test_s15_a_trial_can_be_alerted_on(trial):
+    assert metrics(trial)["stepup_callers_unauthenticated",] == 1
+
+
+def test_s11_neither_the_series_nor_their_labels_follow_what_callers_send(trial, tenant):
+    client = GrpCurl(trial)
+    before = metrics(trial).keys()
+    protect(client, administrator(tenant), OSQUERY)
+    bob = person(tenant, "bob-of-the-metrics")
+    enrolled = enrol(client, bob)
+    verify(client, bob, enrolled.code)
+    verdict(client, bob, OSQUERY)
+    with suppress(Refused):
+        verdict(client, person(f"{tenant}-2", "eve"), f"no.{tenant}")
+    with suppress(Refused):
+        client.call("StepUpService/CheckStepUp", {"actor": {"tenant_id": "a\nb"}})
+    text = exposed(trial)
+    assert metrics(trial).keys() == before
+    assert tenant not in text
+    assert bob["user_id"] not in text
+    ours = "\n".join(line for line in text.splitlines() if line.startswith("stepup_"))
+    assert not trial.secrets.found_in_text(ours.encode())
+
+
+def test_a_port_that_is_taken_is_named(trial, tmp_path):
+    refused = run(
+        [PROGRAMS / "stepup", "serve", "--insecure", "--data-dir", tmp_path / "other"],
+        tmp_path,
+        {"STEPUP_METRICS__LISTEN": trial.address, "STEPUP_SERVER__LISTEN": "127.0.0.1:0"},
+    )
+    assert refused.returncode == 2
+    assert f"stepup: metrics.listen: cannot listen on {trial.address}: " in refused.stderr
+
+
+def test_a_server_that_showed_its_metrics_ends_cleanly(trial):
+    metrics(trial)
+    assert trial.terminate() == 0
