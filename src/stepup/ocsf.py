@@ -167,18 +167,22 @@ def _circumstances(chained: ChainedEvent) -> dict[str, Json]:
     session = event.details.get("session")
     if session is not None:
         actor["session"] = {"uid": session}
+    metadata: dict[str, Json] = {
+        "version": VERSION,
+        "product": {"name": _PRODUCT, "vendor_name": _PRODUCT, "version": version(_PRODUCT)},
+        "log_name": "audit",
+        "uid": event.event_id,
+        "sequence": chained.sequence,
+        "tenant_uid": event.tenant_id,
+        "event_code": event.kind.value,
+        "original_time": written(event.occurred_at),
+    }
+    request_id = event.details.get("request_id")
+    if request_id is not None:
+        metadata["correlation_uid"] = request_id
     found: dict[str, Json] = {
         "time": (event.occurred_at - _EPOCH) // _MILLISECOND,
-        "metadata": {
-            "version": VERSION,
-            "product": {"name": _PRODUCT, "vendor_name": _PRODUCT, "version": version(_PRODUCT)},
-            "log_name": "audit",
-            "uid": event.event_id,
-            "sequence": chained.sequence,
-            "tenant_uid": event.tenant_id,
-            "event_code": event.kind.value,
-            "original_time": written(event.occurred_at),
-        },
+        "metadata": metadata,
         "actor": actor,
         "src_endpoint": {"svc_name": event.caller},
         "unmapped": {

@@ -156,6 +156,15 @@ def test_no_fact_of_an_event_is_lost():
     }
 
 
+def test_the_call_that_an_event_is_of_correlates_it_with_the_logs():
+    event = ocsf(an_event(EventKind.OTP_VERIFIED, request_id="request-1"))
+    assert event["metadata"]["correlation_uid"] == "request-1"
+
+
+def test_an_event_without_a_request_id_correlates_with_nothing():
+    assert "correlation_uid" not in ocsf(an_event(EventKind.OTP_VERIFIED))["metadata"]
+
+
 def test_an_event_without_a_session_names_none():
     chained = an_event(EventKind.OTP_VERIFIED)
     without = replace(chained, event=replace(chained.event, details={}))

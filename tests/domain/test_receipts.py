@@ -18,6 +18,7 @@ from stepup.domain.receipts import (
     MacKeys,
     Receipt,
     ReceiptRejection,
+    RefusedReceipt,
     check,
     issue,
 )
@@ -52,7 +53,9 @@ RECEIPTS = st.builds(
 
 
 def checked(token=TOKEN, binding=BINDING, keys=KEYS, now=NOW, **window):
-    return check(token, binding, keys, now, **window)
+    """The receipt, or why it is refused."""
+    found = check(token, binding, keys, now, **window)
+    return found.rejection if isinstance(found, RefusedReceipt) else found
 
 
 def checked_with(**changes):
@@ -159,6 +162,32 @@ def test_a_receipt_never_holds_for_another_binding(issued_for, presented_for):
     assume(issued_for != presented_for)
 
     assert check(issue(RECEIPT, issued_for, KEYS), presented_for, KEYS, NOW) != RECEIPT
+
+
+# What a refused receipt is of
+
+
+def test_a_refused_receipt_that_is_authentic_names_its_decision():
+    other_target = Binding.of(*{**CHECK, "target": "host-8"}.values())
+
+    assert check(TOKEN, other_target, KEYS, NOW) == RefusedReceipt(
+        ReceiptRejection.OTHER_TARGET, RECEIPT.decision_id
+    )
+    assert check(TOKEN, BINDING, KEYS, NOW + RETRY_WINDOW) == RefusedReceipt(
+        ReceiptRejection.EXPIRED, RECEIPT.decision_id
+    )
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(TOKEN[:-2] + "AA", id="another MAC"),
+        pytest.param(TOKEN.rpartition(".")[0] + ".", id="no MAC"),
+        pytest.param("1.k1.BBBBBBBB" + TOKEN[13:], id="another decision"),
+    ],
+)
+def test_what_a_receipt_with_a_wrong_mac_names_is_not_believed(token):
+    assert check(token, BINDING, KEYS, NOW) == RefusedReceipt(ReceiptRejection.NOT_AUTHENTIC, None)
 
 
 # The window

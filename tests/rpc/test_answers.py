@@ -11,7 +11,7 @@ from PIL import Image
 from support.otp import code_at, wrong_code_at
 from support.people import ACME, administrator, person
 from support.wire import Client, on_wire, served
-from support.worker import API_KEYS, OSQUERY, SIGN_IN
+from support.worker import API_KEYS, OSQUERY, SIGN_IN, details_of
 from zxingcpp import read_barcode
 
 from stepup.domain.actor import RetryReceipt
@@ -451,7 +451,7 @@ async def test_an_event_has_its_place_and_what_happened(worker, client, clock):
         caller="response-actions",
         actor_user_id="alice",
         subject_user_id="alice",
-        details={"session": ALICE.session_hash, "scope": "session"},
+        details=details_of(ALICE, scope="session"),
         previous_hash=bytes(32),
         hash=event.hash,
     )

@@ -17,7 +17,7 @@ from stepup.rpc.pipeline import Pipeline, StreamMethod
 from stepup.rpc.server import methods
 from stepup.v1 import actor_pb2, step_up_service_pb2
 
-PEER = Invocation("ipv4:127.0.0.1:4711")
+PEER = Invocation("ipv4:127.0.0.1:4711", (("x-request-id", "r-17"),))
 OWN_TENANT = valid_request("GetPolicy").tenant_id
 CHECK = "stepup.v1.StepUpService/CheckStepUp"
 PATHS = sorted(METHODS)
@@ -38,7 +38,7 @@ def short(path):
 
 async def reason_of(worker, path, request, *rules):
     """Why a caller with these rules is refused; empty when it is answered."""
-    admit = admitting(Caller(CallerId("soar"), frozenset(), rules))
+    admit = admitting(Caller(CallerId("soar"), frozenset(), rules), "spiffe://acme/soar")
     pipeline = Pipeline(admit, worker.application.refused_claims, worker.clock)
     [method] = [
         each
@@ -125,8 +125,21 @@ async def test_s16_a_refused_claim_is_on_record(worker):
     await reason_of(worker, CHECK, request, rule())
     [event] = await worker.events()
     assert (event.kind.value, event.caller) == ("claim_refused", "soar")
-    assert event.details["claim"] == "managed_services"
-    assert event.details["method"] == "StepUpService/CheckStepUp"
+    assert event.details == {
+        "session": person().session_hash,
+        "request_id": "r-17",
+        "identities": ["spiffe://acme/soar"],
+        "method": "StepUpService/CheckStepUp",
+        "operation": request.operation,
+        "claim": "managed_services",
+    }
+
+
+async def test_s16_a_refused_claim_of_a_call_without_an_operation_names_none(worker):
+    request = valid_request("BeginEnrollment")
+    await reason_of(worker, "stepup.v1.EnrollmentService/BeginEnrollment", request, rule())
+    [event] = await worker.events()
+    assert event.details["operation"] is None
 
 
 async def test_s16_a_claim_that_cannot_be_put_on_record_is_refused_all_the_same(world, worker):

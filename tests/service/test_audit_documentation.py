@@ -1,33 +1,45 @@
-"""docs/auditing.md tells every kind of event, with all of its details."""
+"""docs/auditing.md tells every kind of event and every fact of a decision, and no others."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from support.otp import wrong_code_at
-from support.people import administrator, person
+from support.people import administrator, person, playbook_run
+from support.worker import OSQUERY
 
 from stepup.domain.audit import EventKind
+from stepup.domain.operations import OperationId
 from stepup.domain.reset_code import ResetCode
 
 ALICE, BOB, ROOT = person("alice"), person("bob"), administrator()
 DOCUMENT = Path(__file__).parents[2] / "docs" / "auditing.md"
 
 
-def documented():
+def rows_of(heading):
+    """The cells of the table that begins with this heading."""
+    table = DOCUMENT.read_text().partition(heading)[2].partition("\n\n")[0]
+    return [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+
+
+def documented_events():
     """Details by kind, of the table that says what happened."""
-    table = DOCUMENT.read_text().partition("| kind | happened |")[2].partition("\n\n")[0]
-    rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| `")]
     # What stands in brackets, or after a colon, are values.
-    plain = [(kind, re.sub(r"\(.*?\)|:.*", "", details)) for kind, _, details in rows]
+    plain = [
+        (kind, re.sub(r"\(.*?\)|:.*", "", details))
+        for kind, _, details in rows_of("| kind | happened |")
+    ]
     return {kind.strip(" `"): set(re.findall(r"`(\w+)`", details)) for kind, details in plain}
 
 
 async def everything(worker):
-    """Bring about every kind of event that a use case of a person has."""
+    """Bring about every kind of event."""
     app = await worker.enrol(ALICE)
     await worker.elevate(ALICE, app)
     await worker.set_account_mfa(ALICE, enabled=True)
-    await worker.select("response.run_osquery")
+    await worker.select(OSQUERY)
     answer = await worker.check(ALICE)
     await worker.retry(ALICE, answer.receipt)
     await worker.fail(ALICE, app)
@@ -44,13 +56,59 @@ async def everything(worker):
     await worker.wizard(ROOT)
     await worker.admin_reset(ROOT, "bob")
     await worker.revoke(ROOT)
+    await worker.application.refused_claims(
+        worker.context(ALICE), "StepUpService/CheckStepUp", OperationId(OSQUERY), "saml_account"
+    )
 
 
 async def test_every_kind_of_event_is_documented_with_all_its_details(worker):
     await everything(worker)
-    # By what the pipeline does before any use case: it is told in tests/rpc.
-    expected = {EventKind.CLAIM_REFUSED.value: {"session", "method", "claim"}}
+    expected = {}
     for event in await worker.events():
         expected.setdefault(event.kind.value, set()).update(event.details)
     assert set(expected) == {kind.value for kind in EventKind}
-    assert {kind: {"session", *details} for kind, details in documented().items()} == expected
+    of_all = {"session", "request_id"}
+    assert {kind: of_all | told for kind, told in documented_events().items()} == expected
+
+
+def documented_facts():
+    """The keys of the table about the decision log, by where they stand."""
+    found = {}
+    for keys, where, _ in rows_of("| key | stands in |"):
+        found.setdefault(where, set()).update(re.findall(r"`(\w+)`", keys))
+    return found
+
+
+@pytest.fixture
+async def lines(world, worker):
+    """Of decisions for every reason that leaves facts of its own; the last is a retry's."""
+    await worker.select(OSQUERY)
+    app = await worker.enrol(ALICE)
+    await worker.check(replace(ALICE, playbook_run=playbook_run()))
+    await worker.elevate(ALICE, app)
+    receipt = (await worker.check(ALICE)).receipt
+    await worker.retry(ALICE, receipt, target="host-2")
+    await worker.retry(ALICE, "forged")
+    await worker.retry(ALICE, receipt)
+    return world.decisions()
+
+
+def test_every_fact_of_a_decision_is_documented_and_no_other(lines):
+    assert set().union(*documented_facts().values()) == set().union(*lines)
+
+
+def test_the_facts_of_every_line_are_documented_as_such(lines):
+    assert documented_facts()["every line"] == set(lines[0]).intersection(*lines)
+
+
+@pytest.mark.parametrize("reason", ["elevated", "exempt_timed_out_retry"])
+def test_what_is_documented_for_one_reason_stands_in_its_lines_only(lines, reason):
+    facts = documented_facts()[f"`{reason}`"]
+    assert [facts & set(line) for line in lines] == [
+        facts if line["reason"] == reason else set() for line in lines
+    ]
+
+
+def test_the_example_of_a_line_has_the_facts_of_a_retry(lines):
+    [example] = re.findall(r"```json\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+    assert list(json.loads(example)) == list(lines[-1])

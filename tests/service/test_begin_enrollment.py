@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from support.people import person
-from support.worker import OSQUERY
+from support.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Attempt
@@ -114,12 +114,12 @@ async def test_the_event_says_which_enrollment_began(worker):
     screen = await worker.begin(ALICE)
     [event] = await worker.events()
     assert event.kind is EventKind.ENROLLMENT_BEGUN
-    assert event.details == {
-        "session": ALICE.session_hash,
-        "enrollment_id": screen.enrollment_id,
-        "replaces": None,
-        "by_reset_code": False,
-    }
+    assert event.details == details_of(
+        ALICE,
+        enrollment_id=screen.enrollment_id,
+        replaces=None,
+        by_reset_code=False,
+    )
 
 
 async def test_s6_the_secret_is_not_stored_as_it_is(world, worker):

@@ -6,10 +6,18 @@ from uuid import UUID, uuid4
 
 import pytest
 from support.people import ACME, CALLER, administrator, person, playbook_run
-from support.worker import API_KEYS, OSQUERY, REMOTE_SHELL, SIGN_IN, Worker
+from support.worker import (
+    API_KEYS,
+    OSQUERY,
+    REMOTE_SHELL,
+    REQUEST_ID,
+    SIGN_IN,
+    Worker,
+    details_of,
+)
 
 from stepup.domain.actor import AccountType, CallerId, RetryReceipt, Role, SessionId, Team
-from stepup.domain.audit import EventKind
+from stepup.domain.audit import EventKind, written
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import StoreUnavailableError
@@ -412,14 +420,18 @@ async def test_an_exemption_that_comes_first_uses_up_no_receipt(worker, receipt)
 @pytest.mark.usefixtures("world", "elevated")
 async def test_s13_the_redemption_of_a_receipt_is_an_event(worker):
     answer = await worker.check(ALICE)
-    await worker.retry(ALICE, answer.receipt)
+    authorised_at = worker.clock.now()
+    await worker.advance(minutes=1)
+    retry = await worker.retry(ALICE, answer.receipt)
     [event] = await worker.events(EventKind.RECEIPT_REDEEMED)
-    assert event.details == {
-        "session": ALICE.session_hash,
-        "redeemed_decision_id": str(answer.decision_id),
-        "operation": OSQUERY,
-        "target": "host-1",
-    }
+    assert event.details == details_of(
+        ALICE,
+        decision_id=str(retry.decision_id),
+        redeemed_decision_id=str(answer.decision_id),
+        first_authorised_at=written(authorised_at),
+        operation=OSQUERY,
+        target="host-1",
+    )
 
 
 @pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
@@ -440,18 +452,23 @@ async def test_s13_every_decision_is_on_record(world, worker, clock):
     [line] = world.decisions()
     assert line == {
         "decision_id": str(answer.decision_id),
-        "decided_at": clock.now().isoformat(timespec="microseconds"),
+        "decided_at": written(clock.now()),
         "caller": CALLER,
+        "request_id": REQUEST_ID,
+        "identities": [f"spiffe://acme/{CALLER}"],
         "tenant_id": ACME,
         "user_id": "alice",
         "session": ALICE.session_hash,
         "account_type": "local",
+        "role": "other",
         "team": "other",
         "operation": OSQUERY,
         "target": "host-7",
         "decision": "step_up_required",
         "reason": "not_elevated",
         "policy_etag": answer.policy_etag,
+        "granted_by": "loopback",
+        "claims": {},
     }
 
 
@@ -466,12 +483,12 @@ async def test_s13_a_batch_is_on_record_in_its_order(world, worker):
 async def test_the_record_of_an_elevated_session_says_by_which_code(world, worker, elevated):
     await worker.check(ALICE)
     [line] = world.decisions()
-    assert line["elevated_at"] == elevated.verified_at.isoformat()
+    assert line["elevated_at"] == written(elevated.verified_at)
     assert line["enrollment_id"] == elevated.enrollment_id
 
 
 @pytest.mark.usefixtures("app")
-async def test_the_record_of_an_exemption_has_what_was_claimed(world, worker):
+async def test_the_record_of_an_exemption_has_what_was_claimed_and_what_lets_it_be(world, worker):
     await worker.check(replace(ALICE, playbook_run=playbook_run()))
     [line] = world.decisions()
     assert line["playbook_run"] == {
@@ -479,19 +496,37 @@ async def test_the_record_of_an_exemption_has_what_was_claimed(world, worker):
         "run_id": "run-1",
         "trigger": "automatic",
     }
-
-
-@pytest.mark.usefixtures("elevated")
-async def test_the_record_of_a_retry_names_the_decision_that_it_retries(world, worker):
-    answer = await worker.check(ALICE)
-    await worker.retry(ALICE, answer.receipt)
-    assert world.decisions()[-1]["retry_of"] == str(answer.decision_id)
+    assert line["claims"] == {"automatic_playbook": "loopback"}
 
 
 @pytest.mark.usefixtures("app")
-async def test_the_record_of_a_refused_retry_says_why(world, worker):
-    await worker.retry(ALICE, "forged")
-    assert world.decisions()[-1]["receipt_rejection"] == "not_authentic"
+async def test_the_record_has_the_role(world, worker):
+    await worker.check(administrator())
+    [line] = world.decisions()
+    assert line["role"] == "master_administrator"
+    assert line["claims"] == {"master_administrator": "loopback"}
+
+
+@pytest.mark.usefixtures("elevated")
+async def test_the_record_of_a_retry_has_the_decision_that_it_retries_and_the_first_authorisation(
+    world, worker
+):
+    first = await worker.check(ALICE)
+    authorised_at = written(worker.clock.now())
+    await worker.advance(minutes=1)
+    second = await worker.retry(ALICE, first.receipt)
+    await worker.advance(minutes=1)
+    await worker.retry(ALICE, second.receipt)
+    _, once, twice = world.decisions()
+    assert (once["retry_of"], once["first_authorised_at"]) == (
+        str(first.decision_id),
+        authorised_at,
+    )
+    assert (twice["retry_of"], twice["first_authorised_at"]) == (
+        str(second.decision_id),
+        authorised_at,
+    )
+    assert "receipt_rejection" not in once
 
 
 @pytest.mark.usefixtures("elevated")

@@ -3,7 +3,7 @@
 import pytest
 from support.otp import code_at
 from support.people import person
-from support.worker import OSQUERY, App
+from support.worker import OSQUERY, App, details_of
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Attempt
@@ -192,12 +192,12 @@ async def test_s7_a_wizard_replaces_only_what_it_was_permitted_to(world, worker,
 async def test_the_event_says_what_was_replaced_and_by_what_right(worker, old):
     new = await worker.wizard(ON_PHONE, old.reset_code)
     details = (await worker.events())[-1].details
-    assert details == {
-        "session": ON_PHONE.session_hash,
-        "enrollment_id": new.enrollment_id,
-        "replaced": old.enrollment_id,
-        "by_reset_code": True,
-    }
+    assert details == details_of(
+        ON_PHONE,
+        enrollment_id=new.enrollment_id,
+        replaced=old.enrollment_id,
+        by_reset_code=True,
+    )
 
 
 async def test_a_replacement_starts_with_no_failures(worker, old):

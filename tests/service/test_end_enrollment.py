@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 from support.people import administrator, person
-from support.worker import OSQUERY
+from support.worker import OSQUERY, details_of
 
-from stepup.domain.audit import EventKind
+from stepup.domain.audit import EventKind, written
 from stepup.domain.authenticator import Attempt
 from stepup.domain.decision import Reason
 from stepup.domain.errors import (
@@ -244,7 +244,7 @@ async def test_a_wrong_reset_code_is_one_event_with_its_lock(worker, clock):
     assert len(rejected) == 5
     assert [event.details["locked_until"] for event in rejected[-2:]] == [
         None,
-        (clock.now() + timedelta(minutes=15)).isoformat(),
+        written(clock.now() + timedelta(minutes=15)),
     ]
 
 
@@ -366,11 +366,11 @@ async def test_s13_the_event_has_the_administrator_the_user_and_the_reason(worke
     [event] = (await worker.events())[before:]
     assert event.kind is EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR
     assert (event.actor_user_id, event.subject_user_id) == ("root", "alice")
-    assert event.details == {
-        "session": ROOT.session_hash,
-        "enrollment_id": app.enrollment_id,
-        "reason": "lost phone, ticket 4711",
-    }
+    assert event.details == details_of(
+        ROOT,
+        enrollment_id=app.enrollment_id,
+        reason="lost phone, ticket 4711",
+    )
 
 
 @pytest.mark.usefixtures("elevated_root")

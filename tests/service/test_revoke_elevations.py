@@ -6,7 +6,7 @@ What it does to decisions is specified in test_check_step_up.
 import pytest
 import structlog
 from support.people import person
-from support.worker import OSQUERY
+from support.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind
 from stepup.domain.decision import Reason
@@ -28,7 +28,7 @@ async def test_s13_a_revocation_is_one_event_with_its_scope(worker, scope):
     await worker.revoke(ALICE, scope)
     [event] = await worker.events()
     assert event.kind is EventKind.ELEVATIONS_REVOKED
-    assert event.details == {"session": ALICE.session_hash, "scope": scope.value}
+    assert event.details == details_of(ALICE, scope=scope.value)
 
 
 @pytest.mark.parametrize("scope", Scope)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from support.people import ACME, administrator, person
-from support.worker import API_KEYS, OSQUERY, REMOTE_SHELL
+from support.worker import API_KEYS, OSQUERY, REMOTE_SHELL, details_of
 
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import EventKind
@@ -217,11 +217,11 @@ async def test_s13_a_change_is_one_event_with_before_and_after(worker):
     after = await worker.update_policy(ROOT, enabled=True, selected={OSQUERY: FIVE_MINUTES})
     [event] = await worker.events()
     assert event.kind is EventKind.POLICY_CHANGED
-    assert event.details == {
-        "session": ROOT.session_hash,
-        "before": {"etag": before.etag, "enabled": False, "operations": {}},
-        "after": {"etag": after.etag, "enabled": True, "operations": {OSQUERY: 300}},
-    }
+    assert event.details == details_of(
+        ROOT,
+        before={"etag": before.etag, "enabled": False, "operations": {}},
+        after={"etag": after.etag, "enabled": True, "operations": {OSQUERY: 300}},
+    )
 
 
 async def test_a_change_is_by_the_administrator_and_to_nobody_in_particular(worker, clock):

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 from support.people import ACME, CALLER, administrator, person
-from support.worker import OSQUERY
+from support.worker import OSQUERY, details_of
 
-from stepup.domain.audit import EventKind
+from stepup.domain.audit import EventKind, written
 from stepup.domain.decision import Reason
 from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
 from stepup.domain.totp import OtpCode
@@ -210,7 +210,7 @@ async def test_s4_the_audit_event_has_the_lock(worker, clock, app):
     await worker.fail(ALICE, app, times=5)
     fourth, fifth = (await worker.events(EventKind.OTP_REJECTED))[-2:]
     assert fourth.details["locked_until"] is None
-    assert fifth.details["locked_until"] == (clock.now() + timedelta(minutes=15)).isoformat()
+    assert fifth.details["locked_until"] == written(clock.now() + timedelta(minutes=15))
 
 
 async def test_s4_a_hundred_wrong_codes_in_a_row_suspend(worker, clock, app):
@@ -265,11 +265,11 @@ async def test_the_event_of_a_right_code_says_for_whom_through_whom_and_which_st
     assert (event.tenant_id, event.actor_user_id, event.subject_user_id) == (ACME, "alice", "alice")
     assert event.caller == CALLER
     assert event.occurred_at == clock.now()
-    assert event.details == {
-        "session": ALICE.session_hash,
-        "enrollment_id": app.enrollment_id,
-        "step": int(clock.now().timestamp()) // 30,
-    }
+    assert event.details == details_of(
+        ALICE,
+        enrollment_id=app.enrollment_id,
+        step=int(clock.now().timestamp()) // 30,
+    )
 
 
 @pytest.mark.usefixtures("world")

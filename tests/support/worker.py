@@ -27,6 +27,11 @@ SIGN_IN = "account.sign_in"
 REQUEST_ID = "request-1"
 
 
+def details_of(actor, **further):
+    """The details of an event of a worker's call: those that every event has, and further ones."""
+    return {"session": actor.session_hash, "request_id": REQUEST_ID, **further}
+
+
 @dataclass(frozen=True)
 class App:
     """What a person has after the wizard: the authenticator app, and the reset code on paper."""

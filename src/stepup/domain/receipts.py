@@ -80,6 +80,18 @@ class Receipt:
     first_authorised_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedReceipt:
+    """A receipt that buys nothing, and why.
+
+    `decision_id` is the decision that it is of; None unless its MAC was right: what else a receipt
+    says is anybody's word.
+    """
+
+    rejection: ReceiptRejection
+    decision_id: UUID | None = None
+
+
 def issue(receipt: Receipt, binding: Binding, keys: MacKeys) -> str:
     """Write a receipt: at most 300 bytes of ASCII, given key ids of at most 64."""
     microseconds = (receipt.first_authorised_at - _EPOCH) // _MICROSECOND
@@ -99,7 +111,7 @@ def issue(receipt: Receipt, binding: Binding, keys: MacKeys) -> str:
 
 def check(
     token: str, binding: Binding, keys: MacKeys, now: datetime, window: timedelta = RETRY_WINDOW
-) -> Receipt | ReceiptRejection:
+) -> Receipt | RefusedReceipt:
     """Check a receipt; whether it was used before is the store's to say.
 
     Args:
@@ -111,25 +123,36 @@ def check(
     """
     payload = _authentic_payload(token, keys)
     if payload is None:
-        return ReceiptRejection.NOT_AUTHENTIC
+        return RefusedReceipt(ReceiptRejection.NOT_AUTHENTIC)
+    receipt, bound = _read(payload)
+    rejection = _mismatch(bound, binding)
+    # One from the future was written by a clock that cannot be trusted; so was its window.
+    if rejection is None and not -CLOCK_TOLERANCE <= now - receipt.first_authorised_at < window:
+        rejection = ReceiptRejection.EXPIRED
+    return receipt if rejection is None else RefusedReceipt(rejection, receipt.decision_id)
+
+
+def _read(payload: bytes) -> tuple[Receipt, Binding]:
     fields, start = [], 0
     for size in _LAYOUT:
         fields.append(payload[start : start + size])
         start += size
-    decision_id, microseconds, caller, actor, operation, target = fields
-    if caller != binding.caller:
-        return ReceiptRejection.OTHER_CALLER
-    if actor != binding.actor:
-        return ReceiptRejection.OTHER_ACTOR
-    if operation != binding.operation:
-        return ReceiptRejection.OTHER_OPERATION
-    if target != binding.target:
-        return ReceiptRejection.OTHER_TARGET
+    decision_id, microseconds, *bound = fields
     first_authorised_at = _EPOCH + int.from_bytes(microseconds, "big") * _MICROSECOND
-    # One from the future was written by a clock that cannot be trusted; so was its window.
-    if not -CLOCK_TOLERANCE <= now - first_authorised_at < window:
-        return ReceiptRejection.EXPIRED
-    return Receipt(UUID(bytes=decision_id), first_authorised_at)
+    return Receipt(UUID(bytes=decision_id), first_authorised_at), Binding(*bound)
+
+
+def _mismatch(bound: Binding, binding: Binding) -> ReceiptRejection | None:
+    """The first difference between what a receipt is bound to and what it is presented for."""
+    if bound.caller != binding.caller:
+        return ReceiptRejection.OTHER_CALLER
+    if bound.actor != binding.actor:
+        return ReceiptRejection.OTHER_ACTOR
+    if bound.operation != binding.operation:
+        return ReceiptRejection.OTHER_OPERATION
+    if bound.target != binding.target:
+        return ReceiptRejection.OTHER_TARGET
+    return None
 
 
 def _authentic_payload(token: str, keys: MacKeys) -> bytes | None:

@@ -68,7 +68,8 @@ class Call:
             try:
                 claims = caller.demand_claims(self.method, actor, operation)
             except ClaimNotPermittedError as refused:
-                await self.refused_claims(self._context(actor, grants), self.method, refused.claim)
+                context = self._context(actor, grants)
+                await self.refused_claims(context, self.method, operation, refused.claim)
                 raise
             grants[operation] = Grant(rule, claims)
         return self._context(actor, grants)

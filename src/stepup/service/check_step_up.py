@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from stepup.domain import receipts
-from stepup.domain.audit import EventKind, Json
+from stepup.domain.audit import EventKind, Json, written
 from stepup.domain.decision import (
     ACCOUNT_MFA,
     ELEVATION,
@@ -20,7 +20,7 @@ from stepup.domain.decision import (
 )
 from stepup.domain.elevation import Elevation
 from stepup.domain.operations import Operation
-from stepup.domain.receipts import Binding, Receipt, ReceiptRejection
+from stepup.domain.receipts import Binding, Receipt, ReceiptRejection, RefusedReceipt
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
@@ -67,13 +67,14 @@ class CheckStepUp:
         """
         policy = await self.snapshots.policy(context.actor.tenant_id)
         known: dict[Fact[Any], Any] = {}
+        circumstances = _circumstances(context)
         answers, entries = [], []
         for check in checks:
-            facts = _Facts(self, context, check, known)
+            decision_id = uuid4()
+            facts = _Facts(self, context, check, decision_id, known)
             verdict = await facts.settle(
                 decide(check.operation, context.actor, policy, context.now)
             )
-            decision_id = uuid4()
             receipt = None
             if verdict.earns_receipt:
                 receipt = receipts.issue(
@@ -82,7 +83,8 @@ class CheckStepUp:
                     self.keys.receipts,
                 )
             answers.append(Answer(decision_id, verdict, policy.etag, receipt))
-            entries.append(_entry(context, check, answers[-1], facts.redeemed))
+            told = circumstances | _told(context, check, answers[-1], facts)
+            entries.append(DecisionEntry(decision_id, context.now, context.caller, told))
         await self.decision_log.record(entries)
         return answers
 
@@ -91,11 +93,17 @@ class _Facts:
     """Looks up what the rules ask for: each fact of the actor once, each receipt once a check."""
 
     def __init__(
-        self, use_case: CheckStepUp, context: Context, check: Check, known: dict[Fact[Any], Any]
+        self,
+        use_case: CheckStepUp,
+        context: Context,
+        check: Check,
+        decision_id: UUID,
+        known: dict[Fact[Any], Any],
     ) -> None:
         self._use_case = use_case
         self._context = context
         self._check = check
+        self._decision_id = decision_id
         self._known = known
         self._look_up: Mapping[Fact[Any], Callable[[], Awaitable[Any]]] = {
             ELEVATION: self._elevation,
@@ -103,6 +111,7 @@ class _Facts:
             ACCOUNT_MFA: self._account_mfa,
         }
         self.redeemed: Receipt | None = None
+        self.refused: RefusedReceipt | None = None
 
     @property
     def binding(self) -> Binding:
@@ -153,18 +162,21 @@ class _Facts:
             context.now,
             self._use_case.retry_window,
         )
-        if isinstance(receipt, ReceiptRejection):
-            return receipt
+        if isinstance(receipt, RefusedReceipt):
+            return self._refuse(receipt)
         forget_at = receipt.first_authorised_at + self._use_case.retry_window + REDEMPTION_KEPT
         async with self._use_case.database.transaction() as records:
             if not await records.redemptions.redeem(
                 context.actor.tenant_id, receipt.decision_id, forget_at
             ):
-                return ReceiptRejection.ALREADY_USED
+                used = ReceiptRejection.ALREADY_USED
+                return self._refuse(RefusedReceipt(used, receipt.decision_id))
             await records.audit.append(
                 context.event(
                     EventKind.RECEIPT_REDEEMED,
+                    decision_id=str(self._decision_id),
                     redeemed_decision_id=str(receipt.decision_id),
+                    first_authorised_at=written(receipt.first_authorised_at),
                     operation=self._check.operation.id,
                     target=self._check.target,
                 )
@@ -172,35 +184,54 @@ class _Facts:
         self.redeemed = receipt
         return None
 
+    def _refuse(self, receipt: RefusedReceipt) -> ReceiptRejection:
+        self.refused = receipt
+        return receipt.rejection
 
-def _entry(
-    context: Context, check: Check, answer: Answer, redeemed: Receipt | None
-) -> DecisionEntry:
-    """What an auditor asks of a decision: who asked, for whom, what was claimed and proven."""
-    actor, verdict, run = context.actor, answer.verdict, context.actor.playbook_run
-    facts: dict[str, Json] = {
+
+def _circumstances(context: Context) -> dict[str, Json]:
+    """What is the same for all decisions of a call: who asked, what proved it, and for whom."""
+    actor, run = context.actor, context.actor.playbook_run
+    told: dict[str, Json] = {
+        "request_id": context.request_id,
+        "identities": list(context.identities),
         "tenant_id": actor.tenant_id,
         "user_id": actor.user_id,
         "session": actor.session_hash,
         "account_type": actor.account_type.value,
+        "role": actor.role.value,
         "team": actor.team.value,
+    }
+    if run is not None:
+        told["playbook_run"] = {
+            "playbook_id": run.playbook_id,
+            "run_id": run.run_id,
+            "trigger": run.trigger.value,
+        }
+    return told
+
+
+def _told(context: Context, check: Check, answer: Answer, facts: _Facts) -> dict[str, Json]:
+    """What an auditor asks of one decision: what was claimed, who may claim it, what proved it."""
+    verdict, grant = answer.verdict, context.grants[check.operation.id]
+    redeemed, refused = facts.redeemed, facts.refused
+    told: dict[str, Json] = {
         "operation": check.operation.id,
         "target": check.target,
         "decision": verdict.decision.value,
         "reason": verdict.reason.value,
         "policy_etag": answer.policy_etag,
+        "granted_by": grant.rule.origin,
+        "claims": {claim.value: rule.origin for claim, rule in grant.claims.items()},
     }
-    if run is not None:
-        facts["playbook_run"] = {
-            "playbook_id": run.playbook_id,
-            "run_id": run.run_id,
-            "trigger": run.trigger.value,
-        }
     if verdict.elevation is not None:
-        facts["elevated_at"] = verdict.elevation.verified_at.isoformat()
-        facts["enrollment_id"] = verdict.elevation.enrollment_id
+        told["elevated_at"] = written(verdict.elevation.verified_at)
+        told["enrollment_id"] = verdict.elevation.enrollment_id
     if redeemed is not None:
-        facts["retry_of"] = str(redeemed.decision_id)
-    if verdict.receipt_rejection is not None:
-        facts["receipt_rejection"] = verdict.receipt_rejection.value
-    return DecisionEntry(answer.decision_id, context.now, context.caller, facts)
+        told["retry_of"] = str(redeemed.decision_id)
+        told["first_authorised_at"] = written(redeemed.first_authorised_at)
+    if refused is not None:
+        told["receipt_rejection"] = refused.rejection.value
+        if refused.decision_id is not None:
+            told["receipt_of"] = str(refused.decision_id)
+    return told

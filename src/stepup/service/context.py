@@ -34,5 +34,9 @@ class Context:
             caller=self.caller,
             actor_user_id=self.actor.user_id,
             subject_user_id=subject or self.actor.user_id,
-            details={"session": self.actor.session_hash, **details},
+            details={
+                "session": self.actor.session_hash,
+                "request_id": self.request_id,
+                **details,
+            },
         )

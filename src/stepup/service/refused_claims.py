@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stepup.domain.audit import EventKind
+from stepup.domain.operations import OperationId
 from stepup.service.context import Context
 from stepup.service.ports import Database
 
@@ -13,7 +14,9 @@ class RefusedClaims:
 
     database: Database
 
-    async def __call__(self, context: Context, method: str, claim: str) -> None:
+    async def __call__(
+        self, context: Context, method: str, operation: OperationId | None, claim: str
+    ) -> None:
         """Record one refused claim.
 
         Raises:
@@ -21,5 +24,11 @@ class RefusedClaims:
         """
         async with self.database.transaction() as records:
             await records.audit.append(
-                context.event(EventKind.CLAIM_REFUSED, method=method, claim=claim)
+                context.event(
+                    EventKind.CLAIM_REFUSED,
+                    identities=list(context.identities),
+                    method=method,
+                    operation=operation,
+                    claim=claim,
+                )
             )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from stepup.domain.audit import EventKind
+from stepup.domain.audit import EventKind, written
 from stepup.domain.authenticator import Attempt
 from stepup.domain.errors import EnrollmentStateError
 from stepup.domain.reset_code import ResetCode
@@ -56,7 +56,7 @@ async def try_reset_code(
                 EventKind.RESET_CODE_REJECTED,
                 enrollment_id=record.enrollment_id,
                 failures_in_a_row=record.throttle.in_a_row,
-                locked_until=locked_until.isoformat() if locked_until else None,
+                locked_until=written(locked_until) if locked_until else None,
                 suspended=record.throttle.is_suspended,
             )
         )

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 from uuid import UUID
 
-from stepup.domain.audit import Event, EventKind
+from stepup.domain.audit import Event, EventKind, written
 from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import StoreUnavailableError
@@ -157,6 +157,6 @@ def _rejected(
         cause=attempt.value,
         near_miss=matched.near_miss,
         failures_in_a_row=after.throttle.in_a_row,
-        locked_until=locked_until.isoformat() if locked_until else None,
+        locked_until=written(locked_until) if locked_until else None,
         suspended=after.throttle.is_suspended,
     )

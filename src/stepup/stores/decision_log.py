@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Sequence
-from datetime import UTC
 from errno import EBADF
 from pathlib import Path
 from stat import S_ISREG
@@ -11,6 +10,7 @@ from typing import Protocol, Self
 
 import orjson
 
+from stepup.domain.audit import written
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import DecisionEntry
 
@@ -156,7 +156,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 def _line(entry: DecisionEntry) -> bytes:
     head = {
         "decision_id": entry.decision_id,
-        "decided_at": entry.decided_at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "decided_at": written(entry.decided_at),
         "caller": entry.caller,
     }
     # No fact takes the place of what is in every line.
