@@ -1,5 +1,6 @@
 """What was acknowledged is there after `kill -9` and a restart on the same data directory."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -34,7 +35,7 @@ class Recovered:
     client: GrpCurl
     policy: dict
     enrollment: dict
-    redeemed: str
+    redeemed: dict
     events: list
     carol: Enrolled
     carols_code_again: dict
@@ -46,8 +47,8 @@ def recovered(tmp_path_factory):
         client = GrpCurl(server)
         policy = protect(client, administrator(TENANT), OSQUERY)
         enrol(client, ALICE)
-        receipt = check(client, ALICE, OSQUERY)["receipt"]
-        check(client, ALICE | {"retry_receipt": receipt}, OSQUERY)
+        authorised = check(client, ALICE, OSQUERY)
+        check(client, ALICE | {"retry_receipt": authorised["receipt"]}, OSQUERY)
         bob = enrol(client, BOB)
         for _ in range(5):
             verify(client, BOB, bob.app.wrong_code())
@@ -61,7 +62,7 @@ def recovered(tmp_path_factory):
         server.kill()
         server.restart()
         again = verify(client, CAROL, carol.code)
-        yield Recovered(client, policy, enrollment, receipt, listed, carol, again)
+        yield Recovered(client, policy, enrollment, authorised, listed, carol, again)
 
 
 def test_the_policy_is_there(recovered):
@@ -88,9 +89,18 @@ def test_a_lock_stays(recovered):
 
 
 def test_a_redeemed_receipt_stays_redeemed(recovered):
-    retry = ALICE | {"retry_receipt": recovered.redeemed}
+    retry = ALICE | {"retry_receipt": recovered.redeemed["receipt"]}
     answer = check(recovered.client, retry, OSQUERY)
     assert answer["receipt_rejection"] == "RECEIPT_REJECTION_ALREADY_USED"
+    assert answer["reason"] != "DECISION_REASON_EXEMPT_TIMED_OUT_RETRY"
+    log = recovered.client.server.data_dir / "decisions.jsonl"
+    [line] = [
+        line
+        for line in map(json.loads, log.read_text().splitlines())
+        if line["decision_id"] == answer["decision_id"]
+    ]
+    assert line["receipt_rejection"] == "already_used"
+    assert line["receipt_of"] == recovered.redeemed["decision_id"]
 
 
 def test_the_audit_trail_goes_on_where_it_ended(recovered):

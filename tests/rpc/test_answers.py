@@ -1,7 +1,6 @@
 """What right calls are answered, field by field, on the wire."""
 
 import io
-from dataclasses import replace
 from datetime import UTC, timedelta
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -14,7 +13,6 @@ from support.wire import Client, on_wire, served
 from support.worker import API_KEYS, OSQUERY, SIGN_IN, details_of
 from zxingcpp import read_barcode
 
-from stepup.domain.actor import RetryReceipt
 from stepup.domain.audit import EventKind
 from stepup.v1 import actor_pb2, elevation_pb2
 from stepup.v1 import audit_service_pb2 as audit
@@ -93,17 +91,6 @@ async def test_what_an_actor_leaves_out_exempts_from_nothing(client):
     bare = actor_pb2.ActorContext(tenant_id="acme", user_id="alice", session_id="desk")
     answer = await client.step_up.CheckStepUp(checking(bare))
     assert answer.decision == step_up.DECISION_STEP_UP_REQUIRED
-
-
-async def test_a_receipt_goes_round(worker, client, app):
-    await worker.elevate(ALICE, app)
-    receipt = (await client.step_up.CheckStepUp(checking(target="host"))).receipt
-    await worker.revoke(ALICE)
-    retry = on_wire(replace(ALICE, retry_receipt=RetryReceipt(receipt)))
-    first = await client.step_up.CheckStepUp(checking(retry, target="host"))
-    second = await client.step_up.CheckStepUp(checking(retry, target="host"))
-    assert first.reason == step_up.DECISION_REASON_EXEMPT_TIMED_OUT_RETRY
-    assert second.receipt_rejection == step_up.RECEIPT_REJECTION_ALREADY_USED
 
 
 @pytest.mark.usefixtures("app")

@@ -16,13 +16,12 @@ from support.worker import (
     details_of,
 )
 
-from stepup.domain.actor import AccountType, CallerId, RetryReceipt, Role, SessionId, Team
+from stepup.domain.actor import AccountType, RetryReceipt, Role, SessionId, Team
 from stepup.domain.audit import EventKind, written
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.receipts import ReceiptRejection
-from stepup.keys import KeyRing
 from stepup.service.revoke_elevations import Scope
 
 ALICE = person()
@@ -248,124 +247,12 @@ async def test_in_a_batch_a_receipt_matches_its_own_target_only(worker):
 # --- Receipts ---
 
 
-@pytest.mark.usefixtures("elevated")
-@pytest.mark.parametrize(
-    ("actor", "operation"),
-    [
-        (ALICE, OSQUERY),
-        (replace(ALICE, team=Team.MANAGED_SERVICES_OPERATIONS), OSQUERY),
-        (replace(ALICE, playbook_run=playbook_run()), OSQUERY),
-    ],
-    ids=["elevated", "managed services", "automatic playbook"],
-)
-async def test_an_allowed_selected_operation_earns_a_receipt(worker, actor, operation):
-    answer = await worker.check(actor, operation)
-    assert answer.verdict.decision is Decision.ALLOWED
-    assert answer.receipt is not None
-
-
-@pytest.mark.usefixtures("elevated")
-@pytest.mark.parametrize("operation", [API_KEYS, SIGN_IN], ids=["not selected", "sign-in"])
-async def test_what_is_allowed_but_not_selected_earns_no_receipt(worker, operation):
-    answer = await worker.check(ALICE, operation)
-    assert answer.verdict.decision is Decision.ALLOWED
-    assert answer.receipt is None
-
-
-@pytest.mark.usefixtures("app")
-async def test_what_is_not_allowed_earns_no_receipt(worker):
-    assert (await worker.check(ALICE)).receipt is None
-
-
-async def test_where_mfa_is_off_nothing_earns_a_receipt(worker):
-    assert (await worker.check(ALICE)).receipt is None
-
-
 @pytest.fixture
 async def receipt(worker, elevated):  # noqa: ARG001  # the session has to be
     """Of an action that was allowed in a session that is not elevated any more."""
     answer = await worker.check(ALICE)
     await worker.advance(minutes=15)
     return answer.receipt
-
-
-async def test_a_receipt_exempts_a_retry(worker, receipt):
-    verdict = (await worker.retry(ALICE, receipt)).verdict
-    assert (verdict.decision, verdict.reason) == (Decision.ALLOWED, Reason.EXEMPT_TIMED_OUT_RETRY)
-
-
-async def test_a_retry_is_exempt_on_another_worker_too(world, receipt):
-    other_worker = await world.worker()
-    verdict = (await other_worker.retry(ALICE, receipt)).verdict
-    assert verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
-
-
-@pytest.mark.parametrize(
-    ("other", "rejection"),
-    [
-        ({"caller": CallerId("console")}, ReceiptRejection.OTHER_CALLER),
-        ({"actor": person(session="phone")}, ReceiptRejection.OTHER_ACTOR),
-        ({"actor": person("bob")}, ReceiptRejection.OTHER_ACTOR),
-        ({"operation": REMOTE_SHELL}, ReceiptRejection.OTHER_OPERATION),
-        ({"target": "host-2"}, ReceiptRejection.OTHER_TARGET),
-        ({"target": ""}, ReceiptRejection.OTHER_TARGET),
-    ],
-    ids=["caller", "session", "user", "operation", "target", "no target"],
-)
-async def test_a_receipt_of_something_else_exempts_nothing(worker, receipt, other, rejection):
-    asked = {"actor": ALICE, "receipt": receipt} | other
-    verdict = (await worker.retry(**asked)).verdict
-    assert verdict.decision is not Decision.ALLOWED
-    assert verdict.receipt_rejection is rejection
-
-
-async def test_a_receipt_of_another_tenant_exempts_nothing(worker, receipt):
-    await worker.select(OSQUERY, tenant="globex")
-    verdict = (await worker.retry(person(tenant="globex"), receipt)).verdict
-    assert verdict.receipt_rejection is ReceiptRejection.OTHER_ACTOR
-
-
-@pytest.mark.usefixtures("app")
-@pytest.mark.parametrize("forged", ["x", "1.k.abc.def", "é" * 200, "." * 512])
-async def test_a_forged_receipt_exempts_nothing(worker, forged):
-    verdict = (await worker.retry(ALICE, forged)).verdict
-    assert verdict.decision is Decision.STEP_UP_REQUIRED
-    assert verdict.receipt_rejection is ReceiptRejection.NOT_AUTHENTIC
-
-
-async def test_a_receipt_of_a_key_that_has_left_the_ring_is_not_authentic(world, receipt):
-    world.keys = KeyRing.generate()
-    other_worker = await world.worker()
-    verdict = (await other_worker.retry(ALICE, receipt)).verdict
-    assert verdict.receipt_rejection is ReceiptRejection.NOT_AUTHENTIC
-
-
-async def test_a_refused_receipt_is_not_used_up(worker, receipt):
-    await worker.retry(ALICE, receipt, target="host-2")
-    verdict = (await worker.retry(ALICE, receipt)).verdict
-    assert verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
-
-
-@pytest.mark.usefixtures("elevated")
-async def test_a_refused_receipt_does_not_hinder_an_elevated_session(worker):
-    receipt = (await worker.check(ALICE)).receipt
-    verdict = (await worker.retry(ALICE, receipt, target="host-2")).verdict
-    assert verdict.reason is Reason.ELEVATED
-    assert verdict.receipt_rejection is ReceiptRejection.OTHER_TARGET
-
-
-async def test_a_receipt_is_used_once(worker, receipt):
-    await worker.retry(ALICE, receipt)
-    verdict = (await worker.retry(ALICE, receipt)).verdict
-    assert verdict.decision is Decision.STEP_UP_REQUIRED
-    assert verdict.receipt_rejection is ReceiptRejection.ALREADY_USED
-
-
-async def test_a_used_receipt_stays_used_on_another_worker(world, worker, receipt):
-    await worker.retry(ALICE, receipt)
-    other_worker = await world.worker()
-    verdict = (await other_worker.retry(ALICE, receipt)).verdict
-    assert verdict.receipt_rejection is ReceiptRejection.ALREADY_USED
 
 
 async def test_a_used_receipt_stays_used_after_housekeeping(worker, clock, receipt):
@@ -376,27 +263,6 @@ async def test_a_used_receipt_stays_used_after_housekeeping(worker, clock, recei
     clock.set(used_at)
     verdict = (await worker.retry(ALICE, receipt)).verdict
     assert verdict.receipt_rejection is ReceiptRejection.ALREADY_USED
-
-
-async def test_a_receipt_holds_until_sixty_minutes_after_the_authorisation(worker, receipt):
-    await worker.advance(minutes=45, seconds=-1)
-    verdict = (await worker.retry(ALICE, receipt)).verdict
-    assert verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
-
-
-async def test_a_receipt_has_expired_sixty_minutes_after_the_authorisation(worker, receipt):
-    await worker.advance(minutes=45)
-    verdict = (await worker.retry(ALICE, receipt)).verdict
-    assert verdict.receipt_rejection is ReceiptRejection.EXPIRED
-
-
-async def test_a_chain_of_retries_ends_sixty_minutes_after_the_first_authorisation(worker, receipt):
-    for _ in range(44):
-        await worker.advance(minutes=1)
-        receipt = (await worker.retry(ALICE, receipt)).receipt
-    await worker.advance(minutes=1)
-    verdict = (await worker.retry(ALICE, receipt)).verdict
-    assert verdict.receipt_rejection is ReceiptRejection.EXPIRED
 
 
 async def test_a_deployment_sets_the_retry_window(world):

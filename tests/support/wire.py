@@ -119,4 +119,13 @@ def on_wire(actor):
         role=actor_pb2.Role.Value(f"ROLE_{actor.role.name}"),
         team=actor_pb2.Team.Value(f"TEAM_{actor.team.name}"),
         retry_receipt=actor.retry_receipt.token if actor.retry_receipt else "",
+        playbook_run=_run_on_wire(actor.playbook_run) if actor.playbook_run else None,
+    )
+
+
+def _run_on_wire(run):
+    return actor_pb2.PlaybookRun(
+        playbook_id=run.playbook_id,
+        run_id=run.run_id,
+        trigger=actor_pb2.PlaybookTrigger.Value(f"PLAYBOOK_TRIGGER_{run.trigger.name}"),
     )

@@ -1,0 +1,418 @@
+"""Retry receipts over the wire, from a caller's token to the decision log.
+
+Each row of the tables is one way to use a receipt, or to misuse it.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from rpc.desk import ALICE, GLOBEX, Desk, identity_of, issued, told
+from support.people import person, playbook_run
+from support.wire import refusal_of
+from support.worker import API_KEYS, OSQUERY, REMOTE_SHELL, SIGN_IN
+
+from stepup.domain.actor import Team
+from stepup.domain.audit import written
+from stepup.domain.elevation import CLOCK_TOLERANCE
+from stepup.domain.receipts import RETRY_WINDOW
+from stepup.key_file import KeyFile
+
+CHECK = "stepup.v1.StepUpService/CheckStepUp"
+BOB = person("bob")
+MANAGED = replace(ALICE, team=Team.MANAGED_SERVICES_OPERATIONS)
+AUTOMATIC = replace(ALICE, playbook_run=playbook_run())
+MICROSECOND = timedelta(microseconds=1)
+
+
+@pytest.fixture
+async def desk(world):
+    async with AsyncExitStack() as stack:
+        desk = Desk(world, stack)
+        await desk.serve()
+        await desk.allow()
+        yield desk
+
+
+# --- What buys nothing ---
+
+
+async def with_another_mac(desk):
+    signed_part = desk.receipt.token.rpartition(".")[0]
+    macs = ["", "A" * 43, *(secrets.token_urlsafe(32) for _ in range(20))]
+    return [desk.receipt.altered(f"{signed_part}.{mac}") for mac in macs]
+
+
+async def with_the_mac_of_another_receipt(desk):
+    other = issued(await desk.ask(actor=AUTOMATIC))
+    payload, mac = desk.receipt.token.rpartition(".")[0], other.token.rpartition(".")[2]
+    return [desk.receipt.altered(f"{payload}.{mac}")]
+
+
+async def made_up(desk):
+    version, key_id, *_ = desk.receipt.token.split(".")
+    random = f"{version}.{key_id}.{secrets.token_urlsafe(88)}.{secrets.token_urlsafe(32)}"
+    return [
+        desk.receipt.altered(text) for text in (random, "x", "1.k.abc.def", "é" * 200, "." * 512)
+    ]
+
+
+async def cut_off_anywhere(desk):
+    token = desk.receipt.token
+    return [desk.receipt.altered(token[:length]) for length in range(1, len(token))]
+
+
+async def with_any_byte_flipped(desk):
+    token = desk.receipt.token
+    last_bit, case = 0x01, 0x20
+    return [
+        desk.receipt.altered(token[:place] + chr(ord(token[place]) ^ bit) + token[place + 1 :])
+        for place in range(len(token))
+        for bit in (last_bit, case)
+    ]
+
+
+async def of_another_deployment(desk):
+    ours, desk.ring = desk.ring, KeyFile.generated(desk.clock.now())
+    await desk.serve()
+    theirs = issued(await desk.ask(actor=AUTOMATIC))
+    desk.ring = ours
+    await desk.serve()
+    return [theirs]
+
+
+async def of_another_key_with_the_same_id(desk):
+    ours = desk.ring
+    [entry] = KeyFile.generated(desk.clock.now()).keys.values()
+    desk.ring = replace(ours, keys={ours.primary: entry})
+    await desk.serve()
+    theirs = issued(await desk.ask(actor=AUTOMATIC))
+    desk.ring = ours
+    await desk.serve()
+    return [theirs]
+
+
+async def of_a_key_that_was_retired(desk):
+    await desk.retire()
+    return [desk.receipt]
+
+
+async def by_another_caller(desk):
+    return [desk.receipt.asking(caller="console")]
+
+
+async def for_another_user(desk):
+    return [desk.receipt.asking(actor=BOB)]
+
+
+async def for_the_user_of_that_name_in_another_tenant(desk):
+    return [desk.receipt.asking(actor=person(tenant=GLOBEX))]
+
+
+async def in_another_session(desk):
+    return [desk.receipt.asking(actor=person(session="phone"))]
+
+
+async def for_another_operation(desk):
+    return [desk.receipt.asking(operation=REMOTE_SHELL)]
+
+
+async def for_another_target(desk):
+    return [desk.receipt.asking(target=target) for target in ("host-2", "host-10", "HOST-1", "")]
+
+
+async def when_the_window_ends(desk):
+    await desk.advance(seconds=RETRY_WINDOW.total_seconds())
+    return [desk.receipt]
+
+
+async def after_the_window(desk):
+    await desk.advance(minutes=24 * 60)
+    return [desk.receipt]
+
+
+async def before_it_was_written(desk):
+    desk.clock.set(desk.authorised_at - CLOCK_TOLERANCE - MICROSECOND)
+    return [desk.receipt]
+
+
+async def a_second_time(desk):
+    await desk.exempted(desk.receipt)
+    return [desk.receipt] * 3
+
+
+async def a_second_time_at_another_worker(desk):
+    await desk.exempted(desk.receipt)
+    await desk.serve()
+    return [desk.receipt]
+
+
+async def a_second_time_after_a_rotation(desk):
+    await desk.exempted(desk.receipt)
+    await desk.rotate()
+    return [desk.receipt]
+
+
+async def a_second_time_after_its_retry_was_retried(desk):
+    await desk.exempted(await desk.exempted(desk.receipt))
+    return [desk.receipt]
+
+
+async def of_a_retry_a_second_time(desk):
+    of_the_retry = await desk.exempted(desk.receipt)
+    await desk.exempted(of_the_retry)
+    return [of_the_retry]
+
+
+async def of_a_retry_when_the_first_window_ends(desk):
+    await desk.advance(minutes=30)
+    of_the_retry = await desk.exempted(desk.receipt)
+    await desk.advance(minutes=29)
+    of_its_retry = await desk.exempted(of_the_retry)
+    await desk.advance(minutes=1)
+    return [of_its_retry]
+
+
+@pytest.mark.parametrize(
+    ("presented", "rejection", "reason"),
+    [
+        (with_another_mac, "NOT_AUTHENTIC", "NOT_ELEVATED"),
+        (with_the_mac_of_another_receipt, "NOT_AUTHENTIC", "NOT_ELEVATED"),
+        (made_up, "NOT_AUTHENTIC", "NOT_ELEVATED"),
+        (cut_off_anywhere, "NOT_AUTHENTIC", "NOT_ELEVATED"),
+        (with_any_byte_flipped, "NOT_AUTHENTIC", "NOT_ELEVATED"),
+        (of_another_deployment, "NOT_AUTHENTIC", "NOT_ELEVATED"),
+        (of_another_key_with_the_same_id, "NOT_AUTHENTIC", "NOT_ELEVATED"),
+        (of_a_key_that_was_retired, "NOT_AUTHENTIC", "NOT_ELEVATED"),
+        (by_another_caller, "OTHER_CALLER", "NOT_ELEVATED"),
+        (for_another_user, "OTHER_ACTOR", "NOT_ENROLLED"),
+        (for_the_user_of_that_name_in_another_tenant, "OTHER_ACTOR", "NOT_ENROLLED"),
+        (in_another_session, "OTHER_ACTOR", "NOT_ELEVATED"),
+        (for_another_operation, "OTHER_OPERATION", "NOT_ELEVATED"),
+        (for_another_target, "OTHER_TARGET", "NOT_ELEVATED"),
+        (when_the_window_ends, "EXPIRED", "NOT_ELEVATED"),
+        (after_the_window, "EXPIRED", "NOT_ELEVATED"),
+        (before_it_was_written, "EXPIRED", "NOT_ELEVATED"),
+        (a_second_time, "ALREADY_USED", "NOT_ELEVATED"),
+        (a_second_time_at_another_worker, "ALREADY_USED", "NOT_ELEVATED"),
+        (a_second_time_after_a_rotation, "ALREADY_USED", "NOT_ELEVATED"),
+        (a_second_time_after_its_retry_was_retried, "ALREADY_USED", "NOT_ELEVATED"),
+        (of_a_retry_a_second_time, "ALREADY_USED", "NOT_ELEVATED"),
+        (of_a_retry_when_the_first_window_ends, "EXPIRED", "NOT_ELEVATED"),
+    ],
+)
+async def test_a_receipt_exempts_nothing(desk, presented, rejection, reason):
+    decision = "ENROLLMENT_REQUIRED" if reason == "NOT_ENROLLED" else "STEP_UP_REQUIRED"
+    retries = await presented(desk)
+    redeemed, before = await desk.redemptions(), len(desk.world.decisions())
+    answers = [await desk.present(retry) for retry in retries]
+
+    assert Counter(map(told, answers)) == {(decision, reason, rejection): len(retries)}
+    assert not any(answer.receipt for answer in answers)
+    assert await desk.redemptions() == redeemed
+    lines = desk.world.decisions()[before:]
+    on_record = {
+        "decision": decision.lower(),
+        "reason": reason.lower(),
+        "receipt_rejection": rejection.lower(),
+        "retry_of": None,
+        "first_authorised_at": None,
+    }
+    for retry, answer, line in zip(retries, answers, lines, strict=True):
+        # What is not authentic may say that it is of any decision.
+        of = None if rejection == "NOT_AUTHENTIC" else retry.of
+        caller = retry.asked.get("caller", "soar")
+        expected = on_record | {
+            "decision_id": answer.decision_id,
+            "receipt_of": of,
+            "caller": caller,
+            "identities": [identity_of(caller)],
+        }
+        assert {name: line.get(name) for name in expected} == expected
+
+
+async def test_a_receipt_that_is_no_text_gets_no_answer(desk):
+    payload = desk.request(desk.receipt.token).SerializeToString()
+    begin = payload.index(desk.receipt.token.encode())
+    before = len(desk.world.decisions())
+    for place in range(begin, begin + len(desk.receipt.token)):
+        flipped = payload[:place] + bytes([payload[place] ^ 0x80]) + payload[place + 1 :]
+        refused = await refusal_of(desk.client.call(CHECK, flipped, desk.metadata()))
+        assert refused.reason == "INVALID_FIELD"
+    assert len(desk.world.decisions()) == before
+
+
+async def test_no_receipt_is_no_retry(desk):
+    answer = await desk.ask("")
+    assert told(answer) == ("STEP_UP_REQUIRED", "NOT_ELEVATED", "UNSPECIFIED")
+    assert desk.line(answer).keys().isdisjoint({"receipt_rejection", "receipt_of", "retry_of"})
+
+
+async def test_a_refused_receipt_does_not_hinder_an_elevated_session(desk):
+    await desk.advance(seconds=30)
+    await desk.worker.elevate(ALICE, desk.app)
+    answer = await desk.present(desk.receipt.asking(target="host-2"))
+    assert told(answer) == ("ALLOWED", "ELEVATED", "OTHER_TARGET")
+    line = desk.line(answer)
+    assert (line["receipt_rejection"], line["receipt_of"], line["elevated_at"]) == (
+        "other_target",
+        desk.receipt.of,
+        written(desk.clock.now()),
+    )
+    assert not await desk.redemptions()
+
+
+# --- What exempts one retry ---
+
+
+async def at_once(desk):
+    return desk.receipt
+
+
+async def just_before_the_window_ends(desk):
+    await desk.advance(seconds=(RETRY_WINDOW - MICROSECOND).total_seconds())
+    return desk.receipt
+
+
+async def by_a_clock_that_is_as_slow_as_is_tolerated(desk):
+    desk.clock.set(desk.authorised_at - CLOCK_TOLERANCE)
+    return desk.receipt
+
+
+async def at_another_worker(desk):
+    await desk.serve()
+    return desk.receipt
+
+
+async def after_a_rotation(desk):
+    await desk.rotate()
+    return desk.receipt
+
+
+async def after_it_was_refused_for_something_else(desk):
+    for case in (by_another_caller, in_another_session, for_another_target, with_another_mac):
+        for retry in await case(desk):
+            await desk.present(retry)
+    return desk.receipt
+
+
+async def of_a_retry_just_before_the_first_window_ends(desk):
+    await desk.advance(minutes=59)
+    of_the_retry = await desk.exempted(desk.receipt)
+    await desk.advance(seconds=(timedelta(minutes=1) - MICROSECOND).total_seconds())
+    return of_the_retry
+
+
+@pytest.mark.parametrize(
+    "presented",
+    [
+        at_once,
+        just_before_the_window_ends,
+        by_a_clock_that_is_as_slow_as_is_tolerated,
+        at_another_worker,
+        after_a_rotation,
+        after_it_was_refused_for_something_else,
+        of_a_retry_just_before_the_first_window_ends,
+    ],
+)
+async def test_a_receipt_exempts_one_retry(desk, presented):
+    retry = await presented(desk)
+    redeemed = await desk.redemptions()
+    answer = await desk.present(retry)
+
+    assert told(answer) == ("ALLOWED", "EXEMPT_TIMED_OUT_RETRY", "UNSPECIFIED")
+    assert answer.receipt not in ("", retry.token)
+    line = desk.line(answer)
+    expected = {
+        "decision": "allowed",
+        "reason": "exempt_timed_out_retry",
+        "caller": "soar",
+        "identities": [identity_of("soar")],
+        "granted_by": "loopback",
+        "claims": {"timed_out_retry": "loopback"},
+        "retry_of": retry.of,
+        "first_authorised_at": written(desk.authorised_at),
+    }
+    assert expected.items() <= line.items()
+    assert line.keys().isdisjoint({"receipt_rejection", "receipt_of"})
+    [event] = [event for event in await desk.redemptions() if event not in redeemed]
+    assert event.details == {
+        "session": ALICE.session_hash,
+        "request_id": line["request_id"],
+        "decision_id": answer.decision_id,
+        "redeemed_decision_id": retry.of,
+        "first_authorised_at": written(desk.authorised_at),
+        "operation": OSQUERY,
+        "target": "host-1",
+    }
+    assert told(await desk.present(retry)) == ("STEP_UP_REQUIRED", "NOT_ELEVATED", "ALREADY_USED")
+
+
+async def test_presented_fifty_times_at_once_a_receipt_exempts_one(desk):
+    before = len(desk.world.decisions())
+    answers = await asyncio.gather(*(desk.present(desk.receipt) for _ in range(50)))
+    assert Counter(map(told, answers)) == {
+        ("ALLOWED", "EXEMPT_TIMED_OUT_RETRY", "UNSPECIFIED"): 1,
+        ("STEP_UP_REQUIRED", "NOT_ELEVATED", "ALREADY_USED"): 49,
+    }
+    assert len(await desk.redemptions()) == 1
+    lines = desk.world.decisions()[before:]
+    assert Counter((line["reason"], line.get("receipt_of")) for line in lines) == {
+        ("exempt_timed_out_retry", None): 1,
+        ("not_elevated", desk.receipt.of): 49,
+    }
+
+
+# --- Which decisions have one ---
+
+
+async def elevated(desk, **asked):
+    await desk.advance(seconds=30)
+    await desk.worker.elevate(ALICE, desk.app)
+    return await desk.ask(**asked)
+
+
+async def elevated_for_long(desk):
+    await desk.worker.select(REMOTE_SHELL, **{OSQUERY: timedelta(minutes=5)})
+    await elevated(desk)
+    await desk.advance(minutes=6)
+    return await desk.ask()
+
+
+@pytest.mark.parametrize(
+    ("decided", "reason"),
+    [
+        (elevated, "ELEVATED"),
+        (lambda desk: desk.ask(actor=MANAGED), "EXEMPT_MANAGED_SERVICES"),
+        (lambda desk: desk.ask(actor=AUTOMATIC), "EXEMPT_AUTOMATIC_PLAYBOOK"),
+        (lambda desk: desk.present(desk.receipt), "EXEMPT_TIMED_OUT_RETRY"),
+    ],
+    ids=["elevated", "managed services", "automatic playbook", "retry"],
+)
+async def test_what_is_allowed_of_a_selected_operation_has_a_receipt(desk, decided, reason):
+    answer = await decided(desk)
+    assert told(answer) == ("ALLOWED", reason, "UNSPECIFIED")
+    await desk.worker.revoke(ALICE)
+    await desk.exempted(issued(answer))
+
+
+@pytest.mark.parametrize(
+    ("decided", "decision", "reason"),
+    [
+        (lambda desk: desk.ask(), "STEP_UP_REQUIRED", "NOT_ELEVATED"),
+        (elevated_for_long, "STEP_UP_REQUIRED", "ELEVATION_TOO_OLD"),
+        (lambda desk: desk.ask(actor=BOB), "ENROLLMENT_REQUIRED", "NOT_ENROLLED"),
+        (lambda desk: desk.ask(operation=API_KEYS), "ALLOWED", "OPERATION_NOT_SELECTED"),
+        (lambda desk: desk.ask(actor=person(tenant="new")), "ALLOWED", "MFA_NOT_ENABLED"),
+        (lambda desk: elevated(desk, operation=SIGN_IN), "ALLOWED", "ELEVATED"),
+    ],
+    ids=["no code", "too old", "not enrolled", "not selected", "MFA is off", "sign-in"],
+)
+async def test_no_other_decision_has_a_receipt(desk, decided, decision, reason):
+    answer = await decided(desk)
+    assert told(answer) == (decision, reason, "UNSPECIFIED")
+    assert answer.receipt == ""
