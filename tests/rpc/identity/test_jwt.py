@@ -186,6 +186,9 @@ async def test_s15_a_token_of_which_one_part_was_changed_is_refused(tokens, cloc
         ({"exp": True}, "the token has a time that is no number"),
         ({"exp": float("nan")}, "the token has a time that is no number"),
         ({"exp": float("inf")}, "the token has a time that is no number"),
+        pytest.param(
+            {"exp": 10**400}, "the token has a time that is no number", id="exp beyond all floats"
+        ),
         ({"nbf": 4102444800}, "the token is not valid yet"),
         ({"iat": 4102444800}, "the token is not valid yet"),
         ({"iat": "now"}, "the token has a time that is no number"),

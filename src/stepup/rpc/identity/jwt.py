@@ -287,10 +287,17 @@ def _seconds(claims: dict[str, Any], claim: str) -> float | None:
     value = claims.get(claim)
     if value is None:
         return None
-    # `true` is an int to Python, and any comparison with NaN is false.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # `true` is an int to Python.
+    if isinstance(value, bool) or not isinstance(value, int | float):
         _refuse("the token has a time that is no number")
-    return value
+    try:
+        seconds = float(value)
+    except OverflowError:  # JSON has integers of any size
+        seconds = math.inf
+    # Any comparison with NaN is false.
+    if not math.isfinite(seconds):
+        _refuse("the token has a time that is no number")
+    return seconds
 
 
 def _subject(claims: dict[str, Any]) -> str:
