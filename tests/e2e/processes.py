@@ -158,6 +158,11 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def embedded_store(self) -> int | None:
         """The process id of the embedded Valkey."""
         pids = processes_in(self.data_dir / "valkey")

@@ -1,7 +1,9 @@
 """S11: no secret in anything that is written."""
 
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from e2e.clients import GrpCurl, Refused
@@ -87,6 +89,12 @@ def test_no_secret_is_written(verbose):
     assert len(verbose.secrets.codes) >= 4
     assert len(verbose.secrets.others) >= 20
     assert not list(leaks(verbose.secrets, verbose.data_dir, texts))
+
+
+def test_s11_neither_the_server_nor_its_store_can_leave_a_core(shared_server):
+    for pid in (shared_server.pid, shared_server.embedded_store):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 +bytes", limits, re.MULTILINE), limits
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from stepup import config
 from stepup.bootstrap import database_url_of, make_data_dir, running
 from stepup.cli import audit, keys
 from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
+from stepup.core_dumps import forbid_core_dumps
 from stepup.credentials import demand_credentials
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
@@ -28,8 +29,9 @@ app.add_typer(keys.app, name="keys")
 
 @app.callback()
 def _before_any_command() -> None:
-    # Whatever a command writes is for its owner only.
+    # Whatever a command writes is for its owner only, and nothing that it knows is dumped (S11).
     os.umask(0o077)
+    forbid_core_dumps()
 
 
 @app.command()
