@@ -14,7 +14,7 @@ from support.requests import METHODS, answer_type, valid_request
 from support.wire import on_wire
 from support.worker import OSQUERY
 
-from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.errors import CallerUnauthenticatedError, StoreUnavailableError
 from stepup.rpc.call import Invocation
 from stepup.rpc.errors import RefusedError
 from stepup.rpc.pipeline import Pipeline, StreamMethod, UnaryMethod
@@ -204,13 +204,14 @@ async def finish_line():
 async def test_an_answered_call_has_one_line(pipeline, served_methods):
     method = served_methods["stepup.v1.PolicyService/ListOperations"]
     async with finish_line() as line:
-        await pipeline.unary(method, b"", Invocation("", [("x-request-id", "r-1")]))
+        await pipeline.unary(method, b"", Invocation(PEER.peer, [("x-request-id", "r-1")]))
     assert line.pop("duration_ms") >= 0
     assert line == {
         "event": "call",
         "log_level": "info",
         "method": "stepup.v1.PolicyService/ListOperations",
         "request_id": "r-1",
+        "peer": "ipv4:127.0.0.1:4711",
         "caller": "local",
         "code": "OK",
         "reason": None,
@@ -233,14 +234,15 @@ async def test_garbage_has_a_line(pipeline, served_methods):
     assert line["reason"] == "INVALID_FIELD"
 
 
-async def test_a_caller_that_cannot_be_named_is_none_in_the_line(worker):
+async def test_s15_a_caller_that_is_not_let_in_is_known_by_its_address_in_the_line(worker):
     async def refuse(_invocation):
-        raise StoreUnavailableError("the keys of the issuer cannot be read")
+        raise CallerUnauthenticatedError("a client certificate is required")
 
     async with finish_line() as line:
         with pytest.raises(RefusedError):
             await pipeline_of(worker, refuse).unary(echo(None), b"", PEER)
-    assert line["caller"] is None
+    assert (line["caller"], line["peer"]) == (None, "ipv4:127.0.0.1:4711")
+    assert (line["code"], line["reason"]) == ("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
 
 
 async def test_a_stream_has_one_line(pipeline, worker, served_methods):

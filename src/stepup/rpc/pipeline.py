@@ -126,6 +126,7 @@ class Pipeline:
                 "call",
                 method=f"{method.service}/{method.name}",
                 request_id=request_id,
+                peer=invocation.peer,
                 caller=caller,
                 code=code,
                 reason=reason,
