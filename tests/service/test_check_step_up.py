@@ -396,6 +396,13 @@ async def test_the_record_of_a_retry_has_the_decision_that_it_retries_and_the_fi
 
 
 @pytest.mark.usefixtures("elevated")
+async def test_s11_a_receipt_does_not_show_in_the_repr_of_an_answer(worker):
+    answer = await worker.check(ALICE)
+    assert answer.receipt
+    assert answer.receipt not in repr(answer)
+
+
+@pytest.mark.usefixtures("elevated")
 async def test_s11_no_record_has_a_session_id_or_a_receipt(world, worker):
     secret_session = replace(ALICE, session_id=SessionId("a-session-like-a-password"))
     answer = await worker.check(ALICE)

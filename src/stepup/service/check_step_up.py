@@ -1,7 +1,7 @@
 """`CheckStepUp`: must this person give a one-time code first?"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -40,12 +40,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One decision, on record under its id. `receipt` proves it to a later retry."""
+    """One decision, on record under its id. `receipt` proves it to a later retry.
+
+    It is as good as the decision, and in no repr (S11).
+    """
 
     decision_id: UUID
     verdict: Verdict
     policy_etag: str
-    receipt: str | None = None
+    receipt: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
