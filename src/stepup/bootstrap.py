@@ -170,6 +170,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 "callers_are_not_authenticated",
                 explanation="any program on this machine may call and claim anything",
             )
+        if settings.verification.back_steps:
+            _log.warning(
+                "codes_of_the_step_before_are_accepted",
+                explanation="verification.back_steps weakens S1",
+            )
         await server.set_serving(True)
         yield settings.server.address(port)
 

@@ -165,6 +165,16 @@ def test_s15_checking_says_what_serving_would(stepup):
     assert checked.stderr.startswith(WITHOUT_CREDENTIALS)
 
 
+@pytest.mark.parametrize(("back_steps", "is_said"), [(0, False), (1, True)])
+def test_s1_that_codes_of_the_step_before_are_accepted_is_said(
+    start_server, tmp_path, back_steps, is_said
+):
+    (tmp_path / "steps.toml").write_text(f"[verification]\nback_steps = {back_steps}\n")
+    server = start_server("--config", f"{tmp_path}/steps.toml")
+    said = "codes_of_the_step_before_are_accepted" in server.stderr.read_text()
+    assert said is is_said
+
+
 def test_s15_a_trial_is_loud(server):
     assert '"callers_are_not_authenticated"' in server.stderr.read_text()
 

@@ -1,6 +1,7 @@
 """`ConfirmEnrollment`: the app holds the secret; here is the reset code."""
 
 import pytest
+from support.metrics import metric
 from support.otp import code_at, wrong_code_at
 from support.people import person
 from support.worker import OSQUERY
@@ -110,6 +111,12 @@ async def test_s7_a_confirmed_wizard_grants_nothing(worker, right):
 async def test_a_confirmed_wizard_is_still_open(worker, right):
     await worker.confirm(ALICE, right)
     assert (await worker.standing(ALICE)).pending.state is EnrollmentState.CONFIRMED
+
+
+async def test_s1_a_near_miss_is_counted(worker, clock, secret):
+    before = metric("stepup_near_misses_total", step="before")
+    await worker.confirm(ALICE, code_at(secret, clock.now(), steps=-1))
+    assert metric("stepup_near_misses_total", step="before") == before + 1
 
 
 async def test_s13_a_right_code_is_one_event(worker, right):

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from support.metrics import metric
 from support.people import ACME, CALLER, administrator, person
 from support.worker import OSQUERY, details_of
 
@@ -75,6 +76,16 @@ async def test_s1_a_code_of_a_neighbouring_step_is_rejected(worker, clock, app, 
     await worker.advance(minutes=1)
     verification = await worker.verify(ALICE, app.code(clock.now(), steps=steps))
     assert verification.outcome is Outcome.REJECTED
+
+
+@pytest.mark.parametrize(("steps", "step"), [(-1, "before"), (1, "after")])
+async def test_s1_a_near_miss_is_counted(worker, clock, app, steps, step):
+    await worker.advance(minutes=1)
+    before = metric("stepup_near_misses_total", step=step)
+    await worker.verify(ALICE, app.code(clock.now(), steps=steps))
+    await worker.verify(ALICE, app.wrong_code(clock.now()))
+    await worker.elevate(ALICE, app)
+    assert metric("stepup_near_misses_total", step=step) == before + 1
 
 
 @pytest.mark.parametrize("steps", [-1, 1])

@@ -8,6 +8,7 @@ from stepup.domain.errors import EnrollmentStateError
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import OtpCode, match
 from stepup.service.context import Context
+from stepup.service.near_misses import count_near_miss
 from stepup.service.ports import Database, Keys, Records
 
 
@@ -53,6 +54,7 @@ class ConfirmEnrollment:
                 pending.sealed_secret, pending.tenant_id, pending.user_id, pending.enrollment_id
             )
             matched = match(secret, code, context.now, self.back_steps)
+            count_near_miss(matched)
             after = pending.confirmed(matched.step)
             if matched.step is None:
                 await records.pending.save(after)

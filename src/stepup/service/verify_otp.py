@@ -11,6 +11,7 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.totp import OtpCode, StepMatch, match
 from stepup.domain.verification import Outcome, Verification
 from stepup.service.context import Context
+from stepup.service.near_misses import count_near_miss
 from stepup.service.ports import Database, Elevations, Keys, RecordedOutcomes, Records, RequestKey
 
 _OUTCOMES = {
@@ -123,6 +124,7 @@ class VerifyOtp:
             authenticator.enrollment_id,
         )
         matched = match(secret, code, context.now, self._back_steps)
+        count_near_miss(matched)
         after, attempt = authenticator.attempted(matched.step, context.now)
         await records.authenticators.save(after)
         if attempt is Attempt.VERIFIED:
