@@ -73,6 +73,16 @@ def test_s15_the_right_certificate_gets_an_answer(guarded, tmp_path):
     assert "MFA_NOT_ENABLED" in output
 
 
+def test_s15_a_decision_names_the_certificate_and_the_rule_that_let_it_be_asked(guarded, tmp_path):
+    automatic = {"playbook_id": "p-1", "run_id": "r-1", "trigger": "PLAYBOOK_TRIGGER_AUTOMATIC"}
+    request = CHECK | {"actor": ACTOR | {"playbook_run": automatic}}
+    grpcurl(guarded, request, *with_certificate(tmp_path, authority("clients").client(SOAR)))
+    line = json.loads((guarded.data_dir / "decisions.jsonl").read_text())
+    assert (line["caller"], line["identities"]) == ("soar", [SOAR])
+    assert line["granted_by"] == "callers[0].rules[0]"
+    assert line["claims"] == {"automatic_playbook": "callers[0].rules[0]"}
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
