@@ -1,6 +1,7 @@
 """Who may call, as the configuration file says it (S15, S16)."""
 
 import pytest
+from rpc.identity.tokens import key, public
 from support.clock import ManualClock
 
 from stepup.config import ConfigurationError, load
@@ -127,6 +128,42 @@ def test_s15_what_must_not_be_served_is_valid_but_for_serving(loaded, text, said
 )
 def test_s15_credentials_or_a_trial_may_be_served(loaded, text):
     demand_credentials(loaded(text))
+
+
+@pytest.fixture
+def issuer(tmp_path):
+    """Writes an issuer's keys, and tells the table of the issuer; without keys it has no file."""
+
+    def table(name, jwks=None):
+        file = tmp_path / f"{name}.json"
+        if jwks is not None:
+            file.write_bytes(jwks)
+        return ISSUER.replace("issuer.example", name).replace("jwks.json", str(file))
+
+    return table
+
+
+@pytest.mark.parametrize(
+    ("jwks", "said"),
+    [
+        (None, "cannot be read"),
+        (b"{}", "has no JWKS"),
+        (b'{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', "has no public key for signatures"),
+    ],
+    ids=["missing", "no JWKS", "a shared secret"],
+)
+def test_a_jwks_file_that_cannot_be_used_is_named_with_its_issuer(loaded, issuer, jwks, said):
+    text = issuer("good", public(key("k1"))) + issuer("bad", jwks)
+    with pytest.raises(ConfigurationError) as refused:
+        credentials_of(loaded(text), ManualClock())
+    assert str(refused.value).startswith("token_issuers[1].jwks_file: /")
+    assert str(refused.value).endswith(f"/bad.json {said}")
+
+
+def test_two_issuers_of_one_name_are_refused(loaded, issuer):
+    text = issuer("same", public(key("k1")))
+    with pytest.raises(ConfigurationError, match=r"token_issuers: .* a name of its own"):
+        credentials_of(loaded(text + text), ManualClock())
 
 
 async def test_without_credentials_everybody_is_the_local_caller(loaded):

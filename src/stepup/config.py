@@ -39,6 +39,10 @@ class ConfigurationError(Exception):
     """The configuration cannot be used; the message has a line per problem, and no values."""
 
 
+class UnusableFileError(ConfigurationError):
+    """A file that the configuration names cannot be used, at least not on this machine."""
+
+
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})")
 _MAX_PORT = 65535
 

@@ -1,18 +1,18 @@
 """The credentials that the settings ask for: of the server, and of its callers (S15)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import grpc
 
 from stepup.caller_settings import TlsSettings, TokenIssuerSettings
-from stepup.config import ConfigurationError, Settings
+from stepup.config import ConfigurationError, Settings, UnusableFileError
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Claim, Patterns, Rule
 from stepup.rpc.admission import Admission
 from stepup.rpc.call import Admitted, Invocation
 from stepup.rpc.identity import AllOf, Identification
-from stepup.rpc.identity.jwks import KeyFile, KeyUrl
+from stepup.rpc.identity.jwks import KeyFile, KeySourceError, KeyUrl
 from stepup.rpc.identity.jwt import DEFAULT_ALGORITHMS, Issuer, TokenIdentification
 from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import (
@@ -82,13 +82,16 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
     """Read the files that the settings name.
 
     Raises:
-        ConfigurationError: one of them cannot be used.
+        ConfigurationError: a setting cannot be used.
+        UnusableFileError: a file cannot be used.
     """
     if not settings.authenticates_callers:
         return Credentials(admit_local_caller, None)
     parts: list[Identification] = []
     polls: list[Callable[[], Awaitable[None]]] = []
     server = None
+    # Before any file is read, so that a setting that is wrong is named whatever the files are.
+    tokens = _tokens(settings.token_issuers, clock) if settings.token_issuers else None
     if settings.tls is not None:
         certificate = _certificate(settings.tls, clock)
         server = certificate.credentials()
@@ -99,11 +102,8 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
         polls.append(look)
         if settings.tls.client_ca is not None:
             parts.append(CertificateIdentification())
-    if settings.token_issuers:
-        tokens = TokenIdentification(
-            [_issuer(index, each, clock) for index, each in enumerate(settings.token_issuers)],
-            clock,
-        )
+    if tokens is not None:
+        _check_key_files(settings.token_issuers)
         polls.append(tokens.poll)
         parts.append(tokens)
     admission = Admission(AllOf(*parts), settings.registered_callers)
@@ -116,7 +116,15 @@ def _certificate(tls: TlsSettings, clock: Clock) -> ServerCertificate:
             CertificateFiles(tls.certificate, tls.key, tls.client_ca), clock
         )
     except CertificateError as error:
-        raise ConfigurationError(f"tls: {error}") from error
+        raise UnusableFileError(f"tls: {error}") from error
+
+
+def _tokens(issuers: Iterable[TokenIssuerSettings], clock: Clock) -> TokenIdentification:
+    made = [_issuer(index, each, clock) for index, each in enumerate(issuers)]
+    try:
+        return TokenIdentification(made, clock)
+    except ValueError as error:
+        raise ConfigurationError(f"token_issuers: {error}") from error
 
 
 def _issuer(index: int, settings: TokenIssuerSettings, clock: Clock) -> Issuer:
@@ -138,3 +146,15 @@ def _issuer(index: int, settings: TokenIssuerSettings, clock: Clock) -> Issuer:
         )
     except ValueError as error:
         raise ConfigurationError(f"token_issuers[{index}]: {error}") from error
+
+
+def _check_key_files(issuers: Iterable[TokenIssuerSettings]) -> None:
+    # URLs are not asked: an issuer that is down for a while must not keep a server down.
+    for index, issuer in enumerate(issuers):
+        if issuer.jwks_file is not None:
+            file = KeyFile(issuer.jwks_file)
+            try:
+                file.check()
+            except KeySourceError as error:
+                place = f"token_issuers[{index}].jwks_file"
+                raise UnusableFileError(f"{place}: {file} {error}") from error

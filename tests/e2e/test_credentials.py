@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from e2e.processes import PROGRAMS, ROOT
+from e2e.processes import PROGRAMS, ROOT, run
 from joserfc import jwt
 from joserfc.jwk import ECKey
 from support.certificates import DAY, authority
@@ -33,6 +33,10 @@ def written(directory, *tables):
     file = directory / "stepup.toml"
     file.write_text("\n".join((*tables, RULES)))
     return ("--config", str(file))
+
+
+def issuer(source):
+    return f'[[token_issuers]]\nissuer = "https://issuer.example"\naudiences = ["stepup"]\n{source}'
 
 
 @pytest.fixture
@@ -143,8 +147,7 @@ def test_s15_a_token_of_the_issuer_gets_an_answer_and_no_other_does(tmp_path, st
     server = start_server(
         *written(
             tmp_path,
-            '[[token_issuers]]\nissuer = "https://issuer.example"\naudiences = ["stepup"]\n'
-            f'jwks_file = "{tmp_path}/jwks.json"',
+            issuer(f'jwks_file = "{tmp_path}/jwks.json"'),
         ),
         insecure=False,
     )
@@ -164,3 +167,20 @@ def test_s15_a_token_of_the_issuer_gets_an_answer_and_no_other_does(tmp_path, st
     assert "CALLER_UNAUTHENTICATED" in answer(exp=int(time.time()) - 1)
     assert "CALLER_NOT_PERMITTED" in answer(sub="other")
     assert "CALLER_UNAUTHENTICATED" in grpcurl(server, CHECK, "-plaintext")[1]
+
+
+def test_a_server_does_not_start_with_a_jwks_file_that_is_not_there(tmp_path):
+    options = written(tmp_path, issuer(f'jwks_file = "{tmp_path}/gone.json"'))
+    command = [PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0", *options]
+    refused = run([*command, "--data-dir", tmp_path / "data"], tmp_path)
+    assert refused.returncode == 2
+    said = f"stepup: token_issuers[0].jwks_file: {tmp_path}/gone.json cannot be read\n"
+    assert refused.stderr.endswith(said)
+
+
+def test_a_server_starts_while_the_url_of_an_issuer_does_not_answer(tmp_path, start_server):
+    options = written(tmp_path, issuer('jwks_url = "http://127.0.0.1:9/jwks"'))
+    server = start_server(*options, insecure=False)
+    said = map(json.loads, server.stderr.read_text().splitlines())
+    [warned] = [line for line in said if line["event"] == "jwks_not_refreshed"]
+    assert (warned["level"], warned["problem"]) == ("warning", "does not answer")

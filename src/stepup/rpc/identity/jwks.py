@@ -63,7 +63,18 @@ class KeyFile:
         Raises:
             KeySourceError: it is missing, not readable or far too large.
         """
-        return _limited(await asyncio.to_thread(_read, self._path, "cannot be read"))
+        return await asyncio.to_thread(self._document)
+
+    def check(self) -> None:
+        """Demand that the file can be used as it is now.
+
+        Raises:
+            KeySourceError: it cannot be read, or has no key that can be used.
+        """
+        usable_keys(self._document())
+
+    def _document(self) -> bytes:
+        return _limited(_read(self._path, "cannot be read"))
 
 
 class KeyUrl:
