@@ -56,6 +56,10 @@ def test_a_pattern_matches_nothing_else(pattern, name):
     assert name not in Patterns([pattern])
 
 
+def test_patterns_are_told_as_they_were_written():
+    assert Patterns(name for name in ["b.*", "a"]).entries == ("b.*", "a")
+
+
 def test_no_patterns_match_nothing():
     assert "a" not in Patterns([])
 
@@ -111,7 +115,8 @@ def test_s15_a_caller_without_rules_may_do_nothing():
 
 
 def test_a_caller_may_use_the_methods_of_any_of_its_rules():
-    caller(rule(methods=["A/B"]), rule(methods=["C/*"])).demand_method("C/D")
+    granting = rule(methods=["C/*"])
+    assert caller(rule(methods=["A/B"]), granting).demand_method("C/D") is granting
 
 
 @pytest.mark.parametrize(
@@ -183,6 +188,11 @@ def test_callers_are_found_by_identity_and_by_name():
     soar = caller()
     callers = Callers([soar])
     assert (callers.identified("spiffe://acme/soar"), callers.named("soar")) == (soar, soar)
+
+
+def test_callers_are_told_in_the_order_in_which_they_stand():
+    soar, portal = caller(), caller(name="portal", identities=["spiffe://acme/portal"])
+    assert list(Callers([soar, portal])) == [soar, portal]
 
 
 def test_an_unknown_identity_is_nobody():

@@ -90,6 +90,12 @@ def test_sign_in_is_known_to_a_catalogue_without_operations():
     assert Catalogue([], []).find(SIGN_IN)
 
 
+def test_every_operation_that_is_found_is_listed_once_sign_in_first():
+    extended = SHIPPED.extended([NETWORK], [BLOCK_ADDRESS, ISOLATE_HOST])
+    of_the_panel = [each.id for _, operations in extended for each in operations]
+    assert list(extended.ids) == [SIGN_IN, *of_the_panel]
+
+
 @pytest.mark.parametrize(
     ("operation_id", "is_response_action"),
     [

@@ -23,32 +23,37 @@ class Claim(Enum):
     SAML_ACCOUNT = "saml_account"
     MASTER_ADMINISTRATOR = "master_administrator"
 
+    def counts_with(self, operation: OperationId | None) -> bool:
+        """Whether it leads to anything: how an account signs in does so at sign-in only."""
+        return self is not Claim.SAML_ACCOUNT or operation == SIGN_IN
+
 
 def claims_of(actor: Actor, operation: OperationId | None) -> Iterator[Claim]:
-    """What an actor context asserts. How an account signs in is a claim at sign-in only."""
+    """What an actor context asserts that counts with the operation."""
     if actor.is_managed_services:
         yield Claim.MANAGED_SERVICES
     if actor.in_automatic_playbook:
         yield Claim.AUTOMATIC_PLAYBOOK
     if actor.retry_receipt is not None:
         yield Claim.TIMED_OUT_RETRY
-    if actor.is_saml and operation == SIGN_IN:
+    if actor.is_saml and Claim.SAML_ACCOUNT.counts_with(operation):
         yield Claim.SAML_ACCOUNT
     if actor.is_master_administrator:
         yield Claim.MASTER_ADMINISTRATOR
 
 
 class Patterns:
-    """A set of names, some of which end in a wildcard.
+    """A set of names, some of which end in a wildcard; `entries` has them as they were written.
 
     Raises:
         InvalidValueError: a wildcard stands elsewhere than at the end, or a name is empty.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
+        self.entries = tuple(patterns)
         self._names: set[str] = set()
         prefixes: list[str] = []
-        for pattern in patterns:
+        for pattern in self.entries:
             if not pattern or "*" in pattern[:-1]:
                 raise InvalidValueError("must be names, or prefixes that end in *")
             if pattern.endswith("*"):
@@ -61,6 +66,16 @@ class Patterns:
         return name in self._names or name.startswith(self._prefixes)
 
 
+@unique
+class Part(Enum):
+    """A part of a rule, in the order in which a rule is compared with a call."""
+
+    METHODS = "methods"
+    TENANTS = "tenants"
+    OPERATIONS = "operations"
+    CLAIMS = "claims"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One grant. `origin` is where it is written, for explanations: `callers[0].rules[1]`."""
@@ -71,13 +86,19 @@ class Rule:
     operations: Patterns
     claims: frozenset[Claim]
 
-    def covers(self, method: str, tenant_id: str, operation: str | None) -> bool:
-        """Whether it grants a method for a tenant, and for an operation if the call has one."""
-        return (
-            method in self.methods
-            and tenant_id in self.tenants
-            and (operation is None or operation in self.operations)
-        )
+    def mismatch(
+        self, method: str, tenant_id: str | None, operation: str | None, claim: Claim | None
+    ) -> Part | None:
+        """The first part that does not grant this; None when all do. None is not looked at."""
+        if method not in self.methods:
+            return Part.METHODS
+        if tenant_id is not None and tenant_id not in self.tenants:
+            return Part.TENANTS
+        if operation is not None and operation not in self.operations:
+            return Part.OPERATIONS
+        if claim is not None and claim not in self.claims:
+            return Part.CLAIMS
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +123,26 @@ class Caller:
     def rule_for(
         self,
         method: str,
-        tenant_id: str,
+        tenant_id: str | None,
         operation: str | None = None,
         claim: Claim | None = None,
     ) -> Rule | None:
-        """The first rule that grants this; None when nothing does."""
+        """The first rule that grants this, for some tenant if it is None; None when none does."""
         for rule in self.rules:
-            if rule.covers(method, tenant_id, operation) and (
-                claim is None or claim in rule.claims
-            ):
+            if rule.mismatch(method, tenant_id, operation, claim) is None:
                 return rule
         return None
 
-    def demand_method(self, method: str) -> None:
-        """Demand that some rule grants the method, before the message is looked at.
+    def demand_method(self, method: str) -> Rule:
+        """A rule that grants the method for somebody, before the message is looked at.
 
         Raises:
             CallerNotPermittedError: none does.
         """
-        if not any(method in rule.methods for rule in self.rules):
+        rule = self.rule_for(method, None)
+        if rule is None:
             raise CallerNotPermittedError(f"{self.caller_id} may not use {method}")
+        return rule
 
     def demand(self, method: str, tenant_id: TenantId, operation: OperationId | None) -> Rule:
         """The rule that grants the method for the tenant and the operation.
@@ -145,15 +166,38 @@ class Caller:
         Raises:
             ClaimNotPermittedError: one is not granted.
         """
-        granting = {}
-        for claim in claims_of(actor, operation):
-            rule = self.rule_for(method, actor.tenant_id, operation, claim)
-            if rule is None:
-                raise ClaimNotPermittedError(
-                    claim.value, f"{self.caller_id} may not assert {claim.value}"
-                )
-            granting[claim] = rule
-        return granting
+        return {
+            claim: self.demand_claim(method, actor.tenant_id, operation, claim)
+            for claim in claims_of(actor, operation)
+        }
+
+    def demand_claim(
+        self, method: str, tenant_id: TenantId, operation: OperationId | None, claim: Claim
+    ) -> Rule:
+        """The rule that grants a claim together with the method, the tenant and the operation.
+
+        Raises:
+            ClaimNotPermittedError: none does.
+        """
+        rule = self.rule_for(method, tenant_id, operation, claim)
+        if rule is None:
+            raise ClaimNotPermittedError(
+                claim.value, f"{self.caller_id} may not assert {claim.value}"
+            )
+        return rule
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a method demands of the rules beside itself: a tenant, an operation, an actor's claims.
+
+    Nothing is asked of a rule's tenants, operations or claims that the method does not demand.
+    """
+
+    method: str
+    tenant: bool
+    operation: bool
+    claims: bool
 
 
 class Callers:
@@ -175,6 +219,10 @@ class Callers:
                 if identity in self._by_identity:
                     raise InvalidValueError(f"has the identity {identity!r} twice")
                 self._by_identity[identity] = caller
+
+    def __iter__(self) -> Iterator[Caller]:
+        """All of them, in the order in which they were registered."""
+        return iter(self._by_name.values())
 
     def identified(self, identity: str) -> Caller | None:
         """The caller that credentials name; None when it is not registered."""

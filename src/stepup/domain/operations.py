@@ -95,6 +95,12 @@ class Catalogue:
         """The operation of this id: a selectable one, or sign-in."""
         return _SIGN_IN_OPERATION if operation_id == SIGN_IN else self._operations.get(operation_id)
 
+    @property
+    def ids(self) -> tuple[OperationId, ...]:
+        """Every operation that can be found: sign-in, then those of the panel in their order."""
+        selectable = (each.id for members in self._members.values() for each in members)
+        return (SIGN_IN, *selectable)
+
     def is_selectable(self, operation_id: str) -> bool:
         """Whether a policy can select the operation."""
         return operation_id in self._operations
