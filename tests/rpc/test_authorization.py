@@ -7,12 +7,15 @@ from support.callers import admitting
 from support.people import person
 from support.requests import METHODS, valid_request
 from support.wire import on_wire
+from support.worker import OSQUERY
 
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Claim, Patterns, Rule
+from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import SHIPPED, SIGN_IN
 from stepup.rpc.call import Invocation
-from stepup.rpc.errors import RefusedError
+from stepup.rpc.demands import DEMANDS
+from stepup.rpc.errors import RefusedError, to_status
 from stepup.rpc.pipeline import Pipeline, StreamMethod
 from stepup.rpc.server import methods
 from stepup.v1 import actor_pb2, step_up_service_pb2
@@ -84,9 +87,8 @@ async def test_s15_a_rule_for_another_tenant_opens_nothing_of_this_one(worker, p
     assert await reason_of(worker, path, request, elsewhere) == "CALLER_NOT_PERMITTED"
 
 
-def asserting(claim, operation):
-    """A check whose actor context asserts one claim."""
-    actor = on_wire(person())
+def assert_claim(actor, claim):
+    """Make an actor context assert one claim more."""
     match claim:
         case Claim.MANAGED_SERVICES:
             actor.team = actor_pb2.TEAM_MANAGED_SERVICES_OPERATIONS
@@ -99,6 +101,12 @@ def asserting(claim, operation):
             actor.account_type = actor_pb2.ACCOUNT_TYPE_SAML
         case Claim.MASTER_ADMINISTRATOR:
             actor.role = actor_pb2.ROLE_MASTER_ADMINISTRATOR
+
+
+def asserting(claim, operation):
+    """A check whose actor context asserts one claim."""
+    actor = on_wire(person())
+    assert_claim(actor, claim)
     return step_up_service_pb2.CheckStepUpRequest(actor=actor, operation=operation)
 
 
@@ -164,3 +172,52 @@ async def test_the_method_is_refused_before_the_message_is_looked_at(worker):
     with pytest.raises(RefusedError) as refused:
         await pipeline.unary(method, b"\xff", PEER)
     assert refused.value.status.reason == "CALLER_NOT_PERMITTED"
+
+
+CALLERS_RULES = {
+    "none": [],
+    "everything": [rule(claims=frozenset(Claim))],
+    "no claims": [rule()],
+    "another tenant": [rule(tenants=["umbrella"], claims=frozenset(Claim))],
+    "no tenants": [rule(tenants=[], claims=frozenset(Claim))],
+    "another operation": [rule(operations=["iam.*"], claims=frozenset(Claim))],
+    "no operations": [rule(operations=[], claims=frozenset(Claim))],
+    "another service": [rule(methods=["Other/*"], claims=frozenset(Claim))],
+    "claims for another operation": [rule(), rule(operations=["iam.*"], claims=frozenset(Claim))],
+    "each claim by a rule": [rule(), *(rule(claims=[claim]) for claim in Claim)],
+    "some claims": [rule(claims=[Claim.MANAGED_SERVICES, Claim.MASTER_ADMINISTRATOR])],
+}
+ASSERTED = [(), (Claim.MASTER_ADMINISTRATOR,), tuple(Claim)]
+REFUSALS = {"CALLER_NOT_PERMITTED", "CLAIM_NOT_PERMITTED"}
+
+
+def explained(path, claims, *rules):
+    """Why a call of a valid request would be refused, by its explanation; empty when it is not."""
+    demands = DEMANDS[short(path)]
+    question = Question(
+        demands.method,
+        OWN_TENANT if demands.tenant else None,
+        OSQUERY if demands.operation else None,
+        claims if demands.claims else (),
+    )
+    answer = explain(Caller(CallerId("soar"), frozenset(), rules), question)
+    return to_status(answer.error, "").reason if isinstance(answer, Refusal) else ""
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_s15_s16_the_pipeline_refuses_exactly_what_an_explanation_refuses(worker, path):
+    refused, told = {}, {}
+    for (name, rules), claims in product(CALLERS_RULES.items(), ASSERTED):
+        request = valid_request(path.rpartition("/")[2])
+        if "actor" in request.DESCRIPTOR.fields_by_name:
+            request.actor.CopyFrom(on_wire(person()))
+            for claim in claims:
+                assert_claim(request.actor, claim)
+        reason = await reason_of(worker, path, request, *rules)
+        refused[name, claims] = reason if reason in REFUSALS else ""
+        told[name, claims] = explained(path, claims, *rules)
+    assert told == refused
+
+
+def test_it_is_told_of_every_method_what_it_demands():
+    assert list(DEMANDS) == [short(path) for path in METHODS]

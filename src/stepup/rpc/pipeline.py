@@ -30,6 +30,11 @@ Admit: TypeAlias = Callable[[Invocation], Awaitable[Admitted]]
 _log = structlog.get_logger(__name__)
 
 
+def path_of(service: str, name: str) -> str:
+    """What rules call a method: `StepUpService/CheckStepUp`."""
+    return f"{service.rpartition('.')[2]}/{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class UnaryMethod:
     """A method that answers once."""
@@ -41,8 +46,8 @@ class UnaryMethod:
 
     @property
     def path(self) -> str:
-        """What rules call it: `StepUpService/CheckStepUp`."""
-        return _path(self.service, self.name)
+        """What rules call it."""
+        return path_of(self.service, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,8 @@ class StreamMethod:
 
     @property
     def path(self) -> str:
-        """What rules call it: `AuditService/ExportAuditEvents`."""
-        return _path(self.service, self.name)
+        """What rules call it."""
+        return path_of(self.service, self.name)
 
 
 Method: TypeAlias = UnaryMethod | StreamMethod
@@ -132,10 +137,6 @@ class Pipeline:
                 reason=reason,
                 duration_ms=round((time.perf_counter() - began) * 1000, 3),
             )
-
-
-def _path(service: str, name: str) -> str:
-    return f"{service.rpartition('.')[2]}/{name}"
 
 
 def _decode(method: Method, payload: bytes) -> Message:

@@ -38,9 +38,9 @@ _OPTIONS = (
     # A port that is taken is an error, not a second server that gets every other connection.
     ("grpc.so_reuseport", 0),
 )
-_PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
+PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
 SERVICES = tuple(
-    service.full_name for proto in _PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
+    service.full_name for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
 )
 
 
@@ -57,7 +57,7 @@ class Handlers:
 def methods(handlers: Handlers) -> Iterable[Method]:
     """Every method of every service; the handler of `CheckStepUp` is `check_step_up`."""
     implementations = (handlers.step_up, handlers.enrollment, handlers.policy, handlers.audit)
-    for proto, implementation in zip(_PROTOS, implementations, strict=True):
+    for proto, implementation in zip(PROTOS, implementations, strict=True):
         [service] = proto.DESCRIPTOR.services_by_name.values()
         for rpc in service.methods:
             kind = StreamMethod if rpc.server_streaming else UnaryMethod

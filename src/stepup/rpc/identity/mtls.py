@@ -15,6 +15,11 @@ _MAX_SPIFFE_ID_BYTES = 2048
 _SPIFFE_ID = re.compile(rb"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")
 
 
+def is_spiffe_id(uri: bytes) -> bool:
+    """Whether it is the SPIFFE id of a workload."""
+    return len(uri) <= _MAX_SPIFFE_ID_BYTES and _SPIFFE_ID.fullmatch(uri) is not None
+
+
 class CertificateIdentification:
     """Reads the client certificate that the TLS handshake has verified.
 
@@ -38,7 +43,7 @@ class CertificateIdentification:
         if len(uris) > 1:
             raise CallerUnauthenticatedError("the client certificate has more than one URI SAN")
         [uri] = uris
-        if len(uri) > _MAX_SPIFFE_ID_BYTES or not _SPIFFE_ID.fullmatch(uri):
+        if not is_spiffe_id(uri):
             raise CallerUnauthenticatedError(
                 "the URI SAN of the client certificate is no SPIFFE id of a workload"
             )
