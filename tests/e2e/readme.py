@@ -1,4 +1,4 @@
-"""The examples of README.md, as commands and what they must say."""
+"""The examples of README.md and docs/, as commands and what they must say."""
 
 import re
 import subprocess
@@ -14,6 +14,14 @@ class Example:
 
     command: str
     says: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A command, and everything that it must say."""
+
+    command: str
+    output: str
 
 
 def section(text: str, title: str) -> str:
@@ -37,6 +45,22 @@ def examples(markdown: str) -> list[Example]:
             elif line.strip() and not line.lstrip().startswith("#"):
                 found.append(Example(line))
     return found
+
+
+def transcripts(markdown: str) -> list[Transcript]:
+    """The commands of all ```console blocks, in order, each with what stands below it."""
+    return [
+        Transcript(re.sub(r"^> ", "", command, flags=re.MULTILINE), output)
+        for block in blocks(markdown, "console")
+        for command, output in re.findall(
+            r"^\$ (.*\n(?:^> .*\n)*)((?:^(?!\$ ).*\n)*)", block, re.MULTILINE
+        )
+    ]
+
+
+def blocks(markdown: str, language: str) -> list[str]:
+    """What stands in the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", markdown, re.DOTALL | re.MULTILINE)
 
 
 def _typed(block: str) -> str:

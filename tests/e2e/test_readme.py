@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from e2e.authenticator_app import seconds_left_at_least
 from e2e.processes import ROOT, environment
-from e2e.readme import Example, examples, section
+from e2e.readme import Example, Transcript, examples, section, transcripts
 
 pytestmark = pytest.mark.e2e
 
@@ -89,6 +89,34 @@ false
         Example("echo '{\n  \"a\": 1\n}'", ['"a": 1']),
         Example("echo one \\\n  two", ["one two"]),
         Example("true"),
+    ]
+
+
+def test_transcripts_are_commands_with_all_that_they_say():
+    text = """
+```sh
+$ no transcript
+```
+
+```console
+$ echo one \\
+>   two
+one two
+$ true
+$ false
+```
+
+```console
+$ printf 'a\\n  b\\n'
+a
+  b
+```
+"""
+    assert transcripts(text) == [
+        Transcript("echo one \\\n  two\n", "one two\n"),
+        Transcript("true\n", ""),
+        Transcript("false\n", ""),
+        Transcript("printf 'a\\n  b\\n'\n", "a\n  b\n"),
     ]
 
 

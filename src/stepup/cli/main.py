@@ -10,9 +10,9 @@ import typer
 from stepup import config
 from stepup.bootstrap import database_url_of, make_data_dir, running
 from stepup.cli import audit, keys
-from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
+from stepup.cli.check_config import check_config
+from stepup.cli.options import ConfigFile, DataDir, run, settings_of
 from stepup.core_dumps import forbid_core_dumps
-from stepup.credentials import demand_credentials
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
 
@@ -62,17 +62,7 @@ def serve(
     run(_serve(settings))
 
 
-@app.command()
-def check_config(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
-    """Validate the configuration for serving, and show what is in effect; URLs are not shown."""
-    settings = settings_of(config_file, storage={"data_dir": data_dir})
-    for name, value in config.in_effect(settings):
-        typer.echo(f"{name} = {value}")
-    typer.echo(f"{sum(len(members) for _, members in settings.operations)} operations")
-    try:
-        demand_credentials(settings)
-    except config.ConfigurationError as error:
-        raise failure(error) from error
+app.command()(check_config)
 
 
 @app.command()

@@ -1,0 +1,45 @@
+"""What docs/operating.md says of callers holds for the configuration that it shows."""
+
+import pytest
+from e2e.processes import PROGRAMS, ROOT, run
+from e2e.readme import blocks, section, transcripts
+
+pytestmark = pytest.mark.e2e
+
+CALLERS = section((ROOT / "docs" / "operating.md").read_text(), "Callers")
+TRANSCRIPTS = transcripts(CALLERS)
+PERMITTED, NOT_PERMITTED = 0, 1
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Where the documented configuration is."""
+    [toml] = blocks(CALLERS, "toml")
+    (tmp_path / "stepup.toml").write_text(toml)
+    return tmp_path
+
+
+def test_the_documented_configuration_is_valid_and_can_have_effect_in_all_its_parts(directory):
+    shown = run([PROGRAMS / "stepup", "check-config", "--config", "stepup.toml"], directory)
+    assert shown.returncode == 0
+    assert "callers.0.name = response-actions" in shown.stdout
+    # Its files are not on this machine, and nothing else is warned of.
+    assert shown.stderr == (
+        "stepup: warning: tls: /etc/stepup/tls.crt: cannot be read: No such file or directory\n"
+    )
+
+
+def test_the_document_shows_a_call_that_is_permitted_and_one_that_is_not():
+    assert [each.output.split()[0] for each in TRANSCRIPTS] == [
+        "PERMITTED",
+        "CALLER_NOT_PERMITTED:",
+    ]
+
+
+@pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=["permitted", "not permitted"])
+def test_what_a_caller_may_do_is_told_as_documented(directory, transcript):
+    told = run(["bash", "-c", transcript.command], directory)
+    assert told.stdout == transcript.output
+    assert told.stderr == ""
+    is_permitted = transcript.output.startswith("PERMITTED\n")
+    assert told.returncode == (PERMITTED if is_permitted else NOT_PERMITTED)
