@@ -129,6 +129,12 @@ async def test_s6_the_secret_is_not_stored_as_it_is(world, worker):
     assert repr(screen.secret.octets)[2:-1] not in stored
 
 
+async def test_s6_the_secret_of_an_active_authenticator_is_never_shown_again(worker):
+    app = await worker.enrol(ALICE)
+    await worker.elevate(ALICE, app)
+    assert (await worker.begin(ALICE)).secret.octets != app.secret
+
+
 async def test_s11_a_screen_does_not_show_in_a_repr(worker):
     screen = await worker.begin(ALICE)
     assert screen.secret.base32 not in repr(screen)
