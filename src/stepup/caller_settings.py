@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
@@ -32,8 +32,8 @@ class TokenIssuerSettings(Section):
     """What the `aud` claim has to name one of: this service."""
     jwks_file: Path | None = None
     """The issuer's keys in a file."""
-    jwks_url: str | None = None
-    """The issuer's keys at an https URL."""
+    jwks_url: SecretStr | None = None
+    """The issuer's keys at an https URL. Its query may have a key of the issuer's API (S11)."""
     ca_file: Path | None = None
     """The authorities of that URL's server. Absent: the system's."""
     bearer_token_file: Path | None = None

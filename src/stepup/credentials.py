@@ -133,7 +133,7 @@ def _issuer(index: int, settings: TokenIssuerSettings, clock: Clock) -> Issuer:
             KeyFile(settings.jwks_file)
             if settings.jwks_file is not None
             else KeyUrl(
-                settings.jwks_url or "",
+                settings.jwks_url.get_secret_value() if settings.jwks_url else "",
                 ca_file=settings.ca_file,
                 bearer_token_file=settings.bearer_token_file,
             )

@@ -48,10 +48,21 @@ def test_a_good_configuration_is_shown(stepup):
     assert "verification.issuer = Acme" in shown.stdout
 
 
-def test_urls_are_not_shown(stepup):
-    url = f'redis_url = "redis://stepup:{PASSWORD}@redis.example:6379/0"'
-    shown = stepup("check-config", toml=f"{TRIAL}[storage]\n{url}\n")
+@pytest.mark.parametrize(
+    "toml",
+    [
+        f'{TRIAL}[storage]\nredis_url = "redis://stepup:{PASSWORD}@redis.example:6379/0"\n',
+        (
+            '[[token_issuers]]\nissuer = "https://issuer.example"\naudiences = ["stepup"]\n'
+            f'jwks_url = "https://issuer.example/jwks?key={PASSWORD}"\n'
+        ),
+    ],
+    ids=["Redis", "JWKS"],
+)
+def test_s11_urls_are_not_shown(stepup, toml):
+    shown = stepup("check-config", toml=toml)
     assert shown.returncode == 0
+    assert "_url = ****" in shown.stdout
     assert PASSWORD not in shown.stdout + shown.stderr
 
 
