@@ -1,4 +1,4 @@
-"""The key ring: purposes apart, seals bound to their place."""
+"""The key ring: purposes apart, seals bound to their place (S6, S8)."""
 
 from dataclasses import replace
 

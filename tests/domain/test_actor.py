@@ -1,3 +1,5 @@
+"""The person an action is done for; what of it is a claim (S16)."""
+
 from dataclasses import replace
 
 import pytest

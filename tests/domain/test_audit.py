@@ -1,3 +1,5 @@
+"""The hash chain of audit events (S14)."""
+
 import json
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,3 +1,5 @@
+"""What one attempt does to an authenticator: a step is accepted at most once (S2)."""
+
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 

@@ -1,3 +1,5 @@
+"""What a caller may do, and what it may claim: nothing, unless a rule says so (S15, S16)."""
+
 from dataclasses import replace
 
 import pytest

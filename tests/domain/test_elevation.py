@@ -1,3 +1,5 @@
+"""How long an elevation lives (S9), and what voids it before (S10)."""
+
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 

@@ -1,3 +1,5 @@
+"""The wizard's states: pending, it grants nothing and replaces nothing (S7)."""
+
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 

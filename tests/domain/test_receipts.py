@@ -1,3 +1,5 @@
+"""Receipts: what proves a retry, so that it need not be believed (S16)."""
+
 import hmac
 import string
 from base64 import urlsafe_b64encode

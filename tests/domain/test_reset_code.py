@@ -1,3 +1,5 @@
+"""The reset code: 128 bits, written for people (S8)."""
+
 import re
 from contextlib import suppress
 

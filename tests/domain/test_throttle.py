@@ -1,3 +1,5 @@
+"""Wrong codes throttle, then suspend (S4)."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest

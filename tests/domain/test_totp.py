@@ -1,3 +1,5 @@
+"""A code is right in its own 30 seconds only (S1); the secret (S6) and its key URI (S12)."""
+
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, unquote, urlsplit
 

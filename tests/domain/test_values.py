@@ -1,4 +1,4 @@
-"""What holds for every value of the domain, whichever module it stands in."""
+"""What holds for every value of the domain; above all that no secret shows (S11)."""
 
 import importlib
 import pkgutil

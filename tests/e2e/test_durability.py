@@ -1,4 +1,4 @@
-"""What was acknowledged is there after `kill -9` and a restart on the same data directory."""
+"""What was acknowledged is there after `kill -9` and a restart (S2, S4, S13)."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""For whom and for what no code is asked."""
+"""For whom and for what no code is asked (S16)."""
 
 import pytest
 from e2e.people import (

@@ -1,4 +1,4 @@
-"""Lost and replaced authenticators, wrong codes."""
+"""Lost and replaced authenticators, wrong codes (S2, S4, S5, S7, S8, S10)."""
 
 import pytest
 from e2e.authenticator_app import AuthenticatorApp

@@ -1,4 +1,4 @@
-"""Retry receipts over the wire, from a caller's token to the decision log.
+"""Retry receipts over the wire, from a caller's token to the decision log (S16).
 
 Each row of the tables is one way to use a receipt, or to misuse it.
 """

@@ -1,4 +1,4 @@
-"""`ListAuditEvents` and `ExportAuditEvents`: read what happened, in pages and as a stream."""
+"""`ListAuditEvents` and `ExportAuditEvents`: read what happened, in pages and as a stream (S14)."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import replace

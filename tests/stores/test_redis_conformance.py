@@ -1,4 +1,4 @@
-"""What `Elevations` and `RecordedOutcomes` promise, kept on a fake and on a real server."""
+"""What `Elevations` and `RecordedOutcomes` promise, on a fake and on a server (S9, S10)."""
 
 import asyncio
 import time

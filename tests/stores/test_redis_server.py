@@ -1,4 +1,4 @@
-"""What only a real server shows: faults, round trips, memory."""
+"""What only a real server shows: faults (S17), round trips, memory."""
 
 import asyncio
 import os

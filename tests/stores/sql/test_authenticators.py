@@ -1,4 +1,4 @@
-"""The promises of `Authenticators` and `ResetCodes`."""
+"""The promises of `Authenticators` and `ResetCodes` (S2, S3, S8)."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What was acknowledged survives `kill -9`; what was not is there entirely or not at all."""
+"""What was acknowledged survives `kill -9`; what was not is there entirely or not at all (S13)."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The promises of `PendingEnrollments`."""
+"""The promises of `PendingEnrollments` (S7)."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What a database does to us is `StoreUnavailableError`, in our words, and passes."""
+"""What a database does to us is `StoreUnavailableError`, in our words, and passes (S17)."""
 
 import asyncio
 import socket

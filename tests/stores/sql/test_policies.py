@@ -1,4 +1,4 @@
-"""The promises of `Policies`, `Accounts` and `Redemptions`."""
+"""The promises of `Policies`, `Accounts` and `Redemptions` (S16)."""
 
 import asyncio
 from dataclasses import replace
