@@ -1,7 +1,7 @@
 """Many parallel calls against one piece of state: nothing is taken twice, no budget is exceeded.
 
 Each race is a function that looks at what came out. It passes on the real stores, and it has to
-fail on a double that is racy on purpose: a test that cannot fail is none.
+fail on a double that is racy on purpose: a test that cannot fail is none (S2, S3, S8, S16).
 """
 
 from collections import Counter
@@ -95,7 +95,7 @@ async def wrong_reset_codes(arena):
 
 
 async def the_same_receipt(arena):
-    """A receipt is redeemed once."""
+    """S16: a receipt is redeemed once."""
     user = fresh_user()
     await arena.worker.select(OSQUERY)
     await arena.worker.enrol(user)
