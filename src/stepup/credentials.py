@@ -9,6 +9,7 @@ from stepup.caller_settings import TlsSettings, TokenIssuerSettings
 from stepup.config import ConfigurationError, Settings, UnusableFileError
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Claim, Patterns, Rule
+from stepup.loopback import is_loopback
 from stepup.rpc.admission import Admission
 from stepup.rpc.call import Admitted, Invocation
 from stepup.rpc.identity import AllOf, Identification
@@ -22,7 +23,6 @@ from stepup.rpc.identity.server_credentials import (
 )
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline import Admit
-from stepup.rpc.server import is_loopback
 from stepup.service.ports import Clock
 
 _ALL = Patterns(["*"])

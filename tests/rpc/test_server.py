@@ -11,9 +11,10 @@ from support.people import person
 from support.wire import Client, on_wire, refusal_of
 
 from stepup.credentials import LOCAL, admit_local_caller
+from stepup.loopback import is_loopback
 from stepup.rpc.call import Invocation
 from stepup.rpc.pipeline import Pipeline
-from stepup.rpc.server import SERVICES, Server, is_loopback
+from stepup.rpc.server import SERVICES, Server
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 

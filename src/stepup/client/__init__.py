@@ -13,6 +13,7 @@ import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
+from stepup.loopback import is_loopback
 from stepup.v1 import (
     audit_service_pb2_grpc,
     enrollment_service_pb2_grpc,
@@ -69,13 +70,25 @@ class Client:
         self.channel.close()
 
 
-def connect(target: str) -> Client:
-    """Connect to a server on this machine, without credentials.
+def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> Client:
+    """Connect to a server.
 
     Args:
-        target: host and port, such as `127.0.0.1:50051`.
+        target: host and port, such as `stepup.prod:50051`.
+        credentials: `grpc.ssl_channel_credentials(...)` with the caller's certificate, or composed
+            with its token. None for a server on this machine only, which serves without: whoever is
+            in between would read codes, and could answer ALLOWED.
+
+    Raises:
+        ValueError: without credentials, the target is not an address of this machine.
     """
-    channel = grpc.insecure_channel(target, options=(("grpc.service_config", SERVICE_CONFIG),))
+    options = (("grpc.service_config", SERVICE_CONFIG),)
+    if credentials is not None:
+        channel = grpc.secure_channel(target, credentials, options)
+    elif is_loopback(target.rpartition(":")[0].strip("[]")):
+        channel = grpc.insecure_channel(target, options)
+    else:
+        raise ValueError(f"{target} is no address of this machine: that needs credentials")
     return Client(
         channel,
         step_up_service_pb2_grpc.StepUpServiceStub(channel),

@@ -1,6 +1,5 @@
 """The gRPC server on grpc.aio: registers every service, and carries bytes to the pipeline."""
 
-import ipaddress
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from stepup.loopback import is_loopback
 from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.call import Invocation
 from stepup.rpc.enrollment import EnrollmentHandlers
@@ -71,16 +71,6 @@ def methods(handlers: Handlers) -> Iterable[Method]:
 
 def _snake_case(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs on this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Server:

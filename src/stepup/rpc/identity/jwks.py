@@ -16,7 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.util import base64_to_int
 
-from stepup.rpc.server import is_loopback
+from stepup.loopback import is_loopback
 
 FETCH_SECONDS = 5.0
 """How long a server may take: to answer at all, and then for the document."""

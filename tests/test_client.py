@@ -1,0 +1,49 @@
+"""What callers import: a channel that nobody else reads, or none (S15)."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import grpc
+import pytest
+from rpc.identity.door import doorkeeper
+from support.certificates import authority
+from support.clock import ManualClock
+
+from stepup.client import connect
+from stepup.rpc.identity.mtls import CertificateIdentification
+from stepup.rpc.identity.server_credentials import CertificateFiles, ServerCertificate
+
+SOAR = "spiffe://acme/ns/prod/sa/soar"
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:50051", "localhost:50051", "[::1]:50051"])
+def test_a_server_on_this_machine_needs_no_credentials(target):
+    with connect(target) as client:
+        assert client.step_up
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["stepup.prod:50051", "192.0.2.1:50051", "[2001:db8::1]:50051", "dns:///stepup:50051", "x", ""],
+)
+def test_s15_nothing_is_sent_in_plaintext_to_another_machine(target):
+    with pytest.raises(ValueError, match="needs credentials"):
+        connect(target)
+
+
+async def test_s15_with_credentials_the_caller_is_who_its_certificate_says(tmp_path):
+    chain, key = authority("servers").server().write(tmp_path, "server")
+    client_ca = tmp_path / "clients.crt"
+    client_ca.write_bytes(authority("clients").chain)
+    certificate = ServerCertificate.load(
+        CertificateFiles(chain, key, client_ca), ManualClock(datetime.now(UTC))
+    )
+    ours = authority("clients").client(SOAR)
+    credentials = grpc.ssl_channel_credentials(authority("servers").chain, ours.key, ours.chain)
+
+    def ask(target):
+        with connect(target, credentials) as client:
+            return client.channel.unary_unary("/any/Method")(b"", timeout=10)
+
+    async with doorkeeper(CertificateIdentification(), certificate.credentials()) as door:
+        assert await asyncio.to_thread(ask, f"localhost:{door.port}") == SOAR.encode()
