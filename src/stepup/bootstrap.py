@@ -103,7 +103,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         catalogue,
         CheckStepUp(snapshots, elevated, database, keys, stores.decision_log, options.retry_window),
         verify,
-        RevokeElevations(database, revoker),
+        RevokeElevations(database, revoker, options.back_steps),
     )
     enrollment = EnrollmentHandlers(
         BeginEnrollment(database, elevated, keys, options.issuer),

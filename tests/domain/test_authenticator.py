@@ -1,4 +1,4 @@
-"""What one attempt does to an authenticator: a step is accepted at most once (S2)."""
+"""What one attempt does to an authenticator (S2), and how far what it elevated reaches (S10)."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import Attempt, Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.throttle import Throttle
+from stepup.domain.totp import time_step
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -111,3 +112,24 @@ def test_a_suspended_authenticator_says_so_locked_or_not(when):
 )
 def test_an_attempt_is_committed_if_the_code_was_looked_at(attempt, was_evaluated):
     assert attempt.was_evaluated is was_evaluated
+
+
+INSTANTS = st.timedeltas(timedelta(), timedelta(days=365)).map(lambda later: NOW + later)
+
+
+@given(INSTANTS, st.sampled_from([0, 1]))
+def test_s10_whatever_its_codes_have_elevated_was_by_the_instant_it_says(now, back_steps):
+    earliest = time_step(now) - back_steps
+    verified, _ = AUTHENTICATOR.attempted(earliest, now)
+    assert now <= verified.elevated_through(back_steps)
+
+
+@given(INSTANTS)
+def test_s10_what_its_next_code_elevates_is_later(now):
+    verified, _ = AUTHENTICATOR.attempted(time_step(now) - 1, now)
+    assert verified.elevated_through(back_steps=0) < now
+
+
+def test_s10_completing_its_enrollment_has_elevated_too():
+    completed = replace(AUTHENTICATOR, activated_at=NOW, last_step=time_step(NOW) - 20)
+    assert completed.elevated_through(back_steps=0) == NOW

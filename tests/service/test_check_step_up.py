@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from support.otp import code_at
 from support.people import ACME, CALLER, administrator, person, playbook_run
 from support.worker import (
     API_KEYS,
@@ -470,6 +471,56 @@ async def test_s10_a_revocation_holds_after_one_poll_although_redis_forgets_it(
     assert await reason(other_worker) is Reason.NOT_ELEVATED
 
 
+BEHIND = [timedelta(seconds=1), timedelta(seconds=30), timedelta(hours=1)]
+
+
+async def revoked_by_a_clock_that_is(behind, world, worker, scope):
+    """A revocation that Redis forgets, of a worker whose clock was behind for a moment."""
+    before, right = await world.remembered(), world.clock.now()
+    world.clock.set(right - behind)
+    await worker.revoke(ALICE, scope)
+    world.clock.set(right + timedelta(seconds=1))
+    await world.remember(before)
+
+
+@pytest.mark.usefixtures("elevated")
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("behind", BEHIND, ids=str)
+async def test_s10_a_revocation_by_a_clock_that_is_behind_holds(
+    world, worker, other_worker, scope, behind
+):
+    await revoked_by_a_clock_that_is(behind, world, worker, scope)
+    await other_worker.poll()
+    assert [await reason(each) for each in (worker, other_worker)] == [Reason.NOT_ELEVATED] * 2
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("behind", BEHIND, ids=str)
+async def test_s10_such_a_revocation_ends_what_a_wizard_has_elevated(world, worker, scope, behind):
+    """Its code was received minutes before."""
+    await worker.select(OSQUERY)
+    secret = (await worker.begin(ALICE)).secret
+    await worker.confirm(ALICE, code_at(secret.octets, world.clock.now()))
+    await worker.advance(minutes=5)
+    await worker.complete(ALICE)
+    await revoked_by_a_clock_that_is(behind, world, worker, scope)
+    assert await reason(worker) is Reason.NOT_ELEVATED
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("behind", BEHIND, ids=str)
+async def test_s10_such_a_revocation_ends_what_a_code_of_the_step_before_has_elevated(
+    world, scope, behind
+):
+    worker = await world.worker(back_steps=1)
+    await worker.select(OSQUERY)
+    app = await worker.enrol(ALICE)
+    await worker.advance(seconds=30)
+    await worker.verify(ALICE, app.code(world.clock.now(), steps=-1))
+    await revoked_by_a_clock_that_is(behind, world, worker, scope)
+    assert await reason(worker) is Reason.NOT_ELEVATED
+
+
 async def replace_authenticator(worker, app):
     await worker.wizard(person(session="phone"), app.reset_code)
 
@@ -523,6 +574,20 @@ async def test_s10_the_end_of_an_authenticator_ends_its_elevations_although_redi
 async def test_s10_a_code_after_a_revocation_elevates_again(worker, other_worker, app):
     await worker.revoke(ALICE, Scope.USER)
     await worker.advance(seconds=30)
+    await worker.elevate(ALICE, app)
+    await other_worker.poll()
+    assert await reason(other_worker) is Reason.ELEVATED
+
+
+@pytest.mark.usefixtures("elevated")
+@pytest.mark.parametrize("scope", Scope)
+async def test_s10_the_first_code_after_a_revocation_elevates_again(
+    world, worker, other_worker, app, scope
+):
+    """It comes with the next step, at whose first instant it is right."""
+    world.clock.set(world.clock.now().replace(second=59, microsecond=999_999))
+    await worker.revoke(ALICE, scope)
+    world.clock.set(world.clock.now() + timedelta(microseconds=1))
     await worker.elevate(ALICE, app)
     await other_worker.poll()
     assert await reason(other_worker) is Reason.ELEVATED

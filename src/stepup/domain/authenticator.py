@@ -1,11 +1,14 @@
 """An active authenticator, and what one attempt with a code does to it."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, unique
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.throttle import Throttle
+from stepup.domain.totp import end_of_step
+
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,18 @@ class Authenticator:
     last_step: int
     throttle: Throttle = Throttle()
     version: int = 0
+
+    def elevated_through(self, back_steps: int) -> datetime:
+        """The latest instant, by whatever clock, at which it can have elevated a session so far.
+
+        Its enrollment did so when it was completed, and its codes did so within the steps that
+        accept them. A code that comes later has a later step: with no back steps it is dated later.
+
+        Args:
+            back_steps: for how many steps after its own a code is accepted.
+        """
+        last = end_of_step(self.last_step + back_steps) - _INSTANT
+        return max(self.activated_at, last)
 
     def refusal(self, now: datetime) -> Attempt | None:
         """Why no code is looked at now, if so."""

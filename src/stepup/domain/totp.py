@@ -4,7 +4,7 @@ import re
 import secrets
 from base64 import b32decode, b32encode
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hmac import compare_digest
 from typing import Self
 
@@ -97,6 +97,11 @@ class StepMatch:
 def time_step(now: datetime) -> int:
     """The number of the 30-second step that an instant lies in (RFC 6238 §4.2)."""
     return int(now.timestamp()) // STEP_SECONDS
+
+
+def end_of_step(step: int) -> datetime:
+    """The first instant after a step."""
+    return datetime.fromtimestamp((step + 1) * STEP_SECONDS, UTC)
 
 
 def code_at(secret: TotpSecret, step: int) -> OtpCode:

@@ -24,6 +24,7 @@ class RevokeElevations:
 
     database: Database
     revoker: Revoker
+    back_steps: int = 0
 
     async def __call__(self, context: Context, scope: Scope) -> None:
         """Revoke durably; everything verified up to now is void.
@@ -33,12 +34,16 @@ class RevokeElevations:
         """
         actor, now = context.actor, context.now
         session = actor.session_hash if scope is Scope.SESSION else None
-        change: SessionRevoked | UserRevoked
-        if session is not None:
-            change = SessionRevoked(actor.tenant_id, actor.user_id, session, now)
-        else:
-            change = UserRevoked(actor.tenant_id, actor.user_id, now)
         async with self.database.transaction() as records:
+            # The authenticator first: everything that ends one takes its locks in this order.
+            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            # The clock that dated an elevation may be ahead of this one, which was perhaps set.
+            through = max(now, active.elevated_through(self.back_steps)) if active else now
+            change: SessionRevoked | UserRevoked
+            if session is not None:
+                change = SessionRevoked(actor.tenant_id, actor.user_id, session, through)
+            else:
+                change = UserRevoked(actor.tenant_id, actor.user_id, through)
             await records.pending.remove(actor.tenant_id, actor.user_id, session)
             await records.changes.announce(change, now)
             await records.audit.append(
