@@ -95,6 +95,11 @@ def test_a_directory_is_no_file(tmp_path):
     assert problems(tmp_path)
 
 
+def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path):
+    path = tmp_path / ("x" * 300)
+    assert problems(path) == [f"{path}: cannot be read: File name too long"]
+
+
 def test_a_file_that_is_no_toml_is_refused_by_its_name(file):
     path = file("[server\nlisten")
     [problem] = problems(path)

@@ -23,6 +23,7 @@ from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.policy import PolicyHandlers
 from stepup.rpc.server import Handlers, Server
 from stepup.rpc.step_up import StepUpHandlers
+from stepup.running_server import RunningServer
 from stepup.service.audit_events import AuditEvents
 from stepup.service.begin_enrollment import BeginEnrollment
 from stepup.service.cancel_enrollment import CancelEnrollment
@@ -128,8 +129,8 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[str]:
-    """Run a server for as long as the block lasts; yields the address that it listens on.
+async def running(settings: Settings) -> AsyncIterator[RunningServer]:
+    """Run a server for as long as the block lasts.
 
     Raises:
         ConfigurationError: the settings cannot be put into effect; the message says which.
@@ -139,7 +140,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         _serve_metrics(settings, stack)
-        stores = await _open_stores(settings, clock, stack)
+        make_data_dir(settings)
+        decision_log = _open_decision_log(settings, stack)
+        stores = await _open_stores(settings, clock, decision_log, stack)
         application = assemble(stores, settings, clock)
         await application.snapshots.poll()
         stack.push_async_callback(application.verify.drain)
@@ -176,7 +179,9 @@ async def running(settings: Settings) -> AsyncIterator[str]:
                 explanation="verification.back_steps weakens S1",
             )
         await server.set_serving(True)
-        yield settings.server.address(port)
+        yield RunningServer(
+            settings.server.address(port), settings, credentials.replace_callers, decision_log
+        )
 
 
 def _serve_metrics(settings: Settings, stack: AsyncExitStack) -> None:
@@ -192,9 +197,10 @@ def _serve_metrics(settings: Settings, stack: AsyncExitStack) -> None:
     _log.info("metrics_are_served", address=metrics.address(port))
 
 
-async def _open_stores(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Stores:
+async def _open_stores(
+    settings: Settings, clock: Clock, decision_log: DecisionLog, stack: AsyncExitStack
+) -> Stores:
     storage = settings.storage
-    make_data_dir(settings)
     redis_url = await _redis_url(settings, stack)
     try:
         client = connect(redis_url)
@@ -215,7 +221,7 @@ async def _open_stores(settings: Settings, clock: Clock, stack: AsyncExitStack) 
         elevations,
         RedisRecordedOutcomes(client),
         _follow_keys(settings, clock),
-        _open_decision_log(settings, stack),
+        decision_log,
     )
 
 

@@ -249,12 +249,12 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
             sources = (init_settings, env_settings)
             return (*sources, TomlConfigSettingsSource(settings_cls, file)) if file else sources
 
-    if file is not None and not file.is_file():
-        raise ConfigurationError(f"{file}: no such file")
     unknown = _unknown_variables()
     if unknown:
         raise ConfigurationError("\n".join(f"{name}: {_UNKNOWN}" for name in unknown))
     try:
+        if file is not None and not file.is_file():
+            raise ConfigurationError(f"{file}: no such file")
         settings = FromFile(**cast("dict[str, Any]", flags))
         # What is made of several settings is validated by making it.
         settings.operations, settings.registered_callers  # noqa: B018
@@ -262,6 +262,8 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
         raise ConfigurationError("\n".join(_problems(error))) from error
     except ValueError as error:
         raise ConfigurationError(f"{file}: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
     return settings
 
 

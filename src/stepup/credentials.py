@@ -8,7 +8,7 @@ import grpc
 from stepup.caller_settings import TlsSettings, TokenIssuerSettings
 from stepup.config import ConfigurationError, Settings, UnusableFileError
 from stepup.domain.actor import CallerId
-from stepup.domain.callers import Caller, Claim, Patterns, Rule
+from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.loopback import is_loopback
 from stepup.rpc.admission import Admission
 from stepup.rpc.call import Admitted, Invocation
@@ -39,12 +39,13 @@ class Credentials:
     """How callers are admitted, and what keeps that fresh.
 
     `server` is None where there is no TLS. `polls` are to be awaited before the first call, and
-    then every second.
+    then every second. `replace_callers` is None where callers are not told apart.
     """
 
     admit: Admit
     server: grpc.ServerCredentials | None
     polls: tuple[Callable[[], Awaitable[None]], ...] = ()
+    replace_callers: Callable[[Callers], None] | None = None
 
 
 def demand_credentials(settings: Settings) -> None:
@@ -107,7 +108,7 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
         polls.append(tokens.poll)
         parts.append(tokens)
     admission = Admission(AllOf(*parts), settings.registered_callers)
-    return Credentials(admission, server, tuple(polls))
+    return Credentials(admission, server, tuple(polls), admission.replace)
 
 
 def _certificate(tls: TlsSettings, clock: Clock) -> ServerCertificate:

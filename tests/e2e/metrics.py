@@ -1,6 +1,5 @@
 """What a Prometheus server would see of a server process."""
 
-import json
 from urllib.request import urlopen
 
 from e2e.processes import ServerProcess
@@ -11,12 +10,8 @@ LISTEN = '[metrics]\nlisten = "127.0.0.1:0"'
 
 def exposed(server: ServerProcess) -> str:
     """The page of metrics, found by the line in the log that says where it is."""
-    [address] = [
-        json.loads(line)["address"]
-        for line in server.stderr.read_text().splitlines()
-        if '"metrics_are_served"' in line
-    ]
-    with urlopen(f"http://{address}/metrics", timeout=10) as page:
+    [line] = server.logged("metrics_are_served")
+    with urlopen(f"http://{line['address']}/metrics", timeout=10) as page:
         return page.read().decode()
 
 

@@ -1,5 +1,6 @@
 """Server processes, and a look at what is left of them."""
 
+import json
 import os
 import shutil
 import signal
@@ -104,6 +105,18 @@ class ServerProcess:
     def start(self) -> None:
         """Start it, and wait until it says where it listens."""
         said = self.stdout.stat().st_size if self.stdout.exists() else 0
+        self.launch()
+
+        def address() -> str:
+            if not self.is_running:
+                raise AssertionError(f"the server ended at once:\n{self.stderr.read_text()}")
+            line, newline, _ = self.stdout.read_text()[said:].partition("\n")
+            return line.removeprefix(_ADDRESS_LINE) if newline else ""
+
+        self.address = eventually(address, "the server says where it listens")
+
+    def launch(self) -> int:
+        """Begin to start it; returns its process id."""
         with self.stdout.open("ab") as stdout, self.stderr.open("ab") as stderr:
             self._process = subprocess.Popen(
                 [
@@ -119,14 +132,7 @@ class ServerProcess:
                 stdout=stdout,
                 stderr=stderr,
             )
-
-        def address() -> str:
-            if not self.is_running:
-                raise AssertionError(f"the server ended at once:\n{self.stderr.read_text()}")
-            line, newline, _ = self.stdout.read_text()[said:].partition("\n")
-            return line.removeprefix(_ADDRESS_LINE) if newline else ""
-
-        self.address = eventually(address, "the server says where it listens")
+        return self._process.pid
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -139,6 +145,16 @@ class ServerProcess:
     def interrupt(self) -> int:
         """Ask it to end as Ctrl-C does; returns its exit status."""
         return self._end(signal.SIGINT)
+
+    def hang_up(self) -> None:
+        """Let it reload."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log that tell of an event."""
+        lines = map(json.loads, self.stderr.read_text().splitlines())
+        return [line for line in lines if line["event"] == event]
 
     def restart(self) -> None:
         """Start it anew on the same data directory; it has a new address."""

@@ -1,12 +1,21 @@
 """From identities to callers (S15)."""
 
+from dataclasses import replace
+
 import pytest
 from support.callers import all_powerful
+from support.clock import ManualClock
+from support.people import person
+from support.worker import OSQUERY
 
 from stepup.domain.callers import Caller, Callers
 from stepup.domain.errors import CallerNotPermittedError
 from stepup.rpc.admission import Admission
 from stepup.rpc.call import Invocation
+from stepup.rpc.errors import RefusedError
+from stepup.rpc.pipeline import Pipeline, UnaryMethod
+from stepup.service.refused_claims import RefusedClaims
+from stepup.v1.policy_service_pb2 import ListOperationsRequest, ListOperationsResponse
 
 SOAR = Caller(all_powerful("soar").caller_id, frozenset({"spiffe://acme/soar", "jwt:i#soar"}), ())
 CONSOLE = Caller(all_powerful("console").caller_id, frozenset({"spiffe://acme/console"}), ())
@@ -52,6 +61,22 @@ async def test_who_is_admitted_has_the_identities_that_were_proven_and_no_others
 async def test_s15_other_identities_admit_nobody(identities):
     with pytest.raises(CallerNotPermittedError):
         await Admission(Proven(*identities), Callers([SOAR, CONSOLE]))(CALL)
+
+
+async def test_a_call_under_way_keeps_its_rules_when_they_are_replaced():
+    mighty = replace(all_powerful("soar"), identities=frozenset({"spiffe://acme/soar"}))
+    admission = Admission(Proven("spiffe://acme/soar"), Callers([mighty]))
+
+    async def handler(_request, call):
+        admission.replace(Callers([]))
+        await call.on_behalf_of(person(), OSQUERY)
+        return ListOperationsResponse()
+
+    method = UnaryMethod("test.Service", "Method", ListOperationsRequest, handler)
+    pipeline = Pipeline(admission, RefusedClaims(None), ManualClock())
+    assert await pipeline.unary(method, b"", CALL) == b""
+    with pytest.raises(RefusedError):
+        await pipeline.unary(method, b"", CALL)
 
 
 async def test_replaced_rules_hold_from_the_next_call_on():

@@ -1,17 +1,17 @@
 """The commands."""
 
-import asyncio
 import os
-import signal
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
 from stepup import config
-from stepup.bootstrap import database_url_of, make_data_dir, running
+from stepup.bootstrap import database_url_of, make_data_dir
 from stepup.cli import audit, keys
 from stepup.cli.check_config import check_config
-from stepup.cli.options import ConfigFile, DataDir, run, settings_of
+from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
+from stepup.cli.serve import serve_until_told
 from stepup.core_dumps import forbid_core_dumps
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
@@ -52,14 +52,14 @@ def serve(
     Callers need credentials, unless --insecure says otherwise: then any program on this machine
     may call and claim anything.
     """
-    settings = settings_of(
-        config_file,
-        server={"listen": listen, "insecure": insecure},
-        storage={"data_dir": data_dir},
-        log={"level": log_level, "format": log_format},
-    )
+    flags: dict[str, dict[str, Any]] = {
+        "server": {"listen": listen, "insecure": insecure},
+        "storage": {"data_dir": data_dir},
+        "log": {"level": log_level, "format": log_format},
+    }
+    settings = settings_of(config_file, **flags)
     configure_logging(settings.log.level, settings.log.format)
-    run(_serve(settings))
+    run(serve_until_told(settings, partial(load, config_file, **flags)))
 
 
 app.command()(check_config)
@@ -79,16 +79,6 @@ def demo() -> None:
     from stepup.cli.demo import run as play  # noqa: PLC0415  # a server needs none of its output
 
     raise typer.Exit(play())
-
-
-async def _serve(settings: config.Settings) -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with running(settings) as address:
-        # The one line on standard output: who starts a server on port 0 reads it.
-        typer.echo(f"stepup is listening on {address}")
-        await stopped.wait()
 
 
 async def _migrate(settings: config.Settings) -> None:

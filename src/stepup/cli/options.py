@@ -22,14 +22,23 @@ def settings_of(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
     Raises:
         typer.Exit: they are not valid; it was said what is wrong.
     """
+    try:
+        return load(file, **flags)
+    except config.ConfigurationError as error:
+        raise failure(error) from error
+
+
+def load(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
+    """The same for who goes on when they are not valid.
+
+    Raises:
+        ConfigurationError: they are not.
+    """
     given = {
         section: {field: value for field, value in fields.items() if value is not None}
         for section, fields in flags.items()
     }
-    try:
-        return config.load(file, **{section: fields for section, fields in given.items() if fields})
-    except config.ConfigurationError as error:
-        raise failure(error) from error
+    return config.load(file, **{section: fields for section, fields in given.items() if fields})
 
 
 def run(work: Any) -> Any:

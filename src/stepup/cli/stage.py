@@ -1,5 +1,6 @@
 """What the demo stands on: a server process of its own, and calls that show what they say."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,8 @@ def server_process() -> Iterator[str]:
         command = [sys.executable, "-m", "stepup", "serve", "--listen", "127.0.0.1:0"]
         command += ["--insecure", "--data-dir", data_dir, "--log-level", "error"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own command
+            # Who closes the terminal hangs up on both, and to the server that is no reason to end.
+            signal.signal(signal.SIGHUP, lambda *_: sys.exit(1))
             try:
                 announcement = process.stdout.readline() if process.stdout else ""
                 if not announcement:

@@ -1,0 +1,84 @@
+"""The process of `stepup serve`: it runs until it is told to end, and a hangup (SIGHUP) reloads."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+import typer
+from prometheus_client import Counter
+
+from stepup.bootstrap import running
+from stepup.config import ConfigurationError, Settings
+from stepup.running_server import RunningServer
+
+_log = structlog.get_logger(__name__)
+_failures = Counter(
+    "stepup_configuration_reload_failures",
+    "Reloads of the configuration that were refused; what was in effect before still is.",
+)
+
+
+async def serve_until_told(settings: Settings, load: Callable[[], Settings]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: those that it starts with.
+        load: reads them again, from where they came from; it is called on another thread.
+
+    Raises:
+        ConfigurationError: as `bootstrap.running`.
+        StoreUnavailableError: likewise.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    with _hangups() as hung_up:
+        async with running(settings) as server:
+            # The one line on standard output: who starts a server on port 0 reads it.
+            typer.echo(f"stepup is listening on {server.address}")
+            reloading = asyncio.create_task(reload_whenever(hung_up, server, load))
+            await stopped.wait()
+            reloading.cancel()
+            await asyncio.wait([reloading])
+
+
+async def reload_whenever(
+    hung_up: asyncio.Event, server: RunningServer, load: Callable[[], Settings]
+) -> None:
+    """Reload at each hangup, one reload after the other; it never ends by itself.
+
+    Hangups that come while one is at work are one more: it reads what is there after them.
+    """
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        server.reopen_decision_log()
+        try:
+            server.reload(await asyncio.to_thread(load))
+        except ConfigurationError as error:
+            _refused(str(error).split("\n"))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the server goes on as it was
+            # Without its text, which could have values (S11).
+            _refused([f"cannot be read: {type(error).__name__}"])
+
+
+def _refused(problems: list[str]) -> None:
+    _failures.inc()
+    _log.error("configuration_not_reloaded", problems=problems)
+
+
+@contextmanager
+def _hangups() -> Iterator[asyncio.Event]:
+    """Take hangups from now on; one that was held back since the start of the process as well."""
+    hung_up = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    try:
+        yield hung_up
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        # The end is under way: a hangup must not make a crash of it.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,0 +1,114 @@
+"""Hangups of a serving process: each has its reload, one after the other."""
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+from prometheus_client import REGISTRY
+
+from stepup.cli.serve import reload_whenever
+from stepup.config import ConfigurationError
+
+
+class Server:
+    """Notes what is asked of it; refuses settings that are an error."""
+
+    def __init__(self):
+        self.done = []
+        self.reloaded = asyncio.Semaphore(0)
+
+    def reopen_decision_log(self):
+        self.done.append("reopened")
+
+    def reload(self, settings):
+        if isinstance(settings, Exception):
+            raise settings
+        self.done.append(settings)
+        self.reloaded.release()
+
+
+class Loading:
+    """Loads what it is given, one after the other; each when it may."""
+
+    def __init__(self, *results):
+        self._results = iter(results)
+        self._begun = threading.Semaphore(0)
+        self._may_end = threading.Semaphore(0)
+
+    def __call__(self):
+        self._begun.release()
+        assert self._may_end.acquire(timeout=10)
+        return next(self._results)()
+
+    async def begun(self):
+        assert await asyncio.to_thread(self._begun.acquire, timeout=10)
+
+    def go_on(self):
+        self._may_end.release()
+
+
+@asynccontextmanager
+async def reloading(server, load):
+    """Heeds hangups for as long as the block lasts."""
+    hung_up = asyncio.Event()
+    task = asyncio.create_task(reload_whenever(hung_up, server, load))
+    async with asyncio.timeout(20):
+        yield hung_up
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def failures():
+    return REGISTRY.get_sample_value("stepup_configuration_reload_failures_total")
+
+
+async def test_hangups_during_a_reload_have_one_of_their_own_afterwards():
+    server, load = Server(), Loading(lambda: "first", lambda: "second")
+    async with reloading(server, load) as hung_up:
+        hung_up.set()
+        await load.begun()
+        hung_up.set()
+        hung_up.set()
+        load.go_on()
+        await load.begun()
+        # Had it begun earlier, the older file could have the last word.
+        assert server.done == ["reopened", "first", "reopened"]
+        load.go_on()
+        await server.reloaded.acquire()
+        await server.reloaded.acquire()
+    assert server.done == ["reopened", "first", "reopened", "second"]
+
+
+def cannot_be_loaded():
+    raise ConfigurationError("log.level: is loud\nlog.format: is odd")
+
+
+def breaks():
+    raise RecursionError("a value")
+
+
+@pytest.mark.parametrize(
+    ("result", "problems"),
+    [
+        (cannot_be_loaded, ["log.level: is loud", "log.format: is odd"]),
+        (lambda: ConfigurationError("callers: are odd"), ["callers: are odd"]),
+        (breaks, ["cannot be read: RecursionError"]),
+    ],
+    ids=["not valid", "not to be put into effect", "a bug"],
+)
+async def test_a_failure_is_logged_and_counted_and_the_next_hangup_is_heeded(result, problems):
+    server, load, before = Server(), Loading(result, lambda: "good"), failures()
+    with structlog.testing.capture_logs() as lines:
+        async with reloading(server, load) as hung_up:
+            for _ in range(2):
+                hung_up.set()
+                await load.begun()
+                load.go_on()
+            await server.reloaded.acquire()
+    assert lines == [
+        {"event": "configuration_not_reloaded", "log_level": "error", "problems": problems}
+    ]
+    assert failures() == before + 1
