@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from stepup.domain.errors import InvalidValueError
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESPONSE = "response"
+MAX_BATCH: Final = 100
+"""How many operations one call may ask about."""
 
 
 class OperationId(str):

@@ -13,7 +13,7 @@ from stepup.domain import actor as domain
 from stepup.domain.audit import EventKind
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidFieldError, InvalidValueError, UnknownOperationError
-from stepup.domain.operations import Catalogue, OperationId
+from stepup.domain.operations import MAX_BATCH, Catalogue, OperationId
 from stepup.domain.policy import MAX_SELECTED, checked_max_age
 from stepup.domain.receipts import MAX_TARGET_BYTES
 from stepup.service.check_step_up import Check
@@ -39,7 +39,6 @@ class HasActor(Protocol):
         ...
 
 
-MAX_BATCH = 100
 MAX_REASON_BYTES = 512
 MAX_KINDS = 32
 
