@@ -1,14 +1,12 @@
 """What `Elevations` and `RecordedOutcomes` promise, on a fake and on a server (S9, S10)."""
 
 import asyncio
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import orjson
 import pytest
-from fakeredis import FakeAsyncRedis
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
@@ -18,8 +16,7 @@ from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
 from stepup.domain.verification import Outcome, Verification
 from stepup.service.ports import RequestKey
-from stepup.stores.embedded_valkey import EmbeddedValkey
-from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
+from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes
 from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import elevation_key, outcome_key, revocation_key
 
@@ -33,23 +30,6 @@ ids = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1,
 instants = st.datetimes(timezones=st.just(UTC))
 
 
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory):
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
-        yield valkey
-
-
-@pytest.fixture(params=["fake", "valkey"])
-async def client(request):
-    if request.param == "fake":
-        client = FakeAsyncRedis()
-    else:
-        client = connect(request.getfixturevalue("valkey").url)
-    await client.flushall()
-    yield client
-    await client.aclose()
-
-
 @pytest.fixture
 def elevations(client):
     return RedisElevations(client)
@@ -58,25 +38,6 @@ def elevations(client):
 @pytest.fixture
 def outcomes(client):
     return RedisRecordedOutcomes(client)
-
-
-@pytest.fixture
-async def fake():
-    """A server whose clock the test moves: `time.time` of this process."""
-    client = FakeAsyncRedis()
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def advance(monkeypatch):
-    now = [time.time()]
-    monkeypatch.setattr(time, "time", lambda: now[0])
-
-    def advance(by):
-        now[0] += by.total_seconds()
-
-    return advance
 
 
 def an_elevation(tenant="acme", user="ann", session="s-1", verified_at=NOON):

@@ -10,13 +10,19 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from stepup.domain.actor import Actor, SessionId, TenantId, UserId
+from stepup.domain.actor import Actor, CallerId, SessionId, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.rate import Rate
 from stepup.domain.verification import Outcome, Verification
 from stepup.service.ports import RequestKey
 from stepup.stores.embedded_valkey import EmbeddedValkey
-from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
+from stepup.stores.redis import (
+    RedisCallerRates,
+    RedisElevations,
+    RedisRecordedOutcomes,
+    connect,
+)
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -46,7 +52,7 @@ def address(elevation):
 
 
 def every_call(client):
-    """One call of each method of both ports."""
+    """One call of each method of every port."""
     elevations, outcomes, elevation = RedisElevations(client), RedisRecordedOutcomes(client), None
     elevation = an_elevation()
     key = RequestKey(elevation.tenant_id, elevation.user_id, uuid4())
@@ -58,6 +64,7 @@ def every_call(client):
         "claim": outcomes.claim(key, b"fingerprint"),
         "record": outcomes.record(key, b"fingerprint", Verification(Outcome.REJECTED)),
         "release": outcomes.release(key),
+        "spend": RedisCallerRates(client).spend(CallerId("soar"), key.tenant_id, Rate(50, 100), 1),
     }
 
 
@@ -110,6 +117,16 @@ async def test_waiting_is_bounded_whatever_client_is_given(valkey):
         await client.ping()
         async with stopped(valkey.pid), asyncio.timeout(4):
             await assert_unavailable(client)
+
+
+async def test_a_rate_is_given_up_before_anything_else(valkey, client):
+    """Every call of the caller asks for it, and goes on without an answer."""
+    async with stopped(valkey.pid):
+        calls = {asyncio.create_task(call, name=name) for name, call in every_call(client).items()}
+        given_up, others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert [call.get_name() for call in given_up] == ["spend"]
+        await asyncio.wait(others)
+    assert {type(call.exception()) for call in calls} == {StoreUnavailableError}
 
 
 async def test_a_server_that_was_killed_is_unavailable(valkey, client):
@@ -197,6 +214,19 @@ async def test_a_call_is_one_command(client, call, command):
     statistics = await client.info("commandstats")
     assert statistics.keys() == {f"cmdstat_{command}", "cmdstat_config|resetstat"}
     assert statistics[f"cmdstat_{command}"]["calls"] == 1
+    for unused in calls.values():
+        unused.close()
+
+
+async def test_a_rate_is_one_round_trip(client):
+    calls = every_call(client)
+    await client.ping()
+    await client.config_resetstat()
+    await calls.pop("spend")
+    statistics = await client.info("commandstats")
+    sent = statistics.keys() - {f"cmdstat_{inner}" for inner in ("time", "get", "set")}
+    assert sent == {"cmdstat_eval", "cmdstat_config|resetstat"}
+    assert statistics["cmdstat_eval"]["calls"] == 1
     for unused in calls.values():
         unused.close()
 

@@ -1,5 +1,7 @@
 """Fixtures for the directories of tests that need an application; their conftest imports them."""
 
+import time
+
 import pytest
 
 from support.wire import Client, served
@@ -38,3 +40,16 @@ async def client(running):
     client = Client(running.target)
     yield client
     await client.close()
+
+
+@pytest.fixture
+def advance(monkeypatch):
+    """Moves the clock of fake Redis servers: `time.time` of this process."""
+    # Whole seconds: what a test adds comes out exact.
+    now = [float(int(time.time()))]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+
+    def advance(by):
+        now[0] += by.total_seconds()
+
+    return advance

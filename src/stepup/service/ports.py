@@ -7,7 +7,7 @@ full, or does not answer in time. A driver's exception never passes a port.
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from stepup.domain.changes import Change
 from stepup.domain.elevation import Elevation
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.policy import Policy
+from stepup.domain.rate import Rate
 from stepup.domain.receipts import MacKeys
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
@@ -405,6 +406,28 @@ class RecordedOutcomes(Protocol):
 
     async def release(self, key: RequestKey) -> None:
         """Give a claim back: no attempt was made."""
+        ...
+
+
+class CallerRates(Protocol):
+    """How much each caller has called lately: one bucket per caller, tenant and rate.
+
+    A rate that is changed begins a bucket of its own.
+    """
+
+    async def spend(
+        self, caller_id: CallerId, tenant_id: TenantId, rate: Rate, cost: int
+    ) -> timedelta | None:
+        """Make a call that counts `cost` calls, as `Rate.spend` says, in one round trip.
+
+        It MUST be atomic: of parallel calls, of whatever workers, no two see the same bucket. Time
+        is the store's, so that workers' clocks do not matter; it may be set. What is stored MUST be
+        dropped when it no longer counts. Whether it answers is known within a quarter of a second:
+        every call waits for that.
+
+        Returns:
+            None when the call was made; otherwise how long to wait, and nothing is spent.
+        """
         ...
 
 

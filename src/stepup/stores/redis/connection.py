@@ -43,14 +43,14 @@ def connect(url: str, *, max_connections: int = 64) -> Redis:
 
 
 @asynccontextmanager
-async def answering() -> AsyncIterator[None]:
-    """Bound what is done in the block to `ANSWER_SECONDS`, and let no driver's exception out.
+async def answering(within_seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
+    """Bound what is done in the block, and let no driver's exception out.
 
     Raises:
         StoreUnavailableError: the server cannot be reached, refuses, or does not answer in time.
     """
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(within_seconds):
             yield
     except (RedisError, RedisClusterException, OSError) as error:
         raise StoreUnavailableError("the store of elevations does not answer") from error

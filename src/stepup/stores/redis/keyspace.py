@@ -8,7 +8,8 @@ braces and colons, and may be long.
 from base64 import urlsafe_b64encode
 from hashlib import sha256
 
-from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
+from stepup.domain.rate import Rate
 from stepup.service.ports import RequestKey
 
 
@@ -25,6 +26,11 @@ def revocation_key(tenant_id: TenantId, user_id: UserId) -> str:
 def outcome_key(key: RequestKey) -> str:
     """Where the outcome of a request lies."""
     return f"o{_tag(key.tenant_id, key.user_id)}{key.request_id.hex}"
+
+
+def rate_key(caller_id: CallerId, tenant_id: TenantId, rate: Rate) -> str:
+    """Where the bucket of a caller and a tenant lies; it is read alone, in a slot of its own."""
+    return f"c{digest(caller_id, tenant_id, str(rate.interval), str(rate.burst))}"
 
 
 def digest(*parts: str) -> str:

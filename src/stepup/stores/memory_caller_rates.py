@@ -1,0 +1,34 @@
+"""The buckets of callers, of this worker alone: what counts while nothing shared can be reached."""
+
+from datetime import timedelta
+from typing import Final
+
+from stepup.domain.actor import CallerId, TenantId
+from stepup.domain.rate import Rate
+from stepup.service.ports import Clock
+
+MAX_BUCKETS: Final = 10_000
+_SECOND = 1_000_000
+
+
+class MemoryCallerRates:
+    """Callers' rates in memory; implements the port `CallerRates` for one worker."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._arrivals: dict[tuple[CallerId, TenantId, Rate], int] = {}
+
+    async def spend(
+        self, caller_id: CallerId, tenant_id: TenantId, rate: Rate, cost: int
+    ) -> timedelta | None:
+        """Make a call that counts `cost` calls; how long to wait when none may be made."""
+        key = caller_id, tenant_id, rate
+        now = int(self._clock.monotonic() * _SECOND)
+        arrival, wait = rate.spend(self._arrivals.get(key, 0), now, cost)
+        if wait:
+            return timedelta(microseconds=wait)
+        # To begin anew is no harm for a stand-in; to grow without bound would be (S18).
+        if len(self._arrivals) >= MAX_BUCKETS:
+            self._arrivals.clear()
+        self._arrivals[key] = arrival
+        return None
