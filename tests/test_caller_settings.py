@@ -7,6 +7,7 @@ from support.clock import ManualClock
 from stepup.config import ConfigurationError, load
 from stepup.credentials import LOCAL, credentials_of, demand_credentials
 from stepup.domain.callers import Claim
+from stepup.domain.rate import Rate
 from stepup.rpc.call import Invocation
 
 ISSUER = """
@@ -26,6 +27,7 @@ tenants = ["acme"]
 operations = ["response.*"]
 claims = ["automatic_playbook"]
 """
+RATE = "rate = { per_second = 0.5, burst = 20 }\n"
 
 
 @pytest.fixture
@@ -49,6 +51,32 @@ def test_a_caller_has_the_rules_that_are_written(loaded):
 def test_a_caller_without_rules_is_registered_and_may_do_nothing(loaded):
     text = ISSUER + '[[callers]]\nname = "soar"\nidentities = ["spiffe://acme/soar"]\n'
     assert loaded(text).registered_callers.named("soar").rules == ()
+
+
+def test_a_caller_has_the_rate_that_is_written(loaded):
+    text = ISSUER + CALLER.replace("[[callers.rules]]", f"{RATE}[[callers.rules]]")
+    assert loaded(text).registered_callers.named("soar").rate == Rate(per_second=0.5, burst=20)
+
+
+def test_a_caller_of_which_nothing_is_written_has_no_rate(loaded):
+    assert loaded(ISSUER + CALLER).registered_callers.named("soar").rate is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (RATE.replace("0.5", "0"), r"callers\[0\].rate must have per_second from 0.1 to 10000"),
+        (RATE.replace("20", "0"), r"callers\[0\].rate must have a burst from 1 to 10000"),
+        (RATE.replace(", burst = 20", ""), "callers.0.rate.burst: Field required"),
+        (RATE.replace("burst", "bursts"), "callers.0.rate.bursts"),
+        (RATE.replace("0.5", "nan"), "per_second"),
+    ],
+    ids=["pace", "burst", "half", "unknown", "no number"],
+)
+def test_a_rate_that_does_not_do_is_named(loaded, wrong, said):
+    text = ISSUER + CALLER.replace("[[callers.rules]]", f"{wrong}[[callers.rules]]")
+    with pytest.raises(ConfigurationError, match=said):
+        loaded(text)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from stepup.rpc.step_up import StepUpHandlers
 from stepup.running_server import RunningServer
 from stepup.service.audit_events import AuditEvents
 from stepup.service.begin_enrollment import BeginEnrollment
+from stepup.service.caller_limits import CallerLimits
 from stepup.service.cancel_enrollment import CancelEnrollment
 from stepup.service.check_step_up import CheckStepUp
 from stepup.service.complete_enrollment import CompleteEnrollment
@@ -35,6 +36,7 @@ from stepup.service.end_enrollment import EndEnrollment
 from stepup.service.get_enrollment import GetEnrollment
 from stepup.service.housekeeping import INTERVAL_SECONDS, Housekeeping
 from stepup.service.ports import (
+    CallerRates,
     Clock,
     Database,
     DecisionLog,
@@ -51,7 +53,13 @@ from stepup.service.update_policy import GetPolicy, UpdatePolicy
 from stepup.service.verify_otp import VerifyOtp
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
-from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
+from stepup.stores.memory_caller_rates import MemoryCallerRates
+from stepup.stores.redis import (
+    RedisCallerRates,
+    RedisElevations,
+    RedisRecordedOutcomes,
+    connect,
+)
 from stepup.stores.sql import SqlDatabase, check_schema, upgrade
 from stepup.telemetry import metrics_served
 
@@ -75,6 +83,7 @@ class Stores:
     database: Database
     elevations: Elevations
     outcomes: RecordedOutcomes
+    rates: CallerRates
     keys: Keys
     decision_log: DecisionLog
 
@@ -88,6 +97,7 @@ class Application:
     verify: VerifyOtp
     housekeeping: Housekeeping
     refused_claims: RefusedClaims
+    limits: CallerLimits
 
 
 def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
@@ -125,6 +135,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         verify,
         Housekeeping(database),
         RefusedClaims(database),
+        CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
     )
 
 
@@ -150,7 +161,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         for poll in credentials.polls:
             await poll()
         server = Server(
-            Pipeline(credentials.admit, application.refused_claims, clock), application.handlers
+            Pipeline(credentials.admit, application.refused_claims, application.limits, clock),
+            application.handlers,
         )
         # Stopped last, so that what is known stays fresh while calls in flight finish.
         for work in (
@@ -220,6 +232,7 @@ async def _open_stores(
         database,
         elevations,
         RedisRecordedOutcomes(client),
+        RedisCallerRates(client),
         _follow_keys(settings, clock),
         decision_log,
     )

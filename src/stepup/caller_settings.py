@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.domain.errors import InvalidValueError
+from stepup.domain.rate import Rate
 from stepup.settings_section import Section, checked
 
 
@@ -58,6 +59,15 @@ class RuleSettings(Section):
     claims: tuple[Claim, ...] = ()
 
 
+class RateSettings(Section):
+    """How often a caller may call for each tenant."""
+
+    per_second: float
+    """How many calls, or operations of a batch, per second: 0.1 to 10000."""
+    burst: int
+    """How many at once after a pause: 1 to 10000."""
+
+
 class CallerSettings(Section):
     """A service that may call."""
 
@@ -67,13 +77,16 @@ class CallerSettings(Section):
     """`spiffe://<domain>/<path>` of its certificates, `jwt:<issuer>#<subject>` of its tokens."""
     rules: tuple[RuleSettings, ...] = ()
     """What it may do. Absent: nothing."""
+    rate: RateSettings | None = None
+    """How often. Absent: as often as it likes."""
 
 
 def callers_of(settings: Iterable[CallerSettings]) -> Callers:
     """The callers with their rules.
 
     Raises:
-        InvalidValueError: a wildcard stands in the middle, or a name or identity stands twice.
+        InvalidValueError: a wildcard stands in the middle, a rate is out of its limits, or a name
+            or identity stands twice.
     """
     return Callers(_caller(index, each) for index, each in enumerate(settings))
 
@@ -83,7 +96,15 @@ def _caller(index: int, settings: CallerSettings) -> Caller:
         _rule(f"callers[{index}].rules[{number}]", rule)
         for number, rule in enumerate(settings.rules)
     )
-    return Caller(settings.name, frozenset(settings.identities), rules)
+    rate = _rate(f"callers[{index}].rate", settings.rate) if settings.rate else None
+    return Caller(settings.name, frozenset(settings.identities), rules, rate)
+
+
+def _rate(origin: str, settings: RateSettings) -> Rate:
+    try:
+        return Rate(settings.per_second, settings.burst)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{origin} {error}") from error
 
 
 def _rule(origin: str, settings: RuleSettings) -> Rule:

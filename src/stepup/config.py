@@ -202,7 +202,8 @@ class Settings(BaseSettings):
         """The callers with their rules.
 
         Raises:
-            ConfigurationError: a wildcard stands in the middle, or a name or identity stands twice.
+            ConfigurationError: a wildcard stands in the middle, a rate is out of its limits, or a
+                name or identity stands twice.
         """
         try:
             return callers_of(self.callers)

@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import pytest
+from e2e.metrics import LISTEN, metrics
 from e2e.processes import PROGRAMS, ROOT, run
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -29,9 +30,10 @@ ACTOR = {"tenant_id": "acme", "user_id": "bob", "session_id": "monday"}
 CHECK = {"actor": ACTOR, "operation": "response.run_osquery"}
 
 
-def written(directory, *tables):
+def written(directory, *tables, of_caller=""):
     file = directory / "stepup.toml"
-    file.write_text("\n".join((*tables, RULES)))
+    callers = RULES.replace("[[callers.rules]]", f"{of_caller}[[callers.rules]]")
+    file.write_text("\n".join((*tables, callers)))
     return ("--config", str(file))
 
 
@@ -40,8 +42,8 @@ def issuer(source):
 
 
 @pytest.fixture
-def guarded(tmp_path, start_server):
-    """A server that demands client certificates, and a caller of its authority."""
+def start_tls_server(tmp_path, start_server):
+    """Starts a server that demands client certificates, with further settings of its caller."""
     authority("servers").server().write(tmp_path, "server")
     (tmp_path / "clients.pem").write_bytes(authority("clients").chain)
     (tmp_path / "servers.pem").write_bytes(authority("servers").chain)
@@ -49,7 +51,17 @@ def guarded(tmp_path, start_server):
         f'[tls]\ncertificate = "{tmp_path}/server.crt"\nkey = "{tmp_path}/server.key"\n'
         f'client_ca = "{tmp_path}/clients.pem"'
     )
-    return start_server(*written(tmp_path, tls), insecure=False)
+
+    def start(of_caller=""):
+        return start_server(*written(tmp_path, LISTEN, tls, of_caller=of_caller), insecure=False)
+
+    return start
+
+
+@pytest.fixture
+def guarded(start_tls_server):
+    """A server that demands client certificates, and a caller of its authority."""
+    return start_tls_server()
 
 
 def grpcurl(server, request, *options, method="StepUpService/CheckStepUp"):
@@ -139,6 +151,19 @@ def test_s15_s16_a_caller_stays_within_its_rules(guarded, tmp_path, request_, me
     status, output = grpcurl(guarded, request_, *options, method=f"StepUpService/{method}")
     assert status != 0
     assert said in output
+
+
+def test_a_caller_over_its_rate_is_told_when_to_come_again(tmp_path, start_tls_server):
+    server = start_tls_server("rate = { per_second = 0.1, burst = 2 }\n")
+    options = with_certificate(tmp_path, authority("clients").client(SOAR))
+    ended = [grpcurl(server, CHECK, *options) for _ in range(5)]
+    assert ended[0][0] == 0, ended[0][1]
+    status, output = ended[-1]
+    assert status != 0
+    assert "ResourceExhausted" in output
+    assert "CALLER_RATE_LIMITED" in output
+    assert "retry_delay" in output
+    assert metrics(server)["stepup_caller_rate_limited_total", "soar"] >= 1
 
 
 def test_s15_a_token_of_the_issuer_gets_an_answer_and_no_other_does(tmp_path, start_server):

@@ -6,20 +6,41 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest_asyncio
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from support.callers import all_powerful
 from support.clock import ManualClock
-from support.racy import RacyDatabase
+from support.racy import RacyCallerRates, RacyDatabase
 from support.wire import Client, served
 from support.worker import Worker
 
 from stepup.bootstrap import Stores
 from stepup.config import Settings, StorageSettings
+from stepup.domain.rate import Rate
 from stepup.keys import KeyRing
+from stepup.rpc.call import Admitted
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey
-from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
+from stepup.stores.redis import (
+    RedisCallerRates,
+    RedisElevations,
+    RedisRecordedOutcomes,
+)
 from stepup.stores.sql import SqlDatabase, upgrade
 
 CONNECTIONS = 8
+PATIENCE = timedelta(seconds=60)
+"""A machine that is busy with other tests makes nobody give up."""
+RATE = Rate(per_second=0.1, burst=50)
+"""Of callers that give themselves a name."""
+
+
+async def admit(invocation):
+    """Take everybody alike, but for the rate."""
+    name = invocation.header("x-caller")
+    caller = replace(all_powerful(name), rate=RATE) if name else all_powerful()
+    return Admitted(caller, ())
 
 
 class Preparing(Worker):
@@ -48,29 +69,43 @@ class Arena:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stores(tmp_path_factory):
+async def redis(tmp_path_factory):
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        pool = BlockingConnectionPool.from_url(
+            valkey.url,
+            max_connections=64,
+            timeout=PATIENCE.total_seconds(),
+            retry=Retry(NoBackoff(), 0),
+        )
+        async with Redis.from_pool(pool) as redis:
+            yield redis
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stores(tmp_path_factory, redis):
     directory = tmp_path_factory.mktemp("race")
     url = f"sqlite:///{directory / 'stepup.db'}"
     await upgrade(url)
-    # A machine that is busy with other tests makes nobody give up.
-    database = SqlDatabase(url, patience=timedelta(seconds=60))
+    database = SqlDatabase(url, patience=PATIENCE)
     log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
-    with EmbeddedValkey(directory / "valkey") as valkey:
-        redis = connect(valkey.url)
-        yield Stores(
-            database, RedisElevations(redis), RedisRecordedOutcomes(redis), KeyRing.generate(), log
-        )
-        await redis.aclose()
+    yield Stores(
+        database,
+        RedisElevations(redis),
+        RedisRecordedOutcomes(redis),
+        RedisCallerRates(redis, patience=PATIENCE),
+        KeyRing.generate(),
+        log,
+    )
     log.close()
     await database.close()
 
 
 @asynccontextmanager
-async def _opened(stores, database, directory):
+async def _opened(stores, served_stores, directory):
     settings, clock = Settings(storage=StorageSettings(data_dir=directory)), ManualClock()
     async with AsyncExitStack() as stack:
-        serving = Worker(replace(stores, database=database), settings, clock)
-        server = await stack.enter_async_context(served(serving))
+        serving = Worker(served_stores, settings, clock)
+        server = await stack.enter_async_context(served(serving, admit))
         clients = []
         for _ in range(CONNECTIONS):
             client = Client(server.target, [("grpc.use_local_subchannel_pool", 1)])
@@ -83,12 +118,12 @@ async def _opened(stores, database, directory):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def arena(stores, tmp_path_factory):
-    async with _opened(stores, stores.database, tmp_path_factory.mktemp("arena")) as arena:
+    async with _opened(stores, stores, tmp_path_factory.mktemp("arena")) as arena:
         yield arena
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def racy_arena(stores, tmp_path_factory):
-    racy = RacyDatabase(stores.database)
+async def racy_arena(stores, redis, tmp_path_factory):
+    racy = replace(stores, database=RacyDatabase(stores.database), rates=RacyCallerRates(redis))
     async with _opened(stores, racy, tmp_path_factory.mktemp("racy")) as arena:
         yield arena

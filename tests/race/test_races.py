@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 from support.people import person, playbook_run
 from support.wire import on_wire, refusal
-from support.worker import OSQUERY
+from support.worker import API_KEYS, OSQUERY
 
 from stepup.domain.audit import EventKind
 from stepup.domain.reset_code import ResetCode
@@ -110,12 +110,24 @@ async def the_same_receipt(arena):
     }
 
 
+async def a_callers_rate(arena):
+    """A burst is let through once."""
+    metadata = [("x-caller", f"caller-{next(_numbers)}")]
+    request = step_up.CheckStepUpRequest(actor=on_wire(fresh_user()), operation=API_KEYS)
+    ended = await outcomes(
+        arena, lambda client: client.step_up.CheckStepUp(request, metadata=metadata)
+    )
+    assert ended["CALLER_RATE_LIMITED"] == 150
+    assert ended.total() == 200
+
+
 RACES = [
     the_same_right_code,
     wrong_codes,
     the_right_reset_code,
     wrong_reset_codes,
     the_same_receipt,
+    a_callers_rate,
 ]
 
 

@@ -42,7 +42,9 @@ def short(path):
 async def reason_of(worker, path, request, *rules):
     """Why a caller with these rules is refused; empty when it is answered."""
     admit = admitting(Caller(CallerId("soar"), frozenset(), rules), "spiffe://acme/soar")
-    pipeline = Pipeline(admit, worker.application.refused_claims, worker.clock)
+    pipeline = Pipeline(
+        admit, worker.application.refused_claims, worker.application.limits, worker.clock
+    )
     [method] = [
         each
         for each in methods(worker.application.handlers)
@@ -168,7 +170,9 @@ async def test_every_operation_of_a_batch_has_to_be_granted(worker):
 async def test_the_method_is_refused_before_the_message_is_looked_at(worker):
     [method] = [each for each in methods(worker.application.handlers) if each.name == "VerifyOtp"]
     admit = admitting(Caller(CallerId("soar"), frozenset(), (rule(methods=[short(CHECK)]),)))
-    pipeline = Pipeline(admit, worker.application.refused_claims, worker.clock)
+    pipeline = Pipeline(
+        admit, worker.application.refused_claims, worker.application.limits, worker.clock
+    )
     with pytest.raises(RefusedError) as refused:
         await pipeline.unary(method, b"\xff", PEER)
     assert refused.value.status.reason == "CALLER_NOT_PERMITTED"

@@ -27,7 +27,9 @@ PEER = Invocation("ipv4:127.0.0.1:4711")
 
 
 def pipeline_of(worker, admit=admit_local, clock=None):
-    return Pipeline(admit, worker.application.refused_claims, clock or worker.clock)
+    return Pipeline(
+        admit, worker.application.refused_claims, worker.application.limits, clock or worker.clock
+    )
 
 
 @pytest.fixture

@@ -31,7 +31,12 @@ OURS = [
 @pytest.fixture
 async def server(worker):
     server = Server(
-        Pipeline(admit_local_caller, worker.application.refused_claims, worker.clock),
+        Pipeline(
+            admit_local_caller,
+            worker.application.refused_claims,
+            worker.application.limits,
+            worker.clock,
+        ),
         worker.application.handlers,
     )
     yield server
@@ -196,7 +201,12 @@ async def test_calls_in_flight_finish_within_the_grace(world):
     worker = await world.worker()
     await worker.select("response.run_osquery")
     server = Server(
-        Pipeline(admit_local_caller, worker.application.refused_claims, worker.clock),
+        Pipeline(
+            admit_local_caller,
+            worker.application.refused_claims,
+            worker.application.limits,
+            worker.clock,
+        ),
         worker.application.handlers,
     )
     client = Client(f"127.0.0.1:{await server.start('127.0.0.1', 0)}")

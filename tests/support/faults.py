@@ -104,6 +104,20 @@ class FaultyOutcomes:
         await self._inner.release(key)
 
 
+class FaultyCallerRates:
+    """Callers' rates that fail on demand, and count how often they are asked."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.works = True
+        self.asked = 0
+
+    async def spend(self, *call):
+        self.asked += 1
+        _demand(self.works)
+        return await self.inner.spend(*call)
+
+
 class FaultyDecisionLog:
     """A decision log that fails on demand."""
 

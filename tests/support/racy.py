@@ -1,9 +1,12 @@
-"""A database with the faults that races need: the double that every race test has to catch."""
+"""Stores with the faults that races need: the doubles that every race test has to catch."""
 
+import time
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
+from datetime import timedelta
 
 from stepup.service.ports import Records
+from stepup.stores.redis.keyspace import rate_key
 
 
 class _Alone:
@@ -76,3 +79,19 @@ class RacyDatabase:
 
     def snapshot(self):
         return self._inner.snapshot()
+
+
+class RacyCallerRates:
+    """Looks at a bucket, and only then writes what is left in it."""
+
+    def __init__(self, redis):
+        self._redis = redis
+
+    async def spend(self, caller_id, tenant_id, rate, cost):
+        key = rate_key(caller_id, tenant_id, rate)
+        stored = int(await self._redis.get(key) or 0)
+        arrival, wait = rate.spend(stored, time.time_ns() // 1000, cost)
+        if wait:
+            return timedelta(microseconds=wait)
+        await self._redis.set(key, arrival)
+        return None

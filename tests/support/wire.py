@@ -53,7 +53,7 @@ class Served:
 async def served(worker, admit=admit_local_caller):
     """Serve a worker's handlers on a free port for as long as the block lasts."""
     server = Server(
-        Pipeline(admit, worker.application.refused_claims, worker.clock),
+        Pipeline(admit, worker.application.refused_claims, worker.application.limits, worker.clock),
         worker.application.handlers,
     )
     port = await server.start("127.0.0.1", 0)

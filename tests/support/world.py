@@ -5,6 +5,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from pathlib import Path
 
 from fakeredis import FakeServer
@@ -14,10 +15,16 @@ from stepup.bootstrap import Stores
 from stepup.config import Settings, StorageSettings, VerificationSettings
 from stepup.keys import KeyRing
 from stepup.stores.decision_log import JsonLinesDecisionLog
-from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes
+from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
 from stepup.stores.sql import SqlDatabase, upgrade
 from support.clock import ManualClock
-from support.faults import FaultyDatabase, FaultyDecisionLog, FaultyElevations, FaultyOutcomes
+from support.faults import (
+    FaultyCallerRates,
+    FaultyDatabase,
+    FaultyDecisionLog,
+    FaultyElevations,
+    FaultyOutcomes,
+)
 from support.worker import Worker
 
 
@@ -38,13 +45,22 @@ class World:
         self.database = FaultyDatabase(database)
         self.elevations = FaultyElevations(RedisElevations(redis))
         self.outcomes = FaultyOutcomes(RedisRecordedOutcomes(redis))
+        # A machine that is busy with other tests makes nobody give up.
+        self.rates = FaultyCallerRates(RedisCallerRates(redis, patience=timedelta(seconds=60)))
         self.keys = KeyRing.generate()
         self._log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
         self.decision_log = FaultyDecisionLog(self._log)
 
     @property
     def stores(self):
-        return Stores(self.database, self.elevations, self.outcomes, self.keys, self.decision_log)
+        return Stores(
+            self.database,
+            self.elevations,
+            self.outcomes,
+            self.rates,
+            self.keys,
+            self.decision_log,
+        )
 
     def settings(self, **verification):
         return Settings(

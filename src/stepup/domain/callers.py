@@ -11,6 +11,7 @@ from enum import Enum, unique
 from stepup.domain.actor import Actor, CallerId, TenantId
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
 from stepup.domain.operations import SIGN_IN, OperationId
+from stepup.domain.rate import Rate
 
 
 @unique
@@ -114,11 +115,13 @@ class Caller:
     """A service that may call: what its credentials name it, and what it may do.
 
     `identities` are SPIFFE ids of certificates and subjects of tokens, any of which is this caller.
+    `rate` is how often it may call for each tenant; None does not limit it.
     """
 
     caller_id: CallerId
     identities: frozenset[str]
     rules: tuple[Rule, ...]
+    rate: Rate | None = None
 
     def rule_for(
         self,

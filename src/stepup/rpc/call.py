@@ -8,6 +8,7 @@ from stepup.domain.actor import Actor, TenantId
 from stepup.domain.callers import Caller, Grant
 from stepup.domain.errors import ClaimNotPermittedError
 from stepup.domain.operations import OperationId
+from stepup.service.caller_limits import CallerLimits
 from stepup.service.context import Context
 from stepup.service.refused_claims import RefusedClaims
 
@@ -44,7 +45,7 @@ class Call:
     """An admitted call: who calls which method, when it was received (S1), its id in the log.
 
     A handler learns for whom to act through `on_behalf_of` and `for_tenant` only: no way leads past
-    what the caller may do (S15, S16).
+    what the caller may do (S15, S16), and how often. Only what it may do is counted, once per call.
     """
 
     admitted: Admitted
@@ -52,19 +53,31 @@ class Call:
     received_at: datetime
     request_id: str
     refused_claims: RefusedClaims
+    limits: CallerLimits
 
-    async def on_behalf_of(self, actor: Actor, *operations: OperationId) -> Context:
+    async def on_behalf_of(self, actor: Actor, *operations: OperationId, cost: int = 1) -> Context:
         """The call as the use cases see it, once the caller may make it and assert the actor.
+
+        Args:
+            actor: for whom.
+            operations: what the call is about, if it is about any.
+            cost: how many calls it counts.
 
         Raises:
             CallerNotPermittedError: not for this tenant, or not for one of the operations.
+            CallerRateLimitedError: not yet.
             ClaimNotPermittedError: a claim of the actor is not the caller's to assert; that it was
                 asserted is on record.
             StoreUnavailableError: it could not be put on record.
         """
         caller, grants = self.admitted.caller, dict[OperationId | None, Grant]()
-        for operation in operations or (None,):
-            rule = caller.demand(self.method, actor.tenant_id, operation)
+        rules = {
+            operation: caller.demand(self.method, actor.tenant_id, operation)
+            for operation in operations or (None,)
+        }
+        # Before the claims: one that is refused is put on record, which is dear.
+        await self._spend(actor.tenant_id, cost)
+        for operation, rule in rules.items():
             try:
                 claims = caller.demand_claims(self.method, actor, operation)
             except ClaimNotPermittedError as refused:
@@ -74,14 +87,21 @@ class Call:
             grants[operation] = Grant(rule, claims)
         return self._context(actor, grants)
 
-    def for_tenant(self, tenant_id: TenantId) -> TenantId:
+    async def for_tenant(self, tenant_id: TenantId) -> TenantId:
         """The tenant, once the caller may use the method for it.
 
         Raises:
             CallerNotPermittedError: it may not.
+            CallerRateLimitedError: not yet.
         """
         self.admitted.caller.demand(self.method, tenant_id, None)
+        await self._spend(tenant_id, 1)
         return tenant_id
+
+    async def _spend(self, tenant_id: TenantId, cost: int) -> None:
+        caller = self.admitted.caller
+        if caller.rate is not None:
+            await self.limits.spend(caller.caller_id, tenant_id, caller.rate, cost)
 
     def _context(self, actor: Actor, grants: Mapping[OperationId | None, Grant]) -> Context:
         return Context(

@@ -19,6 +19,7 @@ from stepup.domain.actor import MAX_ID_BYTES
 from stepup.domain.errors import InvalidFieldError
 from stepup.rpc.call import Admitted, Call, Invocation
 from stepup.rpc.errors import RefusedError, to_status
+from stepup.service.caller_limits import CallerLimits
 from stepup.service.ports import Clock
 from stepup.service.refused_claims import RefusedClaims
 
@@ -71,9 +72,12 @@ Method: TypeAlias = UnaryMethod | StreamMethod
 class Pipeline:
     """Takes calls of any method from bytes to bytes."""
 
-    def __init__(self, admit: Admit, refused_claims: RefusedClaims, clock: Clock) -> None:
+    def __init__(
+        self, admit: Admit, refused_claims: RefusedClaims, limits: CallerLimits, clock: Clock
+    ) -> None:
         self._admit = admit
         self._refused_claims = refused_claims
+        self._limits = limits
         self._clock = clock
 
     async def unary(self, method: UnaryMethod, payload: bytes, invocation: Invocation) -> bytes:
@@ -115,7 +119,14 @@ class Pipeline:
             admitted = await self._admit(invocation)
             caller = admitted.caller.caller_id
             admitted.caller.demand_method(method.path)
-            return Call(admitted, method.path, received_at, request_id, self._refused_claims)
+            return Call(
+                admitted,
+                method.path,
+                received_at,
+                request_id,
+                self._refused_claims,
+                self._limits,
+            )
 
         try:
             yield admit

@@ -36,7 +36,8 @@ class StepUpHandlers:
     ) -> pb.BatchCheckStepUpResponse:
         """Decide several operations of one actor, in order."""
         actor, checks = convert.actor(request), convert.batch(self.catalogue, request)
-        context = await call.on_behalf_of(actor, *{check.operation.id for check in checks})
+        operations = {check.operation.id for check in checks}
+        context = await call.on_behalf_of(actor, *operations, cost=len(checks))
         answers = await self.check(context, checks)
         return pb.BatchCheckStepUpResponse(decisions=map(render.answer, answers))
 
