@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
+from support.metrics import metric
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
@@ -150,6 +151,7 @@ def test_s6_s8_what_cannot_be_opened_is_an_alert_that_says_which(ring, rotated):
     """And an error of its own, which is no answer to anybody."""
     sealed = rotated.seal(SECRET, ACME, ANN, "e-1")
     broken = replace(a_record(ring), enrollment_id="e-2")
+    alerts = metric("stepup_sealed_secret_unreadable_total")
     with capture_logs() as lines:
         with pytest.raises(SealBrokenError) as raised:
             ring.open(sealed, ACME, ANN, "e-1")
@@ -162,6 +164,7 @@ def test_s6_s8_what_cannot_be_opened_is_an_alert_that_says_which(ring, rotated):
         ("sealed_secret_unreadable", "error", "acme", "ann", "e-1"),
         ("sealed_secret_unreadable", "error", "acme", "ann", "e-2"),
     ]
+    assert metric("stepup_sealed_secret_unreadable_total") == alerts + 2
     error = raised.value
     assert (error.tenant_id, error.user_id, error.enrollment_id) == (ACME, ANN, "e-1")
     assert SECRET.base32 not in repr(lines)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from prometheus_client import Counter
 
 from stepup.clock import SystemClock
 from stepup.domain.actor import TenantId, UserId
@@ -33,6 +34,10 @@ __all__ = ["KEY_BYTES", "KeyRing", "KeyRingError"]
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _log = structlog.get_logger(__name__)
+_unreadable = Counter(
+    "stepup_sealed_secret_unreadable",
+    "Sealed secrets that did not open: somebody wrote to the database, or a key is gone.",
+)
 
 
 class _Place(NamedTuple):
@@ -266,6 +271,7 @@ class _Seals:
 
 def _broken(place: _Place, sealed: SealedSecret, problem: str) -> NoReturn:
     """Alert: somebody wrote to the database, or a key was retired too early."""
+    _unreadable.inc()
     _log.error(
         "sealed_secret_unreadable",
         tenant=place.tenant_id,

@@ -2,6 +2,7 @@
 
 import pytest
 from structlog.testing import capture_logs
+from support.metrics import metric
 from support.people import person
 from support.worker import OSQUERY
 
@@ -10,6 +11,7 @@ from stepup.service.ports import SealBrokenError
 
 ALICE = person()
 MALLORY = person("mallory")
+UNREADABLE = "stepup_sealed_secret_unreadable_total"
 
 
 @pytest.fixture
@@ -39,8 +41,10 @@ def swap(world):
 
 async def refused(call, user, enrollment_id):
     """It is an error and no answer, and an alert that says which row it is."""
+    alerts = metric(UNREADABLE)
     with capture_logs() as lines, pytest.raises(SealBrokenError):
         await call
+    assert metric(UNREADABLE) == alerts + 1
     assert [
         (line["event"], line["log_level"], line["tenant"], line["user"], line["enrollment"])
         for line in lines

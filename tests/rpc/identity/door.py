@@ -7,7 +7,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import REGISTRY
 
 from stepup.domain.errors import CallerUnauthenticatedError
 from stepup.rpc.call import Invocation
@@ -74,7 +73,3 @@ async def refusal(channel, metadata=None):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await who(channel, metadata)
     return refused.value.code(), refused.value.details()
-
-
-def metric(name, **labels):
-    return REGISTRY.get_sample_value(name, labels) or 0

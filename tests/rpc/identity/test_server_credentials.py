@@ -8,9 +8,10 @@ from datetime import UTC
 
 import grpc
 import pytest
-from rpc.identity.door import doorkeeper, metric, refusal, who
+from rpc.identity.door import doorkeeper, refusal, who
 from structlog.testing import capture_logs
 from support.certificates import DAY, Authority, authority
+from support.metrics import metric
 
 from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import (

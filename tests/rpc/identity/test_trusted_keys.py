@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from rpc.identity.door import metric
 from rpc.identity.tokens import Published, key, public
 from structlog.testing import capture_logs
+from support.metrics import metric
 
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 
