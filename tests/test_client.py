@@ -35,9 +35,8 @@ async def test_s15_with_credentials_the_caller_is_who_its_certificate_says(tmp_p
     chain, key = authority("servers").server().write(tmp_path, "server")
     client_ca = tmp_path / "clients.crt"
     client_ca.write_bytes(authority("clients").chain)
-    certificate = ServerCertificate.load(
-        CertificateFiles(chain, key, client_ca), ManualClock(datetime.now(UTC))
-    )
+    clock = ManualClock(datetime.now(UTC))
+    certificate = ServerCertificate.load(CertificateFiles(chain, key, client_ca), clock)
     ours = authority("clients").client(SOAR)
     credentials = grpc.ssl_channel_credentials(authority("servers").chain, ours.key, ours.chain)
 
@@ -45,5 +44,5 @@ async def test_s15_with_credentials_the_caller_is_who_its_certificate_says(tmp_p
         with connect(target, credentials) as client:
             return client.channel.unary_unary("/any/Method")(b"", timeout=10)
 
-    async with doorkeeper(CertificateIdentification(), certificate.credentials()) as door:
+    async with doorkeeper(CertificateIdentification(clock), certificate.credentials()) as door:
         assert await asyncio.to_thread(ask, f"localhost:{door.port}") == SOAR.encode()

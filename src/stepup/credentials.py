@@ -102,7 +102,7 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
 
         polls.append(look)
         if settings.tls.client_ca is not None:
-            parts.append(CertificateIdentification())
+            parts.append(CertificateIdentification(clock))
     if tokens is not None:
         _check_key_files(settings.token_issuers)
         polls.append(tokens.poll)

@@ -64,10 +64,18 @@ class Authority(Credential):
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         return cls(builder.sign(key, SHA256()), key)
 
-    def issue(self, *names: x509.GeneralName, lifetime: timedelta = DAY, usage=None) -> Credential:
-        """A certificate with these SANs; a negative lifetime makes one that has expired."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name("leaf"), key, lifetime).issuer_name(self.certificate.subject)
+    def issue(
+        self,
+        *names: x509.GeneralName,
+        lifetime: timedelta = DAY,
+        begins: timedelta = -60 * DAY,
+        curve: ec.EllipticCurve | None = None,
+        usage=None,
+    ) -> Credential:
+        """A certificate with these SANs, in force from `begins` to `lifetime` from now."""
+        key = ec.generate_private_key(curve or ec.SECP256R1())
+        builder = _builder(_name("leaf"), key, lifetime, begins)
+        builder = builder.issuer_name(self.certificate.subject)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
@@ -75,17 +83,14 @@ class Authority(Credential):
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
         return Credential(builder.sign(self.private_key, SHA256()), key)
 
-    def server(self, *, lifetime: timedelta = DAY) -> Credential:
-        """A certificate for a server on this machine."""
-        return self.issue(*LOCALHOST, lifetime=lifetime, usage=ExtendedKeyUsageOID.SERVER_AUTH)
+    def server(self, **options) -> Credential:
+        """A certificate for a server on this machine; options as of `issue`."""
+        return self.issue(*LOCALHOST, usage=ExtendedKeyUsageOID.SERVER_AUTH, **options)
 
-    def client(self, *uris: str, lifetime: timedelta = DAY) -> Credential:
-        """A certificate for a client with these URI SANs."""
-        return self.issue(
-            *map(x509.UniformResourceIdentifier, uris),
-            lifetime=lifetime,
-            usage=ExtendedKeyUsageOID.CLIENT_AUTH,
-        )
+    def client(self, *uris: str, **options) -> Credential:
+        """A certificate for a client with these URI SANs; options as of `issue`."""
+        names = map(x509.UniformResourceIdentifier, uris)
+        return self.issue(*names, usage=ExtendedKeyUsageOID.CLIENT_AUTH, **options)
 
 
 @cache
@@ -99,7 +104,10 @@ def _name(name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: timedelta
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    lifetime: timedelta,
+    begins: timedelta = -60 * DAY,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -107,6 +115,6 @@ def _builder(
         .subject_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 60 * DAY)
+        .not_valid_before(now + begins)
         .not_valid_after(now + lifetime)
     )

@@ -24,7 +24,7 @@ async def door(files, clock):
     tokens = TokenIdentification([Issuer(ISSUER, frozenset({AUDIENCE}), keys)], clock)
     await tokens.poll()
     credentials = ServerCertificate.load(files, clock).credentials()
-    async with doorkeeper(AllOf(CertificateIdentification(), tokens), credentials) as door:
+    async with doorkeeper(AllOf(CertificateIdentification(clock), tokens), credentials) as door:
         yield door
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -25,7 +26,7 @@ URI = x509.UniformResourceIdentifier
 async def door(files, clock):
     """A server that demands client certificates."""
     credentials = ServerCertificate.load(files, clock).credentials()
-    async with doorkeeper(CertificateIdentification(), credentials) as door:
+    async with doorkeeper(CertificateIdentification(clock), credentials) as door:
         yield door
 
 
@@ -105,10 +106,11 @@ async def test_there_must_be_exactly_one_uri_san(door, servers_ca, clients_ca, n
         "",
     ],
 )
-async def test_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(uri):
-    context = {"x509_pem_cert": [b"..."], "peer_uri": [uri.encode()]}
+async def test_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(clock, clients_ca, uri):
+    certificate = clients_ca.client(SOAR).chain
+    context = {"x509_pem_cert": [certificate], "peer_uri": [uri.encode()]}
     with pytest.raises(CallerUnauthenticatedError, match="no SPIFFE id of a workload"):
-        await CertificateIdentification().identify(Invocation("peer", (), lambda: context))
+        await CertificateIdentification(clock).identify(Invocation("peer", (), lambda: context))
 
 
 async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
@@ -117,7 +119,7 @@ async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
     asks_nobody = CertificateFiles(files.chain, files.key)
     credentials = ServerCertificate.load(asks_nobody, clock).credentials()
     async with (
-        doorkeeper(CertificateIdentification(), credentials) as door,
+        doorkeeper(CertificateIdentification(clock), credentials) as door,
         door.channel(servers_ca.chain, clients_ca.client(SOAR)) as channel,
     ):
         code, message = await refusal(channel)
@@ -127,15 +129,36 @@ async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
     )
 
 
-async def test_without_tls_there_is_no_certificate():
+async def test_without_tls_there_is_no_certificate(clock):
     with pytest.raises(CallerUnauthenticatedError, match="a client certificate is required"):
-        await CertificateIdentification().identify(Invocation("peer"))
+        await CertificateIdentification(clock).identify(Invocation("peer"))
 
 
-async def test_metadata_are_no_certificate():
+async def test_metadata_are_no_certificate(clock):
     forged = (("x509_pem_cert", "..."), ("peer_uri", SOAR), ("peer_spiffe_id", SOAR))
     with pytest.raises(CallerUnauthenticatedError, match="a client certificate is required"):
-        await CertificateIdentification().identify(Invocation("peer", forged))
+        await CertificateIdentification(clock).identify(Invocation("peer", forged))
+
+
+async def test_s15_a_certificate_ends_however_long_its_connection_or_session_lasts(
+    door, clock, servers_ca, clients_ca
+):
+    """Sessions are resumed for days, and gRPC does not verify the certificate for that."""
+    client = clients_ca.client(SOAR, lifetime=timedelta(minutes=10))
+    async with door.channel(servers_ca.chain, client) as channel:
+        clock.advance(minutes=10 + 65)
+        assert await who(channel) == SOAR
+        clock.advance(minutes=1)
+        assert await refusal(channel) == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "the client certificate has expired",
+        )
+
+
+async def test_s15_a_certificate_that_cannot_be_read_identifies_nobody(clock):
+    context = {"x509_pem_cert": [b"..."], "peer_uri": [SOAR.encode()]}
+    with pytest.raises(CallerUnauthenticatedError, match="the client certificate cannot be read"):
+        await CertificateIdentification(clock).identify(Invocation("peer", (), lambda: context))
 
 
 async def run(program, *arguments):

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import socket
 import ssl
 from contextlib import AsyncExitStack
 from datetime import UTC
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from rpc.identity.door import doorkeeper, refusal, who
 from structlog.testing import capture_logs
 from support.certificates import DAY, Authority, authority
@@ -32,8 +34,8 @@ def certificate(files, clock):
 
 
 @pytest.fixture
-async def door(certificate):
-    async with doorkeeper(CertificateIdentification(), certificate.credentials()) as door:
+async def door(certificate, clock):
+    async with doorkeeper(CertificateIdentification(clock), certificate.credentials()) as door:
         yield door
 
 
@@ -44,11 +46,33 @@ def replace(path, content):
     draft.rename(path)
 
 
-def rotate(files, credential, clock):
-    """Replace the server's certificate, and let the time pass after which it is noticed."""
+def replace_pair(files, credential):
+    """Replace the server's certificate and its key."""
     replace(files.chain, credential.chain)
     replace(files.key, credential.key)
-    clock.advance(seconds=CHECK_SECONDS)
+
+
+@pytest.fixture
+def settle(certificate, clock):
+    """Let one look see a change: the next, at a handshake for instance, takes it over."""
+
+    def settle():
+        clock.advance(seconds=CHECK_SECONDS)
+        certificate.poll()
+        clock.advance(seconds=CHECK_SECONDS)
+
+    return settle
+
+
+@pytest.fixture
+def rotate(files, settle):
+    """Replace the server's certificate, to be taken over with the next look."""
+
+    def rotate(credential):
+        replace_pair(files, credential)
+        settle()
+
+    return rotate
 
 
 async def shown(door, servers_ca):
@@ -61,14 +85,14 @@ async def shown(door, servers_ca):
     return int(serial, 16)
 
 
-async def test_a_new_connection_is_shown_the_new_certificate(door, files, clock, servers_ca):
+async def test_a_new_connection_is_shown_the_new_certificate(door, rotate, servers_ca):
     renewed = servers_ca.server()
     assert await shown(door, servers_ca) != renewed.certificate.serial_number
-    rotate(files, renewed, clock)
+    rotate(renewed)
     assert await shown(door, servers_ca) == renewed.certificate.serial_number
 
 
-async def test_a_rotation_under_traffic_fails_no_call(door, files, clock, servers_ca, clients_ca):
+async def test_a_rotation_under_traffic_fails_no_call(door, rotate, servers_ca, clients_ca):
     client, rotating, answers = clients_ca.client(SOAR), True, []
 
     async def call_on_one_connection():
@@ -87,7 +111,7 @@ async def test_a_rotation_under_traffic_fails_no_call(door, files, clock, server
             callers.create_task(call_on_new_connections())
         for _ in range(10):
             renewed, before = servers_ca.server(), len(answers)
-            rotate(files, renewed, clock)
+            rotate(renewed)
             assert await shown(door, servers_ca) == renewed.certificate.serial_number
             while len(answers) < before + 20:
                 await shown(door, servers_ca)
@@ -95,7 +119,7 @@ async def test_a_rotation_under_traffic_fails_no_call(door, files, clock, server
     assert set(answers) == {SOAR}
 
 
-async def test_another_authority_of_clients_takes_over(door, files, clock, servers_ca, clients_ca):
+async def test_another_authority_of_clients_takes_over(door, files, settle, servers_ca, clients_ca):
     successor = Authority.create("clients of tomorrow")
     old, new = clients_ca.client(SOAR), successor.client(SOAR)
 
@@ -110,7 +134,7 @@ async def test_another_authority_of_clients_takes_over(door, files, clock, serve
 
     def trust(bundle):
         replace(files.client_ca, bundle)
-        clock.advance(seconds=CHECK_SECONDS)
+        settle()
 
     await are_admitted(old)
     await is_turned_away(new)
@@ -121,11 +145,38 @@ async def test_another_authority_of_clients_takes_over(door, files, clock, serve
     await is_turned_away(old)
 
 
-async def test_an_open_connection_outlives_every_change(door, files, clock, servers_ca, clients_ca):
+async def test_s15_a_session_does_not_outlive_the_authority_of_its_client(
+    door, files, settle, servers_ca, clients_ca
+):
+    """Whoever resumes one does not show a certificate again."""
+    context = ssl.create_default_context(cadata=servers_ca.chain.decode())
+    # The refusal comes with the handshake, then.
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(*clients_ca.client(SOAR).write(files.chain.parent, "client"))
+    context.set_alpn_protocols(["h2"])
+
+    def connect(session=None):
+        with (
+            socket.create_connection(("localhost", door.port)) as raw,
+            context.wrap_socket(raw, server_hostname="localhost", session=session) as wrapped,
+        ):
+            return wrapped.session, wrapped.session_reused
+
+    session, _ = await asyncio.to_thread(connect)
+    assert (await asyncio.to_thread(connect, session))[1]
+    replace(files.client_ca, authority("foreign").chain)
+    settle()
+    with pytest.raises(ssl.SSLError):
+        await asyncio.to_thread(connect, session)
+
+
+async def test_an_open_connection_outlives_every_change(
+    door, files, rotate, servers_ca, clients_ca
+):
     async with door.channel(servers_ca.chain, clients_ca.client(SOAR)) as channel:
         assert await who(channel) == SOAR
         replace(files.client_ca, authority("foreign").chain)
-        rotate(files, servers_ca.server(), clock)
+        rotate(servers_ca.server())
         async with door.channel(servers_ca.chain, clients_ca.client(SOAR)) as late:
             assert (await refusal(late))[0] is grpc.StatusCode.UNAVAILABLE
         assert await who(channel) == SOAR
@@ -158,36 +209,35 @@ def test_each_change_that_fails_is_reported_once(certificate, files, clock):
     assert metric(FAILURES) == failures + 2
 
 
-def test_a_repaired_file_is_taken_over(certificate, files, clock, servers_ca):
+def test_a_repaired_file_is_taken_over(certificate, files, settle, rotate, servers_ca):
     renewed, failures = servers_ca.server(lifetime=9 * DAY), metric(FAILURES)
     replace(files.chain, renewed.chain)
-    clock.advance(seconds=CHECK_SECONDS)
+    settle()
     certificate.poll()  # the key is still that of the old one
     assert metric(FAILURES) == failures + 1
-    rotate(files, renewed, clock)
+    rotate(renewed)
     certificate.poll()
     assert metric(NOT_AFTER) == renewed.certificate.not_valid_after_utc.timestamp()
     assert metric(FAILURES) == failures + 1
 
 
-def test_a_file_that_is_away_for_a_while_keeps_the_certificate(certificate, files, clock):
+def test_a_file_that_is_away_for_a_while_keeps_the_certificate(certificate, files, settle):
     failures, content = metric(FAILURES), files.key.read_bytes()
     files.key.unlink()
-    clock.advance(seconds=CHECK_SECONDS)
+    settle()
     with capture_logs() as logs:
         certificate.poll()
     assert logs[0]["problem"] == f"{files.key}: cannot be read: No such file or directory"
     files.key.write_bytes(content)
-    clock.advance(seconds=CHECK_SECONDS)
+    settle()
     certificate.poll()
     assert metric(FAILURES) == failures + 1
 
 
-def test_files_are_looked_at_once_a_second_at_the_most(certificate, files, clock, servers_ca):
-    certificate.poll()
+def test_files_are_looked_at_once_a_second_at_the_most(certificate, rotate, clock, servers_ca):
     before = metric(NOT_AFTER)
     renewed = servers_ca.server(lifetime=7 * DAY)
-    rotate(files, renewed, clock)
+    rotate(renewed)
     clock.advance(seconds=-0.5)
     certificate.poll()
     assert metric(NOT_AFTER) == before
@@ -196,39 +246,72 @@ def test_files_are_looked_at_once_a_second_at_the_most(certificate, files, clock
     assert metric(NOT_AFTER) == renewed.certificate.not_valid_after_utc.timestamp()
 
 
+def test_files_that_change_again_are_not_taken_over_in_between(
+    certificate, files, clock, servers_ca
+):
+    """Whoever writes one after the other, or a bundle in parts, is not done at the first look."""
+    failures, before = metric(FAILURES), metric(NOT_AFTER)
+    renewed = servers_ca.server(lifetime=6 * DAY)
+    for path, content in ((files.key, renewed.key), (files.chain, renewed.chain)):
+        path.write_bytes(content)
+        clock.advance(seconds=CHECK_SECONDS)
+        certificate.poll()
+        assert metric(NOT_AFTER) == before
+    clock.advance(seconds=CHECK_SECONDS)
+    certificate.poll()
+    assert metric(NOT_AFTER) == renewed.certificate.not_valid_after_utc.timestamp()
+    assert metric(FAILURES) == failures
+
+
+def test_a_certificate_of_tomorrow_is_taken_over_tomorrow(certificate, rotate, clock, servers_ca):
+    failures, before = metric(FAILURES), metric(NOT_AFTER)
+    tomorrow = servers_ca.server(begins=DAY, lifetime=8 * DAY)
+    rotate(tomorrow)
+    certificate.poll()
+    assert (metric(FAILURES), metric(NOT_AFTER)) == (failures + 1, before)
+    clock.advance(minutes=25 * 60)
+    certificate.poll()
+    assert metric(NOT_AFTER) == tomorrow.certificate.not_valid_after_utc.timestamp()
+    assert metric(FAILURES) == failures + 1
+
+
 def test_files_that_are_swapped_together_are_read_together(tmp_path, clock, servers_ca):
     """As Kubernetes swaps them: a link to a directory is replaced, at any moment."""
-    pairs = [servers_ca.server() for _ in range(60)]
-    link = tmp_path / "..data"
+    link, draft = tmp_path / "..data", tmp_path / "draft"
+    pairs = [servers_ca.server(lifetime=(number + 3) * DAY) for number in range(3)]
 
     def swap(number):
         directory = tmp_path / str(number)
         directory.mkdir()
         pairs[number].write(directory, "tls")
-        draft = tmp_path / "draft"
         draft.symlink_to(directory)
         draft.rename(link)
 
+    to_come = [2]
+
+    class SwappedWhileRead(type(tmp_path)):
+        def open(self, *arguments, **options):
+            file = super().open(*arguments, **options)
+            if to_come and link.resolve().name == "1":
+                swap(to_come.pop())
+            return file
+
     swap(0)
-    failures = metric(FAILURES)
-    files = CertificateFiles(link / "tls.crt", link / "tls.key")
+    files = CertificateFiles(SwappedWhileRead(link / "tls.crt"), link / "tls.key")
     certificate = ServerCertificate.load(files, clock)
-
-    async def swap_while_polling():
-        swapping = asyncio.create_task(asyncio.to_thread(lambda: [swap(n) for n in range(1, 60)]))
-        while not swapping.done():
-            clock.advance(seconds=CHECK_SECONDS)
-            certificate.poll()
-            await asyncio.sleep(0)
-        await swapping
-
-    asyncio.run(swap_while_polling())
+    failures = metric(FAILURES)
+    swap(1)
+    for _ in range(2):
+        clock.advance(seconds=CHECK_SECONDS)
+        certificate.poll()
+    assert not to_come
+    assert metric(NOT_AFTER) == pairs[2].certificate.not_valid_after_utc.timestamp()
     assert metric(FAILURES) == failures
 
 
-def test_the_expiry_of_the_certificate_is_a_metric(certificate, servers_ca, files, clock):
+def test_the_expiry_of_the_certificate_is_a_metric(certificate, servers_ca, rotate):
     renewed = servers_ca.server(lifetime=5 * DAY)
-    rotate(files, renewed, clock)
+    rotate(renewed)
     certificate.poll()
     expected = renewed.certificate.not_valid_after_utc.astimezone(UTC).timestamp()
     assert metric(NOT_AFTER) == expected
@@ -282,9 +365,17 @@ def test_a_directory_is_no_file(files, clock, tmp_path):
         ServerCertificate.load(CertificateFiles(tmp_path, files.key), clock)
 
 
-def test_a_certificate_that_has_expired_is_named(files, clock, servers_ca):
-    rotate(files, servers_ca.server(lifetime=-DAY), clock)
-    with pytest.raises(CertificateError, match=r"server.crt: has expired"):
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        ({"lifetime": -DAY}, r"server.crt: has expired"),
+        ({"begins": DAY, "lifetime": 2 * DAY}, r"server.crt: is not in force yet"),
+        ({"curve": ec.SECP256K1()}, r"server.key: must be an RSA, P-256, .* key"),
+    ],
+)
+def test_a_pair_that_no_client_would_take_is_named(files, clock, servers_ca, made, problem):
+    replace_pair(files, servers_ca.server(**made))
+    with pytest.raises(CertificateError, match=problem):
         ServerCertificate.load(files, clock)
 
 
@@ -299,7 +390,7 @@ def test_the_private_key_is_in_no_repr_log_or_error(files, clock, servers_ca):
     files.key.write_bytes(secret)
     with pytest.raises(CertificateError) as mismatch:
         ServerCertificate.load(files, clock)
-    rotate(files, servers_ca.server(), clock)
+    replace_pair(files, servers_ca.server())
     with capture_logs() as logs:
         certificate = ServerCertificate.load(files, clock)
         replace(files.key, secret)
@@ -310,15 +401,15 @@ def test_the_private_key_is_in_no_repr_log_or_error(files, clock, servers_ca):
     assert os.fspath(files.key) in written
 
 
-async def test_two_servers_each_follow_the_files(certificate, files, clock, servers_ca):
+async def test_two_servers_each_follow_the_files(certificate, clock, rotate, servers_ca):
     async with AsyncExitStack() as stack:
         doors = [
             await stack.enter_async_context(
-                doorkeeper(CertificateIdentification(), certificate.credentials())
+                doorkeeper(CertificateIdentification(clock), certificate.credentials())
             )
             for _ in range(2)
         ]
         renewed = servers_ca.server()
-        rotate(files, renewed, clock)
+        rotate(renewed)
         serials = [await shown(door, servers_ca) for door in doors]
     assert serials == [renewed.certificate.serial_number] * 2

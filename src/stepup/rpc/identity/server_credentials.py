@@ -5,9 +5,10 @@ no open one is dropped. It offers TLS 1.2 and 1.3 only.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TypeAlias, cast
 
@@ -15,6 +16,7 @@ import grpc
 import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from prometheus_client import Counter, Gauge
 
@@ -22,7 +24,11 @@ from stepup.service.ports import Clock
 
 CHECK_SECONDS = 1.0
 """How often the files are looked at, at the most."""
-CONNECTION_OPTIONS: Final = (("grpc.max_connection_age_ms", 3_600_000),)
+CONNECTION_AGE = timedelta(hours=1)
+"""How old a connection may become; gRPC adds or takes off a tenth, at random."""
+CONNECTION_OPTIONS: Final = (
+    ("grpc.max_connection_age_ms", CONNECTION_AGE // timedelta(milliseconds=1)),
+)
 """Options for a server that verifies client certificates. A handshake is the only time at which
 they are verified: without a limit a connection would outlive its certificate, or an authority that
 was withdrawn. gRPC ends old connections gracefully: calls in flight finish, clients reconnect."""
@@ -30,6 +36,9 @@ was withdrawn. gRPC ends old connections gracefully: calls in flight finish, cli
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _MAX_FILE_BYTES = 1024 * 1024
 _READS = 3
+_HANDOVER_SECONDS = 0.2
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_SERVED = "an RSA, P-256, P-384, P-521 or Ed25519 key: gRPC takes no other"
 _log = structlog.get_logger(__name__)
 _failures = Counter(
     "stepup_certificate_reload_failures",
@@ -85,6 +94,7 @@ class ServerCertificate:
         self._files = files
         self._clock = clock
         self._loaded = loaded
+        self._seen = loaded.stamp
         self._lock = threading.Lock()
         self._checked_at = float("-inf")
         self._reported: tuple[_Stamp, str] | None = None
@@ -95,8 +105,9 @@ class ServerCertificate:
         """Read the files.
 
         Raises:
-            CertificateError: a file is missing or malformed, the key is encrypted or not that of
-                the certificate, or the certificate or all authorities have expired.
+            CertificateError: a file is missing or malformed, the key is encrypted, of a kind that
+                gRPC does not take, or not that of the certificate, or the certificate is not in
+                force, or no authority is any more.
         """
         return cls(files, clock, _load(files, clock.now()))
 
@@ -115,6 +126,9 @@ class ServerCertificate:
             if loaded is given:
                 return None
             given = loaded
+            # Whoever asked just before takes what gRPC is about to free, and the process crashes
+            # (grpc/grpc#36693). Nobody else gets to ask while this waits: let them take it first.
+            time.sleep(_HANDOVER_SECONDS)
             return loaded.configuration
 
         return grpc.dynamic_ssl_server_credentials(
@@ -127,6 +141,7 @@ class ServerCertificate:
     def poll(self) -> None:
         """Take over files that have changed; it never fails, and looks once a second at the most.
 
+        What has changed has to look the same at the next look: whoever writes may not be done yet.
         Handshakes do it as well. But without new connections only polling raises the alert.
         """
         # Whoever comes while another looks goes on with what there is: no handshake waits.
@@ -141,8 +156,9 @@ class ServerCertificate:
             self._lock.release()
 
     def _look(self) -> None:
-        stamp = _stamp(self._files)
-        if stamp == self._loaded.stamp:
+        seen, stamp = self._seen, _stamp(self._files)
+        self._seen = stamp
+        if stamp == self._loaded.stamp or stamp != seen:
             return
         try:
             loaded = _load(self._files, self._clock.now())
@@ -221,9 +237,20 @@ def _check_pair(files: CertificateFiles, contents: dict[Path, bytes], now: datet
         raise CertificateError(f"{files.key}: is no private key in PEM") from None
     if key.public_key() != leaf.public_key():
         raise CertificateError(f"{files.key}: is not the key of the certificate in {files.chain}")
+    # What gRPC does not take it drops without an error, and shows the earlier one until that ends.
+    if not _is_served(key):
+        raise CertificateError(f"{files.key}: must be {_SERVED}")
+    if leaf.not_valid_before_utc > now:
+        raise CertificateError(f"{files.chain}: is not in force yet")
     if leaf.not_valid_after_utc <= now:
         raise CertificateError(f"{files.chain}: has expired")
     return leaf.not_valid_after_utc
+
+
+def _is_served(key: object) -> bool:
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return isinstance(key.curve, _CURVES)
+    return isinstance(key, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey)
 
 
 def _check_authorities(path: Path, content: bytes, now: datetime) -> None:
