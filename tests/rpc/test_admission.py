@@ -73,7 +73,7 @@ async def test_a_call_under_way_keeps_its_rules_when_they_are_replaced():
         return ListOperationsResponse()
 
     method = UnaryMethod("test.Service", "Method", ListOperationsRequest, handler)
-    pipeline = Pipeline(admission, RefusedClaims(None), ManualClock())
+    pipeline = Pipeline(admission, RefusedClaims(None), None, ManualClock())
     assert await pipeline.unary(method, b"", CALL) == b""
     with pytest.raises(RefusedError):
         await pipeline.unary(method, b"", CALL)
