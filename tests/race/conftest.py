@@ -61,6 +61,7 @@ class Arena:
 
     worker: Worker
     clients: list[Client]
+    rate: Rate = RATE
 
     async def at_once(self, call, number=200):
         """Make calls in parallel over all connections; an error is an answer here, too."""
@@ -71,10 +72,13 @@ class Arena:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def redis(tmp_path_factory):
     with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        seconds = PATIENCE.total_seconds()
         pool = BlockingConnectionPool.from_url(
             valkey.url,
             max_connections=64,
-            timeout=PATIENCE.total_seconds(),
+            timeout=seconds,
+            socket_timeout=seconds,
+            socket_connect_timeout=seconds,
             retry=Retry(NoBackoff(), 0),
         )
         async with Redis.from_pool(pool) as redis:

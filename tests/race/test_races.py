@@ -4,6 +4,7 @@ Each race is a function that looks at what came out. It passes on the real store
 fail on a double that is racy on purpose: a test that cannot fail is none (S2, S3, S8, S16).
 """
 
+import time
 from collections import Counter
 from dataclasses import replace
 from itertools import count
@@ -114,11 +115,14 @@ async def a_callers_rate(arena):
     """A burst is let through once."""
     metadata = [("x-caller", f"caller-{next(_numbers)}")]
     request = step_up.CheckStepUpRequest(actor=on_wire(fresh_user()), operation=API_KEYS)
+    began = time.monotonic()
     ended = await outcomes(
         arena, lambda client: client.step_up.CheckStepUp(request, metadata=metadata)
     )
-    assert ended["CALLER_RATE_LIMITED"] == 150
-    assert ended.total() == 200
+    # On a machine that stood still for ten seconds the rate lets further calls through.
+    later = int((time.monotonic() - began) * arena.rate.per_second)
+    let_through = ended.total() - ended["CALLER_RATE_LIMITED"]
+    assert arena.rate.burst <= let_through <= arena.rate.burst + later
 
 
 RACES = [
