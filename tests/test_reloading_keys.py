@@ -3,7 +3,7 @@
 import json
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -48,8 +48,9 @@ def keys(path, clock, failures):
 
 def rotated(path):
     """Rotate the file as an operator does; returns the ring that is in it then."""
-    staged = edit(path, lambda file: file.staging(NOW), group_readable=False)
-    edit(path, lambda file: file.promoting(staged.staged, NOW), group_readable=False)
+    later = NOW + timedelta(seconds=1)
+    staged = edit(path, lambda file: file.staging(later), group_readable=False)
+    edit(path, lambda file: file.promoting(staged.staged, later), group_readable=False)
     return KeyRing.load(path)
 
 
