@@ -9,9 +9,11 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "%-15s %s\n", $$1, $$2}'
 
 # The environment is made without ensurepip, which Debian ships apart; the lock brings pip along.
+# It is complete, so that nothing is to be resolved: for "redis[hiredis]" a pip before 23.3 would look
+# at the newest release instead of the pinned one, and refuse it for want of a hash.
 .venv/%.stamp: requirements/%.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
