@@ -1,6 +1,7 @@
 """The settings that say who may call: credentials, and the rules of each caller (S15, S16)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -96,19 +97,15 @@ def _caller(index: int, settings: CallerSettings) -> Caller:
         _rule(f"callers[{index}].rules[{number}]", rule)
         for number, rule in enumerate(settings.rules)
     )
-    rate = _rate(f"callers[{index}].rate", settings.rate) if settings.rate else None
+    rate = None
+    if settings.rate is not None:
+        with _named(f"callers[{index}].rate"):
+            rate = Rate(settings.rate.per_second, settings.rate.burst)
     return Caller(settings.name, frozenset(settings.identities), rules, rate)
 
 
-def _rate(origin: str, settings: RateSettings) -> Rate:
-    try:
-        return Rate(settings.per_second, settings.burst)
-    except InvalidValueError as error:
-        raise InvalidValueError(f"{origin} {error}") from error
-
-
 def _rule(origin: str, settings: RuleSettings) -> Rule:
-    try:
+    with _named(origin):
         return Rule(
             origin,
             Patterns(settings.methods),
@@ -116,5 +113,12 @@ def _rule(origin: str, settings: RuleSettings) -> Rule:
             Patterns(settings.operations),
             frozenset(settings.claims),
         )
+
+
+@contextmanager
+def _named(origin: str) -> Iterator[None]:
+    """Have the error say where in the settings the value stands that is not valid."""
+    try:
+        yield
     except InvalidValueError as error:
         raise InvalidValueError(f"{origin} {error}") from error
