@@ -76,24 +76,23 @@ async def with_any_byte_flipped(desk):
     ]
 
 
-async def of_another_deployment(desk):
-    ours, desk.ring = desk.ring, KeyFile.generated(desk.clock.now())
+async def issued_under(desk, ring):
+    """A receipt of a server with another key ring."""
+    ours, desk.ring = desk.ring, ring
     await desk.serve()
     theirs = issued(await desk.ask(actor=AUTOMATIC))
     desk.ring = ours
     await desk.serve()
-    return [theirs]
+    return theirs
+
+
+async def of_another_deployment(desk):
+    return [await issued_under(desk, KeyFile.generated(desk.clock.now()))]
 
 
 async def of_another_key_with_the_same_id(desk):
-    ours = desk.ring
     [entry] = KeyFile.generated(desk.clock.now()).keys.values()
-    desk.ring = replace(ours, keys={ours.primary: entry})
-    await desk.serve()
-    theirs = issued(await desk.ask(actor=AUTOMATIC))
-    desk.ring = ours
-    await desk.serve()
-    return [theirs]
+    return [await issued_under(desk, replace(desk.ring, keys={desk.ring.primary: entry}))]
 
 
 async def of_a_key_that_was_retired(desk):
