@@ -42,17 +42,30 @@ class Refused(Exception):  # noqa: N818  # reads as what became of the call
         return info["reason"]
 
 
-class Client:
-    """One of the programs, speaking to one server. Field names are those of the protos."""
+class Unreachable(Exception):  # noqa: N818  # as above
+    """There was no connection to make the call on."""
 
-    def __init__(self, server: ServerProcess) -> None:
+
+class Client:
+    """One of the programs, speaking to one server. Field names are those of the protos.
+
+    Args:
+        server: the server.
+        options: what the programs have in common: `--cacert`, without which there is no TLS,
+            `--cert`, `--key`, and `-H` for metadata.
+    """
+
+    def __init__(self, server: ServerProcess, *options: str) -> None:
         self.server = server
+        self._options = options
+        self._has_tls = "--cacert" in options
 
     def call(self, method: str, request: Json | None = None) -> Json:
         """Call a method of `stepup.v1`, such as `StepUpService/CheckStepUp`.
 
         Raises:
             Refused: it ended with a status.
+            Unreachable: the connection did not come about.
         """
         [response] = self.stream(method, request)
         return response
@@ -62,6 +75,7 @@ class Client:
 
         Raises:
             Refused: it ended with a status.
+            Unreachable: the connection did not come about.
         """
         self.server.secrets.note(request)
         command = self._command(f"stepup.v1.{method}", json.dumps(request or {}))
@@ -97,19 +111,18 @@ class GrpCurl(Client):
     def _command(self, method: str, request: str) -> list[str]:
         return [
             "grpcurl",
-            "-plaintext",
-            "-max-time",
-            "30",
-            "-d",
-            request,
-            self.server.address,
-            method,
+            *(() if self._has_tls else ("-plaintext",)),
+            *("-max-time", "30"),
+            *self._options,
+            *("-d", request, self.server.address, method),
         ]
 
     def _refusal(self, output: str) -> Exception:
         found = re.match(
             r"ERROR:\n  Code: (?P<code>\w+)\n  Message: (?P<message>.*)\n(?:  Details:\n)?", output
         )
+        if output.startswith("Failed to dial"):
+            return Unreachable(output)
         if found is None:
             return AssertionError(f"grpcurl: {output}")
         details = re.findall(r"^  [0-9]+\)\t(.*)$", output[found.end() :], flags=re.MULTILINE)
@@ -131,10 +144,11 @@ class BufCurl(Client):
     }
 
     def _command(self, method: str, request: str) -> list[str]:
+        scheme = "https" if self._has_tls else "http"
         return [
-            *("buf", "curl", "--protocol", "grpc", "--http2-prior-knowledge"),
-            *self.schema,
-            *("-d", request, f"http://{self.server.address}/{method}"),
+            *("buf", "curl", "--protocol", "grpc", *self._options, *self.schema),
+            *(() if self._has_tls else ("--http2-prior-knowledge",)),
+            *("-d", request, f"{scheme}://{self.server.address}/{method}"),
         ]
 
     def _refusal(self, output: str) -> Exception:
@@ -142,6 +156,9 @@ class BufCurl(Client):
             status = json.loads(output)
         except ValueError:
             return AssertionError(f"buf curl: {output}")
+        if status["code"] in {"unavailable", "canceled"} and "details" not in status:
+            # It is buf's own: the server's come with details.
+            return Unreachable(output)
         details = [self._detail(**detail) for detail in status.get("details", [])]
         return Refused(status["code"].upper(), status["message"], details)
 

@@ -152,8 +152,9 @@ class ServerProcess:
         self._process.send_signal(signal.SIGHUP)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """The lines of its log that tell of an event."""
-        lines = map(json.loads, self.stderr.read_text().splitlines())
+        """The lines of its log that tell of an event; gRPC has others in between."""
+        written = self.stderr.read_text().splitlines()
+        lines = [json.loads(line) for line in written if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
     def restart(self) -> None:
