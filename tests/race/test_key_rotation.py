@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import pytest
 from support.clock import ManualClock
+from support.enrolled import RESET_CODE, store_enrolled
 from support.otp import code_at
 from support.people import ACME, person
 from support.worker import Worker
@@ -19,8 +20,6 @@ from support.worker import Worker
 from stepup.clock import SystemClock
 from stepup.config import Settings, StorageSettings
 from stepup.domain.actor import UserId
-from stepup.domain.authenticator import Authenticator
-from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
 from stepup.domain.verification import Outcome, Verification
 from stepup.key_file import KeyFile
@@ -31,7 +30,6 @@ from stepup.stores.sql import SqlDatabase, upgrade
 pytestmark = [pytest.mark.race, pytest.mark.asyncio(loop_scope="module")]
 
 SECRET = TotpSecret(bytes(range(20)))
-CODE = ResetCode(bytes(16))
 
 
 class Deployment:
@@ -51,14 +49,8 @@ class Deployment:
         # A machine that is busy with other tests makes nobody give up.
         self.database = SqlDatabase(url, patience=timedelta(seconds=60))
         ring = KeyRing.load(self.keys_file)
-        async with self.database.transaction() as records:
-            for user in self.users:
-                place = (ACME, UserId(user), f"e-{user}")
-                sealed = ring.seal(SECRET, *place)
-                await records.authenticators.add(
-                    Authenticator(*place, sealed, self.clock.now(), last_step=1)
-                )
-                await records.reset_codes.add(ring.record_reset_code(CODE, *place))
+        secrets = dict.fromkeys(self.users, SECRET)
+        await store_enrolled(self.database, ring, ACME, secrets, self.clock.now())
 
     def worker(self, keys):
         stores = replace(self._stores, database=self.database, keys=keys)
@@ -102,7 +94,7 @@ class Deployment:
                 code = await records.reset_codes.find(*place)
                 if ring.open(found.sealed_secret, *place, found.enrollment_id) != SECRET:
                     return False
-                if not ring.is_reset_code(CODE, code):
+                if not ring.is_reset_code(RESET_CODE, code):
                     return False
         return True
 

@@ -1,0 +1,32 @@
+"""People whom a server process finds enrolled: their codes of now are unused."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from e2e.processes import ServerProcess
+from support.enrolled import RESET_CODE, store_enrolled
+
+from stepup.domain.actor import TenantId
+from stepup.domain.totp import TotpSecret
+from stepup.keys import KeyRing
+from stepup.stores.sql import SqlDatabase
+
+
+def enrolled(server: ServerProcess, tenant: str, secrets: Mapping[str, TotpSecret]) -> None:
+    """Store people with their secrets, beside the server; the canary looks for the secrets."""
+    for secret in secrets.values():
+        server.secrets.note({"secret": secret.base32})
+    server.secrets.note({"reset_code": RESET_CODE.text})
+    asyncio.run(_store(server, tenant, secrets))
+
+
+async def _store(server: ServerProcess, tenant: str, secrets: Mapping[str, TotpSecret]) -> None:
+    ring = KeyRing.load(server.data_dir / "keys.json")
+    database = SqlDatabase(
+        f"sqlite:///{server.data_dir / 'stepup.db'}", patience=timedelta(seconds=60)
+    )
+    try:
+        await store_enrolled(database, ring, TenantId(tenant), secrets, datetime.now(UTC))
+    finally:
+        await database.close()
