@@ -5,6 +5,8 @@ import re
 import subprocess
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from e2e.processes import PROGRAMS, ROOT, ServerProcess
@@ -13,6 +15,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 Json = dict[str, Any]
+_BEARER = "authorization: Bearer "
 
 
 class Refused(Exception):  # noqa: N818  # reads as what became of the call
@@ -59,6 +62,11 @@ class Client:
         self.server = server
         self._options = options
         self._has_tls = "--cacert" in options
+        for option, value in pairwise(options):
+            if option == "--key":
+                server.secrets.note_private_key(Path(value).read_bytes())
+            if option == "-H" and value.startswith(_BEARER):
+                server.secrets.note_token(value.removeprefix(_BEARER))
 
     def call(self, method: str, request: Json | None = None) -> Json:
         """Call a method of `stepup.v1`, such as `StepUpService/CheckStepUp`.
@@ -88,7 +96,9 @@ class Client:
             check=False,
         )
         if done.returncode:
-            raise self._refusal(done.stderr)
+            refusal = self._refusal(done.stderr)
+            self.server.errors.append(f"{refusal} {vars(refusal)}")
+            raise refusal
         responses = [_snake_case(document) for document in _documents(done.stdout)]
         self.server.secrets.note(responses)
         return responses
@@ -108,14 +118,23 @@ class Client:
 class GrpCurl(Client):
     """`grpcurl`, which knows the schema from the server's reflection."""
 
+    def printed(self, *arguments: str, request: Json | None = None) -> bytes:
+        """What it prints for `list`, `describe ...` or a method, before anything is made of it."""
+        return subprocess.run(
+            [PROGRAMS / "grpcurl", *self._flags(json.dumps(request or {})), *arguments],
+            capture_output=True,
+            timeout=60,
+            check=True,
+        ).stdout
+
     def _command(self, method: str, request: str) -> list[str]:
-        return [
-            "grpcurl",
+        return ["grpcurl", *self._flags(request), method]
+
+    def _flags(self, request: str) -> Sequence[str]:
+        return (
             *(() if self._has_tls else ("-plaintext",)),
-            *("-max-time", "30"),
-            *self._options,
-            *("-d", request, self.server.address, method),
-        ]
+            *("-max-time", "30", "-d", request, *self._options, self.server.address),
+        )
 
     def _refusal(self, output: str) -> Exception:
         found = re.match(

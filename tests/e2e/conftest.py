@@ -26,8 +26,10 @@ def serving(directory: Path, *arguments: str, insecure: bool = True) -> Iterator
         written = {
             "stdout": server.stdout.read_bytes(),
             "stderr": server.stderr.read_bytes(),
+            "errors": "\n".join(server.errors).encode(),
         }
-        assert not list(leaks(server.secrets, server.data_dir, written))
+        leaked = list(leaks(server.secrets, server.data_dir, written))
+        assert not leaked, leaked
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,15 @@ class Secrets:
         for entry in json.loads(keys_file.read_text())["keys"].values():
             self._note_octets(b64decode(entry["key"]))
 
+    def note_token(self, token: str) -> None:
+        """Note a bearer token by its signature: without that it is good for nothing."""
+        _, _, signature, *_ = token.split(".")
+        self.others.add(signature.encode())
+
+    def note_private_key(self, pem: bytes) -> None:
+        """Note a private key, by the lines of its file."""
+        self.others |= {line for line in pem.splitlines() if line and not line.startswith(b"-----")}
+
     def found_in(self, octets: bytes) -> set[str]:
         """The secrets, longer than codes, that stand somewhere in a file of any kind."""
         return {secret.decode("latin-1") for secret in self.others if secret in octets}

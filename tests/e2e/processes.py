@@ -86,7 +86,7 @@ class ServerProcess:
 
     It serves whoever comes, unless `insecure` is false: then the arguments have to name a
     configuration with credentials. What it writes to standard output and error is in `stdout` and
-    `stderr`, of all its lives.
+    `stderr`, of all its lives, and what calls were refused with is in `errors`.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class ServerProcess:
         self.stdout = directory / "stdout"
         self.stderr = directory / "stderr"
         self.secrets = Secrets()
+        self.errors: list[str] = []
         self.address = ""
         self._directory = directory
         self._arguments = (*arguments, "--insecure") if insecure else arguments
@@ -138,6 +139,10 @@ class ServerProcess:
         """End it as a crash would."""
         self._end(signal.SIGKILL)
 
+    def crash(self) -> int:
+        """End it by a fault in native code; returns its exit status."""
+        return self._end(signal.SIGSEGV)
+
     def terminate(self) -> int:
         """Ask it to end; returns its exit status."""
         return self._end(signal.SIGTERM)
@@ -171,13 +176,14 @@ class ServerProcess:
             os.kill(pid, signal.SIGKILL)
 
     @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
     def pid(self) -> int:
+        """Its process id."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def embedded_store(self) -> int | None:

@@ -1,13 +1,18 @@
 """S11: no secret in anything that is written."""
 
-import json
 import re
-import subprocess
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import grpc
 import pytest
 from e2e.clients import GrpCurl, Refused
-from e2e.leaks import Secrets, leaks
+from e2e.guarded import CLIENTS, SOAR, TokenIssuer, bearing, configured, presenting, tls
+from e2e.leaks import leaks
+from e2e.load import connection
+from e2e.metrics import LISTEN, exposed
 from e2e.people import (
     OSQUERY,
     administrator,
@@ -19,25 +24,27 @@ from e2e.people import (
     protect,
     verify,
 )
-from e2e.processes import PROGRAMS
+from e2e.processes import PROGRAMS, run
+from google.protobuf.json_format import MessageToDict
+
+from stepup.v1 import actor_pb2, enrollment_service_pb2_grpc, step_up_service_pb2_grpc
+from stepup.v1.enrollment_service_pb2 import ResetEnrollmentRequest
+from stepup.v1.step_up_service_pb2 import VerifyOtpRequest
 
 pytestmark = pytest.mark.e2e
 
 TENANT = "acme"
+RULES = f"""
+[[callers]]
+name = "soar"
+identities = ["{SOAR}", "jwt:https://issuer.example#soar"]
 
-
-def export(client):
-    """The audit events as they come, before anything is made of them."""
-    return subprocess.run(
-        [
-            *(PROGRAMS / "grpcurl", "-plaintext", "-emit-defaults"),
-            *("-d", json.dumps({"tenant_id": TENANT})),
-            *(client.server.address, "stepup.v1.AuditService/ExportAuditEvents"),
-        ],
-        capture_output=True,
-        timeout=30,
-        check=True,
-    ).stdout
+[[callers.rules]]
+methods = ["*"]
+tenants = ["*"]
+operations = ["*"]
+claims = ["master_administrator", "timed_out_retry"]
+"""
 
 
 def use_every_secret(client):
@@ -67,69 +74,130 @@ def use_every_secret(client):
     client.call("EnrollmentService/ResetEnrollment", right)
 
 
-@pytest.fixture
-def verbose(start_server):
-    """A server that writes all it ever writes."""
-    return start_server("--log-level", "debug")
+def seal_broken(server, user):
+    """Alter what is stored of a secret."""
+    with (
+        closing(sqlite3.connect(server.data_dir / "stepup.db", timeout=30)) as connection,
+        connection,
+    ):
+        connection.execute(
+            "UPDATE authenticators SET ciphertext = zeroblob(length(ciphertext)) WHERE user_id = ?",
+            (user,),
+        )
 
 
-def test_no_secret_is_written(verbose):
-    client = GrpCurl(verbose)
+def fail_inside(client, actor):
+    """Give a right code to a server that cannot open the secret: an error with a stack."""
+    code = enrol(client, actor).app.code()
+    seal_broken(client.server, actor["user_id"])
+    with pytest.raises(Refused, match="INTERNAL"):
+        verify(client, actor, code)
+
+
+def be_turned_away(server, issuer, certified):
+    """Present tokens that are not good, each with a signature that is."""
+    for token in (
+        issuer.token(aud="other"),
+        issuer.token(exp=1),
+        issuer.token(sub="other"),
+        TokenIssuer().token(),
+        f"{issuer.token()}.",
+    ):
+        with pytest.raises(Refused):
+            check(GrpCurl(server, *certified, *bearing(token)), person(TENANT, "bob"), OSQUERY)
+
+
+def on_the_wire(server, credential, token):
+    """What comes beside the answers to calls that carry secrets: errors, headers, trailers."""
+    actor, pieces = actor_pb2.ActorContext(**person(TENANT, "bob")), []
+    with connection(server, credential) as channel:
+        verify_otp = step_up_service_pb2_grpc.StepUpServiceStub(channel).VerifyOtp
+        reset = enrollment_service_pb2_grpc.EnrollmentServiceStub(channel).ResetEnrollment
+        for method, request in (
+            (verify_otp, VerifyOtpRequest(actor=actor, code="271828")),
+            (verify_otp, VerifyOtpRequest(actor=actor, code="161803", request_id="no UUID")),
+            (reset, ResetEnrollmentRequest(actor=actor, reset_code="too-short-a-code")),
+        ):
+            server.secrets.note(MessageToDict(request, preserving_proto_field_name=True))
+            bearer = (("authorization", f"Bearer {token}"),)
+            try:
+                _, ended = method.with_call(request, metadata=bearer, timeout=20)
+            except grpc.RpcError as error:
+                ended = error
+            pieces.append(ended.details())
+            for metadata in (ended.initial_metadata(), ended.trailing_metadata()):
+                pieces += [value for pair in metadata for value in pair]
+    return b"\n".join(each if isinstance(each, bytes) else each.encode() for each in pieces)
+
+
+def exports(server, directory):
+    """What the commands print of a server's audit trail and keys."""
+    printed = {}
+    for command in (
+        ("audit", "export", "--tenant", TENANT, "--format", "jsonl"),
+        ("audit", "export", "--tenant", TENANT, "--format", "ocsf"),
+        ("keys", "status", "--json"),
+    ):
+        done = run([PROGRAMS / "stepup", *command, "--data-dir", server.data_dir], directory)
+        assert done.returncode == 0, done.stderr
+        printed[" ".join(command)] = f"{done.stdout}{done.stderr}".encode()
+    return printed
+
+
+def test_no_secret_is_written(tmp_path, start_server):
+    """By a server that writes all it ever writes; its callers have every kind of credential."""
+    issuer, credential = TokenIssuer(), CLIENTS.client(SOAR)
+    config = configured(tmp_path, LISTEN, tls(tmp_path), issuer.trusted(tmp_path), RULES)
+    server = start_server(*config, "--log-level", "debug", insecure=False)
+    secrets = server.secrets
+    secrets.note_private_key((tmp_path / "server.key").read_bytes())
+    certified, token = presenting(tmp_path, credential), issuer.token()
+    client = GrpCurl(server, *certified, *bearing(token))
+
     use_every_secret(client)
-    texts = {"audit events": export(client)}
-    verbose.kill()
-    verbose.restart()
-    texts["audit events after a restart"] = export(client)
-    verbose.terminate()
-    verbose.secrets.note_keys(verbose.data_dir / "keys.json")
-    texts |= {
-        "stdout": verbose.stdout.read_bytes(),
-        "stderr": verbose.stderr.read_bytes(),
+    be_turned_away(server, issuer, certified)
+    fail_inside(client, person(TENANT, "eve"))
+    export = ("stepup.v1.AuditService/ExportAuditEvents",)
+    texts = {
+        "audit events": client.printed(*export, request={"tenant_id": TENANT}),
+        "reflection": client.printed("list") + client.printed("describe"),
+        "headers and trailers": on_the_wire(server, credential, token),
+        "metrics": exposed(server).encode(),
     }
-    assert len(verbose.secrets.codes) >= 4
-    assert len(verbose.secrets.others) >= 20
-    assert not list(leaks(verbose.secrets, verbose.data_dir, texts))
+    server.kill()
+    server.restart()
+    texts["audit events after a restart"] = client.printed(*export, request={"tenant_id": TENANT})
+    texts |= exports(server, tmp_path)
+    server.terminate()
+
+    secrets.note_keys(server.data_dir / "keys.json")
+    texts |= {"stdout": server.stdout.read_bytes(), "stderr": server.stderr.read_bytes()}
+    assert b"Traceback" in texts["stderr"]
+    assert b"INVALID_FIELD" in texts["headers and trailers"]
+    assert b"ENROLLMENT_COMPLETED" in texts["audit events"]
+    assert b"stepup_" in texts["metrics"]
+    assert len(secrets.codes) >= 6
+    assert len(secrets.others) >= 40
+    leaked = list(leaks(secrets, server.data_dir, texts))
+    assert not leaked, leaked
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_s11_a_stack_shows_no_secret(start_server, log_format):
+    server = start_server("--log-level", "debug", "--log-format", log_format)
+    fail_inside(GrpCurl(server), person(TENANT, "eve"))
+    assert "SealBrokenError" in server.stderr.read_text()  # that it holds no secret, says serving()
+
+
+def test_s11_a_crash_shows_no_secret(monkeypatch, start_server):
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
+    server = start_server("--log-level", "debug")
+    enrol(GrpCurl(server), person(TENANT, "eve"))
+    assert server.crash() == -signal.SIGSEGV
+    assert "Segmentation fault" in server.stderr.read_text()  # as above
 
 
 def test_s11_neither_the_server_nor_its_store_can_leave_a_core(shared_server):
     for pid in (shared_server.pid, shared_server.embedded_store):
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert re.search(r"^Max core file size +0 +0 +bytes", limits, re.MULTILINE), limits
-
-
-@pytest.fixture
-def planted(tmp_path):
-    """Where a secret can be planted: a data directory, and what was used beside it."""
-    secrets = Secrets()
-    secrets.note({"code": "314159", "secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"})
-    return secrets, tmp_path
-
-
-@pytest.mark.parametrize(
-    "line", [b'{"code": "314159"}', b"314159\n", b"T05:42:03.000001Z 314159 typed"]
-)
-def test_the_canary_finds_a_code_in_a_log(planted, line):
-    secrets, data_dir = planted
-    (data_dir / "decisions.jsonl").write_bytes(line)
-    assert [secret for _, secret in leaks(secrets, data_dir, {})] == ["314159"]
-
-
-@pytest.mark.parametrize("line", [b"T05:42:03.314159+00:00", b"duration_ms=13141592"])
-def test_the_canary_takes_no_other_number_for_a_code(planted, line):
-    secrets, data_dir = planted
-    assert not list(leaks(secrets, data_dir, {"stderr": line}))
-
-
-@pytest.mark.parametrize(
-    "octets",
-    [
-        b"\x00\xffJBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP\x00",
-        b"\x00Hello!\xde\xad\xbe\xefHello!\xde\xad\xbe\xef\x00",
-    ],
-    ids=["base32", "octets"],
-)
-def test_the_canary_finds_a_secret_in_any_file(planted, octets):
-    secrets, data_dir = planted
-    (data_dir / "valkey").mkdir()
-    (data_dir / "valkey" / "file.aof").write_bytes(octets)
-    assert list(leaks(secrets, data_dir, {}))

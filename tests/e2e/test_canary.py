@@ -1,0 +1,96 @@
+"""That the canary for S11 sings: secrets are planted, and found."""
+
+import pytest
+from e2e.clients import GrpCurl
+from e2e.conftest import serving
+from e2e.guarded import CLIENTS, SOAR, TokenIssuer
+from e2e.leaks import Secrets, leaks
+from e2e.people import OSQUERY, administrator, check, person, protect
+
+pytestmark = pytest.mark.e2e
+
+TENANT = "acme"
+PLANTED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Where a secret can be planted: a data directory, and what was used beside it."""
+    secrets = Secrets()
+    secrets.note({"code": "314159", "secret": PLANTED})
+    return secrets, tmp_path
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"code": "314159"}', b"314159\n", b"T05:42:03.000001Z 314159 typed"]
+)
+def test_the_canary_finds_a_code_in_a_log(planted, line):
+    secrets, data_dir = planted
+    (data_dir / "decisions.jsonl").write_bytes(line)
+    assert [secret for _, secret in leaks(secrets, data_dir, {})] == ["314159"]
+
+
+@pytest.mark.parametrize("line", [b"T05:42:03.314159+00:00", b"duration_ms=13141592"])
+def test_the_canary_takes_no_other_number_for_a_code(planted, line):
+    secrets, data_dir = planted
+    assert not list(leaks(secrets, data_dir, {"stderr": line}))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\x00\xffJBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP\x00",
+        b"\x00Hello!\xde\xad\xbe\xefHello!\xde\xad\xbe\xef\x00",
+    ],
+    ids=["base32", "octets"],
+)
+def test_the_canary_finds_a_secret_in_any_file(planted, octets):
+    secrets, data_dir = planted
+    (data_dir / "valkey").mkdir()
+    (data_dir / "valkey" / "file.aof").write_bytes(octets)
+    assert list(leaks(secrets, data_dir, {}))
+
+
+def test_the_canary_finds_credentials(planted):
+    secrets, data_dir = planted
+    token, credential = TokenIssuer().token(), CLIENTS.client(SOAR)
+    secrets.note_token(token)
+    secrets.note_private_key(credential.key)
+    for leaked in (
+        token.encode(),
+        credential.key.replace(b"\n", b"\\n"),
+        credential.key.splitlines()[2],
+    ):
+        assert list(leaks(secrets, data_dir, {"stderr": b"said: " + leaked}))
+
+
+@pytest.mark.parametrize(
+    ("place", "plant"),
+    [
+        (
+            "stderr",
+            lambda server: check(
+                GrpCurl(server, "-H", f"x-request-id: {PLANTED}"), person(TENANT, "bob"), OSQUERY
+            ),
+        ),
+        (
+            "decisions.jsonl",
+            lambda server: check(GrpCurl(server), person(TENANT, PLANTED), OSQUERY),
+        ),
+        (
+            "stepup.db",
+            lambda server: protect(GrpCurl(server), administrator(TENANT, PLANTED), OSQUERY),
+        ),
+    ],
+    ids=["log", "decision log", "database"],
+)
+def test_the_canary_finds_what_a_server_process_writes(tmp_path, place, plant):
+    """A caller that takes a secret for a name puts it there (S11)."""
+
+    def serve():
+        with serving(tmp_path) as server:
+            server.secrets.note({"secret": PLANTED})
+            plant(server)
+
+    with pytest.raises(AssertionError, match=rf"{place}[a-z-]*', '{PLANTED}'"):
+        serve()
