@@ -197,4 +197,4 @@ def test_two_issuers_of_one_name_are_refused(loaded, issuer):
 async def test_without_credentials_everybody_is_the_local_caller(loaded):
     credentials = credentials_of(loaded(""), ManualClock())
     assert credentials.server is None
-    assert await credentials.admit(Invocation("ipv4:127.0.0.1:1")) is LOCAL
+    assert await credentials.admit(Invocation(lambda: "ipv4:127.0.0.1:1")) is LOCAL

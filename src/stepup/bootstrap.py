@@ -18,6 +18,7 @@ from stepup.key_source import KeySource
 from stepup.keys import KeyRing, KeyRingError
 from stepup.reloading_keys import ReloadingKeys
 from stepup.rpc.audit import AuditHandlers
+from stepup.rpc.engine.choice import engine_of
 from stepup.rpc.enrollment import EnrollmentHandlers
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.policy import PolicyHandlers
@@ -163,6 +164,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         server = Server(
             Pipeline(credentials.admit, application.refused_claims, application.limits, clock),
             application.handlers,
+            engine_of(settings.server.engine),
         )
         # Stopped last, so that what is known stays fresh while calls in flight finish.
         for work in (

@@ -93,6 +93,9 @@ class ServerSettings(_Listener):
     insecure: bool = False
     """Whether to serve callers without credentials, for a trial on this machine; see
     `credentials.demand_credentials`."""
+    engine: Literal["auto", "core", "aio"] = "auto"
+    """What carries the calls: `core` is several times as fast as `aio`, and only for versions of
+    grpcio that it is tested with; `auto` takes it for those."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
     """How long calls in flight may take to finish after SIGTERM."""
 

@@ -19,7 +19,7 @@ from stepup.v1.policy_service_pb2 import ListOperationsRequest, ListOperationsRe
 
 SOAR = Caller(all_powerful("soar").caller_id, frozenset({"spiffe://acme/soar", "jwt:i#soar"}), ())
 CONSOLE = Caller(all_powerful("console").caller_id, frozenset({"spiffe://acme/console"}), ())
-CALL = Invocation("ipv4:127.0.0.1:4711")
+CALL = Invocation(lambda: "ipv4:127.0.0.1:4711")
 
 
 class Proven:

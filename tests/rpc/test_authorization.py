@@ -20,7 +20,7 @@ from stepup.rpc.pipeline import Pipeline, StreamMethod
 from stepup.rpc.server import methods
 from stepup.v1 import actor_pb2, step_up_service_pb2
 
-PEER = Invocation("ipv4:127.0.0.1:4711", (("x-request-id", "r-17"),))
+PEER = Invocation(lambda: "ipv4:127.0.0.1:4711", (("x-request-id", "r-17"),))
 OWN_TENANT = valid_request("GetPolicy").tenant_id
 CHECK = "stepup.v1.StepUpService/CheckStepUp"
 PATHS = sorted(METHODS)

@@ -23,7 +23,7 @@ from stepup.v1 import audit_service_pb2 as audit
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 
-PEER = Invocation("ipv4:127.0.0.1:4711")
+PEER = Invocation(lambda: "ipv4:127.0.0.1:4711")
 
 
 def pipeline_of(worker, admit=admit_local, clock=None):
@@ -91,7 +91,7 @@ async def test_the_caller_is_who_its_credentials_say(world, worker, served_metho
     await pipeline.unary(
         served_methods["stepup.v1.StepUpService/CheckStepUp"],
         request.SerializeToString(),
-        Invocation("", [("x-caller", "playbook-engine")]),
+        Invocation(lambda: "", [("x-caller", "playbook-engine")]),
     )
     [line] = world.decisions()
     assert line["caller"] == "playbook-engine"
@@ -163,7 +163,7 @@ async def test_a_caller_that_cannot_be_named_reaches_no_handler(worker):
 
 @pytest.mark.parametrize("given", ["req-1", "x", "x" * 128, " ~"])
 async def test_a_request_id_is_taken_over(pipeline, given):
-    call = await seen_by_the_handler(pipeline, Invocation("", [("x-request-id", given)]))
+    call = await seen_by_the_handler(pipeline, Invocation(lambda: "", [("x-request-id", given)]))
     assert call.request_id == given
 
 
@@ -181,13 +181,15 @@ async def test_a_request_id_is_taken_over(pipeline, given):
     ids=["none", "empty", "too long", "control character", "no ASCII", "bytes", "another key"],
 )
 async def test_a_request_id_that_does_not_do_is_replaced(pipeline, metadata):
-    call = await seen_by_the_handler(pipeline, Invocation("", metadata))
+    call = await seen_by_the_handler(pipeline, Invocation(lambda: "", metadata))
     assert UUID(call.request_id)
 
 
 async def test_of_two_request_ids_the_first_counts(pipeline):
     metadata = [("x-request-id", "one"), ("x-request-id", "two")]
-    assert (await seen_by_the_handler(pipeline, Invocation("", metadata))).request_id == "one"
+    assert (
+        await seen_by_the_handler(pipeline, Invocation(lambda: "", metadata))
+    ).request_id == "one"
 
 
 # --- The finish line of the log ---

@@ -109,7 +109,7 @@ async def test_the_loopback_address_of_ipv6_is_listened_on(server):
 
 
 async def test_whoever_reaches_loopback_is_the_local_caller():
-    assert await admit_local_caller(Invocation("ipv4:127.0.0.1:1")) is LOCAL
+    assert await admit_local_caller(Invocation(lambda: "ipv4:127.0.0.1:1")) is LOCAL
 
 
 # --- Health ---

@@ -39,6 +39,7 @@ def serve(
     *,
     config_file: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="Host and port; port 0 takes any.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, core or aio.")] = None,
     data_dir: DataDir = None,
     insecure: Annotated[
         bool | None,
@@ -53,7 +54,7 @@ def serve(
     may call and claim anything.
     """
     flags: dict[str, dict[str, Any]] = {
-        "server": {"listen": listen, "insecure": insecure},
+        "server": {"listen": listen, "insecure": insecure, "engine": engine},
         "storage": {"data_dir": data_dir},
         "log": {"level": log_level, "format": log_format},
     }

@@ -17,13 +17,13 @@ from stepup.service.refused_claims import RefusedClaims
 class Invocation:
     """What an engine knows of a call before anything of it is believed.
 
-    `metadata` are the request's key-value pairs, keys in lower case; `peer` is the address that the
-    connection comes from. `auth_context()` is what gRPC knows of the connection, by property name:
-    with TLS the peer's certificate, too. It costs something, so that only who wants to know asks.
-    Metadata have credentials in them, and are in no repr (S11).
+    `metadata` are the request's key-value pairs, keys in lower case. `peer()` is the address that
+    the connection comes from; `auth_context()` is what gRPC knows of it, by property name: with TLS
+    the peer's certificate, too. Both cost something, so that only who wants to know asks. Metadata
+    have credentials in them, and are in no repr (S11).
     """
 
-    peer: str
+    peer: Callable[[], str] = field(repr=False)
     metadata: Sequence[tuple[str, str | bytes]] = field(default=(), repr=False)
     auth_context: Callable[[], Mapping[str, Iterable[bytes]]] = field(default=dict, repr=False)
 

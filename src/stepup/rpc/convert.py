@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.domain import actor as domain
@@ -24,6 +24,7 @@ from stepup.v1 import actor_pb2, audit_service_pb2, policy_service_pb2, step_up_
 
 T = TypeVar("T")
 K = TypeVar("K", bound=int)
+M = TypeVar("M", bound=Message)
 
 
 class HasActor(Protocol):
@@ -70,6 +71,19 @@ EVENT_KINDS: Mapping[audit_service_pb2.AuditEventKind.ValueType, EventKind] = {
     audit_service_pb2.AuditEventKind.Value(f"AUDIT_EVENT_KIND_{kind.name}"): kind
     for kind in EventKind
 }
+
+
+def decoded(kind: type[M], payload: bytes) -> M:
+    """A message from its bytes.
+
+    Raises:
+        InvalidFieldError: they are none of this kind.
+    """
+    try:
+        return kind.FromString(payload)
+    except DecodeError as error:
+        problem = f"is not a valid {kind.DESCRIPTOR.full_name} message"
+        raise InvalidFieldError("request", problem) from error
 
 
 def parse(field: str, make: Callable[[str], T], value: str) -> T:

@@ -51,6 +51,14 @@ class Status:
     reason: str
     details: bytes
 
+    @property
+    def trailers(self) -> tuple[tuple[str, bytes], ...]:
+        """The metadata that end the call, beside code and message."""
+        return (("grpc-status-details-bin", self.details),) if self.details else ()
+
+
+OK = Status(StatusCode.OK, "", "", b"")
+
 
 class RefusedError(Exception):
     """The call ends with this status instead of an answer."""
@@ -60,8 +68,10 @@ class RefusedError(Exception):
         self.status = status
 
 
-def to_status(error: Exception, request_id: str) -> Status:
+def to_status(error: Exception, request_id: str = "") -> Status:
     """The status of an error; what is no `StepUpError` is a bug, and its stack goes to the log."""
+    if isinstance(error, RefusedError):
+        return error.status
     for kind, code, reason in _REASONS:
         if isinstance(error, kind):
             return _status(code, reason, str(error), _further_details(error))
@@ -74,6 +84,28 @@ def to_status(error: Exception, request_id: str) -> Status:
         [],
         metadata={"error_id": error_id},
     )
+
+
+def unimplemented() -> Status:
+    """The status of a call of a method that there is not."""
+    return _status(StatusCode.UNIMPLEMENTED, "UNKNOWN_METHOD", "there is no such method", [])
+
+
+def overloaded() -> Status:
+    """The status of a call beyond those that may be in flight."""
+    retry = RetryInfo(retry_delay=_RETRY_DELAY)
+    message = "too many calls are in flight"
+    return _status(StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", message, [retry])
+
+
+def unknown_service() -> Status:
+    """The status of a question for the health of a service that there is not."""
+    return _status(StatusCode.NOT_FOUND, "UNKNOWN_SERVICE", "there is no such service", [])
+
+
+def no_request() -> Status:
+    """The status of a call that ended without a message."""
+    return to_status(errors.InvalidFieldError("request", "is missing"), "")
 
 
 def _further_details(error: Exception) -> list[Message]:

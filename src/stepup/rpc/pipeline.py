@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 from uuid import uuid4
 
 import structlog
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from stepup.domain.actor import MAX_ID_BYTES
-from stepup.domain.errors import InvalidFieldError
 from stepup.rpc.call import Admitted, Call, Invocation
+from stepup.rpc.convert import decoded
 from stepup.rpc.errors import RefusedError, to_status
 from stepup.service.caller_limits import CallerLimits
 from stepup.service.ports import Clock
@@ -88,7 +88,7 @@ class Pipeline:
         """
         with self._concluded(method, invocation) as admit:
             call = await admit()
-            response = await method.handler(_decode(method, payload), call)
+            response = await method.handler(decoded(method.request, payload), call)
             return response.SerializeToString()
 
     async def stream(
@@ -101,7 +101,7 @@ class Pipeline:
         """
         with self._concluded(method, invocation) as admit:
             call = await admit()
-            async for response in method.handler(_decode(method, payload), call):
+            async for response in method.handler(decoded(method.request, payload), call):
                 yield response.SerializeToString()
 
     @contextmanager
@@ -142,20 +142,12 @@ class Pipeline:
                 "call",
                 method=f"{method.service}/{method.name}",
                 request_id=request_id,
-                peer=invocation.peer,
+                peer=invocation.peer(),
                 caller=caller,
                 code=code,
                 reason=reason,
                 duration_ms=round((time.perf_counter() - began) * 1000, 3),
             )
-
-
-def _decode(method: Method, payload: bytes) -> Message:
-    try:
-        return method.request.FromString(payload)
-    except DecodeError as error:
-        name = method.request.DESCRIPTOR.full_name
-        raise InvalidFieldError("request", f"is not a valid {name} message") from error
 
 
 def _request_id(invocation: Invocation) -> str:

@@ -1,22 +1,21 @@
-"""The gRPC server on grpc.aio: registers every service, and carries bytes to the pipeline."""
+"""The gRPC server: every service, on an engine."""
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from stepup.loopback import is_loopback
 from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.call import Invocation
+from stepup.rpc.engine import Engine, MakeEngine, Stream, Unary, only
+from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.enrollment import EnrollmentHandlers
-from stepup.rpc.errors import RefusedError
 from stepup.rpc.identity.server_credentials import CONNECTION_OPTIONS
 from stepup.rpc.pipeline import Method, Pipeline, StreamMethod, UnaryMethod
 from stepup.rpc.policy import PolicyHandlers
+from stepup.rpc.standard_services import Health, reflected
 from stepup.rpc.step_up import StepUpHandlers
 from stepup.v1 import (
     audit_service_pb2,
@@ -76,15 +75,16 @@ def _snake_case(name: str) -> str:
 class Server:
     """Serves all methods, health and reflection on one address."""
 
-    def __init__(self, pipeline: Pipeline, handlers: Handlers) -> None:
-        self._server = grpc.aio.server(
-            options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS_IN_FLIGHT
-        )
-        self._health = health.aio.HealthServicer()
-        self._server.add_generic_rpc_handlers(tuple(_generic_handlers(pipeline, methods(handlers))))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+    def __init__(
+        self, pipeline: Pipeline, handlers: Handlers, make_engine: MakeEngine = AioEngine
+    ) -> None:
+        self._health = Health(SERVICES)
+        served = {
+            f"/{method.service}/{method.name}": _served(pipeline, method)
+            for method in methods(handlers)
+        }
+        self._engine: Engine = make_engine(
+            {**served, **self._health.served, **reflected(SERVICES)}, _OPTIONS, MAX_CALLS_IN_FLIGHT
         )
 
     async def start(
@@ -100,80 +100,29 @@ class Server:
         """
         if credentials is None and not is_loopback(host):
             raise ValueError(f"{host} is no loopback address: that needs tls (S15)")
-        await self.set_serving(False)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            bound = (
-                self._server.add_insecure_port(address)
-                if credentials is None
-                else self._server.add_secure_port(address, credentials)
-            )
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}") from error
-        await self._server.start()
+        bound = self._engine.listen(address, credentials)
+        await self._engine.start()
         return bound
 
     async def set_serving(self, serving: bool) -> None:
         """Set what health checks are told, for every service and for `""`."""
-        status = health_pb2.HealthCheckResponse
-        for name in ("", *SERVICES):
-            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+        await self._health.set_serving(serving)
 
     async def stop(self, grace_seconds: float) -> None:
         """Say NOT_SERVING, take no new calls, and let those in flight finish within the grace."""
-        await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_seconds)
+        await self._health.end()
+        await self._engine.stop(grace_seconds)
 
 
-def _generic_handlers(
-    pipeline: Pipeline, served: Iterable[Method]
-) -> Iterable[grpc.GenericRpcHandler]:
-    services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = defaultdict(dict)
-    for method in served:
-        # Without (de)serializers the handlers get bytes: what is malformed is ours to answer (S18).
-        services[method.service][method.name] = (
-            grpc.unary_unary_rpc_method_handler(_unary(pipeline, method))
-            if isinstance(method, UnaryMethod)
-            else grpc.unary_stream_rpc_method_handler(_stream(pipeline, method))
-        )
-    for service, handlers in services.items():
-        yield grpc.method_handlers_generic_handler(service, handlers)
+def _served(pipeline: Pipeline, method: Method) -> Unary | Stream:
+    if isinstance(method, UnaryMethod):
+        return Unary(partial(pipeline.unary, method))
 
+    async def answers(
+        payloads: AsyncIterator[bytes], invocation: Invocation
+    ) -> AsyncGenerator[bytes]:
+        async for response in pipeline.stream(method, await only(payloads), invocation):
+            yield response
 
-def _unary(
-    pipeline: Pipeline, method: UnaryMethod
-) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
-    async def serve(payload: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        try:
-            return await pipeline.unary(method, payload, _invocation(context))
-        except RefusedError as refused:
-            return await _abort(context, refused)
-
-    return serve
-
-
-def _stream(
-    pipeline: Pipeline, method: StreamMethod
-) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], AsyncIterator[bytes]]:
-    async def serve(
-        payload: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
-    ) -> AsyncIterator[bytes]:
-        try:
-            async for response in pipeline.stream(method, payload, _invocation(context)):
-                yield response
-        except RefusedError as refused:
-            await _abort(context, refused)
-
-    return serve
-
-
-def _invocation(context: grpc.aio.ServicerContext[bytes, bytes]) -> Invocation:
-    return Invocation(
-        context.peer(), tuple(context.invocation_metadata() or ()), context.auth_context
-    )
-
-
-async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], refused: RefusedError) -> bytes:
-    status = refused.status
-    trailers = (("grpc-status-details-bin", status.details),)
-    return await context.abort(status.code, status.message, trailers)
+    return Stream(answers)

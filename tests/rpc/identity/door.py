@@ -28,7 +28,7 @@ class Doorkeeper(grpc.GenericRpcHandler):
 
         async def answer(_payload, context):
             invocation = Invocation(
-                context.peer(), tuple(context.invocation_metadata()), context.auth_context
+                context.peer, tuple(context.invocation_metadata()), context.auth_context
             )
             try:
                 identities = await self.identification.identify(invocation)

@@ -473,4 +473,4 @@ def test_s15_no_token_with_one_character_changed_is_accepted(data):
 
 
 async def test_s11_no_part_of_a_token_is_in_the_repr_of_a_call():
-    assert "secret" not in repr(Invocation("peer", (("authorization", "Bearer secret"),)))
+    assert "secret" not in repr(Invocation(lambda: "peer", (("authorization", "Bearer secret"),)))

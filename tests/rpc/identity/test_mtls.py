@@ -110,7 +110,7 @@ async def test_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(clock, client
     certificate = clients_ca.client(SOAR).chain
     context = {"x509_pem_cert": [certificate], "peer_uri": [uri.encode()]}
     with pytest.raises(CallerUnauthenticatedError, match="no SPIFFE id of a workload"):
-        await CertificateIdentification(clock).identify(Invocation("peer", (), lambda: context))
+        await CertificateIdentification(clock).identify(Invocation(lambda: "peer", (), lambda: context))
 
 
 async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
@@ -131,13 +131,13 @@ async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
 
 async def test_without_tls_there_is_no_certificate(clock):
     with pytest.raises(CallerUnauthenticatedError, match="a client certificate is required"):
-        await CertificateIdentification(clock).identify(Invocation("peer"))
+        await CertificateIdentification(clock).identify(Invocation(lambda: "peer"))
 
 
 async def test_metadata_are_no_certificate(clock):
     forged = (("x509_pem_cert", "..."), ("peer_uri", SOAR), ("peer_spiffe_id", SOAR))
     with pytest.raises(CallerUnauthenticatedError, match="a client certificate is required"):
-        await CertificateIdentification(clock).identify(Invocation("peer", forged))
+        await CertificateIdentification(clock).identify(Invocation(lambda: "peer", forged))
 
 
 async def test_s15_a_certificate_ends_however_long_its_connection_or_session_lasts(
@@ -158,7 +158,7 @@ async def test_s15_a_certificate_ends_however_long_its_connection_or_session_las
 async def test_s15_a_certificate_that_cannot_be_read_identifies_nobody(clock):
     context = {"x509_pem_cert": [b"..."], "peer_uri": [SOAR.encode()]}
     with pytest.raises(CallerUnauthenticatedError, match="the client certificate cannot be read"):
-        await CertificateIdentification(clock).identify(Invocation("peer", (), lambda: context))
+        await CertificateIdentification(clock).identify(Invocation(lambda: "peer", (), lambda: context))
 
 
 async def run(program, *arguments):

@@ -77,7 +77,7 @@ def claims_at(clock, **changes):
 
 def bearing(*values):
     """A call with these values of `authorization`."""
-    return Invocation("peer", tuple(("authorization", value) for value in values))
+    return Invocation(lambda: "peer", tuple(("authorization", value) for value in values))
 
 
 class Published:

@@ -6,6 +6,7 @@ import orjson
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.stores.redis.batched_reads import BatchedReads
 from stepup.stores.redis.connection import Client, answering
 from stepup.stores.redis.encoding import elevation_fields, microseconds, read_elevation
 from stepup.stores.redis.keyspace import elevation_key, revocation_key
@@ -32,6 +33,7 @@ class RedisElevations:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._reads = BatchedReads(client)
 
     async def put(self, elevation: Elevation) -> None:
         """Store an elevation for 15 minutes, in place of the session's earlier one (S9).
@@ -52,8 +54,7 @@ class RedisElevations:
             StoreUnavailableError: the server does not answer.
         """
         keys = elevation_key(tenant_id, user_id, session_hash), revocation_key(tenant_id, user_id)
-        async with answering():
-            stored, mark = await self._client.mget(keys)
+        stored, mark = await self._reads.read(keys)
         if stored is None:
             return None
         try:

@@ -1,0 +1,90 @@
+"""The services that every gRPC server has: health and reflection."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from typing import Any
+
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from stepup.rpc.call import Invocation
+from stepup.rpc.convert import decoded
+from stepup.rpc.engine import Served, Stream, Unary, only
+from stepup.rpc.errors import RefusedError, unknown_service
+
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_ServingStatus = health_pb2.HealthCheckResponse
+
+
+class Health:
+    """`grpc.health.v1.Health`: whether each service serves; `""` stands for the whole server.
+
+    It begins with NOT_SERVING.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._statuses: dict[str, Any] = dict.fromkeys(("", *services), _ServingStatus.NOT_SERVING)
+        self._changed = asyncio.Condition()
+        self._has_ended = False
+
+    async def set_serving(self, serving: bool) -> None:
+        """Set what is answered for every service, unless it has ended."""
+        if not self._has_ended:
+            await self._set(_ServingStatus.SERVING if serving else _ServingStatus.NOT_SERVING)
+
+    async def end(self) -> None:
+        """Say NOT_SERVING from now on, whatever is set later."""
+        self._has_ended = True
+        await self._set(_ServingStatus.NOT_SERVING)
+
+    async def _set(self, status: Any) -> None:
+        async with self._changed:
+            self._statuses = dict.fromkeys(self._statuses, status)
+            self._changed.notify_all()
+
+    @property
+    def served(self) -> Served:
+        """Its methods."""
+        return {
+            f"/{HEALTH}/Check": Unary(self._check),
+            f"/{HEALTH}/Watch": Stream(self._watch),
+        }
+
+    async def _check(self, payload: bytes, _invocation: Invocation) -> bytes:
+        service = decoded(health_pb2.HealthCheckRequest, payload).service
+        if service not in self._statuses:
+            raise RefusedError(unknown_service())
+        return _ServingStatus(status=self._statuses[service]).SerializeToString()
+
+    async def _watch(
+        self, payloads: AsyncIterator[bytes], _invocation: Invocation
+    ) -> AsyncGenerator[bytes]:
+        service = decoded(health_pb2.HealthCheckRequest, await only(payloads)).service
+        told = None
+        while True:
+            status = self._statuses.get(service, _ServingStatus.SERVICE_UNKNOWN)
+            if status != told:
+                yield _ServingStatus(status=status).SerializeToString()
+                told = status
+                continue  # it may have changed while that was sent
+            async with self._changed:
+                if self._statuses.get(service, _ServingStatus.SERVICE_UNKNOWN) == told:
+                    await self._changed.wait()
+
+
+def reflected(services: Iterable[str]) -> Served:
+    """`grpc.reflection.v1alpha.ServerReflection` over services, health and itself."""
+    names = (*services, HEALTH, reflection.SERVICE_NAME)
+    answering = reflection.aio.ReflectionServicer(names)
+
+    async def answers(
+        payloads: AsyncIterator[bytes], _invocation: Invocation
+    ) -> AsyncGenerator[bytes]:
+        requests = (
+            decoded(reflection_pb2.ServerReflectionRequest, payload) async for payload in payloads
+        )
+        stream: Any = answering.ServerReflectionInfo(requests, None)
+        async for response in stream:
+            yield response.SerializeToString()
+
+    return {f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": Stream(answers)}

@@ -1,0 +1,87 @@
+"""One round trip for the reads of many calls: what a client costs is paid once a batch."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+from redis.asyncio import RedisCluster
+
+from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.redis.connection import Client, answering
+
+SLOW_SECONDS: Final = 0.005
+"""Reads wait for a batch under way this long at most before they go out beside it."""
+
+Values: TypeAlias = Sequence[bytes | None]
+_Answer: TypeAlias = Values | Exception
+
+
+class BatchedReads:
+    """Reads keys; the reads that arrive while a batch is under way make up the next one.
+
+    A lone read goes out at once. A batch that fails fails for its own reads only.
+
+    Args:
+        client: of a single server, from Sentinel, or of a cluster, where a batch is a pipeline to
+            each node. Its owner closes it.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._waiting: list[tuple[Sequence[str], asyncio.Future[_Answer]]] = []
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._latest_began = 0.0
+
+    async def read(self, keys: Sequence[str]) -> Values:
+        """The values of keys that lie in one slot, as of one instant; None for an absent one.
+
+        Raises:
+            StoreUnavailableError: the server does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        values: asyncio.Future[_Answer] = loop.create_future()
+        self._waiting.append((keys, values))
+        if not self._under_way or loop.time() - self._latest_began > SLOW_SECONDS:
+            self._begin(loop)
+        answer = await values
+        if isinstance(answer, Exception):
+            # One of its own for each call: an exception that many raise gathers all their stacks.
+            raise StoreUnavailableError(str(answer)) from answer
+        return answer
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        # The task starts in the loop's next turn: the reads of this whole turn are in its batch.
+        self._latest_began = loop.time()
+        batch = loop.create_task(self._read_waiting())
+        self._under_way.add(batch)
+        batch.add_done_callback(self._ended)
+
+    def _ended(self, batch: asyncio.Task[None]) -> None:
+        self._under_way.discard(batch)
+        if self._waiting and not self._under_way:
+            self._begin(batch.get_loop())
+
+    async def _read_waiting(self) -> None:
+        batch, self._waiting = self._waiting, []
+        answers: Sequence[_Answer]
+        try:
+            async with answering():
+                answers = await self._fetch([keys for keys, _ in batch])
+        except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
+            answers = [error] * len(batch)
+        for (_, values), answer in zip(batch, answers, strict=True):
+            if not values.done():  # else its call was given up
+                values.set_result(answer)
+
+    async def _fetch(self, reads: Sequence[Sequence[str]]) -> Sequence[_Answer]:
+        if isinstance(self._client, RedisCluster):
+            pipeline = self._client.pipeline()
+            for keys in reads:
+                pipeline.execute_command("MGET", *keys)
+            answers: list[_Answer] = await pipeline.execute(raise_on_error=False)
+            return answers
+        values: Iterator[Any] = iter(
+            await self._client.mget([key for keys in reads for key in keys])
+        )
+        return [list(islice(values, len(keys))) for keys in reads]

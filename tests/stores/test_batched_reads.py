@@ -1,0 +1,182 @@
+"""How the reads of many calls share round trips."""
+
+import asyncio
+from collections import deque
+
+import pytest
+from redis.asyncio import RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
+from support.valkey_cluster import valkey_cluster
+
+from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.redis.batched_reads import SLOW_SECONDS, BatchedReads
+
+
+class Server:
+    """Stands in for a client: answers a batch when it is told to, in the order they came."""
+
+    def __init__(self):
+        self.batches = []
+        self._answers = deque()
+
+    async def mget(self, keys):
+        self.batches.append(list(keys))
+        answer = asyncio.get_running_loop().create_future()
+        self._answers.append(answer)
+        return await answer
+
+    def answer(self):
+        """Answer the oldest batch: the value of a key is its name."""
+        number = len(self.batches) - len(self._answers)
+        self._answers.popleft().set_result([key.encode() for key in self.batches[number]])
+
+    def fail(self, error):
+        self._answers.popleft().set_exception(error)
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+@pytest.fixture
+def reads(server):
+    return BatchedReads(server)
+
+
+def begin(reads, *names):
+    return [asyncio.create_task(reads.read([name, f"{name}-mark"])) for name in names]
+
+
+async def turns(number=5):
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_a_lone_read_goes_out_at_once(reads, server):
+    [read] = begin(reads, "a")
+    await turns()
+    assert server.batches == [["a", "a-mark"]]
+    server.answer()
+    assert await read == [b"a", b"a-mark"]
+
+
+async def test_reads_of_one_turn_share_a_round_trip_and_each_gets_its_own(reads, server):
+    pending = begin(reads, "a", "b", "c")
+    await turns()
+    assert server.batches == [["a", "a-mark", "b", "b-mark", "c", "c-mark"]]
+    server.answer()
+    assert await asyncio.gather(*pending) == [[n, n + b"-mark"] for n in (b"a", b"b", b"c")]
+
+
+async def test_reads_that_arrive_meanwhile_are_the_next_batch(reads, server):
+    first = begin(reads, "a")
+    await turns()
+    second = begin(reads, "b", "c")
+    await turns()
+    assert len(server.batches) == 1
+    server.answer()
+    await turns()
+    assert server.batches[1:] == [["b", "b-mark", "c", "c-mark"]]
+    server.answer()
+    assert len(await asyncio.gather(*first, *second)) == 3
+
+
+async def test_a_slow_batch_does_not_hold_up_what_comes_later(reads, server):
+    first = begin(reads, "slow")
+    await asyncio.sleep(2 * SLOW_SECONDS)
+    second = begin(reads, "b")
+    await turns()
+    assert server.batches == [["slow", "slow-mark"], ["b", "b-mark"]]
+    server.answer()
+    server.answer()
+    assert len(await asyncio.gather(*first, *second)) == 2
+
+
+async def test_a_failed_batch_fails_for_its_own_reads_only(reads, server):
+    first = begin(reads, "a", "b")
+    await turns()
+    second = begin(reads, "c")
+    await turns()
+    server.fail(RedisConnectionError("lost"))
+    await turns()
+    server.answer()
+    for outcome in await asyncio.gather(*first, return_exceptions=True):
+        assert type(outcome) is StoreUnavailableError
+    assert await asyncio.gather(*second) == [[b"c", b"c-mark"]]
+
+
+async def test_each_call_has_an_error_of_its_own(reads, server):
+    pending = begin(reads, "a", "b")
+    await turns()
+    server.fail(RedisConnectionError("lost"))
+    one, other = await asyncio.gather(*pending, return_exceptions=True)
+    assert one is not other
+
+
+async def test_whatever_goes_wrong_nobody_waits_for_ever(reads, server):
+    pending = begin(reads, "a", "b")
+    await turns()
+    server.fail(ValueError("a bug"))
+    outcomes = await asyncio.gather(*pending, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailableError] * 2
+
+
+async def test_a_call_that_is_given_up_takes_nobody_with_it(reads, server):
+    given_up, other = begin(reads, "a", "b")
+    await turns()
+    given_up.cancel()
+    await turns()
+    server.answer()
+    assert await other == [b"b", b"b-mark"]
+    assert given_up.cancelled()
+
+
+# --- On a cluster ---
+
+
+@pytest.fixture
+async def cluster(tmp_path):
+    with valkey_cluster(tmp_path) as nodes:
+        client = RedisCluster(host="127.0.0.1", port=nodes[0].port)
+        await client.initialize()
+        yield nodes, client
+        await client.aclose()
+
+
+async def test_a_batch_reads_from_all_nodes_of_a_cluster(cluster):
+    _, client = cluster
+    names = [f"{{{number}}}" for number in range(60)]
+    for name in names:
+        await client.set(f"e{name}", f"value of {name}")
+    reads = BatchedReads(client)
+    found = await asyncio.gather(*(reads.read([f"e{name}", f"r{name}"]) for name in names))
+    assert found == [[f"value of {name}".encode(), None] for name in names]
+
+
+async def test_the_reads_of_a_lost_node_fail_and_the_others_go_on(cluster):
+    nodes, client = cluster
+    names = [f"{{{number}}}" for number in range(60)]
+    lost = {name for name in names if client.get_node_from_key(f"e{name}").port == nodes[2].port}
+    assert lost
+    assert lost != set(names)
+    nodes[2].process.kill()
+    nodes[2].process.wait()
+    reads = BatchedReads(client)
+    outcomes = await asyncio.gather(
+        *(reads.read([f"e{name}", f"r{name}"]) for name in names), return_exceptions=True
+    )
+    of_lost = [each for name, each in zip(names, outcomes, strict=True) if name in lost]
+    assert {type(outcome) for outcome in of_lost} == {StoreUnavailableError}
+    # The client looks for the cluster's nodes anew, and has no answer for anybody meanwhile.
+    async with asyncio.timeout(10):
+        for name in set(names) - lost:
+            assert await _once_available(reads, name) == [None, None]
+
+
+async def _once_available(reads, name):
+    while True:
+        try:
+            return await reads.read([f"e{name}", f"r{name}"])
+        except StoreUnavailableError:
+            await asyncio.sleep(0.05)
