@@ -68,7 +68,7 @@ class RefusedError(Exception):
         self.status = status
 
 
-def to_status(error: Exception, request_id: str = "") -> Status:
+def to_status(error: BaseException, request_id: str = "") -> Status:
     """The status of an error; what is no `StepUpError` is a bug, and its stack goes to the log."""
     if isinstance(error, RefusedError):
         return error.status
@@ -108,7 +108,7 @@ def no_request() -> Status:
     return to_status(errors.InvalidFieldError("request", "is missing"), "")
 
 
-def _further_details(error: Exception) -> list[Message]:
+def _further_details(error: BaseException) -> list[Message]:
     if isinstance(error, errors.InvalidFieldError):
         violation = BadRequest.FieldViolation(field=error.field, description=error.problem)
         return [BadRequest(field_violations=[violation])]

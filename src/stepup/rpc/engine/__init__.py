@@ -7,6 +7,7 @@ with one promise, and one conformance suite (tests/rpc/engine) that both pass:
 - `core`, which drains grpcio's completion queue itself: several times as fast
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -81,3 +82,12 @@ async def only(payloads: AsyncIterator[bytes]) -> bytes:
     if payload is None:
         raise RefusedError(no_request())
     return payload
+
+
+def is_abandoned(error: BaseException) -> bool:
+    """Whether an error of a handler says no more than that its work was stopped.
+
+    A handler may be cancelled by what it waits for as well: then its client still waits.
+    """
+    work = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and work is not None and work.cancelling() > 0

@@ -1,11 +1,12 @@
 """The engine on grpc.aio: public API only."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
 
 from stepup.rpc.call import Invocation
-from stepup.rpc.engine import Options, Served, Stream, Unary, only
+from stepup.rpc.engine import Options, Served, Stream, Unary, is_abandoned, only
 from stepup.rpc.errors import Status, to_status, unimplemented
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -62,7 +63,9 @@ def _handler(method: Unary | Stream) -> "grpc.RpcMethodHandler[bytes, bytes]":
             async def unary(payloads: AsyncIterator[bytes], context: _Context) -> bytes:
                 try:
                     return await answer(await only(payloads), _invocation(context))
-                except Exception as error:  # noqa: BLE001  # whatever has happened, the client is told by us
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_abandoned(error):
+                        raise
                     return await _abort(context, to_status(error))
 
             return grpc.stream_unary_rpc_method_handler(unary)
@@ -74,7 +77,9 @@ def _handler(method: Unary | Stream) -> "grpc.RpcMethodHandler[bytes, bytes]":
                 try:
                     async for response in answers(payloads, _invocation(context)):
                         yield response
-                except Exception as error:  # noqa: BLE001  # whatever has happened, the client is told by us
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_abandoned(error):
+                        raise
                     await _abort(context, to_status(error))
 
             return grpc.stream_stream_rpc_method_handler(stream)

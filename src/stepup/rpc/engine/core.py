@@ -16,7 +16,7 @@ import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
 from stepup.rpc.call import Invocation
-from stepup.rpc.engine import Options, Served, Stream, Unary
+from stepup.rpc.engine import Options, Served, Stream, Unary, is_abandoned
 from stepup.rpc.engine.queue import CompletionQueue
 from stepup.rpc.errors import (
     OK,
@@ -91,9 +91,12 @@ class CoreEngine:
                 await all_ended.wait()
         except TimeoutError:
             self._server.cancel_all_calls()
-            for call in self._calls:
-                call.abandon()
             await all_ended.wait()
+        # For the core a call has ended with its connection; but its work may go on, and after the
+        # queue is closed the core takes an operation as a reason to end the process.
+        for call in self._calls:
+            call.abandon()
+        await self._calls.none_left()
         assert self._patrol is not None  # noqa: S101  # for mypy: it was started
         self._patrol.cancel()
         self._server.destroy()
@@ -124,12 +127,9 @@ class CoreEngine:
 
         Asking costs an event, so that for the many calls that end at once it is not worth it.
         """
-        lasting: set[_Call] = set()
         while True:
             await asyncio.sleep(_PATIENCE_SECONDS)
-            for call in lasting & self._calls:
-                call.watch()
-            lasting = set(self._calls)
+            self._calls.look_after()
 
 
 class _Calls(set["_Call"]):
@@ -141,6 +141,27 @@ class _Calls(set["_Call"]):
     def __init__(self) -> None:
         super().__init__()
         self._ending: list[tuple[_Call, tuple[_Operation, ...]]] = []
+        self._none_left: asyncio.Event | None = None
+
+    async def none_left(self) -> None:
+        """Wait until the last call has left; no further one may come."""
+        self._none_left = asyncio.Event()
+        if self:
+            await self._none_left.wait()
+
+    def look_after(self) -> None:
+        """Watch the calls that were in flight the last time, too."""
+        for call in self:
+            try:
+                call.look_after()
+            except Exception as error:  # noqa: BLE001  # one call's trouble is not the others'
+                _log.error("call_not_watched", exc_info=error)
+
+    def leave(self, call: "_Call") -> None:
+        """Forget a call: nothing more happens to it."""
+        self.discard(call)
+        if self._none_left is not None and not self:
+            self._none_left.set()
 
     def end(self, call: "_Call", operations: tuple[_Operation, ...]) -> None:
         """Send the last operations of a call."""
@@ -155,21 +176,28 @@ class _Calls(set["_Call"]):
                 call.start(operations, call.finished)
             except Exception as error:  # noqa: BLE001  # one call's trouble is not the others'
                 _log.error("call_not_ended", exc_info=error)
-                self.discard(call)
+                self.leave(call)
 
 
 class _Call:
     """A call in flight: one of `calls` from when it arrived until its last batch has completed."""
 
-    __slots__ = ("_calls", "_cygrpc", "_is_watched", "_metadata", "_work")
+    __slots__ = ("_calls", "_cygrpc", "_is_lasting", "_is_watched", "_metadata", "_work")
 
     def __init__(self, event: _Event, calls: _Calls) -> None:
         self._cygrpc = event.call
         self._metadata = event.invocation_metadata
         self._calls = calls
+        self._is_lasting = False
         self._is_watched = False
         self._work: asyncio.Task[None] | None = None
         calls.add(self)
+
+    def look_after(self) -> None:
+        """From the second time on, see `watch`."""
+        if self._is_lasting:
+            self.watch()
+        self._is_lasting = True
 
     def watch(self) -> None:
         """Be told when the client gives up, its deadline passes, or its connection breaks."""
@@ -179,8 +207,9 @@ class _Call:
 
     def abandon(self) -> None:
         """Stop the work: nobody waits for it any more."""
-        if self._work is not None:
-            self._work.cancel()
+        if self._work is not None and not self._work.cancelling() and self._work.cancel():
+            # Not in the work itself: what is stopped before its first step takes none.
+            self._work.add_done_callback(self.finished)
 
     def end(self, status: Status) -> None:
         """End the call with a status."""
@@ -207,8 +236,11 @@ class _Call:
             raise RuntimeError(f"the core has refused a batch: error {refused}")
 
     def finished(self, _event: _Event) -> None:
-        """The last batch has completed."""
-        self._calls.discard(self)
+        """The last batch has completed, or the work has stopped."""
+        # Work that was stopped holds its frame, and so this call. For the core the call's stream
+        # is in use for as long as anybody holds it; it must not wait for the garbage collector.
+        self._work = None
+        self._calls.leave(self)
 
     def _finish(self, *operations: _Operation) -> None:
         if not self._is_watched:
@@ -248,10 +280,9 @@ class _UnaryCall(_Call):
         try:
             response = await self._method.answer(payload, self._invocation)
             message = cygrpc.SendMessageOperation(response, _NO_FLAGS)
-        except asyncio.CancelledError:
-            self._calls.discard(self)
-            raise
-        except Exception as error:  # noqa: BLE001  # the call must end, whatever has happened
+        except (Exception, asyncio.CancelledError) as error:
+            if is_abandoned(error):
+                raise
             self.end(to_status(error))
         else:
             self._finish(
@@ -281,10 +312,12 @@ class _StreamCall(_Call):
             ) as answers:
                 async for response in answers:
                     await self._completed(cygrpc.SendMessageOperation(response, _NO_FLAGS))
-        except (asyncio.CancelledError, _ClientGoneError):
-            self._calls.discard(self)
+        except _ClientGoneError:
+            self._calls.leave(self)
             return
-        except Exception as error:  # noqa: BLE001  # the call must end, whatever has happened
+        except (Exception, asyncio.CancelledError) as error:
+            if is_abandoned(error):
+                raise
             status = to_status(error)
         self._finish(_status_operation(status))
 
