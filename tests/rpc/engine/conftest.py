@@ -5,10 +5,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 import pytest
+from support.engines import connection_of_its_own, make_engine
 
 from stepup.rpc.engine import Stream, Unary
-from stepup.rpc.engine.aio import AioEngine
-from stepup.rpc.engine.core import CoreEngine
+
+__all__ = ["make_engine", "serving"]
 
 OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024),
@@ -18,11 +19,6 @@ MAX_IN_FLIGHT = 100
 PATIENCE_SECONDS = 20
 TOGETHER = "/test.Standard/Together"
 CALLS_PER_CONNECTION = 50
-
-
-@pytest.fixture(params=[AioEngine, CoreEngine], ids=["aio", "core"])
-def make_engine(request):
-    return request.param
 
 
 class Port:
@@ -67,11 +63,6 @@ class Port:
 
 async def _answer(channel):
     return await channel.unary_unary(TOGETHER)(b"", timeout=PATIENCE_SECONDS)
-
-
-def connection_of_its_own(target):
-    """A channel that shares no connection with others."""
-    return grpc.aio.insecure_channel(target, options=(("grpc.use_local_subchannel_pool", 1),))
 
 
 @pytest.fixture

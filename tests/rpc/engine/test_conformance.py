@@ -348,6 +348,32 @@ async def test_calls_beyond_the_limit_are_refused_until_others_end(serving):
                     await asyncio.sleep(0.01)
 
 
+# --- Connections that have grown old ---
+
+
+async def test_calls_on_an_old_connection_finish_and_later_ones_go_over_another(serving):
+    entered, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(_payload, invocation):
+        entered.set()
+        await may_end.wait()
+        return invocation.peer().encode()
+
+    async def peer(_payload, invocation):
+        return invocation.peer().encode()
+
+    options = (("grpc.max_connection_age_ms", 200),)
+    async with serving(unary={CALL: slow, OTHER: peer}, options=options) as port:
+        in_flight = asyncio.ensure_future(_answer(port.unary(CALL)))
+        async with asyncio.timeout(10):
+            await entered.wait()
+            first = await port.unary(OTHER)
+            while await port.unary(OTHER) == first:
+                pass
+        may_end.set()
+        assert await in_flight == first
+
+
 # --- Where it listens, and how it stops ---
 
 

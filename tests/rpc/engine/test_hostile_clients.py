@@ -11,7 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 from rpc.engine import http2
-from rpc.engine.conftest import CALLS_PER_CONNECTION, connection_of_its_own
+from rpc.engine.conftest import CALLS_PER_CONNECTION
+from support.engines import connection_of_its_own
 from support.wire import refusal_of
 
 CALL = "/test.Service/Call"

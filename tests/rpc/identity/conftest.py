@@ -5,8 +5,11 @@ from datetime import UTC, datetime
 import pytest
 from support.certificates import authority
 from support.clock import ManualClock
+from support.engines import make_engine
 
 from stepup.rpc.identity.server_credentials import CertificateFiles
+
+__all__ = ["clients_ca", "clock", "files", "make_engine", "servers_ca"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A server that answers who calls, over TLS."""
+"""A server that answers who calls, over TLS, on either engine."""
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -6,61 +6,55 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection
+from prometheus_client import REGISTRY
+from support.engines import CONNECTION_OF_ITS_OWN
 
-from stepup.domain.errors import CallerUnauthenticatedError
-from stepup.rpc.call import Invocation
-
-# Else channels with equal credentials share a connection, and a test sees another's handshake.
-APART = (("grpc.use_local_subchannel_pool", 1),)
+from stepup.rpc.engine import Unary
+from stepup.rpc.standard_services import reflected
 
 
 @dataclass
-class Doorkeeper(grpc.GenericRpcHandler):
-    """Answers every method with the caller's identities; `Health/Check` as health services do."""
+class Doorkeeper:
+    """Answers with the caller's identities; `Health/Check` as health services do."""
 
     identification: object
     admitted: int = 0
     port: int = 0
 
-    def service(self, handler_call_details):
-        is_check = handler_call_details.method == f"/{health.SERVICE_NAME}/Check"
+    async def who(self, _payload, invocation):
+        identities = await self.identification.identify(invocation)
+        self.admitted += 1
+        return "\n".join(sorted(identities)).encode()
 
-        async def answer(_payload, context):
-            invocation = Invocation(
-                context.peer, tuple(context.invocation_metadata()), context.auth_context
-            )
-            try:
-                identities = await self.identification.identify(invocation)
-            except CallerUnauthenticatedError as error:
-                await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-            self.admitted += 1
-            if is_check:
-                return health_pb2.HealthCheckResponse(status=1).SerializeToString()
-            return "\n".join(sorted(identities)).encode()
-
-        return grpc.unary_unary_rpc_method_handler(answer)
+    async def check(self, payload, invocation):
+        await self.who(payload, invocation)
+        return health_pb2.HealthCheckResponse(status=1).SerializeToString()
 
     def channel(self, authorities, client=None):
         """A connection of its own, with a client's certificate or without."""
         credentials = grpc.ssl_channel_credentials(
             authorities, client and client.key, client and client.chain
         )
-        return grpc.aio.secure_channel(f"localhost:{self.port}", credentials, options=APART)
+        # Else channels with equal credentials share a connection, and a test sees another's
+        # handshake.
+        return grpc.aio.secure_channel(
+            f"127.0.0.1:{self.port}", credentials, options=CONNECTION_OF_ITS_OWN
+        )
 
 
 @asynccontextmanager
-async def doorkeeper(identification, credentials):
+async def doorkeeper(make_engine, identification, credentials):
     """Serve on a free port, with TLS, for as long as the block lasts."""
-    server, handler = grpc.aio.server(), Doorkeeper(identification)
-    reflection.enable_server_reflection((health.SERVICE_NAME,), server)
-    server.add_generic_rpc_handlers((handler,))
-    handler.port = server.add_secure_port("localhost:0", credentials)
-    await server.start()
+    door = Doorkeeper(identification)
+    served = {"/any/Method": Unary(door.who), f"/{health.SERVICE_NAME}/Check": Unary(door.check)}
+    served |= reflected((health.SERVICE_NAME,))
+    engine = make_engine(served, (("grpc.so_reuseport", 0),), 1000)
+    door.port = engine.listen("127.0.0.1:0", credentials)
+    await engine.start()
     try:
-        yield handler
+        yield door
     finally:
-        await server.stop(0)
+        await engine.stop(0)
 
 
 async def who(channel, metadata=None):

@@ -18,13 +18,15 @@ SOAR = "spiffe://acme/ns/prod/sa/soar"
 
 
 @pytest.fixture
-async def door(files, clock):
+async def door(make_engine, files, clock):
     """A server that demands a certificate and a token."""
     keys = TrustedKeys(Published(public(key("k1"))), clock)
     tokens = TokenIdentification([Issuer(ISSUER, frozenset({AUDIENCE}), keys)], clock)
     await tokens.poll()
     credentials = ServerCertificate.load(files, clock).credentials()
-    async with doorkeeper(AllOf(CertificateIdentification(clock), tokens), credentials) as door:
+    async with doorkeeper(
+        make_engine, AllOf(CertificateIdentification(clock), tokens), credentials
+    ) as door:
         yield door
 
 

@@ -394,12 +394,12 @@ async def test_without_keys_no_token_is_good(source, clock):
     assert tokens.problems == {}
 
 
-async def test_a_token_goes_through_the_wire(tokens, clock, servers_ca, tmp_path):
+async def test_a_token_goes_through_the_wire(make_engine, tokens, clock, servers_ca, tmp_path):
     files = CertificateFiles(*servers_ca.server().write(tmp_path, "server"))
     credentials = ServerCertificate.load(files, clock).credentials()
     header = ("authorization", f"Bearer {signed(claims_at(clock), KEY)}")
     async with (
-        doorkeeper(tokens, credentials) as door,
+        doorkeeper(make_engine, tokens, credentials) as door,
         door.channel(servers_ca.chain) as channel,
     ):
         assert await who(channel, [header]) == SOAR

@@ -23,10 +23,10 @@ URI = x509.UniformResourceIdentifier
 
 
 @pytest.fixture
-async def door(files, clock):
+async def door(make_engine, files, clock):
     """A server that demands client certificates."""
     credentials = ServerCertificate.load(files, clock).credentials()
-    async with doorkeeper(CertificateIdentification(clock), credentials) as door:
+    async with doorkeeper(make_engine, CertificateIdentification(clock), credentials) as door:
         yield door
 
 
@@ -114,12 +114,12 @@ async def test_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(clock, client
 
 
 async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
-    files, clock, servers_ca, clients_ca
+    make_engine, files, clock, servers_ca, clients_ca
 ):
     asks_nobody = CertificateFiles(files.chain, files.key)
     credentials = ServerCertificate.load(asks_nobody, clock).credentials()
     async with (
-        doorkeeper(CertificateIdentification(clock), credentials) as door,
+        doorkeeper(make_engine, CertificateIdentification(clock), credentials) as door,
         door.channel(servers_ca.chain, clients_ca.client(SOAR)) as channel,
     ):
         code, message = await refusal(channel)
@@ -175,7 +175,7 @@ async def run(program, *arguments):
 
 async def grpcurl(door, tmp_path, servers_ca, *options):
     (tmp_path / "ca.crt").write_bytes(servers_ca.chain)
-    target = f"localhost:{door.port}"
+    target = f"127.0.0.1:{door.port}"
     check = "grpc.health.v1.Health/Check"
     program = Path(sys.executable).with_name("grpcurl")
     return await run(program, "-cacert", tmp_path / "ca.crt", *options, target, check)
@@ -209,7 +209,7 @@ async def test_openssl_is_served_over_tls_1_2_and_later_only(
 ):
     chain, key = authority("clients").client(SOAR).write(tmp_path, "client")
     (tmp_path / "ca.crt").write_bytes(servers_ca.chain)
-    arguments = ("-connect", f"localhost:{door.port}", "-CAfile", tmp_path / "ca.crt")
+    arguments = ("-connect", f"127.0.0.1:{door.port}", "-CAfile", tmp_path / "ca.crt")
     arguments += ("-cert", chain, "-key", key, "-alpn", "h2", f"-{version}")
     # Its own floor is 1.2; only below it can the server's be seen.
     arguments += ("-cipher", "ALL:@SECLEVEL=0")

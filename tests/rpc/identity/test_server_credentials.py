@@ -34,8 +34,10 @@ def certificate(files, clock):
 
 
 @pytest.fixture
-async def door(certificate, clock):
-    async with doorkeeper(CertificateIdentification(clock), certificate.credentials()) as door:
+async def door(make_engine, certificate, clock):
+    async with doorkeeper(
+        make_engine, CertificateIdentification(clock), certificate.credentials()
+    ) as door:
         yield door
 
 
@@ -79,7 +81,7 @@ async def shown(door, servers_ca):
     """The serial number of the certificate that a new connection is shown."""
     context = ssl.create_default_context(cadata=servers_ca.chain.decode())
     context.set_alpn_protocols(["h2"])
-    _, writer = await asyncio.open_connection("localhost", door.port, ssl=context)
+    _, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=context)
     serial = writer.get_extra_info("peercert")["serialNumber"]
     writer.transport.abort()
     return int(serial, 16)
@@ -401,11 +403,13 @@ def test_the_private_key_is_in_no_repr_log_or_error(files, clock, servers_ca):
     assert os.fspath(files.key) in written
 
 
-async def test_two_servers_each_follow_the_files(certificate, clock, rotate, servers_ca):
+async def test_two_servers_each_follow_the_files(
+    make_engine, certificate, clock, rotate, servers_ca
+):
     async with AsyncExitStack() as stack:
         doors = [
             await stack.enter_async_context(
-                doorkeeper(CertificateIdentification(clock), certificate.credentials())
+                doorkeeper(make_engine, CertificateIdentification(clock), certificate.credentials())
             )
             for _ in range(2)
         ]
