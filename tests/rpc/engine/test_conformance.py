@@ -1,6 +1,7 @@
 """What every engine does, after the interoperability cases that gRPC has for servers."""
 
 import asyncio
+import json
 import socket
 from contextlib import suppress
 from datetime import timedelta
@@ -156,12 +157,15 @@ async def test_a_stream_that_is_refused_ends_after_its_messages(serving):
         yield b"one"
         raise InvalidFieldError("page", "is no page")
 
+    read = []
+
+    async def read_all(call):
+        async for each in call:
+            read.append(each)  # noqa: PERF401  # what has come by the error is the point
+
     async with serving(stream={CALL: refusing}) as port:
-        call = port.stream(CALL)
-        assert await call.read() == b"one"
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await call.read()
-        assert refusal(error.value).fields == ["page"]
+        refused = await refusal_of(read_all(port.stream(CALL)))
+    assert (read, refused.fields) == ([b"one"], ["page"])
 
 
 # --- Metadata ---
@@ -267,6 +271,37 @@ async def test_what_is_not_served_is_unimplemented(serving, path):
             refused = await refusal_of(call)
             assert refused.code is grpc.StatusCode.UNIMPLEMENTED
             assert refused.reason == "UNKNOWN_METHOD"
+
+
+@pytest.mark.parametrize("kind", ["unary", "stream"])
+async def test_a_call_that_was_refused_can_be_tried_again_by_its_client(serving, kind):
+    """gRPC does so by itself, unless it has seen something of an answer."""
+    refusals = iter([Status(grpc.StatusCode.UNAVAILABLE, "not now", "TEST", b"")])
+
+    async def answer(payload, _invocation):
+        for status in refusals:
+            raise RefusedError(status)
+        return payload
+
+    async def answers(payloads, invocation):
+        async for payload in payloads:
+            yield await answer(payload, invocation)
+
+    methods = {"unary": {CALL: answer}, "stream": {CALL: answers}}
+    retries = {
+        "maxAttempts": 2,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = {"methodConfig": [{"name": [{}], "retryPolicy": retries}]}
+    options = [("grpc.service_config", json.dumps(config))]
+    async with (
+        serving(**{kind: methods[kind]}) as port,
+        grpc.aio.insecure_channel(port.target, options=options) as channel,
+    ):
+        assert [each async for each in channel.unary_stream(CALL)(b"x")] == [b"x"]
 
 
 # --- Calls that are given up ---

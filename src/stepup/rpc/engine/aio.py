@@ -18,6 +18,7 @@ class AioEngine:
     def __init__(self, served: Served, options: Options, max_in_flight: int) -> None:
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=max_in_flight)
         self._server.add_generic_rpc_handlers((_Methods(served),))
+        self._stopping = asyncio.Lock()
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         """Bind an address; returns the port.
@@ -38,7 +39,9 @@ class AioEngine:
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls, and let those in flight finish within the grace."""
-        await self._server.stop(grace_seconds)
+        # One after the other: grpc.aio crashes when a second stop outlasts the first.
+        async with self._stopping:
+            await self._server.stop(grace_seconds)
 
 
 class _Methods(grpc.GenericRpcHandler):

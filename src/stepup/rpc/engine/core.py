@@ -305,13 +305,17 @@ class _StreamCall(_Call):
 
     async def _answer(self) -> None:
         status = OK
+        # With the first message or with the status, whichever is first: a client that has metadata
+        # does not try a call again, nor does Envoy.
+        ahead: tuple[_Operation, ...] = (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
         try:
-            await self._completed(cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS))
             async with aclosing(
                 self._method.answers(self._requests(), self._invocation)
             ) as answers:
                 async for response in answers:
-                    await self._completed(cygrpc.SendMessageOperation(response, _NO_FLAGS))
+                    message = cygrpc.SendMessageOperation(response, _NO_FLAGS)
+                    await self._completed(*ahead, message)
+                    ahead = ()
         except _ClientGoneError:
             self._calls.leave(self)
             return
@@ -319,7 +323,7 @@ class _StreamCall(_Call):
             if is_abandoned(error):
                 raise
             status = to_status(error)
-        self._finish(_status_operation(status))
+        self._finish(*ahead, _status_operation(status))
 
     async def _requests(self) -> AsyncIterator[bytes]:
         while True:
@@ -330,14 +334,14 @@ class _StreamCall(_Call):
                 return
             yield payload
 
-    async def _completed(self, operation: _Operation) -> None:
+    async def _completed(self, *operations: _Operation) -> None:
         completed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def tell(event: _Event) -> None:
             if not completed.done():
                 completed.set_result(event.success)
 
-        self.start((operation,), tell)
+        self.start(operations, tell)
         if not await completed:
             raise _ClientGoneError
 
