@@ -35,6 +35,12 @@ run: install ## Serve anybody on 127.0.0.1:50051 with embedded stores; state sur
 test: install-dev ## Run all tests, and demand every branch of domain/ and service/; or PYTEST_ARGS
 	$(BIN)/pytest --numprocesses=auto $(or $(PYTEST_ARGS),--cov)
 
+.PHONY: test-engines
+test-engines: install-dev ## Run what needs a server on each engine: rpc, races, end to end
+	for engine in aio core; do \
+	  STEPUP_TEST_ENGINE=$$engine $(BIN)/pytest --numprocesses=auto tests/rpc tests/race tests/e2e || exit; \
+	done
+
 .PHONY: format
 format: install-dev ## Format Python and protos
 	$(BIN)/ruff format .

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.leaks import Secrets
+from support.engines import ENGINE
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / ".venv" / "bin"
@@ -31,9 +32,11 @@ def eventually(holds: Callable[[], Any], what: str) -> Any:
 
 
 def environment(home: Path, temporary: Path) -> dict[str, str]:
-    """What a process of ours sees: our programs first, no settings of whoever runs the tests."""
+    """What a process of ours sees: our programs first, no settings of whoever runs the tests,
+    but for the engine that they are to run on."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("STEPUP_")}
     return outside | {
+        "STEPUP_SERVER__ENGINE": ENGINE,
         "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
         "HOME": str(home),
         "XDG_STATE_HOME": str(home / "state"),

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.engines import engine_under_test
 from support.people import person
 from support.wire import Client, on_wire, refusal_of
 
@@ -38,6 +39,7 @@ async def server(worker):
             worker.clock,
         ),
         worker.application.handlers,
+        engine_under_test(),
     )
     yield server
     await server.stop(0)
@@ -208,6 +210,7 @@ async def test_calls_in_flight_finish_within_the_grace(world):
             worker.clock,
         ),
         worker.application.handlers,
+        engine_under_test(),
     )
     client = Client(f"127.0.0.1:{await server.start('127.0.0.1', 0)}")
     request = step_up.CheckStepUpRequest(actor=on_wire(person()), operation="response.run_osquery")

@@ -1,6 +1,7 @@
 """The engines, for tests that run on both and for those that run on one."""
 
 import os
+from functools import cache
 
 import grpc
 import pytest
@@ -15,8 +16,10 @@ CONNECTION_OF_ITS_OWN = (("grpc.use_local_subchannel_pool", 1),)
 """Options of a channel that shares no connection with others."""
 
 
-def make_engine_under_test(served, options, max_in_flight):
-    return engine_of(ENGINE)(served, options, max_in_flight)
+@cache
+def engine_under_test():
+    """What makes it."""
+    return engine_of(ENGINE)
 
 
 @pytest.fixture(params=[AioEngine, CoreEngine], ids=["aio", "core"])

@@ -17,6 +17,7 @@ from stepup.v1 import (
     policy_service_pb2_grpc,
     step_up_service_pb2_grpc,
 )
+from support.engines import engine_under_test
 
 
 class Client:
@@ -55,6 +56,7 @@ async def served(worker, admit=admit_local_caller):
     server = Server(
         Pipeline(admit, worker.application.refused_claims, worker.application.limits, worker.clock),
         worker.application.handlers,
+        engine_under_test(),
     )
     port = await server.start("127.0.0.1", 0)
     await server.set_serving(True)
