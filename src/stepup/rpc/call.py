@@ -19,8 +19,8 @@ class Invocation:
 
     `metadata` are the request's key-value pairs, keys in lower case. `peer()` is the address that
     the connection comes from; `auth_context()` is what gRPC knows of it, by property name: with TLS
-    the peer's certificate, too. Both cost something, so that only who wants to know asks. Metadata
-    have credentials in them, and are in no repr (S11).
+    the peer's certificate, too. That costs something: only who wants to know asks, and before the
+    call has ended. Metadata have credentials in them, and are in no repr (S11).
     """
 
     peer: Callable[[], str] = field(repr=False)

@@ -332,6 +332,50 @@ async def test_a_call_whose_deadline_has_passed_stops_its_work(serving, kind):
         await sleeper.was_stopped()
 
 
+@pytest.mark.parametrize("seconds", [0.2, None], ids=["deadline", "cancelled"])
+@pytest.mark.parametrize("path", [CALL, OTHER], ids=["unary", "stream"])
+async def test_who_called_is_known_even_when_an_abandoned_call_is_cleaned_up(
+    serving, path, seconds
+):
+    peers = []
+
+    async def sleep(_payload, invocation):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            peers.append(invocation.peer())
+
+    async def endless(_payloads, invocation):
+        # Generators inside others are cleaned up some time later.
+        async for payload in _endless(invocation):
+            yield payload
+
+    async def _endless(invocation):
+        try:
+            while True:
+                yield b"x" * 10_000
+        finally:
+            peers.append(invocation.peer())
+
+    async with serving(unary={CALL: sleep}, stream={OTHER: endless}) as port:
+        calls = [port.stream(path, timeout=seconds) for _ in range(10)]
+        reading = [asyncio.create_task(_read_slowly(call)) for call in calls]
+        await asyncio.sleep(0.1)
+        for call in calls if seconds is None else ():
+            call.cancel()
+        async with asyncio.timeout(10):
+            while len(peers) < len(calls):  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(0.01)
+        await asyncio.wait(reading)
+    assert {peer.rpartition(":")[0] for peer in peers} == {"ipv4:127.0.0.1"}
+
+
+async def _read_slowly(call):
+    with suppress(grpc.RpcError, asyncio.CancelledError):
+        async for _ in call:
+            await asyncio.sleep(0.1)
+
+
 async def test_every_call_is_answered_whenever_it_ends(serving):
     # Some end just when an engine begins to look after calls that last.
     async def answer(payload, _invocation):

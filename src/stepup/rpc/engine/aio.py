@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import grpc
 
@@ -74,12 +75,11 @@ def _handler(method: Unary | Stream) -> "grpc.RpcMethodHandler[bytes, bytes]":
             return grpc.stream_unary_rpc_method_handler(unary)
         case Stream(answers):
 
-            async def stream(
-                payloads: AsyncIterator[bytes], context: _Context
-            ) -> AsyncIterator[bytes]:
+            async def stream(payloads: AsyncIterator[bytes], context: _Context) -> None:
                 try:
-                    async for response in answers(payloads, _invocation(context)):
-                        yield response
+                    async with aclosing(answers(payloads, _invocation(context))) as responses:
+                        async for response in responses:
+                            await context.write(response)
                 except (Exception, asyncio.CancelledError) as error:
                     if is_abandoned(error):
                         raise
@@ -93,8 +93,11 @@ async def _unknown(_payloads: AsyncIterator[bytes], context: _Context) -> None:
 
 
 def _invocation(context: _Context) -> Invocation:
+    # Asked at once: once the call has ended, the question would end the process. What asks late is
+    # a generator that is cleaned up after its call.
+    peer = context.peer()
     return Invocation(
-        context.peer, tuple(context.invocation_metadata() or ()), context.auth_context
+        lambda: peer, tuple(context.invocation_metadata() or ()), context.auth_context
     )
 
 

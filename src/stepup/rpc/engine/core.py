@@ -219,11 +219,9 @@ class _Call:
 
     @property
     def _invocation(self) -> Invocation:
-        return Invocation(self._peer, self._metadata, self._auth_context)
-
-    def _peer(self) -> str:
-        peer: bytes = self._cygrpc.peer()
-        return peer.decode()
+        # Asked at once: the core forgets it when the call has ended, if only its work has not.
+        peer: str = self._cygrpc.peer().decode()
+        return Invocation(lambda: peer, self._metadata, self._auth_context)
 
     def _auth_context(self) -> Mapping[str, Iterable[bytes]]:
         found = cygrpc.auth_context(self._cygrpc) or {}
