@@ -39,13 +39,16 @@ SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ]
     }
 )
-"""The published retry advice. `VerifyOtp` is left out: resend it only with a `request_id`."""
+"""The published retry advice. `VerifyOtp` is left out: resend it only with a `request_id`.
+
+A server that ends gives calls back that it has not begun, and gRPC's core does so with CANCELLED.
+"""
 
 
 @dataclass(frozen=True, slots=True)

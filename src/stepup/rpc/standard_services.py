@@ -33,7 +33,7 @@ class Health:
             await self._set(_ServingStatus.SERVING if serving else _ServingStatus.NOT_SERVING)
 
     async def end(self) -> None:
-        """Say NOT_SERVING from now on, whatever is set later."""
+        """Say NOT_SERVING from now on, whatever is set later, and send home who watches."""
         self._has_ended = True
         await self._set(_ServingStatus.NOT_SERVING)
 
@@ -68,6 +68,8 @@ class Health:
                 told = status
                 continue  # it may have changed while that was sent
             async with self._changed:
+                if self._has_ended:
+                    return  # a server that drains would wait for them
                 if self._statuses.get(service, _ServingStatus.SERVICE_UNKNOWN) == told:
                     await self._changed.wait()
 

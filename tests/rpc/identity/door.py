@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2
-from prometheus_client import REGISTRY
 from support.engines import CONNECTION_OF_ITS_OWN
 
 from stepup.rpc.engine import Unary

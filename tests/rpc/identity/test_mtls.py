@@ -110,7 +110,9 @@ async def test_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(clock, client
     certificate = clients_ca.client(SOAR).chain
     context = {"x509_pem_cert": [certificate], "peer_uri": [uri.encode()]}
     with pytest.raises(CallerUnauthenticatedError, match="no SPIFFE id of a workload"):
-        await CertificateIdentification(clock).identify(Invocation(lambda: "peer", (), lambda: context))
+        await CertificateIdentification(clock).identify(
+            Invocation(lambda: "peer", (), lambda: context)
+        )
 
 
 async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
@@ -158,7 +160,9 @@ async def test_s15_a_certificate_ends_however_long_its_connection_or_session_las
 async def test_s15_a_certificate_that_cannot_be_read_identifies_nobody(clock):
     context = {"x509_pem_cert": [b"..."], "peer_uri": [SOAR.encode()]}
     with pytest.raises(CallerUnauthenticatedError, match="the client certificate cannot be read"):
-        await CertificateIdentification(clock).identify(Invocation(lambda: "peer", (), lambda: context))
+        await CertificateIdentification(clock).identify(
+            Invocation(lambda: "peer", (), lambda: context)
+        )
 
 
 async def run(program, *arguments):
