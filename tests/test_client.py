@@ -8,6 +8,7 @@ import pytest
 from rpc.identity.door import doorkeeper
 from support.certificates import authority
 from support.clock import ManualClock
+from support.engines import engine_under_test
 
 from stepup.client import connect
 from stepup.rpc.identity.mtls import CertificateIdentification
@@ -44,5 +45,7 @@ async def test_s15_with_credentials_the_caller_is_who_its_certificate_says(tmp_p
         with connect(target, credentials) as client:
             return client.channel.unary_unary("/any/Method")(b"", timeout=10)
 
-    async with doorkeeper(CertificateIdentification(clock), certificate.credentials()) as door:
+    async with doorkeeper(
+        engine_under_test(), CertificateIdentification(clock), certificate.credentials()
+    ) as door:
         assert await asyncio.to_thread(ask, f"localhost:{door.port}") == SOAR.encode()
