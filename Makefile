@@ -41,6 +41,15 @@ test-engines: install-dev ## Run what needs a server on each engine: rpc, races,
 	  STEPUP_TEST_ENGINE=$$engine $(BIN)/pytest --numprocesses=auto tests/rpc tests/race tests/e2e || exit; \
 	done
 
+.PHONY: bench
+bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS, such as --help
+	PYTHONPATH=tests $(BIN)/python -m bench run $(BENCH_ARGS)
+
+.PHONY: bench-profile
+bench-profile: install-dev ## Show where the time of a call goes; or BENCH_ARGS, such as a variant
+	$(BIN)/pip install --quiet --disable-pip-version-check py-spy
+	PYTHONPATH=tests $(BIN)/python -m bench profile $(BENCH_ARGS)
+
 .PHONY: format
 format: install-dev ## Format Python and protos
 	$(BIN)/ruff format .
@@ -87,4 +96,4 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --
 
 .PHONY: clean
 clean: ## Remove the environment and all caches
-	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

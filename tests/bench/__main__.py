@@ -1,0 +1,104 @@
+"""The benchmark: `python -m bench run` measures, `profile` shows where the time goes."""
+
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from bench import machine, picture, report, stacks, yardstick
+from bench import profile as profiling
+from bench.rounds import Effort, measure
+from bench.stage import Stage
+from bench.store import PROGRAM, store
+from bench.variants import RATIOS, VARIANTS
+from e2e.processes import ROOT
+from rich.console import Console
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+_console = Console(highlight=False)
+
+Only = Annotated[str, typer.Option(help="The variants, with commas; all by default.")]
+
+
+@app.command()
+def run(
+    only: Only = "",
+    repetitions: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
+    seconds: Annotated[float, typer.Option(help="How long a run is, at full and half load.")] = 5,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
+) -> None:
+    """Measure throughput and latency of the variants, in turns."""
+    machine.prepare()
+    effort = Effort(repetitions, seconds)
+    with _stage() as stage:
+        variants = _runnable(stage, only)
+        results = measure(stage, variants, effort, _console.print)
+    go = yardstick.versions() if any(v.name.startswith("go-") for v in variants) else None
+    about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM, go)}
+    document = report.document(results, variants, RATIOS, effort, about)
+    output.mkdir(parents=True, exist_ok=True)
+    written = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    (output / "latest.json").write_bytes(written)
+    (output / "latest.svg").write_text(picture.svg(document))
+    for table in report.tables(document, RATIOS):
+        _console.print(table)
+    _console.print(f"{results.calls:,} answers, all of them right; written to {output}")
+
+
+@app.command()
+def profile(
+    variant: Annotated[str, typer.Argument(help="The variant; one in Python.")] = "aio-check",
+    seconds: Annotated[float, typer.Option(help="How long each profiler samples.")] = 10,
+    output: Annotated[Path, typer.Option(help="Where the profile goes.")] = ROOT / ".bench",
+) -> None:
+    """Show where the time of a call goes, in a server under full load."""
+    machine.prepare()
+    directory = output / variant
+    directory.mkdir(parents=True, exist_ok=True)
+    with _stage() as stage:
+        [chosen] = _runnable(stage, variant)
+        with profiling.under_load(stage, chosen) as pid:
+            lines = profiling.sample_stacks(pid, seconds, directory)
+            objects = profiling.by_object(pid, seconds, directory)
+    sampled = list(stacks.of_the_loop(lines))
+    shares = {
+        "The event loop's thread, by function of ours": stacks.by_function(sampled),
+        "The event loop's thread, by library": stacks.by_library(sampled),
+        "The whole process, by library": objects or {"perf cannot tell": 0.0},
+    }
+    with (directory / "profile.txt").open("w") as file:
+        for title, named in shares.items():
+            for console in (_console, Console(file=file, width=100)):
+                console.print(report.shares_table(title, named))
+    _console.print(f"written to {directory}; a picture of it is flamegraph.svg")
+
+
+@contextmanager
+def _stage():
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
+        directory = Path(name)
+        with store(directory) as address:
+            yield Stage(directory, address, _go(directory / "go"))
+
+
+def _go(directory):
+    """The yardstick in Go; None where it cannot be built, after saying why."""
+    missing = yardstick.missing_packages()
+    if missing:
+        _console.print(f"Without the Go yardstick: apt-get install {' '.join(missing)}")
+        return None
+    return yardstick.build(directory)
+
+
+def _runnable(stage, only):
+    names = only.split(",") if only else [variant.name for variant in VARIANTS]
+    unknown = set(names) - {variant.name for variant in VARIANTS}
+    if unknown:
+        raise typer.BadParameter(f"there are no variants {', '.join(sorted(unknown))}")
+    return [variant for variant in VARIANTS if variant.name in names and stage.can_run(variant)]
+
+
+if __name__ == "__main__":
+    app()

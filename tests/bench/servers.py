@@ -1,0 +1,77 @@
+"""Server processes under measurement: one at a time, each with the server's core to itself."""
+
+import os
+import subprocess
+import tempfile
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from bench.machine import SERVER_CORE, pinned
+from e2e.processes import ROOT, environment
+
+_STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that has said where it listens."""
+
+    address: str
+    pid: int
+
+
+@contextmanager
+def serving(command, directory, core=SERVER_CORE):
+    """Run a server for as long as the block lasts.
+
+    Its log is in `stderr` in the directory, of its latest life only.
+
+    Raises:
+        RuntimeError: it ended before it said where it listens.
+    """
+    log = Path(directory) / "stderr"
+    variables = environment(directory, Path(tempfile.gettempdir()))
+    variables["PYTHONPATH"] = str(ROOT / "tests")
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            pinned(command, core),
+            cwd=directory,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
+        try:
+            announcement = process.stdout.readline()
+            if not announcement:
+                raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()}")
+            yield Server(announcement.split()[-1], process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def refusals(directory):
+    """How many calls of a `stepup serve` ended with which error, by its log: whom to ask why."""
+    endings: Counter[tuple[str, str]] = Counter()
+    for line in (Path(directory) / "stderr").read_bytes().splitlines():
+        with suppress(orjson.JSONDecodeError):
+            entry = orjson.loads(line)
+            if entry.get("event") == "call" and entry["code"] != "OK":
+                endings[entry["code"], entry["reason"]] += 1
+    return dict(endings)
+
+
+def resident_bytes(pid):
+    """How much memory a process has in use."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
