@@ -11,8 +11,12 @@ from dataclasses import dataclass
 IN_FLIGHT = 64
 CONNECTIONS = 8
 _STREAMS_WHEN_PACED = 100
-_RATE_OF_A_CONNECTION = 90
-"""h2load sends what is due of a connection every 10 ms at most: at a higher rate, in bursts."""
+_TICKS = 10
+"""h2load sends what is due of a connection every 10 ms at most. Connections that begin 1 ms after
+another, ten or a multiple of ten of them, make that every millisecond."""
+_RATE_OF_TEN_CONNECTIONS = 1000
+_MOST_CONNECTIONS_WHEN_PACED = 40
+"""More of them would cost h2load more than their calls do."""
 _PATIENCE_SECONDS = 300
 
 
@@ -60,15 +64,14 @@ def at_full_speed(target, requests):
 def paced(target, requests, rate, log):
     """A command: an open loop, `rate` calls a second whatever becomes of them.
 
-    Many connections, which begin a millisecond after another: few would send in bursts.
-
     Args:
         target: where to.
         requests: how many.
         rate: calls per second.
         log: the file that gets a line per call, for `latencies_ms`.
     """
-    connections = max(1, math.ceil(rate / _RATE_OF_A_CONNECTION))
+    wanted = _TICKS * math.ceil(rate / _RATE_OF_TEN_CONNECTIONS)
+    connections = min(wanted, _MOST_CONNECTIONS_WHEN_PACED)
     shape = (
         *("-c", connections, "-m", _STREAMS_WHEN_PACED, "-n", max(requests, connections)),
         *("--rps", f"{rate / connections:.3f}", "-r", 1, "--rate-period", "1ms"),
