@@ -45,6 +45,10 @@ test-engines: install-dev ## Run what needs a server on each engine: rpc, races,
 bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS, such as --help
 	PYTHONPATH=tests $(BIN)/python -m bench run $(BENCH_ARGS)
 
+.PHONY: bench-growth
+bench-growth: install-dev ## Measure a million elevations against one; or BENCH_ARGS
+	PYTHONPATH=tests $(BIN)/python -m bench growth $(BENCH_ARGS)
+
 .PHONY: bench-profile
 bench-profile: install-dev ## Show where the time of a call goes; or BENCH_ARGS, such as a variant
 	$(BIN)/pip install --quiet --disable-pip-version-check py-spy

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import orjson
 import typer
+from bench import growth as growing
 from bench import machine, picture, report, stacks, yardstick
 from bench import profile as profiling
+from bench.crowd import Crowd
 from bench.rounds import Effort, measure
 from bench.stage import Stage
 from bench.store import PROGRAM, store
 from bench.variants import RATIOS, VARIANTS
-from e2e.processes import ROOT
+from e2e.processes import PROGRAMS, ROOT
 from rich.console import Console
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -39,8 +41,7 @@ def run(
     about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM, go)}
     document = report.document(results, variants, RATIOS, effort, about)
     output.mkdir(parents=True, exist_ok=True)
-    written = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    (output / "latest.json").write_bytes(written)
+    (output / "latest.json").write_bytes(_written(document))
     (output / "latest.svg").write_text(picture.svg(document))
     for table in report.tables(document, RATIOS):
         _console.print(table)
@@ -73,6 +74,33 @@ def profile(
             for console in (_console, Console(file=file, width=100)):
                 console.print(report.shares_table(title, named))
     _console.print(f"written to {directory}; a picture of it is flamegraph.svg")
+
+
+@app.command()
+def growth(
+    elevations: Annotated[int, typer.Option(help="Elevations of the many.")] = 1_000_000,
+    tenants: Annotated[int, typer.Option(help="Their tenants.")] = 100_000,
+    callers: Annotated[int, typer.Option(help="Callers that are registered.")] = 1_000,
+    *,
+    repetitions: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
+    calls: Annotated[int, typer.Option(help="How many calls are a measurement.")] = 20_000,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
+) -> None:
+    """Measure how cost grows with elevations, tenants and callers, against one of each."""
+    machine.prepare()
+    crowds = (Crowd(1, 1, 1), Crowd(elevations, tenants, callers))
+    effort = growing.Effort(repetitions, calls)
+    command = (PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0")
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
+        grown = growing.measure(Path(name), crowds, command, effort, _console.print)
+    output.mkdir(parents=True, exist_ok=True)
+    written = _written(growing.document(*grown))
+    (output / "growth.json").write_bytes(written)
+    _console.print(written.decode())
+
+
+def _written(document):
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 @contextmanager

@@ -38,6 +38,15 @@ tenants = ["*"]
 operations = ["account.*", "iam.*", "response.*"]
 claims = ["master_administrator"]
 """
+_OTHER = """
+[[callers]]
+name = "service-{number}"
+identities = ["jwt:{issuer}#service-{number}"]
+[[callers.rules]]
+methods = ["StepUpService/CheckStepUp"]
+tenants = ["*"]
+operations = ["response.*"]
+"""
 _TOKENS = """
 [[token_issuers]]
 issuer = "{issuer}"
@@ -57,13 +66,19 @@ _CREDENTIALS = {
 
 
 class Console:
-    """The service that asks, with every credential that it can have."""
+    """The service that asks, with every credential that it can have.
 
-    def __init__(self, directory, store) -> None:
+    Args:
+        directory: for the files that servers read.
+        store: its host and port.
+        others: how many other callers there are, beside two.
+    """
+
+    def __init__(self, directory, store, others=0) -> None:
         self._directory = directory
         self._key = ECKey.generate_key("P-256", {"kid": "bench"})
-        self._token = self._signed()
-        self._write_files(store)
+        self._token = self.token("console")
+        self._write_files(store, others)
 
     def config(self, access):
         """The server's configuration file."""
@@ -86,12 +101,13 @@ class Console:
         credentials = grpc.ssl_channel_credentials(roots, own.key, own.chain)
         return grpc.secure_channel(address, credentials)
 
-    def _signed(self):
+    def token(self, subject):
+        """A token of a caller: `console`, or one of the others, `service-0` and so on."""
         expires_at = int(time.time() + DAY.total_seconds())
-        claims = {"iss": _ISSUER, "aud": "stepup", "sub": "console", "exp": expires_at}
+        claims = {"iss": _ISSUER, "aud": "stepup", "sub": subject, "exp": expires_at}
         return jwt.encode({"alg": "ES256", "kid": self._key.kid}, claims, self._key)
 
-    def _write_files(self, store):
+    def _write_files(self, store, others):
         directory = self._directory
         authority("servers").server().write(directory, "server")
         (directory / "clients.pem").write_bytes(authority("clients").chain)
@@ -105,4 +121,5 @@ class Console:
                 spiffe=_SPIFFE,
                 credentials=credentials.format(directory=directory, issuer=_ISSUER),
             )
-            self.config(access).write_text(config)
+            further = (_OTHER.format(number=n, issuer=_ISSUER) for n in range(others))
+            self.config(access).write_text(config + "".join(further))
