@@ -28,8 +28,8 @@ def reported(**runs):
 def results():
     return reported(
         aio_noop=[run(4000, 0.2), run(1000, 0.8), run(2000, 0.4)],
-        aio_check=[run(2000, 0.4), run(500, 1.6), run(1000, 0.8)],
-        aio_check_mtls=[Run(Latencies(0.5, 0.6))] * 3,
+        core_check=[run(2000, 0.4), run(500, 1.6), run(1000, 0.8)],
+        core_check_mtls=[Run(Latencies(0.5, 0.6))] * 3,
     )
 
 
@@ -43,14 +43,14 @@ def test_each_run_is_told_and_the_medians_of_latencies(results):
 
 
 def test_without_load_there_is_latency_only(results):
-    assert results["variants"]["aio-check-mtls"] == {"rps": [], "p50_ms": 0.5, "p99_ms": 0.6}
+    assert results["variants"]["core-check-mtls"] == {"rps": [], "p50_ms": 0.5, "p99_ms": 0.6}
 
 
 def test_ratios_are_those_of_variants_that_were_measured(results):
     assert results["ratios"] == {
-        "rps: aio-check / aio-noop": 0.5,
-        "p50_ms: aio-check / aio-noop": 2.0,
-        "p50_ms: aio-check-mtls / aio-check": 0.625,
+        "rps: core-check / aio-noop": 0.5,
+        "p50_ms: core-check / aio-noop": 2.0,
+        "p50_ms: core-check-mtls / core-check": 0.625,
     }
 
 
@@ -81,5 +81,5 @@ def test_the_picture_has_a_bar_for_each_throughput_as_long_as_its_median(results
 
 def test_the_picture_names_the_variants_and_the_machine(results):
     said = " ".join(ET.fromstring(svg(results)).itertext())  # noqa: S314  # our own
-    assert "aio-check" in said
+    assert "core-check" in said
     assert "a <processor>" in said

@@ -59,26 +59,32 @@ def _noop(name: str, *command: str) -> Variant:
     return Variant(name, command, has_elevation=False)
 
 
-def _check(name: str, *further: str, access: Access = Access.TOKEN) -> Variant:
-    command = ("{stepup}", "serve", "--config", "{config}", "--listen", "127.0.0.1:0", *further)
-    return Variant(name, command, access, on_record=True)
+def _check(name: str, engine: str, access: Access = Access.TOKEN) -> Variant:
+    serve = ("{stepup}", "serve", "--config", "{config}", "--listen", "127.0.0.1:0")
+    return Variant(name, (*serve, "--engine", engine), access, on_record=True)
 
 
 VARIANTS = (
-    _noop("aio-noop", "{python}", "-m", "bench.noop"),
-    _check("aio-check"),
-    _check("aio-check-tls", access=Access.TOKEN_OVER_TLS),
-    _check("aio-check-mtls", access=Access.CERTIFICATE),
+    _noop("aio-noop", "{python}", "-m", "bench.noop", "aio"),
+    _check("aio-check", "aio"),
+    _noop("core-noop", "{python}", "-m", "bench.noop", "core"),
+    _check("core-check", "core"),
+    _check("core-check-tls", "core", Access.TOKEN_OVER_TLS),
+    _check("core-check-mtls", "core", Access.CERTIFICATE),
     _noop("go-noop", "{go}", "-kind", "noop"),
     Variant("go-check", ("{go}", "-kind", "check", "-redis", "{redis}")),
 )
 
 RATIOS = (
+    Ratio("rps", "core-check", "aio-noop", at_least=4),
+    Ratio("rps", "core-check", "go-check", at_least=0.6),
+    Ratio("p50_ms", "core-check", "aio-noop", at_most=1.2),
+    Ratio("rps", "core-check", "aio-check"),
+    Ratio("rps", "core-check", "core-noop"),
+    Ratio("rps", "core-noop", "aio-noop"),
     Ratio("rps", "aio-check", "aio-noop"),
-    Ratio("rps", "aio-check", "go-check"),
-    Ratio("rps", "aio-check-tls", "aio-check"),
-    Ratio("p50_ms", "aio-check", "aio-noop"),
-    Ratio("p50_ms", "aio-check-tls", "aio-check"),
-    Ratio("p50_ms", "aio-check-mtls", "aio-check"),
+    Ratio("rps", "core-check-tls", "core-check"),
+    Ratio("p50_ms", "core-check-tls", "core-check"),
+    Ratio("p50_ms", "core-check-mtls", "core-check"),
     Ratio("rps", "go-check", "go-noop"),
 )
