@@ -14,6 +14,8 @@ from typing import Literal
 import structlog
 from prometheus_client import Gauge, start_http_server
 
+from stepup.log_lines import LinesOfATurn, as_json_line
+
 Format = Literal["json", "console"]
 
 _build = Gauge(
@@ -31,27 +33,24 @@ def configure_logging(level: str, log_format: Format) -> None:
         level: the lowest level that is written: debug, info, warning or error.
         log_format: `json`, or `console` for people.
     """
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    lines: structlog.typing.WrappedLogger
+    rendering: list[structlog.typing.Processor]
     if log_format == "json":
+        lines = LinesOfATurn(sys.stderr.buffer)
         # A stack without local variables: they could be a code or a secret (S11).
-        rendering: list[structlog.typing.Processor] = [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
+        rendering = [structlog.processors.format_exc_info, as_json_line]
     else:
+        lines = structlog.WriteLogger(sys.stderr)
         rendering = [
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
         ]
     structlog.configure(
-        processors=[*shared, *rendering],
+        processors=[structlog.processors.add_log_level, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
 
