@@ -1,6 +1,6 @@
 """The person an action is done for. Every value checks itself when it is made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, unique
 from hashlib import sha256
 from typing import Self
@@ -124,7 +124,10 @@ class RetryReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The person, their session, and the context that the exemptions read."""
+    """The person, their session, and the context that the exemptions read.
+
+    `session_hash` is what stands for the session wherever something is stored.
+    """
 
     tenant_id: TenantId
     user_id: UserId
@@ -134,13 +137,13 @@ class Actor:
     team: Team = Team.OTHER
     playbook_run: PlaybookRun | None = None
     retry_receipt: RetryReceipt | None = None
+    session_hash: SessionHash = field(init=False, repr=False, compare=False)
 
-    @property
-    def session_hash(self) -> SessionHash:
-        """What stands for the session wherever something is stored."""
+    def __post_init__(self) -> None:
         # Ids are printable, so that NUL separates them without ambiguity.
         material = f"{self.tenant_id}\0{self.user_id}\0{self.session_id}".encode()
-        return SessionHash(sha256(material).hexdigest()[:32])
+        digest = SessionHash(sha256(material).hexdigest()[:32])
+        object.__setattr__(self, "session_hash", digest)
 
     @property
     def is_saml(self) -> bool:

@@ -30,7 +30,8 @@ class Policy:
     """Whether MFA is on for a business, and which operations need a code.
 
     `max_ages` maps every selected operation to how old an elevation may be for it; selecting an
-    operation without saying so maps it to the whole 15 minutes.
+    operation without saying so maps it to the whole 15 minutes. `etag` is the version as callers
+    see it: opaque, of this tenant and this change only.
     """
 
     tenant_id: TenantId
@@ -38,13 +39,12 @@ class Policy:
     max_ages: Mapping[OperationId, timedelta] = field(default_factory=lambda: MappingProxyType({}))
     version: int = 0
     updated_at: datetime | None = None
+    etag: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def etag(self) -> str:
-        """The version as callers see it: opaque, of this tenant and this change only."""
+    def __post_init__(self) -> None:
         changed = self.updated_at.astimezone(UTC).isoformat() if self.updated_at else ""
         material = f"{self.tenant_id}\0{self.version}\0{changed}"
-        return sha256(material.encode()).hexdigest()[:16]
+        object.__setattr__(self, "etag", sha256(material.encode()).hexdigest()[:16])
 
     def selects(self, operation_id: OperationId) -> bool:
         """Whether the operation needs a code."""
