@@ -108,11 +108,6 @@ class _Facts:
         self._check = check
         self._decision_id = decision_id
         self._known = known
-        self._look_up: Mapping[Fact[Any], Callable[[], Awaitable[Any]]] = {
-            ELEVATION: self._elevation,
-            ENROLLED: self._enrolled,
-            ACCOUNT_MFA: self._account_mfa,
-        }
         self.redeemed: Receipt | None = None
         self.refused: RefusedReceipt | None = None
 
@@ -140,21 +135,8 @@ class _Facts:
         if fact is REDEMPTION:
             return await self._redemption()
         if fact not in self._known:
-            self._known[fact] = await self._look_up[fact]()
+            self._known[fact] = await _LOOK_UPS[fact](self._use_case, self._context)
         return self._known[fact]
-
-    async def _elevation(self) -> Elevation | None:
-        return await self._use_case.elevated.find(self._context)
-
-    async def _enrolled(self) -> bool:
-        actor = self._context.actor
-        async with self._use_case.database.snapshot() as records:
-            return await records.authenticators.find(actor.tenant_id, actor.user_id) is not None
-
-    async def _account_mfa(self) -> bool:
-        actor = self._context.actor
-        async with self._use_case.database.snapshot() as records:
-            return await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)
 
     async def _redemption(self) -> ReceiptRejection | None:
         context, presented = self._context, self._context.actor.retry_receipt
@@ -190,6 +172,29 @@ class _Facts:
     def _refuse(self, receipt: RefusedReceipt) -> ReceiptRejection:
         self.refused = receipt
         return receipt.rejection
+
+
+async def _elevation(use_case: CheckStepUp, context: Context) -> Elevation | None:
+    return await use_case.elevated.find(context)
+
+
+async def _enrolled(use_case: CheckStepUp, context: Context) -> bool:
+    actor = context.actor
+    async with use_case.database.snapshot() as records:
+        return await records.authenticators.find(actor.tenant_id, actor.user_id) is not None
+
+
+async def _account_mfa(use_case: CheckStepUp, context: Context) -> bool:
+    actor = context.actor
+    async with use_case.database.snapshot() as records:
+        return await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)
+
+
+_LOOK_UPS: Mapping[Fact[Any], Callable[[CheckStepUp, Context], Awaitable[Any]]] = {
+    ELEVATION: _elevation,
+    ENROLLED: _enrolled,
+    ACCOUNT_MFA: _account_mfa,
+}
 
 
 def _circumstances(context: Context) -> dict[str, Json]:
