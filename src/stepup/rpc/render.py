@@ -1,7 +1,7 @@
 """From the domain to the wire."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
@@ -55,13 +55,17 @@ RESET_OUTCOMES = {
     Attempt.SUSPENDED: enrollment_service_pb2.RESET_OUTCOME_SUSPENDED,
 }
 _KINDS = {kind: value for value, kind in EVENT_KINDS.items()}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_OF_A_DAY = 24 * 60 * 60
 
 
 def timestamp(at: datetime) -> Timestamp:
     """An instant."""
-    message = Timestamp()
-    message.FromDatetime(at)
-    return message
+    # What FromDatetime does, at a quarter of its time.
+    since = at - _EPOCH
+    return Timestamp(
+        seconds=since.days * _SECONDS_OF_A_DAY + since.seconds, nanos=since.microseconds * 1000
+    )
 
 
 def duration(length: timedelta) -> Duration | None:
