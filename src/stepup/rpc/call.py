@@ -29,7 +29,10 @@ class Invocation:
 
     def header(self, key: str) -> str:
         """The first text value of a metadata key; empty when there is none."""
-        return next((v for k, v in self.metadata if k == key and isinstance(v, str)), "")
+        for name, value in self.metadata:
+            if name == key and isinstance(value, str):
+                return value
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

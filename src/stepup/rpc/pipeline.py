@@ -4,18 +4,19 @@ Plain function composition, and nothing of a gRPC engine in it: an engine hands 
 metadata, and gets bytes or a `RefusedError` back.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-from uuid import uuid4
+from datetime import datetime
+from functools import cached_property
+from secrets import token_hex
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
 import structlog
 from google.protobuf.message import Message
 
-from stepup.domain.actor import MAX_ID_BYTES
+from stepup.domain.actor import MAX_ID_BYTES, CallerId
 from stepup.rpc.call import Admitted, Call, Invocation
 from stepup.rpc.convert import decoded
 from stepup.rpc.errors import RefusedError, to_status
@@ -36,34 +37,35 @@ def path_of(service: str, name: str) -> str:
     return f"{service.rpartition('.')[2]}/{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnaryMethod:
+@dataclass(frozen=True)
+class _Method:
+    service: str
+    name: str
+    request: type[Message]
+
+    @cached_property
+    def path(self) -> str:
+        """What rules call it."""
+        return path_of(self.service, self.name)
+
+    @cached_property
+    def full_name(self) -> str:
+        """What the log calls it: `stepup.v1.StepUpService/CheckStepUp`."""
+        return f"{self.service}/{self.name}"
+
+
+@dataclass(frozen=True)
+class UnaryMethod(_Method):
     """A method that answers once."""
 
-    service: str
-    name: str
-    request: type[Message]
     handler: UnaryHandler
 
-    @property
-    def path(self) -> str:
-        """What rules call it."""
-        return path_of(self.service, self.name)
 
-
-@dataclass(frozen=True, slots=True)
-class StreamMethod:
+@dataclass(frozen=True)
+class StreamMethod(_Method):
     """A method that answers with a stream."""
 
-    service: str
-    name: str
-    request: type[Message]
     handler: StreamHandler
-
-    @property
-    def path(self) -> str:
-        """What rules call it."""
-        return path_of(self.service, self.name)
 
 
 Method: TypeAlias = UnaryMethod | StreamMethod
@@ -86,8 +88,8 @@ class Pipeline:
         Raises:
             RefusedError: the call ends with a status instead.
         """
-        with self._concluded(method, invocation) as admit:
-            call = await admit()
+        with _UnderWay(method, invocation, self._clock.now()) as under_way:
+            call = await self._admitted(under_way)
             response = await method.handler(decoded(method.request, payload), call)
             return response.SerializeToString()
 
@@ -99,58 +101,74 @@ class Pipeline:
         Raises:
             RefusedError: the stream ends with a status instead, before or after messages.
         """
-        with self._concluded(method, invocation) as admit:
-            call = await admit()
+        with _UnderWay(method, invocation, self._clock.now()) as under_way:
+            call = await self._admitted(under_way)
             async for response in method.handler(decoded(method.request, payload), call):
                 yield response.SerializeToString()
 
-    @contextmanager
-    def _concluded(
-        self, method: Method, invocation: Invocation
-    ) -> Iterator[Callable[[], Awaitable[Call]]]:
-        """Turn errors into a status, and write the finish line; the payload is in neither (S11)."""
-        received_at = self._clock.now()
-        began = time.perf_counter()
-        request_id = _request_id(invocation)
-        caller, code, reason = None, "OK", None
+    async def _admitted(self, under_way: "_UnderWay") -> Call:
+        admitted = await self._admit(under_way.invocation)
+        under_way.caller = admitted.caller.caller_id
+        method = under_way.method.path
+        admitted.caller.demand_method(method)
+        return Call(
+            admitted,
+            method,
+            under_way.received_at,
+            under_way.request_id,
+            self._refused_claims,
+            self._limits,
+        )
 
-        async def admit() -> Call:
-            nonlocal caller
-            admitted = await self._admit(invocation)
-            caller = admitted.caller.caller_id
-            admitted.caller.demand_method(method.path)
-            return Call(
-                admitted,
-                method.path,
-                received_at,
-                request_id,
-                self._refused_claims,
-                self._limits,
-            )
 
-        try:
-            yield admit
-        except (asyncio.CancelledError, GeneratorExit):
-            code = "CANCELLED"
-            raise
-        except Exception as error:
-            status = to_status(error, request_id)
-            code, reason = status.code.name, status.reason
+class _UnderWay:
+    """A call from its receipt to its finish line; an error ends it with a status.
+
+    The payload is in neither of the two (S11).
+    """
+
+    __slots__ = ("_began", "caller", "invocation", "method", "received_at", "request_id")
+
+    def __init__(self, method: Method, invocation: Invocation, received_at: datetime) -> None:
+        self._began = time.perf_counter()
+        self.method = method
+        self.invocation = invocation
+        self.received_at = received_at
+        self.request_id = _request_id(invocation)
+        self.caller: CallerId | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._finish("OK")
+        elif isinstance(error, Exception):
+            status = to_status(error, self.request_id)
+            self._finish(status.code.name, status.reason)
             raise RefusedError(status) from error
-        finally:
-            _log.info(
-                "call",
-                method=f"{method.service}/{method.name}",
-                request_id=request_id,
-                peer=invocation.peer(),
-                caller=caller,
-                code=code,
-                reason=reason,
-                duration_ms=round((time.perf_counter() - began) * 1000, 3),
-            )
+        else:  # the call was given up: CancelledError, or GeneratorExit in a stream
+            self._finish("CANCELLED")
+
+    def _finish(self, code: str, reason: str | None = None) -> None:
+        _log.info(
+            "call",
+            method=self.method.full_name,
+            request_id=self.request_id,
+            peer=self.invocation.peer(),
+            caller=self.caller,
+            code=code,
+            reason=reason,
+            duration_ms=round((time.perf_counter() - self._began) * 1000, 3),
+        )
 
 
 def _request_id(invocation: Invocation) -> str:
     given = invocation.header("x-request-id")
     usable = 0 < len(given) <= MAX_ID_BYTES and given.isascii() and given.isprintable()
-    return given if usable else str(uuid4())
+    return given if usable else token_hex(16)
