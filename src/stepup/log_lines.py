@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections import deque
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from select import PIPE_BUF
 from threading import Lock
 from typing import Any, BinaryIO
 
 import orjson
 import structlog
+
+from stepup.portions import portions
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
@@ -73,10 +75,10 @@ class LinesOfATurn:
     def _write(self) -> None:
         self._loop = None
         with self._writing:
-            while self._waiting:
-                lines = self._waiting.popleft()
-                # Other processes may write to the same pipe: so much goes into it in one piece.
-                while self._waiting and len(lines) + len(self._waiting[0]) <= PIPE_BUF:
-                    lines += self._waiting.popleft()
+            for lines in portions(self._taken()):
                 self._stream.write(lines)
                 self._stream.flush()
+
+    def _taken(self) -> Iterator[bytes]:
+        while self._waiting:
+            yield self._waiting.popleft()

@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from select import PIPE_BUF
 from types import MappingProxyType
 from uuid import UUID
 
@@ -174,6 +175,91 @@ async def test_a_line_that_broke_off_before_a_restart_stays_apart(path):
     log.close()
     _, line = path.read_text().splitlines()
     assert numbers(line) == [1]
+
+
+# --- Calls of one turn of the event loop ---
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """What is written to descriptors, write by write."""
+    made = []
+    write = os.write
+
+    def noted(descriptor, octets):
+        made.append(bytes(octets))
+        return write(descriptor, octets)
+
+    monkeypatch.setattr(os, "write", noted)
+    return made
+
+
+async def test_the_lines_of_a_turn_are_one_write_in_order(log, path, writes):
+    await asyncio.gather(
+        log.record([an_entry(1)]), log.record([an_entry(2), an_entry(3)]), log.record([an_entry(4)])
+    )
+    await log.record([an_entry(5)])
+    assert [numbers(each.decode()) for each in writes] == [[1, 2, 3, 4], [5]]
+    assert numbers(path.read_text()) == [1, 2, 3, 4, 5]
+
+
+async def test_a_file_gets_the_lines_of_a_turn_in_one_write_however_many(log, writes):
+    await asyncio.gather(*[log.record([an_entry(n, filler="x" * 1000)]) for n in range(20)])
+    assert len(writes) == 1
+
+
+async def test_a_pipe_gets_as_many_lines_at_a_time_as_others_cannot_come_between(pipe, writes):
+    log, source, _ = pipe
+    await asyncio.gather(*[log.record([an_entry(n, filler="x" * 1000)]) for n in range(8)])
+    assert [numbers(each.decode()) for each in writes] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert all(len(each) <= PIPE_BUF for each in writes)
+    assert numbers(source.read(10_000)) == list(range(8))
+
+
+async def test_s13_when_a_write_fails_every_call_of_the_turn_is_unavailable():
+    log = JsonLinesDecisionLog.open(Path("/dev/full"))
+    outcomes = await asyncio.gather(
+        *[log.record([an_entry(n)]) for n in range(3)], return_exceptions=True
+    )
+    log.close()
+    assert [type(each) for each in outcomes] == [StoreUnavailableError] * 3
+    # One for each call: what many raise gathers all their stacks.
+    assert len(set(map(id, outcomes))) == 3
+
+
+async def test_s13_whatever_goes_wrong_in_a_write_no_call_waits_for_ever(log, monkeypatch):
+    def broken(_descriptor, _octets):
+        raise RuntimeError
+
+    monkeypatch.setattr(os, "write", broken)
+    with pytest.raises(StoreUnavailableError):
+        await asyncio.wait_for(log.record([an_entry()]), 10)
+
+
+async def test_a_call_that_is_given_up_has_its_line_and_the_others_theirs(log, path):
+    recording = [asyncio.create_task(log.record([an_entry(n)])) for n in range(3)]
+    await asyncio.sleep(0)
+    recording[1].cancel()
+    outcomes = await asyncio.gather(*recording, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [type(None), asyncio.CancelledError, type(None)]
+    assert numbers(path.read_text()) == [0, 1, 2]
+
+
+async def test_closing_writes_what_waits(log, path):
+    recording = asyncio.create_task(log.record([an_entry(1)]))
+    await asyncio.sleep(0)
+    log.close()
+    await recording
+    assert numbers(path.read_text()) == [1]
+
+
+async def test_what_waits_goes_to_the_file_that_is_at_the_path_when_it_is_written(log, path):
+    recording = asyncio.create_task(log.record([an_entry(1)]))
+    await asyncio.sleep(0)
+    path.rename(path.with_suffix(".1"))
+    log.reopen()
+    await recording
+    assert numbers(path.read_text()) == [1]
 
 
 # --- Rotation ---

@@ -1,17 +1,19 @@
 """The decision log: one line of JSON per decision, on its way before the answer is (S13)."""
 
+import asyncio
 import os
 import time
 from collections.abc import Sequence
 from errno import EBADF
 from pathlib import Path
 from stat import S_ISREG
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import orjson
 
 from stepup.domain.audit import written
 from stepup.domain.errors import StoreUnavailableError
+from stepup.portions import portions
 from stepup.service.ports import DecisionEntry
 
 _A_WRITE_SECONDS = 0.002
@@ -29,15 +31,17 @@ class JsonLinesDecisionLog:
     """Decisions in a file or on a stream; implements the port `DecisionLog`.
 
     A line has `decision_id`, `decided_at` (UTC, microseconds), `caller`, and the entry's facts. The
-    lines of one call are one write: several workers may append to one file. Nothing is synced: an
-    entry outlives the process, not the machine. A pipe that nobody empties holds everything up.
+    lines of one turn of the event loop are one write: several workers may append to one file.
+    Nothing is synced: an entry outlives the process, not the machine. A pipe that nobody empties
+    holds everything up.
 
-    The file may be renamed or removed at any time: the next call begins another at its path.
+    The file may be renamed or removed at any time: the next write begins another at its path.
     """
 
     def __init__(self, file: "_File", path: Path | None = None) -> None:
         self._file: _File | None = file
         self._path = path
+        self._waiting: list[_Record] = []
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -61,16 +65,23 @@ class JsonLinesDecisionLog:
     async def record(self, entries: Sequence[DecisionEntry]) -> None:
         """Write entries, in order; the kernel has them when the call returns.
 
+        A call that is given up meanwhile has its lines all the same.
+
         Raises:
-            StoreUnavailableError: not all were written: the disk is full, the log is closed, or
-                its file was taken away and no other can be opened.
+            StoreUnavailableError: not all were written, or not all of another call of this turn:
+                the disk is full, the log is closed, or its file was taken away and no other can be
+                opened.
         """
         if not entries:
             return
-        try:
-            self._file_in_place().write(b"".join(map(_line, entries)))
-        except OSError as error:
-            raise StoreUnavailableError("the decision log cannot be written") from error
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._write_waiting)
+        record = _Record(b"".join(map(_line, entries)), loop.create_future())
+        self._waiting.append(record)
+        problem = await record.written
+        if problem is not None:
+            raise StoreUnavailableError("the decision log cannot be written") from problem
 
     def reopen(self) -> None:
         """Open what is at the path now, and let go of the file before; a stream stays.
@@ -84,9 +95,23 @@ class JsonLinesDecisionLog:
 
     def close(self) -> None:
         """Close the log; recording fails from now on. Once is enough, twice does no harm."""
+        self._write_waiting()
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        problem = None
+        try:
+            self._file_in_place().write([record.lines for record in waiting])
+        except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
+            problem = error
+        for record in waiting:
+            if not record.written.done():  # else its call was given up
+                record.written.set_result(problem)
 
     def _file_in_place(self) -> "_File":
         file = self._opened()
@@ -108,13 +133,22 @@ class JsonLinesDecisionLog:
         return self._file
 
 
+class _Record(NamedTuple):
+    """The lines of a call, and what became of them: None, or why they are not all written."""
+
+    lines: bytes
+    written: asyncio.Future[Exception | None]
+
+
 class _File:
     """A file that lines are appended to, through a descriptor of our own."""
 
     def __init__(self, descriptor: int, *, within_line: bool = False) -> None:
         self._descriptor = descriptor
         self._within_line = within_line
-        self._identity = _identity(os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        self._identity = _identity(status)
+        self._is_regular = S_ISREG(status.st_mode)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -133,7 +167,12 @@ class _File:
         except FileNotFoundError:
             return False
 
-    def write(self, lines: bytes) -> None:
+    def write(self, records: Sequence[bytes]) -> None:
+        # Nobody's lines come in between in a file, however long the write is.
+        for lines in [b"".join(records)] if self._is_regular else portions(records):
+            self._write(lines)
+
+    def _write(self, lines: bytes) -> None:
         if self._within_line:
             # A line that broke off stays as it is; what follows must not become part of it.
             lines = b"\n" + lines
