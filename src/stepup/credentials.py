@@ -107,7 +107,8 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
         _check_key_files(settings.token_issuers)
         polls.append(tokens.poll)
         parts.append(tokens)
-    admission = Admission(AllOf(*parts), settings.registered_callers)
+    identification = parts[0] if len(parts) == 1 else AllOf(*parts)
+    admission = Admission(identification, settings.registered_callers)
     return Credentials(admission, server, tuple(polls), admission.replace)
 
 

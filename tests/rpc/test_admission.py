@@ -79,8 +79,23 @@ async def test_a_call_under_way_keeps_its_rules_when_they_are_replaced():
         await pipeline.unary(method, b"", CALL)
 
 
-async def test_replaced_rules_hold_from_the_next_call_on():
+async def test_s15_replaced_rules_hold_from_the_next_call_on():
     admission = Admission(Proven("spiffe://acme/soar"), Callers([SOAR]))
+    await admission(CALL)
     admission.replace(Callers([CONSOLE]))
+    with pytest.raises(CallerNotPermittedError):
+        await admission(CALL)
+    stricter = replace(SOAR, rules=())
+    admission.replace(Callers([stricter]))
+    assert (await admission(CALL)).caller is stricter
+
+
+async def test_s15_replaced_rules_hold_for_a_call_whose_identity_was_not_yet_proven():
+    class ProvenLater(Proven):
+        async def identify(self, invocation):
+            admission.replace(Callers([CONSOLE]))
+            return await super().identify(invocation)
+
+    admission = Admission(ProvenLater("spiffe://acme/soar"), Callers([SOAR]))
     with pytest.raises(CallerNotPermittedError):
         await admission(CALL)

@@ -1,9 +1,14 @@
 """From proven identities to the caller that they name (S15)."""
 
+from functools import lru_cache, partial
+from typing import Final
+
 from stepup.domain.callers import Callers
 from stepup.domain.errors import CallerNotPermittedError
 from stepup.rpc.call import Admitted, Invocation
 from stepup.rpc.identity import Identification
+
+MAX_REMEMBERED: Final = 4096
 
 
 class Admission:
@@ -11,11 +16,12 @@ class Admission:
 
     def __init__(self, identification: Identification, callers: Callers) -> None:
         self._identification = identification
-        self._callers = callers
+        self.replace(callers)
 
     def replace(self, callers: Callers) -> None:
         """Go on with other rules; calls under way keep theirs."""
-        self._callers = callers
+        # What was found for other callers is forgotten with them.
+        self._admitted = lru_cache(MAX_REMEMBERED)(partial(_admitted, callers))
 
     async def __call__(self, invocation: Invocation) -> Admitted:
         """The caller that every proven identity names, and those identities.
@@ -25,9 +31,13 @@ class Admission:
             CallerNotPermittedError: an identity is nobody's, or they name different callers.
         """
         identities = await self._identification.identify(invocation)
-        named = {self._callers.identified(identity) for identity in identities}
-        if len(named) != 1 or None in named:
-            raise CallerNotPermittedError("the credentials name no caller that is registered")
-        [caller] = named
-        assert caller is not None  # noqa: S101  # for mypy: excluded just above
-        return Admitted(caller, tuple(sorted(identities)))
+        return self._admitted(identities)
+
+
+def _admitted(callers: Callers, identities: frozenset[str]) -> Admitted:
+    named = {callers.identified(identity) for identity in identities}
+    if len(named) != 1 or None in named:
+        raise CallerNotPermittedError("the credentials name no caller that is registered")
+    [caller] = named
+    assert caller is not None  # noqa: S101  # for mypy: excluded just above
+    return Admitted(caller, tuple(sorted(identities)))
