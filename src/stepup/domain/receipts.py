@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, unique
+from functools import lru_cache
 from hashlib import sha256
 from typing import Self
 from uuid import UUID
@@ -68,7 +69,10 @@ class Binding:
     def of(cls, caller: CallerId, actor: Actor, operation: OperationId, target: str) -> Self:
         """The binding of one check. The actor is tenant, user and session."""
         return cls(
-            _digest(caller), _digest(actor.session_hash), _digest(operation), _digest(target)
+            _digest_of_few(caller),
+            _digest(actor.session_hash),
+            _digest_of_few(operation),
+            _digest(target),
         )
 
 
@@ -174,6 +178,12 @@ def _mac(key: bytes, signed: str) -> bytes:
 
 def _digest(text: str) -> bytes:
     return sha256(text.encode()).digest()[:_DIGEST]
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_few(text: str) -> bytes:
+    """The digest of a caller or an operation: there are no more of them than are configured."""
+    return _digest(text)
 
 
 def _encode(octets: bytes) -> str:
