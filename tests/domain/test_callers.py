@@ -134,6 +134,26 @@ def test_s15_a_rule_grants_its_method_its_tenant_and_its_operations_only(method,
         caller(rule()).demand(method, TenantId(tenant), operation)
 
 
+def test_s15_what_was_granted_once_is_not_granted_to_whoever_asks_next():
+    once = caller(rule(claims=[Claim.MASTER_ADMINISTRATOR]))
+    administrator = replace(BOB, role=Role.MASTER_ADMINISTRATOR)
+    once.demand(CHECK, ACME, OSQUERY)
+    once.demand_claims(CHECK, administrator, OSQUERY)
+    with pytest.raises(CallerNotPermittedError):
+        once.demand(CHECK, TenantId("umbrella"), OSQUERY)
+    with pytest.raises(CallerNotPermittedError):
+        once.demand("StepUpService/VerifyOtp", ACME, OSQUERY)
+    with pytest.raises(ClaimNotPermittedError):
+        once.demand_claims(CHECK, replace(administrator, tenant_id=TenantId("umbrella")), OSQUERY)
+
+
+def test_s15_a_caller_with_other_rules_remembers_nothing_of_those_before():
+    before = caller(rule())
+    before.demand(CHECK, ACME, OSQUERY)
+    with pytest.raises(CallerNotPermittedError):
+        replace(before, rules=()).demand(CHECK, ACME, OSQUERY)
+
+
 def test_a_rule_grants_what_it_names():
     granting = rule()
     assert caller(rule(tenants=["x"]), granting).demand(CHECK, ACME, OSQUERY) is granting

@@ -4,14 +4,19 @@ A rule grants some methods for some tenants, operations and claims. Wildcards ar
 everything, and `prefix*` what begins with the prefix.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, unique
+from functools import lru_cache, partial
 
 from stepup.domain.actor import Actor, CallerId, TenantId
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
 from stepup.domain.operations import SIGN_IN, OperationId
 from stepup.domain.rate import Rate
+
+MAX_COMPILED = 4096
+"""How many answers of a caller's rules are remembered; operations in a call are those in the
+catalogue, so that there are not many more."""
 
 
 @unique
@@ -122,6 +127,14 @@ class Caller:
     identities: frozenset[str]
     rules: tuple[Rule, ...]
     rate: Rate | None = None
+    _granting: Callable[[str, str | None, Claim | None], tuple[Rule, ...]] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        # Of methods, operations and claims there are few; of tenants there may be many.
+        granting = lru_cache(MAX_COMPILED)(partial(_granting, self.rules))
+        object.__setattr__(self, "_granting", granting)
 
     def rule_for(
         self,
@@ -131,8 +144,8 @@ class Caller:
         claim: Claim | None = None,
     ) -> Rule | None:
         """The first rule that grants this, for some tenant if it is None; None when none does."""
-        for rule in self.rules:
-            if rule.mismatch(method, tenant_id, operation, claim) is None:
+        for rule in self._granting(method, operation, claim):
+            if tenant_id is None or tenant_id in rule.tenants:
                 return rule
         return None
 
@@ -188,6 +201,13 @@ class Caller:
                 claim.value, f"{self.caller_id} may not assert {claim.value}"
             )
         return rule
+
+
+def _granting(
+    rules: Iterable[Rule], method: str, operation: str | None, claim: Claim | None
+) -> tuple[Rule, ...]:
+    """The rules that grant this for some tenant."""
+    return tuple(rule for rule in rules if rule.mismatch(method, None, operation, claim) is None)
 
 
 @dataclass(frozen=True, slots=True)
