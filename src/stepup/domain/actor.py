@@ -1,7 +1,7 @@
 """The person an action is done for. Every value checks itself when it is made."""
 
 from dataclasses import dataclass, field
-from enum import Enum, unique
+from enum import StrEnum, unique
 from hashlib import sha256
 from typing import Self
 
@@ -63,7 +63,7 @@ class SessionHash(str):
 
 
 @unique
-class AccountType(Enum):
+class AccountType(StrEnum):
     """How a person signs in."""
 
     LOCAL = "local"
@@ -72,7 +72,7 @@ class AccountType(Enum):
 
 
 @unique
-class Role(Enum):
+class Role(StrEnum):
     """A person's role, as far as step-up authorization cares."""
 
     MASTER_ADMINISTRATOR = "master_administrator"
@@ -80,7 +80,7 @@ class Role(Enum):
 
 
 @unique
-class Team(Enum):
+class Team(StrEnum):
     """The team on whose behalf a person acts."""
 
     MANAGED_SERVICES_OPERATIONS = "managed_services_operations"
@@ -88,7 +88,7 @@ class Team(Enum):
 
 
 @unique
-class PlaybookTrigger(Enum):
+class PlaybookTrigger(StrEnum):
     """What started a playbook run."""
 
     AUTOMATIC = "automatic"

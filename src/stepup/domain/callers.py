@@ -6,7 +6,7 @@ everything, and `prefix*` what begins with the prefix.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, unique
+from enum import Enum, StrEnum, unique
 from functools import lru_cache, partial
 
 from stepup.domain.actor import Actor, CallerId, TenantId
@@ -20,7 +20,7 @@ catalogue, so that there are not many more."""
 
 
 @unique
-class Claim(Enum):
+class Claim(StrEnum):
     """What a caller asserts of an actor to get an exemption or a right."""
 
     MANAGED_SERVICES = "managed_services"

@@ -8,7 +8,7 @@ order of the rules stands here and nowhere else.
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, unique
+from enum import StrEnum, unique
 from typing import Any, Generic, TypeVar
 
 from stepup.domain.actor import Actor
@@ -44,7 +44,7 @@ REDEMPTION = Fact[ReceiptRejection | None]("REDEMPTION")
 
 
 @unique
-class Decision(Enum):
+class Decision(StrEnum):
     """Whether the action may run."""
 
     ALLOWED = "allowed"
@@ -53,7 +53,7 @@ class Decision(Enum):
 
 
 @unique
-class Reason(Enum):
+class Reason(StrEnum):
     """The rule that decided."""
 
     MFA_NOT_ENABLED = "mfa_not_enabled"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum, unique
+from enum import StrEnum, unique
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 
@@ -17,7 +17,7 @@ the clock that made it, or this one, cannot be trusted."""
 
 
 @unique
-class Method(Enum):
+class Method(StrEnum):
     """A way in which a person proves themselves."""
 
     TOTP = "totp"

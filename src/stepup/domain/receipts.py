@@ -13,7 +13,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum, unique
+from enum import StrEnum, unique
 from functools import lru_cache
 from hashlib import sha256
 from typing import Self
@@ -36,7 +36,7 @@ _LAYOUT = (16, 8, _DIGEST, _DIGEST, _DIGEST, _DIGEST)
 
 
 @unique
-class ReceiptRejection(Enum):
+class ReceiptRejection(StrEnum):
     """Why a receipt bought no exemption."""
 
     NOT_AUTHENTIC = "not_authentic"

@@ -206,15 +206,15 @@ def _circumstances(context: Context) -> dict[str, Json]:
         "tenant_id": actor.tenant_id,
         "user_id": actor.user_id,
         "session": actor.session_hash,
-        "account_type": actor.account_type.value,
-        "role": actor.role.value,
-        "team": actor.team.value,
+        "account_type": actor.account_type,
+        "role": actor.role,
+        "team": actor.team,
     }
     if run is not None:
         told["playbook_run"] = {
             "playbook_id": run.playbook_id,
             "run_id": run.run_id,
-            "trigger": run.trigger.value,
+            "trigger": run.trigger,
         }
     return told
 
@@ -226,8 +226,8 @@ def _told(context: Context, check: Check, answer: Answer, facts: _Facts) -> dict
     told: dict[str, Json] = {
         "operation": check.operation.id,
         "target": check.target,
-        "decision": verdict.decision.value,
-        "reason": verdict.reason.value,
+        "decision": verdict.decision,
+        "reason": verdict.reason,
         "policy_etag": answer.policy_etag,
         "granted_by": grant.rule.origin,
         "claims": {claim.value: rule.origin for claim, rule in grant.claims.items()},
@@ -239,7 +239,7 @@ def _told(context: Context, check: Check, answer: Answer, facts: _Facts) -> dict
         told["retry_of"] = str(redeemed.decision_id)
         told["first_authorised_at"] = written(redeemed.first_authorised_at)
     if refused is not None:
-        told["receipt_rejection"] = refused.rejection.value
+        told["receipt_rejection"] = refused.rejection
         if refused.decision_id is not None:
             told["receipt_of"] = str(refused.decision_id)
     return told
