@@ -33,13 +33,13 @@ ALICE = person()
 OWNER = (ALICE.tenant_id, ALICE.user_id, ALICE.session_hash, "enrollment")
 
 
-def answer(decision=Decision.ALLOWED, reason=Reason.ELEVATED, rejection=None):
-    verdict = Verdict(decision, reason, receipt_rejection=rejection)
+def answer(decision=Decision.ALLOWED, reason=Reason.ELEVATED, rejection=None, elevation=None):
+    verdict = Verdict(decision, reason, elevation, receipt_rejection=rejection)
     return render.answer(Answer(UUID(int=0), verdict, "etag"))
 
 
 def elevation(method):
-    return render.elevated(Elevation(*OWNER, NOW, NOW, (method,)))
+    return answer(elevation=Elevation(*OWNER, NOW, NOW, (method,))).elevation
 
 
 def wizard(state):

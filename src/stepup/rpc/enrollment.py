@@ -85,10 +85,11 @@ class EnrollmentHandlers:
         if not request.reset_code_stored:
             raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
         completion = await self.complete(context)
-        return pb.CompleteEnrollmentResponse(
-            enrollment=render.active(completion.authenticator, context.now),
-            elevation=render.elevated(completion.elevation),
+        response = pb.CompleteEnrollmentResponse(
+            enrollment=render.active(completion.authenticator, context.now)
         )
+        render.set_elevation(response, completion.elevation)
+        return response
 
     async def cancel_enrollment(
         self, request: pb.CancelEnrollmentRequest, call: Call

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
@@ -59,13 +60,27 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_OF_A_DAY = 24 * 60 * 60
 
 
+class HasElevation(Protocol):
+    """An answer that can tell of an elevation."""
+
+    @property
+    def elevation(self) -> elevation_pb2.Elevation:
+        """The elevation."""
+        ...
+
+
 def timestamp(at: datetime) -> Timestamp:
     """An instant."""
+    message = Timestamp()
+    _set(message, at)
+    return message
+
+
+def _set(message: Timestamp, at: datetime) -> None:
     # What FromDatetime does, at a quarter of its time.
     since = at - _EPOCH
-    return Timestamp(
-        seconds=since.days * _SECONDS_OF_A_DAY + since.seconds, nanos=since.microseconds * 1000
-    )
+    message.seconds = since.days * _SECONDS_OF_A_DAY + since.seconds
+    message.nanos = since.microseconds * 1000
 
 
 def duration(length: timedelta) -> Duration | None:
@@ -77,15 +92,14 @@ def duration(length: timedelta) -> Duration | None:
     return message
 
 
-def elevated(found: elevation.Elevation | None) -> elevation_pb2.Elevation | None:
-    """An elevation; absent when there is none."""
-    if found is None:
-        return None
-    return elevation_pb2.Elevation(
-        verified_at=timestamp(found.verified_at),
-        expires_at=timestamp(found.expires_at),
-        methods=[_METHODS[method] for method in found.methods],
-    )
+def set_elevation(response: HasElevation, found: elevation.Elevation | None) -> None:
+    """Set the elevation of an answer, unless there is none."""
+    if found is not None:
+        # In its place: a message that is put into another one is copied.
+        message = response.elevation
+        _set(message.verified_at, found.verified_at)
+        _set(message.expires_at, found.expires_at)
+        message.methods.extend([_METHODS[method] for method in found.methods])
 
 
 def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
@@ -95,10 +109,10 @@ def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
         decision=_DECISIONS[verdict.decision],
         reason=_REASONS[verdict.reason],
         decision_id=str(decided.decision_id),
-        elevation=elevated(verdict.elevation),
         receipt=decided.receipt or "",
         policy_etag=decided.policy_etag,
     )
+    set_elevation(response, verdict.elevation)
     if verdict.max_age is not None:
         response.requirement.max_age.FromTimedelta(verdict.max_age)
     if verdict.receipt_rejection is not None:
@@ -108,12 +122,13 @@ def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
 
 def verification(outcome: Verification) -> step_up_service_pb2.VerifyOtpResponse:
     """The outcome of an attempt with a code."""
-    return step_up_service_pb2.VerifyOtpResponse(
+    response = step_up_service_pb2.VerifyOtpResponse(
         outcome=_OUTCOMES[outcome.outcome],
-        elevation=elevated(outcome.elevation),
         attempts_remaining=outcome.attempts_remaining,
         retry_after=duration(outcome.retry_after),
     )
+    set_elevation(response, outcome.elevation)
+    return response
 
 
 def active(authenticator: Authenticator, now: datetime) -> enrollment_service_pb2.Enrollment:
