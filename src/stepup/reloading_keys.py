@@ -62,7 +62,7 @@ class ReloadingKeys:
         self._looked_at = clock.monotonic()
         self._seen = self._identity()
         try:
-            self._ring = self._made_of(self._read())
+            self._take(self._made_of(self._read()))
         except FileNotFoundError:
             raise KeyRingError(f"{path}: there is no such file") from None
 
@@ -77,12 +77,14 @@ class ReloadingKeys:
     @property
     def receipts(self) -> MacKeys:
         """The MAC keys of retry receipts."""
-        return self._following(self._current().receipts, lambda ring: ring.receipts)
+        self._look_if_due()
+        return self._receipts
 
     @property
     def page_tokens(self) -> MacKeys:
         """The MAC keys of page tokens."""
-        return self._following(self._current().page_tokens, lambda ring: ring.page_tokens)
+        self._look_if_due()
+        return self._page_tokens
 
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
@@ -128,8 +130,7 @@ class ReloadingKeys:
 
     def _current(self) -> KeyRing:
         """The ring, after a look at the file if the last one is long ago."""
-        if self._clock.monotonic() - self._looked_at >= LOOK_SECONDS:
-            self._look()
+        self._look_if_due()
         return self._ring
 
     def _with(self, key_id: str) -> KeyRing:
@@ -151,6 +152,10 @@ class ReloadingKeys:
             return of(self._ring).keys
 
         return MacKeys(keys.primary, _Following(keys.keys, after_a_look))
+
+    def _look_if_due(self) -> None:
+        if self._clock.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._look()
 
     def _look(self) -> None:
         now = self._clock.monotonic()
@@ -187,8 +192,14 @@ class ReloadingKeys:
     def _follow(self, file: KeyFile, if_seen: _Identity | None) -> None:
         ring = self._made_of(file)
         if if_seen == self._seen:
-            self._ring = ring
+            self._take(ring)
             _log.info("key_ring_reloaded", primary=file.primary, keys=sorted(file.keys))
+
+    def _take(self, ring: KeyRing) -> None:
+        """Go on with a ring. Its MAC keys are made once: every check takes those of receipts."""
+        self._ring = ring
+        self._receipts = self._following(ring.receipts, lambda ring: ring.receipts)
+        self._page_tokens = self._following(ring.page_tokens, lambda ring: ring.page_tokens)
 
     def _keep(self, error: Exception, *, is_news: bool) -> None:
         self._failed_at = self._clock.monotonic()
