@@ -26,7 +26,7 @@ class OpaqueId(str):
             raise InvalidValueError("is required")
         if len(value) > MAX_ID_BYTES or not (value.isascii() and value.isprintable()):
             raise InvalidValueError(f"must be 1 to {MAX_ID_BYTES} bytes of printable ASCII")
-        return super().__new__(cls, value)
+        return str.__new__(cls, value)
 
 
 class TenantId(OpaqueId):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from stepup.domain.errors import InvalidValueError
@@ -43,15 +43,17 @@ SIGN_IN = OperationId("account.sign_in")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Something a person does that can need a code."""
+    """Something a person does that can need a code.
+
+    `is_response_action` says whether the exemptions for response actions can apply.
+    """
 
     id: OperationId
     title: str
+    is_response_action: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def is_response_action(self) -> bool:
-        """Whether the exemptions for response actions can apply."""
-        return self.id.category == RESPONSE
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_response_action", self.id.category == RESPONSE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,8 +174,8 @@ class _Facts:
         return receipt.rejection
 
 
-async def _elevation(use_case: CheckStepUp, context: Context) -> Elevation | None:
-    return await use_case.elevated.find(context)
+def _elevation(use_case: CheckStepUp, context: Context) -> Awaitable[Elevation | None]:
+    return use_case.elevated.find(context)
 
 
 async def _enrolled(use_case: CheckStepUp, context: Context) -> bool:

@@ -199,9 +199,8 @@ def _line(entry: DecisionEntry) -> bytes:
         "caller": entry.caller,
     }
     # No fact takes the place of what is in every line.
-    return orjson.dumps(
-        head | dict(entry.facts) | head, default=dict, option=orjson.OPT_APPEND_NEWLINE
-    )
+    line = {**head, **entry.facts, **head}
+    return orjson.dumps(line, default=dict, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _ends_within_line(path: Path, descriptor: int) -> bool:
