@@ -41,6 +41,10 @@ test-engines: install-dev ## Run what needs a server on each engine: rpc, races,
 	  STEPUP_TEST_ENGINE=$$engine $(BIN)/pytest --numprocesses=auto tests/rpc tests/race tests/e2e || exit; \
 	done
 
+.PHONY: engine-matrix
+engine-matrix: install-dev ## Run tests/rpc on the core engine on each supported grpcio; or MATRIX_ARGS, versions
+	PYTHONPATH=tests $(BIN)/python -m engine_matrix $(MATRIX_ARGS)
+
 .PHONY: bench
 bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS, such as --help
 	PYTHONPATH=tests $(BIN)/python -m bench run $(BENCH_ARGS)
@@ -100,4 +104,4 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --
 
 .PHONY: clean
 clean: ## Remove the environment and all caches
-	rm -rf .bench .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .matrix .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

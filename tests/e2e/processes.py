@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from e2e.leaks import Secrets
 from support.engines import ENGINE
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ROOT / ".venv" / "bin"
+PROGRAMS = Path(sys.executable).parent  # of the environment that the tests run in
 _PATIENCE_SECONDS = 30.0
 _ADDRESS_LINE = "stepup is listening on "
 

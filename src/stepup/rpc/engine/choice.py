@@ -11,12 +11,13 @@ from stepup.rpc.engine.aio import AioEngine
 
 Choice: TypeAlias = Literal["auto", "core", "aio"]
 
-CONFORMING: Final = frozenset({"1.85.1"})
+CONFORMING: Final = frozenset({"1.85.1", "1.85.3"})
 """The versions of grpcio that the conformance suite has passed on with the core engine:
 `make engine-matrix`."""
 
 _log = structlog.get_logger(__name__)
 _engine = Gauge("stepup_engine", "The engine that serves gRPC: 1 for the one chosen.", ["engine"])
+_NAMES: Final = ("core", "aio")
 
 
 def engine_of(choice: Choice) -> MakeEngine:
@@ -27,7 +28,8 @@ def engine_of(choice: Choice) -> MakeEngine:
     """
     is_conforming = grpc.__version__ in CONFORMING
     name = choice if choice != "auto" else "core" if is_conforming else "aio"
-    _engine.labels(name).set(1)
+    for each in _NAMES:
+        _engine.labels(each).set(each == name)
     _log.info("engine_chosen", engine=name, asked=choice, grpcio=grpc.__version__)
     if name == "aio":
         return AioEngine
