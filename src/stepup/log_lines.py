@@ -53,15 +53,15 @@ class LinesOfATurn:
     def later(self, line: bytes) -> None:
         """Write a line at the end of this turn."""
         self._waiting.append(line)
+        # A loop that was closed does not write any more what it was to write.
+        if self._loop is not None and not self._loop.is_closed():
+            return
         try:
-            loop = asyncio.get_running_loop()
+            self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._write()
-            return
-        # A loop that was closed does not write any more what it was to write.
-        if self._loop is not loop:
-            self._loop = loop
-            loop.call_soon(self._write)
+        else:
+            self._loop.call_soon(self._write)
 
     def at_once(self, line: bytes) -> None:
         """Write a line."""

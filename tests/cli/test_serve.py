@@ -1,6 +1,7 @@
 """Hangups of a serving process: each has its reload, one after the other."""
 
 import asyncio
+import gc
 import threading
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,7 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from stepup.cli.serve import reload_whenever
+from stepup.cli.serve import reload_whenever, settle_memory
 from stepup.config import ConfigurationError
 
 
@@ -112,3 +113,14 @@ async def test_a_failure_is_logged_and_counted_and_the_next_hangup_is_heeded(res
         {"event": "configuration_not_reloaded", "log_level": "error", "problems": problems}
     ]
     assert failures() == before + 1
+
+
+def test_what_lives_for_ever_is_looked_at_by_no_collection():
+    thresholds = gc.get_threshold()
+    try:
+        settle_memory()
+        assert gc.get_freeze_count() > 10_000
+        assert gc.isenabled()  # a cycle that a bug leaves is still found
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)

@@ -185,6 +185,12 @@ async def test_a_request_id_that_does_not_do_is_replaced(pipeline, metadata):
     assert UUID(call.request_id)
 
 
+async def test_no_two_calls_of_any_server_are_given_the_same_request_id(worker):
+    servers = [pipeline_of(worker) for _ in range(50)]
+    made = [(await seen_by_the_handler(each, PEER)).request_id for each in servers * 20]
+    assert len(set(made)) == 1000
+
+
 async def test_of_two_request_ids_the_first_counts(pipeline):
     metadata = [("x-request-id", "one"), ("x-request-id", "two")]
     assert (

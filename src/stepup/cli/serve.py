@@ -40,7 +40,7 @@ async def serve_until_told(settings: Settings, load: Callable[[], Settings]) -> 
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with _hangups() as hung_up:
         async with running(settings) as server:
-            _settle_memory()
+            settle_memory()
             # The one line on standard output: who starts a server on port 0 reads it.
             typer.echo(f"stepup is listening on {server.address}")
             reloading = asyncio.create_task(reload_whenever(hung_up, server, load))
@@ -74,7 +74,7 @@ def _refused(problems: list[str]) -> None:
     _log.error("configuration_not_reloaded", problems=problems)
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Let the garbage collector pass over what lives as long as the process.
 
     Calls leave no cycles behind, but each collection would look at all modules and classes again:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from secrets import token_hex
+from itertools import count
+from secrets import randbits
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -81,6 +82,8 @@ class Pipeline:
         self._refused_claims = refused_claims
         self._limits = limits
         self._clock = clock
+        # Counted on from a random number: one from the kernel for each call costs a system call.
+        self._request_ids = (f"{number:032x}" for number in count(randbits(127)))
 
     async def unary(self, method: UnaryMethod, payload: bytes, invocation: Invocation) -> bytes:
         """Answer a call.
@@ -88,7 +91,7 @@ class Pipeline:
         Raises:
             RefusedError: the call ends with a status instead.
         """
-        with _UnderWay(method, invocation, self._clock.now()) as under_way:
+        with self._under_way(method, invocation) as under_way:
             call = await self._admitted(under_way)
             response = await method.handler(decoded(method.request, payload), call)
             return response.SerializeToString()
@@ -101,10 +104,14 @@ class Pipeline:
         Raises:
             RefusedError: the stream ends with a status instead, before or after messages.
         """
-        with _UnderWay(method, invocation, self._clock.now()) as under_way:
+        with self._under_way(method, invocation) as under_way:
             call = await self._admitted(under_way)
             async for response in method.handler(decoded(method.request, payload), call):
                 yield response.SerializeToString()
+
+    def _under_way(self, method: Method, invocation: Invocation) -> "_UnderWay":
+        request_id = _given_request_id(invocation) or next(self._request_ids)
+        return _UnderWay(method, invocation, self._clock.now(), request_id)
 
     async def _admitted(self, under_way: "_UnderWay") -> Call:
         admitted = await self._admit(under_way.invocation)
@@ -129,12 +136,14 @@ class _UnderWay:
 
     __slots__ = ("_began", "caller", "invocation", "method", "received_at", "request_id")
 
-    def __init__(self, method: Method, invocation: Invocation, received_at: datetime) -> None:
+    def __init__(
+        self, method: Method, invocation: Invocation, received_at: datetime, request_id: str
+    ) -> None:
         self._began = time.perf_counter()
         self.method = method
         self.invocation = invocation
         self.received_at = received_at
-        self.request_id = _request_id(invocation)
+        self.request_id = request_id
         self.caller: CallerId | None = None
 
     def __enter__(self) -> Self:
@@ -168,7 +177,8 @@ class _UnderWay:
         )
 
 
-def _request_id(invocation: Invocation) -> str:
+def _given_request_id(invocation: Invocation) -> str:
+    """What the caller calls it by; empty when that is not usable."""
     given = invocation.header("x-request-id")
-    usable = 0 < len(given) <= MAX_ID_BYTES and given.isascii() and given.isprintable()
-    return given if usable else token_hex(16)
+    usable = len(given) <= MAX_ID_BYTES and given.isascii() and given.isprintable()
+    return given if usable else ""

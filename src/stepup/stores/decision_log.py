@@ -42,6 +42,7 @@ class JsonLinesDecisionLog:
         self._file: _File | None = file
         self._path = path
         self._waiting: list[_Record] = []
+        self._loop: asyncio.AbstractEventLoop
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -74,10 +75,11 @@ class JsonLinesDecisionLog:
         """
         if not entries:
             return
-        loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._write_waiting)
-        record = _Record(b"".join(map(_line, entries)), loop.create_future())
+            # For the calls of this turn: to ask for it costs a system call in Python 3.11.
+            self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._write_waiting)
+        record = _Record(b"".join(map(_line, entries)), self._loop.create_future())
         self._waiting.append(record)
         problem = await record.written
         if problem is not None:

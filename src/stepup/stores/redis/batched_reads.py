@@ -32,6 +32,8 @@ class BatchedReads:
         self._waiting: list[tuple[Sequence[str], asyncio.Future[_Answer]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._latest_began = 0.0
+        # To ask for it costs a system call in Python 3.11.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def read(self, keys: Sequence[str]) -> Values:
         """The values of keys that lie in one slot, as of one instant; None for an absent one.
@@ -39,7 +41,7 @@ class BatchedReads:
         Raises:
             StoreUnavailableError: the server does not answer.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         values: asyncio.Future[_Answer] = loop.create_future()
         self._waiting.append((keys, values))
         if not self._under_way or loop.time() - self._latest_began > SLOW_SECONDS:
