@@ -65,6 +65,7 @@ def profile(
             objects = profiling.by_object(pid, seconds, directory)
     sampled = list(stacks.of_the_loop(lines))
     shares = {
+        "The event loop's thread, by module of ours": stacks.by_module(sampled),
         "The event loop's thread, by function of ours": stacks.by_function(sampled),
         "The event loop's thread, by library": stacks.by_library(sampled),
         "The whole process, by library": objects or {"perf cannot tell": 0.0},

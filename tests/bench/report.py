@@ -15,7 +15,8 @@ def document(results, variants, ratios, effort, about):
     """The content of `latest.json`; `about` are `machine` and `versions`.
 
     Latencies are medians over the runs: `p50_ms` and `p99_ms` of one call at a time,
-    `p99_at_half_ms` of calls at half of the run's throughput. `rps` has each run's, in order.
+    `p99_at_half_ms` of calls at half of the run's throughput. `rps` has each run's, in order;
+    `cpu_us` is the server's processor time for each call at full speed.
     """
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -71,6 +72,7 @@ def _variant(runs):
     }
     if loaded:
         figures["p99_at_half_ms"] = _median(run.at_half.p99_ms for run in loaded)
+        figures["cpu_us"] = _median(run.cpu_us for run in loaded)
     return figures
 
 
@@ -89,7 +91,7 @@ def _ratio(ratio, runs):
 
 def _variants_table(variants):
     table = Table("variant", title="One core; medians of the runs")
-    for column in ("calls/s", "spread", "p50 ms", "p99 ms", "p99 ms at half"):
+    for column in ("calls/s", "spread", "CPU µs", "p50 ms", "p99 ms", "p99 ms at half"):
         table.add_column(column, justify="right")
     for name, figures in variants.items():
         rps = figures["rps"]
@@ -97,6 +99,7 @@ def _variants_table(variants):
             name,
             f"{statistics.median(rps):,.0f}" if rps else "",
             f"{spread(rps):.0%}" if rps else "",
+            f"{figures['cpu_us']:.0f}" if rps else "",
             f"{figures['p50_ms']:.2f}",
             f"{figures['p99_ms']:.2f}",
             f"{figures['p99_at_half_ms']:.2f}" if rps else "",

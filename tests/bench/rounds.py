@@ -1,14 +1,14 @@
 """The measurement: every variant once a round, as many rounds as asked for."""
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import answers, h2load
 from bench.answers import WrongAnswersError
 from bench.figures import Latencies
 from bench.probe import probing
-from bench.servers import refusals, serving
+from bench.servers import cpu_seconds, refusals, serving
 
 _FIRST_REQUESTS = 2000
 
@@ -22,6 +22,8 @@ class Run:
     """Calls per second at full speed; None where there is no load."""
     at_half: Latencies | None = None
     """At half of that, in an open loop."""
+    cpu_us: float | None = None
+    """Processor time for each call at full speed, of the server alone."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def _run(stage, variant, effort):
         run = Run(one_at_a_time)
         if variant.is_loaded:
             target = stage.target(variant, server.address)
-            run, loaded = _loaded(variant, target, answer_bytes, effort, run.one_at_a_time)
+            figures, loaded = _loaded(variant, server, target, answer_bytes, effort)
+            run = replace(run, **figures)
             calls += loaded
     if variant.on_record:
         with stage.record.open("rb") as lines:
@@ -87,7 +90,7 @@ def _run(stage, variant, effort):
     return run, calls
 
 
-def _loaded(variant, target, answer_bytes, effort, one_at_a_time):
+def _loaded(variant, server, target, answer_bytes, effort):
     loads = []
 
     def load(command):
@@ -98,12 +101,15 @@ def _loaded(variant, target, answer_bytes, effort, one_at_a_time):
     # The first ones warm it up, and tell how many calls the wanted time takes.
     rps = load(h2load.at_full_speed(target, _FIRST_REQUESTS))
     rps = load(h2load.at_full_speed(target, _requests(rps, 1.0)))
-    rps = load(h2load.at_full_speed(target, _requests(rps, effort.seconds)))
+    requests, before = _requests(rps, effort.seconds), cpu_seconds(server.pid)
+    rps = load(h2load.at_full_speed(target, requests))
+    cpu_us = (cpu_seconds(server.pid) - before) / requests * 1e6
     with tempfile.NamedTemporaryFile() as log:
         requests = _requests(rps / 2, effort.seconds)
         load(h2load.paced(target, requests, rps / 2, log.name))
         at_half = Latencies.of(h2load.latencies_ms(Path(log.name).read_text().splitlines()))
-    return Run(one_at_a_time, rps, at_half), sum(load.requests for load in loads)
+    figures = {"rps": rps, "at_half": at_half, "cpu_us": cpu_us}
+    return figures, sum(load.requests for load in loads)
 
 
 def _requests(rps, seconds):

@@ -13,6 +13,7 @@ from bench.machine import SERVER_CORE, pinned
 from e2e.processes import ROOT, environment
 
 _STOP_SECONDS = 20.0
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,18 @@ def refusals(directory):
             if entry.get("event") == "call" and entry["code"] != "OK":
                 endings[entry["code"], entry["reason"]] += 1
     return dict(endings)
+
+
+def cpu_seconds(pid):
+    """How long a process and its children have run: on a core, in user code or in the kernel."""
+    total = 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = stat.read_text().rpartition(")")[2].split()
+            if pid in {int(stat.parent.name), int(fields[1])}:
+                # User, system, and the same of children that were waited for: 14 to 17 of proc(5).
+                total += sum(map(int, fields[11:15])) / _TICKS_PER_SECOND
+    return total
 
 
 def resident_bytes(pid):

@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def run(rps, p50):
-    return Run(Latencies(p50, 2 * p50), rps, Latencies(3 * p50, 4 * p50))
+    return Run(Latencies(p50, 2 * p50), rps, Latencies(3 * p50, 4 * p50), cpu_us=1e6 / rps)
 
 
 def reported(**runs):
@@ -39,6 +39,7 @@ def test_each_run_is_told_and_the_medians_of_latencies(results):
         "p50_ms": 0.4,
         "p99_ms": 0.8,
         "p99_at_half_ms": 1.6,
+        "cpu_us": 500,
     }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from bench.profile import parsed
-from bench.stacks import Frame, by_function, by_library, of_the_loop
+from bench.stacks import Frame, by_function, by_library, by_module, of_the_loop
 
 SERVE = "serve (stepup/cli/main.py:35);BaseEventLoop._run_once (asyncio/base_events.py:1922)"
 FIND = "RedisElevations.find (stepup/stores/redis/elevations.py:48)"
@@ -38,6 +38,13 @@ def test_a_function_of_ours_is_charged_with_what_it_calls():
     }
 
 
+def test_a_module_is_charged_with_all_its_functions():
+    put = FIND.replace("find", "put")
+    assert shares(by_module, f"{FIND};Redis.mget (redis/client.py:1) 3", f"{put} 1") == {
+        "stepup/stores/redis/elevations.py": 1.0
+    }
+
+
 def test_what_the_loop_does_without_us_is_its_librarys():
     assert shares(by_function, "0x7f (grpc/_cython/cygrpc.so) 1") == {"cygrpc": 1.0}
 
@@ -47,7 +54,7 @@ def test_libraries_are_charged_with_what_libc_does_for_them():
     assert found == {"stepup": 0.75, "socketmodule": 0.25}
 
 
-@pytest.mark.parametrize("kind", [by_function, by_library])
+@pytest.mark.parametrize("kind", [by_function, by_library, by_module])
 def test_garbage_collection_and_waiting_are_nobodys(kind):
     found = shares(
         kind,
