@@ -115,12 +115,15 @@ class Connection:
 class Seen:
     """What has come on a connection: how each stream ended, and the kinds of all frames."""
 
-    def __init__(self):
+    def __init__(self, *, answers_pings=False):
         self.ended = {}
         self.kinds = set()
+        self._answers_pings = answers_pings
 
     async def collect(self, connection):
-        async for kind, flags, stream, _ in connection.frames():
+        async for kind, flags, stream, payload in connection.frames():
             self.kinds.add(kind)
+            if kind == PING and not flags & ACK and self._answers_pings:
+                await connection.send(frame(PING, ACK, payload=payload))
             if kind == RST_STREAM or (kind == HEADERS and flags & END_STREAM):
                 self.ended.setdefault(stream, kind)

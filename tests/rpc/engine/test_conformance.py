@@ -540,6 +540,26 @@ async def test_stopping_twice_and_before_the_start_does_no_harm(make_engine):
     await engine.stop(0)
 
 
+async def test_who_waits_for_the_end_may_give_up_and_another_wait_for_it(serving):
+    sleeper, may_end = Sleeper(), asyncio.Event()
+
+    async def answer(payload, _invocation):
+        sleeper.entered.release()
+        await may_end.wait()
+        return payload
+
+    async with serving(unary={CALL: answer}) as port:
+        call = asyncio.ensure_future(_answer(port.unary(CALL, b"last")))
+        await sleeper.has_entered()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await port.engine.stop(30)
+        may_end.set()
+        assert await call == b"last"
+        async with asyncio.timeout(10):
+            await port.engine.stop(0)
+
+
 # --- Bytes of any kind (S18) ---
 
 

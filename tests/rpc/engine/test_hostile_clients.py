@@ -12,6 +12,7 @@ import grpc
 import pytest
 from rpc.engine import http2
 from rpc.engine.conftest import CALLS_PER_CONNECTION
+from structlog.testing import capture_logs
 from support.engines import connection_of_its_own
 from support.wire import refusal_of
 
@@ -47,8 +48,20 @@ def no_collector():
 
 
 @pytest.fixture
-async def port(serving, held):
+async def port(port_that_stops):
     """A server; when the test ends, it must have forgotten what the test did to it."""
+    port = port_that_stops
+    await port.unary(CALL)
+    tasks = len(asyncio.all_tasks())
+    yield port
+    await a_good_client_is_served(port)
+    await port.has_forgotten_all_calls()
+    await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+@pytest.fixture
+async def port_that_stops(serving, held):
+    """A server that the test may stop."""
 
     async def echo(payload, _invocation):
         return payload
@@ -74,12 +87,7 @@ async def port(serving, held):
         stream={STREAM: echo_all, HOLD_STREAM: hold_stream},
         options=OPTIONS,
     ) as port:
-        await port.unary(CALL)
-        tasks = len(asyncio.all_tasks())
         yield port
-        await a_good_client_is_served(port)
-        await port.has_forgotten_all_calls()
-        await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
 
 
 async def a_good_client_is_served(port):
@@ -106,9 +114,9 @@ async def connection(port, **settings):
 
 
 @asynccontextmanager
-async def read(connection):
+async def read(connection, seen=None):
     """What has come by now, while the block lasts."""
-    seen = http2.Seen()
+    seen = seen or http2.Seen()
     reading = asyncio.create_task(seen.collect(connection))
     try:
         yield seen
@@ -245,6 +253,62 @@ async def test_a_client_that_is_frozen_is_given_up_when_it_does_not_answer(servi
     ):
         process.send_signal(signal.SIGSTOP)
         await port.has_forgotten_all_calls()
+
+
+# --- An engine that stops meanwhile ---
+
+
+@pytest.mark.parametrize("path", [None, CALL, HOLD, HOLD_STREAM, LARGE])
+async def test_a_client_that_does_nothing_keeps_no_engine_from_stopping(port_that_stops, path):
+    """It neither reads nor answers, whether it has called or not."""
+    async with connection(port_that_stops, INITIAL_WINDOW_SIZE=0) as silent:
+        if path is not None:
+            streams = range(1, 2 * STREAMS_PER_CONNECTION, 2)
+            await silent.send(*(http2.call(each, path, message=b"") for each in streams))
+        await a_good_client_is_served(port_that_stops)
+        async with asyncio.timeout(AT_ONCE_SECONDS):
+            await port_that_stops.engine.stop(0.1)
+
+
+async def test_clients_are_told_to_go_elsewhere_while_their_calls_go_on(port_that_stops, held):
+    async with (
+        connection(port_that_stops) as client,
+        read(client, http2.Seen(answers_pings=True)) as seen,
+    ):
+        await client.send(http2.call(1, HOLD, message=b""))
+        async with asyncio.timeout(10):
+            await held.acquire()
+        stopping = asyncio.create_task(port_that_stops.engine.stop(20))
+        await eventually(lambda: http2.GOAWAY in seen.kinds)
+        assert not seen.ended
+        assert not stopping.done()
+        await client.send(http2.reset(1))
+        async with asyncio.timeout(AT_ONCE_SECONDS):
+            await stopping
+
+
+@pytest.mark.parametrize("grace", [0, 0.05, 5])
+async def test_an_engine_stops_while_calls_of_every_kind_come(port_that_stops, grace):
+    async def attack(first_path):
+        with suppress(ConnectionError):
+            while True:
+                async with connection(port_that_stops) as attacker, read(attacker):
+                    for each in range(1, 80, 8):
+                        await attacker.send(
+                            http2.call(each, first_path, message=b"x"),
+                            http2.call(each + 2, STREAM, message=b"x"),
+                            http2.call(each + 4, HOLD_STREAM, message=b"x"),
+                            *(http2.reset(each + 4), http2.call(each + 6, UNKNOWN)),
+                        )
+                        await asyncio.sleep(0)
+
+    attackers = [asyncio.create_task(attack(path)) for path in (CALL, LARGE, HOLD, CALL)]
+    await asyncio.sleep(0.1)  # under way
+    with capture_logs() as lines:
+        async with asyncio.timeout(grace + AT_ONCE_SECONDS):
+            await port_that_stops.engine.stop(grace)
+            await asyncio.gather(*attackers)
+    assert lines == []
 
 
 # --- Too much of something ---

@@ -51,9 +51,8 @@ class CoreEngine:
         )
         self._server.register_completion_queue(self._queue.cygrpc)
         self._calls = _Calls()
-        self._is_stopping = False
-        self._stopped: asyncio.Event | None = None
         self._patrol: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         """Bind an address; returns the port.
@@ -69,7 +68,6 @@ class CoreEngine:
 
     async def start(self) -> None:
         """Take calls from now on."""
-        self._stopped = asyncio.Event()
         self._calls.loop = asyncio.get_running_loop()
         self._queue.start()
         self._server.start()
@@ -79,12 +77,14 @@ class CoreEngine:
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls, and let those in flight finish within the grace."""
-        if self._stopped is None:
-            return
-        if self._is_stopping:
-            await self._stopped.wait()
-            return
-        self._is_stopping = True
+        if self._patrol is None:
+            return  # it was never started
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(self._patrol, grace_seconds))
+        # Who is cancelled while waiting leaves the end to whoever stops it next.
+        await asyncio.shield(self._ending)
+
+    async def _end(self, patrol: asyncio.Task[None], grace_seconds: float) -> None:
         all_ended = asyncio.Event()
         self._server.shutdown(self._queue.cygrpc, lambda _event: all_ended.set())
         try:
@@ -98,14 +98,12 @@ class CoreEngine:
         for call in self._calls:
             call.abandon()
         await self._calls.none_left()
-        assert self._patrol is not None  # noqa: S101  # for mypy: it was started
-        self._patrol.cancel()
+        patrol.cancel()
         self._server.destroy()
         await self._queue.close()
-        self._stopped.set()
 
     def _request_call(self) -> None:
-        if not self._is_stopping:
+        if self._ending is None:
             self._server.request_call(self._queue.cygrpc, self._queue.cygrpc, self._arrived)
 
     def _arrived(self, event: _Event) -> None:
