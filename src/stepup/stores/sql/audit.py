@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, insert, literal, or_, select, update
+from sqlalchemy import Row, Select, Text, bindparam, insert, or_, select, update
 
 from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonical_json
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import EventQuery
 from stepup.stores.sql.audit_rows import SqlStoredChains
+from stepup.stores.sql.connection import Query
 from stepup.stores.sql.tables import audit_events, audit_heads
+
+_HEAD = Query(select(audit_heads).where(audit_heads.c.tenant_id == bindparam("tenant_id")))
+_MOVE_HEAD = update(audit_heads).where(audit_heads.c.tenant_id == bindparam("of_tenant"))
+# One text for one value: another one in its place is an alteration (S14).
+_APPEND = insert(audit_events).values(details=bindparam("canonical_details", type_=Text))
 
 
 class SqlAuditTrail(SqlStoredChains):
@@ -25,25 +31,24 @@ class SqlAuditTrail(SqlStoredChains):
         sequence, previous_hash = await self._head(event.tenant_id)
         chained = ChainedEvent.after(sequence, previous_hash, event)
         await self._connection.write(
-            insert(audit_events).values(
-                tenant_id=event.tenant_id,
-                sequence=chained.sequence,
-                event_id=event.event_id,
-                kind=event.kind.value,
-                occurred_at=event.occurred_at,
-                caller=event.caller,
-                actor_user_id=event.actor_user_id,
-                subject_user_id=event.subject_user_id,
-                # One text for one value: another one in its place is an alteration (S14).
-                details=literal(canonical_json(event.details), Text),
-                previous_hash=chained.previous_hash,
-                hash=chained.hash,
-            )
+            _APPEND,
+            tenant_id=event.tenant_id,
+            sequence=chained.sequence,
+            event_id=event.event_id,
+            kind=event.kind.value,
+            occurred_at=event.occurred_at,
+            caller=event.caller,
+            actor_user_id=event.actor_user_id,
+            subject_user_id=event.subject_user_id,
+            canonical_details=canonical_json(event.details),
+            previous_hash=chained.previous_hash,
+            hash=chained.hash,
         )
         await self._connection.write(
-            update(audit_heads)
-            .where(audit_heads.c.tenant_id == event.tenant_id)
-            .values(sequence=chained.sequence, hash=chained.hash)
+            _MOVE_HEAD,
+            of_tenant=event.tenant_id,
+            sequence=chained.sequence,
+            hash=chained.hash,
         )
         return chained
 
@@ -52,8 +57,7 @@ class SqlAuditTrail(SqlStoredChains):
         return await self._connection.every(_matching(query).limit(limit), _read)
 
     async def _head(self, tenant_id: TenantId) -> tuple[int, bytes]:
-        head = select(audit_heads).where(audit_heads.c.tenant_id == tenant_id)
-        found = await self._connection.first(head, _read_head)
+        found = await self._connection.first(_HEAD, _read_head, tenant_id=tenant_id)
         if found is None:
             # Another transaction may make the tenant's first event as well: one of the two waits
             # here for the other, and then reads what that one has left.
@@ -61,7 +65,7 @@ class SqlAuditTrail(SqlStoredChains):
                 tenant_id=tenant_id, sequence=0, hash=NO_HASH
             )
             await self._connection.write(first.on_conflict_do_nothing())
-            found = await self._connection.first(head, _read_head)
+            found = await self._connection.first(_HEAD, _read_head, tenant_id=tenant_id)
         if found is None:
             raise StoreUnavailableError("the head of the audit chain is gone")
         return found

@@ -16,7 +16,7 @@ from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import ChainedEvent, Event, EventKind, canonical_json
 from stepup.domain.chain import Damage, Head, StoredEvent, StoredHead, Unreadable
 from stepup.service.ports import Place
-from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.octets import IsNoText, Octets, RowPlace, TextOf, Types
 from stepup.stores.sql.tables import audit_events, audit_heads
 
@@ -37,7 +37,7 @@ class SqlStoredChains:
         # The database compares, as it does in the condition: collations differ.
         statement = select(Octets(func.min(either.c.tenant_id)))
         return await self._connection.first(
-            statement, lambda row: None if row[0] is None else _tenant(row[0])
+            Query(statement), lambda row: None if row[0] is None else _tenant(row[0])
         )
 
     async def stored(self, tenant: str, place: Place, limit: int) -> Sequence[StoredEvent]:

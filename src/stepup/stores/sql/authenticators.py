@@ -2,14 +2,37 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, select, update
+from sqlalchemy import Row, Table, and_, bindparam, delete, select, update
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.errors import ConflictError
 from stepup.stores.sql.columns import read_throttle, throttle_values
-from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import authenticators, reset_codes
+
+
+def _of_user(table: Table) -> Query:
+    return Query(
+        select(table).where(
+            table.c.tenant_id == bindparam("tenant_id"), table.c.user_id == bindparam("user_id")
+        )
+    )
+
+
+_AUTHENTICATOR = _of_user(authenticators)
+_RESET_CODE = _of_user(reset_codes)
+# What a statement sets has the names of the columns; what it compares has to have others.
+_AS_READ = and_(
+    authenticators.c.tenant_id == bindparam("of_tenant"),
+    authenticators.c.user_id == bindparam("of_user"),
+    authenticators.c.enrollment_id == bindparam("of_enrollment"),
+    authenticators.c.version == bindparam("read_version"),
+)
+_SAVE = update(authenticators).where(
+    _AS_READ, authenticators.c.last_step <= bindparam("not_after_step")
+)
+_REMOVE = delete(authenticators).where(_AS_READ)
 
 
 class SqlAuthenticators:
@@ -20,10 +43,8 @@ class SqlAuthenticators:
 
     async def find(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
         """The user's authenticator, locked in a transaction (S3)."""
-        table = authenticators.c
         return await self._connection.first(
-            select(authenticators).where(table.tenant_id == tenant_id, table.user_id == user_id),
-            _read_authenticator,
+            _AUTHENTICATOR, _read_authenticator, tenant_id=tenant_id, user_id=user_id
         )
 
     async def add(self, authenticator: Authenticator) -> None:
@@ -49,13 +70,14 @@ class SqlAuthenticators:
         Raises:
             ConflictError: the stored version is another one, or the authenticator is gone.
         """
-        statement = (
-            update(authenticators)
-            .where(_as_read(authenticator))
-            .where(authenticators.c.last_step <= authenticator.last_step)
-            .values(version=authenticator.version + 1, **_changing(authenticator))
+        stored = await self._connection.write(
+            _SAVE,
+            **_as_read(authenticator),
+            not_after_step=authenticator.last_step,
+            version=authenticator.version + 1,
+            **_changing(authenticator),
         )
-        if not await self._connection.write(statement):
+        if not stored:
             raise ConflictError("the authenticator has changed")
 
     async def remove(self, authenticator: Authenticator) -> None:
@@ -64,8 +86,7 @@ class SqlAuthenticators:
         Raises:
             ConflictError: the stored version is another one, or the authenticator is gone.
         """
-        statement = delete(authenticators).where(_as_read(authenticator))
-        if not await self._connection.write(statement):
+        if not await self._connection.write(_REMOVE, **_as_read(authenticator)):
             raise ConflictError("the authenticator has changed")
 
 
@@ -77,10 +98,8 @@ class SqlResetCodes:
 
     async def find(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
         """The user's reset code, locked in a transaction (S8)."""
-        table = reset_codes.c
         return await self._connection.first(
-            select(reset_codes).where(table.tenant_id == tenant_id, table.user_id == user_id),
-            _read_reset_code,
+            _RESET_CODE, _read_reset_code, tenant_id=tenant_id, user_id=user_id
         )
 
     async def add(self, record: ResetCodeRecord) -> None:
@@ -117,14 +136,14 @@ class SqlResetCodes:
             raise ConflictError("the reset code has changed")
 
 
-def _as_read(authenticator: Authenticator) -> ColumnElement[bool]:
-    table = authenticators.c
-    return and_(
-        table.tenant_id == authenticator.tenant_id,
-        table.user_id == authenticator.user_id,
-        table.enrollment_id == authenticator.enrollment_id,
-        table.version == authenticator.version,
-    )
+def _as_read(authenticator: Authenticator) -> dict[str, Any]:
+    """The values of `_AS_READ`."""
+    return {
+        "of_tenant": authenticator.tenant_id,
+        "of_user": authenticator.user_id,
+        "of_enrollment": authenticator.enrollment_id,
+        "read_version": authenticator.version,
+    }
 
 
 def _changing(authenticator: Authenticator) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One connection for the length of a block: interrupted by nothing, failing in one way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -15,6 +15,19 @@ from stepup.domain.errors import ConflictError, StoreUnavailableError
 
 _T = TypeVar("_T")
 _LOST_RACES = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
+_OPTIONS = {"preserve_rowcount": True}
+
+
+class Query:
+    """A SELECT, with and without a lock on its rows.
+
+    Made once and run with other values each time, as every statement of a frequent call is: to
+    build a statement costs as much as to run it.
+    """
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self.statement = statement
+        self.locking = statement.with_for_update()
 
 
 class Connection:
@@ -37,15 +50,22 @@ class Connection:
         """
         await self._drive(self._begin())
 
-    async def first(self, statement: Select[Any], read: Callable[[Row[Any]], _T]) -> _T | None:
+    async def first(self, query: Query, read: Callable[[Row[Any]], _T], **values: Any) -> _T | None:
         """What `read` makes of the first row; the row is locked in a transaction.
+
+        Args:
+            query: the statement.
+            read: makes something of a row.
+            values: of the statement's parameters.
 
         Raises:
             StoreUnavailableError: the driver failed, or the row cannot be read.
         """
         # SQLite ignores FOR UPDATE: its transaction has locked everything.
-        query = statement.with_for_update() if self._locking else statement
-        found = await self._drive(self._execute(query, lambda result: _each(result, read)))
+        statement = query.locking if self._locking else query.statement
+        found = await self._drive(
+            self._execute(statement, lambda result: _each(result, read), values)
+        )
         return found[0] if found else None
 
     async def every(self, statement: Select[Any], read: Callable[[Row[Any]], _T]) -> list[_T]:
@@ -56,14 +76,18 @@ class Connection:
         """
         return await self._drive(self._execute(statement, lambda result: _each(result, read)))
 
-    async def write(self, statement: Executable) -> int:
+    async def write(self, statement: Executable, **values: Any) -> int:
         """Change something; returns how many rows there were.
+
+        Args:
+            statement: what to do.
+            values: of its columns and parameters.
 
         Raises:
             ConflictError: it contradicts what another call has written.
             StoreUnavailableError: the driver failed.
         """
-        return await self._drive(self._execute(statement, lambda result: result.rowcount))
+        return await self._drive(self._execute(statement, lambda result: result.rowcount, values))
 
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """An INSERT that takes ON CONFLICT, which the dialects write alike but apart."""
@@ -89,9 +113,14 @@ class Connection:
         if self._locking:
             await self._connection.begin()
 
-    async def _execute(self, statement: Executable, read: Callable[[CursorResult[Any]], _T]) -> _T:
+    async def _execute(
+        self,
+        statement: Executable,
+        read: Callable[[CursorResult[Any]], _T],
+        values: Mapping[str, Any] | None = None,
+    ) -> _T:
         result = await self._connection.execute(
-            statement, execution_options={"preserve_rowcount": True}
+            statement, values or None, execution_options=_OPTIONS
         )
         return read(result)
 

@@ -11,7 +11,7 @@ from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import ConflictError
 from stepup.domain.totp import Label
-from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import pending_enrollments as pendings
 
 _KEY = (pendings.c.tenant_id, pendings.c.user_id, pendings.c.session_hash)
@@ -28,7 +28,7 @@ class SqlPendingEnrollments:
     ) -> PendingEnrollment | None:
         """The session's wizard, expired or not; locked in a transaction."""
         return await self._connection.first(
-            select(pendings).where(_of(tenant_id, user_id, session_hash)), _read
+            Query(select(pendings).where(_of(tenant_id, user_id, session_hash))), _read
         )
 
     async def put(self, pending: PendingEnrollment) -> None:
@@ -84,7 +84,7 @@ class SqlPendingEnrollments:
     async def reset_code(self, pending: PendingEnrollment) -> ResetCodeRecord | None:
         """The reset code that was stored with the confirmation."""
         return await self._connection.first(
-            select(pendings).where(_same(pending), pendings.c.reset_digest.is_not(None)),
+            Query(select(pendings).where(_same(pending), pendings.c.reset_digest.is_not(None))),
             _read_reset_code,
         )
 

@@ -4,14 +4,21 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import Policy, checked_max_age
-from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import accounts, policies
+
+_POLICY = Query(select(policies).where(policies.c.tenant_id == bindparam("tenant_id")))
+_ACCOUNT = Query(
+    select(accounts).where(
+        accounts.c.tenant_id == bindparam("tenant_id"), accounts.c.user_id == bindparam("user_id")
+    )
+)
 
 
 class SqlPolicies:
@@ -22,9 +29,7 @@ class SqlPolicies:
 
     async def find(self, tenant_id: TenantId) -> Policy | None:
         """The tenant's policy; locked in a transaction."""
-        return await self._connection.first(
-            select(policies).where(policies.c.tenant_id == tenant_id), _read
-        )
+        return await self._connection.first(_POLICY, _read, tenant_id=tenant_id)
 
     async def save(self, policy: Policy) -> None:
         """Store a policy of version N in place of version N - 1; none is stored for version 0.
@@ -64,10 +69,10 @@ class SqlAccounts:
     async def mfa_enabled(self, tenant_id: TenantId, user_id: UserId) -> bool:
         """The toggle; off when it was never turned."""
         toggle = await self._connection.first(
-            select(accounts).where(
-                accounts.c.tenant_id == tenant_id, accounts.c.user_id == user_id
-            ),
+            _ACCOUNT,
             lambda row: bool(row.mfa_enabled),
+            tenant_id=tenant_id,
+            user_id=user_id,
         )
         return toggle is True
 
