@@ -1,13 +1,17 @@
 """Clients that were not written here, on both engines."""
 
 import asyncio
+import threading
+from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 from rpc.engine.conftest import OPTIONS
 from rpc.engine.interop.cases import run_all
 from rpc.engine.interop.clients import AioClient, BufCurl, GrpCurl, SyncClient
 from rpc.engine.interop.envoy import in_front_of
 from rpc.engine.interop.grpc_js import GrpcJs
+from rpc.engine.interop.schema import SERVICE, message
 from rpc.engine.interop.service import InteropService
 
 
@@ -34,6 +38,19 @@ async def client_of_envoy(request, service):
         yield client
 
 
+@asynccontextmanager
+async def directly(target):
+    """Nothing in between."""
+    yield target
+
+
+@pytest.fixture(params=[directly, in_front_of], ids=["directly", "envoy"])
+async def target(request, service):
+    """Where the service is called."""
+    async with request.param(service.target) as target:
+        yield target
+
+
 async def test_every_case_passes(client):
     await run_all(client)
 
@@ -53,8 +70,60 @@ async def test_a_call_that_is_given_up_is_stopped_with_envoy_in_between(service,
 async def _give_up(service, client):
     for_ever = {"responseParameters": [{"size": 1, "intervalUs": 60_000_000}]}
     call = asyncio.create_task(client.call("TestService/FullDuplexCall", for_ever))
+    await _begun(service)
+    call.cancel()
+    await _stopped(service)
+    await asyncio.wait([call])
+
+
+# gRPC's cases cancel_after_begin and cancel_after_first_response: for clients that tell how a call
+# that they have cancelled has ended, and can keep a stream of requests open.
+
+
+async def test_cancel_after_begin(service, target):
+    async with grpc.aio.insecure_channel(target) as channel:
+        call = channel.stream_unary(f"/{SERVICE}/StreamingInputCall")()
+        await _begun(service)
+        call.cancel()
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        await _stopped(service)
+
+
+async def test_cancel_after_begin_in_threads(service, target):
+    may_end = threading.Event()
+
+    def no_request():
+        may_end.wait()
+        yield from ()
+
+    with grpc.insecure_channel(target) as channel:
+        call = channel.stream_unary(f"/{SERVICE}/StreamingInputCall").future(no_request())
+        await _begun(service)
+        call.cancel()
+        assert call.code() is grpc.StatusCode.CANCELLED
+        await _stopped(service)
+        may_end.set()
+
+
+async def test_cancel_after_first_response(service, target):
+    request = message("StreamingOutputCallRequest")()
+    request.response_parameters.add(size=31_415)
+    request.payload.body = bytes(27_182)
+    async with grpc.aio.insecure_channel(target) as channel:
+        call = channel.stream_stream(f"/{SERVICE}/FullDuplexCall")()
+        await call.write(request.SerializeToString())
+        response = message("StreamingOutputCallResponse").FromString(await call.read())
+        assert response.payload.body == bytes(31_415)
+        call.cancel()
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        await _stopped(service)
+
+
+async def _begun(service):
     async with asyncio.timeout(20):
         await service.begun.wait()
-        call.cancel()
+
+
+async def _stopped(service):
+    async with asyncio.timeout(20):
         await service.stopped.wait()
-    await asyncio.wait([call])

@@ -12,7 +12,7 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class InteropService:
-    """Does what a request says. Of calls of FullDuplexCall it tells when they begin and stop."""
+    """Does what a request says; of streams of requests it tells when they begin and are over."""
 
     def __init__(self):
         self.begun = asyncio.Event()
@@ -48,7 +48,11 @@ class InteropService:
 
     async def streaming_input_call(self, payloads, _invocation):
         kind = message("StreamingInputCallRequest")
-        sizes = [len(kind.FromString(payload).payload.body) async for payload in payloads]
+        self.begun.set()
+        try:
+            sizes = [len(kind.FromString(payload).payload.body) async for payload in payloads]
+        finally:
+            self.stopped.set()
         response = message("StreamingInputCallResponse")(aggregated_payload_size=sum(sizes))
         yield response.SerializeToString()
 
@@ -59,9 +63,8 @@ class InteropService:
                 request = message("StreamingOutputCallRequest").FromString(payload)
                 async for response in self._told(request):
                     yield response
-        except asyncio.CancelledError:
+        finally:
             self.stopped.set()
-            raise
 
     async def _told(self, request):
         _end_as_told(request)
