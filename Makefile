@@ -53,6 +53,10 @@ bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS
 bench-growth: install-dev ## Measure a million elevations against one; or BENCH_ARGS
 	PYTHONPATH=tests $(BIN)/python -m bench growth $(BENCH_ARGS)
 
+.PHONY: bench-verify
+bench-verify: install-dev ## Measure verifications of codes, and what each piece costs; or BENCH_ARGS
+	PYTHONPATH=tests $(BIN)/python -m bench verify $(BENCH_ARGS)
+
 .PHONY: bench-profile
 bench-profile: install-dev ## Show where the time of a call goes; or BENCH_ARGS, such as a variant
 	$(BIN)/pip install --quiet --disable-pip-version-check py-spy

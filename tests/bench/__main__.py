@@ -1,4 +1,4 @@
-"""The benchmark: `python -m bench run` measures, `profile` shows where the time goes."""
+"""The benchmark: `python -m bench run` measures checks, others measure the rest."""
 
 import tempfile
 from contextlib import contextmanager
@@ -8,9 +8,12 @@ from typing import Annotated
 import orjson
 import typer
 from bench import growth as growing
-from bench import machine, picture, report, stacks, yardstick
+from bench import machine, picture, report, stacks, verify_report, yardstick
 from bench import profile as profiling
+from bench import verify as verifying
 from bench.crowd import Crowd
+from bench.postgres import postgres
+from bench.postgres import version as postgres_version
 from bench.rounds import Effort, measure
 from bench.stage import Stage
 from bench.store import PROGRAM, store
@@ -40,9 +43,8 @@ def run(
     go = yardstick.versions() if any(v.name.startswith("go-") for v in variants) else None
     about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM, go)}
     document = report.document(results, variants, RATIOS, effort, about)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "latest.json").write_bytes(_written(document))
-    (output / "latest.svg").write_text(picture.svg(document))
+    _write(output, "latest.json", _written(document))
+    _write(output, "latest.svg", picture.svg(document).encode())
     for table in report.tables(document, RATIOS):
         _console.print(table)
     _console.print(f"{results.calls:,} answers, all of them right; written to {output}")
@@ -94,10 +96,41 @@ def growth(
     command = (PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0")
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
         grown = growing.measure(Path(name), crowds, command, effort, _console.print)
-    output.mkdir(parents=True, exist_ok=True)
     written = _written(growing.document(*grown))
-    (output / "growth.json").write_bytes(written)
+    _write(output, "growth.json", written)
     _console.print(written.decode())
+
+
+@app.command()
+def verify(
+    repetitions: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
+    calls: Annotated[int, typer.Option(help="How many calls are a measurement.")] = 2_000,
+    pieces: Annotated[int, typer.Option(help="How often a piece is done in one.")] = 1_000,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
+) -> None:
+    """Measure how fast codes are verified, and what each piece of that costs."""
+    machine.prepare()
+    effort = verifying.Effort(repetitions, calls, pieces)
+    command = (PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0")
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name,
+        postgres() as database,
+        store(name) as address,
+    ):
+        stores = verifying.Stores(address, database)
+        runs = verifying.measure(Path(name), stores, effort, command, _console.print)
+        costs = verifying.measure_pieces(Path(name), stores, effort, _console.print)
+    about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
+    about["versions"] |= {"postgresql": postgres_version()}
+    document = verify_report.document(runs, costs, effort, about)
+    _write(output, "verify.json", _written(document))
+    for table in verify_report.tables(document):
+        _console.print(table)
+
+
+def _write(directory, name, content):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(content)
 
 
 def _written(document):

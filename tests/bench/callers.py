@@ -15,7 +15,7 @@ _CONFIG = """
 [storage]
 data_dir = "{directory}/data"
 redis_url = "redis://{store}/0"
-
+{database}
 [metrics]
 listen = "127.0.0.1:0"
 
@@ -72,13 +72,14 @@ class Console:
         directory: for the files that servers read.
         store: its host and port.
         others: how many other callers there are, beside two.
+        database_url: where the durable state lies; absent, it is SQLite in the data directory.
     """
 
-    def __init__(self, directory, store, others=0) -> None:
+    def __init__(self, directory, store, others=0, database_url=None) -> None:
         self._directory = directory
         self._key = ECKey.generate_key("P-256", {"kid": "bench"})
         self._token = self.token("console")
-        self._write_files(store, others)
+        self._write_files(store, others, database_url)
 
     def config(self, access):
         """The server's configuration file."""
@@ -107,7 +108,7 @@ class Console:
         claims = {"iss": _ISSUER, "aud": "stepup", "sub": subject, "exp": expires_at}
         return jwt.encode({"alg": "ES256", "kid": self._key.kid}, claims, self._key)
 
-    def _write_files(self, store, others):
+    def _write_files(self, store, others, database_url):
         directory = self._directory
         authority("servers").server().write(directory, "server")
         (directory / "clients.pem").write_bytes(authority("clients").chain)
@@ -117,6 +118,7 @@ class Console:
             config = _CONFIG.format(
                 directory=directory,
                 store=store,
+                database=f'database_url = "{database_url}"\n' if database_url else "",
                 issuer=_ISSUER,
                 spiffe=_SPIFFE,
                 credentials=credentials.format(directory=directory, issuer=_ISSUER),

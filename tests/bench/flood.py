@@ -38,15 +38,24 @@ class Call:
     """What every right answer begins with."""
 
 
+@dataclass(frozen=True)
+class Flooded:
+    """What became of a load: every answer was right."""
+
+    rps: float
+    latencies_ms: list[float]
+
+
 def flood(call, messages, connections=8, in_flight=64):
-    """Call with every message, so many at a time; returns the calls per second.
+    """Call with every message, so many at a time.
 
     Raises:
         WrongAnswersError: an answer begins with something else, or is an error.
         TimeoutError: nothing was answered for ten seconds.
     """
     remaining = iter(messages)
-    answered, waiting = 0, 0
+    waiting = 0
+    latencies: list[float] = []
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         opened = [_Connection(call, token) for token in islice(cycle(call.tokens), connections)]
@@ -62,9 +71,10 @@ def flood(call, messages, connections=8, in_flight=64):
                 raise TimeoutError(f"{waiting} calls have no answer")
             for key, _ in ready:
                 done = key.data.answers()
-                answered += done
-                waiting += key.data.ask(remaining, done) - done
-    return answered / (time.perf_counter() - began)
+                latencies += done
+                waiting += key.data.ask(remaining, len(done)) - len(done)
+        elapsed = time.perf_counter() - began
+    return Flooded(len(latencies) / elapsed, [1000 * seconds for seconds in latencies])
 
 
 class _Connection:
@@ -78,6 +88,7 @@ class _Connection:
         self._headers, self._later_headers = _header_blocks(call, token)
         self._stream = 1
         self._received = b""
+        self._asked_at: dict[int, float] = {}
         self._right: set[int] = set()
         settings = struct.pack(">HI", _INITIAL_WINDOW_SIZE, _LARGEST_WINDOW)
         window = struct.pack(">I", _LARGEST_WINDOW - _FIRST_WINDOW)
@@ -88,20 +99,23 @@ class _Connection:
     def ask(self, messages, calls):
         """Begin so many calls, or fewer at the end of the messages; returns how many."""
         frames = []
+        now = time.perf_counter()
         for message in islice(messages, calls):
             frames.append(_frame(_HEADERS, _END_HEADERS, self._stream, self._headers))
             data = FRAME.pack(0, len(message)) + message
             frames.append(_frame(_DATA, _END_STREAM, self._stream, data))
             self._headers = self._later_headers
+            self._asked_at[self._stream] = now
             self._stream += 2
         if frames:
             self.socket.sendall(b"".join(frames))
         return len(frames) // 2
 
     def answers(self):
-        """Take in what has arrived; returns how many calls it ended."""
+        """Take in what has arrived; returns how many seconds each call took that it ended."""
         self._received += self.socket.recv(1 << 18)
-        received, position, ended = self._received, 0, 0
+        now = time.perf_counter()
+        received, position, ended = self._received, 0, []
         while len(received) >= position + _HEADER_BYTES:
             length = int.from_bytes(received[position : position + 3], "big")
             start, end = position + _HEADER_BYTES, position + _HEADER_BYTES + length
@@ -109,7 +123,8 @@ class _Connection:
                 break
             kind, flags = received[position + 3], received[position + 4]
             stream = int.from_bytes(received[position + 5 : start], "big")
-            ended += self._take(kind, flags, stream, received[start:end])
+            if self._take(kind, flags, stream, received[start:end]):
+                ended.append(now - self._asked_at.pop(stream))
             position = end
         self._received = received[position:]
         return ended

@@ -101,7 +101,7 @@ def _ground(directory, crowd, command, say):
 
             def ask(people):
                 grown.calls += len(people)
-                return flood(call, map(crowd.message, people))
+                return flood(call, map(crowd.message, people)).rps
 
             ask(range(crowd.tenants))
             yield grown, ask, server.pid

@@ -14,7 +14,7 @@ PROGRAM = get_binary_path()
 @contextmanager
 def store(directory):
     """Run a store, on the core of this process; yields its host and port."""
-    port = _free_port()
+    port = free_port()
     settings = ("--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--save", "")
     with (Path(directory) / "store.log").open("wb") as log:
         process = subprocess.Popen(
@@ -28,7 +28,7 @@ def store(directory):
         process.wait()
 
 
-def _free_port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

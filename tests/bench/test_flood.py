@@ -37,7 +37,9 @@ def test_every_message_is_sent_once_with_the_tokens_in_turn(served):
 
     messages = [b"%d" % number for number in range(1000)]
     call = Call(served(answer), METHOD, TOKENS, b"right")
-    assert flood(call, messages, connections=4, in_flight=8) > 0
+    flooded = flood(call, messages, connections=4, in_flight=8)
+    assert flooded.rps > 0
+    assert len(flooded.latencies_ms) == 1000
     assert sorted(message for message, _ in seen) == sorted(messages)
     assert {token for _, token in seen} == {f"Bearer {token}" for token in TOKENS}
 
