@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Literal
 
 import structlog
-from prometheus_client import Gauge, start_http_server
+from prometheus_client import Gauge, disable_created_metrics, start_http_server
 
 from stepup.log_lines import LinesOfATurn, as_json_line
 
@@ -64,6 +64,8 @@ def metrics_served(host: str, port: int) -> Iterator[int]:
     Raises:
         OSError: the address cannot be listened on.
     """
+    # When a series began: one more of each, which nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     _build.labels(version("stepup")).set(1)
     server, thread = start_http_server(port, host)
     try:

@@ -1,6 +1,7 @@
 """The metrics of a server process, as Prometheus fetches them."""
 
 import json
+import re
 import time
 from contextlib import suppress
 from importlib.metadata import version
@@ -9,11 +10,14 @@ import pytest
 from e2e.clients import GrpCurl, Refused
 from e2e.metrics import LISTEN, exposed, metrics
 from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict, verify
-from e2e.processes import PROGRAMS, run
+from e2e.processes import PROGRAMS, ROOT, run
 from joserfc.jwk import ECKey
+from prometheus_client.parser import text_string_to_metric_families
 from support.certificates import authority
 
 pytestmark = pytest.mark.e2e
+
+OPERATING = ROOT / "docs" / "operating.md"
 
 
 @pytest.fixture
@@ -46,24 +50,44 @@ def test_s15_a_trial_can_be_alerted_on(trial):
     assert metrics(trial)["stepup_callers_unauthenticated",] == 1
 
 
-def test_s11_neither_the_series_nor_their_labels_follow_what_callers_send(trial, tenant):
-    client = GrpCurl(trial)
-    before = metrics(trial).keys()
+def use(client, somebody, app):
+    """Ask everything that leads to a count."""
+    tenant = somebody["tenant_id"]
     protect(client, administrator(tenant), OSQUERY)
-    bob = person(tenant, "bob-of-the-metrics")
-    enrolled = enrol(client, bob)
-    verify(client, bob, enrolled.code)
-    verdict(client, bob, OSQUERY)
+    verify(client, somebody, app.code)
+    verdict(client, somebody, OSQUERY)
     with suppress(Refused):
         verdict(client, person(f"{tenant}-2", "eve"), f"no.{tenant}")
     with suppress(Refused):
         client.call("StepUpService/CheckStepUp", {"actor": {"tenant_id": "a\nb"}})
+
+
+def test_s11_neither_the_series_nor_their_labels_follow_what_callers_send(trial, tenant):
+    client = GrpCurl(trial)
+
+    ann = person(f"{tenant}-1", "ann-of-the-metrics")
+    bob = person(tenant, "bob-of-the-metrics")
+    apps = [enrol(client, each) for each in (ann, bob)]
+    use(client, ann, apps[0])
+    before = metrics(trial).keys()
+    use(client, bob, apps[1])
     text = exposed(trial)
     assert metrics(trial).keys() == before
     assert tenant not in text
     assert bob["user_id"] not in text
     ours = "\n".join(line for line in text.splitlines() if line.startswith("stepup_"))
     assert not trial.secrets.found_in_text(ours.encode())
+
+
+def test_every_metric_is_documented_and_nothing_else(trial):
+    families = text_string_to_metric_families(exposed(trial))
+    ours = {family.name for family in families if family.name.startswith("stepup_")}
+    documented = re.findall(
+        r"^\| `(stepup_\w+?)(?:_total)?[{`]", OPERATING.read_text(), re.MULTILINE
+    )
+    # Those of an authority or issuer that this server has not are defined all the same.
+    assert ours == set(documented)
+    assert len(documented) == len(set(documented))
 
 
 def test_a_port_that_is_taken_is_named(trial, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import structlog
 from support.callers import admit_by_header, admit_local
 from support.clock import ManualClock
+from support.metrics import metric
 from support.people import person
 from support.requests import METHODS, answer_type, valid_request
 from support.wire import on_wire
@@ -226,6 +227,37 @@ async def test_an_answered_call_has_one_line(pipeline, served_methods):
         "code": "OK",
         "reason": None,
     }
+
+
+@asynccontextmanager
+async def one_call_counted(method, caller, code):
+    """Demand that one more call is counted, and its duration."""
+    labels = {"method": method, "caller": caller, "code": code}
+    before = metric("stepup_calls_total", **labels)
+    durations = metric("stepup_call_seconds_count", method=method)
+    yield
+    assert metric("stepup_calls_total", **labels) == before + 1
+    assert metric("stepup_call_seconds_count", method=method) == durations + 1
+
+
+async def test_a_call_is_counted_by_method_caller_and_status(pipeline, served_methods):
+    method = served_methods["stepup.v1.PolicyService/GetPolicy"]
+    async with one_call_counted("PolicyService/GetPolicy", "local", "INVALID_ARGUMENT"):
+        with pytest.raises(RefusedError):
+            await pipeline.unary(method, b"", PEER)
+    method = served_methods["stepup.v1.PolicyService/ListOperations"]
+    async with one_call_counted("PolicyService/ListOperations", "local", "OK"):
+        await pipeline.unary(method, b"", PEER)
+
+
+async def test_a_caller_that_is_not_let_in_has_no_name_in_the_count(worker):
+    async def refuse(_invocation):
+        raise CallerUnauthenticatedError("a client certificate is required")
+
+    method = echo(None)
+    async with one_call_counted(method.path, "", "UNAUTHENTICATED"):
+        with pytest.raises(RefusedError):
+            await pipeline_of(worker, refuse).unary(method, b"", PEER)
 
 
 async def test_a_refused_call_has_its_status_and_reason(pipeline, served_methods):

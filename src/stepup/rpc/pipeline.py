@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from stepup.domain.actor import MAX_ID_BYTES, CallerId
 from stepup.rpc.call import Admitted, Call, Invocation
+from stepup.rpc.call_metrics import count_call
 from stepup.rpc.convert import decoded
 from stepup.rpc.errors import RefusedError, to_status
 from stepup.service.caller_limits import CallerLimits
@@ -165,6 +166,8 @@ class _UnderWay:
             self._finish("CANCELLED")
 
     def _finish(self, code: str, reason: str | None = None) -> None:
+        seconds = time.perf_counter() - self._began
+        count_call(self.method.path, self.caller, code, seconds)
         _log.info(
             "call",
             method=self.method.full_name,
@@ -173,7 +176,7 @@ class _UnderWay:
             caller=self.caller,
             code=code,
             reason=reason,
-            duration_ms=round((time.perf_counter() - self._began) * 1000, 3),
+            duration_ms=round(seconds * 1000, 3),
         )
 
 

@@ -25,6 +25,7 @@ from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
 from stepup.service.snapshots import Snapshots
+from stepup.service.tallies import count_decision
 
 REDEMPTION_KEPT = timedelta(days=1)
 """How long a used receipt is remembered beyond its window, should the clock be set back."""
@@ -89,6 +90,8 @@ class CheckStepUp:
             told = circumstances | _told(context, check, answers[-1], facts)
             entries.append(DecisionEntry(decision_id, context.now, context.caller, told))
         await self.decision_log.record(entries)
+        for answer in answers:
+            count_decision(answer.verdict)
         return answers
 
 

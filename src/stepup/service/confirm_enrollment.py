@@ -8,8 +8,8 @@ from stepup.domain.errors import EnrollmentStateError
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import OtpCode, match
 from stepup.service.context import Context
-from stepup.service.near_misses import count_near_miss
 from stepup.service.ports import Database, Keys, Records
+from stepup.service.tallies import count_near_miss
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from stepup.service.elevated import Elevated
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.reset_codes import ResetAttempt, try_reset_code
 from stepup.service.revoker import Revoker
+from stepup.service.tallies import count_reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,15 @@ class EndEnrollment:
         """
         async with self.database.transaction() as records:
             active = await _find_active(records, context, context.actor.user_id)
-            attempt = await try_reset_code(records, self.keys, context, code)
-            if not attempt.is_accepted:
-                return attempt
-            event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
-            ended = await self._end(records, context, active, event)
-        await self.revoker.put_into_effect(ended, context.now)
+            attempt, ended = await try_reset_code(records, self.keys, context, code), None
+            if attempt.is_accepted:
+                event = context.event(
+                    EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id
+                )
+                ended = await self._end(records, context, active, event)
+        count_reset(attempt)
+        if ended is not None:
+            await self.revoker.put_into_effect(ended, context.now)
         return attempt
 
     async def reset_by_administrator(self, context: Context, user_id: UserId, reason: str) -> None:

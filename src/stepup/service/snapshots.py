@@ -10,6 +10,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
+from prometheus_client import Gauge
+
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.changes import (
     Change,
@@ -29,6 +31,12 @@ LOOK_BACK_SECONDS: Final = 120.0
 """Longer than any transaction can take to commit."""
 REMEMBER_SECONDS: Final = (LIFETIME + 2 * CLOCK_TOLERANCE).total_seconds()
 """By then whatever a revocation voids has expired anyway."""
+_polled = Gauge(
+    "stepup_change_feed_read_seconds",
+    "When the change feed was last read, in seconds since 1970; 5 s later nothing is decided.",
+    multiprocess_mode="livemin",
+)
+
 MAX_POLICIES: Final = 50_000
 
 
@@ -104,6 +112,7 @@ class Snapshots:
         while self._polls[1][0] <= began - LOOK_BACK_SECONDS:
             self._polls.popleft()
         self._polled_at = began
+        _polled.set(self._clock.now().timestamp())
         self._forget(began)
 
     def apply(self, change: Change) -> None:

@@ -11,8 +11,8 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.totp import OtpCode, StepMatch, match
 from stepup.domain.verification import Outcome, Verification
 from stepup.service.context import Context
-from stepup.service.near_misses import count_near_miss
 from stepup.service.ports import Database, Elevations, Keys, RecordedOutcomes, Records, RequestKey
+from stepup.service.tallies import count_near_miss, count_verification
 
 _OUTCOMES = {
     Attempt.VERIFIED: Outcome.VERIFIED,
@@ -110,6 +110,7 @@ class VerifyOtp:
             )
 
     async def _put_into_effect(self, verification: Verification) -> Verification:
+        count_verification(verification)
         if verification.elevation is not None:
             await self._elevations.put(verification.elevation)
         return verification

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.latency import measured
 
 Client: TypeAlias = Redis | RedisCluster
 
@@ -49,8 +50,9 @@ async def answering(within_seconds: float = ANSWER_SECONDS) -> AsyncIterator[Non
     Raises:
         StoreUnavailableError: the server cannot be reached, refuses, or does not answer in time.
     """
-    try:
-        async with asyncio.timeout(within_seconds):
-            yield
-    except (RedisError, RedisClusterException, OSError) as error:
-        raise StoreUnavailableError("the store of elevations does not answer") from error
+    with measured("redis"):
+        try:
+            async with asyncio.timeout(within_seconds):
+                yield
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise StoreUnavailableError("the store of elevations does not answer") from error

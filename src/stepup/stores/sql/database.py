@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from stepup.service.ports import Records
+from stepup.stores.latency import measured
 from stepup.stores.sql.audit import SqlAuditTrail
 from stepup.stores.sql.authenticators import SqlAuthenticators, SqlResetCodes
 from stepup.stores.sql.changes import SqlChangeFeed
@@ -50,9 +51,10 @@ class SqlDatabase:
             ConflictError: another call changed the same state first.
             StoreUnavailableError: the database fails, is full, locked or gone.
         """
-        async with self._writing.borrow() as connection:
-            yield _records(connection)
-            await connection.commit()
+        with measured("sql_transaction"):
+            async with self._writing.borrow() as connection:
+                yield _records(connection)
+                await connection.commit()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Records]:
@@ -61,8 +63,9 @@ class SqlDatabase:
         Raises:
             StoreUnavailableError: the database fails or is gone.
         """
-        async with self._reading.borrow() as connection:
-            yield _records(connection)
+        with measured("sql_snapshot"):
+            async with self._reading.borrow() as connection:
+                yield _records(connection)
 
     async def close(self) -> None:
         """Wait for the transactions and snapshots under way, then close all connections."""

@@ -1,0 +1,73 @@
+"""Counts what was decided, and what became of codes, for whoever watches a platform.
+
+A label says what a rule of the product calls it, never whom it was about (S11).
+"""
+
+from functools import cache
+from typing import Final
+
+from prometheus_client import Counter
+
+from stepup.domain.authenticator import Attempt
+from stepup.domain.decision import Decision, Reason, Verdict
+from stepup.domain.totp import StepMatch
+from stepup.domain.verification import Outcome, Verification
+from stepup.service.reset_codes import ResetAttempt
+
+_decisions = Counter(
+    "stepup_decisions", "Decisions on record, and the rule that decided.", ["decision", "reason"]
+)
+_refused_receipts = Counter(
+    "stepup_receipts_refused", "Retry receipts that bought no exemption.", ["rejection"]
+)
+_verifications = Counter(
+    "stepup_verifications", "Codes given to VerifyOtp, by what became of them.", ["outcome"]
+)
+_resets = Counter("stepup_resets", "Reset codes, by what became of them.", ["outcome"])
+_locks = Counter(
+    "stepup_locks",
+    "Times that wrong codes locked somebody's codes, or their reset code, or suspended them.",
+    ["codes"],
+)
+_near_misses = Counter(
+    "stepup_near_misses",
+    "Refused codes that would have fitted the 30-second step before or after.",
+    ["step"],
+)
+_BY_OFFSET: Final = {-1: _near_misses.labels("before"), 1: _near_misses.labels("after")}
+
+
+def count_decision(verdict: Verdict) -> None:
+    """Count a decision that is on record."""
+    _of(verdict.decision, verdict.reason).inc()
+    if verdict.receipt_rejection is not None:
+        _refused_receipts.labels(verdict.receipt_rejection).inc()
+
+
+def count_verification(verification: Verification) -> None:
+    """Count an attempt with a code, once it is committed."""
+    _verifications.labels(verification.outcome.value).inc()
+    if verification.outcome is Outcome.REJECTED and not verification.attempts_remaining:
+        _locks.labels("one_time").inc()
+
+
+def count_reset(attempt: ResetAttempt) -> None:
+    """Count an attempt with a reset code, once it is committed."""
+    _resets.labels(attempt.outcome.value).inc()
+    if attempt.outcome is Attempt.WRONG and not attempt.attempts_remaining:
+        _locks.labels("reset").inc()
+
+
+def count_near_miss(matched: StepMatch) -> None:
+    """Count a code, if it is a near miss (S1).
+
+    Many of them tell that a clock is off, of this machine or of the people's, or that somebody
+    passes codes on. They are never a reason to accept one.
+    """
+    if matched.near_miss:
+        _BY_OFFSET[matched.near_miss].inc()
+
+
+@cache
+def _of(decision: Decision, reason: Reason) -> Counter:
+    return _decisions.labels(decision, reason)
