@@ -95,6 +95,13 @@ generated:
 	@test -z "$(COMPARE)" || diff -r --exclude=__pycache__ --exclude=__init__.py $(GENERATED) $(OUT)/stepup/v1 \
 	  || { echo "src/stepup/v1 is not what protos/ says: make generate"; exit 1; }
 
+.PHONY: descriptors
+descriptors: ## Write what Envoy needs to take JSON: the protos, and those of errors; or OUT
+	@$(BIN)/python -m grpc_tools.protoc --proto_path=protos --include_imports \
+	  --proto_path=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  --descriptor_set_out=$(or $(OUT),deploy/envoy/stepup.binpb) \
+	  protos/stepup/v1/*.proto google/rpc/error_details.proto google/rpc/status.proto
+
 .PHONY: release-protos
 release-protos: install-dev ## Take today's protos as what later ones must not break
 	$(BIN)/buf build protos --output protos/released.binpb

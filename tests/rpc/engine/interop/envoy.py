@@ -1,49 +1,20 @@
 """Envoy in front of a server, as a mesh or an ingress has it."""
 
 import asyncio
-import json
-from contextlib import asynccontextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from urllib.request import urlopen
+from contextlib import ExitStack, asynccontextmanager
 
-from e2e.processes import PROGRAMS
+from e2e.envoy import envoy
 
 _ENVOY = "type.googleapis.com/envoy.extensions"
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_START_SECONDS = 30
 
 
 @asynccontextmanager
 async def in_front_of(target):
     """Runs one; yields the address to call instead."""
-    with TemporaryDirectory() as directory:
-        admin = Path(directory) / "admin"
-        process = await asyncio.create_subprocess_exec(
-            *(PROGRAMS / "envoy", "--config-yaml", json.dumps(_configuration(target))),
-            *("--admin-address-path", admin, "--concurrency", "1", "--disable-hot-restart"),
-            *("--log-level", "error"),
-        )
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                while not (address := await asyncio.to_thread(_address, admin)):  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-            yield address
-        finally:
-            process.terminate()
-            await process.wait()
-
-
-def _address(admin):
-    """Where it listens, once it says so."""
-    try:
-        url = f"http://{admin.read_text()}/listeners?format=json"
-        with urlopen(url, timeout=5) as response:  # Envoy's own
-            [listener] = json.load(response)["listener_statuses"]
-    except (OSError, ValueError):
-        return None
-    where = listener["local_address"]["socket_address"]
-    return f"{where['address']}:{where['port_value']}"
+    with ExitStack() as stack:
+        running = await asyncio.to_thread(stack.enter_context, envoy(_configuration(target)))
+        yield running.address
 
 
 def _configuration(target):

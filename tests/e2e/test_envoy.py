@@ -1,0 +1,311 @@
+"""deploy/envoy/envoy.yaml in a real Envoy, before real servers that share their stores."""
+
+import json
+import ssl
+import struct
+import subprocess
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import grpc
+import pytest
+import yaml
+from bench.store import store
+from cryptography import x509
+from e2e.conftest import serving
+from e2e.envoy import envoy
+from e2e.guarded import SERVERS, TokenIssuer, configured
+from e2e.processes import PROGRAMS, ROOT, eventually, run
+from grpc_health.v1 import health_pb2
+from support.certificates import LOCALHOST
+
+from stepup.client import SERVICE_CONFIG, connect, reason
+from stepup.client.messages import actor, step_up
+from stepup.rpc.server import PROTOS
+
+pytestmark = pytest.mark.e2e
+
+CONFIGURATION = (ROOT / "deploy" / "envoy" / "envoy.yaml").read_text()
+RULES = """
+[[callers]]
+name = "soar"
+identities = ["jwt:https://issuer.example#soar"]
+
+[[callers.rules]]
+methods = ["StepUpService/*"]
+tenants = ["acme"]
+operations = ["response.*"]
+"""
+CHECK = "/stepup.v1.StepUpService/CheckStepUp"
+QUESTION = step_up.CheckStepUpRequest(
+    actor=actor.ActorContext(tenant_id="acme", user_id="bob", session_id="bob-monday"),
+    operation="response.run_osquery",
+)
+QUESTION_IN_JSON = {
+    "actor": {"tenant_id": "acme", "user_id": "bob", "session_id": "bob-monday"},
+    "operation": "response.run_osquery",
+}
+METHODS = [
+    f"/{service.full_name}/{method.name}"
+    for proto in PROTOS
+    for service in proto.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+RETRIED = {
+    f"/{name['service']}/{name['method']}"
+    for name in json.loads(SERVICE_CONFIG)["methodConfig"][0]["name"]
+}
+CERTIFICATE = SERVERS.issue(*LOCALHOST, x509.DNSName("stepup"))
+
+
+@contextmanager
+def in_front_of(directory, *addresses):
+    """Envoy with our configuration; servers, port and files are those of this machine."""
+    CERTIFICATE.write(directory, "tls")
+    (directory / "ca.crt").write_bytes(SERVERS.chain)
+    subprocess.run(
+        ["make", "--silent", "descriptors", f"OUT={directory / 'stepup.binpb'}"],
+        cwd=ROOT,
+        check=True,
+    )
+    configuration = yaml.safe_load(CONFIGURATION.replace("/etc/envoy/stepup", str(directory)))
+    configuration["admin"]["address"] = _socket("127.0.0.1:0")
+    [listener] = configuration["static_resources"]["listeners"]
+    listener["address"] = _socket("127.0.0.1:0")
+    [cluster] = configuration["static_resources"]["clusters"]
+    [endpoints] = cluster["load_assignment"]["endpoints"]
+    endpoints["lb_endpoints"] = [
+        {"endpoint": {"address": _socket(address)}} for address in addresses
+    ]
+    with envoy(configuration) as running:
+        eventually(lambda: running.healthy("stepup") == len(addresses), "Envoy finds all healthy")
+        yield running
+
+
+def _socket(address):
+    host, _, port = address.rpartition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def calling(front):
+    """Our client on one connection."""
+    return connect(front.address, grpc.ssl_channel_credentials(SERVERS.chain))
+
+
+@pytest.fixture(scope="module")
+def issuer():
+    return TokenIssuer()
+
+
+@pytest.fixture
+def bearer(issuer):
+    return (("authorization", f"Bearer {issuer.token()}"),)
+
+
+@contextmanager
+def pair(directory, issuer):
+    """Two servers with the same stores and keys, each with a decision log of its own."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(store(directory))
+        CERTIFICATE.write(directory, "tls")
+        arguments = configured(
+            directory,
+            f'[tls]\ncertificate = "{directory}/tls.crt"\nkey = "{directory}/tls.key"\n'
+            f'[storage]\ndatabase_url = "sqlite+aiosqlite:///{directory}/shared.db"\n'
+            f'redis_url = "redis://{redis}/0"\nkeys_file = "{directory}/keys.json"\n',
+            issuer.trusted(directory),
+            RULES,
+        )
+        for command in (["keys", "generate", "--output", "keys.json"], ["migrate", *arguments]):
+            done = run([PROGRAMS / "stepup", *command], directory)
+            assert not done.returncode, done.stderr
+        servers = []
+        for name in ("one", "two"):
+            (directory / name).mkdir()
+            server = serving(directory / name, *arguments, insecure=False)
+            servers.append(stack.enter_context(server))
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory, issuer):
+    with pair(tmp_path_factory.mktemp("servers"), issuer) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory, servers):
+    addresses = [server.address for server in servers]
+    with in_front_of(tmp_path_factory.mktemp("envoy"), *addresses) as running:
+        yield running
+
+
+def decided(server):
+    """How many decisions a server has made."""
+    log = server.data_dir / "decisions.jsonl"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_calls_of_one_connection_are_spread_over_both_servers(front, servers, bearer):
+    before = [decided(server) for server in servers]
+    with calling(front) as client:
+        for _ in range(20):
+            answer = client.step_up.CheckStepUp(QUESTION, timeout=10, metadata=bearer)
+            assert answer.decision == step_up.DECISION_ALLOWED
+    made = [decided(server) - earlier for server, earlier in zip(servers, before, strict=True)]
+    assert made == [10, 10]
+
+
+def test_who_has_no_token_gets_nothing_whatever_envoy_says_about_the_connection(front):
+    claimed = (("x-forwarded-client-cert", "URI=spiffe://acme/ns/prod/sa/soar"),)
+    with calling(front) as client, pytest.raises(grpc.RpcError) as refused:
+        client.step_up.CheckStepUp(QUESTION, timeout=10, metadata=claimed)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert reason(refused.value) == "CALLER_UNAUTHENTICATED"
+
+
+def posted(front, path, body, content_type, metadata=()):
+    """Status, headers and body of what an HTTP/1.1 client gets."""
+    request = Request(
+        f"https://{front.address}{path}", body, {"content-type": content_type, **dict(metadata)}
+    )
+    context = ssl.create_default_context(cadata=SERVERS.chain.decode())
+    try:
+        with urlopen(request, timeout=10, context=context) as response:
+            return response.status, response.headers, response.read()
+    except HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
+
+
+def test_a_grpc_web_client_gets_a_decision(front, bearer):
+    message = QUESTION.SerializeToString()
+    framed = struct.pack(">BI", 0, len(message)) + message
+    status, _, body = posted(front, CHECK, framed, "application/grpc-web+proto", bearer)
+    assert status == 200
+    kind, length = struct.unpack_from(">BI", body)
+    answer = step_up.CheckStepUpResponse.FromString(body[5 : 5 + length])
+    assert (kind, answer.decision) == (0, step_up.DECISION_ALLOWED)
+    assert b"grpc-status:0" in body[5 + length :]
+
+
+def test_a_json_client_gets_a_decision(front, bearer):
+    asked = json.dumps(QUESTION_IN_JSON).encode()
+    status, _, body = posted(front, CHECK, asked, "application/json", bearer)
+    assert (status, json.loads(body)["decision"]) == (200, "DECISION_ALLOWED")
+
+
+def test_a_json_client_is_told_what_is_wrong(front, bearer):
+    asked = json.dumps(QUESTION_IN_JSON | {"operation": "response.run_oskwery"}).encode()
+    status, _, body = posted(front, CHECK, asked, "application/json", bearer)
+    error = json.loads(body)
+    assert (status, error["code"]) == (400, grpc.StatusCode.INVALID_ARGUMENT.value[0])
+    assert error["details"][0]["reason"] == "UNKNOWN_OPERATION"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/stepup.v1.StepUpService/Check", b"{}"), ("/", b"{}"), (f"{CHECK}?actor=a", b"{}")],
+    ids=["no such method", "no method", "fields in the query"],
+)
+def test_a_json_client_gets_nothing_from_anywhere_else(front, bearer, path, body):
+    status, _, _ = posted(front, path, body, "application/json", bearer)
+    assert 400 <= status < 500
+
+
+def test_callers_go_on_when_a_server_is_killed(tmp_path, issuer, bearer):
+    with pair(tmp_path, issuer) as (first, second):
+        (tmp_path / "envoy").mkdir()
+        with (
+            in_front_of(tmp_path / "envoy", first.address, second.address) as front,
+            calling(front) as client,
+        ):
+
+            def check(_):
+                answer = client.step_up.CheckStepUp(QUESTION, timeout=10, metadata=bearer)
+                return answer.decision
+
+            with ThreadPoolExecutor(4) as threads:
+                # Lazily: the server dies while calls are under way.
+                decisions = threads.map(check, range(200))
+                seen = [next(decisions) for _ in range(20)]
+                first.kill()
+                seen += decisions
+            assert Counter(seen) == {step_up.DECISION_ALLOWED: 200}
+            eventually(lambda: front.healthy("stepup") == 1, "Envoy puts it aside")
+            assert decided(second) > decided(first)
+
+
+class Refusing(grpc.GenericRpcHandler):
+    """A server that is healthy, and answers every call of ours UNAVAILABLE; it keeps the metadata."""
+
+    def __init__(self):
+        self.calls = []
+
+    def service(self, details):
+        if details.method == "/grpc.health.v1.Health/Check":
+            serving = health_pb2.HealthCheckResponse(status="SERVING").SerializeToString()
+            return grpc.unary_unary_rpc_method_handler(lambda *_: serving)
+        self.calls.append(details)
+        return grpc.unary_unary_rpc_method_handler(
+            lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        )
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory):
+    """Envoy before two servers that refuse, and these."""
+    with ExitStack() as stack:
+        both, addresses = [], []
+        for _ in range(2):
+            handler = Refusing()
+            server = grpc.server(ThreadPoolExecutor(4), handlers=(handler,))
+            credentials = grpc.ssl_server_credentials([(CERTIFICATE.key, CERTIFICATE.chain)])
+            addresses.append(f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}")
+            server.start()
+            stack.callback(lambda server=server: server.stop(None).wait())
+            both.append(handler)
+        front = stack.enter_context(in_front_of(tmp_path_factory.mktemp("envoy"), *addresses))
+        channel = stack.enter_context(
+            grpc.secure_channel(
+                front.address,
+                grpc.ssl_channel_credentials(SERVERS.chain),
+                options=[("grpc.enable_retries", 0)],
+            )
+        )
+        yield channel, both
+
+
+def attempts(refusing, method, metadata=()):
+    """What the servers get of one call."""
+    channel, both = refusing
+    for server in both:
+        server.calls.clear()
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(method)(b"", timeout=10, metadata=metadata)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    return [call for server in both for call in server.calls]
+
+
+def test_most_methods_are_not_sent_again():
+    assert set(METHODS) > RETRIED
+    assert "/stepup.v1.StepUpService/VerifyOtp" not in RETRIED
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_the_contract_allows_is_sent_again_and_nothing_else_is(refusing, method):
+    assert len(attempts(refusing, method)) == (3 if method in RETRIED else 1)
+
+
+def test_the_token_passes_and_what_a_caller_says_of_its_certificate_does_not(refusing):
+    said = (
+        ("authorization", "Bearer abc"),
+        ("x-forwarded-client-cert", "URI=spiffe://acme/ns/prod/sa/soar"),
+    )
+    [call] = attempts(refusing, "/stepup.v1.StepUpService/VerifyOtp", said)
+    metadata = dict(call.invocation_metadata)
+    assert metadata["authorization"] == "Bearer abc"
+    assert "x-forwarded-client-cert" not in metadata
