@@ -174,7 +174,7 @@ def posted(front, path, body, content_type, metadata=()):
     )
     context = ssl.create_default_context(cadata=SERVERS.chain.decode())
     try:
-        with urlopen(request, timeout=10, context=context) as response:
+        with urlopen(request, timeout=10, context=context) as response:  # noqa: S310  # our Envoy
             return response.status, response.headers, response.read()
     except HTTPError as error:
         with error:
@@ -240,7 +240,7 @@ def test_callers_go_on_when_a_server_is_killed(tmp_path, issuer, bearer):
 
 
 class Refusing(grpc.GenericRpcHandler):
-    """A server that is healthy, and answers every call of ours UNAVAILABLE; it keeps the metadata."""
+    """A healthy server that answers every call of ours UNAVAILABLE, and keeps what it was sent."""
 
     def __init__(self):
         self.calls = []
