@@ -16,6 +16,7 @@ from stepup.credentials import credentials_of, demand_credentials
 from stepup.domain.errors import StoreUnavailableError
 from stepup.key_source import KeySource
 from stepup.keys import KeyRing, KeyRingError
+from stepup.probes import probes_answered
 from stepup.reloading_keys import ReloadingKeys
 from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.engine.choice import engine_of
@@ -166,6 +167,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             application.handlers,
             engine_of(settings.server.engine),
         )
+        await _answer_probes(settings, server, stack)
         # Stopped last, so that what is known stays fresh while calls in flight finish.
         for work in (
             _poll(application, server),
@@ -209,6 +211,21 @@ def _serve_metrics(settings: Settings, stack: AsyncExitStack) -> None:
             f"metrics.listen: cannot listen on {metrics.listen}: {error}"
         ) from error
     _log.info("metrics_are_served", address=metrics.address(port))
+
+
+async def _answer_probes(settings: Settings, server: Server, stack: AsyncExitStack) -> None:
+    """Answer them from before it serves until it has ended: then, too, it is alive."""
+    probes = settings.probes
+    if probes is None:
+        return
+    answering = probes_answered(probes.host, probes.port, lambda: server.is_serving)
+    try:
+        port = await stack.enter_async_context(answering)
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"probes.listen: cannot listen on {probes.listen}: {error}"
+        ) from error
+    _log.info("probes_are_answered", address=probes.address(port))
 
 
 async def _open_stores(

@@ -107,6 +107,13 @@ class MetricsSettings(_Listener):
     """
 
 
+class ProbesSettings(_Listener):
+    """Where an orchestrator's probes are answered, over HTTP without credentials.
+
+    `listen` is a host and a port; port 0 takes a free one.
+    """
+
+
 class StorageSettings(Section):
     """Where state lives."""
 
@@ -183,6 +190,8 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings | None = None
     """Absent: they are not served."""
+    probes: ProbesSettings | None = None
+    """Absent: they are not answered."""
     tls: TlsSettings | None = None
     token_issuers: tuple[TokenIssuerSettings, ...] = ()
     callers: tuple[CallerSettings, ...] = ()

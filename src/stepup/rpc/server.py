@@ -105,6 +105,11 @@ class Server:
         await self._engine.start()
         return bound
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether health checks are told that it serves."""
+        return self._health.is_serving
+
     async def set_serving(self, serving: bool) -> None:
         """Set what health checks are told, for every service and for `""`."""
         await self._health.set_serving(serving)

@@ -27,6 +27,11 @@ class Health:
         self._changed = asyncio.Condition()
         self._has_ended = False
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether the whole server serves."""
+        return bool(self._statuses[""] == _ServingStatus.SERVING)
+
     async def set_serving(self, serving: bool) -> None:
         """Set what is answered for every service, unless it has ended."""
         if not self._has_ended:

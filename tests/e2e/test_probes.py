@@ -1,0 +1,31 @@
+"""A server process under an orchestrator's probes."""
+
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from e2e.processes import eventually
+
+pytestmark = pytest.mark.e2e
+
+
+def status(server, path):
+    [line] = server.logged("probes_are_answered")
+    try:
+        with urlopen(f"http://{line['address']}{path}", timeout=10) as response:
+            return response.status
+    except HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_s17_readiness_follows_the_database_and_liveness_does_not(tmp_path, start_server):
+    (tmp_path / "stepup.toml").write_text('[probes]\nlisten = "127.0.0.1:0"\n')
+    server = start_server("--config", f"{tmp_path}/stepup.toml")
+    assert status(server, "/ready") == 200
+    database = server.data_dir / "stepup.db"
+    database.rename(server.data_dir / "away.db")
+    eventually(lambda: status(server, "/ready") == 503, "it says that it cannot decide")
+    assert status(server, "/live") == 200
+    (server.data_dir / "away.db").rename(database)
+    eventually(lambda: status(server, "/ready") == 200, "it says that it can again")
