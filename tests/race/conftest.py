@@ -1,4 +1,4 @@
-"""Real stores, which one module of tests shares: SQLite on disk and an embedded Valkey."""
+"""Real stores, which one module of tests shares: an embedded Valkey and either database."""
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from support.callers import all_powerful
 from support.clock import ManualClock
+from support.postgres import backend, new_database, postgres, postgres_template
 from support.racy import RacyCallerRates, RacyDatabase
 from support.wire import Client, served
 from support.worker import Worker
@@ -28,6 +29,8 @@ from stepup.stores.redis import (
     RedisRecordedOutcomes,
 )
 from stepup.stores.sql import SqlDatabase, upgrade
+
+__all__ = ["backend", "postgres", "postgres_template"]
 
 CONNECTIONS = 8
 PATIENCE = timedelta(seconds=60)
@@ -86,10 +89,20 @@ async def redis(tmp_path_factory):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stores(tmp_path_factory, redis):
+async def stores(tmp_path_factory, redis, backend):
     directory = tmp_path_factory.mktemp("race")
-    url = f"sqlite:///{directory / 'stepup.db'}"
-    await upgrade(url)
+    if backend is None:
+        url = f"sqlite:///{directory / 'stepup.db'}"
+        await upgrade(url)
+        async with _stores(directory, url, redis) as stores:
+            yield stores
+    else:
+        async with new_database(*backend) as url, _stores(directory, url, redis) as stores:
+            yield stores
+
+
+@asynccontextmanager
+async def _stores(directory, url, redis):
     database = SqlDatabase(url, patience=PATIENCE)
     log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
     yield Stores(

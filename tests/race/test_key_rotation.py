@@ -3,18 +3,19 @@
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
 import time
-from contextlib import closing
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 from support.clock import ManualClock
 from support.enrolled import RESET_CODE, store_enrolled
 from support.otp import code_at
 from support.people import ACME, person
+from support.postgres import new_database
 from support.worker import Worker
 
 from stepup.clock import SystemClock
@@ -26,6 +27,7 @@ from stepup.key_file import KeyFile
 from stepup.keys import KeyRing
 from stepup.reloading_keys import ReloadingKeys
 from stepup.stores.sql import SqlDatabase, upgrade
+from stepup.stores.sql.engine import parse_url, read_engine
 
 pytestmark = [pytest.mark.race, pytest.mark.asyncio(loop_scope="module")]
 
@@ -35,19 +37,19 @@ SECRET = TotpSecret(bytes(range(20)))
 class Deployment:
     """A key file, a database of enrolled users, and a server's worker over them."""
 
-    def __init__(self, directory, stores, number):
+    def __init__(self, directory, stores, url, number):
         self.directory = directory
         self.keys_file = directory / "keys.json"
         self.users = [f"user-{index}" for index in range(number)]
         self.clock = ManualClock()
         self._stores = stores
+        self._url = url
         KeyFile.generated(self.clock.now()).create(self.keys_file)
 
     async def open(self):
-        url = f"sqlite:///{self.directory / 'stepup.db'}"
-        await upgrade(url)
+        await upgrade(self._url)
         # A machine that is busy with other tests makes nobody give up.
-        self.database = SqlDatabase(url, patience=timedelta(seconds=60))
+        self.database = SqlDatabase(self._url, patience=timedelta(seconds=60))
         ring = KeyRing.load(self.keys_file)
         secrets = dict.fromkeys(self.users, SECRET)
         await store_enrolled(self.database, ring, ACME, secrets, self.clock.now())
@@ -66,6 +68,7 @@ class Deployment:
             *(sys.executable, "-m", "stepup", "keys", *arguments, "--data-dir", self.directory),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            env=os.environ | {"STEPUP_STORAGE__DATABASE_URL": self._url},
             start_new_session=True,
         )
 
@@ -76,14 +79,17 @@ class Deployment:
         calls = (worker.verify(person(user), code) for user in self.users)
         return await asyncio.gather(*calls, return_exceptions=True)
 
-    def sealed_by(self):
+    async def sealed_by(self):
         """How many secrets each key seals."""
         query = (
             "SELECT key_id, count(*) FROM (SELECT key_id FROM authenticators UNION ALL"
-            " SELECT key_id FROM reset_codes) GROUP BY key_id"
+            " SELECT key_id FROM reset_codes) AS sealed GROUP BY key_id"
         )
-        with closing(sqlite3.connect(self.directory / "stepup.db")) as connection:
-            return dict(connection.execute(query).fetchall())
+        engine = read_engine(parse_url(self._url), 1, timedelta(seconds=60))
+        async with engine.connect() as connection:
+            rows = await connection.execute(text(query))
+        await engine.dispose()
+        return dict(rows.all())
 
     async def all_open(self, ring):
         """Whether everybody's secrets open with a ring, and are the right ones."""
@@ -100,18 +106,19 @@ class Deployment:
 
 
 @pytest.fixture
-async def deployed(stores, tmp_path):
-    opened = []
+async def deployed(stores, tmp_path, backend):
+    async with AsyncExitStack() as stack:
+        url = f"sqlite:///{tmp_path / 'stepup.db'}"
+        if backend is not None:
+            url = await stack.enter_async_context(new_database(*backend))
 
-    async def deploy(number):
-        deployment = Deployment(tmp_path, stores, number)
-        await deployment.open()
-        opened.append(deployment)
-        return deployment
+        async def deploy(number):
+            deployment = Deployment(tmp_path, stores, url, number)
+            await deployment.open()
+            stack.push_async_callback(deployment.database.close)
+            return deployment
 
-    yield deploy
-    for deployment in opened:
-        await deployment.database.close()
+        yield deploy
 
 
 async def verified_throughout_a_rotation(deployment, worker):
@@ -128,7 +135,7 @@ async def verified_throughout_a_rotation(deployment, worker):
     assert rotation.returncode == 0, output.decode()
     new = KeyRing.load(deployment.keys_file).primary
     assert new != old
-    assert deployment.sealed_by() == {new: 2 * len(deployment.users)}
+    assert await deployment.sealed_by() == {new: 2 * len(deployment.users)}
     kinds = {each.outcome if isinstance(each, Verification) else each for each in outcomes}
     assert kinds == {Outcome.VERIFIED}
     return len(outcomes)
@@ -153,20 +160,20 @@ async def test_s6_s8_a_rotation_that_was_killed_is_gone_on_with(deployed):
     old = KeyRing.load(deployment.keys_file).primary
     rotation = await deployment.command("rotate", "--wait", "0")
     deadline = time.monotonic() + 60
-    while deployment.sealed_by().keys() == {old}:
+    while (await deployment.sealed_by()).keys() == {old}:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
     os.kill(rotation.pid, signal.SIGKILL)
     await rotation.communicate()
     new = KeyRing.load(deployment.keys_file).primary
 
-    assert deployment.sealed_by().keys() == {old, new}  # it was in the middle of it
+    assert (await deployment.sealed_by()).keys() == {old, new}  # it was in the middle of it
     assert await deployment.all_open(KeyRing.load(deployment.keys_file))
-    left = deployment.sealed_by()[old]
+    left = (await deployment.sealed_by())[old]
 
     resumed = await deployment.command("rewrap")
     output, _ = await resumed.communicate()
     assert resumed.returncode == 0, output.decode()
     assert f"{left // 2} authenticators" in output.decode()
-    assert deployment.sealed_by() == {new: 1000}
+    assert await deployment.sealed_by() == {new: 1000}
     assert await deployment.all_open(KeyRing.load(deployment.keys_file))

@@ -1,42 +1,31 @@
-"""The databases that every promise is tested on.
-
-SQLite always; PostgreSQL when STEPUP_TEST_POSTGRES_URL names a server whose user may create
-databases: `postgresql+asyncpg://<user>@<host>/<any database>`.
-"""
-
-import os
-from uuid import uuid4
+"""The databases that every promise is tested on: SQLite and PostgreSQL."""
 
 import pytest
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from support.postgres import backend, new_database, postgres, postgres_template
 
 from stepup.stores.sql import SqlDatabase, upgrade
 
-POSTGRES = "STEPUP_TEST_POSTGRES_URL"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def empty_url(request, tmp_path):
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'state.db'}"
-        return
-    if POSTGRES not in os.environ:
-        pytest.skip(f"{POSTGRES} is not set")
-    server = make_url(os.environ[POSTGRES])
-    name = f"stepup_test_{uuid4().hex}"
-    engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-        yield server.set(database=name).render_as_string(hide_password=False)
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await engine.dispose()
+__all__ = ["backend", "postgres", "postgres_template"]
 
 
 @pytest.fixture
-async def url(empty_url):
-    await upgrade(empty_url)
-    return empty_url
+async def empty_url(backend, sqlite_path):
+    if backend is None:
+        yield f"sqlite:///{sqlite_path}"
+        return
+    server, _ = backend
+    async with new_database(server) as url:
+        yield url
+
+
+@pytest.fixture
+async def url(backend, sqlite_path):
+    if backend is None:
+        await upgrade(f"sqlite:///{sqlite_path}")
+        yield f"sqlite:///{sqlite_path}"
+        return
+    async with new_database(*backend) as url:
+        yield url
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ async def test_a_reader_sees_no_half_of_what_another_process_writes(url, databas
             assert changes[: len(events)] == events
 
 
-@pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_a_full_disk_loses_nothing_and_passes(url, database, sqlite_path):
     limit = sqlite_path.stat().st_size + 200_000
     async with writer(url, str(limit)) as process:

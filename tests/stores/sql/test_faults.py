@@ -129,7 +129,7 @@ async def cut_all_connections(url):
     await engine.dispose()
 
 
-@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_a_connection_that_is_cut_in_a_transaction_is_unavailable(url, database):
     async def cut_before_the_commit():
         async with database.transaction() as records:
@@ -141,7 +141,7 @@ async def test_a_connection_that_is_cut_in_a_transaction_is_unavailable(url, dat
     assert await read(database) is False
 
 
-@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_connections_that_were_cut_meanwhile_are_replaced(url, database):
     await write(database)
     await read(database)
@@ -150,7 +150,7 @@ async def test_connections_that_were_cut_meanwhile_are_replaced(url, database):
     assert await read(database) is True
 
 
-@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_a_row_that_stays_locked_is_unavailable(url, database):
     impatient = SqlDatabase(url, patience=timedelta(milliseconds=100))
     async with database.transaction() as records:
