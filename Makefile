@@ -57,6 +57,10 @@ bench-growth: install-dev ## Measure a million elevations against one; or BENCH_
 bench-verify: install-dev ## Measure verifications of codes, and what each piece costs; or BENCH_ARGS
 	PYTHONPATH=tests $(BIN)/python -m bench verify $(BENCH_ARGS)
 
+.PHONY: bench-workers
+bench-workers: install-dev ## Measure two workers against one; or BENCH_ARGS
+	PYTHONPATH=tests $(BIN)/python -m bench workers $(BENCH_ARGS)
+
 .PHONY: bench-profile
 bench-profile: install-dev ## Show where the time of a call goes; or BENCH_ARGS, such as a variant
 	$(BIN)/pip install --quiet --disable-pip-version-check py-spy

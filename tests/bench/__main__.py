@@ -11,6 +11,7 @@ from bench import growth as growing
 from bench import machine, picture, report, stacks, verify_report, yardstick
 from bench import profile as profiling
 from bench import verify as verifying
+from bench import workers as crews
 from bench.crowd import Crowd
 from bench.postgres import postgres
 from bench.postgres import version as postgres_version
@@ -126,6 +127,23 @@ def verify(
     _write(output, "verify.json", _written(document))
     for table in verify_report.tables(document):
         _console.print(table)
+
+
+@app.command()
+def workers(
+    repetitions: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
+    calls: Annotated[int, typer.Option(help="How many calls of a worker are a run.")] = 50_000,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
+) -> None:
+    """Measure what two workers cost for each call, against one."""
+    machine.prepare()
+    effort = crews.Effort(repetitions, calls)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name, store(name) as address:
+        runs = crews.measure(Stage(Path(name), address), effort, _console.print)
+    about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
+    written = _written(crews.document(runs, effort, about))
+    _write(output, "workers.json", written)
+    _console.print(written.decode())
 
 
 def _write(directory, name, content):
