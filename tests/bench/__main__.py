@@ -97,7 +97,8 @@ def growth(
     command = (PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0")
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
         grown = growing.measure(Path(name), crowds, command, effort, _console.print)
-    written = _written(growing.document(*grown))
+    about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
+    written = _written(growing.document(*grown, about))
     _write(output, "growth.json", written)
     _console.print(written.decode())
 

@@ -5,13 +5,14 @@ import random
 import statistics
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from bench.answers import check_record
 from bench.callers import Console
 from bench.crowd import Crowd
 from bench.figures import paired_ratio
 from bench.flood import Call, flood
-from bench.servers import resident_bytes, serving
+from bench.servers import Memory, cpu_seconds, memory, serving
 from bench.store import store
 from bench.variants import Access, Variant
 
@@ -31,62 +32,90 @@ class Effort:
     """In each repetition."""
 
 
+@dataclass(frozen=True)
+class Load:
+    """One measurement."""
+
+    rps: float
+    cpu_us: float
+    """The server's processor time for each call."""
+
+
 @dataclass
 class Grown:
     """What a crowd costs."""
 
     crowd: Crowd
     bytes_per_elevation: float
-    rps: list[float] = field(default_factory=list)
-    resident_bytes: int = 0
+    loads: list[Load] = field(default_factory=list)
+    memory: Memory | None = None
     calls: int = 0
 
 
 def measure(directory, crowds, command, effort, say):
     """Measure crowds in turns, each on a server and a store of its own.
 
-    Before that each server is asked about every tenant once, as one is that runs for long.
+    Before that each server is asked about every tenant once, as one is that runs for long, and as
+    often as in a measurement.
     """
     chance = random.Random(1)  # noqa: S311  # the same people in every measurement
     with ExitStack() as stack:
         grounds = [
-            stack.enter_context(_ground(directory / str(n), crowd, command, say))
+            stack.enter_context(_ground(directory / str(n), crowd, command, effort.calls, say))
             for n, crowd in enumerate(crowds)
         ]
         for number in range(effort.repetitions):
             for grown, ask, _pid in grounds:
                 people = chance.choices(range(grown.crowd.elevations), k=effort.calls)
-                grown.rps.append(ask(people))
+                load = ask(people)
+                grown.loads.append(load)
                 say(
-                    f"{number + 1}/{effort.repetitions} {grown.crowd}: {grown.rps[-1]:,.0f} calls/s"
+                    f"{number + 1}/{effort.repetitions} {grown.crowd}: {load.rps:,.0f} calls/s,"
+                    f" {load.cpu_us:.1f} µs for each"
                 )
         for grown, _ask, pid in grounds:
-            grown.resident_bytes = resident_bytes(pid)
+            grown.memory = memory(pid)
     return [grown for grown, _ask, _pid in grounds]
 
 
-def document(one, many):
-    """The content of `growth.json`."""
+def document(one, many, about):
+    """The content of `growth.json`.
+
+    The ratio by processor time is what becomes of the throughput of a server that has a core to
+    itself; measured throughput is also that of the load generator and the store, on the other core.
+    """
+    by_processor_time = paired_ratio(
+        [load.cpu_us for load in one.loads], [load.cpu_us for load in many.loads]
+    )
+    rps = paired_ratio([load.rps for load in many.loads], [load.rps for load in one.loads])
     return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **about,
         "crowds": [
             {
                 "elevations": grown.crowd.elevations,
                 "tenants": grown.crowd.tenants,
                 "callers": grown.crowd.callers,
-                "rps": [round(rps, 1) for rps in grown.rps],
-                "median_rps": round(statistics.median(grown.rps), 1),
-                "worker_mb": round(grown.resident_bytes / 1e6, 1),
+                "rps": [round(load.rps, 1) for load in grown.loads],
+                "median_rps": round(statistics.median(load.rps for load in grown.loads), 1),
+                "cpu_us": [round(load.cpu_us, 1) for load in grown.loads],
+                "median_cpu_us": round(statistics.median(load.cpu_us for load in grown.loads), 1),
+                "worker_resident_mb": round(grown.memory.resident_bytes / 1e6, 1),
+                "worker_own_mb": round(grown.memory.own_bytes / 1e6, 1),
                 "verified_answers": grown.calls,
             }
             for grown in (one, many)
         ],
         "store_bytes_per_elevation": round(many.bytes_per_elevation),
-        "ratios": {"rps: many / one": round(paired_ratio(many.rps, one.rps), 3)},
+        "ratios": {
+            "throughput by processor time: many / one": round(by_processor_time, 3),
+            "rps: many / one": round(rps, 3),
+        },
     }
 
 
 @contextmanager
-def _ground(directory, crowd, command, say):
+def _ground(directory, crowd, command, calls, say):
     (directory / "data").mkdir(parents=True, mode=0o700)
     with store(directory) as address:
         say(f"making {crowd}")
@@ -101,9 +130,13 @@ def _ground(directory, crowd, command, say):
 
             def ask(people):
                 grown.calls += len(people)
-                return flood(call, map(crowd.message, people)).rps
+                before = cpu_seconds(server.pid)
+                flooded = flood(call, map(crowd.message, people))
+                spent = cpu_seconds(server.pid) - before
+                return Load(flooded.rps, 1e6 * spent / len(people))
 
             ask(range(crowd.tenants))
+            ask([n % crowd.elevations for n in range(calls)])
             yield grown, ask, server.pid
     with (directory / "data" / "decisions.jsonl").open("rb") as lines:
         check_record(_VARIANT, lines, grown.calls)

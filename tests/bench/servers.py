@@ -84,7 +84,16 @@ def cpu_seconds(pid):
     return total
 
 
-def resident_bytes(pid):
-    """How much memory a process has in use."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+@dataclass(frozen=True)
+class Memory:
+    """What a process has in use, and how much of that is no file that others share."""
+
+    resident_bytes: int
+    own_bytes: int
+
+
+def memory(pid):
+    """The memory of a process."""
+    resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[1:3])
+    page = os.sysconf("SC_PAGE_SIZE")
+    return Memory(resident * page, (resident - shared) * page)

@@ -31,13 +31,15 @@ LOOK_BACK_SECONDS: Final = 120.0
 """Longer than any transaction can take to commit."""
 REMEMBER_SECONDS: Final = (LIFETIME + 2 * CLOCK_TOLERANCE).total_seconds()
 """By then whatever a revocation voids has expired anyway."""
+MAX_POLICIES: Final = 100_000
+"""0.4 kB each, as most tenants select the same operations; further ones take the place of those
+that were read first."""
+
 _polled = Gauge(
     "stepup_change_feed_read_seconds",
     "When the change feed was last read, in seconds since 1970; 5 s later nothing is decided.",
     multiprocess_mode="livemin",
 )
-
-MAX_POLICIES: Final = 50_000
 
 
 class Snapshots:

@@ -1,6 +1,8 @@
 """The tenants' policies, and the users' own toggles."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +15,9 @@ from stepup.domain.policy import Policy, checked_max_age
 from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import accounts, policies
 
+_SELECTIONS = 1024
+"""How many selections are remembered: most tenants select the same operations, and a worker keeps
+the policies of many tenants in memory."""
 _POLICY = Query(select(policies).where(policies.c.tenant_id == bindparam("tenant_id")))
 _ACCOUNT = Query(
     select(accounts).where(
@@ -89,16 +94,21 @@ class SqlAccounts:
         )
 
 
+@lru_cache(_SELECTIONS)
+def _read_max_ages(seconds: tuple[tuple[str, int], ...]) -> Mapping[OperationId, timedelta]:
+    return MappingProxyType(
+        {
+            OperationId(operation_id): checked_max_age(timedelta(seconds=max_age))
+            for operation_id, max_age in seconds
+        }
+    )
+
+
 def _read(row: Row[Any]) -> Policy:
     return Policy(
         tenant_id=TenantId(row.tenant_id),
         enabled=row.enabled,
-        max_ages=MappingProxyType(
-            {
-                OperationId(operation_id): checked_max_age(timedelta(seconds=seconds))
-                for operation_id, seconds in row.max_ages.items()
-            }
-        ),
+        max_ages=_read_max_ages(tuple(row.max_ages.items())),
         version=row.version,
         updated_at=row.updated_at,
     )
