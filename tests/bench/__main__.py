@@ -14,7 +14,6 @@ from bench import verify as verifying
 from bench import workers as crews
 from bench.crowd import Crowd
 from bench.postgres import postgres
-from bench.postgres import version as postgres_version
 from bench.rounds import Effort, measure
 from bench.stage import Stage
 from bench.store import PROGRAM, store
@@ -122,8 +121,9 @@ def verify(
         stores = verifying.Stores(address, database)
         runs = verifying.measure(Path(name), stores, effort, command, _console.print)
         costs = verifying.measure_pieces(Path(name), stores, effort, _console.print)
+        version = database.version()
     about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
-    about["versions"] |= {"postgresql": postgres_version()}
+    about["versions"] |= {"postgresql": version}
     document = verify_report.document(runs, costs, effort, about)
     _write(output, "verify.json", _written(document))
     for table in verify_report.tables(document):

@@ -1,6 +1,7 @@
 """How fast codes are verified, and what it costs: every call has the right code of somebody new."""
 
 import asyncio
+import os
 import random
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from bench.callers import Console
 from bench.enrolled import enrol
 from bench.figures import Latencies
 from bench.flood import Call, flood
+from bench.h2load import CONNECTIONS, IN_FLIGHT
 from bench.pieces import Cost, Ground
 from bench.postgres import Postgres
 from bench.servers import cpu_seconds, serving
@@ -22,6 +24,8 @@ VERIFIED = bytes((0x08, 1))
 """The outcome, which is the first field of the message."""
 _METHOD = "/stepup.v1.StepUpService/VerifyOtp"
 _WARM_UP_CALLS = 500
+_WARM_UP = (1, 4, 16, IN_FLIGHT)
+"""How many of them are in flight."""
 _SLOWEST_RPS = 150
 """A measurement must end in the 30 seconds of a code: it begins only while they last."""
 
@@ -121,6 +125,8 @@ class _Ground:
     def enrol(self, number):
         """Enrol so many people, whom each verification takes from."""
         everybody = asyncio.run(enrol(self._url, self._ring, number, self.case.tenants))
+        # Else the disk has this to do when something is measured.
+        os.sync()
         # In no order: who comes next is of another tenant.
         random.Random(1).shuffle(everybody)  # noqa: S311  # the same in every measurement
         self._everybody = everybody
@@ -133,15 +139,16 @@ class _Ground:
         self._call = Call(self._server.address, _METHOD, (console.token("console"),), VERIFIED)
 
     def warm_up(self):
-        """Let the server open its connections, some at a time."""
-        for in_flight in (8, 16, 32, 64):
-            flood(self._call, self._attempts(_WARM_UP_CALLS // 4), in_flight=in_flight)
+        """Let the server build its statements and open its connections, some at a time."""
+        for in_flight in _WARM_UP:
+            calls = self._attempts(_WARM_UP_CALLS // len(_WARM_UP))
+            flood(self._call, calls, min(in_flight, CONNECTIONS), in_flight)
 
     def verify(self, calls):
         """Verify a code of each of the next people."""
         messages = self._attempts(calls)
         before = self._cpu_seconds()
-        flooded = flood(self._call, messages)
+        flooded = flood(self._call, messages, CONNECTIONS, IN_FLIGHT)
         after = self._cpu_seconds()
         spent = (now - then for now, then in zip(after, before, strict=True))
         cost = Cost(*(1e6 * seconds / calls for seconds in spent))

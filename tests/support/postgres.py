@@ -57,7 +57,8 @@ os.execv(command[0], command)
 class PostgresServer:
     """A server with a data directory of its own, which is gone after `close`."""
 
-    def __init__(self):
+    def __init__(self, settings=SETTINGS):
+        self._settings = settings
         self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short, for the socket
         self._data = self._directory / "data"
         self._log = self._directory / "log"
@@ -69,10 +70,15 @@ class PostgresServer:
     def url(self, database="postgres"):
         return f"postgresql+asyncpg://postgres@/{database}?host={self._directory}"
 
+    @property
+    def pid(self):
+        """The process that all others of the server are children of."""
+        return self._process.pid
+
     def start(self):
         """Start it, and wait until it takes connections; after `kill`, too."""
         command = [self._programs / "postgres", "-D", self._data, "-k", self._directory]
-        for name, value in SETTINGS.items():
+        for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         user = (str(self._user.pw_uid), str(self._user.pw_gid))
         with self._log.open("ab") as log:
