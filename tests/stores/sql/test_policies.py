@@ -64,6 +64,12 @@ async def test_any_other_version_is_refused(database, version):
     assert await found(database) == FIRST
 
 
+async def test_equal_selections_take_memory_once(database):
+    for tenant in (ACME, OTHER):
+        await save(database, replace(FIRST, tenant_id=tenant))
+    assert (await found(database, ACME)).max_ages is (await found(database, OTHER)).max_ages
+
+
 async def test_the_first_policy_is_version_1(database):
     with pytest.raises(ConflictError):
         await save(database, replace(FIRST, version=2))
