@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from prometheus_client import Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
@@ -145,6 +145,8 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
 async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     """Run a server for as long as the block lasts.
 
+    One of several workers shares its port, and leaves the metrics to whoever started it.
+
     Raises:
         ConfigurationError: the settings cannot be put into effect; the message says which.
         StoreUnavailableError: a configured store cannot be reached.
@@ -152,7 +154,9 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     demand_credentials(settings)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        _serve_metrics(settings, stack)
+        is_one_of_many = settings.server.workers > 1
+        if not is_one_of_many:
+            serve_metrics(settings, stack)
         make_data_dir(settings)
         decision_log = _open_decision_log(settings, stack)
         stores = await _open_stores(settings, clock, decision_log, stack)
@@ -166,6 +170,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             Pipeline(credentials.admit, application.refused_claims, application.limits, clock),
             application.handlers,
             engine_of(settings.server.engine),
+            shares_port=is_one_of_many,
         )
         await _answer_probes(settings, server, stack)
         # Stopped last, so that what is known stays fresh while calls in flight finish.
@@ -200,12 +205,19 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         )
 
 
-def _serve_metrics(settings: Settings, stack: AsyncExitStack) -> None:
+def serve_metrics(
+    settings: Settings, stack: AsyncExitStack, registry: CollectorRegistry = REGISTRY
+) -> None:
+    """Serve a registry's metrics, if that is configured, until the stack is left.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
     metrics = settings.metrics
     if metrics is None:
         return
     try:
-        port = stack.enter_context(metrics_served(metrics.host, metrics.port))
+        port = stack.enter_context(metrics_served(metrics.host, metrics.port, registry))
     except (ValueError, OSError) as error:
         raise ConfigurationError(
             f"metrics.listen: cannot listen on {metrics.listen}: {error}"
@@ -232,7 +244,7 @@ async def _open_stores(
     settings: Settings, clock: Clock, decision_log: DecisionLog, stack: AsyncExitStack
 ) -> Stores:
     storage = settings.storage
-    redis_url = await _redis_url(settings, stack)
+    redis_url = await url_of_redis(settings, stack)
     try:
         client = connect(redis_url)
     except ValueError:
@@ -280,7 +292,12 @@ def database_url_of(settings: Settings) -> str:
     return f"sqlite+aiosqlite:///{settings.storage.data_dir.absolute() / 'stepup.db'}"
 
 
-async def _redis_url(settings: Settings, stack: AsyncExitStack) -> str:
+async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
+    """The configured Redis, or an embedded store that lives until the stack is left.
+
+    Raises:
+        ConfigurationError: the embedded store cannot be started.
+    """
     url = settings.storage.redis_url
     if url is not None:
         return url.get_secret_value()

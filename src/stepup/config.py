@@ -96,6 +96,8 @@ class ServerSettings(_Listener):
     engine: Literal["auto", "core", "aio"] = "auto"
     """What carries the calls: `core` is several times as fast as `aio`, and only for versions of
     grpcio that it is tested with; `auto` takes it for those."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many processes serve; see `stepup.cli.supervisor`."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
     """How long calls in flight may take to finish after SIGTERM."""
 

@@ -9,13 +9,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 import structlog
-from prometheus_client import Gauge, disable_created_metrics, start_http_server
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Gauge,
+    disable_created_metrics,
+    start_http_server,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from stepup.log_lines import LinesOfATurn, as_json_line
 
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable by which prometheus_client is told, when it is imported."""
 Format = Literal["json", "console"]
 
 _build = Gauge(
@@ -55,9 +65,20 @@ def configure_logging(level: str, log_format: Format) -> None:
     )
 
 
+def metrics_of_workers(directory: Path) -> CollectorRegistry:
+    """The metrics of all processes that were started with the directory in `METRICS_DIRECTORY`.
+
+    Counters are those of all together, of processes that have ended as well.
+    """
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    registry.register(_build)
+    return registry
+
+
 @contextmanager
-def metrics_served(host: str, port: int) -> Iterator[int]:
-    """Serve all metrics over HTTP for as long as the block lasts; yields the port.
+def metrics_served(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Iterator[int]:
+    """Serve a registry's metrics over HTTP for as long as the block lasts; yields the port.
 
     Threads of their own do it: a scrape is answered also when the event loop is stuck.
 
@@ -67,7 +88,7 @@ def metrics_served(host: str, port: int) -> Iterator[int]:
     # When a series began: one more of each, which nobody asks for.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     _build.labels(version("stepup")).set(1)
-    server, thread = start_http_server(port, host)
+    server, thread = start_http_server(port, host, registry)
     try:
         yield server.server_port
     finally:

@@ -11,7 +11,8 @@ from stepup.bootstrap import database_url_of, make_data_dir
 from stepup.cli import audit, keys
 from stepup.cli.check_config import check_config
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
-from stepup.cli.serve import serve_until_told
+from stepup.cli.serve import say, serve_until_told
+from stepup.cli.workers import supervise, worker
 from stepup.core_dumps import forbid_core_dumps
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
@@ -40,6 +41,7 @@ def serve(
     config_file: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="Host and port; port 0 takes any.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto, core or aio.")] = None,
+    workers: Annotated[int | None, typer.Option(help="How many processes serve.")] = None,
     data_dir: DataDir = None,
     insecure: Annotated[
         bool | None,
@@ -54,15 +56,18 @@ def serve(
     may call and claim anything.
     """
     flags: dict[str, dict[str, Any]] = {
-        "server": {"listen": listen, "insecure": insecure, "engine": engine},
+        "server": {"listen": listen, "insecure": insecure, "engine": engine, "workers": workers},
         "storage": {"data_dir": data_dir},
         "log": {"level": log_level, "format": log_format},
     }
     settings = settings_of(config_file, **flags)
     configure_logging(settings.log.level, settings.log.format)
-    run(serve_until_told(settings, partial(load, config_file, **flags)))
+    if settings.server.workers > 1:
+        raise typer.Exit(run(supervise(settings, config_file, flags)))
+    run(serve_until_told(settings, partial(load, config_file, **flags), say))
 
 
+app.command(hidden=True)(worker)
 app.command()(check_config)
 
 

@@ -3,14 +3,14 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import structlog
 import typer
 from prometheus_client import Counter
 
 from stepup.bootstrap import running
+from stepup.cli.signals import heeding, told_to_end
 from stepup.config import ConfigurationError, Settings
 from stepup.running_server import RunningServer
 
@@ -24,29 +24,34 @@ _failures = Counter(
 )
 
 
-async def serve_until_told(settings: Settings, load: Callable[[], Settings]) -> None:
+async def serve_until_told(
+    settings: Settings, load: Callable[[], Settings], announce: Callable[[str], None]
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: those that it starts with.
         load: reads them again, from where they came from; it is called on another thread.
+        announce: told the address once it serves.
 
     Raises:
         ConfigurationError: as `bootstrap.running`.
         StoreUnavailableError: likewise.
     """
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    with _hangups() as hung_up:
+    told, hung_up = told_to_end(), asyncio.Event()
+    with heeding({signal.SIGHUP: hung_up.set}):
         async with running(settings) as server:
             settle_memory()
-            # The one line on standard output: who starts a server on port 0 reads it.
-            typer.echo(f"stepup is listening on {server.address}")
+            announce(server.address)
             reloading = asyncio.create_task(reload_whenever(hung_up, server, load))
-            await stopped.wait()
+            await told.wait()
             reloading.cancel()
             await asyncio.wait([reloading])
+
+
+def say(address: str) -> None:
+    """Say where it listens: the one line on standard output, for who starts it on port 0."""
+    typer.echo(f"stepup is listening on {address}")
 
 
 async def reload_whenever(
@@ -83,18 +88,3 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTED_EVERY)
-
-
-@contextmanager
-def _hangups() -> Iterator[asyncio.Event]:
-    """Take hangups from now on; one that was held back since the start of the process as well."""
-    hung_up = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-    try:
-        yield hung_up
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-        # The end is under way: a hangup must not make a crash of it.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -34,8 +34,6 @@ _OPTIONS = (
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_CALLS_IN_FLIGHT),
     *CONNECTION_OPTIONS,
-    # A port that is taken is an error, not a second server that gets every other connection.
-    ("grpc.so_reuseport", 0),
 )
 PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
 SERVICES = tuple(
@@ -73,10 +71,24 @@ def _snake_case(name: str) -> str:
 
 
 class Server:
-    """Serves all methods, health and reflection on one address."""
+    """Serves all methods, health and reflection on one address.
+
+    Args:
+        pipeline: the road of every call.
+        handlers: what answers them.
+        make_engine: makes what carries them.
+        shares_port: whether others that say so, too, may listen on the same address; the kernel
+            spreads connections over them. Without, a port that is taken is an error, not a second
+            server that gets every other connection.
+    """
 
     def __init__(
-        self, pipeline: Pipeline, handlers: Handlers, make_engine: MakeEngine = AioEngine
+        self,
+        pipeline: Pipeline,
+        handlers: Handlers,
+        make_engine: MakeEngine = AioEngine,
+        *,
+        shares_port: bool = False,
     ) -> None:
         self._health = Health(SERVICES)
         served = {
@@ -84,7 +96,9 @@ class Server:
             for method in methods(handlers)
         }
         self._engine: Engine = make_engine(
-            {**served, **self._health.served, **reflected(SERVICES)}, _OPTIONS, MAX_CALLS_IN_FLIGHT
+            {**served, **self._health.served, **reflected(SERVICES)},
+            (*_OPTIONS, ("grpc.so_reuseport", int(shares_port))),
+            MAX_CALLS_IN_FLIGHT,
         )
 
     async def start(

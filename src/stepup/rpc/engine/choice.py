@@ -16,7 +16,12 @@ CONFORMING: Final = frozenset({"1.85.1", "1.85.3"})
 `make engine-matrix`."""
 
 _log = structlog.get_logger(__name__)
-_engine = Gauge("stepup_engine", "The engine that serves gRPC: 1 for the one chosen.", ["engine"])
+_engine = Gauge(
+    "stepup_engine",
+    "The engine that serves gRPC: 1 for the one chosen.",
+    ["engine"],
+    multiprocess_mode="livemax",
+)
 _NAMES: Final = ("core", "aio")
 
 

@@ -1,0 +1,290 @@
+"""Keeps worker processes alive: starts them, starts them again, replaces them, ends them.
+
+It knows nothing of what they do. Each is a fresh process: a fork would take along gRPC's locks, and
+not its threads. Each has the writing end of a pipe: what it writes says that it serves, and the
+kernel closes the pipe when it ends, however that comes about.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from random import uniform
+from typing import Final, Self, TypeAlias
+
+import structlog
+
+from stepup.cli.signals import held_back
+
+START_SECONDS: Final = 60.0
+"""How long a worker may take until it serves."""
+LATE_SECONDS: Final = 10.0
+"""How much longer than its calls a worker may take to end, before it is killed."""
+STEADY_SECONDS: Final = 30.0
+"""A worker that has lived this long did not fail at its start."""
+_FIRST_DELAY_SECONDS: Final = 0.2
+_LONGEST_DELAY_SECONDS: Final = 30.0
+
+Command: TypeAlias = Callable[[int], Sequence[str]]
+"""The command of a worker, given the descriptor that it writes to when it serves."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """A process that was started, until it has ended."""
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: "_Pipe") -> None:
+        self._process = process
+        self._pipe = pipe
+
+    @classmethod
+    async def start(cls, command: Command, environment: Mapping[str, str]) -> Self:
+        """Start one.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        reading, writing = os.pipe()
+        try:
+            _, pipe = await asyncio.get_running_loop().connect_read_pipe(
+                _Pipe, os.fdopen(reading, "rb", buffering=0)
+            )
+            # Nothing is awaited from here on, so that no process is started and forgotten.
+            process = _launch(command(writing), environment, writing)
+        finally:
+            os.close(writing)
+        return cls(process, pipe)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has come up and has not ended."""
+        return self._pipe.has_come_up and not self._pipe.ended.is_set()
+
+    async def comes_up(self) -> bool:
+        """Wait until it serves; False if it ends before, or is killed as it takes too long."""
+        await asyncio.wait([self._pipe.told], timeout=START_SECONDS)
+        if not self._pipe.told.done():
+            _log.error("worker_does_not_come_up", pid=self.pid, seconds=START_SECONDS)
+            self._process.kill()
+        return await asyncio.shield(self._pipe.told)
+
+    async def ended(self) -> int:
+        """Wait until it has ended; returns its exit status, a signal as a negative number."""
+        await self._pipe.ended.wait()
+        return self._process.wait()  # at once: the kernel closes what it had open last
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens when it has ended."""
+        self._process.send_signal(number)
+
+    async def end(self, seconds: float) -> None:
+        """Tell it to end, and kill it if it has not after some time."""
+        self.send(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.ended()
+        except TimeoutError:
+            _log.error("worker_killed", pid=self.pid, seconds=seconds)
+            self._process.kill()
+            await self.ended()
+
+
+def _launch(
+    command: Sequence[str], environment: Mapping[str, str], passed: int
+) -> subprocess.Popen[bytes]:
+    with held_back():
+        return subprocess.Popen(  # noqa: S603  # our own program
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(passed,),
+            start_new_session=True,  # Ctrl-C is for us, who tell it to end
+        )
+
+
+class _Pipe(asyncio.Protocol):
+    """What a worker tells."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+
+    @property
+    def has_come_up(self) -> bool:
+        return self.told.done() and self.told.result()
+
+    def data_received(self, _data: bytes) -> None:
+        self._tell(came_up=True)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._tell(came_up=False)
+        self.ended.set()
+
+    def _tell(self, *, came_up: bool) -> None:
+        if not self.told.done():
+            self.told.set_result(came_up)
+
+
+class Supervisor:
+    """A number of workers, each in its place: one that ends by itself is followed by another.
+
+    Args:
+        command: how each is started.
+        count: how many.
+        drain_seconds: how long each may take for its calls when it is told to end.
+
+    `environment` are the variables of workers that are started from now on; `when_ended` is told
+    the process id of each that has ended; `failures` are those that ended by themselves.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        count: int,
+        drain_seconds: float,
+    ) -> None:
+        self.environment = dict(os.environ)
+        self.when_ended: Callable[[int], object] = _nothing
+        self.failures = 0
+        self._command = command
+        self._count = count
+        self._patience = drain_seconds + LATE_SECONDS
+        self._workers: set[Worker] = set()
+        self._places: list[_Place] = []
+
+    @property
+    def serving(self) -> int:
+        """How many serve."""
+        return sum(worker.serves for worker in self._workers)
+
+    async def start(self) -> int | None:
+        """Start all, the first one alone.
+
+        It makes what is made once, such as the schema; and if the configuration is no good, one
+        says so.
+
+        Returns:
+            None when all serve, or the exit status of the first one, which ended before it did.
+        """
+        first = await self._start_one()
+        if not await first.comes_up():
+            return await self._end_of(first)
+        places = [self._give_place(first)]
+        places += [self._give_place(await self._start_one()) for _ in range(1, self._count)]
+        for place in places:
+            await place.has_served.wait()
+        return None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to every worker, those that only come up included."""
+        for worker in self._workers:
+            worker.send(number)
+
+    async def replace_all(self) -> None:
+        """Let others take the places, one after the other.
+
+        Each serves before the old one is told to end. One that does not come up leaves the rest as
+        it is.
+        """
+        for place in list(self._places):
+            try:
+                worker = await self._start_one()
+            except OSError as error:
+                _log.error("restart_given_up", problem=error.strerror)
+                return
+            if not await worker.comes_up():
+                status = await self._end_of(worker)
+                _log.error("restart_given_up", pid=worker.pid, status=status)
+                return
+            self._give_place(worker)
+            self._places.remove(place)
+            await place.close()
+            await self._end(place.worker)
+        _log.info("workers_restarted", workers=len(self._places))
+
+    async def stop(self) -> None:
+        """Tell all workers to end, and wait until they have, within limits."""
+        for place in self._places:
+            await place.close()
+        await asyncio.gather(*(self._end(worker) for worker in self._workers))
+
+    def _give_place(self, worker: Worker) -> "_Place":
+        place = _Place(worker, self._next)
+        self._places.append(place)
+        return place
+
+    async def _next(self, worker: Worker, failures: int) -> Worker:
+        """The worker that follows one that has ended by itself, after some time."""
+        status = await self._end_of(worker)
+        self.failures += 1
+        _log.error("worker_ended", pid=worker.pid, status=status)
+        while True:
+            await asyncio.sleep(back_off(failures))
+            try:
+                return await self._start_one()
+            except OSError as error:
+                _log.error("worker_not_started", problem=error.strerror)
+                failures += 1
+
+    async def _start_one(self) -> Worker:
+        worker = await Worker.start(self._command, self.environment)
+        self._workers.add(worker)
+        _log.info("worker_started", pid=worker.pid)
+        return worker
+
+    async def _end(self, worker: Worker) -> None:
+        await worker.end(self._patience)
+        await self._end_of(worker)
+
+    async def _end_of(self, worker: Worker) -> int:
+        status = await worker.ended()
+        self._workers.discard(worker)
+        self.when_ended(worker.pid)
+        return status
+
+
+class _Place:
+    """Where one worker after the other serves, until it is closed."""
+
+    def __init__(self, worker: Worker, follow: Callable[[Worker, int], Awaitable[Worker]]) -> None:
+        self.worker = worker
+        self.has_served = asyncio.Event()
+        self._follow = follow
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        """No further worker takes it; the last one goes on."""
+        self._keeping.cancel()
+        await asyncio.wait([self._keeping])
+
+    async def _keep(self) -> None:
+        clock = asyncio.get_running_loop().time
+        failures = 0
+        while True:
+            began = clock()
+            if await self.worker.comes_up():
+                self.has_served.set()
+            await self.worker.ended()
+            was_steady = clock() - began >= STEADY_SECONDS
+            failures = 1 if was_steady else failures + 1
+            self.worker = await self._follow(self.worker, failures)
+
+
+def _nothing(_pid: int) -> None:
+    pass
+
+
+def back_off(failures: int) -> float:
+    """How long a place stays empty after so many failures in a row, in seconds; half is chance.
+
+    Chance keeps workers that fail together from coming back together.
+    """
+    longest = min(_FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, 32), _LONGEST_DELAY_SECONDS)
+    return uniform(longest / 2, longest)  # noqa: S311  # nothing is secret about it

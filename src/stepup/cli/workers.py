@@ -1,0 +1,214 @@
+"""`stepup serve --workers N`: N servers on one port, and the process that they are children of.
+
+What a machine has once is the parent's: the port, the embedded store, and the page of metrics. What
+it settles goes to the workers as flags, which win over whatever else is configured. The kernel
+spreads connections over the workers (SO_REUSEPORT), and ends them with their parent.
+
+SIGTERM and SIGINT end all, SIGHUP reloads all, SIGUSR2 restarts one after the other.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import typer
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client.registry import Collector
+
+from stepup.bootstrap import make_data_dir, serve_metrics, url_of_redis
+from stepup.cli.options import load, run, settings_of
+from stepup.cli.reserved_port import reserved_port
+from stepup.cli.serve import say, serve_until_told
+from stepup.cli.signals import heeding, told_to_end
+from stepup.cli.supervisor import Supervisor
+from stepup.config import ConfigurationError, Settings
+from stepup.credentials import demand_credentials
+from stepup.telemetry import METRICS_DIRECTORY, configure_logging, metrics_of_workers
+
+Flags: TypeAlias = dict[str, dict[str, Any]]
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker is told by its parent: where its settings come from, and whom to answer to.
+
+    `parent` is a process id; `said_on` the descriptor that it writes to when it serves, and leaves
+    open.
+    """
+
+    config_file: Path | None
+    flags: Flags
+    parent: int
+    said_on: int
+
+    def written(self) -> str:
+        """In JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def read(cls, written: str) -> "Order":
+        """From JSON."""
+        order = cls(**json.loads(written))
+        file = order.config_file
+        return cls(Path(file) if file else None, order.flags, order.parent, order.said_on)
+
+
+async def supervise(settings: Settings, config_file: Path | None, flags: Flags) -> int:
+    """Run workers until SIGTERM or SIGINT.
+
+    Args:
+        settings: those of the parent.
+        config_file: where workers read theirs, too.
+        flags: those of the command line.
+
+    Returns:
+        The exit status: not 0 when the first worker did not come up; it has said why.
+
+    Raises:
+        ConfigurationError: what the parent provides cannot be put into effect.
+    """
+    if sys.platform != "linux":
+        raise ConfigurationError("server.workers: more than one needs Linux")
+    demand_credentials(settings)
+    told, restart = told_to_end(), asyncio.Event()
+    async with AsyncExitStack() as stack:
+        address = _reserve_address(settings, stack)
+        settled = await _settle(settings, address, stack)
+        order = Order(config_file, _with(flags, settled), os.getpid(), said_on=-1)
+        supervisor = Supervisor(
+            partial(_command, order), settings.server.workers, settings.server.drain_seconds
+        )
+        if settings.metrics is not None:
+            _show(supervisor, settings, stack)
+        stack.push_async_callback(supervisor.stop)
+        reload = partial(supervisor.send, signal.SIGHUP)
+        stack.enter_context(heeding({signal.SIGHUP: reload, signal.SIGUSR2: restart.set}))
+        return await _until(told, _keep(supervisor, address, restart))
+
+
+def worker(order: str) -> None:
+    """Serve as one of several, as a parent orders it."""
+    given = Order.read(order)
+    _end_with(given.parent)
+    os.set_inheritable(given.said_on, False)
+    settings = settings_of(given.config_file, **given.flags)
+    configure_logging(settings.log.level, settings.log.format)
+
+    def announce(_address: str) -> None:
+        os.write(given.said_on, b"\n")
+
+    reload = partial(load, given.config_file, **given.flags)
+    run(serve_until_told(settings, reload, announce))
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when its parent does, however that ends."""
+    if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+        raise OSError("the process cannot be bound to its parent")
+    if os.getppid() != parent:
+        raise typer.Exit(1)  # it has ended before
+
+
+def _command(order: Order, said_on: int) -> list[str]:
+    """The command of a worker."""
+    written = Order(order.config_file, order.flags, order.parent, said_on).written()
+    # -P: nothing is imported from where we happen to be.
+    return [sys.executable, "-P", "-m", "stepup", "worker", written]
+
+
+def _reserve_address(settings: Settings, stack: AsyncExitStack) -> str:
+    server = settings.server
+    try:
+        port = stack.enter_context(reserved_port(server.host, server.port))
+    except OSError as error:
+        raise ConfigurationError(
+            f"server.listen: cannot listen on {server.listen}: {error.strerror}"
+        ) from error
+    return server.address(port)
+
+
+async def _settle(settings: Settings, address: str, stack: AsyncExitStack) -> Flags:
+    """What is the same for all workers, whatever their configuration says."""
+    server = settings.server
+    settled: Flags = {
+        "server": {
+            "listen": address,
+            "workers": server.workers,
+            "drain_seconds": server.drain_seconds,
+        }
+    }
+    if settings.storage.redis_url is None:
+        make_data_dir(settings)
+        settled["storage"] = {"redis_url": await url_of_redis(settings, stack)}
+    return settled
+
+
+def _with(flags: Flags, settled: Flags) -> Flags:
+    return {
+        section: {**flags.get(section, {}), **settled.get(section, {})}
+        for section in flags.keys() | settled.keys()
+    }
+
+
+def _show(supervisor: Supervisor, settings: Settings, stack: AsyncExitStack) -> None:
+    """Serve the metrics of all workers together, and of how they fare."""
+    try:
+        directory = stack.enter_context(TemporaryDirectory(prefix="stepup-"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"metrics: several workers need a temporary directory: {error.strerror}"
+        ) from error
+    supervisor.environment[METRICS_DIRECTORY] = directory
+    supervisor.when_ended = partial(mark_process_dead, path=directory)
+    registry = metrics_of_workers(Path(directory))
+    registry.register(_HowTheyFare(supervisor))
+    serve_metrics(settings, stack, registry)
+
+
+class _HowTheyFare(Collector):
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "stepup_workers_serving", "Workers that serve.", self._supervisor.serving
+        )
+        yield CounterMetricFamily(
+            "stepup_worker_failures",
+            "Workers that ended by themselves; each is followed by another.",
+            self._supervisor.failures,
+        )
+
+
+async def _keep(supervisor: Supervisor, address: str, restart: asyncio.Event) -> int:
+    """Start the workers, and restart them whenever that is wanted; ends only when it cannot."""
+    status = await supervisor.start()
+    if status is not None:
+        return status if status > 0 else 1
+    say(address)
+    while True:
+        await restart.wait()
+        restart.clear()
+        await supervisor.replace_all()
+
+
+async def _until(told: asyncio.Event, work: Coroutine[Any, Any, int]) -> int:
+    """Do some work until it is done or we are told to end; its result, or 0."""
+    tasks = working, _ = asyncio.create_task(work), asyncio.create_task(told.wait())
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return 0 if working.cancelled() else working.result()
