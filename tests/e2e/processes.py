@@ -77,12 +77,20 @@ def processes_in(directory: Path) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             where = (entry / "cwd").readlink()
-            is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except OSError:  # it has ended meanwhile
             continue
-        if where.is_relative_to(directory) and not is_zombie:
+        if where.is_relative_to(directory) and is_alive(int(entry.name)):
             found.append(int(entry.name))
     return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 class ServerProcess:
@@ -157,8 +165,11 @@ class ServerProcess:
 
     def hang_up(self) -> None:
         """Let it reload."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGHUP)
+        os.kill(self.pid, signal.SIGHUP)
+
+    def restart_workers(self) -> None:
+        """Let it replace its workers, one after the other."""
+        os.kill(self.pid, signal.SIGUSR2)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log that tell of an event; gRPC has others in between."""
@@ -184,6 +195,11 @@ class ServerProcess:
         """Its process id."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers, oldest first."""
+        return [line["pid"] for line in self.logged("worker_started") if is_alive(line["pid"])]
 
     @property
     def is_running(self) -> bool:

@@ -1,0 +1,228 @@
+"""Several processes that serve on one port."""
+
+import json
+import os
+import signal
+import time
+from contextlib import ExitStack, contextmanager, suppress
+
+import grpc
+import pytest
+import redis
+from e2e.checkers import CALLERS, TENANT, checking
+from e2e.clients import GrpCurl
+from e2e.conftest import serving
+from e2e.metrics import LISTEN, exposed, metrics
+from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from e2e.processes import PROGRAMS, eventually, is_alive, run
+from google.protobuf.json_format import ParseDict
+from support.engines import CONNECTION_OF_ITS_OWN
+
+from stepup.client import SERVICE_CONFIG
+from stepup.v1 import actor_pb2
+from stepup.v1.step_up_service_pb2 import (
+    DECISION_ALLOWED,
+    DECISION_STEP_UP_REQUIRED,
+    REVOCATION_SCOPE_SESSION,
+    CheckStepUpRequest,
+    RevokeElevationsRequest,
+)
+from stepup.v1.step_up_service_pb2_grpc import StepUpServiceStub
+
+pytestmark = pytest.mark.e2e
+
+WORKERS = 2
+RETRYING = json.loads(SERVICE_CONFIG)
+
+
+def start(stack, directory):
+    """A server with workers, and a policy that protects one of two operations."""
+    file = directory / "stepup.toml"
+    file.write_text(f"[server]\nworkers = {WORKERS}\ndrain_seconds = 2\n{LISTEN}\n")
+    server = stack.enter_context(serving(directory, "--config", str(file)))
+    protect(GrpCurl(server), administrator(TENANT), OSQUERY)
+    return server
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The server of all tests that leave it running."""
+    with ExitStack() as stack:
+        yield start(stack, tmp_path_factory.mktemp("workers"))
+
+
+@pytest.fixture
+def server(shared):
+    """The same, once all its workers serve again."""
+    all_serve(shared)
+    return shared
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """One that a test may end."""
+    with ExitStack() as stack:
+        yield start(stack, tmp_path)
+
+
+def serving_workers(server):
+    return metrics(server)["stepup_workers_serving",]
+
+
+def all_serve(server):
+    eventually(lambda: serving_workers(server) == WORKERS, "all workers serve")
+
+
+def restarted(server):
+    return len(server.logged("workers_restarted"))
+
+
+def test_a_killed_worker_leaves_calls_unavailable_until_another_serves(server):
+    before, failures = server.workers, metrics(server)["stepup_worker_failures_total",]
+    with checking(server) as callers:
+        os.kill(before[0], signal.SIGKILL)
+        callers.is_answered()
+        all_serve(server)
+        assert set(callers.outcomes) <= {"right", "UNAVAILABLE"}
+        # A connection may have been waiting for the worker. From now on nothing fails.
+        callers.is_answered()
+        failed = callers.outcomes["UNAVAILABLE"]
+        callers.is_answered()
+        assert callers.outcomes["UNAVAILABLE"] == failed
+    assert before[0] not in server.workers
+    assert len(server.workers) == WORKERS
+    assert metrics(server)["stepup_worker_failures_total",] == failures + 1
+
+
+def test_workers_are_replaced_under_load_and_with_our_retry_policy_no_call_fails(server):
+    before, times = server.workers, restarted(server)
+    with checking(server, **RETRYING) as callers:
+        server.restart_workers()
+        eventually(lambda: restarted(server) == times + 1, "all workers are replaced")
+        callers.is_answered()
+    assert set(callers.outcomes) == {"right"}
+    assert not set(before) & set(server.workers)
+    assert len(server.workers) == WORKERS
+
+
+def test_a_replacement_that_does_not_come_up_leaves_the_workers_serving(server):
+    before = server.workers
+    keys = server.data_dir / "keys.json"
+    keys.rename(keys.with_suffix(".away"))
+    keys.mkdir()
+    try:
+        server.restart_workers()
+        eventually(lambda: server.logged("restart_given_up"), "the log says so")
+        assert server.workers == before
+    finally:
+        keys.rmdir()
+        keys.with_suffix(".away").rename(keys)
+
+
+def test_hangups_reach_every_worker_and_their_metrics_are_added_up(server):
+    name = ("stepup_configuration_reload_failures_total",)
+    before = metrics(server).get(name, 0)
+    file = server.data_dir.parent / "stepup.toml"
+    whole = file.read_text()
+    file.write_text("[server\n")
+    try:
+        server.hang_up()
+        eventually(lambda: metrics(server)[name] == before + WORKERS, "every worker refuses it")
+    finally:
+        file.write_text(whole)
+
+
+def test_no_series_is_of_one_worker(server):
+    assert "stepup_build_info" in exposed(server)
+    assert 'stepup_engine{engine="core"}' in exposed(server)
+    assert "pid=" not in exposed(server)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_another_server_on_the_same_port_is_refused(server, tmp_path, workers):
+    command = (PROGRAMS / "stepup", "serve", "--insecure", "--workers", workers)
+    refused = run((*command, "--listen", server.address, "--data-dir", tmp_path), tmp_path)
+    assert refused.returncode == 2
+    assert f"stepup: server.listen: cannot listen on {server.address}" in refused.stderr
+
+
+def test_workers_that_cannot_start_say_why_once(tmp_path):
+    (tmp_path / "keys.json").mkdir()
+    command = (PROGRAMS / "stepup", "serve", "--insecure", "--workers", "2")
+    refused = run((*command, "--listen", "127.0.0.1:0", "--data-dir", tmp_path), tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.count("stepup: storage.keys_file: ") == 1
+    assert refused.stdout == ""
+
+
+@contextmanager
+def a_connection_to_each(server):
+    """For each worker a stub whose connection it has accepted."""
+    with ExitStack() as stack:
+        stubs = [
+            StepUpServiceStub(
+                stack.enter_context(grpc.insecure_channel(server.address, CONNECTION_OF_ITS_OWN))
+            )
+            for _ in range(16)
+        ]
+        eventually(lambda: all(answers(stub) for stub in stubs), "every connection is there")
+        os.kill(server.workers[0], signal.SIGSTOP)
+        try:
+            calls = [stub.CheckStepUp.future(asking(BOB), timeout=2) for stub in stubs]
+            awake = [call.code() is grpc.StatusCode.OK for call in calls]
+        finally:
+            os.kill(server.workers[0], signal.SIGCONT)
+        yield stubs[awake.index(False)], stubs[awake.index(True)]
+
+
+BOB = person(TENANT, "bob")
+EVE = person(TENANT, "eve")
+
+
+def actor(described):
+    return ParseDict(described, actor_pb2.ActorContext())
+
+
+def asking(described):
+    return CheckStepUpRequest(actor=actor(described), operation=OSQUERY)
+
+
+def answers(stub):
+    with suppress(grpc.RpcError):
+        return stub.CheckStepUp(asking(BOB), timeout=10)
+
+
+def test_s10_what_one_worker_revokes_another_knows_within_2_s_although_redis_forgets_it(server):
+    enrol(GrpCurl(server), EVE)
+    [socket] = server.temporary.glob("*/valkey.sock")
+    with redis.Redis(unix_socket_path=str(socket)) as store, a_connection_to_each(server) as stubs:
+        one, another = stubs
+        assert another.CheckStepUp(asking(EVE)).decision == DECISION_ALLOWED
+        remembered = {key: (store.pttl(key), store.dump(key)) for key in store.scan_iter()}
+        one.RevokeElevations(
+            RevokeElevationsRequest(actor=actor(EVE), scope=REVOCATION_SCOPE_SESSION)
+        )
+        for key, (milliseconds, value) in remembered.items():
+            store.restore(key, max(milliseconds, 0), value, replace=True)
+        time.sleep(2)
+        assert another.CheckStepUp(asking(EVE)).decision == DECISION_STEP_UP_REQUIRED
+
+
+def test_when_all_are_told_to_end_what_has_begun_is_answered(own_server):
+    workers = own_server.workers
+    with checking(own_server) as callers:
+        assert own_server.terminate() == 0
+        eventually(lambda: callers.outcomes["UNAVAILABLE"], "callers hear that it has gone")
+    assert set(callers.outcomes) - {"CANCELLED"} == {"right", "UNAVAILABLE"}
+    assert callers.outcomes["CANCELLED"] <= CALLERS
+    assert not any(is_alive(pid) for pid in workers)
+    assert own_server.logged("worker_killed") == []
+    assert not list(own_server.temporary.iterdir())
+
+
+def test_when_the_supervisor_is_killed_nothing_is_left_and_it_can_be_started_anew(own_server):
+    left = [*own_server.workers, own_server.embedded_store]
+    own_server.kill()
+    eventually(lambda: not any(is_alive(pid) for pid in left), "all its processes have ended")
+    own_server.start()
+    assert verdict(GrpCurl(own_server), BOB, OSQUERY)[0] == "ENROLLMENT_REQUIRED"
