@@ -1,5 +1,6 @@
 """The gRPC server: every service, on an engine."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from stepup.rpc.engine import Engine, MakeEngine, Stream, Unary, only
 from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.enrollment import EnrollmentHandlers
 from stepup.rpc.identity.server_credentials import CONNECTION_OPTIONS
+from stepup.rpc.listeners import end_listening
 from stepup.rpc.pipeline import Method, Pipeline, StreamMethod, UnaryMethod
 from stepup.rpc.policy import PolicyHandlers
 from stepup.rpc.standard_services import Health, reflected
@@ -27,6 +29,8 @@ from stepup.v1 import (
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 MAX_CALLS_IN_FLIGHT = 1000
+_HANDSHAKES_SECONDS = 0.5
+"""How long those who have just connected are given to say what they want."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -90,6 +94,8 @@ class Server:
         *,
         shares_port: bool = False,
     ) -> None:
+        self._shares_port = shares_port
+        self._port = 0
         self._health = Health(SERVICES)
         served = {
             f"/{method.service}/{method.name}": _served(pipeline, method)
@@ -115,9 +121,9 @@ class Server:
         if credentials is None and not is_loopback(host):
             raise ValueError(f"{host} is no loopback address: that needs tls (S15)")
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        bound = self._engine.listen(address, credentials)
+        self._port = self._engine.listen(address, credentials)
         await self._engine.start()
-        return bound
+        return self._port
 
     @property
     def is_serving(self) -> bool:
@@ -129,8 +135,14 @@ class Server:
         await self._health.set_serving(serving)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Say NOT_SERVING, take no new calls, and let those in flight finish within the grace."""
+        """Say NOT_SERVING, take no new calls, and let those in flight finish within the grace.
+
+        Who shares the port leaves new connections to the others first.
+        """
         await self._health.end()
+        if self._shares_port:
+            end_listening(self._port)
+            await asyncio.sleep(_HANDSHAKES_SECONDS)
         await self._engine.stop(grace_seconds)
 
 
