@@ -206,13 +206,17 @@ async def test_a_replacement_that_cannot_even_be_started_leaves_the_rest_as_it_i
         assert "workers_restarted" not in events(lines)
 
 
+def held_back_by(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    [blocked] = re.findall(r"^SigBlk:\s*(\w+)$", status, flags=re.MULTILINE)
+    return {number for number in signal.Signals if int(blocked, 16) >> number - 1 & 1}
+
+
 async def test_a_worker_starts_with_what_it_cannot_heed_yet_held_back():
     worker = await Worker.start(commands(SERVES), dict(os.environ))
     try:
-        status = Path(f"/proc/{worker.pid}/status").read_text()
-        [blocked] = re.findall(r"^SigBlk:\s*(\w+)$", status, flags=re.MULTILINE)
-        for number in (signal.SIGHUP, signal.SIGUSR2):
-            assert int(blocked, 16) >> number - 1 & 1
+        assert held_back_by(worker.pid) == {signal.SIGHUP, signal.SIGUSR2}
+        assert not {signal.SIGHUP, signal.SIGUSR2} & held_back_by(os.getpid())
     finally:
         await worker.end(1)
 
