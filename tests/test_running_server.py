@@ -24,13 +24,13 @@ def decision_log(tmp_path):
 def guarded(decision_log):
     """A server with credentials, and the callers that were put into effect."""
     replaced = []
-    server = RunningServer("127.0.0.1:1", load(**CREDENTIALS), replaced.append, decision_log)
+    server = RunningServer("127.0.0.1:1", load(**CREDENTIALS), replaced.append, decision_log, bool)
     return server, replaced
 
 
 @pytest.fixture
 def trial(decision_log):
-    return RunningServer("127.0.0.1:1", load(server={"insecure": True}), None, decision_log)
+    return RunningServer("127.0.0.1:1", load(server={"insecure": True}), None, decision_log, bool)
 
 
 def reloaded(running, **flags):

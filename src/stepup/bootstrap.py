@@ -145,7 +145,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
 async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     """Run a server for as long as the block lasts.
 
-    One of several workers shares its port, and leaves the metrics to whoever started it.
+    One of several workers shares its port, and leaves metrics and probes to whoever started it.
 
     Raises:
         ConfigurationError: the settings cannot be put into effect; the message says which.
@@ -172,7 +172,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             engine_of(settings.server.engine),
             shares_port=is_one_of_many,
         )
-        await _answer_probes(settings, server, stack)
+        if not is_one_of_many:
+            await answer_probes(settings, lambda: server.is_serving, stack)
         # Stopped last, so that what is known stays fresh while calls in flight finish.
         for work in (
             _poll(application, server),
@@ -201,7 +202,11 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             )
         await server.set_serving(True)
         yield RunningServer(
-            settings.server.address(port), settings, credentials.replace_callers, decision_log
+            settings.server.address(port),
+            settings,
+            credentials.replace_callers,
+            decision_log,
+            lambda: server.is_serving,
         )
 
 
@@ -225,12 +230,20 @@ def serve_metrics(
     _log.info("metrics_are_served", address=metrics.address(port))
 
 
-async def _answer_probes(settings: Settings, server: Server, stack: AsyncExitStack) -> None:
-    """Answer them from before it serves until it has ended: then, too, it is alive."""
+async def answer_probes(
+    settings: Settings, is_serving: Callable[[], bool], stack: AsyncExitStack
+) -> None:
+    """Answer them, if that is configured, until the stack is left.
+
+    That should be from before a server serves until it has ended: then, too, it is alive.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
     probes = settings.probes
     if probes is None:
         return
-    answering = probes_answered(probes.host, probes.port, lambda: server.is_serving)
+    answering = probes_answered(probes.host, probes.port, is_serving)
     try:
         port = await stack.enter_async_context(answering)
     except (ValueError, OSError) as error:

@@ -13,11 +13,12 @@ import structlog
 from stepup.cli import supervisor as module
 from stepup.cli.supervisor import Supervisor, Worker, back_off
 
-SERVES = "echo >&{fd}; exec sleep 60"
+SERVES = "echo -n 1 >&{fd}; exec sleep 60"
 NEVER_SERVES = "exec sleep 60"
 FAILS = "exit 7"
-SERVES_AND_FAILS = "echo >&{fd}; exit 7"
-DEAF = "trap '' TERM; echo >&{fd}; while :; do sleep 0.01; done"
+SERVES_AND_FAILS = "echo -n 1 >&{fd}; exit 7"
+NOT_NOW = "echo -n 0 >&{fd}; sleep 0.1; echo -n 1 >&{fd}; exec sleep 60"
+DEAF = "trap '' TERM; echo -n 1 >&{fd}; while :; do sleep 0.01; done"
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +121,25 @@ async def test_who_does_not_end_in_time_is_killed():
         assert sorted(pids(lines, "worker_killed")) == sorted(started)
 
 
+async def test_who_says_that_it_does_not_serve_just_now_goes_on(tmp_path):
+    script = f"echo -n 1 >&{{fd}}; until [ -e {tmp_path}/x ]; do sleep 0.01; done; " + NOT_NOW
+    async with supervising(script, count=1) as (supervisor, lines):
+        await supervisor.start()
+        (tmp_path / "x").touch()
+        await until(lambda: supervisor.serving == 0)
+        await until(lambda: supervisor.serving == 1)
+        assert len(pids(lines, "worker_started")) == 1
+
+
+async def test_who_is_told_to_end_does_not_count_as_serving():
+    async with supervising(DEAF) as (supervisor, _):
+        await supervisor.start()
+        stopping = asyncio.create_task(supervisor.stop())
+        await until(lambda: supervisor.serving == 0)
+        assert not stopping.done()
+        await stopping
+
+
 async def test_who_still_comes_up_is_ended_as_well():
     async with supervising(SERVES, NEVER_SERVES) as (supervisor, lines):
         starting = asyncio.create_task(supervisor.start())
@@ -163,7 +183,7 @@ async def test_a_place_that_was_given_up_is_not_filled_again():
 
 async def test_signals_reach_those_that_only_come_up(tmp_path):
     listens = tmp_path / "listens"
-    script = f"trap 'echo >&{{fd}}' USR1; touch {listens}; while :; do sleep 0.01; done"
+    script = f"trap 'echo -n 1 >&{{fd}}' USR1; touch {listens}; while :; do sleep 0.01; done"
     async with supervising(script, count=1) as (supervisor, _):
         starting = asyncio.create_task(supervisor.start())
         await until(listens.exists)

@@ -1,22 +1,10 @@
 """A server process under an orchestrator's probes."""
 
-from urllib.error import HTTPError
-from urllib.request import urlopen
-
 import pytest
+from e2e.probes import status
 from e2e.processes import eventually
 
 pytestmark = pytest.mark.e2e
-
-
-def status(server, path):
-    [line] = server.logged("probes_are_answered")
-    try:
-        with urlopen(f"http://{line['address']}{path}", timeout=10) as response:
-            return response.status
-    except HTTPError as error:
-        with error:
-            return error.code
 
 
 def test_s17_readiness_follows_the_database_and_liveness_does_not(tmp_path, start_server):

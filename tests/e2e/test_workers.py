@@ -14,6 +14,7 @@ from e2e.clients import GrpCurl
 from e2e.conftest import serving
 from e2e.metrics import LISTEN, exposed, metrics
 from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from e2e.probes import status
 from e2e.processes import PROGRAMS, eventually, is_alive, run
 from google.protobuf.json_format import ParseDict
 from support.engines import CONNECTION_OF_ITS_OWN
@@ -32,13 +33,14 @@ from stepup.v1.step_up_service_pb2_grpc import StepUpServiceStub
 pytestmark = pytest.mark.e2e
 
 WORKERS = 2
+PROBES = '[probes]\nlisten = "127.0.0.1:0"'
 RETRYING = json.loads(SERVICE_CONFIG)
 
 
 def start(stack, directory):
     """A server with workers, and a policy that protects one of two operations."""
     file = directory / "stepup.toml"
-    file.write_text(f"[server]\nworkers = {WORKERS}\ndrain_seconds = 2\n{LISTEN}\n")
+    file.write_text(f"[server]\nworkers = {WORKERS}\ndrain_seconds = 2\n{LISTEN}\n{PROBES}\n")
     server = stack.enter_context(serving(directory, "--config", str(file)))
     protect(GrpCurl(server), administrator(TENANT), OSQUERY)
     return server
@@ -130,6 +132,20 @@ def test_hangups_reach_every_worker_and_their_metrics_are_added_up(server):
         eventually(lambda: metrics(server)[name] == before + WORKERS, "every worker refuses it")
     finally:
         file.write_text(whole)
+
+
+def test_s17_readiness_follows_what_the_workers_can_do(server):
+    assert status(server, "/ready") == 200
+    database = server.data_dir / "stepup.db"
+    database.rename(server.data_dir / "away.db")
+    try:
+        eventually(lambda: serving_workers(server) == 0, "no worker can decide")
+        assert status(server, "/ready") == 503
+        assert status(server, "/live") == 200
+    finally:
+        (server.data_dir / "away.db").rename(database)
+    all_serve(server)
+    assert status(server, "/ready") == 200
 
 
 def test_no_series_is_of_one_worker(server):

@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 import typer
@@ -25,14 +26,16 @@ _failures = Counter(
 
 
 async def serve_until_told(
-    settings: Settings, load: Callable[[], Settings], announce: Callable[[str], None]
+    settings: Settings,
+    load: Callable[[], Settings],
+    tell: Callable[[RunningServer], Coroutine[Any, Any, None]],
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: those that it starts with.
         load: reads them again, from where they came from; it is called on another thread.
-        announce: told the address once it serves.
+        tell: tells whoever started it that it serves.
 
     Raises:
         ConfigurationError: as `bootstrap.running`.
@@ -42,15 +45,23 @@ async def serve_until_told(
     with heeding({signal.SIGHUP: hung_up.set}):
         async with running(settings) as server:
             settle_memory()
-            announce(server.address)
-            reloading = asyncio.create_task(reload_whenever(hung_up, server, load))
+            beside = [
+                asyncio.create_task(work)
+                for work in (tell(server), reload_whenever(hung_up, server, load))
+            ]
             await told.wait()
-            reloading.cancel()
-            await asyncio.wait([reloading])
+            for work in beside:
+                work.cancel()
+            await asyncio.wait(beside)
 
 
-def say(address: str) -> None:
-    """Say where it listens: the one line on standard output, for who starts it on port 0."""
+async def say(server: RunningServer) -> None:
+    """Say where it listens."""
+    say_address(server.address)
+
+
+def say_address(address: str) -> None:
+    """Write the one line on standard output, which is for who starts a server on port 0."""
     typer.echo(f"stepup is listening on {address}")
 
 

@@ -1,8 +1,8 @@
 """Keeps worker processes alive: starts them, starts them again, replaces them, ends them.
 
 It knows nothing of what they do. Each is a fresh process: a fork would take along gRPC's locks, and
-not its threads. Each has the writing end of a pipe: what it writes says that it serves, and the
-kernel closes the pipe when it ends, however that comes about.
+not its threads. Each has the writing end of a pipe: there it says whether it serves, and the kernel
+closes the pipe when it ends, however that comes about.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ import structlog
 
 from stepup.cli.signals import held_back
 
+SERVES: Final = b"1"
+DOES_NOT_SERVE: Final = b"0"
 START_SECONDS: Final = 60.0
 """How long a worker may take until it serves."""
 LATE_SECONDS: Final = 10.0
@@ -38,6 +40,7 @@ class Worker:
     def __init__(self, process: subprocess.Popen[bytes], pipe: "_Pipe") -> None:
         self._process = process
         self._pipe = pipe
+        self._is_told_to_end = False
 
     @classmethod
     async def start(cls, command: Command, environment: Mapping[str, str]) -> Self:
@@ -64,8 +67,8 @@ class Worker:
 
     @property
     def serves(self) -> bool:
-        """Whether it has come up and has not ended."""
-        return self._pipe.has_come_up and not self._pipe.ended.is_set()
+        """Whether it says so, and has not been told to end."""
+        return self._pipe.serves and not self._is_told_to_end
 
     async def comes_up(self) -> bool:
         """Wait until it serves; False if it ends before, or is killed as it takes too long."""
@@ -86,6 +89,7 @@ class Worker:
 
     async def end(self, seconds: float) -> None:
         """Tell it to end, and kill it if it has not after some time."""
+        self._is_told_to_end = True
         self.send(signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):
@@ -115,15 +119,15 @@ class _Pipe(asyncio.Protocol):
     def __init__(self) -> None:
         self.told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
+        self.serves = False
 
-    @property
-    def has_come_up(self) -> bool:
-        return self.told.done() and self.told.result()
-
-    def data_received(self, _data: bytes) -> None:
-        self._tell(came_up=True)
+    def data_received(self, data: bytes) -> None:
+        self.serves = data.endswith(SERVES)
+        if self.serves:
+            self._tell(came_up=True)
 
     def connection_lost(self, _exc: Exception | None) -> None:
+        self.serves = False
         self._tell(came_up=False)
         self.ended.set()
 

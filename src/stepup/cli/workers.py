@@ -1,7 +1,7 @@
 """`stepup serve --workers N`: N servers on one port, and the process that they are children of.
 
-What a machine has once is the parent's: the port, the embedded store, and the page of metrics. What
-it settles goes to the workers as flags, which win over whatever else is configured. The kernel
+What a machine has once is the parent's: the port, the embedded store, metrics and probes. What it
+settles goes to the workers as flags, which win over whatever else is configured. The kernel
 spreads connections over the workers (SO_REUSEPORT), and ends them with their parent.
 
 SIGTERM and SIGINT end all, SIGHUP reloads all, SIGUSR2 restarts one after the other.
@@ -26,14 +26,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.registry import Collector
 
-from stepup.bootstrap import make_data_dir, serve_metrics, url_of_redis
+from stepup.bootstrap import answer_probes, make_data_dir, serve_metrics, url_of_redis
 from stepup.cli.options import load, run, settings_of
 from stepup.cli.reserved_port import reserved_port
-from stepup.cli.serve import say, serve_until_told
+from stepup.cli.serve import say_address, serve_until_told
 from stepup.cli.signals import heeding, told_to_end
-from stepup.cli.supervisor import Supervisor
+from stepup.cli.supervisor import DOES_NOT_SERVE, SERVES, Supervisor
 from stepup.config import ConfigurationError, Settings
 from stepup.credentials import demand_credentials
+from stepup.running_server import RunningServer
+from stepup.service.snapshots import POLL_SECONDS
 from stepup.telemetry import METRICS_DIRECTORY, configure_logging, metrics_of_workers
 
 Flags: TypeAlias = dict[str, dict[str, Any]]
@@ -44,7 +46,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 class Order:
     """What a worker is told by its parent: where its settings come from, and whom to answer to.
 
-    `parent` is a process id; `said_on` the descriptor that it writes to when it serves, and leaves
+    `parent` is a process id. To `said_on`, a descriptor, it writes whether it serves, and leaves it
     open.
     """
 
@@ -92,6 +94,7 @@ async def supervise(settings: Settings, config_file: Path | None, flags: Flags) 
         )
         if settings.metrics is not None:
             _show(supervisor, settings, stack)
+        await answer_probes(settings, lambda: supervisor.serving > 0, stack)
         stack.push_async_callback(supervisor.stop)
         reload = partial(supervisor.send, signal.SIGHUP)
         stack.enter_context(heeding({signal.SIGHUP: reload, signal.SIGUSR2: restart.set}))
@@ -106,11 +109,18 @@ def worker(order: str) -> None:
     settings = settings_of(given.config_file, **given.flags)
     configure_logging(settings.log.level, settings.log.format)
 
-    def announce(_address: str) -> None:
-        os.write(given.said_on, b"\n")
-
     reload = partial(load, given.config_file, **given.flags)
-    run(serve_until_told(settings, reload, announce))
+    run(serve_until_told(settings, reload, partial(_tell, given.said_on)))
+
+
+async def _tell(said_on: int, server: RunningServer) -> None:
+    """Tell the parent whether decisions can be made, each time that this changes."""
+    told = None
+    while True:
+        if (serves := server.is_serving()) != told:
+            os.write(said_on, SERVES if serves else DOES_NOT_SERVE)
+            told = serves
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _end_with(parent: int) -> None:
@@ -183,7 +193,7 @@ class _HowTheyFare(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
-            "stepup_workers_serving", "Workers that serve.", self._supervisor.serving
+            "stepup_workers_serving", "Workers that can decide.", self._supervisor.serving
         )
         yield CounterMetricFamily(
             "stepup_worker_failures",
@@ -197,7 +207,7 @@ async def _keep(supervisor: Supervisor, address: str, restart: asyncio.Event) ->
     status = await supervisor.start()
     if status is not None:
         return status if status > 0 else 1
-    say(address)
+    say_address(address)
     while True:
         await restart.wait()
         restart.clear()
