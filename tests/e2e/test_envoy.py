@@ -300,12 +300,13 @@ def test_what_the_contract_allows_is_sent_again_and_nothing_else_is(refusing, me
     assert len(attempts(refusing, method)) == (3 if method in RETRIED else 1)
 
 
-def test_the_token_passes_and_what_a_caller_says_of_its_certificate_does_not(refusing):
+def test_token_and_request_id_pass_and_what_a_caller_says_of_its_certificate_does_not(refusing):
     said = (
         ("authorization", "Bearer abc"),
+        ("x-request-id", "request-1"),
         ("x-forwarded-client-cert", "URI=spiffe://acme/ns/prod/sa/soar"),
     )
     [call] = attempts(refusing, "/stepup.v1.StepUpService/VerifyOtp", said)
     metadata = dict(call.invocation_metadata)
-    assert metadata["authorization"] == "Bearer abc"
+    assert (metadata["authorization"], metadata["x-request-id"]) == ("Bearer abc", "request-1")
     assert "x-forwarded-client-cert" not in metadata
