@@ -47,6 +47,12 @@ test-engines: install-dev ## Run what needs a server on each engine: rpc, races,
 engine-matrix: install-dev ## Run tests/rpc on the core engine on each supported grpcio; or MATRIX_ARGS, versions
 	PYTHONPATH=tests $(BIN)/python -m engine_matrix $(MATRIX_ARGS)
 
+.PHONY: soak
+soak: install-dev ## Make a million calls of each engine, good and bad, and demand that nothing is kept; or SOAK_ARGS
+	for engine in core aio; do \
+	  STEPUP_TEST_ENGINE=$$engine PYTHONPATH=tests $(BIN)/python -m bench soak $(SOAK_ARGS) || exit; \
+	done
+
 .PHONY: bench
 bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS, such as --help
 	PYTHONPATH=tests $(BIN)/python -m bench run $(BENCH_ARGS)

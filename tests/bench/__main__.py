@@ -1,6 +1,7 @@
 """The benchmark: `python -m bench run` measures checks, others measure the rest."""
 
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from bench import growth as growing
 from bench import machine, picture, report, stacks, verify_report, yardstick
 from bench import profile as profiling
+from bench import soak as soaking
 from bench import verify as verifying
 from bench import workers as crews
 from bench.crowd import Crowd
@@ -20,6 +22,7 @@ from bench.store import PROGRAM, store
 from bench.variants import RATIOS, VARIANTS
 from e2e.processes import PROGRAMS, ROOT
 from rich.console import Console
+from support.engines import ENGINE
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _console = Console(highlight=False)
@@ -145,6 +148,23 @@ def workers(
     written = _written(crews.document(runs, effort, about))
     _write(output, "workers.json", written)
     _console.print(written.decode())
+
+
+@app.command()
+def soak(
+    calls: Annotated[int, typer.Option(help="How many; a multiple of 10,000.")] = 1_000_000,
+) -> None:
+    """Call a server a million times in every way, and demand that it keeps nothing."""
+    machine.prepare()
+    with tempfile.TemporaryDirectory(prefix="soak-", dir="/tmp") as name:
+        command = (PROGRAMS / "stepup", "serve", "--insecure", "--listen", "127.0.0.1:0")
+        began = time.monotonic()
+        growth = soaking.MAX_GROWTH_BYTES_AIO if ENGINE == "aio" else soaking.MAX_GROWTH_BYTES
+        rounds = calls // soaking.PER_ROUND
+        soaking.soak(command, Path(name), rounds, growth, _console.print)
+    _console.print(
+        f"{calls:,} calls on {ENGINE} in {time.monotonic() - began:,.0f} s: nothing is kept"
+    )
 
 
 def _write(directory, name, content):

@@ -20,8 +20,8 @@ UNKNOWN = "/test.Service/NoSuchMethod"
 LATE = (b"grpc-timeout", b"5m")
 
 ROUNDS = 20
-SPARE_OBJECTS = 100
-"""Of one type, after 2,000 calls of each kind: what happens to be held at the moment."""
+SPARE_OBJECTS = 300
+"""Of one type, after 2,000 calls of each kind: the last ones may be held for a while."""
 
 
 async def echo(payload, _invocation):
