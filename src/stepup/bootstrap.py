@@ -19,6 +19,7 @@ from stepup.keys import KeyRing, KeyRingError
 from stepup.probes import probes_answered
 from stepup.reloading_keys import ReloadingKeys
 from stepup.rpc.audit import AuditHandlers
+from stepup.rpc.connections import ConnectionLimits
 from stepup.rpc.engine.choice import engine_of
 from stepup.rpc.enrollment import EnrollmentHandlers
 from stepup.rpc.pipeline import Pipeline
@@ -170,6 +171,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             Pipeline(credentials.admit, application.refused_claims, application.limits, clock),
             application.handlers,
             engine_of(settings.server.engine),
+            ConnectionLimits(max_age=settings.server.max_connection_age),
             shares_port=is_one_of_many,
         )
         if not is_one_of_many:

@@ -100,6 +100,11 @@ class ServerSettings(_Listener):
     """How many processes serve; see `stepup.cli.supervisor`."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
     """How long calls in flight may take to finish after SIGTERM."""
+    max_connection_age: Annotated[
+        timedelta, Field(ge=timedelta(seconds=10), le=timedelta(hours=1))
+    ] = timedelta(hours=1)
+    """After how long clients have to connect again, give or take a tenth: then they may come to
+    another server. At most `server_credentials.CONNECTION_AGE`."""
 
 
 class MetricsSettings(_Listener):

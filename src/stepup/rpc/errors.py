@@ -98,6 +98,12 @@ def overloaded() -> Status:
     return _status(StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", message, [retry])
 
 
+def expired() -> Status:
+    """The status of a call whose deadline has passed before anything was done for it."""
+    message = "the deadline has passed before the call had its turn"
+    return _status(StatusCode.DEADLINE_EXCEEDED, "EXPIRED", message, [])
+
+
 def unknown_service() -> Status:
     """The status of a question for the health of a service that there is not."""
     return _status(StatusCode.NOT_FOUND, "UNKNOWN_SERVICE", "there is no such service", [])

@@ -10,10 +10,10 @@ import grpc
 from stepup.loopback import is_loopback
 from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.call import Invocation
+from stepup.rpc.connections import ConnectionLimits
 from stepup.rpc.engine import Engine, MakeEngine, Stream, Unary, only
 from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.enrollment import EnrollmentHandlers
-from stepup.rpc.identity.server_credentials import CONNECTION_OPTIONS
 from stepup.rpc.listeners import end_listening
 from stepup.rpc.pipeline import Method, Pipeline, StreamMethod, UnaryMethod
 from stepup.rpc.policy import PolicyHandlers
@@ -31,13 +31,13 @@ MAX_METADATA_BYTES = 16 * 1024
 MAX_CALLS_IN_FLIGHT = 1000
 _HANDSHAKES_SECONDS = 0.5
 """How long those who have just connected are given to say what they want."""
+_LIMITS = ConnectionLimits()
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_CALLS_IN_FLIGHT),
-    *CONNECTION_OPTIONS,
 )
 PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
 SERVICES = tuple(
@@ -81,6 +81,7 @@ class Server:
         pipeline: the road of every call.
         handlers: what answers them.
         make_engine: makes what carries them.
+        limits: of its connections.
         shares_port: whether others that say so, too, may listen on the same address; the kernel
             spreads connections over them. Without, a port that is taken is an error, not a second
             server that gets every other connection.
@@ -91,6 +92,7 @@ class Server:
         pipeline: Pipeline,
         handlers: Handlers,
         make_engine: MakeEngine = AioEngine,
+        limits: ConnectionLimits = _LIMITS,
         *,
         shares_port: bool = False,
     ) -> None:
@@ -103,7 +105,7 @@ class Server:
         }
         self._engine: Engine = make_engine(
             {**served, **self._health.served, **reflected(SERVICES)},
-            (*_OPTIONS, ("grpc.so_reuseport", int(shares_port))),
+            (*_OPTIONS, *limits.options, ("grpc.so_reuseport", int(shares_port))),
             MAX_CALLS_IN_FLIGHT,
         )
 

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import threading
+import time
 from contextlib import suppress
 from datetime import timedelta
 
@@ -330,6 +332,34 @@ async def test_a_call_whose_deadline_has_passed_stops_its_work(serving, kind):
             [each async for each in call]
         assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await sleeper.was_stopped()
+
+
+async def test_a_call_whose_deadline_has_passed_before_its_turn_does_no_work(serving):
+    worked, is_blocked = [], threading.Event()
+
+    async def block(payload, _invocation):
+        is_blocked.set()
+        time.sleep(0.5)  # noqa: ASYNC251  # nobody else has a turn
+        return payload
+
+    async def work(payload, _invocation):
+        worked.append(payload)
+        return payload
+
+    def call(target):
+        with grpc.insecure_channel(target) as channel:
+            channel.unary_unary(OTHER)(b"in time", timeout=10)
+            blocking = channel.unary_unary(CALL).future(b"", timeout=10)
+            is_blocked.wait()
+            with pytest.raises(grpc.RpcError) as error:
+                channel.unary_unary(OTHER)(b"late", timeout=0.1)
+            assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            blocking.result()
+            channel.unary_unary(OTHER)(b"later", timeout=10)
+
+    async with serving(unary={CALL: block, OTHER: work}) as port:
+        await asyncio.to_thread(call, port.target)
+    assert worked == [b"in time", b"later"]
 
 
 @pytest.mark.parametrize("seconds", [0.2, None], ids=["deadline", "cancelled"])

@@ -42,10 +42,11 @@ Options: TypeAlias = tuple[tuple[str, int | str], ...]
 class Engine(Protocol):
     """A server of methods, in one process, on the running event loop.
 
-    It MUST stop the work of a call that its client has given up or whose deadline has passed; bound
-    the calls in flight, and refuse those beyond with RESOURCE_EXHAUSTED; answer a method that is
-    not served with UNIMPLEMENTED; and outlive any bytes on its port (S18). What a handler raises
-    that is no `RefusedError` ends the call with INTERNAL, and no word of it leaves the process.
+    It MUST stop the work of a call that its client has given up or whose deadline has passed, and
+    begin none for one whose deadline has passed before its turn; bound the calls in flight, and
+    refuse those beyond with RESOURCE_EXHAUSTED; answer a method that is not served with
+    UNIMPLEMENTED; and outlive any bytes on its port (S18). What a handler raises that is no
+    `RefusedError` ends the call with INTERNAL, and no word of it leaves the process.
     """
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:

@@ -9,6 +9,7 @@ called with the event, on the event loop (see `queue`).
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from time import time
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -21,6 +22,7 @@ from stepup.rpc.engine.queue import CompletionQueue
 from stepup.rpc.errors import (
     OK,
     Status,
+    expired,
     no_request,
     overloaded,
     to_status,
@@ -116,6 +118,9 @@ class CoreEngine:
             _Call(event, self._calls).end(unimplemented())
         elif len(self._calls) >= self._max_in_flight:
             _Call(event, self._calls).end(overloaded())
+        elif event.call_details.deadline <= time():
+            # Where many wait for so long, work for those nobody waits for would make more of them.
+            _Call(event, self._calls).end(expired())
         elif isinstance(method, Unary):
             _UnaryCall(event, self._calls, method).begin()
         else:

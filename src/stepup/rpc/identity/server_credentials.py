@@ -24,14 +24,11 @@ from stepup.service.ports import Clock
 
 CHECK_SECONDS = 1.0
 """How often the files are looked at, at the most."""
-CONNECTION_AGE = timedelta(hours=1)
-"""How old a connection may become; gRPC adds or takes off a tenth, at random."""
-CONNECTION_OPTIONS: Final = (
-    ("grpc.max_connection_age_ms", CONNECTION_AGE // timedelta(milliseconds=1)),
-)
-"""Options for a server that verifies client certificates. A handshake is the only time at which
-they are verified: without a limit a connection would outlive its certificate, or an authority that
-was withdrawn. gRPC ends old connections gracefully: calls in flight finish, clients reconnect."""
+CONNECTION_AGE: Final = timedelta(hours=1)
+"""How old a connection may become; gRPC adds or takes off a tenth, at random.
+
+A handshake is the only time at which client certificates are verified: without a limit a connection
+would outlive its certificate, or an authority that was withdrawn."""
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _MAX_FILE_BYTES = 1024 * 1024
