@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
@@ -181,7 +182,7 @@ def a_connection_to_each(server):
             )
             for _ in range(16)
         ]
-        eventually(lambda: all(answers(stub) for stub in stubs), "every connection is there")
+        eventually(lambda: all(decides(stub, BOB) for stub in stubs), "every connection is there")
         os.kill(server.workers[0], signal.SIGSTOP)
         try:
             calls = [stub.CheckStepUp.future(asking(BOB), timeout=2) for stub in stubs]
@@ -193,6 +194,8 @@ def a_connection_to_each(server):
 
 BOB = person(TENANT, "bob")
 EVE = person(TENANT, "eve")
+DAVE = person(TENANT, "dave")
+WRITES = 15
 
 
 def actor(described):
@@ -203,9 +206,9 @@ def asking(described):
     return CheckStepUpRequest(actor=actor(described), operation=OSQUERY)
 
 
-def answers(stub):
+def decides(stub, described):
     with suppress(grpc.RpcError):
-        return stub.CheckStepUp(asking(BOB), timeout=10)
+        return stub.CheckStepUp(asking(described), timeout=10)
 
 
 def test_s10_what_one_worker_revokes_another_knows_within_2_s_although_redis_forgets_it(server):
@@ -222,6 +225,36 @@ def test_s10_what_one_worker_revokes_another_knows_within_2_s_although_redis_for
             store.restore(key, max(milliseconds, 0), value, replace=True)
         time.sleep(2)
         assert another.CheckStepUp(asking(EVE)).decision == DECISION_STEP_UP_REQUIRED
+
+
+def test_a_killed_store_is_started_again_for_all_workers(server):
+    enrol(GrpCurl(server), DAVE)
+    os.kill(server.embedded_store, signal.SIGKILL)
+    with a_connection_to_each(server) as stubs:
+        for stub in stubs:
+            eventually(lambda stub=stub: decides(stub, DAVE), "decisions are made again")
+            assert stub.CheckStepUp(asking(DAVE)).decision == DECISION_ALLOWED
+
+
+def test_workers_write_to_sqlite_side_by_side_and_leave_one_chain(server):
+    with a_connection_to_each(server) as stubs, ThreadPoolExecutor() as threads:
+        writers = [
+            threads.submit(write_repeatedly, stub, person("writers", f"{writer}-{number}"))
+            for number in range(4)
+            for writer, stub in enumerate(stubs)
+        ]
+        for writer in writers:
+            writer.result()
+    command = (PROGRAMS / "stepup", "audit", "verify", "--tenant", "writers")
+    verified = run((*command, "--data-dir", server.data_dir), server.data_dir.parent)
+    assert verified.stdout == f"tenants: 1, events: {len(writers) * WRITES}, intact\n"
+
+
+def write_repeatedly(stub, described):
+    """Make changes; each has an audit event."""
+    request = RevokeElevationsRequest(actor=actor(described), scope=REVOCATION_SCOPE_SESSION)
+    for _ in range(WRITES):
+        stub.RevokeElevations(request, timeout=20)
 
 
 def test_when_all_are_told_to_end_what_has_begun_is_answered(own_server):
