@@ -95,6 +95,15 @@ async def wrong_reset_codes(arena):
     assert len(await events_of(arena, user.user_id, EventKind.RESET_CODE_REJECTED)) == 5
 
 
+async def the_first_screen(arena):
+    """S7: whoever opens the wizard several times at once sees one secret: the one that counts."""
+    user = fresh_user()
+    request = enrollment.BeginEnrollmentRequest(actor=on_wire(user), account_name="alice")
+    screens = await arena.at_once(lambda client: client.enrollment.BeginEnrollment(request), 50)
+    assert len({screen.secret for screen in screens}) == 1
+    assert len(await events_of(arena, user.user_id, EventKind.ENROLLMENT_BEGUN)) == 1
+
+
 async def the_same_receipt(arena):
     """S16: a receipt is redeemed once."""
     user = fresh_user()
@@ -130,6 +139,7 @@ RACES = [
     wrong_codes,
     the_right_reset_code,
     wrong_reset_codes,
+    the_first_screen,
     the_same_receipt,
     a_callers_rate,
 ]

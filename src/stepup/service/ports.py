@@ -110,7 +110,11 @@ class PendingEnrollments(Protocol):
     async def find(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> PendingEnrollment | None:
-        """The session's wizard, expired or not; locked in a transaction."""
+        """The session's wizard, expired or not; locked in a transaction.
+
+        So is its absence: of two calls that find none, the later one finds what the earlier one
+        has put.
+        """
         ...
 
     async def put(self, pending: PendingEnrollment) -> None:

@@ -1,5 +1,6 @@
 """The promises of `PendingEnrollments` (S7)."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -54,6 +55,18 @@ async def save(database, wizard, reset_code=None):
 async def stored_reset_code(database, wizard=WIZARD):
     async with database.snapshot() as records:
         return await records.pending.reset_code(wizard)
+
+
+async def test_s7_of_two_that_begin_at_once_the_later_finds_what_the_earlier_put(database):
+    async def begin(number):
+        async with database.transaction() as records:
+            found = await records.pending.find(*KEY)
+            if found is None:
+                await records.pending.put(replace(WIZARD, enrollment_id=f"enrollment-{number}"))
+            return found
+
+    begun = await asyncio.gather(*(begin(number) for number in range(3)))
+    assert begun.count(None) == 1
 
 
 async def test_what_was_put_is_found(begun):

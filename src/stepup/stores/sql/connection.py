@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import CursorResult, Executable, Row, Select, Table
+from sqlalchemy import CursorResult, Executable, Row, Select, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -16,6 +16,7 @@ from stepup.domain.errors import ConflictError, StoreUnavailableError
 _T = TypeVar("_T")
 _LOST_RACES = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
 _OPTIONS = {"preserve_rowcount": True}
+_HOLD = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
 
 
 class Query:
@@ -88,6 +89,21 @@ class Connection:
             StoreUnavailableError: the driver failed.
         """
         return await self._drive(self._execute(statement, lambda result: result.rowcount, values))
+
+    async def hold(self, name: str) -> bool:
+        """Lock a name until the transaction ends, where there is no row to lock.
+
+        Returns:
+            Whether another call may have been waited for. Reading waits for nobody, and SQLite's
+            transaction has locked everything.
+
+        Raises:
+            StoreUnavailableError: the driver failed, or another call keeps it too long.
+        """
+        if not self._locking or self._connection.dialect.name == "sqlite":
+            return False
+        await self._drive(self._execute(_HOLD, lambda _: None, {"name": name}))
+        return True
 
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """An INSERT that takes ON CONFLICT, which the dialects write alike but apart."""

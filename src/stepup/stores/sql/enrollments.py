@@ -26,10 +26,12 @@ class SqlPendingEnrollments:
     async def find(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> PendingEnrollment | None:
-        """The session's wizard, expired or not; locked in a transaction."""
-        return await self._connection.first(
-            Query(select(pendings).where(_of(tenant_id, user_id, session_hash))), _read
-        )
+        """The session's wizard, expired or not; locked in a transaction, and so is its absence."""
+        query = Query(select(pendings).where(_of(tenant_id, user_id, session_hash)))
+        found = await self._connection.first(query, _read)
+        if found is None and await self._connection.hold(f"{tenant_id}/{user_id}/{session_hash}"):
+            found = await self._connection.first(query, _read)
+        return found
 
     async def put(self, pending: PendingEnrollment) -> None:
         """Store a wizard at version 0, in place of the session's earlier one."""
