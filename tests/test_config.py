@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from stepup.config import ConfigurationError, load
+from stepup.stores.sql import Limits
 
 PASSWORD = "hunter2-of-the-database"
 
@@ -34,6 +35,50 @@ def problems(file=None, **flags):
     with pytest.raises(ConfigurationError) as refused:
         load(file, **flags)
     return str(refused.value).split("\n")
+
+
+def test_the_limits_of_the_database_are_those_of_the_stores_unless_set():
+    assert load().storage.database.limits == Limits()
+
+
+def test_the_limits_of_the_database_are_set_one_by_one(file):
+    text = """
+        [storage.database]
+        connections = 20
+        wait_seconds = 1
+        statement_seconds = 5
+        lock_seconds = 0.5
+    """
+    one, five, half = timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=0.5)
+    assert load(file(text)).storage.database.limits == Limits(20, one, five, half)
+
+
+def test_a_limit_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("STEPUP_STORAGE__DATABASE__CONNECTIONS", "7")
+    assert load().storage.database.limits.connections == 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("connections", 0),
+        ("connections", 101),
+        ("wait_seconds", 0),
+        ("wait_seconds", 61),
+        ("statement_seconds", 0),
+        ("lock_seconds", 0),
+    ],
+)
+def test_a_limit_of_the_database_has_limits(setting, value):
+    [problem] = problems(storage={"database": {setting: value}})
+    assert problem.startswith(f"storage.database.{setting}: ")
+
+
+def test_a_lock_that_would_never_be_given_up_is_refused():
+    limits = {"lock_seconds": 4, "statement_seconds": 3}
+    assert problems(storage={"database": limits}) == [
+        "storage.database: lock_seconds is more than statement_seconds: it would never count"
+    ]
 
 
 # --- Where settings come from ---

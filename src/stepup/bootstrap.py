@@ -271,8 +271,8 @@ async def _open_stores(
     if storage.database_url is None:
         await upgrade(database_url)
     else:
-        await check_schema(database_url)
-    database = SqlDatabase(database_url)
+        await check_schema(database_url, storage.database.limits)
+    database = SqlDatabase(database_url, storage.database.limits)
     stack.push_async_callback(database.close)
     return Stores(
         database,

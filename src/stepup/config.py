@@ -32,6 +32,7 @@ from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation, Op
 from stepup.domain.totp import Label
 from stepup.settings_section import Section, checked
 from stepup.stores.sql.engine import parse_url
+from stepup.stores.sql.limits import Limits
 from stepup.telemetry import Format
 
 
@@ -45,6 +46,7 @@ class UnusableFileError(ConfigurationError):
 
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})")
 _MAX_PORT = 65535
+_Seconds = Annotated[float, Field(ge=0.1, le=60)]
 
 
 def _address(value: str) -> str:
@@ -121,6 +123,35 @@ class ProbesSettings(_Listener):
     """
 
 
+class DatabaseSettings(Section):
+    """What a slow SQL database may take, and how long calls put up with it."""
+
+    connections: Annotated[int, Field(ge=1, le=100)] = 4
+    """How many transactions, and as many reads beside them, go on at once in a process."""
+    wait_seconds: _Seconds = 2.0
+    """How long to wait for a free connection, and for a new one to open."""
+    statement_seconds: _Seconds = 3.0
+    """How long PostgreSQL may work on a statement."""
+    lock_seconds: _Seconds = 2.0
+    """How long a statement may wait for what another call has locked."""
+
+    @model_validator(mode="after")
+    def _locks_are_given_up_first(self) -> Self:
+        if self.lock_seconds > self.statement_seconds:
+            raise ValueError("lock_seconds is more than statement_seconds: it would never count")
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """The same as the database wants it."""
+        return Limits(
+            self.connections,
+            timedelta(seconds=self.wait_seconds),
+            timedelta(seconds=self.statement_seconds),
+            timedelta(seconds=self.lock_seconds),
+        )
+
+
 class StorageSettings(Section):
     """Where state lives."""
 
@@ -129,6 +160,7 @@ class StorageSettings(Section):
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
     """`sqlite:///<path>` or `postgresql://<user>@<host>/<database>`. Absent: SQLite in the data
     directory."""
+    database: DatabaseSettings = DatabaseSettings()
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
     """A `redis://`, `rediss://` or `unix://` URL. Absent: an embedded Valkey."""
     keys_file: Path | None = None

@@ -10,7 +10,7 @@ from support.enrolled import RESET_CODE, store_enrolled
 from stepup.domain.actor import TenantId
 from stepup.domain.totp import TotpSecret
 from stepup.keys import KeyRing
-from stepup.stores.sql import SqlDatabase
+from stepup.stores.sql import Limits, SqlDatabase
 
 
 def enrolled(server: ServerProcess, tenant: str, secrets: Mapping[str, TotpSecret]) -> None:
@@ -24,7 +24,7 @@ def enrolled(server: ServerProcess, tenant: str, secrets: Mapping[str, TotpSecre
 async def _store(server: ServerProcess, tenant: str, secrets: Mapping[str, TotpSecret]) -> None:
     ring = KeyRing.load(server.data_dir / "keys.json")
     database = SqlDatabase(
-        f"sqlite:///{server.data_dir / 'stepup.db'}", patience=timedelta(seconds=60)
+        f"sqlite:///{server.data_dir / 'stepup.db'}", Limits.lasting(timedelta(seconds=60))
     )
     try:
         await store_enrolled(database, ring, TenantId(tenant), secrets, datetime.now(UTC))

@@ -28,7 +28,7 @@ from stepup.stores.redis import (
     RedisElevations,
     RedisRecordedOutcomes,
 )
-from stepup.stores.sql import SqlDatabase, upgrade
+from stepup.stores.sql import Limits, SqlDatabase, upgrade
 
 __all__ = ["backend", "postgres", "postgres_template"]
 
@@ -103,7 +103,7 @@ async def stores(tmp_path_factory, redis, backend):
 
 @asynccontextmanager
 async def _stores(directory, url, redis):
-    database = SqlDatabase(url, patience=PATIENCE)
+    database = SqlDatabase(url, Limits.lasting(PATIENCE))
     log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
     yield Stores(
         database,

@@ -26,7 +26,7 @@ from stepup.domain.verification import Outcome, Verification
 from stepup.key_file import KeyFile
 from stepup.keys import KeyRing
 from stepup.reloading_keys import ReloadingKeys
-from stepup.stores.sql import SqlDatabase, upgrade
+from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.engine import parse_url, read_engine
 
 pytestmark = [pytest.mark.race, pytest.mark.asyncio(loop_scope="module")]
@@ -49,7 +49,7 @@ class Deployment:
     async def open(self):
         await upgrade(self._url)
         # A machine that is busy with other tests makes nobody give up.
-        self.database = SqlDatabase(self._url, patience=timedelta(seconds=60))
+        self.database = SqlDatabase(self._url, Limits.lasting(timedelta(seconds=60)))
         ring = KeyRing.load(self.keys_file)
         secrets = dict.fromkeys(self.users, SECRET)
         await store_enrolled(self.database, ring, ACME, secrets, self.clock.now())
@@ -85,7 +85,7 @@ class Deployment:
             "SELECT key_id, count(*) FROM (SELECT key_id FROM authenticators UNION ALL"
             " SELECT key_id FROM reset_codes) AS sealed GROUP BY key_id"
         )
-        engine = read_engine(parse_url(self._url), 1, timedelta(seconds=60))
+        engine = read_engine(parse_url(self._url), Limits())
         async with engine.connect() as connection:
             rows = await connection.execute(text(query))
         await engine.dispose()

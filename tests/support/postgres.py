@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from e2e.processes import eventually, processes_in
-from sqlalchemy import make_url, text
+from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from stepup.stores.sql import upgrade
@@ -92,6 +92,22 @@ class PostgresServer:
             )
         eventually(self._is_ready, "PostgreSQL takes connections")
 
+    def start_as_standby(self):
+        """Start it as what has to follow another server, and writes nothing itself."""
+        signal_file = self._data / "standby.signal"
+        signal_file.touch()
+        os.chown(signal_file, self._user.pw_uid, self._user.pw_gid)
+        self.start()
+        signal_file.unlink()  # until it is started again
+
+    def kill_backend(self, activity):
+        """Kill one of the processes that serve a connection, by what its title says it does."""
+        for pid in processes_in(self._data):
+            if activity in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
+                return
+        raise AssertionError(f"no process does this: {activity}")
+
     def kill(self):
         """End all of its processes as a power cut would, and wait until they have ended."""
         self._signal(signal.SIGKILL)
@@ -122,14 +138,15 @@ class PostgresServer:
         if self._process.poll() is not None:
             raise AssertionError(f"PostgreSQL ended at once:\n{self._log.read_text()}")
         lines = _text(self._data / "postmaster.pid").splitlines()
-        return lines[:1] == [str(self._process.pid)] and lines[-1].strip() == "ready"
+        return lines[:1] == [str(self._process.pid)] and lines[-1].strip() in {"ready", "standby"}
 
     def _signal(self, number):
         # First the one that would start others.
         os.kill(self._process.pid, number)
         for pid in processes_in(self._data):
             if pid != self._process.pid:
-                os.kill(pid, number)
+                with suppress(ProcessLookupError):  # it saw that the first had ended
+                    os.kill(pid, number)
 
     def _runnable_programs(self):
         installed = Path(find_spec(WHEEL).submodule_search_locations[0]).parent
@@ -177,12 +194,13 @@ def postgres(request, tmp_path_factory):
 async def new_database(server, template="template1"):
     """The URL of a copy of a database; nobody else uses it, and it goes with the block."""
     url, name = make_url(server), f"stepup_test_{uuid4().hex}"
-    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    # The server may be another process by the time of the second connection.
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-        yield url.set(database=name).render_as_string(hide_password=False)
+    yield url.set(database=name).render_as_string(hide_password=False)
+    async with engine.connect() as connection:
         await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await engine.dispose()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -172,7 +172,7 @@ async def _export(
 
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[SqlDatabase]:
-    database = SqlDatabase(database_url_of(settings))
+    database = SqlDatabase(database_url_of(settings), settings.storage.database.limits)
     try:
         yield database
     finally:

@@ -21,7 +21,7 @@ from stepup.key_file import KeyFile, KeyRingError
 from stepup.reloading_keys import LOOK_SECONDS
 from stepup.service.ports import SealCounts
 from stepup.service.rewrap import Rewrap, Rewrapped
-from stepup.stores.sql import SqlDatabase, check_schema
+from stepup.stores.sql import Limits, SqlDatabase, check_schema
 from stepup.telemetry import configure_logging
 
 app = typer.Typer(help="Make, rotate and retire the keys of the key ring.", no_args_is_help=True)
@@ -231,7 +231,7 @@ class _Command:
     @asynccontextmanager
     async def _database(self) -> AsyncIterator[SqlDatabase]:
         await check_schema(self.database_url)
-        database = SqlDatabase(self.database_url, patience=_PATIENCE)
+        database = SqlDatabase(self.database_url, Limits.lasting(_PATIENCE))
         try:
             yield database
         finally:

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import assume, given, settings
@@ -16,7 +16,7 @@ from stepup.domain.audit import Event, EventKind
 from stepup.domain.chain import Damage, Head
 from stepup.service.audit_verification import AuditVerification
 from stepup.service.ports import Place
-from stepup.stores.sql import SqlDatabase, upgrade
+from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.engine import parse_url, write_engine
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
@@ -81,7 +81,7 @@ async def damages(database, exported=None):
 
 async def run_sql(url, *statements):
     """Change rows past the service."""
-    engine = write_engine(parse_url(url), 1, timedelta(seconds=2))
+    engine = write_engine(parse_url(url), Limits())
     async with engine.begin() as connection:
         for statement in statements:
             await connection.execute(text(statement))

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import StoreUnavailableError
-from stepup.stores.sql import SqlDatabase
+from stepup.stores.sql import Limits, SqlDatabase
 
 ACME = TenantId("acme")
 ALICE = UserId("alice")
+IMPATIENT = Limits.lasting(timedelta(milliseconds=100))
 
 
 async def read(database):
@@ -30,7 +31,7 @@ async def write(database):
 
 @pytest.fixture
 async def open_sqlite(sqlite):
-    database = SqlDatabase(sqlite, patience=timedelta(milliseconds=100))
+    database = SqlDatabase(sqlite, IMPATIENT)
     await write(database)
     await read(database)
     yield database
@@ -108,7 +109,7 @@ async def test_a_server_that_never_answers_is_unavailable():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         database = SqlDatabase(
             f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/stepup",
-            patience=timedelta(milliseconds=100),
+            IMPATIENT,
         )
         async with asyncio.timeout(2):
             with pytest.raises(StoreUnavailableError):
@@ -152,7 +153,7 @@ async def test_connections_that_were_cut_meanwhile_are_replaced(url, database):
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 async def test_a_row_that_stays_locked_is_unavailable(url, database):
-    impatient = SqlDatabase(url, patience=timedelta(milliseconds=100))
+    impatient = SqlDatabase(url, IMPATIENT)
     async with database.transaction() as records:
         await records.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
         with pytest.raises(StoreUnavailableError):

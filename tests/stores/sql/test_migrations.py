@@ -1,7 +1,6 @@
 """The schema goes up and down, and is refused when it is not the one that the code needs."""
 
 import asyncio
-from datetime import timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -10,13 +9,20 @@ from sqlalchemy import inspect, text
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import StoreUnavailableError
-from stepup.stores.sql import SchemaRevisionError, SqlDatabase, check_schema, downgrade, upgrade
+from stepup.stores.sql import (
+    Limits,
+    SchemaRevisionError,
+    SqlDatabase,
+    check_schema,
+    downgrade,
+    upgrade,
+)
 from stepup.stores.sql.engine import parse_url, write_engine
 from stepup.stores.sql.tables import metadata
 
 
 async def on(url, work):
-    engine = write_engine(parse_url(url), 1, timedelta(seconds=2))
+    engine = write_engine(parse_url(url), Limits())
     async with engine.begin() as connection:
         found = await connection.run_sync(work)
     await engine.dispose()

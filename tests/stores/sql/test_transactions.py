@@ -13,7 +13,7 @@ from stepup.domain.audit import Event, EventKind
 from stepup.domain.authenticator import Authenticator, SealedSecret
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import EventQuery
-from stepup.stores.sql import SqlDatabase
+from stepup.stores.sql import Limits, SqlDatabase
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACME = TenantId("acme")
@@ -125,7 +125,7 @@ async def test_an_error_shows_nothing_of_what_was_to_be_stored(database):
 
 
 async def test_who_waits_too_long_for_a_connection_is_told(url):
-    database = SqlDatabase(url, connections=1, patience=timedelta(milliseconds=50))
+    database = SqlDatabase(url, Limits.lasting(timedelta(milliseconds=50), connections=1))
     async with database.transaction():
         with pytest.raises(StoreUnavailableError):
             async with database.transaction():

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import CursorResult, Executable, Row, Select, Table, bindparam, func, select
@@ -12,9 +11,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from stepup.domain.errors import ConflictError, StoreUnavailableError
+from stepup.stores.sql.limits import Limits
 
 _T = TypeVar("_T")
 _LOST_RACES = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
+_ENDED = {"57P01", "57P02"}  # PostgreSQL: shut down by its administrator, or after a crash
 _OPTIONS = {"preserve_rowcount": True}
 _HOLD = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
 
@@ -34,13 +35,19 @@ class Query:
 class Connection:
     """Runs statements, one after the other.
 
+    When a connection turns out to be lost at the first of them, as after a fail-over, that one is
+    run once more on another: nothing was done that could be done twice. Nothing else is ever tried
+    again here, and least of all a commit.
+
     After a statement that failed or was cancelled nothing more is done: SQLite may have rolled
     back, and what came next would be committed by itself.
     """
 
-    def __init__(self, connection: AsyncConnection, *, locking: bool) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], AsyncConnection], *, locking: bool) -> None:
+        self._connect = connect
+        self._connection = connect()
         self._locking = locking
+        self._unused = True
         self._broken = False
 
     async def open(self) -> None:
@@ -135,10 +142,22 @@ class Connection:
         read: Callable[[CursorResult[Any]], _T],
         values: Mapping[str, Any] | None = None,
     ) -> _T:
-        result = await self._connection.execute(
-            statement, values or None, execution_options=_OPTIONS
-        )
+        try:
+            result = await self._run(statement, values)
+        except DBAPIError as error:
+            if not (self._unused and _is_lost(error)):
+                raise
+            await self._discard()
+            self._connection = self._connect()
+            await self._begin()
+            result = await self._run(statement, values)
+        self._unused = False
         return read(result)
+
+    async def _run(
+        self, statement: Executable, values: Mapping[str, Any] | None
+    ) -> CursorResult[Any]:
+        return await self._connection.execute(statement, values or None, execution_options=_OPTIONS)
 
     async def _drive(self, work: Coroutine[Any, Any, _T]) -> _T:
         if self._broken:
@@ -163,6 +182,9 @@ class Connection:
             with suppress(Exception):
                 await self._connection.close()
                 return
+        await self._discard()
+
+    async def _discard(self) -> None:
         with suppress(Exception):
             await self._connection.invalidate()
         with suppress(Exception):
@@ -172,15 +194,12 @@ class Connection:
 class Lane:
     """The connections of one engine, given out in the order of asking."""
 
-    def __init__(
-        self, engine: AsyncEngine, connections: int, patience: timedelta, *, locking: bool
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, limits: Limits, *, locking: bool) -> None:
         self._engine = engine
-        self._connections = connections
-        self._patience = patience.total_seconds()
+        self._limits = limits
         self._locking = locking
         # Waiting is done here rather than in the pool or in SQLite: fair, and safe to cancel.
-        self._free = asyncio.Semaphore(connections)
+        self._free = asyncio.Semaphore(limits.connections)
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[Connection]:
@@ -191,7 +210,7 @@ class Lane:
         """
         await self._wait()
         try:
-            connection = Connection(self._engine.connect(), locking=self._locking)
+            connection = Connection(self._engine.connect, locking=self._locking)
             try:
                 await connection.open()
                 yield connection
@@ -203,13 +222,13 @@ class Lane:
     async def close(self) -> None:
         """Wait, within limits, for the blocks under way, and close everything."""
         with suppress(StoreUnavailableError):
-            for _ in range(self._connections):
+            for _ in range(self._limits.connections):
                 await self._wait()
         await uninterrupted(self._engine.dispose())
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._limits.wait.total_seconds()):
                 await self._free.acquire()
         except TimeoutError as error:
             raise StoreUnavailableError("the database is too busy") from error
@@ -239,8 +258,18 @@ def _each(result: CursorResult[Any], read: Callable[[Row[Any]], _T]) -> list[_T]
     return [read(row) for row in result]
 
 
+def _is_lost(error: DBAPIError) -> bool:
+    """Whether the server ended the connection, or was never asked."""
+    return error.connection_invalidated or _sqlstate(error) in _ENDED
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
+
+
 def _translated(error: Exception) -> StoreUnavailableError:
-    sqlstate = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-    if isinstance(error, IntegrityError) or sqlstate in _LOST_RACES:
+    if isinstance(error, IntegrityError) or (
+        isinstance(error, DBAPIError) and _sqlstate(error) in _LOST_RACES
+    ):
         return ConflictError("another call changed the same state first")
     return StoreUnavailableError("the database does not answer as it should")

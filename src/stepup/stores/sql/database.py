@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from dataclasses import replace
 
 from stepup.service.ports import Records
 from stepup.stores.latency import measured
@@ -12,6 +12,7 @@ from stepup.stores.sql.changes import SqlChangeFeed
 from stepup.stores.sql.connection import Connection, Lane
 from stepup.stores.sql.engine import parallel_writers, parse_url, read_engine, write_engine
 from stepup.stores.sql.enrollments import SqlPendingEnrollments
+from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
 from stepup.stores.sql.redemptions import SqlRedemptions
 from stepup.stores.sql.seals import SqlSeals
@@ -22,24 +23,17 @@ class SqlDatabase:
 
     Args:
         url: `sqlite:///<path>` or `postgresql://...`. Nothing is opened yet.
-        connections: how many reads, and on PostgreSQL how many transactions, go on at once.
-        patience: how long to wait for each of: a free connection, a lock, an answer.
+        limits: how many connections there are, and how long anything may wait.
 
     Raises:
         ValueError: the URL is of another kind.
     """
 
-    def __init__(
-        self, url: str, *, connections: int = 4, patience: timedelta = timedelta(seconds=2)
-    ) -> None:
+    def __init__(self, url: str, limits: Limits = Limits()) -> None:
         parsed = parse_url(url)
-        writers = parallel_writers(parsed, connections)
-        self._writing = Lane(
-            write_engine(parsed, writers, patience), writers, patience, locking=True
-        )
-        self._reading = Lane(
-            read_engine(parsed, connections, patience), connections, patience, locking=False
-        )
+        writing = replace(limits, connections=parallel_writers(parsed, limits.connections))
+        self._writing = Lane(write_engine(parsed, writing), writing, locking=True)
+        self._reading = Lane(read_engine(parsed, limits), limits, locking=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Records]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from stepup.stores.sql.limits import Limits
+
 _WAITS_FOR_SWITCH = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
+_GRACE_SECONDS = 1
+"""The server's own timeouts come first, so that it has the chance to say so."""
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -46,31 +50,28 @@ def parallel_writers(url: URL, connections: int) -> int:
     return 1 if _is_sqlite(url) else connections
 
 
-def write_engine(
-    url: URL, connections: int, patience: timedelta, *, create: bool = False
-) -> AsyncEngine:
+def write_engine(url: URL, limits: Limits, *, create: bool = False) -> AsyncEngine:
     """An engine for transactions.
 
     Args:
         url: from `parse_url`.
-        connections: how many it keeps.
-        patience: how long a connection attempt, a statement or a lock may take.
+        limits: how many connections it keeps, and how long what may take.
         create: make the file of a SQLite database if there is none, for its owner only.
     """
     if not _is_sqlite(url):
-        return _postgresql(url, connections, patience, isolation_level="READ COMMITTED")
-    engine = _sqlite(url, connections, patience, create=create)
+        return _postgresql(url, limits, isolation_level="READ COMMITTED")
+    engine = _sqlite(url, limits, create=create)
     event.listen(engine.sync_engine, "connect", _prepare_writer)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
 
 
-def read_engine(url: URL, connections: int, patience: timedelta) -> AsyncEngine:
+def read_engine(url: URL, limits: Limits) -> AsyncEngine:
     """An engine for reading only: each statement stands alone and takes no locks."""
     alone: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
     if not _is_sqlite(url):
-        return _postgresql(url, connections, patience, "on", **alone)
-    engine = _sqlite(url, connections, patience, **alone)
+        return _postgresql(url, limits, {"default_transaction_read_only": "on"}, **alone)
+    engine = _sqlite(url, limits, **alone)
     event.listen(engine.sync_engine, "connect", _prepare_reader)
     return engine
 
@@ -79,15 +80,13 @@ def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def _sqlite(
-    url: URL, connections: int, patience: timedelta, *, create: bool = False, **options: Any
-) -> AsyncEngine:
+def _sqlite(url: URL, limits: Limits, *, create: bool = False, **options: Any) -> AsyncEngine:
     path = Path(url.database or "")
     engine = create_async_engine(
         url.set(database=f"file:{quote(str(path))}", query={"uri": "true", "mode": "rw"}),
         # The driver's own idea of transactions is off: it would begin them late, and deferred.
-        connect_args={"timeout": patience.total_seconds(), "isolation_level": None},
-        **_sized(connections, options),
+        connect_args={"timeout": limits.lock.total_seconds(), "isolation_level": None},
+        **_sized(limits, options),
     )
 
     def find_file(_: Dialect, entry: ConnectionPoolEntry, __: Any, ___: Any) -> None:
@@ -108,24 +107,26 @@ def _sqlite(
 
 
 def _postgresql(
-    url: URL, connections: int, patience: timedelta, read_only: str = "off", **options: Any
+    url: URL, limits: Limits, settings: Mapping[str, str] | None = None, **options: Any
 ) -> AsyncEngine:
-    seconds = patience.total_seconds()
     engine = create_async_engine(
         url,
         connect_args={
-            "timeout": seconds,
-            # The server's lock timeout comes first, so that it has the chance to say so.
-            "command_timeout": seconds + 1,
+            "timeout": limits.wait.total_seconds(),
+            "command_timeout": limits.statement.total_seconds() + _GRACE_SECONDS,
+            # After a fail-over a name may still lead to what has become a standby: what it has is
+            # old. Whether a primary is read-only is its operator's decision, and left alone.
+            "target_session_attrs": "primary",
             "server_settings": {
                 "application_name": "stepup",
-                "default_transaction_read_only": read_only,
-                "lock_timeout": f"{seconds * 1000:.0f}",
+                "statement_timeout": _milliseconds(limits.statement),
+                "lock_timeout": _milliseconds(limits.lock),
                 # The locks of a worker that vanished in mid-transaction.
-                "idle_in_transaction_session_timeout": f"{seconds * 5000:.0f}",
+                "idle_in_transaction_session_timeout": _milliseconds(5 * limits.lock),
+                **(settings or {}),
             },
         },
-        **_sized(connections, options),
+        **_sized(limits, options),
     )
 
     def still_open(
@@ -140,9 +141,13 @@ def _postgresql(
     return engine
 
 
-def _sized(connections: int, options: dict[str, Any]) -> dict[str, Any]:
+def _milliseconds(duration: timedelta) -> str:
+    return f"{duration / timedelta(milliseconds=1):.0f}"
+
+
+def _sized(limits: Limits, options: dict[str, Any]) -> dict[str, Any]:
     return {
-        "pool_size": connections,
+        "pool_size": limits.connections,
         "max_overflow": 0,
         "hide_parameters": True,  # S11
         **options,

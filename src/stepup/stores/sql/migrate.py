@@ -15,9 +15,10 @@ from sqlalchemy import Connection, text
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql.connection import uninterrupted
 from stepup.stores.sql.engine import parse_url, write_engine
+from stepup.stores.sql.limits import Limits
 
 _T = TypeVar("_T")
-_PATIENCE = timedelta(minutes=5)
+_MIGRATING = Limits.lasting(timedelta(minutes=5))
 _LOCK = 0x73746570_7570  # "stepup": the advisory lock of those who migrate
 
 
@@ -47,14 +48,18 @@ async def downgrade(url: str, revision: str) -> None:
     await _on(url, lambda connection: _run(connection, revision, _downgrades))
 
 
-async def check_schema(url: str) -> None:
+async def check_schema(url: str, limits: Limits = Limits()) -> None:
     """Make sure that the schema is what this code needs.
+
+    Args:
+        url: of the database.
+        limits: how long to wait for it.
 
     Raises:
         SchemaRevisionError: it is another one.
         StoreUnavailableError: the database cannot be reached.
     """
-    found = await _on(url, _current)
+    found = await _on(url, _current, limits)
     wanted = _scripts().get_current_head()
     if found != (wanted,):
         raise SchemaRevisionError(
@@ -63,12 +68,16 @@ async def check_schema(url: str) -> None:
         )
 
 
-async def _on(url: str, work: Callable[[Connection], _T], *, create: bool = False) -> _T:
-    return await uninterrupted(_transact(url, work, create=create))
+async def _on(
+    url: str, work: Callable[[Connection], _T], limits: Limits = _MIGRATING, *, create: bool = False
+) -> _T:
+    return await uninterrupted(_transact(url, work, limits, create=create))
 
 
-async def _transact(url: str, work: Callable[[Connection], _T], *, create: bool) -> _T:
-    engine = write_engine(parse_url(url), 1, _PATIENCE, create=create)
+async def _transact(
+    url: str, work: Callable[[Connection], _T], limits: Limits, *, create: bool
+) -> _T:
+    engine = write_engine(parse_url(url), limits, create=create)
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)

@@ -1,0 +1,28 @@
+"""How many connections a database gets, and how long anything may wait for it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What keeps a slow database from taking everything with it.
+
+    Args:
+        connections: how many reads, and on PostgreSQL as many transactions beside them, go on at
+            once.
+        wait: how long to wait for a free connection, and for a new one to open.
+        statement: how long PostgreSQL may work on a statement.
+        lock: how long a statement may wait for a lock.
+    """
+
+    connections: int = 4
+    wait: timedelta = timedelta(seconds=2)
+    statement: timedelta = timedelta(seconds=3)
+    lock: timedelta = timedelta(seconds=2)
+
+    @classmethod
+    def lasting(cls, patience: timedelta, connections: int = 4) -> Self:
+        """The same patience with everything."""
+        return cls(connections, patience, patience, patience)
