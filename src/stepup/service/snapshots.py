@@ -32,7 +32,7 @@ LOOK_BACK_SECONDS: Final = 120.0
 REMEMBER_SECONDS: Final = (LIFETIME + 2 * CLOCK_TOLERANCE).total_seconds()
 """By then whatever a revocation voids has expired anyway."""
 MAX_POLICIES: Final = 100_000
-"""0.4 kB each, as most tenants select the same operations; further ones take the place of those
+"""0.6 kB each, as most tenants select the same operations; further ones take the place of those
 that were read first."""
 
 _polled = Gauge(
@@ -74,7 +74,8 @@ class Snapshots:
             if len(self._policies) >= MAX_POLICIES:
                 for oldest in list(islice(self._policies, MAX_POLICIES // 10)):
                     del self._policies[oldest]
-            self._policies[tenant_id] = policy
+            # By its own id, which it keeps anyway, instead of the call's.
+            self._policies[policy.tenant_id] = policy
         return policy
 
     def revocations(self) -> Revocations:
