@@ -118,8 +118,10 @@ def verify(
     command = (PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0")
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name,
+        # Else the store would wait for the database's disk, as it does nowhere else.
+        tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as memory,
         postgres() as database,
-        store(name) as address,
+        store(memory) as address,
     ):
         stores = verifying.Stores(address, database)
         runs = verifying.measure(Path(name), stores, effort, command, _console.print)
