@@ -126,7 +126,7 @@ class ProbesSettings(_Listener):
 class DatabaseSettings(Section):
     """What a slow SQL database may take, and how long calls put up with it."""
 
-    connections: Annotated[int, Field(ge=1, le=100)] = 4
+    connections: Annotated[int, Field(ge=1, le=100)] = 8
     """How many transactions, and as many reads beside them, go on at once in a process."""
     wait_seconds: _Seconds = 2.0
     """How long to wait for a free connection, and for a new one to open."""

@@ -17,12 +17,12 @@ class Limits:
         lock: how long a statement may wait for a lock.
     """
 
-    connections: int = 4
+    connections: int = 8
     wait: timedelta = timedelta(seconds=2)
     statement: timedelta = timedelta(seconds=3)
     lock: timedelta = timedelta(seconds=2)
 
     @classmethod
-    def lasting(cls, patience: timedelta, connections: int = 4) -> Self:
+    def lasting(cls, patience: timedelta, connections: int = 8) -> Self:
         """The same patience with everything."""
         return cls(connections, patience, patience, patience)
