@@ -13,19 +13,25 @@ from stepup.keys import KeyRing
 from stepup.stores.sql import Limits, SqlDatabase
 
 
-def enrolled(server: ServerProcess, tenant: str, secrets: Mapping[str, TotpSecret]) -> None:
-    """Store people with their secrets, beside the server; the canary looks for the secrets."""
+def enrolled(
+    server: ServerProcess, tenant: str, secrets: Mapping[str, TotpSecret], url: str | None = None
+) -> None:
+    """Store people with their secrets, beside the server; the canary looks for the secrets.
+
+    `url` is that of the server's database, if it is not the embedded one.
+    """
     for secret in secrets.values():
         server.secrets.note({"secret": secret.base32})
     server.secrets.note({"reset_code": RESET_CODE.text})
-    asyncio.run(_store(server, tenant, secrets))
+    url = url or f"sqlite:///{server.data_dir / 'stepup.db'}"
+    asyncio.run(_store(server, url, tenant, secrets))
 
 
-async def _store(server: ServerProcess, tenant: str, secrets: Mapping[str, TotpSecret]) -> None:
+async def _store(
+    server: ServerProcess, url: str, tenant: str, secrets: Mapping[str, TotpSecret]
+) -> None:
     ring = KeyRing.load(server.data_dir / "keys.json")
-    database = SqlDatabase(
-        f"sqlite:///{server.data_dir / 'stepup.db'}", Limits.lasting(timedelta(seconds=60))
-    )
+    database = SqlDatabase(url, Limits.lasting(timedelta(seconds=60)))
     try:
         await store_enrolled(database, ring, TenantId(tenant), secrets, datetime.now(UTC))
     finally:

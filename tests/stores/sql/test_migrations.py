@@ -1,14 +1,24 @@
 """The schema goes up and down, and is refused when it is not the one that the code needs."""
 
 import asyncio
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
+from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import func, inspect, select, text
+from support.enrolled import store_enrolled
 
-from stepup.domain.actor import TenantId, UserId
+from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
+from stepup.domain.audit import Event, EventKind
+from stepup.domain.changes import PolicyChanged
+from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.policy import Policy
+from stepup.domain.totp import Label, TotpSecret
+from stepup.keys import KeyRing
 from stepup.stores.sql import (
     Limits,
     SchemaRevisionError,
@@ -19,6 +29,8 @@ from stepup.stores.sql import (
 )
 from stepup.stores.sql.engine import parse_url, write_engine
 from stepup.stores.sql.tables import metadata
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 async def on(url, work):
@@ -80,6 +92,77 @@ async def test_an_upgrade_keeps_the_data(url):
     assert await toggle(url) is True
 
 
+async def sizes(url):
+    """How many rows each table has."""
+
+    def count(connection):
+        return {
+            name: connection.scalar(select(func.count()).select_from(table))
+            for name, table in metadata.tables.items()
+        }
+
+    return await on(url, count)
+
+
+async def fill(url):
+    """Put something into every table."""
+    database = SqlDatabase(url)
+    ring, secret = KeyRing.generate(), TotpSecret(bytes(20))
+    place = (TenantId("acme"), UserId("alice"))
+    await store_enrolled(database, ring, place[0], {"alice": secret}, NOW)
+    wizard = PendingEnrollment(
+        *place,
+        SessionHash("a" * 32),
+        "enrollment-2",
+        ring.seal(secret, *place, "enrollment-2"),
+        Label("alice"),
+        NOW,
+    )
+    event = Event(
+        tenant_id=place[0],
+        kind=EventKind.OTP_VERIFIED,
+        occurred_at=NOW,
+        caller=CallerId("console"),
+        actor_user_id=place[1],
+    )
+    async with database.transaction() as records:
+        await records.pending.put(wizard)
+        await records.policies.save(Policy(place[0], version=1, updated_at=NOW))
+        await records.changes.announce(PolicyChanged(place[0], 1), NOW)
+        await records.accounts.set_mfa_enabled(*place, enabled=True)
+        await records.redemptions.redeem(place[0], uuid4(), NOW)
+        await records.audit.append(event)
+    await database.close()
+    assert all((await sizes(url)).values())
+
+
+async def test_with_data_everywhere_it_goes_down_and_up_again(url):
+    await fill(url)
+    await downgrade(url, "base")
+    await upgrade(url)
+    assert not any((await sizes(url)).values())
+    await fill(url)
+
+
+async def test_what_fails_in_the_middle_has_changed_nothing(url, monkeypatch):
+    await fill(url)
+    before = await sizes(url)
+
+    drop = op.drop_table
+
+    def drop_all_but_the_last(table):
+        if table == "authenticators":
+            raise RuntimeError
+        drop(table)
+
+    monkeypatch.setattr(op, "drop_table", drop_all_but_the_last)
+    with pytest.raises(StoreUnavailableError):
+        await downgrade(url, "base")
+    monkeypatch.undo()
+    assert await sizes(url) == before
+    await check_schema(url)
+
+
 async def test_several_processes_may_upgrade_at_once(empty_url):
     await asyncio.gather(*(upgrade(empty_url) for _ in range(4)))
     await check_schema(empty_url)
@@ -87,13 +170,17 @@ async def test_several_processes_may_upgrade_at_once(empty_url):
 
 async def test_an_empty_database_is_refused(url):
     await downgrade(url, "base")
-    with pytest.raises(SchemaRevisionError, match="of revision none, this version needs 0001"):
+    with pytest.raises(
+        SchemaRevisionError, match="of revision none, this version needs 0001: run `stepup migrate`"
+    ):
         await check_schema(url)
 
 
 async def test_a_newer_schema_is_refused(url):
     await mark(url, "9999")
-    with pytest.raises(SchemaRevisionError, match="of revision 9999"):
+    with pytest.raises(
+        SchemaRevisionError, match=r"of revision 9999, .*: it is of another version"
+    ):
         await check_schema(url)
 
 

@@ -60,11 +60,14 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
         StoreUnavailableError: the database cannot be reached.
     """
     found = await _on(url, _current, limits)
-    wanted = _scripts().get_current_head()
+    scripts = _scripts()
+    wanted = scripts.get_current_head()
     if found != (wanted,):
+        known = {script.revision for script in scripts.walk_revisions()}
+        remedy = "run `stepup migrate`" if known.issuperset(found) else "it is of another version"
         raise SchemaRevisionError(
             f"the database schema is of revision {', '.join(found) or 'none'}, "
-            f"this version needs {wanted}"
+            f"this version needs {wanted}: {remedy}"
         )
 
 
