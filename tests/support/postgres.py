@@ -160,6 +160,9 @@ class PostgresServer:
         programs.mkdir()
         for name in ("initdb", "postgres"):
             shutil.copy(installed / INSTALLATION / "bin" / name, programs)
+        # Whatever the umask is: commands that were run in this process leave theirs behind.
+        for directory in (programs, *programs.relative_to(self._directory).parents):
+            (self._directory / directory).chmod(0o755)
         os.chown(self._directory, self._user.pw_uid, self._user.pw_gid)
         return programs
 

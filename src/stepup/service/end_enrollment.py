@@ -54,12 +54,11 @@ class EndEnrollment:
         """
         async with self.database.transaction() as records:
             active = await _find_active(records, context, context.actor.user_id)
-            attempt, ended = await try_reset_code(records, self.keys, context, code), None
-            if attempt.is_accepted:
-                event = context.event(
-                    EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id
-                )
-                ended = await self._end(records, context, active, event)
+            attempt = await try_reset_code(records, self.keys, context, code)
+            event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
+            ended = (
+                await self._end(records, context, active, event) if attempt.is_accepted else None
+            )
         count_reset(attempt)
         if ended is not None:
             await self.revoker.put_into_effect(ended, context.now)
