@@ -7,15 +7,15 @@ attribute for is in `unmapped`, so that no fact of an event is lost.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import IntEnum
 from importlib.metadata import version
 
 from stepup.domain.audit import ChainedEvent, Event, EventKind, Json, written
+from stepup.domain.instants import EPOCH
 
 VERSION = "1.3.0"
 _PRODUCT = "stepup"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -181,7 +181,7 @@ def _circumstances(chained: ChainedEvent) -> dict[str, Json]:
     if request_id is not None:
         metadata["correlation_uid"] = request_id
     found: dict[str, Json] = {
-        "time": (event.occurred_at - _EPOCH) // _MILLISECOND,
+        "time": (event.occurred_at - EPOCH) // _MILLISECOND,
         "metadata": metadata,
         "actor": actor,
         "src_endpoint": {"svc_name": event.caller},

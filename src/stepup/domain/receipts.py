@@ -12,7 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from functools import lru_cache
 from hashlib import sha256
@@ -21,6 +21,7 @@ from uuid import UUID
 
 from stepup.domain.actor import Actor, CallerId
 from stepup.domain.elevation import CLOCK_TOLERANCE
+from stepup.domain.instants import instant_at, microseconds
 from stepup.domain.operations import OperationId
 
 RETRY_WINDOW = timedelta(minutes=60)
@@ -30,8 +31,6 @@ MAX_TARGET_BYTES = 256
 
 _VERSION = "1"
 _DIGEST = 16
-_MICROSECOND = timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAYOUT = (16, 8, _DIGEST, _DIGEST, _DIGEST, _DIGEST)
 
 
@@ -98,11 +97,10 @@ class RefusedReceipt:
 
 def issue(receipt: Receipt, binding: Binding, keys: MacKeys) -> str:
     """Write a receipt: at most 300 bytes of ASCII, given key ids of at most 64."""
-    microseconds = (receipt.first_authorised_at - _EPOCH) // _MICROSECOND
     payload = b"".join(
         (
             receipt.decision_id.bytes,
-            microseconds.to_bytes(8, "big"),
+            microseconds(receipt.first_authorised_at).to_bytes(8, "big"),
             binding.caller,
             binding.actor,
             binding.operation,
@@ -141,8 +139,8 @@ def _read(payload: bytes) -> tuple[Receipt, Binding]:
     for size in _LAYOUT:
         fields.append(payload[start : start + size])
         start += size
-    decision_id, microseconds, *bound = fields
-    first_authorised_at = _EPOCH + int.from_bytes(microseconds, "big") * _MICROSECOND
+    decision_id, authorised, *bound = fields
+    first_authorised_at = instant_at(int.from_bytes(authorised, "big"))
     return Receipt(UUID(bytes=decision_id), first_authorised_at), Binding(*bound)
 
 

@@ -1,7 +1,7 @@
 """From the domain to the wire."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
@@ -13,6 +13,7 @@ from stepup.domain import elevation, enrollment, policy
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.instants import microseconds
 from stepup.domain.operations import Catalogue
 from stepup.domain.receipts import ReceiptRejection
 from stepup.domain.verification import Outcome, Verification
@@ -56,8 +57,6 @@ RESET_OUTCOMES = {
     Attempt.SUSPENDED: enrollment_service_pb2.RESET_OUTCOME_SUSPENDED,
 }
 _KINDS = {kind: value for value, kind in EVENT_KINDS.items()}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECONDS_OF_A_DAY = 24 * 60 * 60
 
 
 class HasElevation(Protocol):
@@ -78,9 +77,8 @@ def timestamp(at: datetime) -> Timestamp:
 
 def _set(message: Timestamp, at: datetime) -> None:
     # What FromDatetime does, at a quarter of its time.
-    since = at - _EPOCH
-    message.seconds = since.days * _SECONDS_OF_A_DAY + since.seconds
-    message.nanos = since.microseconds * 1000
+    message.seconds, beyond = divmod(microseconds(at), 1_000_000)
+    message.nanos = beyond * 1000
 
 
 def duration(length: timedelta) -> Duration | None:

@@ -6,9 +6,10 @@ import orjson
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.instants import microseconds
 from stepup.stores.redis.batched_reads import BatchedReads
 from stepup.stores.redis.connection import Client, answering
-from stepup.stores.redis.encoding import elevation_fields, microseconds, read_elevation
+from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import elevation_key, revocation_key
 
 _MARK_LIFETIME = LIFETIME + timedelta(minutes=5)

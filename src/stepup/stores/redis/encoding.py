@@ -5,16 +5,14 @@ another's key (S9); with ids in full, an elevation could take twice the memory. 
 microseconds: the instant of verification, and how long the elevation counts from then.
 """
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import Elevation, Method
+from stepup.domain.instants import MICROSECOND, instant_at, microseconds
 from stepup.stores.redis.keyspace import digest
 
 _VERSION = 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def elevation_fields(elevation: Elevation) -> list[Any]:
@@ -24,7 +22,7 @@ def elevation_fields(elevation: Elevation) -> list[Any]:
         digest(elevation.tenant_id, elevation.user_id, elevation.session_hash),
         elevation.enrollment_id,
         microseconds(elevation.verified_at),
-        (elevation.expires_at - elevation.verified_at) // _MICROSECOND,
+        (elevation.expires_at - elevation.verified_at) // MICROSECOND,
         [method.value for method in elevation.methods],
     ]
 
@@ -40,20 +38,15 @@ def read_elevation(
         case _:
             return None
     try:
-        verified_at = _EPOCH + verified * _MICROSECOND
+        verified_at = instant_at(verified)
         return Elevation(
             tenant_id=tenant_id,
             user_id=user_id,
             session_hash=session_hash,
             enrollment_id=enrollment_id,
             verified_at=verified_at,
-            expires_at=verified_at + lifetime * _MICROSECOND,
+            expires_at=verified_at + lifetime * MICROSECOND,
             methods=tuple(Method(method) for method in methods),
         )
     except (ValueError, OverflowError):  # a method of a later version; an instant beyond all years
         return None
-
-
-def microseconds(instant: datetime) -> int:
-    """Microseconds since the epoch, exactly."""
-    return (instant - _EPOCH) // _MICROSECOND

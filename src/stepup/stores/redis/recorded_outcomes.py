@@ -8,6 +8,7 @@ import orjson
 
 from stepup.domain.actor import SessionHash
 from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
+from stepup.domain.instants import MICROSECOND
 from stepup.domain.verification import Outcome, Verification
 from stepup.service.ports import RequestKey
 from stepup.stores.redis.connection import Client, answering
@@ -15,7 +16,6 @@ from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import outcome_key
 
 _LIFETIME = timedelta(minutes=1)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class RedisRecordedOutcomes:
@@ -88,7 +88,7 @@ def _verification_fields(verification: Verification) -> list[Any]:
     return [
         verification.outcome.value,
         verification.attempts_remaining,
-        verification.retry_after // _MICROSECOND,
+        verification.retry_after // MICROSECOND,
         [elevation.session_hash, elevation_fields(elevation)] if elevation else None,
     ]
 
@@ -105,7 +105,7 @@ def _read_verification(fields: Any, key: RequestKey) -> Verification:
     try:
         if is_readable:
             return Verification(
-                Outcome(outcome), elevation, attempts_remaining, retry_after * _MICROSECOND
+                Outcome(outcome), elevation, attempts_remaining, retry_after * MICROSECOND
             )
     except ValueError:  # an outcome of a later version
         pass

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Dialect, Integer, Row, Text, TypeDecorator
 
+from stepup.domain.instants import instant_at, microseconds
 from stepup.domain.throttle import Throttle
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -75,14 +73,14 @@ def throttle_values(throttle: Throttle) -> Mapping[str, Any]:
     """What a throttle is in `throttle_columns`."""
     return {
         "in_a_row": throttle.in_a_row,
-        "recent": [(at - _EPOCH) // _MICROSECOND for at in throttle.recent],
+        "recent": [microseconds(at) for at in throttle.recent],
         "locked_until": throttle.locked_until,
     }
 
 
 def read_throttle(row: Row[Any]) -> Throttle:
     """The throttle in `throttle_columns`."""
-    recent = tuple(_EPOCH + microseconds * _MICROSECOND for microseconds in row.recent)
+    recent = tuple(map(instant_at, row.recent))
     return Throttle(row.in_a_row, recent, row.locked_until)
 
 

@@ -1,0 +1,21 @@
+"""Instants as whole microseconds since the epoch: exact, unlike floats, and ordered as they are."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def microseconds(instant: datetime) -> int:
+    """How many have passed since the epoch; negative before it."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def instant_at(microseconds: int) -> datetime:
+    """The instant so many after the epoch, in UTC.
+
+    Raises:
+        OverflowError: it lies beyond all years.
+    """
+    return EPOCH + microseconds * MICROSECOND
