@@ -47,6 +47,7 @@ class UnusableFileError(ConfigurationError):
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})")
 _MAX_PORT = 65535
 _Seconds = Annotated[float, Field(ge=0.1, le=60)]
+_LIMITS = Limits()
 
 
 def _address(value: str) -> str:
@@ -126,13 +127,13 @@ class ProbesSettings(_Listener):
 class DatabaseSettings(Section):
     """What a slow SQL database may take, and how long calls put up with it."""
 
-    connections: Annotated[int, Field(ge=1, le=100)] = 8
+    connections: Annotated[int, Field(ge=1, le=100)] = _LIMITS.connections
     """How many transactions, and as many reads beside them, go on at once in a process."""
-    wait_seconds: _Seconds = 2.0
+    wait_seconds: _Seconds = _LIMITS.wait.total_seconds()
     """How long to wait for a free connection, and for a new one to open."""
-    statement_seconds: _Seconds = 3.0
+    statement_seconds: _Seconds = _LIMITS.statement.total_seconds()
     """How long PostgreSQL may work on a statement."""
-    lock_seconds: _Seconds = 2.0
+    lock_seconds: _Seconds = _LIMITS.lock.total_seconds()
     """How long a statement may wait for what another call has locked."""
 
     @model_validator(mode="after")

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from typing import Final, Self
+
+_CONNECTIONS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +19,12 @@ class Limits:
         lock: how long a statement may wait for a lock.
     """
 
-    connections: int = 8
+    connections: int = _CONNECTIONS
     wait: timedelta = timedelta(seconds=2)
     statement: timedelta = timedelta(seconds=3)
     lock: timedelta = timedelta(seconds=2)
 
     @classmethod
-    def lasting(cls, patience: timedelta, connections: int = 8) -> Self:
+    def lasting(cls, patience: timedelta, connections: int = _CONNECTIONS) -> Self:
         """The same patience with everything."""
         return cls(connections, patience, patience, patience)
