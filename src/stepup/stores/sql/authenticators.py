@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, Table, and_, bindparam, delete, select, update
+from sqlalchemy import Row, and_, bindparam, delete, update
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
@@ -11,17 +11,8 @@ from stepup.stores.sql.columns import read_throttle, throttle_values
 from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import authenticators, reset_codes
 
-
-def _of_user(table: Table) -> Query:
-    return Query(
-        select(table).where(
-            table.c.tenant_id == bindparam("tenant_id"), table.c.user_id == bindparam("user_id")
-        )
-    )
-
-
-_AUTHENTICATOR = _of_user(authenticators)
-_RESET_CODE = _of_user(reset_codes)
+_AUTHENTICATOR = Query.of_user(authenticators)
+_RESET_CODE = Query.of_user(reset_codes)
 # What a statement sets has the names of the columns; what it compares has to have others.
 _AS_READ = and_(
     authenticators.c.tenant_id == bindparam("of_tenant"),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import CursorResult, Executable, Row, Select, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -30,6 +30,16 @@ class Query:
     def __init__(self, statement: Select[Any]) -> None:
         self.statement = statement
         self.locking = statement.with_for_update()
+
+    @classmethod
+    def of_user(cls, table: Table) -> Self:
+        """The row of a table that belongs to the user `user_id` of the tenant `tenant_id`."""
+        columns = table.c
+        return cls(
+            select(table).where(
+                columns.tenant_id == bindparam("tenant_id"), columns.user_id == bindparam("user_id")
+            )
+        )
 
 
 class Connection:

@@ -19,11 +19,7 @@ _SELECTIONS = 1024
 """How many selections are remembered: most tenants select the same operations, and a worker keeps
 the policies of many tenants in memory."""
 _POLICY = Query(select(policies).where(policies.c.tenant_id == bindparam("tenant_id")))
-_ACCOUNT = Query(
-    select(accounts).where(
-        accounts.c.tenant_id == bindparam("tenant_id"), accounts.c.user_id == bindparam("user_id")
-    )
-)
+_ACCOUNT = Query.of_user(accounts)
 
 
 class SqlPolicies:
