@@ -223,12 +223,8 @@ def serve_metrics(
     metrics = settings.metrics
     if metrics is None:
         return
-    try:
+    with _listening("metrics", metrics.listen):
         port = stack.enter_context(metrics_served(metrics.host, metrics.port, registry))
-    except (ValueError, OSError) as error:
-        raise ConfigurationError(
-            f"metrics.listen: cannot listen on {metrics.listen}: {error}"
-        ) from error
     _log.info("metrics_are_served", address=metrics.address(port))
 
 
@@ -246,13 +242,20 @@ async def answer_probes(
     if probes is None:
         return
     answering = probes_answered(probes.host, probes.port, is_serving)
-    try:
+    with _listening("probes", probes.listen):
         port = await stack.enter_async_context(answering)
+    _log.info("probes_are_answered", address=probes.address(port))
+
+
+@contextmanager
+def _listening(section: str, address: str) -> Iterator[None]:
+    """Have the error say which setting has the address that cannot be listened on."""
+    try:
+        yield
     except (ValueError, OSError) as error:
         raise ConfigurationError(
-            f"probes.listen: cannot listen on {probes.listen}: {error}"
+            f"{section}.listen: cannot listen on {address}: {error}"
         ) from error
-    _log.info("probes_are_answered", address=probes.address(port))
 
 
 async def _open_stores(

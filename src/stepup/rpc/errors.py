@@ -111,7 +111,7 @@ def unknown_service() -> Status:
 
 def no_request() -> Status:
     """The status of a call that ended without a message."""
-    return to_status(errors.InvalidFieldError("request", "is missing"), "")
+    return to_status(errors.InvalidFieldError("request", "is missing"))
 
 
 def _further_details(error: BaseException) -> list[Message]:

@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import grpc
@@ -496,7 +496,9 @@ async def test_a_port_that_is_taken_is_an_error(make_engine):
         await engine.stop(0)
 
 
-async def test_calls_in_flight_finish_within_the_grace(serving):
+@asynccontextmanager
+async def _one_call(serving):
+    """An engine with a call in flight; the call, and what lets it end."""
     sleeper, may_end = Sleeper(), asyncio.Event()
 
     async def answer(payload, _invocation):
@@ -507,6 +509,11 @@ async def test_calls_in_flight_finish_within_the_grace(serving):
     async with serving(unary={CALL: answer}) as port:
         call = asyncio.ensure_future(_answer(port.unary(CALL, b"last")))
         await sleeper.has_entered()
+        yield port, call, may_end
+
+
+async def test_calls_in_flight_finish_within_the_grace(serving):
+    async with _one_call(serving) as (port, call, may_end):
         stopping = asyncio.create_task(port.engine.stop(30))
         await asyncio.sleep(0.1)
         assert not stopping.done()
@@ -571,16 +578,7 @@ async def test_stopping_twice_and_before_the_start_does_no_harm(make_engine):
 
 
 async def test_who_waits_for_the_end_may_give_up_and_another_wait_for_it(serving):
-    sleeper, may_end = Sleeper(), asyncio.Event()
-
-    async def answer(payload, _invocation):
-        sleeper.entered.release()
-        await may_end.wait()
-        return payload
-
-    async with serving(unary={CALL: answer}) as port:
-        call = asyncio.ensure_future(_answer(port.unary(CALL, b"last")))
-        await sleeper.has_entered()
+    async with _one_call(serving) as (port, call, may_end):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await port.engine.stop(30)
