@@ -1,23 +1,20 @@
 """The only place that wires: settings in, a running server out."""
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import structlog
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
+from stepup.background import repeat
 from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
 from stepup.credentials import credentials_of, demand_credentials
 from stepup.domain.errors import StoreUnavailableError
-from stepup.key_source import KeySource
-from stepup.keys import KeyRing, KeyRingError
+from stepup.opened_stores import Stores, make_data_dir, open_decision_log, open_stores
 from stepup.probes import probes_answered
-from stepup.reloading_keys import ReloadingKeys
 from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.connections import ConnectionLimits
 from stepup.rpc.engine.choice import engine_of
@@ -34,19 +31,12 @@ from stepup.service.cancel_enrollment import CancelEnrollment
 from stepup.service.check_step_up import CheckStepUp
 from stepup.service.complete_enrollment import CompleteEnrollment
 from stepup.service.confirm_enrollment import ConfirmEnrollment
+from stepup.service.dependencies import Condition, Dependency
 from stepup.service.elevated import Elevated
 from stepup.service.end_enrollment import EndEnrollment
 from stepup.service.get_enrollment import GetEnrollment
 from stepup.service.housekeeping import INTERVAL_SECONDS, Housekeeping
-from stepup.service.ports import (
-    CallerRates,
-    Clock,
-    Database,
-    DecisionLog,
-    Elevations,
-    Keys,
-    RecordedOutcomes,
-)
+from stepup.service.ports import Clock
 from stepup.service.refused_claims import RefusedClaims
 from stepup.service.revoke_elevations import RevokeElevations
 from stepup.service.revoker import Revoker
@@ -54,41 +44,15 @@ from stepup.service.set_account_mfa import SetAccountMfa
 from stepup.service.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.update_policy import GetPolicy, UpdatePolicy
 from stepup.service.verify_otp import VerifyOtp
-from stepup.stores.decision_log import JsonLinesDecisionLog
-from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from stepup.stores.memory_caller_rates import MemoryCallerRates
-from stepup.stores.redis import (
-    RedisCallerRates,
-    RedisElevations,
-    RedisRecordedOutcomes,
-    connect,
-)
-from stepup.stores.sql import SqlDatabase, check_schema, upgrade
 from stepup.telemetry import metrics_served
 
 _log = structlog.get_logger(__name__)
-_key_failures = Counter(
-    "stepup_key_ring_reload_failures", "Changes of the key file that could not be taken over."
-)
 _unauthenticated = Gauge(
     "stepup_callers_unauthenticated",
     "1 while callers without credentials are served and may do everything, else 0.",
     multiprocess_mode="livemax",
 )
-REVIVE_SECONDS = 1.0
-"""How often is looked whether the embedded store has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """Everything behind the ports."""
-
-    database: Database
-    elevations: Elevations
-    outcomes: RecordedOutcomes
-    rates: CallerRates
-    keys: Keys
-    decision_log: DecisionLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +123,14 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         if not is_one_of_many:
             serve_metrics(settings, stack)
         make_data_dir(settings)
-        decision_log = _open_decision_log(settings, stack)
-        stores = await _open_stores(settings, clock, decision_log, stack)
+        decision_log = open_decision_log(settings, stack)
+        stores = await open_stores(settings, clock, decision_log, stack)
         application = assemble(stores, settings, clock)
-        await application.snapshots.poll()
+        sql = Dependency("sql", application.snapshots.poll)
+        redis = Dependency("redis", stores.elevations.ping)
+        await sql.look()
+        with suppress(StoreUnavailableError):  # without it other decisions go on (S17)
+            await redis.look()
         stack.push_async_callback(application.verify.drain)
         credentials = credentials_of(settings, clock)
         for poll in credentials.polls:
@@ -176,13 +144,17 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         )
         if not is_one_of_many:
             await answer_probes(settings, lambda: server.is_serving, stack)
+
+        async def report() -> None:
+            decides = application.snapshots.is_fresh
+            await server.report(Condition(decides, sql=sql.is_up, redis=redis.is_up))
+
         # Stopped last, so that what is known stays fresh while calls in flight finish.
-        for work in (
-            _poll(application, server),
-            _keep_house(application.housekeeping, clock),
-            *(_repeat(poll, POLL_SECONDS) for poll in credentials.polls),
-        ):
-            stack.push_async_callback(_cancelled, asyncio.create_task(work))
+        for dependency in (sql, redis):
+            repeat(partial(_look, dependency, report), POLL_SECONDS, stack)
+        repeat(lambda: application.housekeeping(clock.now()), INTERVAL_SECONDS, stack)
+        for poll in credentials.polls:
+            repeat(poll, POLL_SECONDS, stack)
         try:
             port = await server.start(
                 settings.server.host, settings.server.port, credentials.server
@@ -202,7 +174,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
                 "codes_of_the_step_before_are_accepted",
                 explanation="verification.back_steps weakens S1",
             )
-        await server.set_serving(True)
+        await report()
         yield RunningServer(
             settings.server.address(port),
             settings,
@@ -258,174 +230,9 @@ def _listening(section: str, address: str) -> Iterator[None]:
         ) from error
 
 
-async def _open_stores(
-    settings: Settings, clock: Clock, decision_log: DecisionLog, stack: AsyncExitStack
-) -> Stores:
-    storage = settings.storage
-    redis_url = await url_of_redis(settings, stack)
+async def _look(dependency: Dependency, report: Callable[[], Awaitable[None]]) -> None:
+    """Look at a dependency; health says at once what was found."""
     try:
-        client = connect(redis_url)
-    except ValueError:
-        # Without the cause, whose message may have a part of the URL (S11).
-        raise ConfigurationError("storage.redis_url: is no URL of a Redis server") from None
-    stack.push_async_callback(client.aclose)
-    elevations = RedisElevations(client)
-    database_url = database_url_of(settings)
-    if storage.database_url is None:
-        await upgrade(database_url)
-    else:
-        await check_schema(database_url, storage.database.limits)
-    database = SqlDatabase(database_url, storage.database.limits)
-    stack.push_async_callback(database.close)
-    return Stores(
-        database,
-        elevations,
-        RedisRecordedOutcomes(client),
-        RedisCallerRates(client),
-        _follow_keys(settings, clock),
-        decision_log,
-    )
-
-
-def make_data_dir(settings: Settings) -> None:
-    """Make the data directory, for our user only, if there is none.
-
-    Raises:
-        ConfigurationError: it cannot be made.
-    """
-    directory = settings.storage.data_dir
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"storage.data_dir: {directory} cannot be made: {error.strerror}"
-        ) from error
-
-
-def database_url_of(settings: Settings) -> str:
-    """The configured database, or SQLite in the data directory."""
-    url = settings.storage.database_url
-    if url is not None:
-        return url.get_secret_value()
-    return f"sqlite+aiosqlite:///{settings.storage.data_dir.absolute() / 'stepup.db'}"
-
-
-async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
-    """The configured Redis, or an embedded store that lives until the stack is left.
-
-    Raises:
-        ConfigurationError: the embedded store cannot be started.
-    """
-    url = settings.storage.redis_url
-    if url is not None:
-        return url.get_secret_value()
-    valkey = EmbeddedValkey(settings.storage.data_dir.absolute() / "valkey")
-    try:
-        await asyncio.to_thread(valkey.start)
-    except EmbeddedValkeyError as error:
-        raise ConfigurationError(f"storage.redis_url: {error}") from error
-    stack.push_async_callback(asyncio.to_thread, valkey.stop)
-    work = asyncio.create_task(_repeat(lambda: _revive(valkey), REVIVE_SECONDS))
-    stack.push_async_callback(_cancelled, work)
-    return valkey.url
-
-
-def key_source_of(settings: Settings) -> KeySource:
-    """Where the key ring is: the configured place, or the data directory."""
-    storage = settings.storage
-    return KeySource(
-        storage.keys_file or storage.data_dir / "keys.json",
-        storage.keys_variable,
-        storage.keys_group_readable,
-    )
-
-
-def load_keys(settings: Settings) -> KeyRing:
-    """The configured key ring as it is now, or that of the data directory, made if need be.
-
-    Raises:
-        ConfigurationError: it cannot be used.
-    """
-    with _key_problems_named():
-        _make_keys(settings)
-        return KeyRing.of(key_source_of(settings).content())
-
-
-def _follow_keys(settings: Settings, clock: Clock) -> KeyRing | ReloadingKeys:
-    """The same for a server: it follows the file, and so takes part in a rotation by itself."""
-    with _key_problems_named():
-        _make_keys(settings)
-        return key_source_of(settings).keys(clock, _key_failures.inc)
-
-
-def _make_keys(settings: Settings) -> None:
-    storage = settings.storage
-    if storage.keys_file is None and storage.keys_variable is None:
-        KeyRing.load_or_create(storage.data_dir / "keys.json")
-
-
-@contextmanager
-def _key_problems_named() -> Iterator[None]:
-    try:
-        yield
-    except (KeyRingError, OSError) as error:
-        raise ConfigurationError(f"storage.keys_file: {error}") from error
-
-
-def _open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDecisionLog:
-    target = settings.log.decisions
-    try:
-        if target == "-":
-            log = JsonLinesDecisionLog.to(sys.stdout)
-        else:
-            file = Path(target) if target else settings.storage.data_dir / "decisions.jsonl"
-            log = JsonLinesDecisionLog.open(file)
-    except OSError as error:
-        raise ConfigurationError(f"log.decisions: {error}") from error
-    stack.callback(log.close)
-    return log
-
-
-async def _poll(application: Application, server: Server) -> None:
-    """Keep the snapshots fresh; health says whether decisions can be made (S17)."""
-
-    async def poll() -> None:
-        try:
-            await application.snapshots.poll()
-        finally:
-            await server.set_serving(application.snapshots.is_fresh)
-
-    await _repeat(poll, POLL_SECONDS)
-
-
-async def _revive(valkey: EmbeddedValkey) -> None:
-    """Start the embedded store again when it has ended: what it acknowledged is in its file."""
-    if valkey.is_running:
-        return
-    try:
-        await asyncio.to_thread(valkey.start)
-    except EmbeddedValkeyError as error:
-        _log.error("embedded_store_is_down", problem=str(error))
-    else:
-        _log.warning("embedded_store_started_again", explanation="it had ended by itself")
-
-
-async def _keep_house(housekeeping: Housekeeping, clock: Clock) -> None:
-    await _repeat(lambda: housekeeping(clock.now()), INTERVAL_SECONDS)
-
-
-async def _repeat(work: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Do something again and again, whatever becomes of it: what is not done in time shows."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await work()
-        except StoreUnavailableError as error:
-            _log.warning("store_unavailable", problem=str(error))
-        except Exception as error:  # noqa: BLE001  # a loop that ended would go unnoticed
-            _log.error("background_work_failed", exc_info=error)
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+        await dependency.look()
+    finally:
+        await report()

@@ -18,6 +18,7 @@ SERVICES = [
     "stepup.v1.PolicyService",
     "stepup.v1.StepUpService",
 ]
+UP, DOWN = {"status": "SERVING"}, {"status": "NOT_SERVING"}
 
 
 def grpcurl(*arguments):
@@ -35,29 +36,43 @@ def health(server, service=""):
     return json.loads(grpcurl("-d", request, server.address, "grpc.health.v1.Health/Check"))
 
 
-@pytest.mark.parametrize("service", ["", *SERVICES])
+@pytest.mark.parametrize("service", ["", *SERVICES, "sql", "redis"])
 def test_every_service_is_healthy(shared_server, service):
-    assert health(shared_server, service) == {"status": "SERVING"}
+    assert health(shared_server, service) == UP
 
 
 def test_s17_health_follows_the_database_and_the_process_lives_on(server):
     database = server.data_dir / "stepup.db"
     database.rename(server.data_dir / "away.db")
-    eventually(lambda: health(server) == {"status": "NOT_SERVING"}, "it says that it cannot decide")
+    for service in ("", "stepup.v1.AuditService", "sql"):
+        eventually(lambda name=service: health(server, name) == DOWN, f"{service!r} cannot")
+    assert health(server, "redis") == UP
     assert server.is_running
     (server.data_dir / "away.db").rename(database)
-    eventually(lambda: health(server) == {"status": "SERVING"}, "it says that it can again")
+    for service in ("", "stepup.v1.AuditService", "sql"):
+        eventually(lambda name=service: health(server, name) == UP, f"{service!r} can again")
 
 
-def test_s17_health_does_not_follow_the_store_of_elevations(server):
+def test_s17_only_its_own_health_follows_the_store_of_elevations(server):
     """Other decisions go on without it."""
     lock = server.data_dir / "valkey" / "lock"
     lock.unlink()
     lock.mkdir()
     os.kill(server.embedded_store, signal.SIGKILL)
-    said = '"embedded_store_is_down"'
-    eventually(lambda: said in server.stderr.read_text(), "the server has noticed")
-    assert health(server) == {"status": "SERVING"}
+    eventually(lambda: health(server, "redis") == DOWN, "the server has noticed")
+    assert [health(server, service) for service in ("", *SERVICES, "sql")] == [UP] * 6
+    lock.rmdir()
+    eventually(lambda: health(server, "redis") == UP, "it is back")
+
+
+def test_s17_a_store_of_elevations_that_hangs_is_down(server):
+    os.kill(server.embedded_store, signal.SIGSTOP)
+    try:
+        eventually(lambda: health(server, "redis") == DOWN, "the server has noticed")
+        assert health(server) == UP
+    finally:
+        os.kill(server.embedded_store, signal.SIGCONT)
+    eventually(lambda: health(server, "redis") == UP, "it answers again")
 
 
 def test_reflection_lists_every_service(shared_server):

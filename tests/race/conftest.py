@@ -16,10 +16,10 @@ from support.racy import RacyCallerRates, RacyDatabase
 from support.wire import Client, served
 from support.worker import Worker
 
-from stepup.bootstrap import Stores
 from stepup.config import Settings, StorageSettings
 from stepup.domain.rate import Rate
 from stepup.keys import KeyRing
+from stepup.opened_stores import Stores
 from stepup.rpc.call import Admitted
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -9,13 +10,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.engines import engine_under_test
 from support.people import person
-from support.wire import Client, on_wire, refusal_of
+from support.wire import ALL_WELL, Client, on_wire, refusal_of
 
 from stepup.credentials import LOCAL, admit_local_caller
 from stepup.loopback import is_loopback
 from stepup.rpc.call import Invocation
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import SERVICES, Server
+from stepup.service.dependencies import Condition
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 
@@ -27,6 +29,7 @@ OURS = [
     "stepup.v1.PolicyService",
     "stepup.v1.AuditService",
 ]
+NAMES = ["", *OURS, "sql", "redis"]
 
 
 @pytest.fixture
@@ -117,29 +120,38 @@ async def test_whoever_reaches_loopback_is_the_local_caller():
 # --- Health ---
 
 
-@pytest.mark.parametrize("service", ["", *OURS])
+@pytest.mark.parametrize("service", NAMES)
 async def test_a_server_that_has_started_is_not_serving_yet(started, service):
     assert await health_of(started, service) == NOT_SERVING
 
 
-@pytest.mark.parametrize("service", ["", *OURS])
-async def test_a_server_serves_when_it_is_told_to(server, started, service):
-    await server.set_serving(True)
-    assert await health_of(started, service) == SERVING
-
-
-@pytest.mark.parametrize("service", ["", *OURS])
+@pytest.mark.parametrize("service", NAMES)
 async def test_a_server_can_cease_to_serve_and_serve_again(server, started, service):
     seen = []
-    for serving in (True, False, True):
-        await server.set_serving(serving)
+    for condition in (ALL_WELL, Condition(decides=False, sql=False, redis=False), ALL_WELL):
+        await server.report(condition)
         seen.append(await health_of(started, service))
     assert seen == [SERVING, NOT_SERVING, SERVING]
 
 
-@pytest.mark.parametrize("service", ["", *OURS])
+@pytest.mark.parametrize(
+    ("lost", "ceased"),
+    [
+        ({"redis": False}, {"redis"}),
+        ({"sql": False}, {"sql", *OURS} - {"stepup.v1.StepUpService"}),
+        ({"sql": False, "decides": False}, {"sql", "", *OURS}),
+    ],
+    ids=["redis", "sql for a moment", "sql"],
+)
+async def test_s17_health_says_what_a_loss_takes_along(server, started, lost, ceased):
+    await server.report(replace(ALL_WELL, **lost))
+    assert {name for name in NAMES if await health_of(started, name) == NOT_SERVING} == ceased
+    assert server.is_serving == ("" not in ceased)
+
+
+@pytest.mark.parametrize("service", NAMES)
 async def test_who_watches_health_hears_that_the_server_stops(server, started, service):
-    await server.set_serving(True)
+    await server.report(ALL_WELL)
     stub = health_pb2_grpc.HealthStub(started.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service=service))
     assert (await watch.read()).status == SERVING

@@ -64,6 +64,10 @@ def verified(elevation=None):
     return Verification(Outcome.VERIFIED, elevation or an_elevation())
 
 
+async def test_a_store_that_is_there_answers(elevations):
+    await elevations.ping()
+
+
 async def test_an_elevation_is_found_exactly_as_it_was_put(elevations):
     elevation = an_elevation()
     await elevations.put(elevation)

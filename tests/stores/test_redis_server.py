@@ -57,6 +57,7 @@ def every_call(client):
     elevation = an_elevation()
     key = RequestKey(elevation.tenant_id, elevation.user_id, uuid4())
     return {
+        "ping": elevations.ping(),
         "put": elevations.put(elevation),
         "find": elevations.find(*address(elevation)),
         "revoke_session": elevations.revoke_session(*address(elevation)),

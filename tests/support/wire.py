@@ -10,6 +10,7 @@ from google.rpc.status_pb2 import Status
 from stepup.credentials import admit_local_caller
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import Server
+from stepup.service.dependencies import Condition
 from stepup.v1 import (
     actor_pb2,
     audit_service_pb2_grpc,
@@ -18,6 +19,8 @@ from stepup.v1 import (
     step_up_service_pb2_grpc,
 )
 from support.engines import engine_under_test
+
+ALL_WELL = Condition(decides=True, sql=True, redis=True)
 
 
 class Client:
@@ -59,7 +62,7 @@ async def served(worker, admit=admit_local_caller):
         engine_under_test(),
     )
     port = await server.start("127.0.0.1", 0)
-    await server.set_serving(True)
+    await server.report(ALL_WELL)
     try:
         yield Served(server, f"127.0.0.1:{port}")
     finally:

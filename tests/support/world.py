@@ -11,9 +11,9 @@ from pathlib import Path
 from fakeredis import FakeServer
 from fakeredis.aioredis import FakeRedis
 
-from stepup.bootstrap import Stores
 from stepup.config import Settings, StorageSettings, VerificationSettings
 from stepup.keys import KeyRing
+from stepup.opened_stores import Stores
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
 from stepup.stores.sql import SqlDatabase, upgrade

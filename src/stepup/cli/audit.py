@@ -11,10 +11,10 @@ from typing import Annotated, BinaryIO
 import typer
 
 from stepup import head_keys, private_files
-from stepup.bootstrap import database_url_of, load_keys
 from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
 from stepup.clock import SystemClock
 from stepup.config import Settings
+from stepup.configured_keys import load_keys
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, Json, canonical_json, described
 from stepup.domain.chain import Damage, Head
@@ -22,6 +22,7 @@ from stepup.domain.errors import InvalidValueError, StoreUnavailableError
 from stepup.head_keys import PublicKeyError
 from stepup.keys import KeyRingError
 from stepup.ocsf import ocsf
+from stepup.opened_stores import database_url_of
 from stepup.service.audit_events import export as export_events
 from stepup.service.audit_heads import ExportHeads, HeadDamagedError, SignedHeads
 from stepup.service.audit_verification import AuditVerification

@@ -14,10 +14,11 @@ from typing import Annotated
 import structlog
 import typer
 
-from stepup.bootstrap import database_url_of, key_source_of
 from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
 from stepup.clock import SystemClock
+from stepup.configured_keys import key_source_of
 from stepup.key_file import KeyFile, KeyRingError
+from stepup.opened_stores import database_url_of
 from stepup.reloading_keys import LOOK_SECONDS
 from stepup.service.ports import SealCounts
 from stepup.service.rewrap import Rewrap, Rewrapped

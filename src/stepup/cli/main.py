@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from stepup import config
-from stepup.bootstrap import database_url_of, make_data_dir
 from stepup.cli import audit, keys
 from stepup.cli.check_config import check_config
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
 from stepup.cli.serve import say, serve_until_told
 from stepup.cli.workers import supervise, worker
 from stepup.core_dumps import forbid_core_dumps
+from stepup.opened_stores import database_url_of, make_data_dir
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
 

@@ -26,7 +26,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.registry import Collector
 
-from stepup.bootstrap import answer_probes, make_data_dir, serve_metrics, url_of_redis
+from stepup.bootstrap import answer_probes, serve_metrics
 from stepup.cli.options import load, run, settings_of
 from stepup.cli.reserved_port import reserved_port
 from stepup.cli.serve import say_address, serve_until_told
@@ -34,6 +34,7 @@ from stepup.cli.signals import heeding, told_to_end
 from stepup.cli.supervisor import DOES_NOT_SERVE, SERVES, Supervisor
 from stepup.config import ConfigurationError, Settings
 from stepup.credentials import demand_credentials
+from stepup.opened_stores import make_data_dir, url_of_redis
 from stepup.running_server import RunningServer
 from stepup.service.snapshots import POLL_SECONDS
 from stepup.telemetry import METRICS_DIRECTORY, configure_logging, metrics_of_workers

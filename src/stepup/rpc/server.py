@@ -19,6 +19,7 @@ from stepup.rpc.pipeline import Method, Pipeline, StreamMethod, UnaryMethod
 from stepup.rpc.policy import PolicyHandlers
 from stepup.rpc.standard_services import Health, reflected
 from stepup.rpc.step_up import StepUpHandlers
+from stepup.service.dependencies import Condition
 from stepup.v1 import (
     audit_service_pb2,
     enrollment_service_pb2,
@@ -39,6 +40,7 @@ _OPTIONS = (
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", MAX_CALLS_IN_FLIGHT),
 )
+STEP_UP = step_up_service_pb2.DESCRIPTOR.services_by_name["StepUpService"].full_name
 PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
 SERVICES = tuple(
     service.full_name for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
@@ -98,7 +100,7 @@ class Server:
     ) -> None:
         self._shares_port = shares_port
         self._port = 0
-        self._health = Health(SERVICES)
+        self._health = Health((*SERVICES, "sql", "redis"))
         served = {
             f"/{method.service}/{method.name}": _served(pipeline, method)
             for method in methods(handlers)
@@ -114,7 +116,7 @@ class Server:
     ) -> int:
         """Listen, without credentials on a loopback address only; returns the port.
 
-        Health says NOT_SERVING until `set_serving`.
+        Health says NOT_SERVING until `report`.
 
         Raises:
             ValueError: the address can be reached from other machines, and there is no TLS (S15).
@@ -132,9 +134,20 @@ class Server:
         """Whether health checks are told that it serves."""
         return self._health.is_serving
 
-    async def set_serving(self, serving: bool) -> None:
-        """Set what health checks are told, for every service and for `""`."""
-        await self._health.set_serving(serving)
+    async def report(self, condition: Condition) -> None:
+        """Set what health checks are told (S17).
+
+        The whole server and `StepUpService` serve while decisions can be made, without Redis too:
+        who is sent elsewhere by health would not get those that need no elevation. The other
+        services can do nothing without SQL. `sql` and `redis` stand for the stores.
+        """
+        serving = {
+            **dict.fromkeys(SERVICES, condition.sql),
+            **dict.fromkeys(("", STEP_UP), condition.decides),
+            "sql": condition.sql,
+            "redis": condition.redis,
+        }
+        await self._health.set_serving(name for name, serves in serving.items() if serves)
 
     async def stop(self, grace_seconds: float) -> None:
         """Say NOT_SERVING, take no new calls, and let those in flight finish within the grace.

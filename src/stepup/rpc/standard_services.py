@@ -17,13 +17,14 @@ _ServingStatus = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """`grpc.health.v1.Health`: whether each service serves; `""` stands for the whole server.
+    """`grpc.health.v1.Health`: which services serve; `""` stands for the whole server.
 
-    It begins with NOT_SERVING.
+    Args:
+        names: what can be asked for besides `""`. All begin with NOT_SERVING.
     """
 
-    def __init__(self, services: Iterable[str]) -> None:
-        self._statuses: dict[str, Any] = dict.fromkeys(("", *services), _ServingStatus.NOT_SERVING)
+    def __init__(self, names: Iterable[str]) -> None:
+        self._statuses: dict[str, Any] = dict.fromkeys(("", *names), _ServingStatus.NOT_SERVING)
         self._changed = asyncio.Condition()
         self._has_ended = False
 
@@ -32,19 +33,22 @@ class Health:
         """Whether the whole server serves."""
         return bool(self._statuses[""] == _ServingStatus.SERVING)
 
-    async def set_serving(self, serving: bool) -> None:
-        """Set what is answered for every service, unless it has ended."""
+    async def set_serving(self, serving: Iterable[str]) -> None:
+        """Set who serves, by name; all others do not. Once it has ended that has no effect."""
         if not self._has_ended:
-            await self._set(_ServingStatus.SERVING if serving else _ServingStatus.NOT_SERVING)
+            await self._set(frozenset(serving))
 
     async def end(self) -> None:
         """Say NOT_SERVING from now on, whatever is set later, and send home who watches."""
         self._has_ended = True
-        await self._set(_ServingStatus.NOT_SERVING)
+        await self._set(frozenset())
 
-    async def _set(self, status: Any) -> None:
+    async def _set(self, serving: frozenset[str]) -> None:
         async with self._changed:
-            self._statuses = dict.fromkeys(self._statuses, status)
+            for name in self._statuses:
+                self._statuses[name] = (
+                    _ServingStatus.SERVING if name in serving else _ServingStatus.NOT_SERVING
+                )
             self._changed.notify_all()
 
     @property

@@ -352,6 +352,10 @@ class Database(Protocol):
 class Elevations(Protocol):
     """The live elevations, one per session."""
 
+    async def ping(self) -> None:
+        """Return when every part of the store that holds elevations answers."""
+        ...
+
     async def put(self, elevation: Elevation) -> None:
         """Store an elevation in place of the session's earlier one.
 

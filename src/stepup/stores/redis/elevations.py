@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 import orjson
+from redis.asyncio import RedisCluster
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
@@ -35,6 +36,18 @@ class RedisElevations:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._reads = BatchedReads(client)
+
+    async def ping(self) -> None:
+        """Return when the server answers, or the master of every slot of a cluster.
+
+        Raises:
+            StoreUnavailableError: it does not.
+        """
+        async with answering():
+            if isinstance(self._client, RedisCluster):
+                await self._client.ping(target_nodes=RedisCluster.PRIMARIES)
+            else:
+                await self._client.ping()
 
     async def put(self, elevation: Elevation) -> None:
         """Store an elevation for 15 minutes, in place of the session's earlier one (S9).

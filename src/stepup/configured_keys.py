@@ -1,0 +1,58 @@
+"""The key ring that the settings name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter
+
+from stepup.config import ConfigurationError, Settings
+from stepup.key_source import KeySource
+from stepup.keys import KeyRing, KeyRingError
+from stepup.reloading_keys import ReloadingKeys
+from stepup.service.ports import Clock
+
+_failures = Counter(
+    "stepup_key_ring_reload_failures", "Changes of the key file that could not be taken over."
+)
+
+
+def key_source_of(settings: Settings) -> KeySource:
+    """Where the key ring is: the configured place, or the data directory."""
+    storage = settings.storage
+    return KeySource(
+        storage.keys_file or storage.data_dir / "keys.json",
+        storage.keys_variable,
+        storage.keys_group_readable,
+    )
+
+
+def load_keys(settings: Settings) -> KeyRing:
+    """The configured key ring as it is now, or that of the data directory, made if need be.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
+    with _key_problems_named():
+        _make_keys(settings)
+        return KeyRing.of(key_source_of(settings).content())
+
+
+def follow_keys(settings: Settings, clock: Clock) -> KeyRing | ReloadingKeys:
+    """The same for a server: it follows the file, and so takes part in a rotation by itself."""
+    with _key_problems_named():
+        _make_keys(settings)
+        return key_source_of(settings).keys(clock, _failures.inc)
+
+
+def _make_keys(settings: Settings) -> None:
+    storage = settings.storage
+    if storage.keys_file is None and storage.keys_variable is None:
+        KeyRing.load_or_create(storage.data_dir / "keys.json")
+
+
+@contextmanager
+def _key_problems_named() -> Iterator[None]:
+    try:
+        yield
+    except (KeyRingError, OSError) as error:
+        raise ConfigurationError(f"storage.keys_file: {error}") from error

@@ -1,0 +1,154 @@
+"""The stores that the settings name, opened: those of production, or embedded ones."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from stepup.background import repeat
+from stepup.config import ConfigurationError, Settings
+from stepup.configured_keys import follow_keys
+from stepup.service.ports import (
+    CallerRates,
+    Clock,
+    Database,
+    DecisionLog,
+    Elevations,
+    Keys,
+    RecordedOutcomes,
+)
+from stepup.stores.decision_log import JsonLinesDecisionLog
+from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
+from stepup.stores.redis import (
+    RedisCallerRates,
+    RedisElevations,
+    RedisRecordedOutcomes,
+    connect,
+)
+from stepup.stores.sql import SqlDatabase, check_schema, upgrade
+
+_log = structlog.get_logger(__name__)
+REVIVE_SECONDS = 1.0
+"""How often is looked whether the embedded store has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything behind the ports."""
+
+    database: Database
+    elevations: Elevations
+    outcomes: RecordedOutcomes
+    rates: CallerRates
+    keys: Keys
+    decision_log: DecisionLog
+
+
+async def open_stores(
+    settings: Settings, clock: Clock, decision_log: DecisionLog, stack: AsyncExitStack
+) -> Stores:
+    """Open what the settings name, until the stack is left; an embedded database is migrated.
+
+    Raises:
+        ConfigurationError: something cannot be used as it is configured.
+        StoreUnavailableError: the database cannot be reached. Redis may come later (S17).
+    """
+    storage = settings.storage
+    redis_url = await url_of_redis(settings, stack)
+    try:
+        client = connect(redis_url)
+    except ValueError:
+        # Without the cause, whose message may have a part of the URL (S11).
+        raise ConfigurationError("storage.redis_url: is no URL of a Redis server") from None
+    stack.push_async_callback(client.aclose)
+    database_url = database_url_of(settings)
+    if storage.database_url is None:
+        await upgrade(database_url)
+    else:
+        await check_schema(database_url, storage.database.limits)
+    database = SqlDatabase(database_url, storage.database.limits)
+    stack.push_async_callback(database.close)
+    return Stores(
+        database,
+        RedisElevations(client),
+        RedisRecordedOutcomes(client),
+        RedisCallerRates(client),
+        follow_keys(settings, clock),
+        decision_log,
+    )
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the data directory, for our user only, if there is none.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    directory = settings.storage.data_dir
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"storage.data_dir: {directory} cannot be made: {error.strerror}"
+        ) from error
+
+
+def database_url_of(settings: Settings) -> str:
+    """The configured database, or SQLite in the data directory."""
+    url = settings.storage.database_url
+    if url is not None:
+        return url.get_secret_value()
+    return f"sqlite+aiosqlite:///{settings.storage.data_dir.absolute() / 'stepup.db'}"
+
+
+async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
+    """The configured Redis, or an embedded store that lives until the stack is left.
+
+    Raises:
+        ConfigurationError: the embedded store cannot be started.
+    """
+    url = settings.storage.redis_url
+    if url is not None:
+        return url.get_secret_value()
+    valkey = EmbeddedValkey(settings.storage.data_dir.absolute() / "valkey")
+    try:
+        await asyncio.to_thread(valkey.start)
+    except EmbeddedValkeyError as error:
+        raise ConfigurationError(f"storage.redis_url: {error}") from error
+    stack.push_async_callback(asyncio.to_thread, valkey.stop)
+    repeat(lambda: _revive(valkey), REVIVE_SECONDS, stack)
+    return valkey.url
+
+
+def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDecisionLog:
+    """The decision log, open until the stack is left.
+
+    Raises:
+        ConfigurationError: it cannot be opened.
+    """
+    target = settings.log.decisions
+    try:
+        if target == "-":
+            log = JsonLinesDecisionLog.to(sys.stdout)
+        else:
+            file = Path(target) if target else settings.storage.data_dir / "decisions.jsonl"
+            log = JsonLinesDecisionLog.open(file)
+    except OSError as error:
+        raise ConfigurationError(f"log.decisions: {error}") from error
+    stack.callback(log.close)
+    return log
+
+
+async def _revive(valkey: EmbeddedValkey) -> None:
+    """Start the embedded store again when it has ended: what it acknowledged is in its file."""
+    if valkey.is_running:
+        return
+    try:
+        await asyncio.to_thread(valkey.start)
+    except EmbeddedValkeyError as error:
+        _log.error("embedded_store_is_down", problem=str(error))
+    else:
+        _log.warning("embedded_store_started_again", explanation="it had ended by itself")

@@ -1,0 +1,62 @@
+"""Whether the stores answer (S17): health and a metric say so, and no decision rests on it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from prometheus_client import Gauge
+
+from stepup.domain.errors import StoreUnavailableError
+
+Name: TypeAlias = Literal["sql", "redis"]
+
+_up = Gauge(
+    "stepup_dependency_up",
+    "1 while a store answers, else 0; of workers, what the worst off has.",
+    ["dependency"],
+    multiprocess_mode="livemin",
+)
+
+
+class Dependency:
+    """A store that is looked at every so often.
+
+    Args:
+        name: what people know it by.
+        reach: raises `StoreUnavailableError` when it does not answer.
+    """
+
+    def __init__(self, name: Name, reach: Callable[[], Awaitable[None]]) -> None:
+        self.is_up = False
+        self._reach = reach
+        self._gauge = _up.labels(name)
+
+    async def look(self) -> None:
+        """Look once; `is_up` and a metric say what was found.
+
+        Raises:
+            StoreUnavailableError: it does not answer.
+        """
+        try:
+            await self._reach()
+        except StoreUnavailableError:
+            self._found(is_up=False)
+            raise
+        self._found(is_up=True)
+
+    def _found(self, *, is_up: bool) -> None:
+        self.is_up = is_up
+        self._gauge.set(is_up)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a server can do now.
+
+    `decides`: decisions can be made; those that an elevation counts for need `redis` besides. `sql`
+    and `redis`: the store answers.
+    """
+
+    decides: bool
+    sql: bool
+    redis: bool
