@@ -24,6 +24,7 @@ from stepup.v1 import audit_service_pb2 as audit
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 
+TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PEER = Invocation(lambda: "ipv4:127.0.0.1:4711")
 
 
@@ -215,18 +216,73 @@ async def finish_line():
 async def test_an_answered_call_has_one_line(pipeline, served_methods):
     method = served_methods["stepup.v1.PolicyService/ListOperations"]
     async with finish_line() as line:
-        await pipeline.unary(method, b"", Invocation(PEER.peer, [("x-request-id", "r-1")]))
+        await pipeline.unary(
+            method,
+            b"",
+            Invocation(PEER.peer, [("x-request-id", "r-1"), ("traceparent", TRACE_PARENT)]),
+        )
     assert line.pop("duration_ms") >= 0
     assert line == {
         "event": "call",
         "log_level": "info",
         "method": "stepup.v1.PolicyService/ListOperations",
         "request_id": "r-1",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
         "peer": "ipv4:127.0.0.1:4711",
         "caller": "local",
         "code": "OK",
         "reason": None,
     }
+
+
+async def test_a_call_without_a_trace_has_none_in_its_line(pipeline, served_methods):
+    method = served_methods["stepup.v1.PolicyService/ListOperations"]
+    async with finish_line() as line:
+        await pipeline.unary(method, b"", PEER)
+    assert line["trace_id"] is None
+
+
+async def test_a_check_has_its_decision_in_its_line(worker, pipeline, served_methods):
+    await worker.select(OSQUERY)
+    request = step_up.CheckStepUpRequest(actor=on_wire(person()), operation=OSQUERY)
+    async with finish_line() as line:
+        await pipeline.unary(
+            served_methods["stepup.v1.StepUpService/CheckStepUp"],
+            request.SerializeToString(),
+            PEER,
+        )
+    assert (line["code"], line["reason"]) == ("OK", None)
+    assert (line["decision"], line["decision_reason"]) == ("enrollment_required", "not_enrolled")
+
+
+async def test_a_batch_has_each_decision_in_its_line_in_order(worker, pipeline, served_methods):
+    await worker.select(OSQUERY)
+    operations = ("response.collect_file", OSQUERY)
+    request = step_up.BatchCheckStepUpRequest(
+        actor=on_wire(person()),
+        checks=[step_up.OperationCheck(operation=each) for each in operations],
+    )
+    async with finish_line() as line:
+        await pipeline.unary(
+            served_methods["stepup.v1.StepUpService/BatchCheckStepUp"],
+            request.SerializeToString(),
+            PEER,
+        )
+    assert line["decisions"] == [
+        "allowed/operation_not_selected",
+        "enrollment_required/not_enrolled",
+    ]
+
+
+async def test_a_verification_has_its_outcome_in_its_line(worker, clock, pipeline, served_methods):
+    alice = person()
+    app = await worker.enrol(alice)
+    request = step_up.VerifyOtpRequest(actor=on_wire(alice), code=app.wrong_code(clock.now()))
+    async with finish_line() as line:
+        await pipeline.unary(
+            served_methods["stepup.v1.StepUpService/VerifyOtp"], request.SerializeToString(), PEER
+        )
+    assert (line["code"], line["outcome"]) == ("OK", "rejected")
 
 
 @asynccontextmanager

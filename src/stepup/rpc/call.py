@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 from stepup.domain.actor import Actor, TenantId
 from stepup.domain.callers import Caller, Grant
@@ -11,6 +12,9 @@ from stepup.domain.operations import OperationId
 from stepup.service.caller_limits import CallerLimits
 from stepup.service.context import Context
 from stepup.service.refused_claims import RefusedClaims
+
+Conclusion: TypeAlias = str | Sequence[str]
+"""A word of the product's for what was answered, or one for each of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ class Call:
     request_id: str
     refused_claims: RefusedClaims
     limits: CallerLimits
+    conclusion: dict[str, Conclusion] = field(default_factory=dict)
+
+    def conclude(self, **told: Conclusion) -> None:
+        """Say what the finish line tells of the answer: in words of ours, none of the payload's."""
+        self.conclusion.update(told)
 
     async def on_behalf_of(self, actor: Actor, *operations: OperationId, cost: int = 1) -> Context:
         """The call as the use cases see it, once the caller may make it and assert the actor.

@@ -18,10 +18,11 @@ import structlog
 from google.protobuf.message import Message
 
 from stepup.domain.actor import MAX_ID_BYTES, CallerId
-from stepup.rpc.call import Admitted, Call, Invocation
+from stepup.rpc.call import Admitted, Call, Conclusion, Invocation
 from stepup.rpc.call_metrics import count_call
 from stepup.rpc.convert import decoded
 from stepup.rpc.errors import RefusedError, to_status
+from stepup.rpc.trace_parent import trace_parent_of
 from stepup.service.caller_limits import CallerLimits
 from stepup.service.ports import Clock
 from stepup.service.refused_claims import RefusedClaims
@@ -126,6 +127,7 @@ class Pipeline:
             under_way.request_id,
             self._refused_claims,
             self._limits,
+            under_way.conclusion,
         )
 
 
@@ -135,7 +137,16 @@ class _UnderWay:
     The payload is in neither of the two (S11).
     """
 
-    __slots__ = ("_began", "caller", "invocation", "method", "received_at", "request_id")
+    __slots__ = (
+        "_began",
+        "_trace_id",
+        "caller",
+        "conclusion",
+        "invocation",
+        "method",
+        "received_at",
+        "request_id",
+    )
 
     def __init__(
         self, method: Method, invocation: Invocation, received_at: datetime, request_id: str
@@ -146,6 +157,9 @@ class _UnderWay:
         self.received_at = received_at
         self.request_id = request_id
         self.caller: CallerId | None = None
+        self.conclusion: dict[str, Conclusion] = {}
+        parent = trace_parent_of(invocation)
+        self._trace_id = None if parent is None else parent.trace_id
 
     def __enter__(self) -> Self:
         return self
@@ -172,11 +186,13 @@ class _UnderWay:
             "call",
             method=self.method.full_name,
             request_id=self.request_id,
+            trace_id=self._trace_id,
             peer=self.invocation.peer(),
             caller=self.caller,
             code=code,
             reason=reason,
             duration_ms=round(seconds * 1000, 3),
+            **self.conclusion,
         )
 
 

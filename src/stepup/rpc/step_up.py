@@ -29,6 +29,8 @@ class StepUpHandlers:
         check = convert.check(self.catalogue, request.operation, request.target)
         context = await call.on_behalf_of(actor, check.operation.id)
         [answer] = await self.check(context, [check])
+        verdict = answer.verdict
+        call.conclude(decision=verdict.decision, decision_reason=verdict.reason)
         return render.answer(answer)
 
     async def batch_check_step_up(
@@ -39,6 +41,8 @@ class StepUpHandlers:
         operations = {check.operation.id for check in checks}
         context = await call.on_behalf_of(actor, *operations, cost=len(checks))
         answers = await self.check(context, checks)
+        verdicts = [answer.verdict for answer in answers]
+        call.conclude(decisions=[f"{each.decision}/{each.reason}" for each in verdicts])
         return pb.BatchCheckStepUpResponse(decisions=map(render.answer, answers))
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
@@ -46,7 +50,9 @@ class StepUpHandlers:
         context = await call.on_behalf_of(convert.actor(request))
         code = convert.parse("code", OtpCode, request.code)
         request_id = convert.request_id(request.request_id)
-        return render.verification(await self.verify(context, code, request_id))
+        verification = await self.verify(context, code, request_id)
+        call.conclude(outcome=verification.outcome.value)
+        return render.verification(verification)
 
     async def revoke_elevations(
         self, request: pb.RevokeElevationsRequest, call: Call
