@@ -15,6 +15,7 @@ from stepup.cli.supervisor import Supervisor, Worker, back_off
 
 SERVES = "echo -n 1 >&{fd}; exec sleep 60"
 NEVER_SERVES = "exec sleep 60"
+TALKS = "while :; do echo -n 1 >&{fd}; sleep 0.2; done"
 FAILS = "exit 7"
 SERVES_AND_FAILS = "echo -n 1 >&{fd}; exit 7"
 NOT_NOW = "echo -n 0 >&{fd}; sleep 0.1; echo -n 1 >&{fd}; exec sleep 60"
@@ -119,6 +120,19 @@ async def test_who_does_not_end_in_time_is_killed():
         started = pids(lines, "worker_started")
         await supervisor.stop()
         assert sorted(pids(lines, "worker_killed")) == sorted(started)
+
+
+async def test_who_falls_silent_is_killed_and_another_follows(monkeypatch):
+    monkeypatch.setattr(module, "SILENT_SECONDS", 2)
+    async with supervising(SERVES, TALKS, count=1) as (supervisor, lines):
+        await supervisor.start()
+        [silent] = pids(lines, "worker_started")
+        await until(lambda: pids(lines, "worker_ended"))
+        assert pids(lines, "worker_hangs") == pids(lines, "worker_ended") == [silent]
+        await until(lambda: supervisor.serving == 1)
+        await asyncio.sleep(3)  # longer than one may be silent
+        assert pids(lines, "worker_ended") == [silent]
+        assert supervisor.failures == 1
 
 
 async def test_who_says_that_it_does_not_serve_just_now_goes_on(tmp_path):

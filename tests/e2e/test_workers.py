@@ -97,6 +97,14 @@ def test_a_killed_worker_leaves_calls_unavailable_until_another_serves(server):
     assert metrics(server)["stepup_worker_failures_total",] == failures + 1
 
 
+def test_a_worker_that_hangs_is_replaced(server):
+    before, hung = server.workers, len(server.logged("worker_hangs"))
+    os.kill(before[0], signal.SIGSTOP)
+    eventually(lambda: len(server.logged("worker_hangs")) > hung, "it is killed")
+    all_serve(server)
+    assert server.workers[:-1] == before[1:]
+
+
 def test_workers_are_replaced_under_load_and_with_our_retry_policy_no_call_fails(server):
     before, times = server.workers, restarted(server)
     with checking(server, **RETRYING) as callers:

@@ -1,8 +1,8 @@
 """Keeps worker processes alive: starts them, starts them again, replaces them, ends them.
 
 It knows nothing of what they do. Each is a fresh process: a fork would take along gRPC's locks, and
-not its threads. Each has the writing end of a pipe: there it says whether it serves, and the kernel
-closes the pipe when it ends, however that comes about.
+not its threads. Each has the writing end of a pipe: there it says every second whether it serves,
+and the kernel closes the pipe when it ends, however that comes about. One that falls silent hangs.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from random import uniform
 from typing import Final, Self, TypeAlias
 
@@ -23,6 +24,8 @@ START_SECONDS: Final = 60.0
 """How long a worker may take until it serves."""
 LATE_SECONDS: Final = 10.0
 """How much longer than its calls a worker may take to end, before it is killed."""
+SILENT_SECONDS: Final = 10
+"""How long nothing may be heard of a worker that has served, before it is killed."""
 STEADY_SECONDS: Final = 30.0
 """A worker that has lived this long did not fail at its start."""
 _FIRST_DELAY_SECONDS: Final = 0.2
@@ -78,6 +81,19 @@ class Worker:
             self._process.kill()
         return await asyncio.shield(self._pipe.told)
 
+    async def falls_silent(self) -> None:
+        """Wait until it has ended, or is killed as it hangs: the kernel still gives it calls."""
+        # Seconds are counted, not compared: if we stood still as well, nothing was to be heard.
+        silent = 0
+        while silent < SILENT_SECONDS:
+            silent = 0 if self._pipe.was_heard() else silent + 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._pipe.ended.wait()
+                    return
+        _log.error("worker_hangs", pid=self.pid, seconds=SILENT_SECONDS)
+        self._process.kill()
+
     async def ended(self) -> int:
         """Wait until it has ended; returns its exit status, a signal as a negative number."""
         await self._pipe.ended.wait()
@@ -120,8 +136,15 @@ class _Pipe(asyncio.Protocol):
         self.told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
         self.serves = False
+        self._was_heard = False
+
+    def was_heard(self) -> bool:
+        """Whether it has said something since this was last asked."""
+        was_heard, self._was_heard = self._was_heard, False
+        return was_heard
 
     def data_received(self, data: bytes) -> None:
+        self._was_heard = True
         self.serves = data.endswith(SERVES)
         if self.serves:
             self._tell(came_up=True)
@@ -275,6 +298,7 @@ class _Place:
             began = clock()
             if await self.worker.comes_up():
                 self.has_served.set()
+                await self.worker.falls_silent()
             await self.worker.ended()
             was_steady = clock() - began >= STEADY_SECONDS
             failures = 1 if was_steady else failures + 1

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -47,8 +47,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 class Order:
     """What a worker is told by its parent: where its settings come from, and whom to answer to.
 
-    `parent` is a process id. To `said_on`, a descriptor, it writes whether it serves, and leaves it
-    open.
+    `parent` is a process id. To `said_on`, a descriptor, it writes every second whether it serves,
+    and leaves it open.
     """
 
     config_file: Path | None
@@ -115,12 +115,11 @@ def worker(order: str) -> None:
 
 
 async def _tell(said_on: int, server: RunningServer) -> None:
-    """Tell the parent whether decisions can be made, each time that this changes."""
-    told = None
+    """Tell the parent every second whether decisions can be made, and so that this one lives."""
+    os.set_blocking(said_on, False)
     while True:
-        if (serves := server.is_serving()) != told:
-            os.write(said_on, SERVES if serves else DOES_NOT_SERVE)
-            told = serves
+        with suppress(BlockingIOError):  # the parent has not listened for hours
+            os.write(said_on, SERVES if server.is_serving() else DOES_NOT_SERVE)
         await asyncio.sleep(POLL_SECONDS)
 
 
