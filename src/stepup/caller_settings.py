@@ -35,13 +35,15 @@ class TokenIssuerSettings(Section):
     jwks_file: Path | None = None
     """The issuer's keys in a file."""
     jwks_url: SecretStr | None = None
-    """The issuer's keys at an https URL. Its query may have a key of the issuer's API (S11)."""
+    """The issuer's keys at an https URL, instead of a file. Its query may have a key of the
+    issuer's API (S11)."""
     ca_file: Path | None = None
     """The authorities of that URL's server. Absent: the system's."""
     bearer_token_file: Path | None = None
     """Holds the token that the URL's server demands, as a Kubernetes API server does."""
     algorithms: tuple[str, ...] | None = None
-    """The algorithms it signs with. Absent: all asymmetric ones that are thought safe."""
+    """The algorithms it signs with, `["ES256"]`. Absent: all asymmetric ones that are thought
+    safe."""
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -54,10 +56,13 @@ class RuleSettings(Section):
     """One grant: everything in it holds together. `*` at the end of a name is a wildcard."""
 
     methods: tuple[str, ...]
-    """`StepUpService/CheckStepUp`, `EnrollmentService/*`."""
+    """What it may call: `StepUpService/CheckStepUp`, `EnrollmentService/*`."""
     tenants: tuple[str, ...]
+    """For which tenants."""
     operations: tuple[str, ...] = ()
+    """About which operations, for methods that are about one. Absent: about none."""
     claims: tuple[Claim, ...] = ()
+    """What it may assert of the actor."""
 
 
 class RateSettings(Section):

@@ -72,6 +72,7 @@ class _Listener(Section):
     """Something that listens."""
 
     listen: Annotated[str, AfterValidator(_address)]
+    """HOST:PORT; port 0 takes a free one, and the log says which."""
 
     @property
     def host(self) -> str:
@@ -92,49 +93,47 @@ class ServerSettings(_Listener):
     """Where and how the gRPC server listens."""
 
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
-    """Host and port; port 0 takes a free one. Without `tls` a loopback address."""
+    """HOST:PORT; port 0 takes a free one. Without `[tls]` only a loopback address will do."""
     insecure: bool = False
-    """Whether to serve callers without credentials, for a trial on this machine; see
-    `credentials.demand_credentials`."""
+    """Whether to serve callers without credentials, for a trial on this machine: see
+    [callers](operating.md#callers)."""
     engine: Literal["auto", "core", "aio"] = "auto"
     """What carries the calls: `core` is several times as fast as `aio`, and only for versions of
-    grpcio that it is tested with; `auto` takes it for those."""
+    grpcio that it is tested with; `auto` takes it for those. See
+    [engines](operating.md#engines)."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many processes serve; see `stepup.cli.supervisor`."""
+    """How many processes serve, one per core: see [workers](operating.md#workers)."""
     drain_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
-    """How long calls in flight may take to finish after SIGTERM."""
+    """How many seconds calls in flight may take to finish after SIGTERM."""
     max_connection_age: Annotated[
         timedelta, Field(ge=timedelta(seconds=10), le=timedelta(hours=1))
     ] = timedelta(hours=1)
     """After how long clients have to connect again, give or take a tenth: then they may come to
-    another server. At most `server_credentials.CONNECTION_AGE`."""
+    another server. Client certificates are checked when a connection opens, so it is an hour at
+    most. See [connections](operating.md#connections)."""
 
 
 class MetricsSettings(_Listener):
-    """Where metrics are served to Prometheus, over HTTP without credentials.
-
-    `listen` is a host and a port; port 0 takes a free one.
-    """
+    """Where metrics are served to Prometheus, over HTTP without credentials."""
 
 
 class ProbesSettings(_Listener):
-    """Where an orchestrator's probes are answered, over HTTP without credentials.
-
-    `listen` is a host and a port; port 0 takes a free one.
-    """
+    """Where an orchestrator's probes are answered, over HTTP without credentials."""
 
 
 class DatabaseSettings(Section):
     """What a slow SQL database may take, and how long calls put up with it."""
 
     connections: Annotated[int, Field(ge=1, le=100)] = _LIMITS.connections
-    """How many transactions, and as many reads beside them, go on at once in a process."""
+    """How many transactions, and as many reads beside them, go on at once in a process: on
+    PostgreSQL each worker opens twice as many connections at most."""
     wait_seconds: _Seconds = _LIMITS.wait.total_seconds()
-    """How long to wait for a free connection, and for a new one to open."""
+    """How many seconds to wait for a free connection, and for a new one to open."""
     statement_seconds: _Seconds = _LIMITS.statement.total_seconds()
-    """How long PostgreSQL may work on a statement."""
+    """How many seconds PostgreSQL may work on a statement (`statement_timeout`)."""
     lock_seconds: _Seconds = _LIMITS.lock.total_seconds()
-    """How long a statement may wait for what another call has locked."""
+    """How many seconds a statement may wait for what another call has locked (`lock_timeout`); at
+    most `statement_seconds`."""
 
     @model_validator(mode="after")
     def _locks_are_given_up_first(self) -> Self:
@@ -159,7 +158,8 @@ class StorageSettings(Section):
     data_dir: Path = user_state_path("stepup")
     """The directory of everything that is embedded: keys, SQLite, Valkey, the decision log."""
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
-    """`sqlite:///<path>` or `postgresql://<user>@<host>/<database>`. Absent: SQLite in the data
+    """`sqlite:///<path>` or `postgresql://<user>@<host>/<database>`; over a network
+    `?ssl=verify-full`, with the server's authorities in `PGSSLROOTCERT`. Absent: SQLite in the data
     directory."""
     database: DatabaseSettings = DatabaseSettings()
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
@@ -167,9 +167,9 @@ class StorageSettings(Section):
     keys_file: Path | None = None
     """The key ring. Absent: `keys.json` in the data directory, made at the first start."""
     keys_variable: str | None = None
-    """The environment variable that holds the key ring's text, instead of a file."""
+    """The name of an environment variable that holds the key ring's text, instead of a file."""
     keys_group_readable: bool = False
-    """Whether the group may read the key file, too: for mounted Kubernetes secrets."""
+    """Whether the file may be readable by its group, too: for mounted Kubernetes secrets."""
 
 
 class VerificationSettings(Section):
@@ -177,8 +177,9 @@ class VerificationSettings(Section):
 
     issuer: Annotated[Label, checked(Label)] = Label("stepup")
     """What authenticator apps show above the account."""
-    back_steps: Literal[0, 1] = 0
-    """How many past 30-second steps are accepted: 1 weakens S1, for clocks that lag."""
+    back_steps: Annotated[int, Field(ge=0, le=1)] = 0
+    """How many past 30-second steps are accepted. 1 is weaker (S1), for clocks that lag; the log
+    says `codes_of_the_step_before_are_accepted` at each start."""
     retry_window: Annotated[timedelta, Field(gt=timedelta(), le=timedelta(hours=24))] = timedelta(
         minutes=60
     )
@@ -189,14 +190,18 @@ class CategorySettings(Section):
     """A category that an operator adds to the catalogue."""
 
     id: str
+    """What its operations' ids begin with."""
     title: str
+    """What a console shows."""
 
 
 class OperationSettings(Section):
     """An operation that an operator adds to the catalogue."""
 
     id: Annotated[OperationId, checked(OperationId)]
+    """`<category>.<name>`. In the category `response` it is a response action: exemptions apply."""
     title: str
+    """What a console shows."""
 
 
 class CatalogueSettings(Section):
@@ -210,7 +215,9 @@ class LogSettings(Section):
     """What is written about calls and decisions."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level of what is logged."""
     format: Format = "json"
+    """One JSON object per line, or lines for people."""
     decisions: Path | Literal["-"] | None = None
     """The decision log's file; `-` is standard output. Absent: `decisions.jsonl` in the data
     directory."""
