@@ -202,7 +202,7 @@ BAD = {
     "metrics.listen": NO_ADDRESSES,
     "server.drain_seconds": [-1, 301, "soon", "nan"],
     "storage.database_url": ["mysql://db/stepup", "sqlite://", "no URL"],
-    "storage.redis_url": ["http://cache", "cache:6379"],
+    "storage.redis_url": ["http://cache", "cache:6379", "rediss://cache?ssl_check_hostname=no"],
     "verification.issuer": ["", "a:b", "a\nb", "x" * 129],
     "verification.back_steps": [-1, 2, "some"],
     "verification.retry_window": [0, -60, 24 * 60 * 60 + 1],
@@ -247,6 +247,7 @@ def test_every_problem_has_a_line(file):
     [
         ("database_url", f"postgresql://stepup:{PASSWORD}@db/stepup"),
         ("redis_url", f"rediss://:{PASSWORD}@cache:6379/0"),
+        ("redis_url", f"redis+sentinel://u:{PASSWORD}@a,b/m?sentinel_password={PASSWORD}"),
     ],
 )
 def test_s11_a_password_shows_in_no_repr(field, url):
@@ -261,9 +262,10 @@ def test_s11_a_password_shows_in_no_repr(field, url):
         ("database_url", f"mysql://stepup:{PASSWORD}@db/stepup"),
         ("database_url", f"postgresql://stepup:{PASSWORD}@db:port/stepup"),
         ("redis_url", f"http://:{PASSWORD}@cache"),
+        ("redis_url", f"rediss+cluster://:{PASSWORD}@a,b?ssl_cert_reqs=none"),
         ("database_urls", f"postgresql://stepup:{PASSWORD}@db/stepup"),
     ],
-    ids=["wrong database", "no port", "wrong store", "misspelt"],
+    ids=["wrong database", "no port", "wrong store", "weak TLS", "misspelt"],
 )
 def test_s11_a_password_shows_in_no_error(field, url):
     [problem] = problems(storage={field: url})

@@ -31,7 +31,8 @@ from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation, OperationId
 from stepup.domain.totp import Label
 from stepup.settings_section import Section, checked
-from stepup.stores.sql.engine import parse_url
+from stepup.stores.redis.url import parse_url as parse_redis_url
+from stepup.stores.sql.engine import parse_url as parse_database_url
 from stepup.stores.sql.limits import Limits
 from stepup.telemetry import Format
 
@@ -58,13 +59,12 @@ def _address(value: str) -> str:
 
 
 def _database_url(value: SecretStr) -> SecretStr:
-    parse_url(value.get_secret_value())
+    parse_database_url(value.get_secret_value())
     return value
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("the URL must be redis://..., rediss://... or unix://...")
+    parse_redis_url(value.get_secret_value())
     return value
 
 
@@ -163,7 +163,8 @@ class StorageSettings(Section):
     directory."""
     database: DatabaseSettings = DatabaseSettings()
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
-    """A `redis://`, `rediss://` or `unix://` URL. Absent: an embedded Valkey."""
+    """Of a server, of Sentinels or of a cluster: see `stores.redis.url.FORMS`. Absent: an embedded
+    Valkey."""
     keys_file: Path | None = None
     """The key ring. Absent: `keys.json` in the data directory, made at the first start."""
     keys_variable: str | None = None

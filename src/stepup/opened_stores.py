@@ -57,12 +57,7 @@ async def open_stores(
         StoreUnavailableError: the database cannot be reached. Redis may come later (S17).
     """
     storage = settings.storage
-    redis_url = await url_of_redis(settings, stack)
-    try:
-        client = connect(redis_url)
-    except ValueError:
-        # Without the cause, whose message may have a part of the URL (S11).
-        raise ConfigurationError("storage.redis_url: is no URL of a Redis server") from None
+    client = connect(await url_of_redis(settings, stack))
     stack.push_async_callback(client.aclose)
     database_url = database_url_of(settings)
     if storage.database_url is None:

@@ -4,11 +4,11 @@ import asyncio
 from collections import deque
 
 import pytest
-from redis.asyncio import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from support.valkey_cluster import valkey_cluster
 
 from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.redis import connect
 from stepup.stores.redis.batched_reads import SLOW_SECONDS, BatchedReads
 
 
@@ -137,10 +137,10 @@ async def test_a_call_that_is_given_up_takes_nobody_with_it(reads, server):
 
 @pytest.fixture
 async def cluster(tmp_path):
-    with valkey_cluster(tmp_path) as nodes:
-        client = RedisCluster(host="127.0.0.1", port=nodes[0].port)
+    with valkey_cluster(tmp_path, replicas=False) as cluster:
+        client = connect(cluster.redis_url)
         await client.initialize()
-        yield nodes, client
+        yield cluster.servers, client
         await client.aclose()
 
 
@@ -160,8 +160,7 @@ async def test_the_reads_of_a_lost_node_fail_and_the_others_go_on(cluster):
     lost = {name for name in names if client.get_node_from_key(f"e{name}").port == nodes[2].port}
     assert lost
     assert lost != set(names)
-    nodes[2].process.kill()
-    nodes[2].process.wait()
+    nodes[2].kill()
     reads = BatchedReads(client)
     outcomes = await asyncio.gather(
         *(reads.read([f"e{name}", f"r{name}"]) for name in names), return_exceptions=True

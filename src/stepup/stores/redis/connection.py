@@ -3,15 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    RedisCluster,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.latency import measured
+from stepup.stores.redis.cluster import Cluster
+from stepup.stores.redis.url import Login, RedisUrl, Tls, Topology, parse_url
 
 Client: TypeAlias = Redis | RedisCluster
 
@@ -19,28 +29,35 @@ ANSWER_SECONDS = 1.0
 """How long a caller waits for the store, whatever the client's own settings are."""
 
 _SOCKET_SECONDS = 0.5
+_SENTINEL_SECONDS = 0.2
+"""Sentinels are asked one after the other: when two of three hang, the third has its turn yet."""
 
 
-def connect(url: str, *, max_connections: int = 64) -> Redis:
+def connect(url: str, *, max_connections: int = 64) -> Client:
     """Make a client; it connects when it is first used. Close it with `await client.aclose()`.
 
     Args:
-        url: `redis://host:port/db` or `unix:///path`.
-        max_connections: how many calls are under way at most; further ones wait for their turn.
+        url: see `parse_url`.
+        max_connections: how many calls are under way at a server at most; further ones wait for
+            their turn.
 
     Raises:
-        ValueError: the URL is of another kind.
+        RedisUrlError: the URL cannot be used.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=max_connections,
-        timeout=_SOCKET_SECONDS,
-        socket_timeout=_SOCKET_SECONDS,
-        socket_connect_timeout=_SOCKET_SECONDS,
-        # A claim whose answer was lost would find itself when it is sent again.
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
+    parsed = parse_url(url)
+    match parsed.topology:
+        case Topology.SINGLE:
+            return Redis.from_pool(_pool(parsed, max_connections))
+        case Topology.SENTINEL:
+            return Redis.from_pool(_MasterPool(parsed, max_connections))
+        case Topology.CLUSTER:
+            return Cluster(
+                parsed.addresses,
+                max_connections,
+                **_limits(),
+                **_login(parsed.login),
+                **(_tls(parsed.tls) | {"ssl": True} if parsed.tls else {}),
+            )
 
 
 @asynccontextmanager
@@ -56,3 +73,74 @@ async def answering(within_seconds: float = ANSWER_SECONDS) -> AsyncIterator[Non
                 yield
         except (RedisError, RedisClusterException, OSError) as error:
             raise StoreUnavailableError("the store of elevations does not answer") from error
+
+
+def _pool(url: RedisUrl, max_connections: int) -> BlockingConnectionPool:
+    if url.path is not None:
+        place: dict[str, Any] = {"path": url.path, "connection_class": UnixDomainSocketConnection}
+    else:
+        [(host, port)] = url.addresses
+        place = {"host": host, "port": port, "connection_class": Connection}
+    if url.tls:
+        place |= _tls(url.tls) | {"connection_class": SSLConnection}
+    return BlockingConnectionPool(
+        max_connections=max_connections,
+        timeout=_SOCKET_SECONDS,
+        db=url.database,
+        **place,
+        **_limits(),
+        **_login(url.login),
+    )
+
+
+class _MasterPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to the master that Sentinels name; each new one asks them who that is now.
+
+    A connection that turns out to lead to a replica is closed by redis-py, and the call fails. When
+    the Sentinels name another master, idle connections to the earlier one are closed, too.
+    """
+
+    def __init__(self, url: RedisUrl, max_connections: int) -> None:
+        tls = _tls(url.tls) | {"ssl": True} if url.tls else {}
+        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            url.addresses,
+            sentinel_kwargs=_limits(_SENTINEL_SECONDS) | _login(url.sentinel_login) | tls,
+        )
+        super().__init__(  # type: ignore[no-untyped-call]
+            url.master,
+            self._sentinel,
+            max_connections=max_connections,
+            timeout=_SOCKET_SECONDS,
+            db=url.database,
+            **tls,
+            **_limits(),
+            **_login(url.login),
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections to the Sentinels, too."""
+        await super().aclose()
+        await self._sentinel.aclose()
+
+
+def _limits(seconds: float = _SOCKET_SECONDS) -> dict[str, Any]:
+    return {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        # A claim whose answer was lost would find itself when it is sent again.
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+def _login(login: Login) -> dict[str, Any]:
+    return {"username": login.username, "password": login.password}
+
+
+def _tls(tls: Tls) -> dict[str, Any]:
+    return {
+        "ssl_ca_certs": tls.ca_certs,
+        "ssl_certfile": tls.certfile,
+        "ssl_keyfile": tls.keyfile,
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+    }
