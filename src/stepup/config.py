@@ -163,8 +163,9 @@ class StorageSettings(Section):
     directory."""
     database: DatabaseSettings = DatabaseSettings()
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
-    """Of a server, of Sentinels or of a cluster: see `stores.redis.url.FORMS`. Absent: an embedded
-    Valkey."""
+    """Of one server: `redis://<host>:6379/0` or `unix:///<path>`. Of Sentinels:
+    `redis+sentinel://<host>,<host>/<master>`. Of a cluster: `redis+cluster://<host>,<host>`. With
+    `rediss` instead of `redis` over TLS. Absent: an embedded Valkey."""
     keys_file: Path | None = None
     """The key ring. Absent: `keys.json` in the data directory, made at the first start."""
     keys_variable: str | None = None

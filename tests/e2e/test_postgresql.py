@@ -109,6 +109,26 @@ def test_several_may_migrate_at_once_and_then_a_server_starts(stepup, configurat
         assert server.is_running
 
 
+# --- A schema that a newer version has migrated ---
+
+EXPANDED = (
+    "ALTER TABLE authenticators ADD COLUMN hint varchar",
+    "ALTER TABLE audit_events ADD COLUMN origin varchar",
+    "CREATE TABLE devices (tenant_id varchar PRIMARY KEY)",
+    "UPDATE alembic_version SET version_num = '0002'",
+)
+
+
+def test_a_server_that_runs_goes_on_while_the_schema_grows(stepup, url, load):
+    for statement in EXPANDED:
+        execute(url, statement)
+    load.goes_on()
+    load.end()
+    assert set(load.ends) <= {"OUTCOME_VERIFIED", "OUTCOME_REJECTED", "OUTCOME_THROTTLED"}
+    # But it does not start any more.
+    assert stepup("serve", "--insecure").returncode == 2
+
+
 # --- A database that is lost, and regained ---
 
 

