@@ -5,10 +5,8 @@ from collections import deque
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from support.valkey_cluster import valkey_cluster
 
 from stepup.domain.errors import StoreUnavailableError
-from stepup.stores.redis import connect
 from stepup.stores.redis.batched_reads import SLOW_SECONDS, BatchedReads
 
 
@@ -130,52 +128,3 @@ async def test_a_call_that_is_given_up_takes_nobody_with_it(reads, server):
     server.answer()
     assert await other == [b"b", b"b-mark"]
     assert given_up.cancelled()
-
-
-# --- On a cluster ---
-
-
-@pytest.fixture
-async def cluster(tmp_path):
-    with valkey_cluster(tmp_path, replicas=False) as cluster:
-        client = connect(cluster.redis_url)
-        await client.initialize()
-        yield cluster.servers, client
-        await client.aclose()
-
-
-async def test_a_batch_reads_from_all_nodes_of_a_cluster(cluster):
-    _, client = cluster
-    names = [f"{{{number}}}" for number in range(60)]
-    for name in names:
-        await client.set(f"e{name}", f"value of {name}")
-    reads = BatchedReads(client)
-    found = await asyncio.gather(*(reads.read([f"e{name}", f"r{name}"]) for name in names))
-    assert found == [[f"value of {name}".encode(), None] for name in names]
-
-
-async def test_the_reads_of_a_lost_node_fail_and_the_others_go_on(cluster):
-    nodes, client = cluster
-    names = [f"{{{number}}}" for number in range(60)]
-    lost = {name for name in names if client.get_node_from_key(f"e{name}").port == nodes[2].port}
-    assert lost
-    assert lost != set(names)
-    nodes[2].kill()
-    reads = BatchedReads(client)
-    outcomes = await asyncio.gather(
-        *(reads.read([f"e{name}", f"r{name}"]) for name in names), return_exceptions=True
-    )
-    of_lost = [each for name, each in zip(names, outcomes, strict=True) if name in lost]
-    assert {type(outcome) for outcome in of_lost} == {StoreUnavailableError}
-    # The client looks for the cluster's nodes anew, and has no answer for anybody meanwhile.
-    async with asyncio.timeout(10):
-        for name in set(names) - lost:
-            assert await _once_available(reads, name) == [None, None]
-
-
-async def _once_available(reads, name):
-    while True:
-        try:
-            return await reads.read([f"e{name}", f"r{name}"])
-        except StoreUnavailableError:
-            await asyncio.sleep(0.05)

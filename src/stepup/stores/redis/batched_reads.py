@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, TypeAlias
-
-from redis.asyncio import RedisCluster
+from typing import Any, Final, Protocol, TypeAlias
+from weakref import WeakValueDictionary
 
 from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.connection import Client, answering
 
 SLOW_SECONDS: Final = 0.005
@@ -17,14 +17,31 @@ Values: TypeAlias = Sequence[bytes | None]
 _Answer: TypeAlias = Values | Exception
 
 
+class Reads(Protocol):
+    """Reads keys."""
+
+    async def read(self, keys: Sequence[str]) -> Values:
+        """The values of keys that lie in one slot, as of one instant; None for an absent one.
+
+        Raises:
+            StoreUnavailableError: the server does not answer.
+        """
+        ...
+
+
+def reads_of(client: Client) -> Reads:
+    """What reads with a client."""
+    return ClusterReads(client) if isinstance(client, Cluster) else BatchedReads(client)
+
+
 class BatchedReads:
     """Reads keys; the reads that arrive while a batch is under way make up the next one.
 
     A lone read goes out at once. A batch that fails fails for its own reads only.
 
     Args:
-        client: of a single server, from Sentinel, or of a cluster, where a batch is a pipeline to
-            each node. Its owner closes it.
+        client: of a single server, from Sentinel, or of a cluster, where all reads have to be of
+            one server. Its owner closes it.
     """
 
     def __init__(self, client: Client) -> None:
@@ -77,13 +94,26 @@ class BatchedReads:
                 values.set_result(answer)
 
     async def _fetch(self, reads: Sequence[Sequence[str]]) -> Sequence[_Answer]:
-        if isinstance(self._client, RedisCluster):
-            pipeline = self._client.pipeline()
-            for keys in reads:
-                pipeline.execute_command("MGET", *keys)
-            answers: list[_Answer] = await pipeline.execute(raise_on_error=False)
-            return answers
+        if isinstance(self._client, Cluster):
+            return await self._client.fetch(reads)
         values: Iterator[Any] = iter(
             await self._client.mget([key for keys in reads for key in keys])
         )
         return [list(islice(values, len(keys))) for keys in reads]
+
+
+class ClusterReads:
+    """Reads from each server of a cluster in batches of its own: none waits for another server."""
+
+    def __init__(self, client: Cluster) -> None:
+        self._client = client
+        # There while they are at it; so servers that are gone leave nothing behind.
+        self._of_server: WeakValueDictionary[str, BatchedReads] = WeakValueDictionary()
+
+    async def read(self, keys: Sequence[str]) -> Values:
+        """See `Reads`."""
+        server = self._client.server_of(keys[0])
+        reads = self._of_server.get(server)
+        if reads is None:
+            reads = self._of_server[server] = BatchedReads(self._client)
+        return await reads.read(keys)

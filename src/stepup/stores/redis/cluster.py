@@ -1,23 +1,129 @@
-"""redis-py's client of a cluster, so that the loss of a node is felt by its own slots only."""
+"""redis-py's client of a cluster, so that the loss of a server is felt by its own slots only."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,  # noqa: A004  # theirs is no subclass of Python's
+    RedisClusterException,
+    TimeoutError,  # noqa: A004  # as above
+)
 
 from stepup.stores.redis.url import Address
 
+LOOK_SECONDS: Final = 0.5
+"""After a loss the servers are asked this often at most who has which slots: each time redis-py
+opens all connections anew."""
+
+_LOST = (ConnectionError, TimeoutError, ClusterDownError)
+
 
 class Cluster(RedisCluster):
-    """A cluster."""
+    """A cluster. What was sent is not sent again, but where a server redirects it.
 
-    def __init__(self, addresses: Sequence[Address], max_connections: int, **options: Any) -> None:
+    When a connection is lost, redis-py lets all calls wait until the servers have told who has
+    which slots. If that takes a call too long, it closes every connection. Here the calls go on
+    with what was known, and the servers are asked beside them.
+
+    Args:
+        addresses: of some servers. They are asked each time, so name several, or a name of all.
+        max_under_way: how many commands, or batches of reads, are under way at a server at most.
+        options: of `RedisCluster`.
+    """
+
+    def __init__(self, addresses: Sequence[Address], max_under_way: int, **options: Any) -> None:
         super().__init__(
             startup_nodes=[ClusterNode(host, port) for host, port in addresses],
-            max_connections=max_connections,
+            # Beyond these it would fail. Those that are redirected do not wait for their turn.
+            max_connections=2 * max_under_way,
             require_full_coverage=False,
             dynamic_startup_nodes=False,
             reinitialize_steps=0,
             **options,
         )
+        self._max_under_way = max_under_way
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._look: asyncio.Task[None] | None = None
+        self._next_look = 0.0
+
+    async def initialize(self, *_: Any, **__: Any) -> "Cluster":
+        """See that it is found out who has which slots; wait for it if nothing is known.
+
+        Raises:
+            RedisClusterException: no server tells.
+        """
+        if self._initialize:
+            if self._look is None or self._look.done():
+                self._look = asyncio.create_task(self._look_for_servers())
+                # Nobody may be waiting for it.
+                self._look.add_done_callback(lambda look: look.cancelled() or look.exception())
+            if not self._is_known:
+                # Other calls wait, too: it goes on when this one is given up.
+                await asyncio.wait([self._look])
+            if not self._is_known:
+                raise RedisClusterException("no server of the cluster tells who has which slots")
+            self._initialize = False
+        return self
+
+    async def aclose(self) -> None:
+        """Close all connections; redis-py does so itself when the cluster says that it is down."""
+        if self._look is not None:
+            await asyncio.wait([self._look])
+        self._initialize = True
+        await self.nodes_manager.aclose()
+        await self.nodes_manager.aclose("startup_nodes")
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """See `RedisCluster`, which would ask any server for the first key of all."""
+        await self.initialize()
+        return await super().execute_command(*args, **kwargs)
+
+    async def fetch(self, reads: Sequence[Sequence[str]]) -> list[Any]:
+        """The values of each read's keys, or what became of it; all lie on one server."""
+        pipeline = self.pipeline()
+        for keys in reads:
+            pipeline.execute_command("MGET", *keys)
+        try:
+            async with self._turn(self.server_of(reads[0][0])):
+                answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        except _LOST:
+            self._initialize = True
+            raise
+        # redis-py does not do this after a pipeline, and would not find a new master.
+        if any(isinstance(answer, _LOST) for answer in answers):
+            self._initialize = True
+        return answers
+
+    def server_of(self, key: str) -> str:
+        """The name of the server that has a key, as far as is known."""
+        nodes = self.nodes_manager.slots_cache.get(self.keyslot(key))
+        return nodes[0].name if nodes else ""
+
+    async def _execute_command(self, target_node: ClusterNode, *args: Any, **kwargs: Any) -> Any:
+        async with self._turn(target_node.name):
+            return await super()._execute_command(target_node, *args, **kwargs)
+
+    @property
+    def _is_known(self) -> bool:
+        return self.get_default_node() is not None and bool(self.commands_parser.commands)
+
+    def _turn(self, server: str) -> asyncio.Semaphore:
+        turn = self._turns.get(server)
+        if turn is None:
+            turn = self._turns[server] = asyncio.Semaphore(self._max_under_way)
+        return turn
+
+    async def _look_for_servers(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._next_look - loop.time())
+        try:
+            await self.nodes_manager.initialize()
+            if not self.commands_parser.commands:
+                await self.commands_parser.initialize(self.nodes_manager.default_node)
+        finally:
+            self._next_look = loop.time() + LOOK_SECONDS

@@ -9,7 +9,6 @@ from redis.asyncio import (
     BlockingConnectionPool,
     Connection,
     Redis,
-    RedisCluster,
     SSLConnection,
     UnixDomainSocketConnection,
 )
@@ -23,7 +22,7 @@ from stepup.stores.latency import measured
 from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.url import Login, RedisUrl, Tls, Topology, parse_url
 
-Client: TypeAlias = Redis | RedisCluster
+Client: TypeAlias = Redis | Cluster
 
 ANSWER_SECONDS = 1.0
 """How long a caller waits for the store, whatever the client's own settings are."""

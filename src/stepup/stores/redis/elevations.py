@@ -3,12 +3,12 @@
 from datetime import datetime, timedelta
 
 import orjson
-from redis.asyncio import RedisCluster
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.instants import microseconds
-from stepup.stores.redis.batched_reads import BatchedReads
+from stepup.stores.redis.batched_reads import reads_of
+from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.connection import Client, answering
 from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import elevation_key, revocation_key
@@ -35,7 +35,7 @@ class RedisElevations:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._reads = BatchedReads(client)
+        self._reads = reads_of(client)
 
     async def ping(self) -> None:
         """Return when the server answers, or the master of every slot of a cluster.
@@ -44,8 +44,8 @@ class RedisElevations:
             StoreUnavailableError: it does not.
         """
         async with answering():
-            if isinstance(self._client, RedisCluster):
-                await self._client.ping(target_nodes=RedisCluster.PRIMARIES)
+            if isinstance(self._client, Cluster):
+                await self._client.ping(target_nodes=Cluster.PRIMARIES)
             else:
                 await self._client.ping()
 
