@@ -13,6 +13,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 import pytest
+from support.metrics import metric
 
 from stepup.domain.actor import CallerId
 from stepup.domain.errors import StoreUnavailableError
@@ -214,6 +215,16 @@ async def test_a_pipe_gets_as_many_lines_at_a_time_as_others_cannot_come_between
     assert [numbers(each.decode()) for each in writes] == [[0, 1, 2], [3, 4, 5], [6, 7]]
     assert all(len(each) <= PIPE_BUF for each in writes)
     assert numbers(source.read(10_000)) == list(range(8))
+
+
+async def test_a_write_that_fails_is_counted_and_one_that_succeeds_is_not(log):
+    before = metric("stepup_decision_log_failures_total")
+    await log.record([an_entry()])
+    assert metric("stepup_decision_log_failures_total") == before
+    log.close()
+    with pytest.raises(StoreUnavailableError):
+        await log.record([an_entry()])
+    assert metric("stepup_decision_log_failures_total") == before + 1
 
 
 async def test_s13_when_a_write_fails_every_call_of_the_turn_is_unavailable():

@@ -10,6 +10,7 @@ from stat import S_ISREG
 from typing import NamedTuple, Protocol, Self
 
 import orjson
+from prometheus_client import Counter
 
 from stepup.domain.audit import written
 from stepup.domain.errors import StoreUnavailableError
@@ -17,6 +18,10 @@ from stepup.portions import portions
 from stepup.service.ports import DecisionEntry
 
 _A_WRITE_SECONDS = 0.002
+_failures = Counter(
+    "stepup_decision_log_failures",
+    "Writes of the decision log that failed; their decisions were not answered.",
+)
 
 
 class Stream(Protocol):
@@ -111,6 +116,7 @@ class JsonLinesDecisionLog:
             self._file_in_place().write([record.lines for record in waiting])
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
             problem = error
+            _failures.inc()
         for record in waiting:
             if not record.written.done():  # else its call was given up
                 record.written.set_result(problem)
