@@ -26,15 +26,14 @@ class ValkeyCluster:
     def masters(self):
         return [server for server in self.servers if is_master(server)]
 
-    def replica_of(self, master):
-        """Its replica; it follows the master's every write."""
-        [replica] = [server for server in self.servers if follows(server, master)]
-        return replica
+    def replicas_of(self, master):
+        """Those that follow the master's every write."""
+        return [server for server in self.servers if follows(server, master)]
 
     def master_of(self, key):
-        """The server that has a key."""
+        """The server that has a key, as far as others know."""
         slot = key_slot(key.encode())
-        port = _owner(self.masters[0], slot)
+        port = next(filter(None, (_owner(server, slot) for server in self.servers)))
         [owner] = [server for server in self.servers if server.port == port]
         return owner
 
@@ -140,10 +139,14 @@ def _replicate(server, name):
 
 
 def _owner(server, slot):
-    for first, last, (_, port, *_), *_ in server.client.execute_command("CLUSTER SLOTS"):
+    try:
+        ranges = server.client.execute_command("CLUSTER SLOTS")
+    except RedisError:
+        return None
+    for first, last, (_, port, *_), *_ in ranges:
         if first <= slot <= last:
             return port
-    raise AssertionError(f"nobody has slot {slot}")
+    return None
 
 
 def _is_whole(server, size):

@@ -32,18 +32,21 @@ class ValkeySentinel:
         [server] = [server for server in self.servers if server.port == int(port)]
         return server
 
-    @property
-    def replicas(self):
-        master = self.master
-        return [server for server in self.servers if server is not master]
+    def master_of(self, _):
+        """The server that has a key: as of a cluster."""
+        return self.master
 
-    def kill_master(self):
+    def replicas_of(self, master):
+        """Those that follow the master's every write."""
+        return [server for server in self.servers if follows(server, master)]
+
+    def kill_master(self, _=""):
         """Kill the master; returns it."""
         master = self.master
         master.kill()
         return master
 
-    def freeze_master(self):
+    def freeze_master(self, _=""):
         """Freeze the master; returns it."""
         master = self.master
         master.freeze()
@@ -68,7 +71,7 @@ class ValkeySentinel:
 
         def in_step():
             master = self.master
-            return is_master(master) and all(follows(server, master) for server in self.replicas)
+            return is_master(master) and len(self.replicas_of(master)) == len(self.servers) - 1
 
         wait_until(in_step, "the replicas are in step")
 

@@ -29,7 +29,7 @@ class Server:
         self.port = port or free_port()
         self._directory = directory
         self._command = [program or get_binary_path(), *map(str, options)]
-        self.client = Redis(port=self.port, socket_timeout=5, **client_options)
+        self.client = Redis(port=self.port, socket_timeout=1, **client_options)
         self.start()
 
     @property

@@ -1,0 +1,259 @@
+"""Redis fails over, by Sentinels and in a cluster, under load: nothing wrong comes of it (S17)."""
+
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from uuid import uuid4
+
+import grpc
+import pytest
+from e2e.authenticator_app import AuthenticatorApp
+from e2e.clients import GrpCurl, Refused
+from e2e.conftest import serving
+from e2e.enrolled import enrolled
+from e2e.people import (
+    OSQUERY,
+    administrator,
+    enrol,
+    events,
+    person,
+    protect,
+    standing,
+    verify,
+)
+from e2e.processes import PROGRAMS, eventually, run
+from e2e.verifiers import (
+    LATEST_SECONDS,
+    OUTCOMES,
+    SECRET,
+    TENANT,
+    USERS,
+    Load,
+    recorded_verifications,
+)
+from google.protobuf.json_format import ParseDict
+from support.valkey_cluster import valkey_cluster
+from support.valkey_sentinel import valkey_sentinel
+
+from stepup.domain.actor import Actor, SessionId, TenantId, UserId
+from stepup.service.ports import RequestKey
+from stepup.stores.redis.keyspace import elevation_key, outcome_key, revocation_key
+from stepup.v1 import actor_pb2
+from stepup.v1.step_up_service_pb2 import CheckStepUpRequest, Decision
+from stepup.v1.step_up_service_pb2_grpc import StepUpServiceStub
+
+pytestmark = pytest.mark.e2e
+
+DEADLINE_SECONDS = 5
+ALICE, BOB, CAROL, DAVE, EVE = (
+    person(TENANT, user) for user in ("alice", "bob", "carol", "dave", "eve")
+)
+
+
+@pytest.fixture(params=[valkey_sentinel, valkey_cluster], ids=["sentinel", "cluster"])
+def redis(request, tmp_path):
+    with request.param(tmp_path / "redis") as redis:
+        yield redis
+
+
+@pytest.fixture
+def server(redis, tmp_path):
+    file = tmp_path / "stepup.toml"
+    file.write_text(f'[storage]\nredis_url = "{redis.redis_url}"\n')
+    with serving(tmp_path, "--config", str(file)) as server:
+        protect(GrpCurl(server), administrator(TENANT), OSQUERY)
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    return GrpCurl(server)
+
+
+def database_of(server):
+    return f"sqlite:///{server.data_dir / 'stepup.db'}"
+
+
+def key_of(actor):
+    """Where the elevation of a person's session lies."""
+    known = Actor(
+        TenantId(actor["tenant_id"]), UserId(actor["user_id"]), SessionId(actor["session_id"])
+    )
+    return elevation_key(known.tenant_id, known.user_id, known.session_hash)
+
+
+def sign_out(client, actor, scope):
+    request = {"actor": actor, "scope": f"REVOCATION_SCOPE_{scope}"}
+    client.call("StepUpService/RevokeElevations", request)
+
+
+def calls_of(server):
+    """How often a server that runs was asked for something of ours."""
+    if server.process.poll() is not None:
+        return None
+    statistics = server.client.info("commandstats")
+    return {
+        name: statistics.get(f"cmdstat_{name}", {}).get("calls") for name in ("mget", "set", "eval")
+    }
+
+
+class Checks:
+    """A caller for each person that checks without a pause; `decisions` are counted by user."""
+
+    def __init__(self, server, *actors):
+        self.decisions = {actor["user_id"]: Counter() for actor in actors}
+        self._stopped = threading.Event()
+        self._channel = grpc.insecure_channel(server.address)
+        self._threads = [threading.Thread(target=self._check, args=(actor,)) for actor in actors]
+
+    def answered(self, actor):
+        """Wait for a decision from now on."""
+        counted = self.decisions[actor["user_id"]]
+
+        def decided():
+            return counted.total() - counted["UNAVAILABLE"]
+
+        before = decided()
+        eventually(lambda: decided() > before, "a check is decided")
+
+    def refused(self, actor):
+        """Wait for a refusal from now on."""
+        counted = self.decisions[actor["user_id"]]
+        before = counted["UNAVAILABLE"]
+        eventually(lambda: counted["UNAVAILABLE"] > before, "a check is refused")
+
+    def _check(self, actor):
+        stub, counted = StepUpServiceStub(self._channel), self.decisions[actor["user_id"]]
+        context = ParseDict(actor, actor_pb2.ActorContext())
+        request = CheckStepUpRequest(actor=context, operation=OSQUERY)
+        while not self._stopped.wait(0.01):
+            try:
+                answer = stub.CheckStepUp(request, timeout=DEADLINE_SECONDS)
+                counted[Decision.Name(answer.decision).removeprefix("DECISION_")] += 1
+            except grpc.RpcError as error:
+                counted[error.code().name] += 1
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+        self._channel.close()
+
+
+@pytest.mark.parametrize("lose", ["kill", "freeze"])
+def test_s2_s17_a_lost_master_is_unavailable_for_a_time_and_nothing_else(
+    redis, server, client, lose, record_property
+):
+    enrolled(server, TENANT, dict.fromkeys([*USERS, "eve"], SECRET))
+    for actor in (ALICE, CAROL, DAVE):
+        enrol(client, actor)
+    app = enrol(client, BOB).app
+    for _ in range(5):
+        verify(client, BOB, app.wrong_code())
+    sign_out(client, DAVE, "USER")
+    sign_out(client, CAROL, "SESSION")
+    with Load(server.address) as load, Checks(server, ALICE, CAROL, DAVE, EVE) as checks:
+        load.goes_on()
+        checks.answered(ALICE)
+        old_master = getattr(redis, f"{lose}_master")(key_of(ALICE))
+        lost_at = time.monotonic()
+        checks.refused(ALICE)
+        checks.answered(ALICE)
+        recovered = time.monotonic() - lost_at
+        old_master.thaw()
+        # It takes itself for the master still, but nobody asks it any more.
+        asked = calls_of(old_master)
+        load.goes_on()
+        for actor in (ALICE, CAROL, DAVE, EVE):
+            checks.answered(actor)
+        assert calls_of(old_master) == asked
+    record_property("recovery_seconds", recovered)
+    print(f"{type(redis).__name__}, {lose}: back after {recovered:.1f} s")  # noqa: T201
+
+    assert load.slowest < LATEST_SECONDS
+    assert set(load.ends) <= {"UNAVAILABLE", *OUTCOMES}
+    assert max(load.verified.values()) == 1
+    recorded = recorded_verifications(database_of(server))
+    assert max(recorded.values()) == 1
+    assert recorded.keys() >= {user for user, times in load.verified.items() if times}
+
+    decisions = checks.decisions
+    assert decisions["alice"].keys() <= {"ALLOWED", "STEP_UP_REQUIRED", "UNAVAILABLE"}
+    assert decisions["alice"]["ALLOWED"]
+    for user in ("carol", "dave", "eve"):
+        assert decisions[user].keys() <= {"STEP_UP_REQUIRED", "UNAVAILABLE"}
+        assert decisions[user]["STEP_UP_REQUIRED"]
+    assert all(standing(client, actor)["active"] for actor in (ALICE, BOB, CAROL, DAVE))
+    assert verify(client, BOB, "000000")["outcome"] == "OUTCOME_THROTTLED"
+    proven = run(
+        [PROGRAMS / "stepup", "audit", "verify", "--data-dir", server.data_dir], server.data_dir
+    )
+    assert proven.returncode == 0, proven.stdout
+
+
+@contextmanager
+def unseen_by_replicas(redis, key):
+    """What the master of a key does in the block is lost with it, at the end of the block."""
+    master = redis.master_of(key)
+    replicas = redis.replicas_of(master)
+    master.client.wait(len(replicas), 5000)
+    for replica in replicas:
+        replica.freeze()
+    # Else what is sent to them waits in their sockets, and they read it when they go on.
+    master.client.client_kill_filter(_type="replica")
+    yield
+    master.kill()
+    for replica in replicas:
+        replica.thaw()
+    eventually(lambda: redis.master_of(key) is not master, "a replica is promoted")
+
+
+@pytest.mark.parametrize("scope", ["USER", "SESSION"])
+def test_s10_a_revocation_holds_that_the_promoted_replica_never_saw(redis, client, scope):
+    enrol(client, ALICE)
+    key, mark = key_of(ALICE), revocation_key(TenantId(TENANT), UserId("alice"))
+    with Checks(client.server, ALICE) as checks:
+        with unseen_by_replicas(redis, key):
+            checks.answered(ALICE)
+            assert checks.decisions["alice"]["ALLOWED"]
+            sign_out(client, ALICE, scope)
+            checks.decisions["alice"].clear()
+            checks.answered(ALICE)
+        promoted = redis.master_of(key).client
+        assert promoted.exists(key)
+        assert not promoted.exists(mark)
+        checks.answered(ALICE)
+        assert promoted.exists(key)
+    assert checks.decisions["alice"].keys() <= {"STEP_UP_REQUIRED", "UNAVAILABLE"}
+
+
+def test_s2_a_code_is_not_accepted_again_when_the_record_of_it_is_lost(redis, server, client):
+    enrolled(server, TENANT, {"eve": SECRET})
+    request_id = uuid4()
+    key = outcome_key(RequestKey(TenantId(TENANT), UserId("eve"), request_id))
+    # It has to be shown still after the fail-over.
+    code = AuthenticatorApp(SECRET.base32).code(lasting=15)
+
+    def outcome(request_id):
+        request = {"actor": EVE, "code": code, "request_id": str(request_id)}
+        try:
+            return client.call("StepUpService/VerifyOtp", request)["outcome"]
+        except Refused as refused:
+            return refused.code
+
+    with unseen_by_replicas(redis, key):
+        assert outcome(request_id) == outcome(request_id) == "OUTCOME_VERIFIED"
+    assert not redis.master_of(key).client.exists(key)
+    another = uuid4()
+    again = eventually(lambda: (end := outcome(another)) != "UNAVAILABLE" and end, "an answer")
+    assert again == outcome(request_id) == "OUTCOME_REJECTED"
+    assert recorded_verifications(database_of(server)) == {"eve": 1}
+    only_rejected = {"kinds": ["AUDIT_EVENT_KIND_OTP_REJECTED"]}
+    rejected = events(client, TENANT, filter=only_rejected)
+    assert [event["details"]["cause"] for event in rejected] == ["replayed", "replayed"]
