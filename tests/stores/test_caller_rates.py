@@ -95,7 +95,7 @@ async def test_of_parallel_calls_exactly_the_burst_is_let_through(rates):
     assert Counter(wait is None for [wait] in waits) == {True: 20, False: 30}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rate=st.builds(Rate, st.floats(0.1, 10_000), st.integers(1, 10_000)),
     calls=st.lists(
