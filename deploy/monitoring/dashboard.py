@@ -1,0 +1,534 @@
+"""The dashboard for Grafana, as JSON on standard output: `make dashboard` writes dashboard.json.
+
+A metric is written as `name{}` or `name{label="value"}`; the dashboard's variables, which choose an
+installation and its instances, are put between the braces.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+_SCOPE = 'namespace=~"$namespace", job=~"$job", instance=~"$instance"'
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_CHECKS = 'method=~"StepUpService/(Batch)?CheckStepUp"'
+_COLUMNS = 24
+_HEIGHT = {"stat": 4, "timeseries": 8}
+_OFF_ON = [{"color": "red", "value": None}, {"color": "green", "value": 1}]
+_GOOD = [{"color": "green", "value": None}]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is shown at one place; `targets` are expressions with the legend of each.
+
+    `unit` is Grafana's id of one; `bad_from` is where the colour turns red; `columns` of 24.
+    """
+
+    title: str
+    description: str
+    unit: str
+    targets: tuple[tuple[str, str], ...]
+    columns: int = 8
+    kind: str = "timeseries"
+    stacked: bool = False
+    bad_from: float | None = None
+    on_is_good: bool = False
+
+
+def _stat(
+    title: str,
+    description: str,
+    unit: str,
+    expression: str,
+    *,
+    bad_from: float | None = None,
+    on_is_good: bool = False,
+) -> Panel:
+    targets = ((expression, title),)
+    return Panel(
+        title, description, unit, targets, 4, "stat", bad_from=bad_from, on_is_good=on_is_good
+    )
+
+
+def _rate(metric: str, by: str) -> str:
+    return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
+
+
+def _quantile(quantile: float, metric: str, by: str) -> str:
+    return f"histogram_quantile({quantile}, {_rate(metric, f'le, {by}')})"
+
+
+def _ratio_of_failed() -> str:
+    failed = f'stepup_calls_total{{{_CHECKS}, code=~"UNAVAILABLE|INTERNAL"}}'
+    every = f"stepup_calls_total{{{_CHECKS}}}"
+    return (
+        f"(sum(rate({failed}[$__rate_interval])) or vector(0))"
+        f" / sum(rate({every}[$__rate_interval]))"
+    )
+
+
+_FEED_AGE = "timestamp(stepup_change_feed_read_seconds{}) - stepup_change_feed_read_seconds{}"
+_CERTIFICATE = "(stepup_certificate_not_after_seconds{} > 0) - time()"
+
+ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
+    (
+        "Overview",
+        (
+            _stat(
+                "Servers",
+                "Servers that Prometheus can scrape.",
+                "short",
+                "sum(up{})",
+                on_is_good=True,
+            ),
+            _stat(
+                "Checks",
+                "Calls of CheckStepUp and BatchCheckStepUp that have ended.",
+                "reqps",
+                f"sum(rate(stepup_calls_total{{{_CHECKS}}}[$__rate_interval]))",
+            ),
+            _stat(
+                "Checks that fail",
+                "Those that ended with UNAVAILABLE or INTERNAL; the objective permits 0.1 %.",
+                "percentunit",
+                _ratio_of_failed(),
+                bad_from=0.001,
+            ),
+            _stat(
+                "p99 of checks",
+                "Of a hundred checks 99 take no longer; the objective is 100 ms.",
+                "s",
+                "histogram_quantile(0.99, sum by (le) (rate("
+                'stepup_call_seconds_bucket{method="StepUpService/CheckStepUp"}'
+                "[$__rate_interval])))",
+                bad_from=0.1,
+            ),
+            _stat(
+                "Stores that answer",
+                "1 while both answer all servers.",
+                "short",
+                "min(stepup_dependency_up{})",
+                on_is_good=True,
+            ),
+            _stat(
+                "Certificate expires in",
+                "The first of the servers' certificates. Nothing without TLS.",
+                "s",
+                f"min({_CERTIFICATE})",
+            ),
+        ),
+    ),
+    (
+        "Calls",
+        (
+            Panel(
+                "Calls by method",
+                "Calls that have ended, whatever came of them.",
+                "reqps",
+                ((_rate("stepup_calls_total{}", "method"), "{{method}}"),),
+                stacked=True,
+            ),
+            Panel(
+                "Calls by caller",
+                "As the configuration names callers; no name: not let in.",
+                "reqps",
+                ((_rate("stepup_calls_total{}", "caller"), "{{caller}}"),),
+                stacked=True,
+            ),
+            Panel(
+                "Calls that were not answered",
+                "By status and method. FAILED_PRECONDITION and the like are answers to people;"
+                " UNAVAILABLE and INTERNAL are ours.",
+                "reqps",
+                (
+                    (
+                        _rate('stepup_calls_total{code!="OK"}', "code, method"),
+                        "{{code}} {{method}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Half of the calls take no longer",
+                "The median by method, from receipt to answer.",
+                "s",
+                ((_quantile(0.5, "stepup_call_seconds_bucket{}", "method"), "{{method}}"),),
+            ),
+            Panel(
+                "99 % of the calls take no longer",
+                "By method, from receipt to answer.",
+                "s",
+                ((_quantile(0.99, "stepup_call_seconds_bucket{}", "method"), "{{method}}"),),
+            ),
+            Panel(
+                "Calls over the caller's rate",
+                "Refused with RESOURCE_EXHAUSTED; and those counted by one worker alone, as Redis"
+                " did not answer.",
+                "reqps",
+                (
+                    (_rate("stepup_caller_rate_limited_total{}", "caller"), "{{caller}}"),
+                    (_rate("stepup_caller_rate_unknown_total{}", "instance"), "alone {{instance}}"),
+                ),
+            ),
+        ),
+    ),
+    (
+        "Decisions",
+        (
+            Panel(
+                "Decisions by reason",
+                "Decisions on record, by the rule that decided.",
+                "reqps",
+                ((_rate("stepup_decisions_total{}", "reason"), "{{reason}}"),),
+                stacked=True,
+            ),
+            Panel(
+                "Decisions",
+                "Allowed, or what people have to do first.",
+                "reqps",
+                ((_rate("stepup_decisions_total{}", "decision"), "{{decision}}"),),
+                stacked=True,
+            ),
+            Panel(
+                "Receipts refused",
+                "Retries whose receipt bought no exemption, and why.",
+                "cps",
+                ((_rate("stepup_receipts_refused_total{}", "rejection"), "{{rejection}}"),),
+            ),
+        ),
+    ),
+    (
+        "Codes",
+        (
+            Panel(
+                "Codes by outcome",
+                "Codes given to VerifyOtp, by what became of them.",
+                "cps",
+                ((_rate("stepup_verifications_total{}", "outcome"), "{{outcome}}"),),
+                columns=6,
+                stacked=True,
+            ),
+            Panel(
+                "Near misses",
+                "Refused codes that fit the 30 seconds before or after: a clock is off, or codes"
+                " are passed on.",
+                "cps",
+                ((_rate("stepup_near_misses_total{}", "step"), "{{step}}"),),
+                columns=6,
+            ),
+            Panel(
+                "Locks in 15 minutes",
+                "Times that wrong codes locked somebody.",
+                "short",
+                (("sum by (codes) (increase(stepup_locks_total{}[15m]))", "{{codes}}"),),
+                columns=6,
+                bad_from=10,
+            ),
+            Panel(
+                "Reset codes by outcome",
+                "Reset codes, by what became of them.",
+                "cps",
+                ((_rate("stepup_resets_total{}", "outcome"), "{{outcome}}"),),
+                columns=6,
+            ),
+        ),
+    ),
+    (
+        "Stores",
+        (
+            Panel(
+                "Stores that answer",
+                "1 while a store answers a server.",
+                "short",
+                (
+                    (
+                        "min by (dependency, instance) (stepup_dependency_up{})",
+                        "{{dependency}} {{instance}}",
+                    ),
+                ),
+                on_is_good=True,
+            ),
+            Panel(
+                "99 % of the work takes no longer",
+                "A round trip to Redis, a transaction or a snapshot in SQL.",
+                "s",
+                ((_quantile(0.99, "stepup_store_seconds_bucket{}", "work"), "{{work}}"),),
+            ),
+            Panel(
+                "Work that fails",
+                "As a store was not there, or not in time.",
+                "ops",
+                ((_rate("stepup_store_failures_total{}", "work"), "{{work}}"),),
+            ),
+            Panel(
+                "Work done",
+                "Round trips to Redis, transactions and snapshots in SQL.",
+                "ops",
+                ((_rate("stepup_store_seconds_count{}", "work"), "{{work}}"),),
+            ),
+            Panel(
+                "Age of the change feed",
+                "How long ago policies and revocations were read; after 5 s nothing is decided.",
+                "s",
+                ((_FEED_AGE, "{{instance}}"),),
+                bad_from=5,
+            ),
+            Panel(
+                "Decision log",
+                "Writes that failed; their checks were not answered.",
+                "ops",
+                ((_rate("stepup_decision_log_failures_total{}", "instance"), "{{instance}}"),),
+            ),
+        ),
+    ),
+    (
+        "Credentials and keys",
+        (
+            Panel(
+                "Certificate expires in",
+                "By server. Nothing without TLS.",
+                "s",
+                ((_CERTIFICATE, "{{instance}}"),),
+            ),
+            Panel(
+                "Files that could not be taken over, in an hour",
+                "What was there before counts on.",
+                "short",
+                tuple(
+                    (
+                        f"sum(increase(stepup_{what}_reload_failures_total{{}}[1h]))",
+                        what.replace("_", " "),
+                    )
+                    for what in ("certificate", "key_ring", "configuration")
+                ),
+            ),
+            Panel(
+                "Keys of issuers that could not be fetched, in an hour",
+                "Those that are known count for an hour at most.",
+                "short",
+                (
+                    (
+                        "sum by (source) (increase(stepup_jwks_refresh_failures_total{}[1h]))",
+                        "{{source}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Secrets that did not open, in an hour",
+                "Somebody wrote to the database, or a key is gone.",
+                "short",
+                (
+                    (
+                        "sum by (instance) (increase(stepup_sealed_secret_unreadable_total{}[1h]))",
+                        "{{instance}}",
+                    ),
+                ),
+                bad_from=1,
+            ),
+            Panel(
+                "Callers without credentials are served",
+                "1 on a server that was started as a trial.",
+                "short",
+                (("stepup_callers_unauthenticated{}", "{{instance}}"),),
+                bad_from=1,
+            ),
+        ),
+    ),
+    (
+        "Processes",
+        (
+            Panel(
+                "Workers that can decide",
+                "Of each supervisor; nothing where a process serves by itself.",
+                "short",
+                (("stepup_workers_serving{}", "{{instance}}"),),
+                columns=6,
+            ),
+            Panel(
+                "Workers that ended by themselves, in an hour",
+                "Each is followed by another.",
+                "short",
+                (("increase(stepup_worker_failures_total{}[1h])", "{{instance}}"),),
+                columns=6,
+            ),
+            Panel(
+                "Versions",
+                "How many servers run which version.",
+                "short",
+                (("count by (version) (stepup_build_info{})", "{{version}}"),),
+                columns=6,
+                stacked=True,
+            ),
+            Panel(
+                "Engines",
+                "How many servers serve by which engine.",
+                "short",
+                (("sum by (engine) (stepup_engine{})", "{{engine}}"),),
+                columns=6,
+                stacked=True,
+            ),
+            Panel(
+                "Memory",
+                "Resident; not of workers, whose container has a metric of its own.",
+                "bytes",
+                (("process_resident_memory_bytes{}", "{{instance}}"),),
+                columns=6,
+            ),
+            Panel(
+                "CPU",
+                "A process serves on one core: at 1 it can take no more. Not of workers.",
+                "short",
+                (("rate(process_cpu_seconds_total{}[$__rate_interval])", "{{instance}}"),),
+                columns=6,
+                bad_from=0.8,
+            ),
+            Panel(
+                "Open files",
+                "As a share of those that a process may have open. Not of workers.",
+                "percentunit",
+                (("process_open_fds{} / process_max_fds{}", "{{instance}}"),),
+                columns=6,
+                bad_from=0.8,
+            ),
+            Panel(
+                "Garbage collections",
+                "Of Python, by generation; the oldest stops all for longest. Not of workers.",
+                "ops",
+                (
+                    (
+                        _rate("python_gc_collections_total{}", "generation"),
+                        "generation {{generation}}",
+                    ),
+                ),
+                columns=6,
+            ),
+        ),
+    ),
+)
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard, as Grafana imports it."""
+    return {
+        "uid": "stepup",
+        "title": "stepup",
+        "description": "Step-up authorization: calls, decisions, codes, stores and processes.",
+        "tags": ["stepup"],
+        "timezone": "browser",
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "schemaVersion": 41,
+        "time": {"from": "now-6h", "to": "now"},
+        "templating": {"list": _variables()},
+        "panels": list(_placed()),
+    }
+
+
+def _variables() -> list[dict[str, Any]]:
+    source = {
+        "type": "datasource",
+        "name": "datasource",
+        "label": "Prometheus",
+        "query": "prometheus",
+    }
+    within = {"namespace": "", "job": 'namespace=~"$namespace"'}
+    within["instance"] = f'{within["job"]}, job=~"$job"'
+    return [source, *(_variable(name, scope) for name, scope in within.items())]
+
+
+def _variable(name: str, scope: str) -> dict[str, Any]:
+    return {
+        "type": "query",
+        "name": name,
+        "label": name.capitalize(),
+        "datasource": _SOURCE,
+        "query": f"label_values(stepup_build_info{{{scope}}}, {name})",
+        "refresh": 2,
+        "sort": 1,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",  # where Prometheus adds no namespace, too
+        "current": {"text": "All", "value": "$__all"},
+    }
+
+
+def _placed() -> Iterator[dict[str, Any]]:
+    """The panels, from left to right under the title of their row."""
+    ids, y = count(1), 0
+    for title, panels in ROWS:
+        place = {"x": 0, "y": y, "w": _COLUMNS, "h": 1}
+        row = {"type": "row", "title": title, "collapsed": False, "panels": []}
+        yield {"id": next(ids), **row, "gridPos": place}
+        x, y = 0, y + 1
+        for panel in panels:
+            height = _HEIGHT[panel.kind]
+            if x + panel.columns > _COLUMNS:
+                x, y = 0, y + height
+            place = {"x": x, "y": y, "w": panel.columns, "h": height}
+            yield {"id": next(ids), **_shown(panel), "gridPos": place}
+            x += panel.columns
+        y += _HEIGHT[panels[-1].kind]
+
+
+def _shown(panel: Panel) -> dict[str, Any]:
+    steps = _OFF_ON if panel.on_is_good else list(_GOOD)
+    if panel.bad_from is not None:
+        steps = [*_GOOD, {"color": "red", "value": panel.bad_from}]
+    defaults: dict[str, Any] = {
+        "unit": panel.unit,
+        "thresholds": {"mode": "absolute", "steps": steps},
+    }
+    options: dict[str, Any] = {
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "colorMode": "value",
+        "graphMode": "area",
+    }
+    if panel.kind == "timeseries":
+        defaults |= {"min": 0, "custom": _drawn(panel)}
+        options = {
+            "legend": {
+                "displayMode": "table",
+                "placement": "bottom",
+                "showLegend": True,
+                "calcs": ["lastNotNull", "max"],
+            },
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        }
+    return {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.description,
+        "datasource": _SOURCE,
+        "targets": [
+            {
+                "refId": chr(ord("A") + number),
+                "datasource": _SOURCE,
+                "expr": _scoped(expression),
+                "legendFormat": legend,
+                "range": True,
+            }
+            for number, (expression, legend) in enumerate(panel.targets)
+        ],
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": options,
+    }
+
+
+def _drawn(panel: Panel) -> dict[str, Any]:
+    drawn: dict[str, Any] = {"lineWidth": 1, "fillOpacity": 30 if panel.stacked else 10}
+    if panel.stacked:
+        drawn["stacking"] = {"mode": "normal", "group": "A"}
+    if panel.bad_from is not None:
+        drawn["thresholdsStyle"] = {"mode": "line"}
+    return drawn
+
+
+def _scoped(expression: str) -> str:
+    return expression.replace("{", f"{{{_SCOPE}, ").replace(", }", "}")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(dashboard(), indent=2) + "\n")
