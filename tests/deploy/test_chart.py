@@ -1,21 +1,25 @@
 """What the chart makes, of default values and of all of them."""
 
-from itertools import chain
+import json
+import re
+import tarfile
+from itertools import chain, product
 
 import pytest
 import yaml
 from deploy.tools import CHART, FULL
-from e2e.processes import PROGRAMS, run
+from e2e.processes import PROGRAMS, ROOT, run
 
 from stepup.config import Settings, load
 
 # The first that the chart allows, and the newest that there are schemas of.
 VERSIONS = ["1.30", "1.37"]
+MONITORING = ROOT / "deploy" / "monitoring"
 URLS = {
     "STEPUP_STORAGE__DATABASE_URL": "postgresql+asyncpg://stepup:secret@db/stepup?ssl=verify-full",
     "STEPUP_STORAGE__REDIS_URL": "rediss://:secret@valkey:6379/0",
 }
-WITHOUT_SCHEMA = {"ServiceMonitor"}
+WITHOUT_SCHEMA = {"PrometheusRule", "ServiceMonitor"}
 
 
 @pytest.fixture(scope="module", params=[(), FULL], ids=["default", "full"])
@@ -67,10 +71,51 @@ def test_all_values_make_all_objects(full):
         "Job",
         "NetworkPolicy",
         "PodDisruptionBudget",
+        "PrometheusRule",
         "Service",
         "ServiceAccount",
         "ServiceMonitor",
     }
+
+
+def test_alerts_and_dashboard_are_wanted_before_they_are_there(tools):
+    rendered = tools.rendered()
+    names = {(each["kind"], each["metadata"]["name"]) for each in rendered}
+    assert not names & {("PrometheusRule", "stepup"), ("ConfigMap", "stepup-dashboard")}
+
+
+def test_the_alerts_are_those_that_are_tested_and_lead_to_the_runbooks(full):
+    text = (MONITORING / "alerts.yaml").read_text()
+    expected = text.replace("docs/runbooks.md#", "https://wiki.example/stepup#")
+    assert only(full, "PrometheusRule")["spec"] == yaml.safe_load(expected)
+
+
+def test_the_dashboard_is_the_one_that_is_tested(full):
+    dashboard = only(full, "ConfigMap", "stepup-dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["stepup.json"]) == json.loads(
+        (MONITORING / "dashboard.json").read_text()
+    )
+
+
+def test_alerts_find_a_release_by_any_name(tools):
+    # The Prometheus Operator takes the Service's name for the job.
+    rendered = tools.run("helm", "template", "eu-west", CHART, *FULL)
+    services = [each for each in yaml.safe_load_all(rendered.stdout) if each["kind"] == "Service"]
+    assert services
+    jobs = set(re.findall(r'job=~"([^"]*)"', (MONITORING / "alerts.yaml").read_text()))
+    for service, job in product(services, jobs):
+        assert re.fullmatch(job, service["metadata"]["name"])
+
+
+def test_a_packaged_chart_has_alerts_and_dashboard_in_it(tools, tmp_path):
+    packaged = tools.run("helm", "package", CHART, "--destination", tmp_path)
+    assert packaged.returncode == 0, packaged.stderr
+    [archive] = tmp_path.iterdir()
+    with tarfile.open(archive) as chart:
+        for name in ("alerts.yaml", "dashboard.json"):
+            file = chart.extractfile(f"stepup/monitoring/{name}")
+            assert file.read() == (MONITORING / name).read_bytes()
 
 
 def test_a_server_would_start_with_the_configuration(objects, tmp_path):
