@@ -61,6 +61,10 @@ bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS
 bench-growth: install-dev ## Measure a million elevations against one; or BENCH_ARGS
 	PYTHONPATH=tests $(BIN)/python -m bench growth $(BENCH_ARGS)
 
+.PHONY: bench-rows
+bench-rows: install-dev ## Measure what users and audit events take of PostgreSQL; or BENCH_ARGS
+	PYTHONPATH=tests $(BIN)/python -m bench rows $(BENCH_ARGS)
+
 .PHONY: bench-verify
 bench-verify: install-dev ## Measure verifications of codes, and what each piece costs; or BENCH_ARGS
 	PYTHONPATH=tests $(BIN)/python -m bench verify $(BENCH_ARGS)

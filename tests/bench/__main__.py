@@ -9,7 +9,7 @@ from typing import Annotated
 import orjson
 import typer
 from bench import growth as growing
-from bench import machine, picture, report, stacks, verify_report, yardstick
+from bench import machine, picture, report, rows, stacks, verify_report, yardstick
 from bench import profile as profiling
 from bench import soak as soaking
 from bench import verify as verifying
@@ -149,6 +149,21 @@ def workers(
     about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
     written = _written(crews.document(runs, effort, about))
     _write(output, "workers.json", written)
+    _console.print(written.decode())
+
+
+@app.command(name="rows")
+def bytes_of_rows(
+    users: Annotated[int, typer.Option(help="People, with one audit event each.")] = 100_000,
+    tenants: Annotated[int, typer.Option(help="Their tenants.")] = 1_000,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
+) -> None:
+    """Measure what users and audit events take of PostgreSQL."""
+    with postgres() as database:
+        measured = rows.measure(database, users, tenants)
+        measured |= {"versions": {"postgresql": database.version()}}
+    written = _written(measured)
+    _write(output, "rows.json", written)
     _console.print(written.decode())
 
 
