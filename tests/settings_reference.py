@@ -48,6 +48,10 @@ listen = "127.0.0.1:9464"
 [probes]
 listen = "0.0.0.0:9465"
 
+[traces]
+endpoint = "https://otel-collector:4317"
+ca_file = "/etc/stepup/collector-ca.pem"
+
 [tls]
 certificate = "/etc/stepup/tls.crt"
 key = "/etc/stepup/tls.key"

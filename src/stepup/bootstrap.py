@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from stepup.background import repeat
 from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
+from stepup.configured_traces import begin_span_of
 from stepup.credentials import credentials_of, demand_credentials
 from stepup.domain.errors import StoreUnavailableError
 from stepup.opened_stores import Stores, make_data_dir, open_decision_log, open_stores
@@ -135,8 +136,16 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         credentials = credentials_of(settings, clock)
         for poll in credentials.polls:
             await poll()
+        # Before the server, whose last calls are exported, too.
+        begin_span = begin_span_of(settings.traces, stack)
         server = Server(
-            Pipeline(credentials.admit, application.refused_claims, application.limits, clock),
+            Pipeline(
+                credentials.admit,
+                application.refused_claims,
+                application.limits,
+                clock,
+                begin_span,
+            ),
             application.handlers,
             engine_of(settings.server.engine),
             ConnectionLimits(max_age=settings.server.max_connection_age),

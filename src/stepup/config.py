@@ -58,6 +58,14 @@ def _address(value: str) -> str:
     return value
 
 
+def _collector(value: str) -> str:
+    scheme, _, address = value.partition("://")
+    if scheme not in {"http", "https"} or re.search("[@/?#]", address):
+        raise ValueError("must be http://HOST:PORT or https://HOST:PORT")
+    _address(address)
+    return value
+
+
 def _database_url(value: SecretStr) -> SecretStr:
     parse_database_url(value.get_secret_value())
     return value
@@ -119,6 +127,30 @@ class MetricsSettings(_Listener):
 
 class ProbesSettings(_Listener):
     """Where an orchestrator's probes are answered, over HTTP without credentials."""
+
+
+class TracesSettings(Section):
+    """Where [traces](operating.md#traces) are exported to, over OTLP; needs `stepup[otel]`."""
+
+    endpoint: Annotated[str, AfterValidator(_collector)]
+    """`http://host:port`, or `https://host:port` for TLS."""
+    ca_file: Path | None = None
+    """The authorities of its certificate. Absent: what `OTEL_EXPORTER_OTLP_CERTIFICATE` names, or
+    the system's."""
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of the calls whose caller sends no `traceparent`, the share that begins a trace. For all
+    others the caller says whether theirs is recorded."""
+
+    @model_validator(mode="after")
+    def _authorities_are_for_tls(self) -> Self:
+        if self.ca_file is not None and not self.has_tls:
+            raise ValueError("ca_file needs an endpoint with https")
+        return self
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the collector has to prove who it is."""
+        return self.endpoint.startswith("https://")
 
 
 class DatabaseSettings(Section):
@@ -241,6 +273,8 @@ class Settings(BaseSettings):
     """Absent: they are not served."""
     probes: ProbesSettings | None = None
     """Absent: they are not answered."""
+    traces: TracesSettings | None = None
+    """Absent: they are not exported."""
     tls: TlsSettings | None = None
     token_issuers: tuple[TokenIssuerSettings, ...] = ()
     callers: tuple[CallerSettings, ...] = ()

@@ -329,6 +329,16 @@ def test_a_certificate_that_is_not_that_of_its_key_is_warned_of(warnings, tmp_pa
     assert problem == "tls: two.key: is not the key of the certificate in one.crt"
 
 
+def test_what_keeps_a_server_from_exporting_traces_is_warned_of(check_config, warnings, tmp_path):
+    text = '[traces]\nendpoint = "https://collector:4317"\nca_file = "ca.pem"\n' + ISSUER
+    assert warnings(text) == [
+        "traces.ca_file: ca.pem cannot be read: No such file or directory",
+    ]
+    (tmp_path / "jwks.json").unlink()
+    assert len(warnings(text)) == 2
+    assert "traces.sample_ratio = 1.0\n" in check_config(toml=text).stdout
+
+
 def test_a_setting_that_would_keep_a_server_from_starting_is_an_error(check_config, tmp_path):
     (tmp_path / "jwks.json").unlink()
     result = check_config(toml=ISSUER.replace("jwks_file", 'algorithms = ["HS256"]\njwks_file'))

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from e2e.clients import BufCurl, Client, GrpCurl
+from e2e.collector import Collector, collecting
 from e2e.leaks import leaks
 from e2e.processes import ServerProcess, temporary_directory
 
@@ -53,6 +54,13 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         yield lambda *arguments, **options: stack.enter_context(
             serving(tmp_path, *arguments, **options)
         )
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Where servers may export traces to."""
+    with collecting() as collector:
+        yield collector
 
 
 @pytest.fixture(params=[GrpCurl, BufCurl], ids=["grpcurl", "buf"])

@@ -12,7 +12,7 @@ from e2e.clients import GrpCurl, Refused
 from e2e.guarded import CLIENTS, SOAR, TokenIssuer, bearing, configured, presenting, tls
 from e2e.leaks import leaks
 from e2e.load import connection
-from e2e.metrics import LISTEN, exposed
+from e2e.metrics import LISTEN, exposed, metrics
 from e2e.people import (
     OSQUERY,
     administrator,
@@ -24,7 +24,7 @@ from e2e.people import (
     protect,
     verify,
 )
-from e2e.processes import PROGRAMS, run
+from e2e.processes import PROGRAMS, eventually, run
 from google.protobuf.json_format import MessageToDict
 
 from stepup.v1 import actor_pb2, enrollment_service_pb2_grpc, step_up_service_pb2_grpc
@@ -144,10 +144,18 @@ def exports(server, directory):
     return printed
 
 
-def test_no_secret_is_written(tmp_path, start_server):
+def all_is_exported(server):
+    """Whether no span waits."""
+    shown = metrics(server)
+    return shown["stepup_spans_exported_total",] == shown["stepup_spans_total",]
+
+
+def test_no_secret_is_written(tmp_path, monkeypatch, start_server, collector):
     """By a server that writes all it ever writes; its callers have every kind of credential."""
     issuer, credential = TokenIssuer(), CLIENTS.client(SOAR)
-    config = configured(tmp_path, LISTEN, tls(tmp_path), issuer.trusted(tmp_path), RULES)
+    traces = f'[traces]\nendpoint = "{collector.endpoint}"'
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    config = configured(tmp_path, LISTEN, traces, tls(tmp_path), issuer.trusted(tmp_path), RULES)
     server = start_server(*config, "--log-level", "debug", insecure=False)
     secrets = server.secrets
     secrets.note_private_key((tmp_path / "server.key").read_bytes())
@@ -164,6 +172,7 @@ def test_no_secret_is_written(tmp_path, start_server):
         "headers and trailers": on_the_wire(server, credential, token),
         "metrics": exposed(server).encode(),
     }
+    eventually(lambda: all_is_exported(server), "the spans arrive")
     server.kill()
     server.restart()
     texts["audit events after a restart"] = client.printed(*export, request={"tenant_id": TENANT})
@@ -171,11 +180,13 @@ def test_no_secret_is_written(tmp_path, start_server):
     server.terminate()
 
     secrets.note_keys(server.data_dir / "keys.json")
+    texts["spans"] = collector.written
     texts |= {"stdout": server.stdout.read_bytes(), "stderr": server.stderr.read_bytes()}
     assert b"Traceback" in texts["stderr"]
     assert b"INVALID_FIELD" in texts["headers and trailers"]
     assert b"ENROLLMENT_COMPLETED" in texts["audit events"]
     assert b"stepup_" in texts["metrics"]
+    assert b"VerifyOtp" in texts["spans"]
     assert len(secrets.codes) >= 6
     assert len(secrets.others) >= 40
     leaked = list(leaks(secrets, server.data_dir, texts))

@@ -5,8 +5,10 @@ from collections import deque
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from support.spans import CallSpan
 
 from stepup.domain.errors import StoreUnavailableError
+from stepup.spans import at_hand
 from stepup.stores.redis.batched_reads import SLOW_SECONDS, BatchedReads
 
 
@@ -128,3 +130,28 @@ async def test_a_call_that_is_given_up_takes_nobody_with_it(reads, server):
     server.answer()
     assert await other == [b"b", b"b-mark"]
     assert given_up.cancelled()
+
+
+async def test_a_batch_is_part_of_no_call_and_each_call_has_its_own_wait(reads, server):
+    spans = [CallSpan() for _ in range(4)]
+
+    async def read(span, name):
+        at_hand.set(span)
+        return await reads.read([name, f"{name}-mark"])
+
+    async def begin_reads(*pairs):
+        pending = [asyncio.create_task(read(span, name)) for span, name in pairs]
+        await turns()
+        return pending
+
+    first = await begin_reads((spans[0], "a"))
+    second = await begin_reads((spans[1], "b"), (spans[2], "c"), (None, "d"))
+    server.answer()
+    await turns()
+    third = await begin_reads((spans[3], "e"))
+    server.answer()
+    await turns()
+    server.fail(RedisConnectionError("lost"))
+    await asyncio.gather(*first, *second, *third, return_exceptions=True)
+    answered, failed = [("redis", False)], [("redis", True)]
+    assert [span.parts for span in spans] == [answered, answered, answered, failed]

@@ -2,8 +2,10 @@
 
 import pytest
 from support.metrics import metric
+from support.spans import CallSpan
 
 from stepup.domain.errors import ConflictError, StoreUnavailableError
+from stepup.spans import at_hand
 from stepup.stores.latency import measured
 
 
@@ -28,3 +30,35 @@ def test_work_fails_when_the_store_is_not_there(error, failures):
     with pytest.raises(error), measured("sql_transaction"):
         raise error("x")
     assert counts("sql_transaction") == (done + 1, failed + failures)
+
+
+@pytest.fixture
+def span():
+    """The span of the call at hand."""
+    span = CallSpan()
+    before = at_hand.set(span)
+    yield span
+    at_hand.reset(before)
+
+
+def test_work_is_part_of_the_call_at_hand(span):
+    with measured("sql_transaction"):
+        pass
+    assert span.parts == [("sql_transaction", False)]
+
+
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [(StoreUnavailableError, True), (ConflictError, False), (ValueError, False)],
+)
+def test_a_part_has_failed_where_the_store_was_not_there(span, error, failed):
+    with pytest.raises(error), measured("redis"):
+        raise error("what became of it")
+    assert span.parts == [("redis", failed)]
+
+
+def test_work_for_no_call_is_part_of_none(span):
+    at_hand.set(None)
+    with measured("redis"):
+        pass
+    assert span.parts == []

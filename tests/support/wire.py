@@ -54,12 +54,13 @@ class Served:
 
 
 @asynccontextmanager
-async def served(worker, admit=admit_local_caller):
+async def served(worker, admit=admit_local_caller, begin_span=None, make_engine=None):
     """Serve a worker's handlers on a free port for as long as the block lasts."""
+    application = worker.application
     server = Server(
-        Pipeline(admit, worker.application.refused_claims, worker.application.limits, worker.clock),
-        worker.application.handlers,
-        engine_under_test(),
+        Pipeline(admit, application.refused_claims, application.limits, worker.clock, begin_span),
+        application.handlers,
+        make_engine or engine_under_test(),
     )
     port = await server.start("127.0.0.1", 0)
     await server.report(ALL_WELL)

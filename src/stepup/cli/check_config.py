@@ -9,6 +9,7 @@ from stepup import config
 from stepup.cli import permissions
 from stepup.cli.options import ConfigFile, DataDir, failure, settings_of
 from stepup.clock import SystemClock
+from stepup.configured_traces import check_traces
 from stepup.credentials import credentials_of, demand_credentials
 from stepup.domain.callers import Part
 from stepup.domain.idle_entries import IdleEntry, Why, idle_entries
@@ -82,14 +83,19 @@ def _checked_for_serving(settings: config.Settings) -> list[str]:
     Raises:
         typer.Exit: a setting would, on any machine; it was said which.
     """
-    try:
-        demand_credentials(settings)
-        credentials_of(settings, SystemClock())
-    except config.UnusableFileError as error:
-        return [str(error)]
-    except config.ConfigurationError as error:
-        raise failure(error) from error
-    return []
+    unusable = []
+    for check in (
+        lambda: demand_credentials(settings),
+        lambda: credentials_of(settings, SystemClock()),
+        lambda: check_traces(settings.traces),
+    ):
+        try:
+            check()
+        except config.UnusableFileError as error:
+            unusable.append(str(error))
+        except config.ConfigurationError as error:
+            raise failure(error) from error
+    return unusable
 
 
 def _unprovable(settings: config.Settings, only: str | None = None) -> Iterator[str]:

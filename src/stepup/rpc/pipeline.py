@@ -20,17 +20,21 @@ from google.protobuf.message import Message
 from stepup.domain.actor import MAX_ID_BYTES, CallerId
 from stepup.rpc.call import Admitted, Call, Conclusion, Invocation
 from stepup.rpc.call_metrics import count_call
+from stepup.rpc.call_span import end_span
 from stepup.rpc.convert import decoded
 from stepup.rpc.errors import RefusedError, to_status
-from stepup.rpc.trace_parent import trace_parent_of
+from stepup.rpc.trace_parent import TraceParent, trace_parent_of
 from stepup.service.caller_limits import CallerLimits
 from stepup.service.ports import Clock
 from stepup.service.refused_claims import RefusedClaims
+from stepup.spans import CallSpan, at_hand
 
 UnaryHandler: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 StreamHandler: TypeAlias = Callable[[Any, Call], AsyncIterator[Message]]
 Admit: TypeAlias = Callable[[Invocation], Awaitable[Admitted]]
 """Names the caller by its credentials, never by what it says in the message (S15)."""
+BeginSpan: TypeAlias = Callable[[str, TraceParent | None], CallSpan | None]
+"""Begins the span of a call of a method; None where its trace is not recorded."""
 
 _log = structlog.get_logger(__name__)
 
@@ -78,12 +82,18 @@ class Pipeline:
     """Takes calls of any method from bytes to bytes."""
 
     def __init__(
-        self, admit: Admit, refused_claims: RefusedClaims, limits: CallerLimits, clock: Clock
+        self,
+        admit: Admit,
+        refused_claims: RefusedClaims,
+        limits: CallerLimits,
+        clock: Clock,
+        begin_span: BeginSpan | None = None,
     ) -> None:
         self._admit = admit
         self._refused_claims = refused_claims
         self._limits = limits
         self._clock = clock
+        self._begin_span = begin_span
         # Counted on from a random number: one from the kernel for each call costs a system call.
         self._request_ids = (f"{number:032x}" for number in count(randbits(127)))
 
@@ -113,7 +123,11 @@ class Pipeline:
 
     def _under_way(self, method: Method, invocation: Invocation) -> "_UnderWay":
         request_id = _given_request_id(invocation) or next(self._request_ids)
-        return _UnderWay(method, invocation, self._clock.now(), request_id)
+        parent = trace_parent_of(invocation)
+        span = None if self._begin_span is None else self._begin_span(method.full_name, parent)
+        return _UnderWay(
+            method, invocation, self._clock.now(), request_id, parent=parent, span=span
+        )
 
     async def _admitted(self, under_way: "_UnderWay") -> Call:
         admitted = await self._admit(under_way.invocation)
@@ -134,11 +148,12 @@ class Pipeline:
 class _UnderWay:
     """A call from its receipt to its finish line; an error ends it with a status.
 
-    The payload is in neither of the two (S11).
+    It has a span of its own, if its trace is recorded. The payload is in none of them (S11).
     """
 
     __slots__ = (
         "_began",
+        "_span",
         "_trace_id",
         "caller",
         "conclusion",
@@ -149,7 +164,14 @@ class _UnderWay:
     )
 
     def __init__(
-        self, method: Method, invocation: Invocation, received_at: datetime, request_id: str
+        self,
+        method: Method,
+        invocation: Invocation,
+        received_at: datetime,
+        request_id: str,
+        *,
+        parent: TraceParent | None,
+        span: CallSpan | None,
     ) -> None:
         self._began = time.perf_counter()
         self.method = method
@@ -158,10 +180,13 @@ class _UnderWay:
         self.request_id = request_id
         self.caller: CallerId | None = None
         self.conclusion: dict[str, Conclusion] = {}
-        parent = trace_parent_of(invocation)
-        self._trace_id = None if parent is None else parent.trace_id
+        self._span = span
+        within = span or parent
+        self._trace_id = None if within is None else within.trace_id
 
     def __enter__(self) -> Self:
+        if self._span is not None:
+            at_hand.set(self._span)
         return self
 
     def __exit__(
@@ -182,18 +207,21 @@ class _UnderWay:
     def _finish(self, code: str, reason: str | None = None) -> None:
         seconds = time.perf_counter() - self._began
         count_call(self.method.path, self.caller, code, seconds)
-        _log.info(
-            "call",
-            method=self.method.full_name,
-            request_id=self.request_id,
-            trace_id=self._trace_id,
-            peer=self.invocation.peer(),
-            caller=self.caller,
-            code=code,
-            reason=reason,
-            duration_ms=round(seconds * 1000, 3),
+        line = {
+            "method": self.method.full_name,
+            "request_id": self.request_id,
+            "trace_id": self._trace_id,
+            "peer": self.invocation.peer(),
+            "caller": self.caller,
+            "code": code,
+            "reason": reason,
+            "duration_ms": round(seconds * 1000, 3),
             **self.conclusion,
-        )
+        }
+        _log.info("call", **line)
+        if self._span is not None:
+            at_hand.set(None)
+            end_span(self._span, line)
 
 
 def _given_request_id(invocation: Invocation) -> str:

@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 from prometheus_client import Counter, Histogram
 
-from stepup.domain.errors import ConflictError, StoreUnavailableError
+from stepup.domain.errors import StoreUnavailableError
+from stepup.spans import Part, has_failed
 
 _BUCKETS: Final = (
     0.00025,
@@ -40,14 +41,14 @@ Work = Literal["redis", "sql_transaction", "sql_snapshot"]
 
 @contextmanager
 def measured(work: Work) -> Iterator[None]:
-    """Measure what is done in the block."""
+    """Measure what is done in the block; in the trace of the call at hand it is a part."""
     began = perf_counter()
     try:
-        yield
-    except ConflictError:  # it was there, and said so
-        raise
-    except StoreUnavailableError:
-        _failures.labels(work).inc()
+        with Part(work):
+            yield
+    except StoreUnavailableError as error:
+        if has_failed(error):
+            _failures.labels(work).inc()
         raise
     finally:
         _seconds.labels(work).observe(perf_counter() - began)

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextvars import Context
 from itertools import islice
 from typing import Any, Final, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from stepup.domain.errors import StoreUnavailableError
+from stepup.spans import Part
 from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.connection import Client, answering
 
@@ -63,16 +65,18 @@ class BatchedReads:
         self._waiting.append((keys, values))
         if not self._under_way or loop.time() - self._latest_began > SLOW_SECONDS:
             self._begin(loop)
-        answer = await values
-        if isinstance(answer, Exception):
-            # One of its own for each call: an exception that many raise gathers all their stacks.
-            raise StoreUnavailableError(str(answer)) from answer
+        with Part("redis"):
+            answer = await values
+            if isinstance(answer, Exception):
+                # One of its own for each call: one that many raise gathers all their stacks.
+                raise StoreUnavailableError(str(answer)) from answer
         return answer
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         # The task starts in the loop's next turn: the reads of this whole turn are in its batch.
         self._latest_began = loop.time()
-        batch = loop.create_task(self._read_waiting())
+        # It is part of no call: in the trace of each stands how long that call itself has waited.
+        batch = loop.create_task(self._read_waiting(), context=Context())
         self._under_way.add(batch)
         batch.add_done_callback(self._ended)
 

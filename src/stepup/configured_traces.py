@@ -1,0 +1,72 @@
+"""The traces that the settings ask for."""
+
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
+
+import grpc
+import structlog
+
+from stepup.config import ConfigurationError, TracesSettings, UnusableFileError
+from stepup.rpc.pipeline import BeginSpan
+
+_log = structlog.get_logger(__name__)
+
+
+def begin_span_of(traces: TracesSettings | None, stack: AsyncExitStack) -> BeginSpan | None:
+    """What begins the span of each call; they are exported until the stack is left.
+
+    Raises:
+        ConfigurationError: OpenTelemetry is not installed.
+        UnusableFileError: a file cannot be used.
+    """
+    if traces is None:
+        return None
+    _demand_open_telemetry()
+    credentials = _credentials(traces)
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415  # an extra
+        OTLPSpanExporter,
+    )
+
+    from stepup.traces import Exporting, Traces  # noqa: PLC0415  # needs it, too
+
+    exporting = Exporting(
+        OTLPSpanExporter(traces.endpoint, insecure=not traces.has_tls, credentials=credentials)
+    )
+    stack.push_async_callback(exporting.close)
+    _log.info("traces_are_exported", endpoint=traces.endpoint)
+    return Traces(exporting.processor, traces.sample_ratio).begin
+
+
+def check_traces(traces: TracesSettings | None) -> None:
+    """Find what would keep a server from starting; a collector that does not answer would not.
+
+    Raises:
+        ConfigurationError: as `begin_span_of`.
+        UnusableFileError: likewise.
+    """
+    if traces is not None:
+        _demand_open_telemetry()
+        _credentials(traces)
+
+
+def _demand_open_telemetry() -> None:
+    # Each in its package of the extra: the API alone comes with other libraries.
+    needed = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc")
+    try:
+        found = all(map(find_spec, needed))
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise ConfigurationError("traces: OpenTelemetry is not installed: install stepup[otel]")
+
+
+def _credentials(traces: TracesSettings) -> grpc.ChannelCredentials | None:
+    """Those that trust `ca_file`; without, OpenTelemetry's own variables say whom to trust."""
+    if traces.ca_file is None:
+        return None
+    try:
+        return grpc.ssl_channel_credentials(traces.ca_file.read_bytes())
+    except OSError as error:
+        raise UnusableFileError(
+            f"traces.ca_file: {traces.ca_file} cannot be read: {error.strerror}"
+        ) from error
