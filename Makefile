@@ -43,6 +43,24 @@ test-engines: install-dev ## Run what needs a server on each engine: rpc, races,
 	  STEPUP_TEST_ENGINE=$$engine $(BIN)/pytest --numprocesses=auto tests/rpc tests/race tests/e2e || exit; \
 	done
 
+TOPOLOGIES := embedded redis sentinel cluster envoy
+
+.PHONY: e2e-topologies
+e2e-topologies: install-dev ## Run tests/e2e on each topology of stores, and behind Envoy; or PYTEST_ARGS
+	@for topology in $(TOPOLOGIES); do \
+	  began=$$SECONDS; \
+	  if STEPUP_TEST_TOPOLOGY=$$topology $(BIN)/pytest --no-cov $(or $(PYTEST_ARGS),--numprocesses=auto tests/e2e); \
+	  then ended=passed; else ended=FAILED; failed=1; fi; \
+	  told+="$$topology: $$ended in $$((SECONDS - began)) s"$$'\n'; \
+	done; \
+	printf '%s' "$$told"; exit $${failed:-0}
+
+# A taste of the above, on what the tests do not run on anyway.
+.PHONY: topologies-smoke
+topologies-smoke:
+	@$(MAKE) --no-print-directory e2e-topologies TOPOLOGIES="$(filter-out embedded,$(TOPOLOGIES))" \
+	  PYTEST_ARGS="--quiet tests/e2e/test_topologies.py"
+
 .PHONY: engine-matrix
 engine-matrix: install-dev ## Run tests/rpc on the core engine on each supported grpcio; or MATRIX_ARGS, versions
 	PYTHONPATH=tests $(BIN)/python -m engine_matrix $(MATRIX_ARGS)
@@ -128,7 +146,7 @@ deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Comp
 	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(BIN)/pytest tests/deploy
 
 .PHONY: check
-check: lint test deploy-check ## The one gate: everything that CI demands
+check: lint test topologies-smoke deploy-check ## The one gate: everything that CI demands
 
 .PHONY: generate
 generate: install-dev ## Generate src/stepup/v1 from protos/

@@ -10,6 +10,8 @@ from e2e.clients import BufCurl, Client, GrpCurl
 from e2e.collector import Collector, collecting
 from e2e.leaks import leaks
 from e2e.processes import ServerProcess, temporary_directory
+from e2e.topologies import TOPOLOGY, Session
+from support.postgres import directory_of_session
 
 StartServer = Callable[..., ServerProcess]
 
@@ -17,8 +19,8 @@ StartServer = Callable[..., ServerProcess]
 @contextmanager
 def serving(directory: Path, *arguments: str, insecure: bool = True) -> Iterator[ServerProcess]:
     """A server that ends with the block; no secret of its calls may be in what it wrote (S11)."""
-    with temporary_directory() as temporary:
-        server = ServerProcess(directory, temporary, *arguments, insecure=insecure)
+    with temporary_directory() as temporary, Session.current.site(directory) as site:
+        server = ServerProcess(directory, temporary, *arguments, site=site, insecure=insecure)
         try:
             server.start()
             yield server
@@ -29,8 +31,26 @@ def serving(directory: Path, *arguments: str, insecure: bool = True) -> Iterator
             "stderr": server.stderr.read_bytes(),
             "errors": "\n".join(server.errors).encode(),
         }
-        leaked = list(leaks(server.secrets, server.data_dir, written))
+        leaked = list(leaks(server.secrets, server.data_dir, written, site.files()))
         assert not leaked, leaked
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in item.iter_markers("topologies"):
+            if TOPOLOGY not in marker.args:
+                item.add_marker(
+                    pytest.mark.skip(reason=f"not on {TOPOLOGY}: {marker.kwargs['reason']}")
+                )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def topology(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """What all servers stand on."""
+    with Session(directory_of_session(request.config, tmp_path_factory)):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,12 @@ def enrolled(
 ) -> None:
     """Store people with their secrets, beside the server; the canary looks for the secrets.
 
-    `url` is that of the server's database, if it is not the embedded one.
+    `url` is that of the server's database, if it is not the one of its site.
     """
     for secret in secrets.values():
         server.secrets.note({"secret": secret.base32})
     server.secrets.note({"reset_code": RESET_CODE.text})
-    url = url or f"sqlite:///{server.data_dir / 'stepup.db'}"
-    asyncio.run(_store(server, url, tenant, secrets))
+    asyncio.run(_store(server, url or server.site.database_url, tenant, secrets))
 
 
 async def _store(

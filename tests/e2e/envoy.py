@@ -10,7 +10,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
-from e2e.processes import PROGRAMS, eventually
+import yaml
+from cryptography import x509
+from e2e.guarded import SERVERS
+from e2e.processes import PROGRAMS, ROOT, eventually
+from support.certificates import LOCALHOST
+
+CONFIGURATION = (ROOT / "deploy" / "envoy" / "envoy.yaml").read_text()
+CERTIFICATE = SERVERS.issue(*LOCALHOST, x509.DNSName("stepup"))
+"""Of the servers, and of Envoy itself."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,45 @@ class Envoy:
 
 
 @contextmanager
-def envoy(configuration: Mapping[str, Any]) -> Iterator[Envoy]:
-    """Run one with a configuration of one listener, on one thread, until the block ends."""
-    with TemporaryDirectory() as directory:
+def in_front_of(directory: Path, *addresses: str, has_tls: bool = True) -> Iterator[Envoy]:
+    """Envoy with our configuration; servers, port and files are those of this machine.
+
+    Without TLS it stands before servers that serve whoever comes, as a trial of `stepup` does. Then
+    connections to servers are short, so that each of a server's workers gets its share.
+    """
+    CERTIFICATE.write(directory, "tls")
+    (directory / "ca.crt").write_bytes(SERVERS.chain)
+    subprocess.run(
+        ["make", "--silent", "descriptors", f"OUT={directory / 'stepup.binpb'}"],
+        cwd=ROOT,
+        check=True,
+    )
+    configuration = yaml.safe_load(CONFIGURATION.replace("/etc/envoy/stepup", str(directory)))
+    configuration["admin"]["address"] = _socket("127.0.0.1:0")
+    [listener] = configuration["static_resources"]["listeners"]
+    listener["address"] = _socket("127.0.0.1:0")
+    [cluster] = configuration["static_resources"]["clusters"]
+    [endpoints] = cluster["load_assignment"]["endpoints"]
+    endpoints["lb_endpoints"] = [
+        {"endpoint": {"address": _socket(address)}} for address in addresses
+    ]
+    if not has_tls:
+        [chain] = listener["filter_chains"]
+        del chain["transport_socket"], cluster["transport_socket"], listener["listener_filters"]
+        [options] = cluster["typed_extension_protocol_options"].values()
+        options["common_http_protocol_options"] = {"max_requests_per_connection": 5}
+    with envoy(configuration, directory / "envoy.log") as running:
+        eventually(lambda: running.healthy("stepup") == len(addresses), "Envoy finds all healthy")
+        yield running
+
+
+@contextmanager
+def envoy(configuration: Mapping[str, Any], log: Path) -> Iterator[Envoy]:
+    """Run one with a configuration of one listener, on one thread, until the block ends.
+
+    What it says of calls is in the log.
+    """
+    with TemporaryDirectory() as directory, log.open("ab") as accesses:
         admin = Path(directory) / "admin"
         process = subprocess.Popen(
             [
@@ -43,7 +87,7 @@ def envoy(configuration: Mapping[str, Any]) -> Iterator[Envoy]:
                 *("--admin-address-path", admin, "--concurrency", "1", "--disable-hot-restart"),
                 *("--log-level", "error"),
             ],
-            stdout=subprocess.DEVNULL,
+            stdout=accesses,
         )
         try:
             address = eventually(lambda: _address(process, admin), "Envoy listens")
@@ -51,6 +95,11 @@ def envoy(configuration: Mapping[str, Any]) -> Iterator[Envoy]:
         finally:
             process.terminate()
             process.wait()
+
+
+def _socket(address: str) -> dict[str, Any]:
+    host, _, port = address.rpartition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
 def _address(process: subprocess.Popen[bytes], admin: Path) -> str | None:

@@ -3,7 +3,7 @@
 import json
 import re
 from base64 import b32decode, b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Secrets:
 
 
 def leaks(
-    secrets: Secrets, data_dir: Path, texts: Mapping[str, bytes]
+    secrets: Secrets, data_dir: Path, texts: Mapping[str, bytes], others: Iterable[Path] = ()
 ) -> Iterator[tuple[str, str]]:
     """Where a secret stands that must not: the place, and the secret.
 
@@ -79,11 +79,12 @@ def leaks(
         secrets: what to look for.
         data_dir: its files are searched, all but the key ring; logs as texts.
         texts: further texts, by a name for each.
+        others: further files: what stores wrote that are elsewhere.
     """
     for place, text in texts.items():
         for secret in secrets.found_in_text(text):
             yield place, secret
-    for file in sorted(data_dir.rglob("*")):
+    for file in sorted([*data_dir.rglob("*"), *others]):
         if not file.is_file() or file.name == "keys.json":
             continue
         search = secrets.found_in_text if _is_log(file) else secrets.found_in
@@ -92,4 +93,4 @@ def leaks(
 
 
 def _is_log(file: Path) -> bool:
-    return file.suffix in {".jsonl", ".log"}
+    return file.suffix in {".jsonl", ".log"} or file.name == "log"

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent  # of the environment that the tests run in
 _PATIENCE_SECONDS = 30.0
 _ADDRESS_LINE = "stepup is listening on "
+SETTINGS: dict[Path, Mapping[str, str]] = {}
+"""What processes with a home of ours see as well: where their stores are, if not embedded."""
 
 
 def eventually(holds: Callable[[], Any], what: str) -> Any:
@@ -34,7 +36,7 @@ def eventually(holds: Callable[[], Any], what: str) -> Any:
 
 def environment(home: Path, temporary: Path) -> dict[str, str]:
     """What a process of ours sees: our programs first, no settings of whoever runs the tests,
-    but for the engine that they are to run on."""
+    but for the engine that they are to run on, and the stores of the topology."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("STEPUP_")}
     return outside | {
         "STEPUP_SERVER__ENGINE": ENGINE,
@@ -42,6 +44,7 @@ def environment(home: Path, temporary: Path) -> dict[str, str]:
         "HOME": str(home),
         "XDG_STATE_HOME": str(home / "state"),
         "TMPDIR": str(temporary),
+        **SETTINGS.get(home, {}),
     }
 
 
@@ -99,10 +102,13 @@ class ServerProcess:
     It serves whoever comes, unless `insecure` is false: then the arguments have to name a
     configuration with credentials. What it writes to standard output and error is in `stdout` and
     `stderr`, of all its lives, and what calls were refused with is in `errors`.
+
+    `site` is what it stands on: see `e2e.topologies`. Callers find it at `address`, it listens at
+    `own_address`; these differ where something stands in between.
     """
 
     def __init__(
-        self, directory: Path, temporary: Path, *arguments: str, insecure: bool = True
+        self, directory: Path, temporary: Path, *arguments: str, site: Any, insecure: bool = True
     ) -> None:
         self.data_dir = directory / "data"
         self.temporary = temporary
@@ -110,7 +116,8 @@ class ServerProcess:
         self.stderr = directory / "stderr"
         self.secrets = Secrets()
         self.errors: list[str] = []
-        self.address = ""
+        self.site = site
+        self.address = self.own_address = ""
         self._directory = directory
         self._arguments = (*arguments, "--insecure") if insecure else arguments
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,7 +133,8 @@ class ServerProcess:
             line, newline, _ = self.stdout.read_text()[said:].partition("\n")
             return line.removeprefix(_ADDRESS_LINE) if newline else ""
 
-        self.address = eventually(address, "the server says where it listens")
+        self.own_address = eventually(address, "the server says where it listens")
+        self.address = self.site.reached(self.own_address)
 
     def launch(self) -> int:
         """Begin to start it; returns its process id."""

@@ -1,11 +1,15 @@
 """That the canary for S11 sings: secrets are planted, and found."""
 
+from contextlib import suppress
+
 import pytest
 from e2e.clients import GrpCurl
 from e2e.conftest import serving
 from e2e.guarded import CLIENTS, SOAR, TokenIssuer
 from e2e.leaks import Secrets, leaks
 from e2e.people import OSQUERY, administrator, check, person, protect
+from e2e.topologies import ENVOY
+from redis.exceptions import ResponseError
 
 pytestmark = pytest.mark.e2e
 
@@ -64,6 +68,16 @@ def test_the_canary_finds_credentials(planted):
         assert list(leaks(secrets, data_dir, {"stderr": b"said: " + leaked}))
 
 
+def remember(server, secret):
+    """Leave a secret in Redis, as no server does."""
+    with server.site.redises(server) as clients:
+        taken = 0
+        for client in clients:
+            with suppress(ResponseError):  # another master has its slot
+                taken += bool(client.set(TENANT, secret))
+        assert taken == 1
+
+
 @pytest.mark.parametrize(
     ("place", "plant"),
     [
@@ -78,11 +92,19 @@ def test_the_canary_finds_credentials(planted):
             lambda server: check(GrpCurl(server), person(TENANT, PLANTED), OSQUERY),
         ),
         (
-            "stepup.db",
+            r"stepup.db|/data/(base|pg_wal)/",
             lambda server: protect(GrpCurl(server), administrator(TENANT, PLANTED), OSQUERY),
         ),
+        ("valkey/|redis-", lambda server: remember(server, PLANTED)),
+        pytest.param(
+            "envoy.log",
+            lambda server: check(
+                GrpCurl(server, "-H", f"x-request-id: {PLANTED}"), person(TENANT, "bob"), OSQUERY
+            ),
+            marks=pytest.mark.topologies(ENVOY, reason="there is none"),
+        ),
     ],
-    ids=["log", "decision log", "database"],
+    ids=["log", "decision log", "database", "Redis", "Envoy"],
 )
 def test_the_canary_finds_what_a_server_process_writes(tmp_path, place, plant):
     """A caller that takes a secret for a name puts it there (S11)."""
@@ -92,5 +114,5 @@ def test_the_canary_finds_what_a_server_process_writes(tmp_path, place, plant):
             server.secrets.note({"secret": PLANTED})
             plant(server)
 
-    with pytest.raises(AssertionError, match=rf"{place}[a-z-]*', '{PLANTED}'"):
+    with pytest.raises(AssertionError, match=rf"({place})[^']*', '{PLANTED}'"):
         serve()

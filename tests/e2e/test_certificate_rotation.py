@@ -9,10 +9,14 @@ from e2e.guarded import CLIENTS, SERVERS, SOAR, configured, tls
 from e2e.load import check_on, connection, under_load
 from e2e.metrics import LISTEN, metrics
 from e2e.processes import eventually
+from e2e.topologies import DIRECT
 from grpc import StatusCode
 from support.certificates import Authority
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(*DIRECT, reason="Envoy has certificates of its own"),
+]
 
 RULES = f"""
 [[callers]]

@@ -6,6 +6,7 @@ import pytest
 from e2e.clients import GrpCurl
 from e2e.people import administrator, person, protect, verdict
 from e2e.processes import PROGRAMS, run
+from e2e.topologies import EMBEDDED
 
 pytestmark = pytest.mark.e2e
 
@@ -129,6 +130,7 @@ def test_a_missing_file_is_refused(tmp_path):
     assert "missing.toml" in refused.stderr
 
 
+@pytest.mark.topologies(EMBEDDED, reason="what is embedded is migrated at the start as well")
 def test_migrate_makes_a_database_that_a_server_takes(stepup, start_server, tmp_path):
     migrated = stepup("migrate", "--data-dir", tmp_path / "data")
     assert migrated.returncode == 0

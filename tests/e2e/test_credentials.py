@@ -22,9 +22,13 @@ from e2e.guarded import (
 from e2e.metrics import LISTEN, metrics
 from e2e.people import OSQUERY, check, person, verdict, verify
 from e2e.processes import PROGRAMS, run
+from e2e.topologies import DIRECT
 from support.certificates import DAY, authority
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(*DIRECT, reason="callers' certificates do not get past Envoy"),
+]
 
 RULES = """
 [[callers]]

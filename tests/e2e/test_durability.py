@@ -21,6 +21,7 @@ from e2e.people import (
     verify,
 )
 from e2e.processes import PROGRAMS, eventually, processes_in, run
+from e2e.topologies import EMBEDDED
 
 pytestmark = pytest.mark.e2e
 
@@ -125,6 +126,7 @@ def test_no_other_session_is_elevated(recovered):
     assert verdict(recovered.client, elsewhere, OSQUERY) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
 
 
+@pytest.mark.topologies(EMBEDDED, reason="the embedded store is its subject")
 def test_the_embedded_store_dies_with_the_server(server):
     assert server.embedded_store
     server.kill()
@@ -146,6 +148,7 @@ def test_a_terminated_server_keeps_what_it_knew(server, tenant):
     assert verdict(client, bob, OSQUERY) == ("ALLOWED", "ELEVATED")
 
 
+@pytest.mark.topologies(EMBEDDED, reason="elsewhere servers may share what they have")
 def test_a_second_server_on_the_same_data_directory_is_refused(server, tmp_path):
     command = [PROGRAMS / "stepup", "serve", "--insecure", "--listen", "127.0.0.1:0"]
     second = run([*command, "--data-dir", server.data_dir], tmp_path)

@@ -16,8 +16,12 @@ from e2e.people import (
     verdict,
 )
 from e2e.processes import eventually
+from e2e.topologies import EMBEDDED
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(EMBEDDED, reason="the embedded store is its subject"),
+]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import ssl
 import struct
-import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -12,23 +11,23 @@ from urllib.request import Request, urlopen
 
 import grpc
 import pytest
-import yaml
 from bench.store import store
-from cryptography import x509
 from e2e.conftest import serving
-from e2e.envoy import envoy
+from e2e.envoy import CERTIFICATE, in_front_of
 from e2e.guarded import SERVERS, TokenIssuer, configured
-from e2e.processes import PROGRAMS, ROOT, eventually, run
+from e2e.processes import PROGRAMS, eventually, run
+from e2e.topologies import EMBEDDED
 from grpc_health.v1 import health_pb2
-from support.certificates import LOCALHOST
 
 from stepup.client import SERVICE_CONFIG, connect, reason
 from stepup.client.messages import actor, step_up
 from stepup.rpc.server import PROTOS
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(EMBEDDED, reason="it has stores of its own"),
+]
 
-CONFIGURATION = (ROOT / "deploy" / "envoy" / "envoy.yaml").read_text()
 RULES = """
 [[callers]]
 name = "soar"
@@ -58,36 +57,6 @@ RETRIED = {
     f"/{name['service']}/{name['method']}"
     for name in json.loads(SERVICE_CONFIG)["methodConfig"][0]["name"]
 }
-CERTIFICATE = SERVERS.issue(*LOCALHOST, x509.DNSName("stepup"))
-
-
-@contextmanager
-def in_front_of(directory, *addresses):
-    """Envoy with our configuration; servers, port and files are those of this machine."""
-    CERTIFICATE.write(directory, "tls")
-    (directory / "ca.crt").write_bytes(SERVERS.chain)
-    subprocess.run(
-        ["make", "--silent", "descriptors", f"OUT={directory / 'stepup.binpb'}"],
-        cwd=ROOT,
-        check=True,
-    )
-    configuration = yaml.safe_load(CONFIGURATION.replace("/etc/envoy/stepup", str(directory)))
-    configuration["admin"]["address"] = _socket("127.0.0.1:0")
-    [listener] = configuration["static_resources"]["listeners"]
-    listener["address"] = _socket("127.0.0.1:0")
-    [cluster] = configuration["static_resources"]["clusters"]
-    [endpoints] = cluster["load_assignment"]["endpoints"]
-    endpoints["lb_endpoints"] = [
-        {"endpoint": {"address": _socket(address)}} for address in addresses
-    ]
-    with envoy(configuration) as running:
-        eventually(lambda: running.healthy("stepup") == len(addresses), "Envoy finds all healthy")
-        yield running
-
-
-def _socket(address):
-    host, _, port = address.rpartition(":")
-    return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
 def calling(front):

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import sqlite3
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from itertools import cycle
 
@@ -12,6 +11,7 @@ import pytest
 from e2e.enrolled import enrolled
 from e2e.guarded import configured
 from e2e.processes import PROGRAMS, environment
+from e2e.sql import executed
 from support.otp import code_at
 
 from stepup.domain.totp import TotpSecret
@@ -100,10 +100,9 @@ def ring(server):
 async def is_half_done(server, rewrap):
     """Wait until a rewrap has sealed something, but not everything, anew."""
     count = "SELECT count(DISTINCT key_id) FROM authenticators"
-    with closing(sqlite3.connect(server.data_dir / "stepup.db", timeout=30)) as connection:
-        while connection.execute(count).fetchone() != (2,):
-            assert not rewrap.done()
-            await asyncio.sleep(0.01)
+    while await executed(server.site.database_url, count) != [(2,)]:
+        assert not rewrap.done()
+        await asyncio.sleep(0.01)
 
 
 async def test_s6_a_rotation_during_1000_verifications_fails_none(server, next_wave, keys):

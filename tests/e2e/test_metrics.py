@@ -11,6 +11,7 @@ from e2e.clients import GrpCurl, Refused
 from e2e.metrics import LISTEN, exposed, metrics
 from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict, verify
 from e2e.processes import PROGRAMS, ROOT, run
+from e2e.topologies import DIRECT
 from joserfc.jwk import ECKey
 from prometheus_client.parser import text_string_to_metric_families
 from support.certificates import authority
@@ -28,6 +29,7 @@ def trial(tmp_path, start_server):
     return start_server("--config", str(file))
 
 
+@pytest.mark.topologies(*DIRECT, reason="Envoy has certificates of its own")
 def test_a_server_with_credentials_shows_how_they_fare(tmp_path, start_server):
     authority("servers").server().write(tmp_path, "server")
     key = ECKey.generate_key("P-256", {"kid": "k1"})
@@ -79,6 +81,7 @@ def test_s11_neither_the_series_nor_their_labels_follow_what_callers_send(trial,
     assert not trial.secrets.found_in_text(ours.encode())
 
 
+@pytest.mark.topologies(*DIRECT, reason="workers have metrics beside these")
 def test_every_metric_is_documented_and_nothing_else(trial):
     families = text_string_to_metric_families(exposed(trial))
     ours = {family.name for family in families if family.name.startswith("stepup_")}

@@ -1,12 +1,13 @@
 """On PostgreSQL a server wants the right schema and survives the loss of its database (S17)."""
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from e2e.conftest import serving
 from e2e.enrolled import enrolled
 from e2e.processes import PROGRAMS, run
+from e2e.sql import execute
+from e2e.topologies import EMBEDDED
 from e2e.verifiers import (
     LATEST_SECONDS,
     OUTCOMES,
@@ -16,11 +17,12 @@ from e2e.verifiers import (
     Load,
     recorded_verifications,
 )
-from sqlalchemy import NullPool, make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
 from support.postgres import PostgresServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(EMBEDDED, reason="it has stores of its own"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +56,6 @@ def stepup(configuration, tmp_path):
     return lambda *arguments: run(
         [PROGRAMS / "stepup", *arguments, "--config", configuration], tmp_path
     )
-
-
-def execute(url, statement):
-    async def executed():
-        engine = create_async_engine(
-            make_url(url), isolation_level="AUTOCOMMIT", poolclass=NullPool
-        )
-        async with engine.connect() as connection:
-            await connection.execute(text(statement))
-
-    asyncio.run(executed())
 
 
 # --- The schema ---

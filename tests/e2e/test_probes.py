@@ -11,9 +11,7 @@ def test_s17_readiness_follows_the_database_and_liveness_does_not(tmp_path, star
     (tmp_path / "stepup.toml").write_text('[probes]\nlisten = "127.0.0.1:0"\n')
     server = start_server("--config", f"{tmp_path}/stepup.toml")
     assert status(server, "/ready") == 200
-    database = server.data_dir / "stepup.db"
-    database.rename(server.data_dir / "away.db")
-    eventually(lambda: status(server, "/ready") == 503, "it says that it cannot decide")
-    assert status(server, "/live") == 200
-    (server.data_dir / "away.db").rename(database)
+    with server.site.without_database():
+        eventually(lambda: status(server, "/ready") == 503, "it says that it cannot decide")
+        assert status(server, "/live") == 200
     eventually(lambda: status(server, "/ready") == 200, "it says that it can again")

@@ -23,6 +23,7 @@ from e2e.people import (
     verify,
 )
 from e2e.processes import PROGRAMS, eventually, run
+from e2e.topologies import EMBEDDED
 from e2e.verifiers import (
     LATEST_SECONDS,
     OUTCOMES,
@@ -43,7 +44,10 @@ from stepup.v1 import actor_pb2
 from stepup.v1.step_up_service_pb2 import CheckStepUpRequest, Decision
 from stepup.v1.step_up_service_pb2_grpc import StepUpServiceStub
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(EMBEDDED, reason="it has stores of its own"),
+]
 
 DEADLINE_SECONDS = 5
 ALICE, BOB, CAROL, DAVE, EVE = (

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from e2e.metrics import LISTEN, metrics
 from e2e.processes import PROGRAMS, ServerProcess, environment, eventually, processes_in
+from e2e.topologies import DIRECT, EmbeddedSite
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
@@ -19,7 +20,10 @@ from stepup.client import connect, reason
 from stepup.client.messages import actor as people
 from stepup.client.messages import step_up
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(*DIRECT, reason="hangups of one process are followed in its log"),
+]
 
 ISSUER = "https://issuer.example"
 PASSWORD = "correct-horse"  # must not be shown
@@ -198,7 +202,7 @@ def is_held_back(pid):
 
 
 def test_a_hangup_during_the_start_is_heeded_after_it(tmp_path):
-    server = ServerProcess(tmp_path, tmp_path)
+    server = ServerProcess(tmp_path, tmp_path, site=EmbeddedSite(tmp_path))
     pid = server.launch()
     try:
         eventually(lambda: is_held_back(pid), "the server holds hangups back")

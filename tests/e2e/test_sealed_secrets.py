@@ -1,8 +1,5 @@
 """Somebody moves encrypted secrets in a server's database: nothing opens, and it shows (S6)."""
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 from e2e.authenticator_app import AuthenticatorApp
 from e2e.clients import GrpCurl, Refused
@@ -10,6 +7,7 @@ from e2e.enrolled import enrolled
 from e2e.guarded import configured
 from e2e.metrics import LISTEN, metrics
 from e2e.people import OSQUERY, administrator, person, protect, verdict, verify
+from e2e.sql import execute
 
 from stepup.domain.totp import TotpSecret
 
@@ -34,20 +32,23 @@ def apps(server):
 
 def swap(server, user, other):
     """Swap the sealed secrets of two users, while the server runs."""
-    with (
-        closing(sqlite3.connect(server.data_dir / "stepup.db", timeout=30)) as connection,
-        connection,
-    ):
-        rows = connection.execute(
-            "SELECT user_id, key_id, ciphertext FROM authenticators WHERE user_id IN (?, ?)",
-            (user, other),
-        ).fetchall()
-        assert len(rows) == 2
-        for name, key_id, ciphertext in rows:
-            connection.execute(
-                "UPDATE authenticators SET key_id = ?, ciphertext = ? WHERE user_id = ?",
-                (key_id, ciphertext, other if name == user else user),
-            )
+    url = server.site.database_url
+    rows = execute(
+        url,
+        "SELECT user_id, key_id, ciphertext FROM authenticators WHERE user_id IN (:user, :other)",
+        user=user,
+        other=other,
+    )
+    assert len(rows) == 2
+    for name, key_id, ciphertext in rows:
+        execute(
+            url,
+            "UPDATE authenticators SET key_id = :key_id, ciphertext = :ciphertext"
+            " WHERE user_id = :user",
+            key_id=key_id,
+            ciphertext=ciphertext,
+            user=other if name == user else user,
+        )
 
 
 def alerts(server):

@@ -16,6 +16,7 @@ from e2e.clients import GrpCurl
 from e2e.conftest import serving
 from e2e.people import OSQUERY, administrator, protect
 from e2e.processes import eventually
+from e2e.topologies import DIRECT
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
@@ -64,6 +65,7 @@ def test_a_server_that_is_killed_leaves_calls_unavailable(start_server):
     assert set(callers.outcomes) == {"right", "UNAVAILABLE"}
 
 
+@pytest.mark.topologies(*DIRECT, reason="each server would have an Envoy of its own")
 @pytest.mark.parametrize("how", ["terminate", "kill"])
 def test_with_our_retry_policy_and_another_server_no_call_fails(start_server, how):
     one, another = start_server("one"), start_server("another")

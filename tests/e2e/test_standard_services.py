@@ -9,6 +9,7 @@ import pytest
 from e2e.clients import BufCurlByReflection
 from e2e.people import OSQUERY, person, verdict
 from e2e.processes import PROGRAMS, eventually
+from e2e.topologies import EMBEDDED
 
 pytestmark = pytest.mark.e2e
 
@@ -42,17 +43,16 @@ def test_every_service_is_healthy(shared_server, service):
 
 
 def test_s17_health_follows_the_database_and_the_process_lives_on(server):
-    database = server.data_dir / "stepup.db"
-    database.rename(server.data_dir / "away.db")
-    for service in ("", "stepup.v1.AuditService", "sql"):
-        eventually(lambda name=service: health(server, name) == DOWN, f"{service!r} cannot")
-    assert health(server, "redis") == UP
-    assert server.is_running
-    (server.data_dir / "away.db").rename(database)
+    with server.site.without_database():
+        for service in ("", "stepup.v1.AuditService", "sql"):
+            eventually(lambda name=service: health(server, name) == DOWN, f"{service!r} cannot")
+        assert health(server, "redis") == UP
+        assert server.is_running
     for service in ("", "stepup.v1.AuditService", "sql"):
         eventually(lambda name=service: health(server, name) == UP, f"{service!r} can again")
 
 
+@pytest.mark.topologies(EMBEDDED, reason="the embedded store is its subject")
 def test_s17_only_its_own_health_follows_the_store_of_elevations(server):
     """Other decisions go on without it."""
     lock = server.data_dir / "valkey" / "lock"
@@ -65,6 +65,7 @@ def test_s17_only_its_own_health_follows_the_store_of_elevations(server):
     eventually(lambda: health(server, "redis") == UP, "it is back")
 
 
+@pytest.mark.topologies(EMBEDDED, reason="the embedded store is its subject")
 def test_s17_a_store_of_elevations_that_hangs_is_down(server):
     os.kill(server.embedded_store, signal.SIGSTOP)
     try:

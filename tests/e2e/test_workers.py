@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
 import pytest
-import redis
 from e2e.checkers import CALLERS, TENANT, checking
 from e2e.clients import GrpCurl
 from e2e.conftest import serving
@@ -17,6 +16,7 @@ from e2e.metrics import LISTEN, exposed, metrics
 from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
 from e2e.probes import status
 from e2e.processes import PROGRAMS, eventually, is_alive, run
+from e2e.topologies import DIRECT, EMBEDDED, TOPOLOGY
 from google.protobuf.json_format import ParseDict
 from support.engines import CONNECTION_OF_ITS_OWN
 
@@ -105,6 +105,7 @@ def test_a_worker_that_hangs_is_replaced(server):
     assert server.workers[:-1] == before[1:]
 
 
+@pytest.mark.topologies(*DIRECT, reason="Envoy may put its only server aside")
 def test_workers_are_replaced_under_load_and_with_our_retry_policy_no_call_fails(server):
     before, times = server.workers, restarted(server)
     with checking(server, **RETRYING) as callers:
@@ -145,14 +146,10 @@ def test_hangups_reach_every_worker_and_their_metrics_are_added_up(server):
 
 def test_s17_readiness_follows_what_the_workers_can_do(server):
     assert status(server, "/ready") == 200
-    database = server.data_dir / "stepup.db"
-    database.rename(server.data_dir / "away.db")
-    try:
+    with server.site.without_database():
         eventually(lambda: serving_workers(server) == 0, "no worker can decide")
         assert status(server, "/ready") == 503
         assert status(server, "/live") == 200
-    finally:
-        (server.data_dir / "away.db").rename(database)
     all_serve(server)
     assert status(server, "/ready") == 200
 
@@ -219,22 +216,28 @@ def decides(stub, described):
         return stub.CheckStepUp(asking(described), timeout=10)
 
 
+@pytest.mark.topologies(*DIRECT, reason="connections to workers are Envoy's")
 def test_s10_what_one_worker_revokes_another_knows_within_2_s_although_redis_forgets_it(server):
     enrol(GrpCurl(server), EVE)
-    [socket] = server.temporary.glob("*/valkey.sock")
-    with redis.Redis(unix_socket_path=str(socket)) as store, a_connection_to_each(server) as stubs:
+    with server.site.redises(server) as stores, a_connection_to_each(server) as stubs:
         one, another = stubs
         assert another.CheckStepUp(asking(EVE)).decision == DECISION_ALLOWED
-        remembered = {key: (store.pttl(key), store.dump(key)) for key in store.scan_iter()}
+        remembered = [
+            (store, key, max(store.pttl(key), 0), store.dump(key))
+            for store in stores
+            for key in store.scan_iter()
+        ]
         one.RevokeElevations(
             RevokeElevationsRequest(actor=actor(EVE), scope=REVOCATION_SCOPE_SESSION)
         )
-        for key, (milliseconds, value) in remembered.items():
-            store.restore(key, max(milliseconds, 0), value, replace=True)
+        assert remembered
+        for store, *entry in remembered:
+            store.restore(*entry, replace=True)
         time.sleep(2)
         assert another.CheckStepUp(asking(EVE)).decision == DECISION_STEP_UP_REQUIRED
 
 
+@pytest.mark.topologies(EMBEDDED, reason="the embedded store is its subject")
 def test_a_killed_store_is_started_again_for_all_workers(server):
     enrol(GrpCurl(server), DAVE)
     os.kill(server.embedded_store, signal.SIGKILL)
@@ -244,7 +247,8 @@ def test_a_killed_store_is_started_again_for_all_workers(server):
             assert stub.CheckStepUp(asking(DAVE)).decision == DECISION_ALLOWED
 
 
-def test_workers_write_to_sqlite_side_by_side_and_leave_one_chain(server):
+@pytest.mark.topologies(*DIRECT, reason="connections to workers are Envoy's")
+def test_workers_write_to_the_database_side_by_side_and_leave_one_chain(server):
     with a_connection_to_each(server) as stubs, ThreadPoolExecutor() as threads:
         writers = [
             threads.submit(write_repeatedly, stub, person("writers", f"{writer}-{number}"))
@@ -278,7 +282,9 @@ def test_when_all_are_told_to_end_what_has_begun_is_answered(own_server):
 
 
 def test_when_the_supervisor_is_killed_nothing_is_left_and_it_can_be_started_anew(own_server):
-    left = [*own_server.workers, own_server.embedded_store]
+    left = own_server.workers
+    if TOPOLOGY == EMBEDDED:
+        left.append(own_server.embedded_store)
     own_server.kill()
     eventually(lambda: not any(is_alive(pid) for pid in left), "all its processes have ended")
     own_server.start()

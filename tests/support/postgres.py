@@ -35,6 +35,9 @@ SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
     "fsync": "off",  # a power cut is nothing that a test survives
+    # Its log is searched for codes: no other numbers of six digits.
+    "log_line_prefix": "%t ",
+    "log_checkpoints": "off",
 }
 
 # It becomes another user, if there is one to become, has the kernel end it with its parent, and
@@ -187,10 +190,14 @@ def postgres(request, tmp_path_factory):
     if VARIABLE in os.environ:
         yield os.environ[VARIABLE]
         return
-    directory = tmp_path_factory.getbasetemp()
-    # Each worker of pytest-xdist has a directory in that of the session.
-    with shared_server(directory.parent if _is_worker(request.config) else directory) as url:
+    with shared_server(directory_of_session(request.config, tmp_path_factory)) as url:
         yield url
+
+
+def directory_of_session(config, tmp_path_factory):
+    """A directory that all workers of pytest-xdist have in common, each of which has its own."""
+    directory = tmp_path_factory.getbasetemp()
+    return directory.parent if hasattr(config, "workerinput") else directory
 
 
 @asynccontextmanager
@@ -263,10 +270,6 @@ def _launch_keeper(directory):
         ],
         setsid=True,
     )
-
-
-def _is_worker(config):
-    return hasattr(config, "workerinput")
 
 
 def _keep(directory):
