@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Put promtool into a directory: the one that is installed, or that of Debian's or Ubuntu's package.
+# Put promtool into a directory: the one that is installed, or that of Debian's or Ubuntu's package. It
+# has to be of Prometheus 2: for 3 a range begins later, and the tests' numbers would be others.
 # No wheel has it. apt checks the package against the archive's signature, and needs no root: what it
 # learns and fetches stays in a directory of our own.
 set -euo pipefail
 into=$(realpath "$1")
 
-if installed=$(command -v promtool); then
+if installed=$(command -v promtool) && [[ $("$installed" --version 2>&1) == *"version 2."* ]]; then
   install -m 0755 "$installed" "$into/promtool"
 else
   { command -v apt-get && command -v dpkg-deb; } >/dev/null ||
-    { echo "promtool is needed: install Prometheus, or do this on Debian or Ubuntu" >&2; exit 1; }
+    { echo "promtool of Prometheus 2 is needed: install it, or do this on Debian or Ubuntu" >&2; exit 1; }
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   mkdir -p "$work/lists/partial" "$work/archives/partial"
