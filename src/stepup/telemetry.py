@@ -5,12 +5,14 @@ never of a call: the number of series must not grow with tenants, users or what 
 """
 
 import logging
+import struct
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 import structlog
 from prometheus_client import (
@@ -26,6 +28,8 @@ from stepup.log_lines import LinesOfATurn, as_json_line
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which prometheus_client is told, when it is imported."""
+_ATTEMPTS: Final = 20
+_ATTEMPT_SECONDS: Final = 0.01
 Format = Literal["json", "console"]
 
 _build = Gauge(
@@ -71,9 +75,19 @@ def metrics_of_workers(directory: Path) -> CollectorRegistry:
     Counters are those of all together, of processes that have ended as well.
     """
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    _OfWorkers(registry, str(directory))  # type: ignore[no-untyped-call]
     registry.register(_build)
     return registry
+
+
+class _OfWorkers(MultiProcessCollector):
+    def collect(self) -> Any:
+        """Read the files of all workers; one that is made just now is empty for an instant."""
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(struct.error):
+                return super().collect()  # type: ignore[no-untyped-call]
+            time.sleep(_ATTEMPT_SECONDS)
+        return super().collect()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

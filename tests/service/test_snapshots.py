@@ -114,6 +114,18 @@ async def test_s10_a_change_holds_after_one_poll(snapshots, feed, elevation, voi
     assert snapshots.revocations().void(elevation)
 
 
+async def test_s10_a_number_that_another_change_had_before_is_seen(
+    snapshots, feed, elevation, voiding
+):
+    """The database failed over to a standby that lacked the last change."""
+    feed.rows[1] = UserRevoked(GLOBEX, ALICE, elevation.verified_at)
+    await snapshots.poll()
+    assert not snapshots.revocations().void(elevation)
+    feed.rows[1] = voiding
+    await snapshots.poll()
+    assert snapshots.revocations().void(elevation)
+
+
 async def test_s10_a_workers_own_change_holds_at_once(snapshots, elevation, voiding):
     snapshots.apply(voiding)
     assert snapshots.revocations().void(elevation)

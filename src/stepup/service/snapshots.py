@@ -57,7 +57,7 @@ class Snapshots:
         self._ended: dict[str, float] = {}
         self._remembered: deque[tuple[float, UserRevoked | SessionRevoked | EnrollmentEnded]]
         self._remembered = deque()
-        self._seen: set[int] = set()
+        self._seen: dict[int, Change] = {}
         self._revocations = Revocations(self._users, self._sessions, self._ended.keys())
 
     async def policy(self, tenant_id: TenantId) -> Policy:
@@ -106,9 +106,10 @@ class Snapshots:
         async with self._database.snapshot() as records:
             changes = await records.changes.read(after=self._polls[0][1])
         for number, change in changes:
-            if isinstance(change, PolicyChanged) or number not in self._seen:
+            # A database that failed over may have lost changes, and gives their numbers to others.
+            if isinstance(change, PolicyChanged) or self._seen.get(number) != change:
                 self.apply(change)
-            self._seen.add(number)
+            self._seen[number] = change
         self._polls.append((began, changes[-1][0] if changes else self._polls[-1][1]))
         # The next poll starts from one that lies two minutes before this one, not before itself:
         # a worker that was suspended in between looks back just as far.
@@ -154,4 +155,4 @@ class Snapshots:
                 case ended:
                     self._ended.pop(ended.enrollment_id, None)
         floor = self._polls[0][1]
-        self._seen = {number for number in self._seen if number > floor}
+        self._seen = {number: change for number, change in self._seen.items() if number > floor}
