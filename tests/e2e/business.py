@@ -272,6 +272,7 @@ class Business:
         try:
             self._audit_people(stubs, recorded)
             self._audit_policies(stubs)
+            self._audit_service(stubs)
         finally:
             stubs.channel.close()
 
@@ -306,6 +307,15 @@ class Business:
             assert [each.operation for each in policy.operations] == [OSQUERY], tenant
             listed = stubs.audit.ListAuditEvents(ListAuditEventsRequest(tenant_id=tenant)).events
             assert len(listed) == 1, tenant
+
+    def _audit_service(self, stubs):
+        """Whoever has given no code yet gives one, and is elevated."""
+        user = next(reversed(self._secrets))
+        code = code_at(self._secrets[user].octets, datetime.now(UTC))
+        given = stubs.step_up.VerifyOtp(VerifyOtpRequest(actor=actor(user), code=code))
+        assert given.outcome == OUTCOME_VERIFIED
+        check = CheckStepUpRequest(actor=actor(user), operation=OSQUERY)
+        assert stubs.step_up.CheckStepUp(check).decision == DECISION_ALLOWED
 
 
 def actor(user, tenant=TENANT, **context):

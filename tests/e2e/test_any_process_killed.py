@@ -61,7 +61,7 @@ class Production:
         self.valkey.kill_master()
 
     def kill_replica(self):
-        self.valkey.replicas[0].kill()
+        self.valkey.replicas_of(self.valkey.master)[0].kill()
 
     def kill_sentinel(self):
         self.valkey.sentinels[0].kill()
