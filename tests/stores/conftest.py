@@ -1,13 +1,15 @@
-"""Redis twice: a fake, whose clock a test moves, and a real server."""
+"""Redis: a fake, whose clock a test moves, a real server, servers with Sentinels, and a cluster."""
 
 import pytest
 from fakeredis import FakeAsyncRedis
 from support.fixtures import advance
+from support.valkey_cluster import valkey_cluster
+from support.valkey_sentinel import valkey_sentinel
 
 from stepup.stores.embedded_valkey import EmbeddedValkey
 from stepup.stores.redis import connect
 
-__all__ = ["advance", "client", "fake", "real", "valkey"]
+__all__ = ["advance", "client", "cluster_client", "fake", "real", "sentinel_client", "valkey"]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,34 @@ async def real(valkey):
     await client.aclose()
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(scope="module")
+def sentinels(tmp_path_factory):
+    with valkey_sentinel(tmp_path_factory.mktemp("sentinels")) as sentinels:
+        yield sentinels
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with valkey_cluster(tmp_path_factory.mktemp("cluster"), replicas=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def sentinel_client(sentinels):
+    client = connect(sentinels.redis_url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def cluster_client(cluster):
+    client = connect(cluster.redis_url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(params=["fake", "real", "sentinel_client", "cluster_client"])
 def client(request):
     return request.getfixturevalue(request.param)

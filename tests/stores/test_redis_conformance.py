@@ -1,4 +1,4 @@
-"""What `Elevations` and `RecordedOutcomes` promise, on a fake and on a server (S9, S10)."""
+"""What `Elevations` and `RecordedOutcomes` promise, on a fake and on servers (S9, S10)."""
 
 import asyncio
 from dataclasses import replace
