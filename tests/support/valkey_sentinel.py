@@ -89,11 +89,21 @@ class ValkeySentinel:
 
 
 @contextmanager
-def valkey_sentinel(directory, *options, sentinel_lines=(), **server_options):
+def valkey_sentinel(
+    directory,
+    *options,
+    replica_options=(),
+    sentinel_options=(),
+    sentinel_lines=(),
+    **server_options,
+):
     """Servers and Sentinels that live for as long as the block.
 
     Args:
         options: of the command lines of all.
+        replica_options: of those of the servers only, for each may become a replica.
+        sentinel_options: of those of the Sentinels only.
+        server_options: of `Server`.
         sentinel_lines: of the configuration of the Sentinels.
     """
     with ExitStack() as stack:
@@ -104,6 +114,7 @@ def valkey_sentinel(directory, *options, sentinel_lines=(), **server_options):
             return server
 
         kept = ("--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0")
+        kept += replica_options
         servers = [started("server-0", *kept)]
         for number in (1, 2):
             following = ("--replicaof", f"{HOST} {servers[0].port}")
@@ -120,7 +131,7 @@ def valkey_sentinel(directory, *options, sentinel_lines=(), **server_options):
                 *sentinel_lines,
             )
             file.write_text("\n".join(lines) + "\n")
-            sentinels.append(started(f"sentinel-{number}", file, "--sentinel"))
+            sentinels.append(started(f"sentinel-{number}", file, "--sentinel", *sentinel_options))
         for sentinel in sentinels:
             wait_until(sentinel.answers, "a Sentinel answers")
         valkey = ValkeySentinel(servers, sentinels)

@@ -22,15 +22,20 @@ class Server:
         directory: where it works; it is made.
         options: of its command line.
         program: the server; the embedded Valkey's where none is given.
+        has_tls: whether it listens with TLS only; the options then name its certificate.
         client_options: of `client`, such as a password.
     """
 
-    def __init__(self, directory, *options, program=None, port=None, **client_options):
+    def __init__(self, directory, *options, program=None, has_tls=False, **client_options):
         directory.mkdir(parents=True)
-        self.port = port or free_port()
+        self.port = free_port()
         self._directory = directory
-        self._command = [program or get_binary_path(), *map(str, options)]
-        self.client = Redis(port=self.port, socket_timeout=1, **client_options)
+        listen = ("--port", 0, "--tls-port") if has_tls else ("--port",)
+        listen += (self.port, "--bind", HOST)
+        self._command = [program or get_binary_path(), *map(str, (*options, *listen))]
+        self.client = Redis(
+            host=HOST, port=self.port, socket_timeout=1, ssl=has_tls, **client_options
+        )
         self.start()
 
     @property
@@ -40,7 +45,7 @@ class Server:
     def start(self):
         with (self._directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._command, "--port", str(self.port), "--bind", HOST],
+                self._command,
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
