@@ -17,6 +17,7 @@ from support.valkey_server import Server, wait_until
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.redis import connect
+from stepup.stores.redis.tls import _context
 
 REDIS = shutil.which("redis-server")
 ADMIN, PASSWORD = "admin-word", "p@ss/word"
@@ -188,3 +189,17 @@ async def test_s15_a_server_of_another_name_is_not_believed(pki, tmp_path):
     async with connect(url_of(server.address, pki)) as client:
         await assert_unavailable(client)
     server.close()
+
+
+async def test_files_are_read_once_and_again_when_they_have_changed(server, pki, tmp_path):
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes((pki / "foreign.crt").read_bytes())
+    url = url_of(server.address, pki).replace(f"{pki}/ca.crt", str(authority))
+    async with connect(url) as client:
+        await assert_unavailable(client)
+        authority.write_bytes((pki / "ca.crt").read_bytes())
+        read_before = _context.cache_info().misses
+        assert await client.get("c") is None
+        ends = await asyncio.gather(*every_call(client).values(), return_exceptions=True)
+        assert not [end for end in ends if isinstance(end, StoreUnavailableError) and end.__cause__]
+        assert _context.cache_info().misses == read_before + 1

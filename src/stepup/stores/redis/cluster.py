@@ -14,6 +14,7 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004  # as above
 )
 
+from stepup.stores.redis.tls import TlsConnection
 from stepup.stores.redis.url import Address
 
 LOOK_SECONDS: Final = 0.5
@@ -46,6 +47,10 @@ class Cluster(RedisCluster):
             reinitialize_steps=0,
             **options,
         )
+        if options.get("ssl"):
+            self.connection_kwargs["connection_class"] = TlsConnection
+            for node in self.startup_nodes:
+                node.connection_class = TlsConnection
         self._max_under_way = max_under_way
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._look: asyncio.Task[None] | None = None

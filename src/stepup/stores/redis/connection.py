@@ -9,17 +9,17 @@ from redis.asyncio import (
     BlockingConnectionPool,
     Connection,
     Redis,
-    SSLConnection,
     UnixDomainSocketConnection,
 )
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.latency import measured
 from stepup.stores.redis.cluster import Cluster
+from stepup.stores.redis.tls import TlsConnection, TlsMasterConnection
 from stepup.stores.redis.url import Login, RedisUrl, Tls, Topology, parse_url
 
 Client: TypeAlias = Redis | Cluster
@@ -81,7 +81,7 @@ def _pool(url: RedisUrl, max_connections: int) -> BlockingConnectionPool:
         [(host, port)] = url.addresses
         place = {"host": host, "port": port, "connection_class": Connection}
     if url.tls:
-        place |= _tls(url.tls) | {"connection_class": SSLConnection}
+        place |= _tls(url.tls) | {"connection_class": TlsConnection}
     return BlockingConnectionPool(
         max_connections=max_connections,
         timeout=_SOCKET_SECONDS,
@@ -100,17 +100,21 @@ class _MasterPool(SentinelConnectionPool, BlockingConnectionPool):
     """
 
     def __init__(self, url: RedisUrl, max_connections: int) -> None:
-        tls = _tls(url.tls) | {"ssl": True} if url.tls else {}
+        tls = _tls(url.tls) if url.tls else {}
         self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
             url.addresses,
-            sentinel_kwargs=_limits(_SENTINEL_SECONDS) | _login(url.sentinel_login) | tls,
+            sentinel_kwargs=_limits(_SENTINEL_SECONDS) | _login(url.sentinel_login),
         )
+        for sentinel in self._sentinel.sentinels if url.tls else ():
+            sentinel.connection_pool.connection_class = TlsConnection
+            sentinel.connection_pool.connection_kwargs |= tls
         super().__init__(  # type: ignore[no-untyped-call]
             url.master,
             self._sentinel,
             max_connections=max_connections,
             timeout=_SOCKET_SECONDS,
             db=url.database,
+            connection_class=TlsMasterConnection if url.tls else SentinelManagedConnection,
             **tls,
             **_limits(),
             **_login(url.login),
@@ -140,6 +144,4 @@ def _tls(tls: Tls) -> dict[str, Any]:
         "ssl_ca_certs": tls.ca_certs,
         "ssl_certfile": tls.certfile,
         "ssl_keyfile": tls.keyfile,
-        "ssl_cert_reqs": "required",
-        "ssl_check_hostname": True,
     }

@@ -56,7 +56,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificates are verified with host names, by the machine's authorities and `ca_certs`.
+    """Certificates are verified with host names, by `ca_certs`, else by the machine's authorities.
 
     Paths are those of PEM files. `certfile` and `keyfile` are our own, for servers that want them.
     """
