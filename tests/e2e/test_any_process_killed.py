@@ -134,17 +134,23 @@ async def recorded(url):
 
 KILLS = [
     Production.kill_worker,
+    Production.kill_master,
+    Production.kill_database,
+]
+FURTHER_KILLS = [
     Production.kill_worker_and_its_successor,
     Production.kill_supervisor,
-    Production.kill_master,
     Production.kill_replica,
     Production.kill_sentinel,
-    Production.kill_database,
     Production.kill_process_of_database,
 ]
 
 
-@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.__name__.removeprefix("kill_"))
+@pytest.mark.parametrize(
+    "kill",
+    [*KILLS, *(pytest.param(kill, marks=pytest.mark.slow) for kill in FURTHER_KILLS)],
+    ids=lambda kill: kill.__name__.removeprefix("kill_"),
+)
 def test_s2_s10_s13_s17_any_process_may_be_killed_and_nothing_acknowledged_is_lost(
     production, stepup, url, kill
 ):

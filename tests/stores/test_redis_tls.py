@@ -1,6 +1,7 @@
 """Over TLS, as a user who may do no more than docs/operating.md says, in each topology (S15)."""
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -19,10 +20,11 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.redis import connect
 from stepup.stores.redis.tls import _context
 
-REDIS = shutil.which("redis-server")
+ROOT = Path(__file__).parents[2]
+REDIS = shutil.which("redis-server", path=f"{os.environ['PATH']}:{ROOT / '.redis'}")
 ADMIN, PASSWORD = "admin-word", "p@ss/word"
 AS_TEXT = "p%40ss%2Fword"
-OPERATING = Path(__file__).parents[2] / "docs/operating.md"
+OPERATING = ROOT / "docs/operating.md"
 
 
 def has_tls():
@@ -40,7 +42,7 @@ def has_tls():
     return "databases" in ended.stdout + ended.stderr
 
 
-pytestmark = pytest.mark.skipif(not has_tls(), reason="no redis-server with TLS on the PATH")
+pytestmark = pytest.mark.skipif(not has_tls(), reason="no redis-server with TLS: make .redis/stamp")
 
 
 @pytest.fixture(scope="module")
