@@ -1,6 +1,7 @@
 """Envoy: a proxy that is not ours, as it stands between callers and servers."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def in_front_of(directory: Path, *addresses: str, has_tls: bool = True) -> Itera
 
 
 @contextmanager
-def envoy(configuration: Mapping[str, Any], log: Path) -> Iterator[Envoy]:
+def envoy(configuration: Mapping[str, Any], log: Path = Path(os.devnull)) -> Iterator[Envoy]:
     """Run one with a configuration of one listener, on one thread, until the block ends.
 
     What it says of calls is in the log.

@@ -181,7 +181,8 @@ class ServerProcess:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log that tell of an event; gRPC has others in between."""
-        written = self.stderr.read_text().splitlines()
+        # The last one may not be complete yet.
+        *written, _ = self.stderr.read_text().split("\n")
         lines = [json.loads(line) for line in written if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
