@@ -200,12 +200,17 @@ def test_s6_a_request_is_recognised_across_a_rotation(ring, rotated):
 
 
 def test_no_key_of_one_purpose_serves_another(ring):
-    keys = [OLD, ring.receipts.keys["old"], ring.page_tokens.keys["old"]]
-    assert len(set(keys)) == 3
+    keys = [
+        OLD,
+        ring.receipts.keys["old"],
+        ring.page_tokens.keys["old"],
+        ring.stored_values.keys["old"],
+    ]
+    assert len(set(keys)) == 4
 
 
 def test_mac_keys_are_of_the_whole_ring(rotated):
-    for keys in (rotated.receipts, rotated.page_tokens):
+    for keys in (rotated.receipts, rotated.page_tokens, rotated.stored_values):
         assert keys.primary == "new"
         assert keys.keys.keys() == {"old", "new"}
 

@@ -74,6 +74,7 @@ class KeyRing:
         self._fingerprint_key = _derive(next(iter(keys.values())), "fingerprint")
         self._receipts = self._mac_keys("receipt")
         self._page_tokens = self._mac_keys("page token")
+        self._stored_values = self._mac_keys("stored value")
 
     @classmethod
     def generate(cls) -> Self:
@@ -154,6 +155,11 @@ class KeyRing:
     def page_tokens(self) -> MacKeys:
         """The MAC keys of page tokens."""
         return self._page_tokens
+
+    @property
+    def stored_values(self) -> MacKeys:
+        """The MAC keys of elevations and recorded outcomes (S25)."""
+        return self._stored_values
 
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str

@@ -66,12 +66,13 @@ async def open_stores(
         await check_schema(database_url, storage.database.limits)
     database = SqlDatabase(database_url, storage.database.limits)
     stack.push_async_callback(database.close)
+    keys = follow_keys(settings, clock)
     return Stores(
         database,
-        RedisElevations(client),
-        RedisRecordedOutcomes(client),
+        RedisElevations(client, keys),
+        RedisRecordedOutcomes(client, keys),
         RedisCallerRates(client),
-        follow_keys(settings, clock),
+        keys,
         decision_log,
     )
 

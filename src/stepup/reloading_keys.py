@@ -86,6 +86,12 @@ class ReloadingKeys:
         self._look_if_due()
         return self._page_tokens
 
+    @property
+    def stored_values(self) -> MacKeys:
+        """The MAC keys of elevations and recorded outcomes (S25)."""
+        self._look_if_due()
+        return self._stored_values
+
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> SealedSecret:
@@ -196,10 +202,11 @@ class ReloadingKeys:
             _log.info("key_ring_reloaded", primary=file.primary, keys=sorted(file.keys))
 
     def _take(self, ring: KeyRing) -> None:
-        """Go on with a ring. Its MAC keys are made once: every check takes those of receipts."""
+        """Go on with a ring. Its MAC keys are made once: every check takes some of them."""
         self._ring = ring
         self._receipts = self._following(ring.receipts, lambda ring: ring.receipts)
         self._page_tokens = self._following(ring.page_tokens, lambda ring: ring.page_tokens)
+        self._stored_values = self._following(ring.stored_values, lambda ring: ring.stored_values)
 
     def _keep(self, error: Exception, *, is_news: bool) -> None:
         self._failed_at = self._clock.monotonic()

@@ -14,6 +14,7 @@ from stepup.domain.actor import Actor, SessionId, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import Policy
+from stepup.stores.redis.authentic_values import AuthenticValues
 from stepup.stores.redis.encoding import elevation_fields
 from stepup.stores.redis.keyspace import elevation_key
 from stepup.stores.sql import SqlDatabase, upgrade
@@ -48,28 +49,32 @@ class Crowd:
                     await records.policies.save(_policy(self._tenant(number)))
         await database.close()
 
-    def elevate(self, store):
+    def elevate(self, store, keys):
         """Elevate everybody from now on; returns the bytes of the store that each takes.
 
         Args:
             store: its host and port.
+            keys: the key ring of the server.
         """
+        values = AuthenticValues(keys)
         with redis.Redis.from_url(f"redis://{store}/0") as client:
             before = client.info("memory")["used_memory"]
             for first in range(0, self.elevations, _AT_ONCE):
                 with client.pipeline(transaction=False) as pipeline:
                     for number in range(first, min(first + _AT_ONCE, self.elevations)):
-                        self._put(pipeline, number)
+                        self._put(pipeline, values, number)
                     pipeline.execute()
             return (client.info("memory")["used_memory"] - before) / self.elevations
 
-    def _put(self, pipeline, number):
+    def _put(self, pipeline, values, number):
         actor, now = self._actor(number), datetime.now(UTC)
         elevation = Elevation(
             actor.tenant_id, actor.user_id, actor.session_hash, str(uuid4()), now, now + LIFETIME
         )
-        key = elevation_key(actor.tenant_id, actor.user_id, actor.session_hash)
-        pipeline.set(key, orjson.dumps(elevation_fields(elevation)), ex=LIFETIME)
+        owner = actor.tenant_id, actor.user_id, actor.session_hash
+        key = elevation_key(*owner)
+        value = values.sign(key, owner, orjson.dumps(elevation_fields(elevation)))
+        pipeline.set(key, value, ex=LIFETIME)
 
     def _actor(self, number):
         return Actor(

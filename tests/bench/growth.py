@@ -16,6 +16,8 @@ from bench.servers import Memory, cpu_seconds, memory, serving
 from bench.store import store
 from bench.variants import Access, Variant
 
+from stepup.keys import KeyRing
+
 RIGHT_ANSWER = bytes((0x08, 1, 0x10, 6))
 """Decision ALLOWED, reason ELEVATED: the first fields of the message."""
 _METHOD = "/stepup.v1.StepUpService/CheckStepUp"
@@ -120,7 +122,8 @@ def _ground(directory, crowd, command, calls, say):
     with store(directory) as address:
         say(f"making {crowd}")
         asyncio.run(crowd.enable(f"sqlite:///{directory / 'data' / 'stepup.db'}"))
-        grown = Grown(crowd, crowd.elevate(address))
+        keys = KeyRing.load_or_create(directory / "data" / "keys.json")
+        grown = Grown(crowd, crowd.elevate(address, keys))
         console = Console(directory, address, others=crowd.callers - 1)
         subjects = ["console", *(f"service-{n}" for n in range(min(crowd.callers, _TOKENS) - 1))]
         tokens = tuple(map(console.token, subjects))

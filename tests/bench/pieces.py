@@ -158,8 +158,8 @@ class _Pieces:
 
     def __init__(self, database, client, ring, log) -> None:
         self._database = database
-        self._elevations = RedisElevations(client)
-        self._outcomes = RedisRecordedOutcomes(client)
+        self._elevations = RedisElevations(client, ring)
+        self._outcomes = RedisRecordedOutcomes(client, ring)
         self._ring = ring
         self._verify = VerifyOtp(database, self._elevations, self._outcomes, ring)
         self._log = structlog.wrap_logger(

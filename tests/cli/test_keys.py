@@ -327,10 +327,21 @@ def test_a_key_whose_receipts_may_still_come_is_not_retired(data, clock):
 
 def test_the_retry_window_is_that_of_the_configuration(data, clock):
     config = data / "stepup.toml"
+    config.write_text('[verification]\nretry_window = "PT20M"\n')
+    old, _ = rotated(data)
+    clock.advance(minutes=20)
+    ok("retire", old, "--data-dir", data, "--config", config)
+
+
+def test_s25_a_key_whose_elevations_may_live_is_not_retired(data, clock):
+    config = data / "stepup.toml"
     config.write_text('[verification]\nretry_window = "PT5M"\n')
     old, _ = rotated(data)
-    clock.advance(minutes=5)
-    ok("retire", old, "--data-dir", data, "--config", config)
+    clock.advance(minutes=14)
+    retire = ("retire", old, "--data-dir", data, "--config", config)
+    assert "elevations may have its MAC" in refused(*retire)
+    clock.advance(minutes=1)
+    ok(*retire)
 
 
 @pytest.mark.parametrize(

@@ -105,12 +105,13 @@ async def stores(tmp_path_factory, redis, backend):
 async def _stores(directory, url, redis):
     database = SqlDatabase(url, Limits.lasting(PATIENCE))
     log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
+    keys = KeyRing.generate()
     yield Stores(
         database,
-        RedisElevations(redis),
-        RedisRecordedOutcomes(redis),
+        RedisElevations(redis, keys),
+        RedisRecordedOutcomes(redis, keys),
         RedisCallerRates(redis, patience=PATIENCE),
-        KeyRing.generate(),
+        keys,
         log,
     )
     log.close()

@@ -316,6 +316,18 @@ async def test_another_worker_knows_the_recorded_outcome(world, worker, clock, a
     assert await other_worker.verify(ALICE, code, REQUEST) == first
 
 
+async def test_s25_an_outcome_that_was_put_back_after_its_elevation_ended_is_not_answered(
+    world, worker, clock, app
+):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code, REQUEST)
+    recorded = await world.remembered()
+    clock.advance(minutes=15)
+    await world.remember(recorded)
+    await worker.poll()
+    assert (await worker.verify(ALICE, code, REQUEST)).outcome is Outcome.REJECTED
+
+
 async def test_another_request_id_is_another_attempt(worker, clock, app):
     code = app.code(clock.now())
     await worker.verify(ALICE, code, REQUEST)

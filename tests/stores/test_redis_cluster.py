@@ -11,6 +11,7 @@ from support.valkey_server import wait_until
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.verification import Outcome, Verification
+from stepup.keys import KeyRing
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisRecordedOutcomes, connect
 from stepup.stores.redis.batched_reads import reads_of
@@ -19,6 +20,7 @@ from stepup.stores.redis.keyspace import outcome_key
 
 NAMES = [f"{{{number}}}" for number in range(60)]
 FINGERPRINT = b"fingerprint"
+KEYS = KeyRing.generate()
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ async def test_reads_are_of_all_servers(client):
 
 @pytest.mark.parametrize("lose", ["kill", "freeze"])
 async def test_s17_a_lost_server_concerns_its_own_slots_only(cluster, client, lose):
-    reads, outcomes = reads_of(client), RedisRecordedOutcomes(client)
+    reads, outcomes = reads_of(client), RedisRecordedOutcomes(client, KEYS)
     lost, others = parted(cluster, cluster.servers[2])
     request = a_request_on(cluster, cluster.servers[0])
     requests = [a_request_on(cluster, server) for server in cluster.servers]
@@ -109,7 +111,7 @@ async def once_available(call):
 
 async def test_more_calls_than_connections_wait_for_their_turn(cluster):
     client = connect(cluster.redis_url, max_connections=2)
-    outcomes = RedisRecordedOutcomes(client)
+    outcomes = RedisRecordedOutcomes(client, KEYS)
     requests = [a_request_on(cluster, cluster.servers[0]) for _ in range(100)]
     claims = await asyncio.gather(*(outcomes.claim(each, FINGERPRINT) for each in requests))
     assert claims == [None] * 100
@@ -120,7 +122,7 @@ async def test_more_calls_than_connections_wait_for_their_turn(cluster):
 
 async def test_a_call_that_is_given_up_closes_no_connection_of_others(cluster, client):
     """redis-py would close all, when it is interrupted as it asks for the slots."""
-    outcomes, reads = RedisRecordedOutcomes(client), reads_of(client)
+    outcomes, reads = RedisRecordedOutcomes(client, KEYS), reads_of(client)
     _, others = parted(cluster, cluster.servers[2])
     on_lost = a_request_on(cluster, cluster.servers[2])
     await read_all(reads, NAMES)
@@ -138,7 +140,7 @@ async def test_a_call_that_is_given_up_closes_no_connection_of_others(cluster, c
 
 async def test_where_no_server_is_it_is_unavailable():
     client = connect("redis+cluster://127.0.0.1:1,127.0.0.1:2")
-    outcomes = RedisRecordedOutcomes(client)
+    outcomes = RedisRecordedOutcomes(client, KEYS)
     for _ in range(2):
         with pytest.raises(StoreUnavailableError):
             await outcomes.claim(RequestKey(TenantId("a"), UserId("b"), uuid4()), FINGERPRINT)
@@ -158,7 +160,7 @@ async def test_a_cluster_that_is_found_down_is_used_again(cluster, client):
     outcomes = await read_all(reads, NAMES)
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailableError}
     with pytest.raises(StoreUnavailableError):
-        await RedisRecordedOutcomes(client).claim(request, FINGERPRINT)
+        await RedisRecordedOutcomes(client, KEYS).claim(request, FINGERPRINT)
     cluster.servers[2].start()
     for name in NAMES:
         async with asyncio.timeout(20):

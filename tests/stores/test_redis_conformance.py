@@ -1,6 +1,7 @@
 """What `Elevations` and `RecordedOutcomes` promise, on a fake and on servers (S9, S10)."""
 
 import asyncio
+from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -15,15 +16,19 @@ from stepup.domain.actor import Actor, SessionHash, SessionId, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
 from stepup.domain.verification import Outcome, Verification
+from stepup.keys import KeyRing
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes
+from stepup.stores.redis.authentic_values import AuthenticValues
 from stepup.stores.redis.encoding import elevation_fields, read_elevation
+from stepup.stores.redis.keyspace import digest as keyspace_digest
 from stepup.stores.redis.keyspace import elevation_key, outcome_key, revocation_key
 
 NOON = datetime(2026, 3, 2, 12, 0, 0, 123457, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
 FINGERPRINT = bytes(range(32))
+KEYS = KeyRing("k-1", {"k-1": bytes(32)})
 ENROLLMENT = "2f9cc1e0-0a33-48b5-87ef-19863887c6d4"
 
 ids = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=128)
@@ -32,12 +37,12 @@ instants = st.datetimes(timezones=st.just(UTC))
 
 @pytest.fixture
 def elevations(client):
-    return RedisElevations(client)
+    return RedisElevations(client, KEYS)
 
 
 @pytest.fixture
 def outcomes(client):
-    return RedisRecordedOutcomes(client)
+    return RedisRecordedOutcomes(client, KEYS)
 
 
 def an_elevation(tenant="acme", user="ann", session="s-1", verified_at=NOON):
@@ -149,7 +154,7 @@ async def test_a_new_code_gives_15_minutes_anew(client, elevations):
 
 
 async def test_an_elevation_is_gone_after_15_minutes_of_use(fake, advance):
-    elevations, elevation = RedisElevations(fake), an_elevation()
+    elevations, elevation = RedisElevations(fake, KEYS), an_elevation()
     await elevations.put(elevation)
     for _ in range(9):
         advance(99 * SECOND)
@@ -159,7 +164,10 @@ async def test_an_elevation_is_gone_after_15_minutes_of_use(fake, advance):
 
 
 async def test_its_lifetime_counts_from_the_call_whatever_its_own_clock_says(fake, advance):
-    elevations, elevation = RedisElevations(fake), an_elevation(verified_at=NOON + 900_000 * SECOND)
+    elevations, elevation = (
+        RedisElevations(fake, KEYS),
+        an_elevation(verified_at=NOON + 900_000 * SECOND),
+    )
     await elevations.put(elevation)
     advance(LIFETIME + SECOND)
     assert await elevations.find(*address(elevation)) is None
@@ -232,7 +240,7 @@ async def test_of_parallel_revocations_the_latest_instant_stands(elevations):
 
 
 async def test_a_revocation_outlives_what_it_covers(fake, advance):
-    elevations, elevation = RedisElevations(fake), an_elevation()
+    elevations, elevation = RedisElevations(fake, KEYS), an_elevation()
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
     advance(60 * SECOND)  # a call that had been on its way all the time
     await elevations.put(elevation)
@@ -241,7 +249,7 @@ async def test_a_revocation_outlives_what_it_covers(fake, advance):
 
 
 async def test_a_revocation_through_an_earlier_instant_does_not_shorten_a_mark(fake, advance):
-    elevations, elevation = RedisElevations(fake), an_elevation()
+    elevations, elevation = RedisElevations(fake, KEYS), an_elevation()
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
     advance(300 * SECOND)
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON - SECOND)
@@ -261,7 +269,7 @@ async def test_a_revocation_leaves_nothing_behind_for_ever(client, elevations):
     ids=["tenant", "user", "session"],
 )
 async def test_a_value_under_anothers_key_elevates_nobody(client, elevations, owner):
-    """S9"""
+    """S9, S25"""
     mine = an_elevation()
     await elevations.put(owner)
     value = await client.get(elevation_key(*address(owner)))
@@ -269,16 +277,105 @@ async def test_a_value_under_anothers_key_elevates_nobody(client, elevations, ow
     assert await elevations.find(*address(mine)) is None
 
 
-def stored(**changes):
-    elevation = an_elevation()
-    names = ("version", "owner", "enrollment", "verified_at", "lifetime", "methods")
-    fields = dict(zip(names, elevation_fields(elevation), strict=True)) | changes
-    return orjson.dumps(list(fields.values()))
+def signed(payload, elevation=None, keys=KEYS):
+    owner = address(elevation or an_elevation())
+    return AuthenticValues(keys).sign(elevation_key(*owner), owner, payload)
 
 
-async def test_a_stored_value_is_read_whoever_wrote_it(client, elevations):
-    await client.set(elevation_key(*address(an_elevation())), stored())
-    assert await elevations.find(*address(an_elevation())) is not None
+def fields(**changes):
+    names = ("enrollment", "verified_at", "lifetime", "methods")
+    values = dict(zip(names, elevation_fields(an_elevation()), strict=True)) | changes
+    return orjson.dumps(list(values.values()))
+
+
+async def test_a_signed_value_is_read_whichever_worker_wrote_it(client, elevations):
+    await client.set(elevation_key(*address(an_elevation())), signed(fields()))
+    assert await elevations.find(*address(an_elevation())) == an_elevation()
+
+
+def of_version_1():
+    owner = keyspace_digest(*address(an_elevation()))
+    microseconds = int(NOON.timestamp()) * 1_000_000 + NOON.microsecond
+    return orjson.dumps([1, owner, ENROLLMENT, microseconds, 900_000_000, ["totp"]])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        of_version_1(),
+        fields(),
+        b"\x02" + bytes(16) + b"\x03k-1" + fields(),
+        b"\x02" + bytes(16) + b"\x03k-2" + fields(),
+        b"\x02" + bytes(16) + b"\x00" + fields(),
+        b"\x02" + bytes(16) + b"\xff",
+        b"\x02" + bytes(16) + b"\x02\xff\xff" + fields(),
+        b"\x02" + bytes(16),
+        b"\x02",
+        signed(fields(), keys=KeyRing("k-1", {"k-1": bytes([1] * 32)})),
+        signed(fields()).replace(b"900000000", b"990000000"),
+        signed(fields()) + b" ",
+        b"\x01" + signed(fields())[1:],
+    ],
+    ids=[
+        "the format without a MAC",
+        "no head",
+        "a made-up MAC",
+        "a key that the ring does not have",
+        "no key",
+        "a key id that does not end",
+        "a key id that is no text",
+        "no payload",
+        "no MAC",
+        "a MAC by another ring",
+        "a longer life",
+        "one more byte",
+        "another version",
+    ],
+)
+async def test_s25_a_forged_elevation_elevates_nobody(client, elevations, value):
+    await client.set(elevation_key(*address(an_elevation())), value)
+    assert await elevations.find(*address(an_elevation())) is None
+
+
+async def test_s25_an_elevation_with_any_byte_changed_elevates_nobody(fake):
+    elevations, mine = RedisElevations(fake, KEYS), an_elevation()
+    key = elevation_key(*address(mine))
+    await elevations.put(mine)
+    value = await fake.get(key)
+    for place in range(len(value)):
+        forged = bytearray(value)
+        forged[place] ^= 1
+        await fake.set(key, bytes(forged))
+        assert await elevations.find(*address(mine)) is None, place
+
+
+async def test_s25_a_mac_covers_the_ids_and_not_only_their_digest():
+    """Two people whose ids have one digest would have one Redis key."""
+    values, key = AuthenticValues(KEYS), "e{digest}"
+    value = values.sign(key, ("acme", "ann", "s"), b"payload")
+    assert values.open(key, ("acme", "ann", "s"), value) == b"payload"
+    for other in (("other", "ann", "s"), ("acme", "bob", "s"), ("acme", "ann", "t")):
+        assert values.open(key, other, value) is None
+    assert values.open("o{digest}", ("acme", "ann", "s"), value) is None
+
+
+@pytest.mark.parametrize("mark", [b"0", b"-1", b"0" * 18])
+async def test_s25_no_mark_of_a_revocation_elevates_anybody(client, elevations, mark):
+    await client.set(revocation_key(TenantId("acme"), UserId("ann")), mark)
+    assert await elevations.find(*address(an_elevation())) is None
+
+
+async def test_s25_elevations_outlive_a_rotation_while_the_ring_has_their_key(client):
+    old = KeyRing("old", {"old": bytes(32)})
+    rotated = KeyRing("new", {"old": bytes(32), "new": bytes([1] * 32)})
+    retired = KeyRing("new", {"new": bytes([1] * 32)})
+    mine, key = an_elevation(), a_request()
+    await RedisElevations(client, old).put(mine)
+    await RedisRecordedOutcomes(client, old).record(key, FINGERPRINT, verified())
+    assert await RedisElevations(client, rotated).find(*address(mine)) == mine
+    assert await RedisRecordedOutcomes(client, rotated).claim(key, FINGERPRINT) == verified()
+    assert await RedisElevations(client, retired).find(*address(mine)) is None
+    assert await RedisRecordedOutcomes(client, retired).claim(key, FINGERPRINT) is None
 
 
 @pytest.mark.parametrize(
@@ -291,22 +388,20 @@ async def test_a_stored_value_is_read_whoever_wrote_it(client, elevations):
         b"[]",
         b"{}",
         b"[1]",
-        stored(version=2),
-        stored(owner=None),
-        stored(enrollment=7),
-        stored(verified_at="0"),
-        stored(verified_at=2**62),
-        stored(lifetime=2**62),
-        stored(lifetime=None),
-        stored(methods=["telepathy"]),
-        stored(methods=[[]]),
-        stored(methods="totp"),
-        stored(more=1),
+        fields(enrollment=7),
+        fields(verified_at="0"),
+        fields(verified_at=2**62),
+        fields(lifetime=2**62),
+        fields(lifetime=None),
+        fields(methods=["telepathy"]),
+        fields(methods=[[]]),
+        fields(methods="totp"),
+        fields(more=1),
     ],
 )
 async def test_what_cannot_be_read_elevates_nobody(client, elevations, value):
-    """S9"""
-    await client.set(elevation_key(*address(an_elevation())), value)
+    """S9: a later version may have written it."""
+    await client.set(elevation_key(*address(an_elevation())), signed(value))
     assert await elevations.find(*address(an_elevation())) is None
 
 
@@ -328,8 +423,8 @@ def test_an_elevation_of_any_ids_and_times_reads_back(owner, enrollment, verifie
     elevation = replace(
         an_elevation(*owner, verified_at), enrollment_id=enrollment, expires_at=expires_at
     )
-    fields = orjson.loads(orjson.dumps(elevation_fields(elevation)))
-    assert read_elevation(fields, *address(elevation)) == elevation
+    written = orjson.loads(orjson.dumps(elevation_fields(elevation)))
+    assert read_elevation(written, *address(elevation)) == elevation
 
 
 @given(tenant=ids, user=ids, session=ids)
@@ -417,7 +512,7 @@ async def test_of_a_hundred_parallel_claims_one_wins(outcomes):
 
 
 async def test_a_claim_is_kept_for_a_minute(fake, advance):
-    outcomes, key = RedisRecordedOutcomes(fake), a_request()
+    outcomes, key = RedisRecordedOutcomes(fake, KEYS), a_request()
     await outcomes.claim(key, FINGERPRINT)
     advance(59 * SECOND)
     with pytest.raises(StoreUnavailableError):
@@ -427,7 +522,7 @@ async def test_a_claim_is_kept_for_a_minute(fake, advance):
 
 
 async def test_an_outcome_is_kept_for_a_minute_from_its_recording(fake, advance):
-    outcomes, key, outcome = RedisRecordedOutcomes(fake), a_request(), verified()
+    outcomes, key, outcome = RedisRecordedOutcomes(fake, KEYS), a_request(), verified()
     await outcomes.claim(key, FINGERPRINT)
     advance(50 * SECOND)
     await outcomes.record(key, FINGERPRINT, outcome)
@@ -435,14 +530,6 @@ async def test_an_outcome_is_kept_for_a_minute_from_its_recording(fake, advance)
     assert await outcomes.claim(key, FINGERPRINT) == outcome
     advance(2 * SECOND)
     assert await outcomes.claim(key, FINGERPRINT) is None
-
-
-async def test_an_outcome_with_an_elevation_of_another_user_is_not_answered(outcomes):
-    """S9"""
-    key = a_request()
-    await outcomes.record(key, FINGERPRINT, verified(an_elevation(user="bob")))
-    with pytest.raises(StoreUnavailableError):
-        await outcomes.claim(key, FINGERPRINT)
 
 
 @pytest.mark.parametrize(
@@ -458,9 +545,7 @@ async def test_an_outcome_with_an_elevation_of_another_user_is_not_answered(outc
 )
 async def test_an_outcome_that_cannot_be_read_is_not_answered(client, outcomes, fields):
     key = a_request()
-    await outcomes.claim(key, FINGERPRINT)
-    fingerprint, _ = orjson.loads(await client.get(outcome_key(key)))
-    await client.set(outcome_key(key), orjson.dumps([fingerprint, fields]))
+    await client.set(outcome_key(key), signed_outcome(key, [FINGERPRINT_TEXT, fields]))
     with pytest.raises(StoreUnavailableError):
         await outcomes.claim(key, FINGERPRINT)
 
@@ -468,6 +553,39 @@ async def test_an_outcome_that_cannot_be_read_is_not_answered(client, outcomes, 
 @pytest.mark.parametrize("value", [b"", b"{", b"[1, 2]", b"7"])
 async def test_a_claim_that_cannot_be_read_is_not_answered(client, outcomes, value):
     key = a_request()
-    await client.set(outcome_key(key), value)
+    owner = key.tenant_id, key.user_id, key.request_id.hex
+    await client.set(outcome_key(key), AuthenticValues(KEYS).sign(outcome_key(key), owner, value))
+    with pytest.raises(StoreUnavailableError):
+        await outcomes.claim(key, FINGERPRINT)
+
+
+def signed_outcome(key, fields, keys=KEYS):
+    owner = key.tenant_id, key.user_id, key.request_id.hex
+    return AuthenticValues(keys).sign(outcome_key(key), owner, orjson.dumps(fields))
+
+
+FINGERPRINT_TEXT = b64encode(FINGERPRINT).decode()
+FORGED = [FINGERPRINT_TEXT, ["verified", 0, 0, ["0" * 32, elevation_fields(an_elevation())]]]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda _: orjson.dumps(FORGED),
+        lambda key: signed_outcome(key, FORGED, KeyRing("k-1", {"k-1": bytes([1] * 32)})),
+        lambda key: signed_outcome(replace(key, user_id=UserId("bob")), FORGED),
+        lambda key: signed_outcome(replace(key, tenant_id=TenantId("other")), FORGED),
+        lambda key: signed_outcome(replace(key, request_id=uuid4()), FORGED),
+        lambda key: signed_outcome(key, FORGED)[:-1],
+    ],
+    ids=["no MAC", "another ring", "another user", "another tenant", "another request", "cut"],
+)
+async def test_s25_a_forged_outcome_is_not_answered_and_the_claim_replaces_it(
+    client, outcomes, forge
+):
+    key = a_request()
+    await client.set(outcome_key(key), forge(key))
+    assert await outcomes.claim(key, FINGERPRINT) is None
+    assert 0 < await client.ttl(outcome_key(key)) <= 60
     with pytest.raises(StoreUnavailableError):
         await outcomes.claim(key, FINGERPRINT)

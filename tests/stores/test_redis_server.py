@@ -15,6 +15,7 @@ from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.rate import Rate
 from stepup.domain.verification import Outcome, Verification
+from stepup.keys import KeyRing
 from stepup.service.ports import RequestKey
 from stepup.stores.embedded_valkey import EmbeddedValkey
 from stepup.stores.redis import (
@@ -25,6 +26,7 @@ from stepup.stores.redis import (
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+KEYS = KeyRing.generate()
 
 
 @pytest.fixture
@@ -53,7 +55,11 @@ def address(elevation):
 
 def every_call(client):
     """One call of each method of every port."""
-    elevations, outcomes, elevation = RedisElevations(client), RedisRecordedOutcomes(client), None
+    elevations, outcomes, elevation = (
+        RedisElevations(client, KEYS),
+        RedisRecordedOutcomes(client, KEYS),
+        None,
+    )
     elevation = an_elevation()
     key = RequestKey(elevation.tenant_id, elevation.user_id, uuid4())
     return {
@@ -104,7 +110,7 @@ async def test_a_server_that_stands_still_is_unavailable(valkey, client):
 
 
 async def test_a_server_that_stood_still_is_used_again(valkey, client):
-    elevations, elevation = RedisElevations(client), an_elevation()
+    elevations, elevation = RedisElevations(client, KEYS), an_elevation()
     async with stopped(valkey.pid):
         with pytest.raises(StoreUnavailableError):
             await elevations.put(elevation)
@@ -137,7 +143,7 @@ async def test_a_server_that_was_killed_is_unavailable(valkey, client):
 
 
 async def test_a_restarted_server_is_used_at_once_with_all_it_had_acknowledged(valkey, client):
-    elevations, kept, revoked = RedisElevations(client), an_elevation(1), an_elevation(2)
+    elevations, kept, revoked = RedisElevations(client, KEYS), an_elevation(1), an_elevation(2)
     await elevations.put(kept)
     await elevations.put(revoked)
     await elevations.revoke_user(revoked.tenant_id, revoked.user_id, NOON)
@@ -168,7 +174,7 @@ async def test_a_server_that_speaks_something_else_is_unavailable(tmp_path, answ
 
 async def test_a_server_that_is_full_is_unavailable(client):
     await client.config_set("maxmemory", "1")
-    elevations = RedisElevations(client)
+    elevations = RedisElevations(client, KEYS)
     with pytest.raises(StoreUnavailableError):
         await elevations.put(an_elevation())
 
@@ -176,7 +182,7 @@ async def test_a_server_that_is_full_is_unavailable(client):
 async def test_a_cancelled_call_leaves_no_answer_to_the_next(valkey):
     elevations_of = [an_elevation(1), an_elevation(2)]
     async with connect(valkey.url, max_connections=1) as client:
-        elevations = RedisElevations(client)
+        elevations = RedisElevations(client, KEYS)
         for elevation in elevations_of:
             await elevations.put(elevation)
         async with stopped(valkey.pid):
@@ -191,7 +197,7 @@ async def test_a_cancelled_call_leaves_no_answer_to_the_next(valkey):
 
 async def test_more_calls_than_connections_wait_for_their_turn(valkey):
     async with connect(valkey.url, max_connections=2) as client:
-        elevations = RedisElevations(client)
+        elevations = RedisElevations(client, KEYS)
         await asyncio.gather(*(elevations.put(an_elevation(number)) for number in range(100)))
         assert len(await client.client_list()) == 2
 
@@ -236,7 +242,7 @@ async def test_memory_per_elevation(valkey, record_property):
     """Measured with the Valkey that we ship; the target holds at a million elevations."""
     number, at_once = 10_000, 50
     async with connect(valkey.url, max_connections=1) as client:
-        elevations = RedisElevations(client)
+        elevations = RedisElevations(client, KEYS)
 
         async def memory():
             info = await client.info("memory")

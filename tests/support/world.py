@@ -43,11 +43,11 @@ class World:
         self.clock = ManualClock()
         self.redis = redis
         self.database = FaultyDatabase(database)
-        self.elevations = FaultyElevations(RedisElevations(redis))
-        self.outcomes = FaultyOutcomes(RedisRecordedOutcomes(redis))
+        self.keys = KeyRing.generate()
+        self.elevations = FaultyElevations(RedisElevations(redis, self.keys))
+        self.outcomes = FaultyOutcomes(RedisRecordedOutcomes(redis, self.keys))
         # A machine that is busy with other tests makes nobody give up.
         self.rates = FaultyCallerRates(RedisCallerRates(redis, patience=timedelta(seconds=60)))
-        self.keys = KeyRing.generate()
         self._log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
         self.decision_log = FaultyDecisionLog(self._log)
 

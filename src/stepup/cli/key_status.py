@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from stepup.domain.elevation import LIFETIME
 from stepup.key_file import KeyFile
 from stepup.service.ports import SealCounts
 
@@ -89,6 +90,9 @@ def _status(
     in_use = [f"{number} {name} are sealed by it" for name, number in named.items() if number]
     if until is not None and now < until:
         in_use.append(f"retries may present its receipts until {_text(until)}")
+    if entry.demoted_at and now < entry.demoted_at + LIFETIME:
+        elevated_until = _text(entry.demoted_at + LIFETIME)
+        in_use.append(f"elevations may have its MAC until {elevated_until}")
     state = "demoted" if entry.demoted_at else "staged"
     return KeyStatus(key_id, state, entry.created_at, counts, until, tuple(in_use))
 

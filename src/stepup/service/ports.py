@@ -463,6 +463,11 @@ class Keys(Protocol):
         """The MAC keys of page tokens."""
         ...
 
+    @property
+    def stored_values(self) -> MacKeys:
+        """The MAC keys of elevations and recorded outcomes (S25)."""
+        ...
+
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> SealedSecret:

@@ -77,7 +77,7 @@ class VerifyOtp:
             context.caller, context.actor.session_hash, code.digits
         )
         recorded = await self._outcomes.claim(key, fingerprint)
-        if recorded is not None:
+        if recorded is not None and not _is_replayed(recorded, context):
             return recorded
         try:
             committed = await self._commit(context, code)
@@ -136,6 +136,14 @@ class VerifyOtp:
             event = _rejected(context, after, attempt, matched)
         await records.audit.append(event)
         return after, attempt
+
+
+def _is_replayed(recorded: Verification, context: Context) -> bool:
+    """Whether a recorded outcome is one that Redis should have forgotten, put back by hand (S25).
+
+    Outcomes are recorded for a minute; an elevation that one of them earned still lives then.
+    """
+    return recorded.elevation is not None and not recorded.elevation.is_live(context.now)
 
 
 def elevate(context: Context, enrollment_id: str) -> Elevation:

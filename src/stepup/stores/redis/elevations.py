@@ -7,6 +7,8 @@ import orjson
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.instants import microseconds
+from stepup.service.ports import Keys
+from stepup.stores.redis.authentic_values import AuthenticValues
 from stepup.stores.redis.batched_reads import reads_of
 from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.connection import Client, answering
@@ -31,10 +33,12 @@ class RedisElevations:
 
     Args:
         client: of a single server, from Sentinel, or of a cluster; its owner closes it.
+        keys: the ring whose MAC makes an elevation count (S25).
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, keys: Keys) -> None:
         self._client = client
+        self._values = AuthenticValues(keys)
         self._reads = reads_of(client)
 
     async def ping(self) -> None:
@@ -55,24 +59,32 @@ class RedisElevations:
         Raises:
             StoreUnavailableError: the server does not answer; it may be stored all the same.
         """
-        key = elevation_key(elevation.tenant_id, elevation.user_id, elevation.session_hash)
+        owner = elevation.tenant_id, elevation.user_id, elevation.session_hash
+        key = elevation_key(*owner)
+        value = self._values.sign(key, owner, orjson.dumps(elevation_fields(elevation)))
         async with answering():
-            await self._client.set(key, orjson.dumps(elevation_fields(elevation)), ex=LIFETIME)
+            await self._client.set(key, value, ex=LIFETIME)
 
     async def find(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> Elevation | None:
-        """The session's elevation, unless it is revoked, another's, or unreadable (S9, S10).
+        """The session's elevation, unless it is revoked, forged, or unreadable (S9, S10, S25).
+
+        The mark of a revocation has no MAC: it can void elevations and nothing else. A mark that
+        was deleted or lowered is like one that Redis lost, for which there is the change feed.
 
         Raises:
             StoreUnavailableError: the server does not answer.
         """
-        keys = elevation_key(tenant_id, user_id, session_hash), revocation_key(tenant_id, user_id)
-        stored, mark = await self._reads.read(keys)
+        key = elevation_key(tenant_id, user_id, session_hash)
+        stored, mark = await self._reads.read((key, revocation_key(tenant_id, user_id)))
         if stored is None:
             return None
+        payload = self._values.open(key, (tenant_id, user_id, session_hash), stored)
+        if payload is None:
+            return None
         try:
-            elevation = read_elevation(orjson.loads(stored), tenant_id, user_id, session_hash)
+            elevation = read_elevation(orjson.loads(payload), tenant_id, user_id, session_hash)
             revoked_through = None if mark is None else int(mark)
         except ValueError:
             return None

@@ -10,7 +10,8 @@ from stepup.domain.actor import SessionHash
 from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
 from stepup.domain.instants import MICROSECOND
 from stepup.domain.verification import Outcome, Verification
-from stepup.service.ports import RequestKey
+from stepup.service.ports import Keys, RequestKey
+from stepup.stores.redis.authentic_values import AuthenticValues
 from stepup.stores.redis.connection import Client, answering
 from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import outcome_key
@@ -23,26 +24,36 @@ class RedisRecordedOutcomes:
 
     Args:
         client: of a single server, from Sentinel, or of a cluster; its owner closes it.
+        keys: the ring whose MAC makes a claim or an outcome count (S25).
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, keys: Keys) -> None:
         self._client = client
+        self._values = AuthenticValues(keys)
 
     async def claim(self, key: RequestKey, fingerprint: bytes) -> Verification | None:
         """Claim a request; the outcome when another call has made the attempt.
+
+        A value that is not authentic counts as absent, and the claim replaces it (S25).
 
         Raises:
             InvalidFieldError: the request id was used with another fingerprint.
             StoreUnavailableError: the other call is still at it, what it left cannot be read, or
                 the server does not answer. Then the claim may stand all the same, for a minute.
         """
-        claim = orjson.dumps([_text(fingerprint), None])
+        place = outcome_key(key)
+        claim = self._signed(key, fingerprint, None)
         async with answering():
-            # One command: NX claims, GET tells what kept it from doing so.
-            found = await self._client.set(outcome_key(key), claim, nx=True, get=True, ex=_LIFETIME)
+            # One command: NX claims, GET returns the value that prevented it.
+            found: Any = await self._client.set(place, claim, nx=True, get=True, ex=_LIFETIME)
         if found is None:
             return None
-        first_fingerprint, outcome = _read(found)
+        payload = self._values.open(place, _owner(key), found)
+        if payload is None:
+            async with answering():
+                await self._client.set(place, claim, ex=_LIFETIME)
+            return None
+        first_fingerprint, outcome = _read(payload)
         if first_fingerprint != _text(fingerprint):
             raise InvalidFieldError("request_id", "was used with another request")
         if outcome is None:
@@ -55,7 +66,7 @@ class RedisRecordedOutcomes:
         Raises:
             StoreUnavailableError: the server does not answer; it may be recorded all the same.
         """
-        value = orjson.dumps([_text(fingerprint), _verification_fields(outcome)])
+        value = self._signed(key, fingerprint, _verification_fields(outcome))
         async with answering():
             await self._client.set(outcome_key(key), value, ex=_LIFETIME)
 
@@ -68,14 +79,22 @@ class RedisRecordedOutcomes:
         async with answering():
             await self._client.delete(outcome_key(key))
 
+    def _signed(self, key: RequestKey, fingerprint: bytes, outcome: list[Any] | None) -> bytes:
+        payload = orjson.dumps([_text(fingerprint), outcome])
+        return self._values.sign(outcome_key(key), _owner(key), payload)
+
+
+def _owner(key: RequestKey) -> tuple[str, ...]:
+    return key.tenant_id, key.user_id, key.request_id.hex
+
 
 def _text(fingerprint: bytes) -> str:
     return b64encode(fingerprint).decode()
 
 
-def _read(found: Any) -> tuple[str, Any]:
+def _read(payload: bytes) -> tuple[str, Any]:
     try:
-        match orjson.loads(found):
+        match orjson.loads(payload):
             case [str(fingerprint), outcome]:
                 return fingerprint, outcome
     except ValueError:
