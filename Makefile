@@ -16,6 +16,8 @@ help: ## List the targets
 .venv/%.stamp: requirements/%.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@# The distribution was called `stepup` once: an environment of that time would keep both.
+	@$(BIN)/pip uninstall --quiet --quiet --disable-pip-version-check --yes stepup
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -172,9 +172,9 @@ def without_the_extra(monkeypatch):
 @pytest.mark.usefixtures("without_the_extra")
 def test_without_opentelemetry_the_extra_is_named_where_traces_are_configured():
     settings = TracesSettings(endpoint=ENDPOINT)
-    with pytest.raises(ConfigurationError, match=r"install stepup\[otel\]"):
+    with pytest.raises(ConfigurationError, match=r"extra `otel` of the distribution stepup-authz"):
         begin_span_of(settings, AsyncExitStack())
-    with pytest.raises(ConfigurationError, match=r"install stepup\[otel\]"):
+    with pytest.raises(ConfigurationError, match=r"extra `otel` of the distribution stepup-authz"):
         check_traces(settings)
     assert begin_span_of(None, AsyncExitStack()) is None
 

@@ -130,7 +130,7 @@ class ProbesSettings(_Listener):
 
 
 class TracesSettings(Section):
-    """Where [traces](operating.md#traces) are exported to, over OTLP; needs `stepup[otel]`."""
+    """Where [traces](operating.md#traces) are exported to, over OTLP; needs the extra `otel`."""
 
     endpoint: Annotated[str, AfterValidator(_collector)]
     """`http://host:port`, or `https://host:port` for TLS."""

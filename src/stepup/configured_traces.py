@@ -1,12 +1,12 @@
 """The traces that the settings ask for."""
 
 from contextlib import AsyncExitStack
-from importlib.util import find_spec
 
 import grpc
 import structlog
 
 from stepup.config import ConfigurationError, TracesSettings, UnusableFileError
+from stepup.distribution import are_installed, missing_extra
 from stepup.rpc.pipeline import BeginSpan
 
 _log = structlog.get_logger(__name__)
@@ -51,13 +51,8 @@ def check_traces(traces: TracesSettings | None) -> None:
 
 def _demand_open_telemetry() -> None:
     # Each in its package of the extra: the API alone comes with other libraries.
-    needed = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc")
-    try:
-        found = all(map(find_spec, needed))
-    except ModuleNotFoundError:
-        found = False
-    if not found:
-        raise ConfigurationError("traces: OpenTelemetry is not installed: install stepup[otel]")
+    if not are_installed("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc"):
+        raise ConfigurationError(f"traces: OpenTelemetry {missing_extra('otel')}")
 
 
 def _credentials(traces: TracesSettings) -> grpc.ChannelCredentials | None:

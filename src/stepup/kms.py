@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from stepup.distribution import missing_extra
+
 TIMEOUT_SECONDS = 5.0
 _VAULT = "vault:"
 
@@ -111,7 +113,7 @@ class VaultTransit:
             import hvac  # noqa: PLC0415  # an extra: who has no wrapped keys needs none of it
             from requests.exceptions import RequestException, Timeout  # noqa: PLC0415
         except ImportError:
-            raise KeyWrapperError("hvac is not installed: install stepup[vault]") from None
+            raise KeyWrapperError(f"Vault {missing_extra('vault')}") from None
         reasons = {
             hvac.exceptions.Forbidden: "Vault denies permission (403)",
             hvac.exceptions.InvalidRequest: "Vault does not take the ciphertext or the key (400)",

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
-from importlib.metadata import version
 
+from stepup import distribution
 from stepup.domain.audit import ChainedEvent, Event, EventKind, Json, written
 from stepup.domain.instants import EPOCH
 
@@ -169,7 +169,7 @@ def _circumstances(chained: ChainedEvent) -> dict[str, Json]:
         actor["session"] = {"uid": session}
     metadata: dict[str, Json] = {
         "version": VERSION,
-        "product": {"name": _PRODUCT, "vendor_name": _PRODUCT, "version": version(_PRODUCT)},
+        "product": {"name": _PRODUCT, "vendor_name": _PRODUCT, "version": distribution.version()},
         "log_name": "audit",
         "uid": event.event_id,
         "sequence": chained.sequence,

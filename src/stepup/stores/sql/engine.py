@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from stepup.distribution import are_installed, missing_extra
 from stepup.stores.sql.limits import Limits
 
 _WAITS_FOR_SWITCH = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
@@ -33,13 +34,16 @@ def parse_url(text: str) -> URL:
     """Read a database URL: `sqlite:///<path>` or `postgresql://<user>@<host>/<database>`.
 
     Raises:
-        ValueError: it is something else. The message does not repeat it: it may hold a password.
+        ValueError: it is something else, or the driver is not installed. The message does not
+            repeat the URL: it may hold a password.
     """
     try:
         url = make_url(text)
         url = url.set(drivername=_DRIVERS[url.drivername])
     except (ArgumentError, KeyError, ValueError):
         raise ValueError("the database URL must be sqlite:///... or postgresql://...") from None
+    if not _is_sqlite(url) and not are_installed("asyncpg"):
+        raise ValueError(f"PostgreSQL {missing_extra('postgres')}")
     if _is_sqlite(url) and (url.database in (None, "", ":memory:") or url.query):
         raise ValueError("the URL of a SQLite database must be sqlite:/// and a path, no more")
     return url

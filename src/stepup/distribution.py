@@ -1,0 +1,30 @@
+"""The distribution that this code is installed from, and its extras.
+
+The import package is `stepup`; a distribution of that name belongs to another project (S30). So no
+message contains a command that installs from a package index.
+"""
+
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Literal
+
+NAME = "stepup-authz"
+Extra = Literal["embedded", "postgres", "vault", "otel"]
+
+
+def version() -> str:
+    """The version of the installed distribution."""
+    return metadata.version(NAME)
+
+
+def missing_extra(extra: Extra) -> str:
+    """What to say where the packages of an extra are not installed; completes "<subject> ..."."""
+    return f"needs the extra `{extra}` of the distribution {NAME}: see docs/deploying.md, Extras"
+
+
+def are_installed(*modules: str) -> bool:
+    """Whether all of these modules can be imported; imports their parent packages only."""
+    try:
+        return all(map(find_spec, modules))
+    except ModuleNotFoundError:  # of a parent
+        return False
