@@ -101,7 +101,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         Handlers(step_up, enrollment, policy, audit),
         snapshots,
         verify,
-        Housekeeping(database),
+        Housekeeping(database, options.retry_window),
         RefusedClaims(database),
         CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
     )

@@ -12,12 +12,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stepup.domain.actor import Actor, CallerId, Role, SessionId, TenantId, UserId
-from stepup.domain.elevation import CLOCK_TOLERANCE
+from stepup.domain.callers import Claim
+from stepup.domain.changes import UserRevocations
+from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation, Revocations
 from stepup.domain.operations import OperationId
 from stepup.domain.receipts import (
     RETRY_WINDOW,
     Binding,
     MacKeys,
+    Origin,
     Receipt,
     ReceiptRejection,
     RefusedReceipt,
@@ -28,7 +31,9 @@ from stepup.domain.receipts import (
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 KEYS = MacKeys("k1", {"k1": b"1" * 32})
-RECEIPT = Receipt(UUID("00000000-0000-4000-8000-000000000001"), NOW)
+ENROLLMENT = b"0123456789abcdef"
+ORIGIN = Origin(NOW, NOW - timedelta(minutes=3), ENROLLMENT)
+RECEIPT = Receipt(UUID("00000000-0000-4000-8000-000000000001"), ORIGIN)
 CHECK = {
     "caller": CallerId("response-actions"),
     "actor": Actor(TenantId("acme"), UserId("ada"), SessionId("s-1")),
@@ -44,19 +49,24 @@ OPERATIONS = st.from_regex(r"[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}", fullma
 BINDINGS = st.builds(
     Binding.of, IDS.map(CallerId), ACTORS, OPERATIONS.map(OperationId), st.text(max_size=256)
 )
-RECEIPTS = st.builds(
-    Receipt,
-    st.uuids(),
-    st.datetimes(
-        datetime(1970, 1, 1),  # noqa: DTZ001 - hypothesis wants its bounds without a zone
-        timezones=st.just(UTC),
-    ),
+INSTANTS = st.datetimes(
+    datetime(1970, 1, 1),  # noqa: DTZ001 - hypothesis wants its bounds without a zone
+    timezones=st.just(UTC),
 )
+EXEMPTIONS = [Claim.MANAGED_SERVICES, Claim.AUTOMATIC_PLAYBOOK]
+ORIGINS = st.builds(
+    Origin,
+    INSTANTS,
+    INSTANTS,
+    st.binary(min_size=16, max_size=16),
+    st.sampled_from([None, *EXEMPTIONS]),
+)
+RECEIPTS = st.builds(Receipt, st.uuids(), ORIGINS)
 
 
-def checked(token=TOKEN, binding=BINDING, keys=KEYS, now=NOW, **window):
+def checked(token=TOKEN, binding=BINDING, claims=(), keys=KEYS, now=NOW, **window):
     """The receipt, or why it is refused."""
-    found = check(token, binding, keys, now, **window)
+    found = check(token, binding, claims, keys, now, **window)
     return found.rejection if isinstance(found, RefusedReceipt) else found
 
 
@@ -81,13 +91,14 @@ def test_a_receipt_proves_the_decision_it_was_issued_for():
 def test_whatever_the_ids_a_receipt_that_was_issued_is_valid(receipt, binding):
     token = issue(receipt, binding, KEYS)
 
-    assert check(token, binding, KEYS, receipt.first_authorised_at) == receipt
+    assert check(token, binding, set(Claim), KEYS, receipt.origin.authorised_at) == receipt
 
 
 def test_the_form_is_frozen_for_receipts_that_are_out_already():
     assert TOKEN == (
-        "1.k1.AAAAAAAAQACAAAAAAAAAAQAGS_U1rxAA_H3i-tUBtHekt-eAch7aBlwZ2jN5eC0HkhRWCCAn__Mkjs0rvruV"
-        "jdeapSJ1eGZYKaXUI6l6HgMQ9iieHvd_Rg.K8aoepdj9NhaPn4JvDbCvP87Ign7LM--s_q2azUDVsM"
+        "2.k1.AAAAAAAAQACAAAAAAAAAAQAGS_U1rxAAAAZL9Sr0ewAAMDEyMzQ1Njc4OWFiY2RlZvx94vrVAbR3pLfngHIe"
+        "2gZcGdozeXgtB5IUVgggJ__zJI7NK767lY3XmqUidXhmWCml1COpeh4DEPYonh73f0Y"
+        ".5LJfX2hD_3-hV22DlkMPlyGutnCHKHjW7zmC5obCZr0"
     )
 
 
@@ -163,7 +174,101 @@ def test_the_first_difference_is_named_before_any_other_and_before_expiry(same, 
 def test_a_receipt_never_holds_for_another_binding(issued_for, presented_for):
     assume(issued_for != presented_for)
 
-    assert check(issue(RECEIPT, issued_for, KEYS), presented_for, KEYS, NOW) != RECEIPT
+    assert checked(issue(RECEIPT, issued_for, KEYS), presented_for) != RECEIPT
+
+
+# The exemption that earned it
+
+
+@pytest.mark.parametrize("exemption", EXEMPTIONS)
+@pytest.mark.parametrize(
+    ("claims", "good"),
+    [((), False), ({Claim.TIMED_OUT_RETRY}, False), (EXEMPTIONS, True), (set(Claim), True)],
+)
+def test_s16_a_receipt_that_an_exemption_earned_needs_its_claim_again(exemption, claims, good):
+    earned = Receipt(RECEIPT.decision_id, Origin.of_exemption(exemption, NOW))
+    found = checked(issue(earned, BINDING, KEYS), claims=claims)
+
+    assert found == (earned if good else ReceiptRejection.EXEMPTION_NOT_CLAIMED)
+
+
+@pytest.mark.parametrize(("exemption", "other"), [EXEMPTIONS, EXEMPTIONS[::-1]])
+def test_s16_the_claim_of_another_exemption_does_not_serve(exemption, other):
+    token = issue(Receipt(RECEIPT.decision_id, Origin.of_exemption(exemption, NOW)), BINDING, KEYS)
+
+    assert checked(token, claims={other}) is ReceiptRejection.EXEMPTION_NOT_CLAIMED
+
+
+def test_that_a_window_is_over_is_said_before_that_a_claim_is_missing():
+    token = issue(
+        Receipt(RECEIPT.decision_id, Origin.of_exemption(EXEMPTIONS[0], NOW)), BINDING, KEYS
+    )
+
+    assert checked(token, now=NOW + RETRY_WINDOW) is ReceiptRejection.EXPIRED
+
+
+# Revocations
+
+
+def elevation_of(enrollment_id="enrollment-1", verified_at=NOW):
+    actor = CHECK["actor"]
+    return Elevation(
+        actor.tenant_id,
+        actor.user_id,
+        actor.session_hash,
+        enrollment_id,
+        verified_at,
+        verified_at + LIFETIME,
+    )
+
+
+BY_A_CODE = Origin.of_elevation(elevation_of(), NOW + timedelta(minutes=10))
+BY_AN_EXEMPTION = Origin.of_exemption(Claim.AUTOMATIC_PLAYBOOK, NOW)
+
+
+@pytest.mark.parametrize("origin", [BY_A_CODE, BY_AN_EXEMPTION])
+def test_s10_without_a_revocation_nothing_is_revoked(origin):
+    assert not origin.is_revoked(UserRevocations())
+
+
+@pytest.mark.parametrize(
+    ("through", "revoked"), [(NOW - MICROSECOND, False), (NOW, True), (NOW + LIFETIME, True)]
+)
+def test_s10_a_revocation_voids_what_rests_on_a_code_received_up_to_then(through, revoked):
+    assert BY_A_CODE.is_revoked(UserRevocations(through)) is revoked
+
+
+@given(INSTANTS, INSTANTS)
+def test_s10_the_receipt_and_its_elevation_are_revoked_together(verified_at, through):
+    elevation = elevation_of(verified_at=verified_at)
+    user = (elevation.tenant_id, elevation.user_id)
+    origin = Origin.of_elevation(elevation, verified_at)
+
+    assert origin.is_revoked(UserRevocations(through)) is Revocations({user: through}).void(
+        elevation
+    )
+
+
+@pytest.mark.parametrize("by_clock", [-timedelta(hours=1), timedelta(), timedelta(hours=1)])
+def test_s10_the_end_of_an_enrollment_voids_what_rests_on_its_codes_by_whatever_clock(by_clock):
+    ended = UserRevocations(None, {"enrollment-0": NOW, "enrollment-1": NOW + by_clock})
+
+    assert BY_A_CODE.is_revoked(ended)
+
+
+def test_s10_the_end_of_the_authenticator_before_leaves_the_receipts_of_the_new_one():
+    assert not BY_A_CODE.is_revoked(UserRevocations(None, {"enrollment-0": NOW + LIFETIME}))
+
+
+@pytest.mark.parametrize(
+    ("instant", "revoked"),
+    [(NOW - CLOCK_TOLERANCE - MICROSECOND, False), (NOW - CLOCK_TOLERANCE, True), (NOW, True)],
+)
+@pytest.mark.parametrize("how", ["revocation", "end"])
+def test_s10_what_an_exemption_earned_is_void_too_by_clocks_that_differ(how, instant, revoked):
+    ended = {"revocation": (instant, {}), "end": (None, {"enrollment-0": instant})}[how]
+
+    assert BY_AN_EXEMPTION.is_revoked(UserRevocations(*ended)) is revoked
 
 
 # What a refused receipt is of
@@ -172,10 +277,10 @@ def test_a_receipt_never_holds_for_another_binding(issued_for, presented_for):
 def test_a_refused_receipt_that_is_authentic_names_its_decision():
     other_target = Binding.of(*{**CHECK, "target": "host-8"}.values())
 
-    assert check(TOKEN, other_target, KEYS, NOW) == RefusedReceipt(
+    assert check(TOKEN, other_target, (), KEYS, NOW) == RefusedReceipt(
         ReceiptRejection.OTHER_TARGET, RECEIPT.decision_id
     )
-    assert check(TOKEN, BINDING, KEYS, NOW + RETRY_WINDOW) == RefusedReceipt(
+    assert check(TOKEN, BINDING, (), KEYS, NOW + RETRY_WINDOW) == RefusedReceipt(
         ReceiptRejection.EXPIRED, RECEIPT.decision_id
     )
 
@@ -185,11 +290,13 @@ def test_a_refused_receipt_that_is_authentic_names_its_decision():
     [
         pytest.param(TOKEN[:-2] + "AA", id="another MAC"),
         pytest.param(TOKEN.rpartition(".")[0] + ".", id="no MAC"),
-        pytest.param("1.k1.BBBBBBBB" + TOKEN[13:], id="another decision"),
+        pytest.param("2.k1.BBBBBBBB" + TOKEN[13:], id="another decision"),
     ],
 )
 def test_what_a_receipt_with_a_wrong_mac_names_is_not_believed(token):
-    assert check(token, BINDING, KEYS, NOW) == RefusedReceipt(ReceiptRejection.NOT_AUTHENTIC, None)
+    assert check(token, BINDING, (), KEYS, NOW) == RefusedReceipt(
+        ReceiptRejection.NOT_AUTHENTIC, None
+    )
 
 
 # The window
@@ -227,7 +334,7 @@ def test_a_deployment_may_set_another_window(age, found):
 
 def test_the_receipt_of_a_retry_ends_with_the_first_authorisations_window():
     retried_at = NOW + timedelta(minutes=59)
-    of_the_retry = Receipt(UUID(int=2), checked(now=retried_at).first_authorised_at)
+    of_the_retry = Receipt(UUID(int=2), checked(now=retried_at).origin)
 
     token = issue(of_the_retry, BINDING, KEYS)
 
@@ -306,8 +413,17 @@ def test_no_other_spelling_of_a_receipt_is_accepted(spelling):
     assert checked(spelling) is ReceiptRejection.NOT_AUTHENTIC
 
 
-def test_a_receipt_of_another_version_is_not_authentic_whoever_signed_it():
-    assert checked(signed("2" + TOKEN.rpartition(".")[0][1:])) is ReceiptRejection.NOT_AUTHENTIC
+@pytest.mark.parametrize("version", ["1", "3", "02"])
+def test_a_receipt_of_another_version_is_not_authentic_whoever_signed_it(version):
+    token = signed(version + TOKEN.rpartition(".")[0][1:])
+
+    assert checked(token) is ReceiptRejection.NOT_AUTHENTIC
+
+
+def test_a_receipt_of_the_version_before_is_not_authentic():
+    first_version = signed("1.k1." + urlsafe_b64encode(bytes(88)).rstrip(b"=").decode())
+
+    assert checked(first_version) is ReceiptRejection.NOT_AUTHENTIC
 
 
 @pytest.mark.parametrize(
@@ -315,13 +431,13 @@ def test_a_receipt_of_another_version_is_not_authentic_whoever_signed_it():
     [
         pytest.param("", id="empty"),
         pytest.param("A", id="no base64"),
-        pytest.param("A" * 117, id="no base64 of the right length"),
-        pytest.param("A" * 116, id="a byte short"),
-        pytest.param("A" * 119, id="a byte long"),
+        pytest.param("A" * 149, id="no base64 of the right length"),
+        pytest.param("A" * 150, id="a byte short"),
+        pytest.param("A" * 152, id="a byte long"),
     ],
 )
 def test_an_authentic_payload_of_another_layout_is_not_authentic_as_a_receipt(payload):
-    assert checked(signed(f"1.k1.{payload}")) is ReceiptRejection.NOT_AUTHENTIC
+    assert checked(signed(f"2.k1.{payload}")) is ReceiptRejection.NOT_AUTHENTIC
 
 
 @pytest.mark.parametrize(
@@ -331,15 +447,15 @@ def test_an_authentic_payload_of_another_layout_is_not_authentic_as_a_receipt(pa
         ".",
         "...",
         "....",
-        "1",
-        "1.k1",
-        "1.k1.",
-        "1.k1..",
-        "1.k1.\u00e9.\u00e9",
-        "1.k1.AAAA.\uff21",
+        "2",
+        "2.k1",
+        "2.k1.",
+        "2.k1..",
+        "2.k1.\u00e9.\u00e9",
+        "2.k1.AAAA.\uff21",
         "\ud83d\ude00",
-        "1.k1.\ud800.AAAA",
-        "1.k1.AAAA.\udcff",
+        "2.k1.\ud800.AAAA",
+        "2.k1.AAAA.\udcff",
         "\0" * 512,
     ],
 )
@@ -347,6 +463,6 @@ def test_garbage_is_not_authentic(garbage):
     assert checked(garbage) is ReceiptRejection.NOT_AUTHENTIC
 
 
-@given(st.text() | st.text().map("1.k1.{}".format))
+@given(st.text() | st.text().map("2.k1.{}".format))
 def test_whatever_text_is_presented_it_is_not_authentic(text):
     assert checked(text) is ReceiptRejection.NOT_AUTHENTIC

@@ -26,7 +26,9 @@ from e2e.topologies import EMBEDDED
 pytestmark = pytest.mark.e2e
 
 TENANT = "acme"
-ALICE, BOB, CAROL, DAVE = (person(TENANT, user) for user in ("alice", "bob", "carol", "dave"))
+ALICE, BOB, CAROL, DAVE, ERIN = (
+    person(TENANT, user) for user in ("alice", "bob", "carol", "dave", "erin")
+)
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Recovered:
     policy: dict
     enrollment: dict
     redeemed: dict
+    revoked: dict
     events: list
     carol: Enrolled
     carols_code_again: dict
@@ -56,6 +59,10 @@ def recovered(tmp_path_factory):
         enrol(client, DAVE)
         sign_out = {"actor": DAVE, "scope": "REVOCATION_SCOPE_SESSION"}
         client.call("StepUpService/RevokeElevations", sign_out)
+        enrol(client, ERIN)
+        revoked = check(client, ERIN, OSQUERY)
+        everywhere = {"actor": ERIN, "scope": "REVOCATION_SCOPE_USER"}
+        client.call("StepUpService/RevokeElevations", everywhere)
         enrollment = standing(client, ALICE)["active"]
         listed = events(client, TENANT)
         # Her code has to be shown still when she types it again, after the restart.
@@ -63,7 +70,7 @@ def recovered(tmp_path_factory):
         server.kill()
         server.restart()
         again = verify(client, CAROL, carol.code)
-        yield Recovered(client, policy, enrollment, authorised, listed, carol, again)
+        yield Recovered(client, policy, enrollment, authorised, revoked, listed, carol, again)
 
 
 def test_the_policy_is_there(recovered):
@@ -102,6 +109,14 @@ def test_a_redeemed_receipt_stays_redeemed(recovered):
     ]
     assert line["receipt_rejection"] == "already_used"
     assert line["receipt_of"] == recovered.redeemed["decision_id"]
+
+
+def test_s10_a_revoked_receipt_stays_revoked(recovered):
+    answer = check(
+        recovered.client, ERIN | {"retry_receipt": recovered.revoked["receipt"]}, OSQUERY
+    )
+    assert answer["receipt_rejection"] == "RECEIPT_REJECTION_REVOKED"
+    assert answer["reason"] == "DECISION_REASON_NOT_ELEVATED"
 
 
 def test_the_audit_trail_goes_on_where_it_ended(recovered):

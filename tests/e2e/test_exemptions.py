@@ -1,12 +1,14 @@
 """For whom and for what no code is asked (S16)."""
 
 import pytest
+from e2e.clients import GrpCurl, Refused
 from e2e.people import (
     API_KEYS,
     OSQUERY,
     administrator,
     check,
     enrol,
+    events,
     person,
     protect,
     verdict,
@@ -59,3 +61,49 @@ def test_a_receipt_exempts_one_retry(client, protected):
     again = check(client, retry, OSQUERY, "host-7")
     assert again["decision"] == "DECISION_STEP_UP_REQUIRED"
     assert again["receipt_rejection"] == "RECEIPT_REJECTION_ALREADY_USED"
+
+
+def test_s16_a_receipt_of_an_automatic_run_exempts_no_manual_one(client, protected):
+    engine = person(protected, "engine", playbook_run=run_of_a_playbook("AUTOMATIC"))
+    receipt = check(client, engine, OSQUERY, "host-7")["receipt"]
+    for run in ({}, {"playbook_run": run_of_a_playbook("MANUAL")}):
+        retry = person(protected, "engine", retry_receipt=receipt, **run)
+        answer = check(client, retry, OSQUERY, "host-7")
+        assert answer["decision"] == "DECISION_ENROLLMENT_REQUIRED"
+        assert answer["receipt_rejection"] == "RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED"
+
+
+def test_s13_a_full_disk_under_the_decision_log_uses_up_no_receipt(start_server):
+    server = start_server()
+    client = GrpCurl(server)
+    bob = person("acme", "bob")
+    protect(client, administrator("acme"), OSQUERY)
+    enrol(client, bob)
+    targets = ["host-1", "host-2"]
+    receipts = [check(client, bob, OSQUERY, target)["receipt"] for target in targets]
+    sign_out = {"actor": bob, "scope": "REVOCATION_SCOPE_SESSION"}
+    client.call("StepUpService/RevokeElevations", sign_out)
+    retries = [bob | {"retry_receipt": receipt} for receipt in receipts]
+    batch = {
+        "actor": retries[1],
+        "checks": [{"operation": OSQUERY, "target": target} for target in targets],
+    }
+    log = server.data_dir / "decisions.jsonl"
+    kept = log.rename(log.with_name("kept.jsonl"))
+    log.symlink_to("/dev/full")
+    try:
+        for _ in range(3):
+            with pytest.raises(Refused, match="UNAVAILABLE"):
+                check(client, retries[0], OSQUERY, "host-1")
+            with pytest.raises(Refused, match="UNAVAILABLE"):
+                client.call("StepUpService/BatchCheckStepUp", batch)
+    finally:
+        log.unlink()
+        kept.rename(log)
+
+    kind = {"kinds": ["AUDIT_EVENT_KIND_RECEIPT_REDEEMED"]}
+    assert not events(client, "acme", filter=kind)
+    assert verdict(client, retries[0], OSQUERY, "host-1") == ("ALLOWED", "EXEMPT_TIMED_OUT_RETRY")
+    _, redeemed = client.call("StepUpService/BatchCheckStepUp", batch)["decisions"]
+    assert redeemed["reason"] == "DECISION_REASON_EXEMPT_TIMED_OUT_RETRY"
+    assert len(events(client, "acme", filter=kind)) == 2

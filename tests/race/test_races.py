@@ -4,13 +4,13 @@ Each race is a function that looks at what came out. It passes on the real store
 fail on a double that is racy on purpose: a test that cannot fail is none (S2, S3, S8, S16).
 """
 
+import asyncio
 import time
 from collections import Counter
-from dataclasses import replace
 from itertools import count
 
 import pytest
-from support.people import person, playbook_run
+from support.people import person
 from support.wire import on_wire, refusal
 from support.worker import API_KEYS, OSQUERY
 
@@ -104,15 +104,56 @@ async def the_first_screen(arena):
     assert len(await events_of(arena, user.user_id, EventKind.ENROLLMENT_BEGUN)) == 1
 
 
+async def retries_of(arena, user, number):
+    """Retries of actions that an elevation allowed, whose session is signed out since."""
+    app = await arena.worker.enrol(user)
+    await arena.worker.elevate(user, app)
+    retries = []
+    for index in range(number):
+        target = f"host-{index}"
+        answer = await arena.worker.check(user, OSQUERY, target, caller="local")
+        retry = step_up.CheckStepUpRequest(actor=on_wire(user), operation=OSQUERY, target=target)
+        retry.actor.retry_receipt = answer.receipt
+        retries.append(retry)
+    await arena.worker.revoke(user)
+    return retries
+
+
+async def receipts_and_a_revocation(arena):
+    """S10: a retry that begins when a revocation is acknowledged is not exempt."""
+    user = fresh_user()
+    await arena.worker.select(OSQUERY)
+    retries = iter(enumerate(await retries_of(arena, user, 100)))
+    request = step_up.RevokeElevationsRequest(
+        actor=on_wire(user), scope=step_up.REVOCATION_SCOPE_USER
+    )
+    redeemed, acknowledged, late = asyncio.Event(), asyncio.Event(), []
+
+    async def in_turn(client):
+        for index, retry in retries:
+            if index >= 80:
+                await acknowledged.wait()
+            begins_late = acknowledged.is_set()
+            reason = _name(await client.step_up.CheckStepUp(retry))
+            redeemed.set()
+            if begins_late:
+                late.append(reason)
+
+    async def revoke(client):
+        await redeemed.wait()
+        await client.step_up.RevokeElevations(request)
+        acknowledged.set()
+
+    clients = iter(arena.clients)
+    await asyncio.gather(revoke(next(clients)), *map(in_turn, clients))
+    assert set(late) == {"DECISION_REASON_NOT_ELEVATED"}
+
+
 async def the_same_receipt(arena):
     """S16: a receipt is redeemed once."""
     user = fresh_user()
     await arena.worker.select(OSQUERY)
-    await arena.worker.enrol(user)
-    automatic = replace(user, playbook_run=playbook_run())
-    answer = await arena.worker.check(automatic, OSQUERY, "host", caller="local")
-    request = step_up.CheckStepUpRequest(actor=on_wire(user), operation=OSQUERY, target="host")
-    request.actor.retry_receipt = answer.receipt
+    [request] = await retries_of(arena, user, 1)
     ended = await outcomes(arena, lambda client: client.step_up.CheckStepUp(request))
     assert ended == {
         "DECISION_REASON_EXEMPT_TIMED_OUT_RETRY": 1,
@@ -141,6 +182,7 @@ RACES = [
     wrong_reset_codes,
     the_first_screen,
     the_same_receipt,
+    receipts_and_a_revocation,
     a_callers_rate,
 ]
 

@@ -12,20 +12,23 @@ from datetime import timedelta
 
 import pytest
 from rpc.desk import ALICE, GLOBEX, Desk, identity_of, issued, told
-from support.people import person, playbook_run
+from support.people import administrator, person, playbook_run
 from support.wire import refusal_of
 from support.worker import API_KEYS, OSQUERY, REMOTE_SHELL, SIGN_IN
 
-from stepup.domain.actor import Team
+from stepup.domain.actor import PlaybookTrigger, Team
 from stepup.domain.audit import written
 from stepup.domain.elevation import CLOCK_TOLERANCE
 from stepup.domain.receipts import RETRY_WINDOW
 from stepup.key_file import KeyFile
+from stepup.service.revoke_elevations import Scope
 
 CHECK = "stepup.v1.StepUpService/CheckStepUp"
 BOB = person("bob")
 MANAGED = replace(ALICE, team=Team.MANAGED_SERVICES_OPERATIONS)
 AUTOMATIC = replace(ALICE, playbook_run=playbook_run())
+MANUAL = replace(ALICE, playbook_run=playbook_run(PlaybookTrigger.MANUAL))
+BOTH = replace(AUTOMATIC, team=Team.MANAGED_SERVICES_OPERATIONS)
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -124,6 +127,111 @@ async def for_another_target(desk):
     return [desk.receipt.asking(target=target) for target in ("host-2", "host-10", "HOST-1", "")]
 
 
+async def of_a_managed_service_without_the_team(desk):
+    return [issued(await desk.ask(actor=MANAGED))]
+
+
+async def of_an_automatic_run_without_a_run(desk):
+    return [issued(await desk.ask(actor=AUTOMATIC))]
+
+
+async def of_an_automatic_run_in_a_manual_one(desk):
+    return [issued(await desk.ask(actor=AUTOMATIC)).asking(actor=MANUAL)]
+
+
+async def of_an_exemption_whatever_claims_are_left(desk):
+    """Chained through every exemption, and at each step without any."""
+    chain = [issued(await desk.ask(actor=MANAGED))]
+    for actor in (AUTOMATIC, MANAGED, BOTH):
+        chain.append(issued(await desk.present(chain[-1].asking(actor=actor))))
+    return [receipt.asking(actor=ALICE) for receipt in chain]
+
+
+async def after_a_revocation_of_the_user(desk):
+    await desk.worker.revoke(ALICE, Scope.USER)
+    return [desk.receipt] * 2
+
+
+async def after_a_revocation_from_another_session(desk):
+    await desk.worker.revoke(person(session="phone"), Scope.USER)
+    return [desk.receipt]
+
+
+async def just_before_the_window_ends_after_a_revocation(desk):
+    await desk.worker.revoke(ALICE, Scope.USER)
+    await desk.advance(seconds=(RETRY_WINDOW - MICROSECOND).total_seconds())
+    await desk.worker.keep_house()
+    return [desk.receipt]
+
+
+async def after_a_revocation_at_another_worker_that_nobody_polled(desk):
+    await (await desk.world.worker()).revoke(ALICE, Scope.USER)
+    return [desk.receipt]
+
+
+async def after_a_revocation_by_a_clock_that_is_behind(desk):
+    desk.clock.set(desk.authorised_at - timedelta(hours=1))
+    await desk.worker.revoke(ALICE, Scope.USER)
+    desk.clock.set(desk.authorised_at + timedelta(minutes=1))
+    await desk.advance()
+    return [desk.receipt]
+
+
+async def of_a_retry_after_a_revocation(desk):
+    await desk.advance(minutes=1)
+    of_the_retry = await desk.exempted(desk.receipt)
+    await desk.worker.revoke(ALICE, Scope.USER)
+    return [of_the_retry]
+
+
+async def of_an_elevation_that_a_late_worker_still_believed(desk):
+    """The revocation was committed elsewhere, and Redis forgot it: the action was allowed."""
+    await desk.advance(seconds=30)
+    await desk.worker.elevate(ALICE, desk.app)
+    elevated = await desk.world.remembered()
+    await (await desk.world.worker()).revoke(ALICE, Scope.USER)
+    await desk.world.remember(elevated)
+    desk.clock.advance(seconds=4)
+    late = await desk.ask()
+    assert told(late)[1] == "ELEVATED"
+    await desk.advance(seconds=1)
+    return [issued(late)]
+
+
+async def after_the_authenticator_was_removed(desk):
+    await desk.advance(seconds=30)
+    await desk.worker.elevate(ALICE, desk.app)
+    await desk.worker.remove(ALICE)
+    return [desk.receipt]
+
+
+async def after_it_was_reset(desk):
+    await desk.worker.reset(person(session="phone"), desk.app.reset_code)
+    return [desk.receipt]
+
+
+async def after_an_administrator_reset_it(desk):
+    await desk.worker.enrol(administrator())
+    root = await desk.worker.wizard(administrator("boss"))
+    assert root
+    await desk.worker.admin_reset(administrator("boss"), "alice")
+    return [desk.receipt]
+
+
+async def after_it_was_reset_by_a_clock_that_is_behind(desk):
+    desk.clock.set(desk.authorised_at - timedelta(hours=1))
+    await desk.worker.poll()
+    await after_it_was_reset(desk)
+    desk.clock.set(desk.authorised_at + timedelta(minutes=1))
+    await desk.advance()
+    return [desk.receipt]
+
+
+async def after_it_was_replaced(desk):
+    await desk.worker.wizard(person(session="phone"), desk.app.reset_code)
+    return [desk.receipt]
+
+
 async def when_the_window_ends(desk):
     await desk.advance(seconds=RETRY_WINDOW.total_seconds())
     return [desk.receipt]
@@ -202,9 +310,25 @@ async def of_a_retry_when_the_first_window_ends(desk):
         (a_second_time_after_its_retry_was_retried, "ALREADY_USED", "NOT_ELEVATED"),
         (of_a_retry_a_second_time, "ALREADY_USED", "NOT_ELEVATED"),
         (of_a_retry_when_the_first_window_ends, "EXPIRED", "NOT_ELEVATED"),
+        (of_a_managed_service_without_the_team, "EXEMPTION_NOT_CLAIMED", "NOT_ELEVATED"),
+        (of_an_automatic_run_without_a_run, "EXEMPTION_NOT_CLAIMED", "NOT_ELEVATED"),
+        (of_an_automatic_run_in_a_manual_one, "EXEMPTION_NOT_CLAIMED", "NOT_ELEVATED"),
+        (of_an_exemption_whatever_claims_are_left, "EXEMPTION_NOT_CLAIMED", "NOT_ELEVATED"),
+        (after_a_revocation_of_the_user, "REVOKED", "NOT_ELEVATED"),
+        (after_a_revocation_from_another_session, "REVOKED", "NOT_ELEVATED"),
+        (just_before_the_window_ends_after_a_revocation, "REVOKED", "NOT_ELEVATED"),
+        (after_a_revocation_at_another_worker_that_nobody_polled, "REVOKED", "NOT_ELEVATED"),
+        (after_a_revocation_by_a_clock_that_is_behind, "REVOKED", "NOT_ELEVATED"),
+        (of_a_retry_after_a_revocation, "REVOKED", "NOT_ELEVATED"),
+        (of_an_elevation_that_a_late_worker_still_believed, "REVOKED", "NOT_ELEVATED"),
+        (after_the_authenticator_was_removed, "REVOKED", "NOT_ENROLLED"),
+        (after_it_was_reset, "REVOKED", "NOT_ENROLLED"),
+        (after_an_administrator_reset_it, "REVOKED", "NOT_ENROLLED"),
+        (after_it_was_reset_by_a_clock_that_is_behind, "REVOKED", "NOT_ENROLLED"),
+        (after_it_was_replaced, "REVOKED", "NOT_ELEVATED"),
     ],
 )
-async def test_a_receipt_exempts_nothing(desk, presented, rejection, reason):
+async def test_s10_s16_a_receipt_exempts_nothing(desk, presented, rejection, reason):
     decision = "ENROLLMENT_REQUIRED" if reason == "NOT_ENROLLED" else "STEP_UP_REQUIRED"
     retries = await presented(desk)
     redeemed, before = await desk.redemptions(), len(desk.world.decisions())
@@ -299,6 +423,40 @@ async def after_it_was_refused_for_something_else(desk):
     return desk.receipt
 
 
+async def in_a_manual_run(desk):
+    return desk.receipt.asking(actor=MANUAL)
+
+
+async def after_the_session_was_signed_out(desk):
+    await desk.worker.revoke(ALICE)
+    return desk.receipt
+
+
+async def after_somebody_else_was_revoked(desk):
+    await desk.worker.revoke(BOB, Scope.USER)
+    await desk.worker.revoke(person(tenant=GLOBEX), Scope.USER)
+    return desk.receipt
+
+
+async def of_a_code_after_a_revocation(desk):
+    await desk.worker.revoke(ALICE, Scope.USER)
+    await desk.advance(seconds=30)
+    await desk.worker.elevate(ALICE, desk.app)
+    desk.authorised_at = desk.clock.now()
+    later = issued(await desk.ask())
+    await desk.worker.revoke(ALICE)
+    return later
+
+
+async def of_the_authenticator_that_replaced_the_one_before(desk):
+    await desk.advance(seconds=30)
+    await desk.worker.wizard(ALICE, desk.app.reset_code)
+    desk.authorised_at = desk.clock.now()
+    later = issued(await desk.ask())
+    await desk.worker.revoke(ALICE)
+    return later
+
+
 async def of_a_retry_just_before_the_first_window_ends(desk):
     await desk.advance(minutes=59)
     of_the_retry = await desk.exempted(desk.receipt)
@@ -315,6 +473,11 @@ async def of_a_retry_just_before_the_first_window_ends(desk):
         at_another_worker,
         after_a_rotation,
         after_it_was_refused_for_something_else,
+        in_a_manual_run,
+        after_the_session_was_signed_out,
+        after_somebody_else_was_revoked,
+        of_a_code_after_a_revocation,
+        of_the_authenticator_that_replaced_the_one_before,
         of_a_retry_just_before_the_first_window_ends,
     ],
 )
@@ -386,17 +549,31 @@ async def elevated_for_long(desk):
     ("decided", "reason"),
     [
         (elevated, "ELEVATED"),
-        (lambda desk: desk.ask(actor=MANAGED), "EXEMPT_MANAGED_SERVICES"),
-        (lambda desk: desk.ask(actor=AUTOMATIC), "EXEMPT_AUTOMATIC_PLAYBOOK"),
         (lambda desk: desk.present(desk.receipt), "EXEMPT_TIMED_OUT_RETRY"),
     ],
-    ids=["elevated", "managed services", "automatic playbook", "retry"],
+    ids=["elevated", "retry"],
 )
 async def test_what_is_allowed_of_a_selected_operation_has_a_receipt(desk, decided, reason):
     answer = await decided(desk)
     assert told(answer) == ("ALLOWED", reason, "UNSPECIFIED")
     await desk.worker.revoke(ALICE)
     await desk.exempted(issued(answer))
+
+
+@pytest.mark.parametrize(
+    ("actor", "reason"),
+    [(MANAGED, "EXEMPT_MANAGED_SERVICES"), (AUTOMATIC, "EXEMPT_AUTOMATIC_PLAYBOOK")],
+    ids=["managed services", "automatic playbook"],
+)
+async def test_what_an_exemption_allows_has_a_receipt_that_the_exemption_makes_needless(
+    desk, actor, reason
+):
+    first = await desk.ask(actor=actor)
+    assert told(first) == ("ALLOWED", reason, "UNSPECIFIED")
+    retry = await desk.present(issued(first).asking(actor=actor))
+    assert told(retry) == ("ALLOWED", reason, "UNSPECIFIED")
+    assert retry.receipt
+    assert not await desk.redemptions()
 
 
 @pytest.mark.parametrize(

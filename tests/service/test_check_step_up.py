@@ -310,6 +310,68 @@ async def test_s17_a_receipt_that_cannot_be_used_up_buys_nothing(world, worker, 
     assert world.tables() == before
 
 
+async def test_s13_a_decision_log_that_is_full_uses_up_no_receipt(world, worker, receipt):
+    before = world.tables()
+    world.decision_log.works = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.retry(ALICE, receipt)
+    assert world.tables() == before
+    world.decision_log.works = True
+    assert (await worker.retry(ALICE, receipt)).verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
+
+
+async def test_s13_a_decision_log_that_is_full_uses_up_no_receipt_of_a_batch(
+    world, worker, receipt
+):
+    retry = replace(ALICE, retry_receipt=RetryReceipt(receipt))
+    checks = [(OSQUERY, "host-2"), (OSQUERY, "host-1"), (OSQUERY, "host-1"), (OSQUERY, "host-3")]
+    world.decision_log.works = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.check_all(retry, checks)
+    world.decision_log.works = True
+    _, redeemed, again, _ = await worker.check_all(retry, checks)
+    assert redeemed.verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
+    assert again.verdict.receipt_rejection is ReceiptRejection.ALREADY_USED
+    assert len(await worker.events(EventKind.RECEIPT_REDEEMED)) == 1
+
+
+async def test_a_later_check_of_a_batch_that_cannot_be_decided_uses_up_no_receipt(
+    world, worker, receipt
+):
+    retry = replace(ALICE, retry_receipt=RetryReceipt(receipt))
+    world.elevations.finds = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.check_all(retry, [(OSQUERY, "host-1"), (OSQUERY, "host-2")])
+    world.elevations.finds = True
+    assert (await worker.retry(ALICE, receipt)).verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
+
+
+async def test_a_refused_receipt_keeps_no_transaction_open_while_the_rules_go_on(
+    world, worker, receipt, monkeypatch
+):
+    await worker.retry(ALICE, receipt)
+    find = world.elevations.find
+
+    async def find_beside_a_writer(*key):
+        async with world.database.transaction():
+            return await find(*key)
+
+    monkeypatch.setattr(world.elevations, "find", find_beside_a_writer)
+    verdict = (await worker.retry(ALICE, receipt)).verdict
+    assert verdict.receipt_rejection is ReceiptRejection.ALREADY_USED
+
+
+async def test_s13_where_the_commit_fails_the_decision_is_on_record_and_no_event_tells_of_it(
+    world, worker, receipt
+):
+    before = world.tables()
+    world.database.commits = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.retry(ALICE, receipt)
+    assert world.tables() == before
+    assert world.decisions()[-1]["reason"] == "exempt_timed_out_retry"
+
+
 # --- The decision log ---
 
 

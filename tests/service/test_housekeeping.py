@@ -1,13 +1,15 @@
 """Housekeeping: what has expired is forgotten, and nothing else."""
 
-from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from support.people import person, playbook_run
+from support.people import person
 from support.worker import OSQUERY
 
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.receipts import ReceiptRejection
+from stepup.service.revoke_elevations import Scope
 
 ALICE = person()
 
@@ -28,7 +30,9 @@ async def test_an_open_wizard_stays(worker):
 
 async def test_a_used_receipt_is_remembered_for_a_day_beyond_its_window(world, worker):
     await worker.select(OSQUERY)
-    receipt = (await worker.check(replace(ALICE, playbook_run=playbook_run()))).receipt
+    app = await worker.enrol(ALICE)
+    await worker.elevate(ALICE, app)
+    receipt = (await worker.check(ALICE)).receipt
     await worker.retry(ALICE, receipt)
     await worker.advance(minutes=25 * 60 - 1)
     await worker.keep_house()
@@ -49,6 +53,39 @@ async def test_s10_a_revocation_is_kept_for_workers_that_start_later(world, work
     await world.remember(elevated)
     started = await world.worker()
     assert (await started.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
+
+
+@pytest.mark.parametrize(
+    ("retry_window", "kept"),
+    [
+        (timedelta(minutes=5), timedelta(hours=3)),
+        (timedelta(minutes=60), timedelta(hours=3)),
+        (timedelta(hours=24), timedelta(hours=26)),
+    ],
+)
+async def test_s10_a_revocation_is_kept_for_as_long_as_a_receipt_is_good(world, retry_window, kept):
+    worker = await world.worker(retry_window=retry_window)
+    await worker.revoke(ALICE, Scope.USER)
+    await worker.advance(seconds=kept.total_seconds())
+    await worker.keep_house()
+    assert len(world.tables()["changes"]) == 1
+    await worker.advance(seconds=1)
+    await worker.keep_house()
+    assert world.tables()["changes"] == []
+
+
+async def test_s10_a_receipt_stays_void_until_its_window_ends(world):
+    window = timedelta(hours=24)
+    worker = await world.worker(retry_window=window)
+    await worker.select(OSQUERY)
+    app = await worker.enrol(ALICE)
+    await worker.elevate(ALICE, app)
+    receipt = (await worker.check(ALICE)).receipt
+    await worker.revoke(ALICE, Scope.USER)
+    await worker.advance(seconds=window.total_seconds() - 1)
+    await worker.keep_house()
+    verdict = (await worker.retry(ALICE, receipt)).verdict
+    assert verdict.receipt_rejection is ReceiptRejection.REVOKED
 
 
 async def test_an_old_change_is_removed(world, worker):

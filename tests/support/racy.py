@@ -60,8 +60,22 @@ class _LookThenWrite:
         return not was_used
 
 
+class _Remembered(_Alone):
+    """A feed that reads the revocations of a user once, and answers from memory afterwards."""
+
+    def __init__(self, database, name):
+        super().__init__(database, name)
+        self._known = {}
+
+    async def revocations_of(self, *user):
+        if user not in self._known:
+            async with self._database.snapshot() as records:
+                self._known[user] = await records.changes.revocations_of(*user)
+        return self._known[user]
+
+
 class RacyDatabase:
-    """Breaks the promises of `Authenticators`, `ResetCodes` and `Redemptions`."""
+    """Breaks the promises of `Authenticators`, `ResetCodes`, `Redemptions` and `ChangeFeed`."""
 
     def __init__(self, inner):
         self._inner = inner
@@ -70,6 +84,7 @@ class RacyDatabase:
             "authenticators": _Blind(inner, "authenticators"),
             "reset_codes": _Blind(inner, "reset_codes"),
             "redemptions": _LookThenWrite(inner),
+            "changes": _Remembered(inner, "changes"),
         }
         self._records = Records(**(alone | racy))
 

@@ -1,6 +1,7 @@
 """The change feed: what every worker has to hear of within two seconds."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
@@ -48,3 +49,15 @@ class EnrollmentEnded:
 
 
 Change: TypeAlias = PolicyChanged | UserRevoked | SessionRevoked | EnrollmentEnded
+
+
+@dataclass(frozen=True, slots=True)
+class UserRevocations:
+    """What the feed still holds of one user: the latest revocation, and ended enrollments.
+
+    `through` is that of the latest `UserRevoked`, None where there is none. `ended_enrollments`
+    has, by enrollment id, when its end was announced. Sign-outs are not part of it.
+    """
+
+    through: datetime | None = None
+    ended_enrollments: Mapping[str, datetime] = field(default_factory=dict)

@@ -12,10 +12,11 @@ from enum import StrEnum, unique
 from typing import Any, Generic, TypeVar
 
 from stepup.domain.actor import Actor
+from stepup.domain.callers import Claim
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import SIGN_IN, Operation
 from stepup.domain.policy import Policy
-from stepup.domain.receipts import ReceiptRejection
+from stepup.domain.receipts import Origin, ReceiptRejection
 
 T = TypeVar("T")
 
@@ -83,6 +84,17 @@ class Verdict:
     receipt_rejection: ReceiptRejection | None = None
     earns_receipt: bool = False
 
+    def origin(self, now: datetime) -> Origin:
+        """What a receipt of this decision rests on; a retry's hands on what it has redeemed."""
+        if self.elevation is not None:
+            return Origin.of_elevation(self.elevation, now)
+        return Origin.of_exemption(_EXEMPTIONS[self.reason], now)
+
+
+_EXEMPTIONS = {
+    Reason.EXEMPT_MANAGED_SERVICES: Claim.MANAGED_SERVICES,
+    Reason.EXEMPT_AUTOMATIC_PLAYBOOK: Claim.AUTOMATIC_PLAYBOOK,
+}
 
 Deciding = Generator[Fact[Any], Any, Verdict]
 """A decision under way: it yields the facts it asks for and returns the verdict."""

@@ -1,16 +1,17 @@
 """Receipts: the proof that an action was authorised, for a retry after it timed out.
 
-A receipt is `1.<key id>.<payload>.<MAC>`, payload and MAC in unpadded base64url. The payload has a
+A receipt is `2.<key id>.<payload>.<MAC>`, payload and MAC in unpadded base64url. The payload has a
 fixed layout: the decision's UUID (16 bytes), the time of the first authorisation (8 bytes,
-microseconds since the epoch, big-endian), and 16 bytes of SHA-256 each over caller, actor,
-operation and target. The MAC is HMAC-SHA-256 over everything before it. Nothing is stored for a
-receipt until a retry redeems it.
+microseconds since the epoch, big-endian), the time of the code that the first authorisation rests
+on (8 bytes, alike), the exemption that earned it (1 byte), and 16 bytes of SHA-256 each over the
+enrollment of that code, caller, actor, operation and target. The MAC is HMAC-SHA-256 over
+everything before it. Nothing is stored for a receipt until a retry redeems it.
 """
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
@@ -20,7 +21,9 @@ from typing import Self
 from uuid import UUID
 
 from stepup.domain.actor import Actor, CallerId
-from stepup.domain.elevation import CLOCK_TOLERANCE
+from stepup.domain.callers import Claim
+from stepup.domain.changes import UserRevocations
+from stepup.domain.elevation import CLOCK_TOLERANCE, Elevation
 from stepup.domain.instants import instant_at, microseconds
 from stepup.domain.operations import OperationId
 
@@ -29,9 +32,12 @@ RETRY_WINDOW = timedelta(minutes=60)
 
 MAX_TARGET_BYTES = 256
 
-_VERSION = "1"
+_VERSION = "2"
+"""Receipts of another version are not authentic: one of version 1 does not say what earned it."""
 _DIGEST = 16
-_LAYOUT = (16, 8, _DIGEST, _DIGEST, _DIGEST, _DIGEST)
+_LAYOUT = (16, 8, 8, 1, *[_DIGEST] * 5)
+_EXEMPTIONS = (None, Claim.MANAGED_SERVICES, Claim.AUTOMATIC_PLAYBOOK)
+"""The exemptions by the number that stands for them. A number keeps its meaning for ever."""
 
 
 @unique
@@ -45,6 +51,8 @@ class ReceiptRejection(StrEnum):
     OTHER_OPERATION = "other_operation"
     OTHER_TARGET = "other_target"
     ALREADY_USED = "already_used"
+    REVOKED = "revoked"
+    EXEMPTION_NOT_CLAIMED = "exemption_not_claimed"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -76,11 +84,55 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a chain of receipts began with. Each retry hands it on unchanged.
+
+    `authorised_at` is when the action was first authorised. `exemption` is the claim that earned
+    it, None where a code did. Then `verified_at` is when that code was received, and `enrollment` a
+    digest of the enrollment id; for an exemption they are `authorised_at` and the digest of "".
+    """
+
+    authorised_at: datetime
+    verified_at: datetime
+    enrollment: bytes
+    exemption: Claim | None = None
+
+    @classmethod
+    def of_elevation(cls, elevation: Elevation, now: datetime) -> Self:
+        """The origin of an action that an elevation allows now."""
+        return cls(now, elevation.verified_at, _digest(elevation.enrollment_id))
+
+    @classmethod
+    def of_exemption(cls, exemption: Claim, now: datetime) -> Self:
+        """The origin of an action that an exemption allows now."""
+        return cls(now, now, _digest(""), exemption)
+
+    def is_revoked(self, revocations: UserRevocations) -> bool:
+        """Whether a revocation of the user, or the end of an authenticator, voids it (S10).
+
+        A code is judged as `Revocations.void` judges its elevation: by its enrollment, and by an
+        instant that covers every clock that may have dated a code. So no clock that is set, and no
+        worker that learns late of a revocation, lets a receipt survive. An exemption rests on no
+        code: its time is compared, and the clocks of two workers may differ by the tolerance.
+        """
+        if self.exemption is None:
+            through = revocations.through
+            return (through is not None and self.verified_at <= through) or any(
+                _digest(enrollment_id) == self.enrollment
+                for enrollment_id in revocations.ended_enrollments
+            )
+        instants = [*revocations.ended_enrollments.values()]
+        if revocations.through is not None:
+            instants.append(revocations.through)
+        return any(self.authorised_at <= instant + CLOCK_TOLERANCE for instant in instants)
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """An authentic receipt: which decision it is of, and when the action was first authorised."""
+    """An authentic receipt: which decision it is of, and what its chain began with."""
 
     decision_id: UUID
-    first_authorised_at: datetime
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +152,10 @@ def issue(receipt: Receipt, binding: Binding, keys: MacKeys) -> str:
     payload = b"".join(
         (
             receipt.decision_id.bytes,
-            microseconds(receipt.first_authorised_at).to_bytes(8, "big"),
+            microseconds(receipt.origin.authorised_at).to_bytes(8, "big"),
+            microseconds(receipt.origin.verified_at).to_bytes(8, "big"),
+            bytes([_EXEMPTIONS.index(receipt.origin.exemption)]),
+            receipt.origin.enrollment,
             binding.caller,
             binding.actor,
             binding.operation,
@@ -112,13 +167,20 @@ def issue(receipt: Receipt, binding: Binding, keys: MacKeys) -> str:
 
 
 def check(
-    token: str, binding: Binding, keys: MacKeys, now: datetime, window: timedelta = RETRY_WINDOW
+    token: str,
+    binding: Binding,
+    claims: Collection[Claim],
+    keys: MacKeys,
+    now: datetime,
+    *,
+    window: timedelta = RETRY_WINDOW,
 ) -> Receipt | RefusedReceipt:
-    """Check a receipt; whether it was used before is the store's to say.
+    """Check a receipt. Only the store knows whether it was used before, or is revoked.
 
     Args:
         token: what the caller presents; anything at all.
         binding: the check that it is presented for.
+        claims: what the check claims; a receipt that an exemption earned needs that claim again.
         keys: the ring; a key that has left it makes its receipts not authentic.
         now: when the check was received.
         window: how long after the first authorisation a retry is still one.
@@ -127,10 +189,13 @@ def check(
     if payload is None:
         return RefusedReceipt(ReceiptRejection.NOT_AUTHENTIC)
     receipt, bound = _read(payload)
+    origin = receipt.origin
     rejection = _mismatch(bound, binding)
     # One from the future was written by a clock that cannot be trusted; so was its window.
-    if rejection is None and not -CLOCK_TOLERANCE <= now - receipt.first_authorised_at < window:
+    if rejection is None and not -CLOCK_TOLERANCE <= now - origin.authorised_at < window:
         rejection = ReceiptRejection.EXPIRED
+    if rejection is None and origin.exemption is not None and origin.exemption not in claims:
+        rejection = ReceiptRejection.EXEMPTION_NOT_CLAIMED
     return receipt if rejection is None else RefusedReceipt(rejection, receipt.decision_id)
 
 
@@ -139,9 +204,14 @@ def _read(payload: bytes) -> tuple[Receipt, Binding]:
     for size in _LAYOUT:
         fields.append(payload[start : start + size])
         start += size
-    decision_id, authorised, *bound = fields
-    first_authorised_at = instant_at(int.from_bytes(authorised, "big"))
-    return Receipt(UUID(bytes=decision_id), first_authorised_at), Binding(*bound)
+    decision_id, authorised, verified, exemption, enrollment, *bound = fields
+    origin = Origin(
+        instant_at(int.from_bytes(authorised, "big")),
+        instant_at(int.from_bytes(verified, "big")),
+        enrollment,
+        _EXEMPTIONS[exemption[0]],
+    )
+    return Receipt(UUID(bytes=decision_id), origin), Binding(*bound)
 
 
 def _mismatch(bound: Binding, binding: Binding) -> ReceiptRejection | None:

@@ -1,13 +1,16 @@
 """`CheckStepUp`: must this person give a one-time code first?"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 from stepup.domain import receipts
-from stepup.domain.audit import EventKind, Json, written
+from stepup.domain.audit import Event, EventKind, Json, written
+from stepup.domain.callers import claims_of
 from stepup.domain.decision import (
     ACCOUNT_MFA,
     ELEVATION,
@@ -23,7 +26,7 @@ from stepup.domain.operations import Operation
 from stepup.domain.receipts import Binding, Receipt, ReceiptRejection, RefusedReceipt
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
-from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
+from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys, Records
 from stepup.service.snapshots import Snapshots
 from stepup.service.tallies import count_decision
 
@@ -66,6 +69,10 @@ class CheckStepUp:
     async def __call__(self, context: Context, checks: Sequence[Check]) -> list[Answer]:
         """Decide each check, in order.
 
+        Receipts are used up in one transaction, which commits after the decision log has taken the
+        decisions: a log that cannot be written uses up none. If the commit fails, the log has
+        decisions that were never answered, and no audit event says that their receipt was redeemed.
+
         Raises:
             StoreUnavailableError: a fact cannot be known, or a decision cannot be put on record.
         """
@@ -73,26 +80,86 @@ class CheckStepUp:
         known: dict[Fact[Any], Any] = {}
         circumstances = _circumstances(context)
         answers, entries = [], []
-        for check in checks:
-            decision_id = uuid4()
-            facts = _Facts(self, context, check, decision_id, known)
-            verdict = await facts.settle(
-                decide(check.operation, context.actor, policy, context.now)
-            )
-            receipt = None
-            if verdict.earns_receipt:
-                receipt = receipts.issue(
-                    Receipt(decision_id, facts.first_authorised_at),
-                    facts.binding,
-                    self.keys.receipts,
+        async with _Redemptions(self.database, context) as redemptions:
+            for check in checks:
+                decision_id = uuid4()
+                facts = _Facts(
+                    self, context, check, decision_id, known=known, redemptions=redemptions
                 )
-            answers.append(Answer(decision_id, verdict, policy.etag, receipt))
-            told = circumstances | _told(context, check, answers[-1], facts)
-            entries.append(DecisionEntry(decision_id, context.now, context.caller, told))
-        await self.decision_log.record(entries)
+                verdict = await facts.settle(
+                    decide(check.operation, context.actor, policy, context.now)
+                )
+                receipt = None
+                if verdict.earns_receipt:
+                    redeemed = facts.redeemed
+                    # A retry counts from the very first authorisation: a chain of them ends.
+                    origin = redeemed.origin if redeemed else verdict.origin(context.now)
+                    receipt = receipts.issue(
+                        Receipt(decision_id, origin), facts.binding, self.keys.receipts
+                    )
+                answers.append(Answer(decision_id, verdict, policy.etag, receipt))
+                told = circumstances | _told(context, check, answers[-1], facts)
+                entries.append(DecisionEntry(decision_id, context.now, context.caller, told))
+            await redemptions.append_events()
+            await self.decision_log.record(entries)
         for answer in answers:
             count_decision(answer.verdict)
         return answers
+
+
+class _Redemptions:
+    """Redeems the receipts of one call, all in one transaction; leaving the block commits it."""
+
+    def __init__(self, database: Database, context: Context) -> None:
+        self._database = database
+        self._context = context
+        self._transaction = AsyncExitStack()
+        self._records: Records | None = None
+        self._events: list[Event] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._transaction.__aexit__(kind, error, trace)
+
+    async def redeem(
+        self, receipt: Receipt, event: Event, forget_at: datetime
+    ) -> ReceiptRejection | None:
+        """Use a receipt up, unless it is revoked or was used before; returns why it is refused."""
+        if self._records is None:
+            self._records = await self._transaction.enter_async_context(
+                self._database.transaction()
+            )
+        rejection = await self._rejection(self._records, receipt, forget_at)
+        if rejection is None:
+            self._events.append(event)
+        elif not self._events:
+            # Nothing was written: what the next rules look up must not keep other calls waiting.
+            self._records = None
+            await self._transaction.aclose()
+        return rejection
+
+    async def append_events(self) -> None:
+        """Append the events of what was redeemed, after everything else is locked."""
+        if self._records is not None:
+            for event in self._events:
+                await self._records.audit.append(event)
+
+    async def _rejection(
+        self, records: Records, receipt: Receipt, forget_at: datetime
+    ) -> ReceiptRejection | None:
+        tenant_id, user_id = self._context.actor.tenant_id, self._context.actor.user_id
+        if receipt.origin.is_revoked(await records.changes.revocations_of(tenant_id, user_id)):
+            return ReceiptRejection.REVOKED
+        if not await records.redemptions.redeem(tenant_id, receipt.decision_id, forget_at):
+            return ReceiptRejection.ALREADY_USED
+        return None
 
 
 class _Facts:
@@ -104,13 +171,16 @@ class _Facts:
         context: Context,
         check: Check,
         decision_id: UUID,
+        *,
         known: dict[Fact[Any], Any],
+        redemptions: _Redemptions,
     ) -> None:
         self._use_case = use_case
         self._context = context
         self._check = check
         self._decision_id = decision_id
         self._known = known
+        self._redemptions = redemptions
         self.redeemed: Receipt | None = None
         self.refused: RefusedReceipt | None = None
 
@@ -118,11 +188,6 @@ class _Facts:
     def binding(self) -> Binding:
         context, check = self._context, self._check
         return Binding.of(context.caller, context.actor, check.operation.id, check.target)
-
-    @property
-    def first_authorised_at(self) -> datetime:
-        # The retry of a retry counts from the very first authorisation: a chain of them ends.
-        return self.redeemed.first_authorised_at if self.redeemed else self._context.now
 
     async def settle(self, deciding: Deciding) -> Verdict:
         """Drive a decision to its verdict."""
@@ -142,33 +207,32 @@ class _Facts:
         return self._known[fact]
 
     async def _redemption(self) -> ReceiptRejection | None:
-        context, presented = self._context, self._context.actor.retry_receipt
+        context, check = self._context, self._check
+        presented, window = context.actor.retry_receipt, self._use_case.retry_window
         receipt = receipts.check(
             presented.token if presented else "",
             self.binding,
+            frozenset(claims_of(context.actor, check.operation.id)),
             self._use_case.keys.receipts,
             context.now,
-            self._use_case.retry_window,
+            window=window,
         )
         if isinstance(receipt, RefusedReceipt):
             return self._refuse(receipt)
-        forget_at = receipt.first_authorised_at + self._use_case.retry_window + REDEMPTION_KEPT
-        async with self._use_case.database.transaction() as records:
-            if not await records.redemptions.redeem(
-                context.actor.tenant_id, receipt.decision_id, forget_at
-            ):
-                used = ReceiptRejection.ALREADY_USED
-                return self._refuse(RefusedReceipt(used, receipt.decision_id))
-            await records.audit.append(
-                context.event(
-                    EventKind.RECEIPT_REDEEMED,
-                    decision_id=str(self._decision_id),
-                    redeemed_decision_id=str(receipt.decision_id),
-                    first_authorised_at=written(receipt.first_authorised_at),
-                    operation=self._check.operation.id,
-                    target=self._check.target,
-                )
-            )
+        authorised_at = receipt.origin.authorised_at
+        event = context.event(
+            EventKind.RECEIPT_REDEEMED,
+            decision_id=str(self._decision_id),
+            redeemed_decision_id=str(receipt.decision_id),
+            first_authorised_at=written(authorised_at),
+            operation=check.operation.id,
+            target=check.target,
+        )
+        rejection = await self._redemptions.redeem(
+            receipt, event, authorised_at + window + REDEMPTION_KEPT
+        )
+        if rejection is not None:
+            return self._refuse(RefusedReceipt(rejection, receipt.decision_id))
         self.redeemed = receipt
         return None
 
@@ -240,7 +304,7 @@ def _told(context: Context, check: Check, answer: Answer, facts: _Facts) -> dict
         told["enrollment_id"] = verdict.elevation.enrollment_id
     if redeemed is not None:
         told["retry_of"] = str(redeemed.decision_id)
-        told["first_authorised_at"] = written(redeemed.first_authorised_at)
+        told["first_authorised_at"] = written(redeemed.origin.authorised_at)
     if refused is not None:
         told["receipt_rejection"] = refused.rejection
         if refused.decision_id is not None:

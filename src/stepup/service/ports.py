@@ -15,7 +15,7 @@ from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.audit import ChainedEvent, Event, EventKind, Json
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.chain import Damage, StoredEvent, StoredHead
-from stepup.domain.changes import Change
+from stepup.domain.changes import Change, UserRevocations
 from stepup.domain.elevation import Elevation
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.policy import Policy
@@ -277,6 +277,14 @@ class ChangeFeed(Protocol):
 
         Numbers grow, but a transaction with a lower one may commit after one with a higher one:
         readers have to look back.
+        """
+        ...
+
+    async def revocations_of(self, tenant_id: TenantId, user_id: UserId) -> UserRevocations:
+        """What of a user was revoked, as far back as the feed goes (S10).
+
+        It MUST see what was committed before the call, and cost no more when many sessions were
+        signed out, of this user or of others.
         """
         ...
 

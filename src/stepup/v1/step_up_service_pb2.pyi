@@ -156,6 +156,14 @@ class _ReceiptRejectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rece
     """RECEIPT_REJECTION_OTHER_TARGET means that it belongs to another target."""
     RECEIPT_REJECTION_ALREADY_USED: _ReceiptRejection.ValueType  # 7
     """RECEIPT_REJECTION_ALREADY_USED means that a retry has redeemed it before."""
+    RECEIPT_REJECTION_REVOKED: _ReceiptRejection.ValueType  # 8
+    """RECEIPT_REJECTION_REVOKED means that the user's elevations were revoked, or the user's
+    authenticator has ended, since the action was first authorised.
+    """
+    RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED: _ReceiptRejection.ValueType  # 9
+    """RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED means that an exemption earned it, which the retry's
+    actor context does not claim.
+    """
 
 class ReceiptRejection(_ReceiptRejection, metaclass=_ReceiptRejectionEnumTypeWrapper):
     """ReceiptRejection is why a retry receipt bought no exemption."""
@@ -176,6 +184,14 @@ RECEIPT_REJECTION_OTHER_TARGET: ReceiptRejection.ValueType  # 6
 """RECEIPT_REJECTION_OTHER_TARGET means that it belongs to another target."""
 RECEIPT_REJECTION_ALREADY_USED: ReceiptRejection.ValueType  # 7
 """RECEIPT_REJECTION_ALREADY_USED means that a retry has redeemed it before."""
+RECEIPT_REJECTION_REVOKED: ReceiptRejection.ValueType  # 8
+"""RECEIPT_REJECTION_REVOKED means that the user's elevations were revoked, or the user's
+authenticator has ended, since the action was first authorised.
+"""
+RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED: ReceiptRejection.ValueType  # 9
+"""RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED means that an exemption earned it, which the retry's
+actor context does not claim.
+"""
 Global___ReceiptRejection: _TypeAlias = ReceiptRejection  # noqa: Y015
 
 class _Outcome:

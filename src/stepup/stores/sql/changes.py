@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, func, insert, select
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.changes import (
@@ -12,10 +12,11 @@ from stepup.domain.changes import (
     EnrollmentEnded,
     PolicyChanged,
     SessionRevoked,
+    UserRevocations,
     UserRevoked,
 )
 from stepup.stores.sql.connection import Connection
-from stepup.stores.sql.tables import changes
+from stepup.stores.sql.tables import changes, of_no_session
 
 
 class SqlChangeFeed:
@@ -36,6 +37,27 @@ class SqlChangeFeed:
             select(changes).where(changes.c.id > after).order_by(changes.c.id),
             lambda row: (row.id, _read(row)),
         )
+
+    async def revocations_of(self, tenant_id: TenantId, user_id: UserId) -> UserRevocations:
+        """See `ChangeFeed`: one index lookup, grouped by ended enrollment."""
+        columns = changes.c
+        rows = await self._connection.every(
+            select(
+                columns.enrollment_id,
+                func.max(columns.through).label("through"),
+                func.max(columns.created_at).label("announced_at"),
+            )
+            .where(
+                columns.tenant_id == tenant_id,
+                columns.user_id == user_id,
+                of_no_session,
+                columns.kind.in_(("user_revoked", "enrollment_ended")),
+            )
+            .group_by(columns.enrollment_id),
+            lambda row: (row.enrollment_id, row.through, row.announced_at),
+        )
+        ended = {id_: announced_at for id_, _, announced_at in rows if id_ is not None}
+        return UserRevocations(next((row[1] for row in rows if row[0] is None), None), ended)
 
     async def purge(self, before: datetime) -> None:
         """Remove what was announced before an instant."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    column,
 )
 
 from stepup.stores.sql.columns import Instant, JsonText, big_integer, throttle_columns
@@ -147,6 +148,9 @@ audit_events = Table(
     Index(None, "tenant_id", "kind", "sequence"),
 )
 
+of_no_session = column("session_hash").is_(None)
+"""The changes that a partial index is over; a query has to say so in the same words."""
+
 changes = Table(
     "changes",
     metadata,
@@ -160,5 +164,13 @@ changes = Table(
     Column("through", Instant),
     Column("version", Integer),
     Index(None, "created_at"),
+    # Sign-outs are by far the most changes, and no redemption asks for them.
+    Index(
+        None,
+        "tenant_id",
+        "user_id",
+        postgresql_where=of_no_session,
+        sqlite_where=of_no_session,
+    ),
     sqlite_autoincrement=True,  # a number that was purged is never given again
 )
