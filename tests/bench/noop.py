@@ -8,14 +8,13 @@ import asyncio
 
 import grpc
 
-from stepup.rpc.engine import Unary
+from stepup.rpc.engine import CallLimits, Unary
 from stepup.rpc.engine.core import CoreEngine
 from stepup.v1 import step_up_service_pb2 as pb
 from stepup.v1 import step_up_service_pb2_grpc
 
 _ADDRESS = "127.0.0.1:0"
 _PATH = "/stepup.v1.StepUpService/CheckStepUp"
-_MAX_IN_FLIGHT = 1000
 
 
 def _answer():
@@ -40,7 +39,7 @@ def _core():
         pb.CheckStepUpRequest.FromString(payload)
         return _answer().SerializeToString()
 
-    server = CoreEngine({_PATH: Unary(answer)}, (), _MAX_IN_FLIGHT)
+    server = CoreEngine({_PATH: Unary(answer)}, (), CallLimits())
     return server, server.listen(_ADDRESS, None)
 
 

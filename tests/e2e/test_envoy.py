@@ -1,8 +1,10 @@
 """deploy/envoy/envoy.yaml in a real Envoy, before real servers that share their stores."""
 
 import json
+import socket
 import ssl
 import struct
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,6 +20,7 @@ from e2e.guarded import SERVERS, TokenIssuer, configured
 from e2e.processes import PROGRAMS, eventually, run
 from e2e.topologies import EMBEDDED
 from grpc_health.v1 import health_pb2
+from rpc.engine import http2
 
 from stepup.client import SERVICE_CONFIG, connect, reason
 from stepup.client.messages import actor, step_up
@@ -206,6 +209,59 @@ def test_callers_go_on_when_a_server_is_killed(tmp_path, issuer, bearer):
             assert Counter(seen) == {step_up.DECISION_ALLOWED: 200}
             eventually(lambda: front.healthy("stepup") == 1, "Envoy puts it aside")
             assert decided(second) > decided(first)
+
+
+@contextmanager
+def attackers(front, calls, connections, path, message=None):
+    """TLS connections without a token, each with calls that it leaves as they are."""
+    context = ssl.create_default_context(cadata=SERVERS.chain.decode())
+    context.set_alpn_protocols(["h2"])
+    host, _, port = front.address.rpartition(":")
+    with ExitStack() as stack:
+        for _ in range(connections):
+            plain = stack.enter_context(socket.create_connection((host, int(port))))
+            secured = stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+            secured.sendall(
+                http2.PREFACE
+                + http2.settings()
+                + b"".join(
+                    http2.call(each, path, message=message) for each in range(1, 2 * calls, 2)
+                )
+            )
+        yield
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["through Envoy", "direct"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [(CHECK, None), ("/grpc.health.v1.Health/Watch", b"")],
+    ids=["no message", "watch"],
+)
+def test_s26_calls_without_a_token_keep_nobody_out(front, servers, bearer, direct, path, message):
+    """Eleven connections with 1,100 calls, where a server has 1,000 places."""
+    target = servers[0] if direct else front
+    with attackers(target, 100, 11, path, message), calling(target) as client:
+        for _ in range(20):
+            answer = client.step_up.CheckStepUp(QUESTION, timeout=10, metadata=bearer)
+            assert answer.decision == step_up.DECISION_ALLOWED
+        checked = client.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        if direct:
+            assert checked(b"", timeout=5).status == health_pb2.HealthCheckResponse.SERVING
+        else:
+            assert front.healthy("stepup") == 2
+
+
+def test_s26_two_connections_that_flood_envoy_put_no_server_aside(front, bearer):
+    """As many calls as they like on each: health is asked every two seconds, and thrice."""
+    with attackers(front, 1000, 2, CHECK), calling(front) as client:
+        ends = time.monotonic() + 7
+        while time.monotonic() < ends:
+            answer = client.step_up.CheckStepUp(QUESTION, timeout=10, metadata=bearer)
+            assert answer.decision == step_up.DECISION_ALLOWED
+            assert front.healthy("stepup") == 2
 
 
 class Refusing(grpc.GenericRpcHandler):

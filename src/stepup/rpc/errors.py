@@ -104,6 +104,12 @@ def expired() -> Status:
     return _status(StatusCode.DEADLINE_EXCEEDED, "EXPIRED", message, [])
 
 
+def message_late() -> Status:
+    """The status of a call whose client kept the server waiting for too long (S26)."""
+    message = "the client did not send its message, or did not take its answer, in time"
+    return _status(StatusCode.DEADLINE_EXCEEDED, "CLIENT_TOO_SLOW", message, [])
+
+
 def unknown_service() -> Status:
     """The status of a question for the health of a service that there is not."""
     return _status(StatusCode.NOT_FOUND, "UNKNOWN_SERVICE", "there is no such service", [])

@@ -11,7 +11,7 @@ from stepup.loopback import is_loopback
 from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.call import Invocation
 from stepup.rpc.connections import ConnectionLimits
-from stepup.rpc.engine import Engine, MakeEngine, Stream, Unary, only
+from stepup.rpc.engine import CallLimits, Engine, MakeEngine, Stream, Unary, only
 from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.enrollment import EnrollmentHandlers
 from stepup.rpc.listeners import end_listening
@@ -29,7 +29,8 @@ from stepup.v1 import (
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 16 * 1024
-MAX_CALLS_IN_FLIGHT = 1000
+MAX_STREAMS = 100
+"""Calls on one connection: far fewer than `CallLimits.in_flight` (S26)."""
 _HANDSHAKES_SECONDS = 0.5
 """How long those who have just connected are given to say what they want."""
 _LIMITS = ConnectionLimits()
@@ -38,7 +39,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-    ("grpc.max_concurrent_streams", MAX_CALLS_IN_FLIGHT),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
 )
 STEP_UP = step_up_service_pb2.DESCRIPTOR.services_by_name["StepUpService"].full_name
 PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
@@ -108,7 +109,7 @@ class Server:
         self._engine: Engine = make_engine(
             {**served, **self._health.served, **reflected(SERVICES)},
             (*_OPTIONS, *limits.options, ("grpc.so_reuseport", int(shares_port))),
-            MAX_CALLS_IN_FLIGHT,
+            CallLimits(),
         )
 
     async def start(

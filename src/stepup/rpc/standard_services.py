@@ -55,8 +55,8 @@ class Health:
     def served(self) -> Served:
         """Its methods."""
         return {
-            f"/{HEALTH}/Check": Unary(self._check),
-            f"/{HEALTH}/Watch": Stream(self._watch),
+            f"/{HEALTH}/Check": Unary(self._check, exempt=True),
+            f"/{HEALTH}/Watch": Stream(self._watch, exempt=True),
         }
 
     async def _check(self, payload: bytes, _invocation: Invocation) -> bytes:
@@ -98,4 +98,4 @@ def reflected(services: Iterable[str]) -> Served:
         async for response in stream:
             yield response.SerializeToString()
 
-    return {f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": Stream(answers)}
+    return {f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": Stream(answers, exempt=True)}

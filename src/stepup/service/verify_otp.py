@@ -1,6 +1,5 @@
 """`VerifyOtp`: take the code that the person typed; a right one elevates the session."""
 
-import asyncio
 from contextlib import suppress
 from uuid import UUID
 
@@ -10,6 +9,7 @@ from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.totp import OtpCode, StepMatch, match
 from stepup.domain.verification import Outcome, Verification
+from stepup.service.attempts import Attempts
 from stepup.service.context import Context
 from stepup.service.ports import Database, Elevations, Keys, RecordedOutcomes, Records, RequestKey
 from stepup.service.tallies import count_near_miss, count_verification
@@ -39,7 +39,7 @@ class VerifyOtp:
         self._outcomes = outcomes
         self._keys = keys
         self._back_steps = back_steps
-        self._under_way: set[asyncio.Task[Verification]] = set()
+        self._attempts = Attempts[Verification]()
 
     async def __call__(
         self, context: Context, code: OtpCode, request_id: UUID | None = None
@@ -47,25 +47,19 @@ class VerifyOtp:
         """Make one attempt, or answer the recorded outcome of the same request.
 
         An attempt that has begun is finished and recorded even when the caller gives up: its resend
-        then finds the outcome, and not a code that is used up for nothing.
+        then finds the outcome, and not a code that is used up for nothing. A call that is given up
+        before its turn makes no attempt (`Attempts`).
 
         Raises:
             InvalidFieldError: the request id was used for another request.
             StoreUnavailableError: the outcome could not be committed, or not be put into effect.
         """
-        task = asyncio.create_task(self._attempt(context, code, request_id))
-        self._under_way.add(task)
-        task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        attempt = self._attempt(context, code, request_id)
+        return await self._attempts.make(context.actor.tenant_id, attempt)
 
     async def drain(self) -> None:
         """Wait for the attempts whose callers have given up."""
-        await asyncio.gather(*self._under_way, return_exceptions=True)
-
-    def _finished(self, task: asyncio.Task[Verification]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved: whoever still waits gets it, nobody else needs it
+        await self._attempts.drain()
 
     async def _attempt(
         self, context: Context, code: OtpCode, request_id: UUID | None

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from support.engines import connection_of_its_own, make_engine
 
-from stepup.rpc.engine import Stream, Unary
+from stepup.rpc.engine import CallLimits, Stream, Unary
 
 __all__ = ["make_engine", "serving"]
 
@@ -70,7 +70,9 @@ def serving(make_engine):
     """Serve functions for as long as a block lasts: coroutines are unary, generators stream."""
 
     @asynccontextmanager
-    async def serving(*, max_in_flight=MAX_IN_FLIGHT, options=(), unary=None, stream=None):
+    async def serving(
+        *, max_in_flight=MAX_IN_FLIGHT, options=(), unary=None, stream=None, exempt=(), **limits
+    ):
         all_there = asyncio.Barrier(max_in_flight)
 
         async def together(payload, _invocation):
@@ -78,9 +80,10 @@ def serving(make_engine):
             return payload
 
         unary = {TOGETHER: together} | (unary or {})
-        served = {path: Unary(answer) for path, answer in unary.items()}
-        served |= {path: Stream(answers) for path, answers in (stream or {}).items()}
-        engine = make_engine(served, OPTIONS + options, max_in_flight)
+        served = {path: Unary(answer, path in exempt) for path, answer in unary.items()}
+        served |= {path: Stream(each, path in exempt) for path, each in (stream or {}).items()}
+        limits = CallLimits(in_flight=max_in_flight, **limits)
+        engine = make_engine(served, OPTIONS + options, limits)
         port = Port(engine, engine.listen("127.0.0.1:0", None), max_in_flight)
         await engine.start()
         try:

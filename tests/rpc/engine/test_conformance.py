@@ -14,6 +14,7 @@ from google.protobuf.any_pb2 import Any
 from support.wire import refusal, refusal_of
 
 from stepup.domain.errors import CallerRateLimitedError, InvalidFieldError
+from stepup.rpc.engine import CallLimits
 from stepup.rpc.errors import RefusedError, Status
 
 CALL = "/test.Service/Call"
@@ -490,7 +491,7 @@ async def test_a_port_that_is_taken_is_an_error(make_engine):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        engine = make_engine({}, (("grpc.so_reuseport", 0),), 10)
+        engine = make_engine({}, (("grpc.so_reuseport", 0),), CallLimits())
         with pytest.raises(OSError, match="cannot listen on"):
             engine.listen(f"127.0.0.1:{taken.getsockname()[1]}", None)
         await engine.stop(0)
@@ -568,9 +569,9 @@ async def test_work_that_takes_its_time_to_stop_does_no_harm_to_an_engine_that_s
 
 
 async def test_stopping_twice_and_before_the_start_does_no_harm(make_engine):
-    never_started = make_engine({}, (), 10)
+    never_started = make_engine({}, (), CallLimits())
     await never_started.stop(0)
-    engine = make_engine({CALL: None}, (), 10)
+    engine = make_engine({CALL: None}, (), CallLimits())
     engine.listen("127.0.0.1:0", None)
     await engine.start()
     await asyncio.gather(engine.stop(0), engine.stop(0))

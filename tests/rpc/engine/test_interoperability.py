@@ -14,12 +14,14 @@ from rpc.engine.interop.grpc_js import GrpcJs
 from rpc.engine.interop.schema import SERVICE, message
 from rpc.engine.interop.service import InteropService
 
+from stepup.rpc.engine import CallLimits
+
 
 @pytest.fixture
 async def service(make_engine):
     """The service, served; `target` is where."""
     service = InteropService()
-    engine = make_engine(service.served, OPTIONS, 100)
+    engine = make_engine(service.served, OPTIONS, CallLimits())
     service.target = f"127.0.0.1:{engine.listen('127.0.0.1:0', None)}"
     await engine.start()
     yield service
@@ -77,12 +79,14 @@ async def _give_up(service, client):
 
 
 # gRPC's cases cancel_after_begin and cancel_after_first_response: for clients that tell how a call
-# that they have cancelled has ended, and can keep a stream of requests open.
+# that they have cancelled has ended, and can keep a stream of requests open. Here work begins with
+# the first message (S26), so that cancel_after_begin sends one.
 
 
 async def test_cancel_after_begin(service, target):
     async with grpc.aio.insecure_channel(target) as channel:
         call = channel.stream_unary(f"/{SERVICE}/StreamingInputCall")()
+        await call.write(b"")
         await _begun(service)
         call.cancel()
         assert await call.code() is grpc.StatusCode.CANCELLED
@@ -92,12 +96,12 @@ async def test_cancel_after_begin(service, target):
 async def test_cancel_after_begin_in_threads(service, target):
     may_end = threading.Event()
 
-    def no_request():
+    def one_request():
+        yield b""
         may_end.wait()
-        yield from ()
 
     with grpc.insecure_channel(target) as channel:
-        call = channel.stream_unary(f"/{SERVICE}/StreamingInputCall").future(no_request())
+        call = channel.stream_unary(f"/{SERVICE}/StreamingInputCall").future(one_request())
         await _begun(service)
         call.cancel()
         assert call.code() is grpc.StatusCode.CANCELLED

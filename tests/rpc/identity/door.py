@@ -8,7 +8,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2
 from support.engines import CONNECTION_OF_ITS_OWN
 
-from stepup.rpc.engine import Unary
+from stepup.rpc.engine import CallLimits, Unary
 from stepup.rpc.standard_services import reflected
 
 
@@ -47,7 +47,7 @@ async def doorkeeper(make_engine, identification, credentials):
     door = Doorkeeper(identification)
     served = {"/any/Method": Unary(door.who), f"/{health.SERVICE_NAME}/Check": Unary(door.check)}
     served |= reflected((health.SERVICE_NAME,))
-    engine = make_engine(served, (("grpc.so_reuseport", 0),), 1000)
+    engine = make_engine(served, (("grpc.so_reuseport", 0),), CallLimits())
     door.port = engine.listen("127.0.0.1:0", credentials)
     await engine.start()
     try:

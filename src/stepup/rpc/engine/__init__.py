@@ -20,16 +20,21 @@ from stepup.rpc.errors import RefusedError, no_request
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """One request, one answer. `answer` may raise `RefusedError`; the call ends with its status."""
+    """One request, one answer. `answer` may raise `RefusedError`; the call ends with its status.
+
+    Calls of an `exempt` method hold no place among the calls in flight (`CallLimits.exempt_in_flight`).
+    """
 
     answer: Callable[[bytes, Invocation], Awaitable[bytes]]
+    exempt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A stream of requests, often of one, and a stream of answers; errors as with `Unary`."""
+    """A stream of requests, often of one, and a stream of answers; the rest as with `Unary`."""
 
     answers: Callable[[AsyncIterator[bytes], Invocation], AsyncGenerator[bytes]]
+    exempt: bool = False
 
 
 Served: TypeAlias = Mapping[str, Unary | Stream]
@@ -39,14 +44,40 @@ Options: TypeAlias = tuple[tuple[str, int | str], ...]
 """gRPC channel arguments."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How many calls an engine carries, and how long each may wait for its client (S26).
+
+    Beyond `in_flight` a call is refused. Beyond each of the other numbers the oldest calls of the
+    network that has the most end instead, so that one client cannot use them up for others.
+
+    Args:
+        in_flight: calls at work: their message has arrived, their answer has not left.
+        half_open: calls whose message has not arrived.
+        unread: calls that have ended, and whose last bytes wait for their client to read.
+        exempt_in_flight: calls at work of exempt methods.
+        message_seconds: within which a message has to arrive, from the call's headers on, or from
+            the answer before it.
+        answer_seconds: within which a client has to take an answer.
+    """
+
+    in_flight: int = 1000
+    half_open: int = 2000
+    unread: int = 2000
+    exempt_in_flight: int = 500
+    message_seconds: float = 5.0
+    answer_seconds: float = 60.0
+
+
 class Engine(Protocol):
     """A server of methods, in one process, on the running event loop.
 
     It MUST stop the work of a call that its client has given up or whose deadline has passed, and
-    begin none for one whose deadline has passed before its turn; bound the calls in flight, and
-    refuse those beyond with RESOURCE_EXHAUSTED; answer a method that is not served with
-    UNIMPLEMENTED; and outlive any bytes on its port (S18). What a handler raises that is no
-    `RefusedError` ends the call with INTERNAL, and no word of it leaves the process.
+    begin none for one whose deadline has passed before its turn; keep the limits of `CallLimits`,
+    and refuse calls beyond them with RESOURCE_EXHAUSTED, overdue ones with DEADLINE_EXCEEDED;
+    answer a method that is not served with UNIMPLEMENTED; and outlive any bytes on its port (S18).
+    What a handler raises that is no `RefusedError` ends the call with INTERNAL, and no word of it
+    leaves the process.
     """
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
@@ -69,8 +100,8 @@ class Engine(Protocol):
         ...
 
 
-MakeEngine: TypeAlias = Callable[[Served, Options, int], Engine]
-"""Makes an engine of methods, options, and how many calls may be in flight."""
+MakeEngine: TypeAlias = Callable[[Served, Options, CallLimits], Engine]
+"""Makes an engine of methods, options and limits."""
 
 
 async def only(payloads: AsyncIterator[bytes]) -> bytes:

@@ -1,14 +1,29 @@
-"""The engine on grpc.aio: public API only."""
+"""The engine on grpc.aio: public API only.
+
+What it cannot do: a call whose handler has returned is out of its sight. So it does not bound the
+calls whose answer nobody reads, nor the time that a client takes to read one; keepalive ends those
+whose client is gone.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 import grpc
 
 from stepup.rpc.call import Invocation
-from stepup.rpc.engine import Options, Served, Stream, Unary, is_abandoned, only
-from stepup.rpc.errors import Status, to_status, unimplemented
+from stepup.rpc.engine import CallLimits, Options, Served, Stream, Unary, is_abandoned
+from stepup.rpc.engine.waiting import Refusals, WaitingCalls
+from stepup.rpc.errors import (
+    RefusedError,
+    Status,
+    message_late,
+    no_request,
+    overloaded,
+    to_status,
+    unimplemented,
+)
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -16,9 +31,10 @@ _Context = grpc.aio.ServicerContext[bytes, bytes]
 class AioEngine:
     """Serves on grpc.aio; implements `Engine`."""
 
-    def __init__(self, served: Served, options: Options, max_in_flight: int) -> None:
-        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=max_in_flight)
-        self._server.add_generic_rpc_handlers((_Methods(served),))
+    def __init__(self, served: Served, options: Options, limits: CallLimits) -> None:
+        # Without a bound of its own: grpc.aio counts calls before their message has arrived.
+        self._server = grpc.aio.server(options=options)
+        self._server.add_generic_rpc_handlers((_Methods(served, _Calls(limits)),))
         self._stopping = asyncio.Lock()
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
@@ -48,8 +64,8 @@ class AioEngine:
 class _Methods(grpc.GenericRpcHandler):
     """Finds the handler of a path. Without (de)serializers handlers get bytes (S18)."""
 
-    def __init__(self, served: Served) -> None:
-        self._handlers = {path: _handler(method) for path, method in served.items()}
+    def __init__(self, served: Served, calls: "_Calls") -> None:
+        self._handlers = {path: _handler(method, calls) for path, method in served.items()}
         self._unknown: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
             _unknown
         )
@@ -60,32 +76,136 @@ class _Methods(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method, self._unknown)
 
 
-def _handler(method: Unary | Stream) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    match method:
-        case Unary(answer):
-            # As a stream of requests: grpc.aio leaves a client that sends none without an answer.
-            async def unary(payloads: AsyncIterator[bytes], context: _Context) -> bytes:
+class _Calls:
+    """How many calls there are of each state; see `CallLimits`."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits = limits
+        self._refusals = Refusals()
+        self._in_flight = 0
+        self._half_open = WaitingCalls("half_open", limits.half_open, None, self._refusals)
+        self._exempt = WaitingCalls("exempt", limits.exempt_in_flight, None, self._refusals)
+
+    async def first_of(self, peer: str, payloads: AsyncIterator[bytes]) -> bytes | None:
+        """The first message of a call; None where the client sends none.
+
+        Raises:
+            RefusedError: it has not arrived in time, or the call had to end for others.
+        """
+        async with self._ending_early(peer, self._half_open, self._limits.message_seconds):
+            return await anext(aiter(payloads), None)
+
+    async def from_first(
+        self, peer: str, first: bytes | None, payloads: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """The messages of a stream, the first of which has arrived.
+
+        Raises:
+            RefusedError: the next has not arrived in time.
+        """
+        payload = first
+        while payload is not None:
+            yield payload
+            payload = await self.first_of(peer, payloads)
+
+    @asynccontextmanager
+    async def at_work(self, peer: str, *, exempt: bool) -> AsyncIterator[None]:
+        """Hold a place while a block lasts.
+
+        Raises:
+            RefusedError: all are taken, or the call had to end for others.
+        """
+        if exempt:
+            async with self._ending_early(peer, self._exempt, None):
+                yield
+        elif self._in_flight >= self._limits.in_flight:
+            self._refusals.count("in_flight", peer)
+            raise RefusedError(overloaded())
+        else:
+            self._in_flight += 1
+            try:
+                yield
+            finally:
+                self._in_flight -= 1
+
+    @asynccontextmanager
+    async def _ending_early(
+        self, peer: str, calls: WaitingCalls, seconds: float | None
+    ) -> AsyncIterator[None]:
+        """Be one of some calls for as long as a block lasts, which is so many seconds at most."""
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+                call = _Waiting(peer, timeout)
+                calls.add(call, asyncio.get_running_loop().time())
                 try:
-                    return await answer(await only(payloads), _invocation(context))
-                except (Exception, asyncio.CancelledError) as error:
-                    if is_abandoned(error):
-                        raise
-                    return await _abort(context, to_status(error))
+                    yield
+                finally:
+                    calls.discard(call)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            if call.status is None:
+                self._refusals.count("message_late", peer)
+            raise RefusedError(call.status or message_late()) from None
 
-            return grpc.stream_unary_rpc_method_handler(unary)
-        case Stream(answers):
 
-            async def stream(payloads: AsyncIterator[bytes], context: _Context) -> None:
-                try:
-                    async with aclosing(answers(payloads, _invocation(context))) as responses:
-                        async for response in responses:
-                            await context.write(response)
-                except (Exception, asyncio.CancelledError) as error:
-                    if is_abandoned(error):
-                        raise
-                    await _abort(context, to_status(error))
+class _Waiting:
+    """A call of `WaitingCalls`."""
 
-            return grpc.stream_stream_rpc_method_handler(stream)
+    def __init__(self, peer: str, timeout: asyncio.Timeout) -> None:
+        self.peer = peer
+        self.status: Status | None = None
+        self._timeout = timeout
+
+    def end_early(self, status: Status) -> None:
+        """Interrupt what the call waits for."""
+        if not self._timeout.expired():
+            self.status = status
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+
+def _handler(method: Unary | Stream, calls: _Calls) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    if isinstance(method, Unary):
+        # As a stream of requests: grpc.aio leaves a client that sends none without an answer.
+        return grpc.stream_unary_rpc_method_handler(partial(_unary, method, calls))
+    return grpc.stream_stream_rpc_method_handler(partial(_stream, method, calls))
+
+
+async def _unary(
+    method: Unary, calls: _Calls, payloads: AsyncIterator[bytes], context: _Context
+) -> bytes:
+    invocation = _invocation(context)
+    peer = invocation.peer()
+    try:
+        payload = await calls.first_of(peer, payloads)
+        if payload is not None:
+            async with calls.at_work(peer, exempt=method.exempt):
+                return await method.answer(payload, invocation)
+    except (Exception, asyncio.CancelledError) as error:
+        if is_abandoned(error):
+            raise
+        return await _abort(context, to_status(error))
+    return await _abort(context, no_request())
+
+
+async def _stream(
+    method: Stream, calls: _Calls, payloads: AsyncIterator[bytes], context: _Context
+) -> None:
+    invocation = _invocation(context)
+    peer = invocation.peer()
+    try:
+        first = await calls.first_of(peer, payloads)
+        requests = calls.from_first(peer, first, payloads)
+        async with (
+            calls.at_work(peer, exempt=method.exempt),
+            aclosing(method.answers(requests, invocation)) as responses,
+        ):
+            async for response in responses:
+                await context.write(response)
+    except (Exception, asyncio.CancelledError) as error:
+        if is_abandoned(error):
+            raise
+        await _abort(context, to_status(error))
 
 
 async def _unknown(_payloads: AsyncIterator[bytes], context: _Context) -> None:

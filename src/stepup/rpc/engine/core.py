@@ -7,6 +7,7 @@ called with the event, on the event loop (see `queue`).
 """
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from time import time
@@ -17,12 +18,15 @@ import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
 from stepup.rpc.call import Invocation
-from stepup.rpc.engine import Options, Served, Stream, Unary, is_abandoned
+from stepup.rpc.engine import CallLimits, Options, Served, Stream, Unary, is_abandoned
 from stepup.rpc.engine.queue import CompletionQueue
+from stepup.rpc.engine.waiting import Refusals, WaitingCalls
 from stepup.rpc.errors import (
     OK,
+    RefusedError,
     Status,
     expired,
+    message_late,
     no_request,
     overloaded,
     to_status,
@@ -44,15 +48,14 @@ _log = structlog.get_logger(__name__)
 class CoreEngine:
     """Serves from grpcio's completion queue; implements `Engine`."""
 
-    def __init__(self, served: Served, options: Options, max_in_flight: int) -> None:
+    def __init__(self, served: Served, options: Options, limits: CallLimits) -> None:
         self._served = {path.encode(): method for path, method in served.items()}
-        self._max_in_flight = max_in_flight
         self._queue = CompletionQueue()
         self._server: Any = cygrpc.Server(
             tuple((name.encode(), _argument(value)) for name, value in options), False
         )
         self._server.register_completion_queue(self._queue.cygrpc)
-        self._calls = _Calls()
+        self._calls = _Calls(limits)
         self._patrol: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -116,8 +119,6 @@ class CoreEngine:
         method = self._served.get(event.call_details.method)
         if method is None:
             _Call(event, self._calls).end(unimplemented())
-        elif len(self._calls) >= self._max_in_flight:
-            _Call(event, self._calls).end(overloaded())
         elif event.call_details.deadline <= time():
             # Where many wait for so long, work for those nobody waits for would make more of them.
             _Call(event, self._calls).end(expired())
@@ -127,26 +128,38 @@ class CoreEngine:
             _StreamCall(event, self._calls, method).begin()
 
     async def _watch_slow_calls(self) -> None:
-        """Ask of every call that takes its time to be told when its client goes away.
+        """End calls whose client is overdue, and watch for clients of the others that go away.
 
         Asking costs an event, so that for the many calls that end at once it is not worth it.
         """
         while True:
             await asyncio.sleep(_PATIENCE_SECONDS)
             self._calls.look_after()
+            self._calls.end_overdue()
 
 
 class _Calls(set["_Call"]):
-    """The calls in flight, and the last batches of those that end in this turn of the event loop.
+    """All calls and their states, and the last batches of those that end in this turn of the loop.
 
-    Together they cost much less than one by one (docs/performance.md).
+    A call is `half_open` until its message has arrived, then `at_work` or, of an exempt method,
+    `exempt`, and `unread` from its end until its last bytes have left.
+
+    Batches that are sent together cost much less than one by one (docs/performance.md).
     """
 
     loop: asyncio.AbstractEventLoop
     """The one that the server runs on. To ask for it costs a system call in Python 3.11."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: CallLimits) -> None:
         super().__init__()
+        self.limits = limits
+        self.refusals = Refusals()
+        self.half_open = WaitingCalls(
+            "half_open", limits.half_open, limits.message_seconds, self.refusals
+        )
+        self.at_work: set[_Call] = set()
+        self.exempt = WaitingCalls("exempt", limits.exempt_in_flight, None, self.refusals)
+        self.unread = WaitingCalls("unread", limits.unread, limits.answer_seconds, self.refusals)
         self._ending: list[tuple[_Call, tuple[_Operation, ...]]] = []
         self._none_left: asyncio.Event | None = None
 
@@ -164,14 +177,42 @@ class _Calls(set["_Call"]):
             except Exception as error:  # noqa: BLE001  # one call's trouble is not the others'
                 _log.error("call_not_watched", exc_info=error)
 
+    def end_overdue(self) -> None:
+        """End the calls that have waited for their client for too long."""
+        now = self.loop.time()
+        self.half_open.end_overdue(now)
+        self.unread.end_overdue(now)
+
+    def begin_work(self, call: "_Call", *, exempt: bool) -> bool:
+        """Give a call whose message has arrived a place; whether there is one."""
+        if exempt:
+            self.exempt.add(call, self.loop.time())
+        elif len(self.at_work) < self.limits.in_flight:
+            self.at_work.add(call)
+        else:
+            self.refusals.count("in_flight", call.peer)
+            return False
+        return True
+
+    def end_work(self, call: "_Call") -> None:
+        """Free the place of a call, if it has one."""
+        self.at_work.discard(call)
+        self.exempt.discard(call)
+
     def leave(self, call: "_Call") -> None:
         """Forget a call: nothing more happens to it."""
         self.discard(call)
+        self.end_work(call)
+        self.half_open.discard(call)
+        self.unread.discard(call)
         if self._none_left is not None and not self:
             self._none_left.set()
 
     def end(self, call: "_Call", operations: tuple[_Operation, ...]) -> None:
         """Send the last operations of a call."""
+        self.end_work(call)
+        self.half_open.discard(call)
+        self.unread.add(call, self.loop.time())
         if not self._ending:
             self.loop.call_soon(self._send)
         self._ending.append((call, operations))
@@ -187,14 +228,34 @@ class _Calls(set["_Call"]):
 
 
 class _Call:
-    """A call in flight: one of `calls` from when it arrived until its last batch has completed."""
+    """A call: one of `calls` from when it arrived until its last batch has completed."""
 
-    __slots__ = ("_calls", "_cygrpc", "_is_lasting", "_is_watched", "_metadata", "_work")
+    __slots__ = (
+        "_calls",
+        "_cygrpc",
+        "_has_gone",
+        "_has_status",
+        "_initial_metadata",
+        "_is_lasting",
+        "_is_watched",
+        "_metadata",
+        "_work",
+        "peer",
+    )
 
     def __init__(self, event: _Event, calls: _Calls) -> None:
         self._cygrpc = event.call
+        # Asked at once: the core forgets it when the call has ended, if only its work has not.
+        self.peer: str = event.call.peer().decode()
         self._metadata = event.invocation_metadata
         self._calls = calls
+        self._has_gone = False
+        self._has_status = False
+        # With the first message or with the status, whichever is first: a client that has metadata
+        # does not try a call again, nor does Envoy.
+        self._initial_metadata: tuple[_Operation, ...] = (
+            cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
+        )
         self._is_lasting = False
         self._is_watched = False
         self._work: asyncio.Task[None] | None = None
@@ -214,20 +275,27 @@ class _Call:
 
     def abandon(self) -> None:
         """Stop the work: nobody waits for it any more."""
-        if self._work is not None and not self._work.cancelling() and self._work.cancel():
+        if self._work is None:
+            self._has_gone = True
+        elif not self._work.cancelling() and self._work.cancel():
             # Not in the work itself: what is stopped before its first step takes none.
             self._work.add_done_callback(self.finished)
 
     def end(self, status: Status) -> None:
         """End the call with a status."""
-        self._finish(
-            cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS), _status_operation(status)
-        )
+        self._finish(_status_operation(status))
+
+    def end_early(self, status: Status) -> None:
+        """End the call with a status, whatever it waits for."""
+        if self._work is None and not self._has_status:
+            self.end(status)
+        else:
+            # What is under way cannot be taken back: the core ends it, and says so to the client.
+            self._cygrpc.cancel(status.code.value[0], status.message)
 
     @property
     def _invocation(self) -> Invocation:
-        # Asked at once: the core forgets it when the call has ended, if only its work has not.
-        peer: str = self._cygrpc.peer().decode()
+        peer = self.peer
         return Invocation(lambda: peer, self._metadata, self._auth_context)
 
     def _auth_context(self) -> Mapping[str, Iterable[bytes]]:
@@ -248,6 +316,8 @@ class _Call:
         self._calls.leave(self)
 
     def _finish(self, *operations: _Operation) -> None:
+        operations = (*self._initial_metadata, *operations)
+        self._has_status = True
         if not self._is_watched:
             # The core lets go of a call that was asked for its close, and wants to be asked once.
             self._is_watched = True
@@ -260,26 +330,56 @@ class _Call:
             self.abandon()
 
 
-class _UnaryCall(_Call):
-    """One message in, one out: two batches, and one task between them."""
+class _ServedCall(_Call):
+    """A call of a method: it waits for its first message, then works in one task."""
 
     __slots__ = ("_method",)
+
+    _method: Unary | Stream
+
+    def begin(self) -> None:
+        """Wait for the first message."""
+        self._calls.half_open.add(self, self._calls.loop.time())
+        self.start((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
+
+    def _received(self, event: _Event) -> None:
+        self._calls.half_open.discard(self)
+        if self._has_status:  # it was ended meanwhile
+            return
+        if self._has_gone:
+            self._calls.leave(self)
+            return
+        [received] = event.batch_operations
+        self._begin_work(received.message())
+
+    def _begin_work(self, payload: bytes | None) -> None:
+        if self._calls.begin_work(self, exempt=self._method.exempt):
+            self._work = self._calls.loop.create_task(self._answer(payload))
+        else:
+            self.end(overloaded())
+
+    @abstractmethod
+    async def _answer(self, payload: Any) -> None:
+        """Do the work: call the method, and end the call."""
+
+
+class _UnaryCall(_ServedCall):
+    """One message in, one out: two batches, and one task between them."""
+
+    __slots__ = ()
+
+    _method: Unary
 
     def __init__(self, event: _Event, calls: _Calls, method: Unary) -> None:
         super().__init__(event, calls)
         self._method = method
 
-    def begin(self) -> None:
-        self.start((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
-
-    def _received(self, event: _Event) -> None:
-        [received] = event.batch_operations
-        payload = received.message()
+    def _begin_work(self, payload: bytes | None) -> None:
         if payload is None:
             # The client has gone, sent nothing at all, or so much that the core has refused it.
             self.end(no_request())
         else:
-            self._work = self._calls.loop.create_task(self._answer(payload))
+            super()._begin_work(payload)
 
     async def _answer(self, payload: bytes) -> None:
         try:
@@ -290,15 +390,15 @@ class _UnaryCall(_Call):
                 raise
             self.end(to_status(error))
         else:
-            self._finish(
-                cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS), message, _status_operation(OK)
-            )
+            self._finish(message, _status_operation(OK))
 
 
-class _StreamCall(_Call):
+class _StreamCall(_ServedCall):
     """Messages in and out, one at a time and at the client's pace, all in one task."""
 
-    __slots__ = ("_method",)
+    __slots__ = ()
+
+    _method: Stream
 
     def __init__(self, event: _Event, calls: _Calls, method: Stream) -> None:
         super().__init__(event, calls)
@@ -306,21 +406,18 @@ class _StreamCall(_Call):
 
     def begin(self) -> None:
         self.watch()
-        self._work = self._calls.loop.create_task(self._answer())
+        super().begin()
 
-    async def _answer(self) -> None:
+    async def _answer(self, payload: bytes | None) -> None:
         status = OK
-        # With the first message or with the status, whichever is first: a client that has metadata
-        # does not try a call again, nor does Envoy.
-        ahead: tuple[_Operation, ...] = (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
         try:
             async with aclosing(
-                self._method.answers(self._requests(), self._invocation)
+                self._method.answers(self._requests(payload), self._invocation)
             ) as answers:
                 async for response in answers:
                     message = cygrpc.SendMessageOperation(response, _NO_FLAGS)
-                    await self._completed(*ahead, message)
-                    ahead = ()
+                    ahead, self._initial_metadata = self._initial_metadata, ()
+                    await self._taken(*ahead, message)
         except _ClientGoneError:
             self._calls.leave(self)
             return
@@ -328,16 +425,29 @@ class _StreamCall(_Call):
             if is_abandoned(error):
                 raise
             status = to_status(error)
-        self._finish(*ahead, _status_operation(status))
+        self._finish(_status_operation(status))
 
-    async def _requests(self) -> AsyncIterator[bytes]:
-        while True:
-            received = cygrpc.ReceiveMessageOperation(_NO_FLAGS)
-            await self._completed(received)
-            payload: bytes | None = received.message()
-            if payload is None:
-                return
+    async def _requests(self, payload: bytes | None) -> AsyncIterator[bytes]:
+        while payload is not None:
             yield payload
+            received = cygrpc.ReceiveMessageOperation(_NO_FLAGS)
+            try:
+                async with asyncio.timeout(self._calls.limits.message_seconds):
+                    await self._completed(received)
+            except TimeoutError:
+                self._calls.refusals.count("message_late", self.peer)
+                raise RefusedError(message_late()) from None
+            payload = received.message()
+
+    async def _taken(self, *operations: _Operation) -> None:
+        try:
+            async with asyncio.timeout(self._calls.limits.answer_seconds):
+                await self._completed(*operations)
+        except TimeoutError:
+            self._calls.refusals.count("unread", self.peer)
+            # Its work ends when the core says that the call is closed.
+            self.end_early(message_late())
+            await asyncio.Event().wait()
 
     async def _completed(self, *operations: _Operation) -> None:
         completed: asyncio.Future[bool] = self._calls.loop.create_future()

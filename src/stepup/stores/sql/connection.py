@@ -261,7 +261,12 @@ async def uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
         return task.result()
     if not task.cancelled():
         task.exception()  # retrieved: the cancellation is what counts
-    raise cancellation
+    try:
+        raise cancellation
+    finally:
+        # Its traceback holds this frame: without this they would hold each other, and with them
+        # everything of the call, until the garbage collector comes (S18).
+        del cancellation
 
 
 def _each(result: CursorResult[Any], read: Callable[[Row[Any]], _T]) -> list[_T]:

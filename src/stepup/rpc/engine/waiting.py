@@ -1,0 +1,155 @@
+"""Calls that wait for their client: bounded in number and time, fairly among clients (S26).
+
+A client can leave a call half-open at no cost to itself. So such a call holds no place among the
+calls in flight, and one client's half-open calls never end those of another client.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from itertools import islice, takewhile
+from typing import Final, Literal, Protocol, TypeAlias
+from urllib.parse import unquote
+
+import prometheus_client
+import structlog
+
+from stepup.rpc.errors import Status, message_late, overloaded
+
+Cause: TypeAlias = Literal["in_flight", "half_open", "message_late", "unread", "exempt"]
+
+_IPV6_PREFIX: Final = 64
+"""One client usually has a whole /64."""
+_SMALLEST_SHARE: Final = 16
+"""At least this part of all calls ends at a time: each search looks at all of them."""
+_SECONDS_BETWEEN_LINES: Final = 10.0
+_MAX_REMEMBERED: Final = 4096
+
+_log = structlog.get_logger(__name__)
+_refused = prometheus_client.Counter(
+    "stepup_overload_refusals",
+    "Calls that the server ended because of its limits on calls, by cause.",
+    ["cause"],
+)
+
+
+class WaitingCall(Protocol):
+    """A call that can be ended from outside."""
+
+    @property
+    def peer(self) -> str:
+        """The address of the client as gRPC writes it: `ipv4:192.0.2.1:50000`."""
+        ...
+
+    def end_early(self, status: Status) -> None:
+        """End the call with a status. It must not raise."""
+        ...
+
+
+class Refusals:
+    """Counts the calls that the limits end, and logs each cause at most every ten seconds."""
+
+    def __init__(self) -> None:
+        self._unlogged: Counter[Cause] = Counter()
+        self._last_line: dict[Cause, float] = {}
+
+    def count(self, cause: Cause, peer: str, calls: int = 1) -> None:
+        """Count calls of one client that end for a cause."""
+        _refused.labels(cause).inc(calls)
+        self._unlogged[cause] += calls
+        now = time.monotonic()
+        if now - self._last_line.get(cause, -_SECONDS_BETWEEN_LINES) >= _SECONDS_BETWEEN_LINES:
+            self._last_line[cause] = now
+            _log.warning(
+                "calls_refused_for_overload",
+                cause=cause,
+                calls=self._unlogged.pop(cause),
+                latest_network=network_of(peer),
+            )
+
+
+class WaitingCalls:
+    """Calls that wait for one kind of thing, oldest first.
+
+    Where one more call would exceed the limit, the older half of the calls from the network with
+    the most calls ends with OVERLOADED. An honest call waits for milliseconds: it is young.
+
+    Args:
+        cause: as the metric names it.
+        limit: how many calls may wait.
+        seconds: how long each may wait; None: as long as it likes.
+        refusals: counts the calls that are ended.
+    """
+
+    def __init__(self, cause: Cause, limit: int, seconds: float | None, refusals: Refusals) -> None:
+        self._cause: Cause = cause
+        self._limit = limit
+        self._seconds = seconds
+        self._refusals = refusals
+        self._since: dict[WaitingCall, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def add(self, call: WaitingCall, now: float) -> None:
+        """Let a call wait from now on; calls of the largest network may end for it.
+
+        Args:
+            call: waits.
+            now: seconds of the event loop's clock.
+        """
+        self._since[call] = now
+        if len(self._since) > self._limit:
+            self._end(self._cause, self._most_costly(), overloaded())
+
+    def discard(self, call: WaitingCall) -> None:
+        """Forget a call, if it waits."""
+        self._since.pop(call, None)
+
+    def end_overdue(self, now: float) -> None:
+        """End the calls that have waited too long with DEADLINE_EXCEEDED."""
+        if self._seconds is None:
+            return
+        since = now - self._seconds
+        overdue = list(takewhile(lambda call: self._since[call] <= since, self._since))
+        cause: Cause = "message_late" if self._cause == "half_open" else self._cause
+        self._end(cause, overdue, message_late())
+
+    def _most_costly(self) -> list[WaitingCall]:
+        sizes = Counter(network_of(call.peer) for call in self._since)
+        [(network, size)] = sizes.most_common(1)
+        share = max(len(self._since) // _SMALLEST_SHARE, 1)
+        if size // 2 < share:  # no network stands out
+            return list(islice(self._since, share))
+        of_network = (call for call in self._since if network_of(call.peer) == network)
+        return list(islice(of_network, size // 2))
+
+    def _end(self, cause: Cause, calls: Iterable[WaitingCall], status: Status) -> None:
+        for call in calls:
+            del self._since[call]
+            self._refusals.count(cause, call.peer)
+            call.end_early(status)
+
+
+def network_of(peer: str) -> str:
+    """What tells one client from another: its IPv4 address, or the /64 of its IPv6 address.
+
+    Args:
+        peer: as gRPC writes it: `ipv4:192.0.2.1:50000`, `ipv6:%5B2001:db8::1%5D:50000`.
+    """
+    return _network_of_host(peer.partition(":")[2].rpartition(":")[0])
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _network_of_host(host: str) -> str:
+    try:
+        address = ip_address(unquote(host).strip("[]").partition("%")[0])
+    except ValueError:
+        return host
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address, _IPV6_PREFIX), strict=False))
