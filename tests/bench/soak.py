@@ -16,14 +16,16 @@ from bench.answers import FRAME
 from bench.h2load import Target, at_full_speed, run
 from bench.servers import memory, refusals, serving
 from rpc.engine import http2
+from support import requests
 from support.people import person
 from support.wire import on_wire
 
-from stepup.rpc.server import MAX_CALLS_IN_FLIGHT
+from stepup.rpc.engine import CallLimits
 from stepup.v1 import step_up_service_pb2 as step_up
 
 CHECK = "/stepup.v1.StepUpService/CheckStepUp"
 UNKNOWN = "/stepup.v1.StepUpService/NoSuchMethod"
+METHODS = tuple(requests.METHODS)
 WATCH = "/grpc.health.v1.Health/Watch"  # a stream that does not end by itself
 
 PER_ROUND = 10_000
@@ -41,8 +43,6 @@ MAX_GROWTH_BYTES_AIO = 64 * 2**20
 That it keeps no object is what tests/rpc/engine/test_leaks.py shows."""
 _PER_CONNECTION = 100
 _PATIENCE_SECONDS = 30
-_ANSWER_SECONDS = 2.0
-"""Within which a server that is idle has refused a thousand calls."""
 
 
 class LeakError(Exception):
@@ -167,6 +167,7 @@ class Calls:
         )
         self._good = request.SerializeToString()
         self._malformed = b"\xff" * 32
+        self._resets = 0
         self._bulk = (
             (self._target(directory, CHECK, "good", self._good), GOOD),
             (self._target(directory, UNKNOWN, "unknown", self._good), UNKNOWNS),
@@ -187,8 +188,12 @@ class Calls:
 
     async def _hostile(self):
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            await self._reset(RESET, message=self._good)
-            await self._reset(HALF, message=None)
+            for number in range(RESET // _PER_CONNECTION):
+                await self.reset(METHODS[(self._resets + number) % len(METHODS)])
+                await self._is_caught_up()
+            self._resets += RESET // _PER_CONNECTION
+            for _ in range(0, HALF, _PER_CONNECTION):
+                await self._reset(CHECK, message=None)
             await self._is_caught_up()
             await self._late()
             await self._cancelled()
@@ -206,42 +211,31 @@ class Calls:
                 _demand(ended is code, f"{path} ends with {ended}")
 
     async def demand_every_place(self):
-        """Demand that as many calls are in flight as may be, and that one more is refused.
+        """Demand that as many calls as there are places are answered when they come at once."""
+        places = CallLimits().in_flight
+        async with AsyncExitStack() as stack, asyncio.timeout(_PATIENCE_SECONDS):
+            connections = [
+                await stack.enter_async_context(self._connection())
+                for _ in range(0, places, _PER_CONNECTION)
+            ]
+            for connection in connections:
+                await connection.send(
+                    *(http2.call(each, CHECK, message=self._good) for each in _streams())
+                )
+            for connection in connections:
+                answered = await _answered(connection, _PER_CONNECTION)
+                _demand(answered == _PER_CONNECTION, "places for calls are lost")
 
-        They are calls that send no message: the server waits for it. What was given up just before
-        may be in their way for a while.
-        """
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while lost := await self._refused_too_early():
-            _demand(time.monotonic() < deadline, f"{lost} places for calls are lost")
-            await asyncio.sleep(_ANSWER_SECONDS)
+    async def reset(self, method):
+        """Call one of `METHODS` 100 times with a good message; reset each call at once."""
+        message = requests.valid_request(method.rpartition("/")[2])
+        await self._reset(f"/{method}", message.SerializeToString())
 
-    async def _refused_too_early(self):
-        seen, reading = [], []
-        async with AsyncExitStack() as stack:
-            for _ in range(0, MAX_CALLS_IN_FLIGHT, _PER_CONNECTION):
-                connection = await stack.enter_async_context(self._connection())
-                await connection.send(*(http2.call(each, CHECK) for each in _streams()))
-                seen.append(http2.Seen())
-                reading.append(asyncio.create_task(seen[-1].collect(connection)))
-            await asyncio.sleep(_ANSWER_SECONDS)
-            async with grpc.aio.insecure_channel(self._address) as channel:
-                ended = await channel.unary_unary(CHECK)(self._good).code()
-            for task in reading:
-                task.cancel()
-        lost = sum(len(each.ended) for each in seen)
-        is_full = ended is grpc.StatusCode.RESOURCE_EXHAUSTED
-        _demand(lost or is_full, f"{MAX_CALLS_IN_FLIGHT} calls in flight, and one more: {ended}")
-        return lost
-
-    async def _reset(self, calls, message):
-        for _ in range(0, calls, _PER_CONNECTION):
-            async with self._connection() as connection:
-                for each in _streams():
-                    await connection.send(
-                        http2.call(each, CHECK, message=message), http2.reset(each)
-                    )
-                await _ended_by_now(connection)
+    async def _reset(self, path, message):
+        async with self._connection() as connection:
+            for each in _streams():
+                await connection.send(http2.call(each, path, message=message), http2.reset(each))
+            await _ended_by_now(connection)
 
     async def _is_caught_up(self):
         """Wait until all before are through: of more than 1,000 waiting calls gRPC cancels some."""
@@ -307,6 +301,17 @@ async def _ended(connection, calls):
         calls -= _is_end(kind, flags)
         if not calls:
             return
+    raise LeakError("the server has closed a connection")
+
+
+async def _answered(connection, calls):
+    """How many calls have a message as their answer, when so many have ended."""
+    answered = 0
+    async for kind, flags, _, _ in connection.frames():
+        answered += kind == http2.DATA
+        calls -= _is_end(kind, flags)
+        if not calls:
+            return answered
     raise LeakError("the server has closed a connection")
 
 

@@ -233,14 +233,14 @@ def attackers(front, calls, connections, path, message=None):
 
 @pytest.mark.parametrize("direct", [False, True], ids=["through Envoy", "direct"])
 @pytest.mark.parametrize(
-    ("path", "message"),
+    "opened",
     [(CHECK, None), ("/grpc.health.v1.Health/Watch", b"")],
     ids=["no message", "watch"],
 )
-def test_s26_calls_without_a_token_keep_nobody_out(front, servers, bearer, direct, path, message):
+def test_s26_calls_without_a_token_keep_nobody_out(front, servers, bearer, direct, opened):
     """Eleven connections with 1,100 calls, where a server has 1,000 places."""
     target = servers[0] if direct else front
-    with attackers(target, 100, 11, path, message), calling(target) as client:
+    with attackers(target, 100, 11, *opened), calling(target) as client:
         for _ in range(20):
             answer = client.step_up.CheckStepUp(QUESTION, timeout=10, metadata=bearer)
             assert answer.decision == step_up.DECISION_ALLOWED

@@ -22,7 +22,7 @@ from stepup.rpc.errors import RefusedError, no_request
 class Unary:
     """One request, one answer. `answer` may raise `RefusedError`; the call ends with its status.
 
-    Calls of an `exempt` method hold no place among the calls in flight (`CallLimits.exempt_in_flight`).
+    Calls of an `exempt` method hold no place among the calls in flight (`exempt_in_flight`).
     """
 
     answer: Callable[[bytes, Invocation], Awaitable[bytes]]
