@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from stepup.domain.actor import Actor, SessionId, TenantId, UserId
-from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation, Method, Revocations
+from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation, Method
 
 VERIFIED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -70,63 +70,3 @@ def test_an_elevation_ends_at_the_expiry_it_carries():
 )
 def test_an_elevation_of_exactly_the_max_age_is_not_older(age, is_older):
     assert ELEVATION.is_older_than(timedelta(minutes=5), VERIFIED_AT + age) is is_older
-
-
-def test_without_revocations_nothing_is_void():
-    assert not Revocations().void(ELEVATION)
-
-
-@pytest.mark.parametrize(
-    ("through", "is_void"),
-    [
-        (VERIFIED_AT - MICROSECOND, False),
-        (VERIFIED_AT, True),
-        (VERIFIED_AT + MICROSECOND, True),
-    ],
-)
-def test_revoking_a_user_voids_what_was_verified_until_then(through, is_void):
-    revocations = Revocations(users={(TenantId("acme"), UserId("ada")): through})
-
-    assert revocations.void(ELEVATION) is is_void
-
-
-@pytest.mark.parametrize(
-    ("through", "is_void"),
-    [
-        (VERIFIED_AT - MICROSECOND, False),
-        (VERIFIED_AT, True),
-        (VERIFIED_AT + MICROSECOND, True),
-    ],
-)
-def test_revoking_a_session_voids_what_was_verified_until_then(through, is_void):
-    revocations = Revocations(sessions={ACTOR.session_hash: through})
-
-    assert revocations.void(ELEVATION) is is_void
-
-
-@pytest.mark.parametrize("other", [("acme", "bob"), ("umbrella", "ada")])
-def test_revoking_another_user_or_the_same_id_in_another_tenant_voids_nothing(other):
-    tenant_id, user_id = other
-    revocations = Revocations(users={(TenantId(tenant_id), UserId(user_id)): VERIFIED_AT})
-
-    assert not revocations.void(ELEVATION)
-
-
-def test_revoking_another_session_of_the_user_voids_nothing():
-    assert not Revocations(sessions={OTHER_SESSION: VERIFIED_AT}).void(ELEVATION)
-
-
-def test_revoking_a_user_voids_every_session():
-    revocations = Revocations(users={(TenantId("acme"), UserId("ada")): VERIFIED_AT})
-
-    assert revocations.void(replace(ELEVATION, session_hash=OTHER_SESSION))
-
-
-def test_the_end_of_an_enrollment_voids_all_that_its_codes_earned_whenever():
-    later = replace(ELEVATION, verified_at=VERIFIED_AT + timedelta(days=1))
-
-    assert Revocations(ended_enrollments={"enrollment"}).void(later)
-
-
-def test_the_end_of_another_enrollment_voids_nothing():
-    assert not Revocations(ended_enrollments={"another"}).void(ELEVATION)

@@ -46,11 +46,17 @@ def test_a_policy_selects_the_operations_that_it_has_a_max_age_for():
     assert (POLICY.selects(OSQUERY), POLICY.selects(ACCESS)) == (True, False)
 
 
+@pytest.mark.parametrize("other", [{"enabled": not POLICY.enabled}, {"max_ages": {}}])
+def test_s28_a_version_that_was_given_to_another_policy_has_another_etag(other):
+    """A fail-over lost it, and it was given again, at the same instant."""
+    assert replace(POLICY, **other).etag != POLICY.etag
+
+
 def test_an_etag_stays_what_it_is_in_every_time_zone():
     at = datetime(2026, 1, 1, tzinfo=UTC)
     changed = replace(POLICY, updated_at=at)
     elsewhere = replace(POLICY, updated_at=at.astimezone(timezone(timedelta(hours=2))))
-    assert changed.etag == elsewhere.etag == "a501ea6f3059d16b"
+    assert changed.etag == elsewhere.etag == "3417de24e35f4aef"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Elevations: the proof that an actor gave a valid code in this session."""
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 
@@ -46,28 +44,3 @@ class Elevation:
     def is_older_than(self, max_age: timedelta, now: datetime) -> bool:
         """Whether more than `max_age` has passed since the code was received."""
         return now - self.verified_at > max_age
-
-
-@dataclass(frozen=True, slots=True)
-class Revocations:
-    """What ended elevations before their time, as far as a worker remembers (S10).
-
-    Times are compared with the time of verification, and the instant itself is included: an
-    elevation verified at or before a revocation of its user or session is void.
-    """
-
-    users: Mapping[tuple[TenantId, UserId], datetime] = field(default_factory=dict)
-    sessions: Mapping[SessionHash, datetime] = field(default_factory=dict)
-    ended_enrollments: AbstractSet[str] = frozenset()
-
-    def void(self, elevation: Elevation) -> bool:
-        """Whether the elevation was revoked, or its authenticator is gone."""
-        return (
-            elevation.enrollment_id in self.ended_enrollments
-            or _ends(self.users.get((elevation.tenant_id, elevation.user_id)), elevation)
-            or _ends(self.sessions.get(elevation.session_hash), elevation)
-        )
-
-
-def _ends(revoked_through: datetime | None, elevation: Elevation) -> bool:
-    return revoked_through is not None and elevation.verified_at <= revoked_through

@@ -30,8 +30,8 @@ class Policy:
     """Whether MFA is on for a business, and which operations need a code.
 
     `max_ages` maps every selected operation to how old an elevation may be for it; selecting an
-    operation without saying so maps it to the whole 15 minutes. `etag` is the version as callers
-    see it: opaque, of this tenant and this change only.
+    operation without saying so maps it to the whole 15 minutes. `etag` is what callers name
+    it by: opaque, of this tenant, this change and these values only.
     """
 
     tenant_id: TenantId
@@ -43,7 +43,14 @@ class Policy:
 
     def __post_init__(self) -> None:
         changed = self.updated_at.astimezone(UTC).isoformat() if self.updated_at else ""
-        material = f"{self.tenant_id}\0{self.version}\0{changed}"
+        selected = ",".join(
+            f"{operation_id}={max_age.total_seconds():.0f}"
+            for operation_id, max_age in sorted(self.max_ages.items())
+        )
+        # What it says as well: after a fail-over a version may be given to another policy (S28).
+        material = "\0".join(
+            (self.tenant_id, str(self.version), changed, str(self.enabled), selected)
+        )
         object.__setattr__(self, "etag", sha256(material.encode()).hexdigest()[:16])
 
     def selects(self, operation_id: OperationId) -> bool:

@@ -19,14 +19,18 @@ class Elevated:
     async def find(self, context: Context) -> Elevation | None:
         """The session's elevation, unless it was revoked (S10); it may have expired.
 
+        An elevation whose enrollment was lost in a fail-over of the database is none (S28).
+
         Raises:
             StoreUnavailableError: Redis cannot be asked, or the revocations are too old to trust.
         """
         actor = context.actor
         elevation = await self.elevations.find(actor.tenant_id, actor.user_id, actor.session_hash)
-        # Read after the answer of Redis: a revocation that came in meanwhile counts.
+        if elevation is None or not await self.snapshots.vouches(elevation):
+            return None
+        # Read after the answers of the stores: a revocation that came in meanwhile counts.
         revocations = self.snapshots.revocations()
-        return None if elevation is None or revocations.void(elevation) else elevation
+        return None if revocations.void(elevation) else elevation
 
     async def find_live(self, context: Context) -> Elevation | None:
         """The session's elevation, if it is live.

@@ -1,11 +1,12 @@
 """Forgets what has expired, so that tables do not grow without bound."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.receipts import RETRY_WINDOW
-from stepup.service.ports import Database
+from stepup.service.ports import Database, Records
 
 INTERVAL_SECONDS = 60.0
 CHALLENGE_VALIDITY = timedelta(minutes=60)
@@ -19,6 +20,10 @@ def retention_of_changes(retry_window: timedelta) -> timedelta:
     return max(LIFETIME, retry_window, CHALLENGE_VALIDITY) + CLOCK_CHANGES
 
 
+PORTION = 1000
+"""Rows removed in one transaction: others wait for its locks, on SQLite for the whole of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Housekeeping:
     """Runs once a minute in every worker; twice at once does no harm."""
@@ -30,9 +35,18 @@ class Housekeeping:
         """Remove expired wizards, used receipts that nobody can present, and old changes.
 
         Raises:
-            StoreUnavailableError: next minute will do.
+            StoreUnavailableError: next minute will do; the portions removed before stay removed.
         """
-        async with self.database.transaction() as records:
-            await records.pending.purge(now)
-            await records.redemptions.purge(now)
-            await records.changes.purge(now - retention_of_changes(self.retry_window))
+        kept_since = now - retention_of_changes(self.retry_window)
+        for purge in (
+            lambda records: records.pending.purge(now, PORTION),
+            lambda records: records.redemptions.purge(now, PORTION),
+            lambda records: records.changes.purge(kept_since, PORTION),
+        ):
+            await self._in_portions(purge)
+
+    async def _in_portions(self, purge: Callable[[Records], Awaitable[int]]) -> None:
+        removed = PORTION
+        while removed == PORTION:
+            async with self.database.transaction() as records:
+                removed = await purge(records)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
@@ -149,8 +149,8 @@ class PendingEnrollments(Protocol):
         """Remove the session's wizard, or all of the user's; returns how many there were."""
         ...
 
-    async def purge(self, now: datetime) -> None:
-        """Remove what has expired, of all tenants."""
+    async def purge(self, now: datetime, limit: int) -> int:
+        """Remove up to `limit` expired wizards, of all tenants; returns how many."""
         ...
 
 
@@ -193,8 +193,8 @@ class Redemptions(Protocol):
         """
         ...
 
-    async def purge(self, now: datetime) -> None:
-        """Forget what may be forgotten."""
+    async def purge(self, now: datetime, limit: int) -> int:
+        """Forget up to `limit` receipts that may be forgotten; returns how many."""
         ...
 
 
@@ -265,6 +265,35 @@ class AuditTrail(StoredChains, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class FeedPosition:
+    """A place in the change feed, between changes that were visible and those that were not.
+
+    Args:
+        server: names the server, its history and the database. It MUST differ after a fail-over,
+            after a restore, and wherever committed transactions may be missing (S28).
+        next: everything with this transaction number or a higher one comes after the position.
+        in_flight: lower numbers of transactions that had not ended, and come after it, too.
+    """
+
+    server: str
+    next: int
+    in_flight: tuple[int, ...] = ()
+
+    def continues(self, earlier: "FeedPosition") -> bool:
+        """Whether everything between the two positions can be read from this server."""
+        return self.server == earlier.server and self.next >= earlier.next
+
+
+class Announced(NamedTuple):
+    """A change, when it was announced by the clock of its server, and its place in its order."""
+
+    announced_at: datetime
+    transaction: int
+    number: int
+    change: Change
+
+
 class ChangeFeed(Protocol):
     """What other workers have to hear of."""
 
@@ -272,11 +301,11 @@ class ChangeFeed(Protocol):
         """Add a change, in the transaction that makes it."""
         ...
 
-    async def read(self, after: int = 0) -> Sequence[tuple[int, Change]]:
-        """The changes whose number is greater than `after`, in the order of numbers.
+    async def position(self) -> FeedPosition:
+        """The place after everything that is visible now.
 
-        Numbers grow, but a transaction with a lower one may commit after one with a higher one:
-        readers have to look back.
+        Raises:
+            StoreUnavailableError: also where the server is a standby.
         """
         ...
 
@@ -288,8 +317,45 @@ class ChangeFeed(Protocol):
         """
         ...
 
-    async def purge(self, before: datetime) -> None:
-        """Remove what was announced before an instant."""
+    async def recent(
+        self, since: datetime, after: Announced | None, limit: int
+    ) -> Sequence[Announced]:
+        """The first changes that were announced at or after an instant, by that and by number.
+
+        Args:
+            since: the instant.
+            after: the last change of the portion before, None for the first portion.
+            limit: how many changes at most.
+        """
+        ...
+
+    async def newest(self) -> datetime | None:
+        """The latest instant at which a change was announced."""
+        ...
+
+    async def late(self, position: FeedPosition) -> Sequence[Change]:
+        """The visible changes of the transactions that were in flight at a position."""
+        ...
+
+    async def between(
+        self, start: FeedPosition, end: FeedPosition, after: Announced | None, limit: int
+    ) -> Sequence[Announced]:
+        """The first changes numbered from `start.next` to `end.next`, by transaction and number.
+
+        With `late` of `start`, these MUST be all changes that are visible at `end` and were not at
+        `start`, in whatever order transactions commit. Some that come after `end` may be among
+        them.
+
+        Args:
+            start: the position up to which everything is known.
+            end: a later position on the same server.
+            after: the last change of the portion before, None for the first portion.
+            limit: how many changes at most.
+        """
+        ...
+
+    async def purge(self, before: datetime, limit: int) -> int:
+        """Remove up to `limit` changes announced before an instant; returns how many."""
         ...
 
 

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from stepup.domain.changes import EnrollmentEnded, SessionRevoked, UserRevoked
+from stepup.domain.changes import SessionRevoked, UserRevoked
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.revocations import Revocation
 from stepup.service.ports import Elevations
 from stepup.service.snapshots import Snapshots
 
@@ -25,9 +26,7 @@ class Revoker:
     elevations: Elevations
     snapshots: Snapshots
 
-    async def put_into_effect(
-        self, change: UserRevoked | SessionRevoked | EnrollmentEnded, now: datetime
-    ) -> None:
+    async def put_into_effect(self, change: Revocation, now: datetime) -> None:
         """End what the change ends; `now` is when the call that made it was received."""
         self.snapshots.apply(change)
         try:

@@ -1,44 +1,47 @@
 """What a worker keeps in memory so that a check reads no SQL: policies and recent revocations.
 
-A worker polls the change feed every second. Numbers in the feed can become visible out of order, so
-each poll reads again what became visible in the last two minutes, and applying a change twice does
-no harm. What was last polled more than five seconds ago is not decided on (S17).
+A worker polls the change feed every second. It reads what became visible since its last poll: later
+transactions, and those that were in flight then (S27). What was last polled more than five seconds
+ago is not decided on (S17). When another server answers, nothing from before is believed (S28).
 """
 
-from collections import deque
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
-from prometheus_client import Gauge
+import structlog
+from prometheus_client import Counter, Gauge
 
-from stepup.domain.actor import SessionHash, TenantId, UserId
-from stepup.domain.changes import (
-    Change,
-    EnrollmentEnded,
-    PolicyChanged,
-    SessionRevoked,
-    UserRevoked,
-)
-from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Revocations
+from stepup.domain.actor import TenantId
+from stepup.domain.changes import Change, PolicyChanged
+from stepup.domain.elevation import CLOCK_TOLERANCE, Elevation
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
-from stepup.service.ports import Clock, Database
+from stepup.domain.revocations import REMEMBER_SECONDS, Revocations
+from stepup.service.ports import Announced, Clock, Database, FeedPosition, Records
 
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
 POLL_SECONDS: Final = 1.0
 MAX_AGE_SECONDS: Final = 5.0
-LOOK_BACK_SECONDS: Final = 120.0
-"""Longer than any transaction can take to commit."""
-REMEMBER_SECONDS: Final = (LIFETIME + 2 * CLOCK_TOLERANCE).total_seconds()
-"""By then whatever a revocation voids has expired anyway."""
+PORTION: Final = 1000
+"""How many changes are read at once: few enough that calls in between wait for milliseconds."""
 MAX_POLICIES: Final = 100_000
 """0.6 kB each, as most tenants select the same operations; further ones take the place of those
 that were read first."""
+SETTLED: Final = timedelta(seconds=MAX_AGE_SECONDS) + CLOCK_TOLERANCE
+"""How long after this worker has seen a server another worker may still have elevated somebody by
+a code that the server before it took, by this worker's clock."""
 
 _polled = Gauge(
     "stepup_change_feed_read_seconds",
     "When the change feed was last read, in seconds since 1970; 5 s later nothing is decided.",
     multiprocess_mode="livemin",
+)
+_server_changes = Counter(
+    "stepup_database_server_changes_total",
+    "How often another database server answered than before: a fail-over, a restore or a restart.",
 )
 
 
@@ -49,16 +52,16 @@ class Snapshots:
         self._database = database
         self._clock = clock
         self._polled_at: float | None = None
-        # When each poll began, and the highest number it had seen.
-        self._polls: deque[tuple[float, int]] = deque([(float("-inf"), 0)])
+        self._server: str | None = None
+        # Elevations verified before this may be of a server that is gone.
+        self._trusted_since = datetime.max.replace(tzinfo=clock.now().tzinfo)
+        self._trusts_all_at = float("inf")
+        self._confirmed: set[str] = set()
+        # None: what `_server` has announced was not read to its end yet.
+        self._position: FeedPosition | None = None
         self._policies: dict[TenantId, Policy] = {}
-        self._users: dict[tuple[TenantId, UserId], datetime] = {}
-        self._sessions: dict[SessionHash, datetime] = {}
-        self._ended: dict[str, float] = {}
-        self._remembered: deque[tuple[float, UserRevoked | SessionRevoked | EnrollmentEnded]]
-        self._remembered = deque()
-        self._seen: dict[int, Change] = {}
-        self._revocations = Revocations(self._users, self._sessions, self._ended.keys())
+        self._policy_changes = 0
+        self._revocations = Revocations()
 
     async def policy(self, tenant_id: TenantId) -> Policy:
         """The tenant's policy, at most a poll older than the stored one.
@@ -69,14 +72,34 @@ class Snapshots:
         self._demand_fresh()
         policy = self._policies.get(tenant_id)
         if policy is None:
-            async with self._database.snapshot() as records:
-                policy = await records.policies.find(tenant_id) or Policy(tenant_id)
-            if len(self._policies) >= MAX_POLICIES:
-                for oldest in list(islice(self._policies, MAX_POLICIES // 10)):
-                    del self._policies[oldest]
-            # By its own id, which it keeps anyway, instead of the call's.
-            self._policies[policy.tenant_id] = policy
+            changes = self._policy_changes
+            stored = await self._read(lambda records: records.policies.find(tenant_id))
+            policy = stored or Policy(tenant_id)
+            # A change that arrived during the read may be missing from what was read.
+            if changes == self._policy_changes:
+                self._keep(policy)
         return policy
+
+    async def vouches(self, elevation: Elevation) -> bool:
+        """Whether the database server in use knows the enrollment of an elevation (S28).
+
+        An elevation that was verified before this worker knew the server may be of an enrollment
+        that a fail-over has lost. The first check of such an enrollment reads SQL.
+
+        Raises:
+            StoreUnavailableError: that cannot be known.
+        """
+        if elevation.verified_at >= self._trusted_since:
+            return True
+        enrollment_id = elevation.enrollment_id
+        if enrollment_id not in self._confirmed:
+            active = await self._read(
+                lambda records: records.authenticators.find(elevation.tenant_id, elevation.user_id)
+            )
+            if active is None or active.enrollment_id != enrollment_id:
+                return False
+            self._confirmed.add(enrollment_id)
+        return True
 
     def revocations(self) -> Revocations:
         """What ended elevations lately.
@@ -96,7 +119,7 @@ class Snapshots:
         )
 
     async def poll(self) -> None:
-        """Read the change feed once.
+        """Read what the change feed has that is not known yet.
 
         Raises:
             StoreUnavailableError: it cannot be read; what is known gets older.
@@ -104,55 +127,94 @@ class Snapshots:
         # The age counts from before the read: what commits during it may be missed.
         began = self._clock.monotonic()
         async with self._database.snapshot() as records:
-            changes = await records.changes.read(after=self._polls[0][1])
-        for number, change in changes:
-            # A database that failed over may have lost changes, and gives their numbers to others.
-            if isinstance(change, PolicyChanged) or self._seen.get(number) != change:
-                self.apply(change)
-            self._seen[number] = change
-        self._polls.append((began, changes[-1][0] if changes else self._polls[-1][1]))
-        # The next poll starts from one that lies two minutes before this one, not before itself:
-        # a worker that was suspended in between looks back just as far.
-        while self._polls[1][0] <= began - LOOK_BACK_SECONDS:
-            self._polls.popleft()
+            position = await records.changes.position()
+            known = self._position
+            if known is None or not position.continues(known):
+                self._begin_anew(position.server)
+                await self._apply_recent(records)
+                # The first read may have taken long: what came meanwhile is read at once.
+                known, began = position, self._clock.monotonic()
+                position = await records.changes.position()
+            await self._apply_between(records, known, position)
+        self._position = position
         self._polled_at = began
         _polled.set(self._clock.now().timestamp())
-        self._forget(began)
+        self._revocations.forget(began)
+        if began > self._trusts_all_at:
+            self._confirmed.clear()
 
     def apply(self, change: Change) -> None:
         """Take a change in; a worker does so with its own at once."""
-        match change:
-            case PolicyChanged(tenant_id, version):
-                known = self._policies.get(tenant_id)
-                if known is not None and known.version < version:
-                    del self._policies[tenant_id]
+        if isinstance(change, PolicyChanged):
+            # Whatever its version: versions are given twice when a fail-over has lost one (S28).
+            self._policies.pop(change.tenant_id, None)
+            self._policy_changes += 1
+        else:
+            self._revocations.add(change, self._clock.monotonic())
+
+    def _begin_anew(self, server: str) -> None:
+        """Forget what another server said.
+
+        Revocations stay: they can only refuse, and a fail-over does not make them untrue.
+        """
+        if self._server is not None:
+            _server_changes.inc()
+            _log.warning(
+                "database_server_changed",
+                explanation="a fail-over, a restore or a restart: what was known is read anew",
+            )
+        self._server, self._position = server, None
+        self._policies.clear()
+        self._policy_changes += 1
+        self._confirmed.clear()
+        self._trusted_since = self._clock.now() + SETTLED
+        self._trusts_all_at = self._clock.monotonic() + SETTLED.total_seconds() + REMEMBER_SECONDS
+
+    async def _apply_recent(self, records: Records) -> None:
+        # If this clock is ahead, its window would leave out what others have announced just now.
+        newest = await records.changes.newest()
+        if newest is None:
+            return
+        since = min(newest, self._clock.now()) - timedelta(seconds=REMEMBER_SECONDS)
+        await self._apply_portions(lambda after: records.changes.recent(since, after, PORTION))
+
+    async def _apply_between(
+        self, records: Records, start: FeedPosition, end: FeedPosition
+    ) -> None:
+        for change in await records.changes.late(start):
+            self.apply(change)
+        if start.next < end.next:
+            await self._apply_portions(
+                lambda after: records.changes.between(start, end, after, PORTION)
+            )
+
+    async def _apply_portions(
+        self, read: Callable[[Announced | None], Awaitable[Sequence[Announced]]]
+    ) -> None:
+        portion = await read(None)
+        while portion:
+            for announced in portion:
+                self.apply(announced.change)
+            if len(portion) < PORTION:
                 return
-            case UserRevoked(tenant_id, user_id, through):
-                user = (tenant_id, user_id)
-                self._users[user] = max(through, self._users.get(user, through))
-            case SessionRevoked(_, _, session_hash, through):
-                self._sessions[session_hash] = max(
-                    through, self._sessions.get(session_hash, through)
-                )
-            case ended:
-                self._ended[ended.enrollment_id] = self._clock.monotonic()
-        self._remembered.append((self._clock.monotonic(), change))
+            portion = await read(portion[-1])
+
+    async def _read(self, query: Callable[[Records], Awaitable[_T]]) -> _T:
+        """Read from the server whose changes this worker follows, and from no other (S28)."""
+        async with self._database.snapshot() as records:
+            server = (await records.changes.position()).server
+            found = await query(records)
+        if server != self._server:
+            raise StoreUnavailableError("the database server has changed")
+        return found
+
+    def _keep(self, policy: Policy) -> None:
+        if len(self._policies) >= MAX_POLICIES:
+            for oldest in list(islice(self._policies, MAX_POLICIES // 10)):
+                del self._policies[oldest]
+        # By its own id, which it keeps anyway, instead of the call's.
+        self._policies[policy.tenant_id] = policy
 
     def _demand_fresh(self) -> None:
         if not self.is_fresh:
             raise StoreUnavailableError("what is known of policies and revocations is too old")
-
-    def _forget(self, now: float) -> None:
-        while self._remembered and self._remembered[0][0] < now - REMEMBER_SECONDS:
-            _, change = self._remembered.popleft()
-            match change:
-                case UserRevoked(tenant_id, user_id, through):
-                    if self._users.get((tenant_id, user_id)) == through:
-                        del self._users[tenant_id, user_id]
-                case SessionRevoked(_, _, session_hash, through):
-                    if self._sessions.get(session_hash) == through:
-                        del self._sessions[session_hash]
-                case ended:
-                    self._ended.pop(ended.enrollment_id, None)
-        floor = self._polls[0][1]
-        self._seen = {number: change for number, change in self._seen.items() if number > floor}

@@ -84,6 +84,9 @@ class UpdatePolicy:
         changed = PolicyChanged(after.tenant_id, after.version)
         try:
             async with self.database.transaction() as records:
+                # By identity: after a fail-over the same version may be another policy (S28).
+                if await records.policies.find(after.tenant_id) != _stored(before):
+                    raise ConflictError("the policy has changed")
                 await records.policies.save(after)
                 await records.changes.announce(changed, context.now)
                 event = context.event(
@@ -94,6 +97,10 @@ class UpdatePolicy:
         except ConflictError as conflict:
             raise EtagMismatchError("the policy has changed: read it again") from conflict
         self.snapshots.apply(changed)
+
+
+def _stored(policy: Policy) -> Policy | None:
+    return policy if policy.version else None
 
 
 def _described(policy: Policy) -> Mapping[str, Json]:

@@ -1,9 +1,13 @@
-"""The promises of `ChangeFeed` (S10)."""
+"""The promises of `ChangeFeed` (S10, S27, S28)."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import NullPool, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from support.postgres import new_database
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.changes import (
@@ -13,7 +17,7 @@ from stepup.domain.changes import (
     UserRevocations,
     UserRevoked,
 )
-from stepup.stores.sql import Limits
+from stepup.stores.sql import Limits, SqlDatabase
 from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.engine import parse_url, write_engine
 
@@ -34,31 +38,76 @@ async def announce(database, *changes, now=NOW):
             await records.changes.announce(change, now)
 
 
-async def read(database, after=0):
+async def position(database):
     async with database.snapshot() as records:
-        return await records.changes.read(after)
+        return await records.changes.position()
 
 
-async def purge(database, before):
+async def read(database, since=NOW, limit=100):
+    """What a worker that starts reads, in portions."""
+    found, portion = [], None
+    while portion is None or len(portion) == limit:
+        async with database.snapshot() as records:
+            after = portion[-1] if portion else None
+            portion = await records.changes.recent(since, after, limit)
+        found += [announced.change for announced in portion]
+    return found
+
+
+async def between(database, start, end, limit=100):
+    """What a worker reads that knows everything up to `start`."""
+    async with database.snapshot() as records:
+        found, portion = list(await records.changes.late(start)), None
+        while portion is None or len(portion) == limit:
+            after = portion[-1] if portion else None
+            portion = await records.changes.between(start, end, after, limit)
+            found += [announced.change for announced in portion]
+    return found
+
+
+async def purge(database, before, limit=100):
     async with database.transaction() as records:
-        await records.changes.purge(before)
+        return await records.changes.purge(before, limit)
 
 
-async def test_what_was_announced_is_read_in_order(database):
+@pytest.mark.parametrize("limit", [1, 3, 4, 100])
+async def test_s27_what_was_announced_lately_is_read_in_portions(database, limit):
+    await announce(database, CHANGES[0], now=NOW - timedelta(microseconds=1))
     await announce(database, *CHANGES)
-    assert [change for _, change in await read(database)] == CHANGES
+    await announce(database, CHANGES[1], now=NOW + timedelta(seconds=1))
+    assert await read(database, limit=limit) == [*CHANGES, CHANGES[1]]
 
 
-async def test_numbers_grow(database):
-    await announce(database, *CHANGES)
-    numbers = [number for number, _ in await read(database)]
-    assert numbers == sorted(set(numbers))
+async def test_the_newest_change_says_when_it_was_announced(database):
+    async with database.snapshot() as records:
+        assert await records.changes.newest() is None
+    await announce(database, CHANGES[0], now=NOW + timedelta(seconds=1))
+    await announce(database, CHANGES[0])
+    async with database.snapshot() as records:
+        assert await records.changes.newest() == NOW + timedelta(seconds=1)
 
 
-async def test_only_later_changes_are_read(database):
-    await announce(database, *CHANGES)
-    [_, (second, _), *later] = await read(database)
-    assert await read(database, after=second) == later
+@pytest.mark.parametrize("limit", [1, 3, 100])
+async def test_s27_only_what_lies_between_two_positions_is_read(database, limit):
+    await announce(database, CHANGES[0])
+    start = await position(database)
+    await announce(database, *CHANGES[1:])
+    end = await position(database)
+    await announce(database, CHANGES[0])
+    assert end.continues(start)
+    assert await between(database, start, end, limit) == CHANGES[1:]
+
+
+async def test_where_nothing_has_happened_the_position_stays(database):
+    before = await position(database)
+    assert await position(database) == before
+    assert before.continues(before)
+
+
+async def test_the_first_change_follows_the_position_of_an_empty_feed(database):
+    start = await position(database)
+    await announce(database, CHANGES[0])
+    assert await between(database, start, await position(database)) == [CHANGES[0]]
 
 
 @pytest.mark.parametrize(
@@ -67,15 +116,23 @@ async def test_only_later_changes_are_read(database):
 async def test_what_was_announced_before_is_purged(database, later, left):
     await announce(database, *CHANGES)
     await purge(database, NOW + later)
-    assert [change for _, change in await read(database)] == left
+    assert await read(database) == left
 
 
-async def test_a_purged_number_is_never_given_again(database):
+async def test_s27_it_is_purged_in_portions(database):
     await announce(database, *CHANGES)
-    last = (await read(database))[-1][0]
+    removed = [await purge(database, NOW + timedelta(days=1), limit=3) for _ in range(3)]
+    assert removed == [3, 1, 0]
+
+
+async def test_a_position_goes_on_when_everything_was_purged(database):
+    await announce(database, *CHANGES)
+    start = await position(database)
     await purge(database, NOW + timedelta(days=1))
     await announce(database, CHANGES[0])
-    assert (await read(database))[0][0] > last
+    end = await position(database)
+    assert end.continues(start)
+    assert await between(database, start, end) == [CHANGES[0]]
 
 
 async def test_a_change_that_was_rolled_back_is_not_heard_of(database):
@@ -159,3 +216,95 @@ async def test_s10_revocations_are_found_by_an_index_that_has_no_sign_outs(
         plan = str((await connection.execute(text(f"{words} {query}"))).all())
         assert "ix_changes_tenant_id_user_id" in plan
     await engine.dispose()
+
+
+# --- PostgreSQL: transactions commit in any order ---
+
+
+@pytest.fixture
+async def postgresql_url(postgres, postgres_template):
+    async with new_database(postgres, postgres_template) as url:
+        yield url
+
+
+@pytest.fixture
+async def postgresql(postgresql_url):
+    database = SqlDatabase(postgresql_url)
+    yield database
+    await database.close()
+
+
+async def test_s10_s27_what_commits_out_of_order_is_read_once(postgresql):
+    late, in_time, later = CHANGES[1:]
+    async with postgresql.transaction() as slow:
+        await slow.changes.announce(late, NOW)
+        await announce(postgresql, in_time)
+        first = await position(postgresql)
+        assert first.in_flight
+    second = await position(postgresql)
+    assert await between(postgresql, first, second) == [late]
+    await announce(postgresql, later)
+    third = await position(postgresql)
+    assert await between(postgresql, second, third) == [later]
+
+
+async def test_s27_a_transaction_that_is_forgotten_makes_nothing_be_read_again(postgresql):
+    """It holds back the oldest number that is in flight, for as long as it lies there."""
+    async with postgresql.transaction() as forgotten:
+        await forgotten.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
+        await announce(postgresql, *CHANGES)
+        start = await position(postgresql)
+        assert await between(postgresql, start, await position(postgresql)) == []
+
+
+async def test_s27_a_server_of_the_version_before_numbers_its_changes_too(
+    postgresql, postgresql_url
+):
+    start = await position(postgresql)
+    await execute(
+        postgresql_url,
+        "INSERT INTO changes (created_at, kind, tenant_id, version)"
+        " VALUES (now(), 'policy_changed', 'acme', 7)",
+    )
+    assert await between(postgresql, start, await position(postgresql)) == [CHANGES[0]]
+
+
+async def test_s28_an_ordinary_role_may_read_the_position(postgresql, postgresql_url):
+    role = f"reader_{uuid4().hex}"
+    await execute(postgresql_url, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON changes TO {role}")
+    ordinary = SqlDatabase(
+        make_url(postgresql_url).set(username=role).render_as_string(hide_password=False)
+    )
+    assert await position(ordinary) == await position(postgresql)
+    await ordinary.close()
+    await execute(postgresql_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+async def test_s28_another_database_of_the_same_name_is_another_place(postgres, postgresql_url):
+    async def place():
+        database = SqlDatabase(postgresql_url)
+        found = await position(database)
+        await database.close()
+        return found
+
+    before = await place()
+    name = make_url(postgresql_url).database
+    await execute(postgres, f"DROP DATABASE {name} WITH (FORCE)", f"CREATE DATABASE {name}")
+    assert not (await place()).continues(before)
+
+
+async def execute(url, *statements):
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    async with engine.connect() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
+async def test_s28_a_file_that_was_replaced_is_another_place(sqlite, sqlite_path):
+    database = SqlDatabase(sqlite)
+    before = await position(database)
+    restored = sqlite_path.with_name("restored.db")
+    shutil.copy(sqlite_path, restored)
+    restored.rename(sqlite_path)
+    assert not (await position(database)).continues(before)
+    await database.close()

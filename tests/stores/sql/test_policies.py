@@ -144,5 +144,5 @@ async def test_a_redemption_that_was_rolled_back_is_none(database):
 async def test_a_redemption_is_kept_until_it_may_be_forgotten(database, later, forgotten):
     await redeem(database)
     async with database.transaction() as records:
-        await records.redemptions.purge(NOW + later)
+        await records.redemptions.purge(NOW + later, 10)
     assert await redeem(database) is forgotten

@@ -9,11 +9,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from support.postgres import PostgresServer, new_database
+from support.postgres import SETTINGS, PostgresServer, new_database
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError, StoreUnavailableError
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
+from stepup.stores.sql.engine import parse_url, write_engine
 
 ACME = TenantId("acme")
 ALICE = UserId("alice")
@@ -274,3 +275,55 @@ async def test_a_standby_is_not_mistaken_for_the_primary(mortal):
     server.start()
     await write(database)
     assert await read(database) is True
+
+
+# --- Commits are durable whatever the server's configuration says (S2) ---
+
+
+@pytest.mark.parametrize(
+    ("configured", "used"),
+    [
+        ("off", "on"),
+        ("local", "on"),
+        ("remote_write", "on"),
+        ("on", "on"),
+        ("remote_apply", "remote_apply"),
+    ],
+)
+async def test_s2_commits_wait_for_the_disk_and_for_no_less(postgres, configured, used):
+    async with new_database(postgres) as url:
+        await run_alone(
+            url,
+            f'ALTER DATABASE "{make_url(url).database}" SET synchronous_commit = {configured}',
+        )
+        engine = write_engine(parse_url(url), Limits())
+        async with engine.connect() as connection:
+            assert (await connection.exec_driver_sql("SHOW synchronous_commit")).scalar() == used
+        await engine.dispose()
+
+
+async def run_alone(url, statement):
+    engine = create_async_engine(make_url(url), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(statement)
+    await engine.dispose()
+
+
+async def test_s2_s4_a_killed_server_that_does_not_wait_for_its_disk_forgets_nothing():
+    """Otherwise a used code would be VERIFIED again, and wrong codes would not count."""
+    settings = SETTINGS | {
+        "synchronous_commit": "off",
+        "fsync": "on",
+        "wal_writer_delay": "10s",
+        "wal_writer_flush_after": "0",
+    }
+    with PostgresServer(settings) as server:
+        url = server.url()
+        await upgrade(url)
+        database = SqlDatabase(url)
+        await write(database)
+        server.kill()
+        server.start()
+        await database.close()
+        async with opened(url) as restarted:
+            assert await read(restarted)

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Row,
+    Select,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+)
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.changes import (
@@ -15,8 +26,57 @@ from stepup.domain.changes import (
     UserRevocations,
     UserRevoked,
 )
+from stepup.service.ports import Announced, FeedPosition
 from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.tables import changes, of_no_session
+
+# SQLite has one writer: rows become visible in the order of their numbers, and nothing is ever in
+# flight. PostgreSQL does not: there each row has the number of its transaction, and a snapshot says
+# which of them have ended.
+_POSITION_SQLITE = text("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
+# The timeline of the last checkpoint may still be the old one after a promotion; the name of the
+# WAL file has the current one. A standby refuses to say it. A restart may follow the restore of a
+# file system, which PostgreSQL itself does not notice.
+_POSITION_POSTGRESQL = text(
+    """
+    SELECT concat_ws(
+        '/',
+        (SELECT system_identifier FROM pg_control_system()),
+        left(pg_walfile_name(pg_current_wal_lsn()), 8),
+        extract(epoch FROM pg_postmaster_start_time()),
+        (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) AS server, CAST(pg_current_snapshot() AS text) AS snapshot
+    """
+)
+_NEWEST = select(func.max(changes.c.created_at))
+_LATE = select(changes).where(changes.c.xact_id.in_(bindparam("in_flight", expanding=True)))
+
+
+def _portion(*order: ColumnElement[Any], bounds: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    """Rows after `(last, last_id)` in the given order, the first `limit`."""
+    last = tuple_(bindparam("last", type_=order[0].type), bindparam("last_id", type_=order[1].type))
+    return (
+        select(changes)
+        .where(*bounds, tuple_(*order) > last)
+        .order_by(*order)
+        .limit(bindparam("limit"))
+    )
+
+
+_RECENT = _portion(
+    changes.c.created_at,
+    changes.c.id,
+    # Redundant after the first portion, but it is what the index is searched by.
+    bounds=[changes.c.created_at >= bindparam("since")],
+)
+
+
+def _between(transaction: ColumnElement[int]) -> Select[Any]:
+    bounds = [transaction >= bindparam("start"), transaction < bindparam("end")]
+    return _portion(transaction, changes.c.id, bounds=bounds)
+
+
+_BETWEEN_SQLITE, _BETWEEN_POSTGRESQL = _between(changes.c.id), _between(changes.c.xact_id)
 
 
 class SqlChangeFeed:
@@ -26,16 +86,45 @@ class SqlChangeFeed:
         self._connection = connection
 
     async def announce(self, change: Change, now: datetime) -> None:
-        """Add a change, in the transaction that makes it."""
+        """See `ChangeFeed`. PostgreSQL fills in `xact_id` by itself."""
         await self._connection.write(
             insert(changes).values(created_at=now, tenant_id=change.tenant_id, **_values(change))
         )
 
-    async def read(self, after: int = 0) -> Sequence[tuple[int, Change]]:
-        """The changes whose number is greater than `after`, in the order of numbers."""
-        return await self._connection.every(
-            select(changes).where(changes.c.id > after).order_by(changes.c.id),
-            lambda row: (row.id, _read(row)),
+    async def position(self) -> FeedPosition:
+        """See `ChangeFeed`."""
+        if self._connection.is_sqlite:
+            last = await self._connection.every(_POSITION_SQLITE, lambda row: int(row.seq))
+            return FeedPosition("{}/{}".format(*self._connection.file), sum(last) + 1)
+        [position] = await self._connection.every(_POSITION_POSTGRESQL, _read_position)
+        return position
+
+    async def newest(self) -> datetime | None:
+        """See `ChangeFeed`."""
+        [newest] = await self._connection.every(_NEWEST, lambda row: row[0])
+        return newest
+
+    async def recent(
+        self, since: datetime, after: Announced | None, limit: int
+    ) -> Sequence[Announced]:
+        """See `ChangeFeed`."""
+        last, last_id = (since, 0) if after is None else (after.announced_at, after.number)
+        return await self._announced(_RECENT, since=since, last=last, last_id=last_id, limit=limit)
+
+    async def late(self, position: FeedPosition) -> Sequence[Change]:
+        """See `ChangeFeed`."""
+        if not position.in_flight:
+            return []
+        return await self._connection.every(_LATE, _read, in_flight=position.in_flight)
+
+    async def between(
+        self, start: FeedPosition, end: FeedPosition, after: Announced | None, limit: int
+    ) -> Sequence[Announced]:
+        """See `ChangeFeed`."""
+        last, last_id = (start.next, 0) if after is None else (after.transaction, after.number)
+        statement = _BETWEEN_SQLITE if self._connection.is_sqlite else _BETWEEN_POSTGRESQL
+        return await self._announced(
+            statement, start=start.next, end=end.next, last=last, last_id=last_id, limit=limit
         )
 
     async def revocations_of(self, tenant_id: TenantId, user_id: UserId) -> UserRevocations:
@@ -59,9 +148,25 @@ class SqlChangeFeed:
         ended = {id_: announced_at for id_, _, announced_at in rows if id_ is not None}
         return UserRevocations(next((row[1] for row in rows if row[0] is None), None), ended)
 
-    async def purge(self, before: datetime) -> None:
-        """Remove what was announced before an instant."""
-        await self._connection.write(delete(changes).where(changes.c.created_at < before))
+    async def purge(self, before: datetime, limit: int) -> int:
+        """See `ChangeFeed`."""
+        return await self._connection.delete_some(changes, changes.c.created_at < before, limit)
+
+    async def _announced(self, statement: Executable, **values: Any) -> Sequence[Announced]:
+        return await self._connection.every(statement, _read_announced, **values)
+
+
+def _read_position(row: Row[Any]) -> FeedPosition:
+    # PostgreSQL manual, "pg_snapshot": xmin, xmax and what is in flight between them.
+    _, following, in_flight = row.snapshot.split(":")
+    return FeedPosition(
+        row.server, int(following), tuple(map(int, in_flight.split(","))) if in_flight else ()
+    )
+
+
+def _read_announced(row: Row[Any]) -> Announced:
+    transaction = row.id if row.xact_id is None else row.xact_id
+    return Announced(row.created_at, transaction, row.id, _read(row))
 
 
 def _values(change: Change) -> dict[str, Any]:

@@ -5,7 +5,19 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import CursorResult, Executable, Row, Select, Table, bindparam, func, select
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Executable,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -86,13 +98,22 @@ class Connection:
         )
         return found[0] if found else None
 
-    async def every(self, statement: Select[Any], read: Callable[[Row[Any]], _T]) -> list[_T]:
+    async def every(
+        self, statement: Executable, read: Callable[[Row[Any]], _T], **values: Any
+    ) -> list[_T]:
         """What `read` makes of each row, without locks.
+
+        Args:
+            statement: the statement.
+            read: makes something of a row.
+            values: of the statement's parameters.
 
         Raises:
             StoreUnavailableError: the driver failed, or a row cannot be read.
         """
-        return await self._drive(self._execute(statement, lambda result: _each(result, read)))
+        return await self._drive(
+            self._execute(statement, lambda result: _each(result, read), values)
+        )
 
     async def write(self, statement: Executable, **values: Any) -> int:
         """Change something; returns how many rows there were.
@@ -107,6 +128,17 @@ class Connection:
         """
         return await self._drive(self._execute(statement, lambda result: result.rowcount, values))
 
+    async def delete_some(self, table: Table, where: ColumnElement[bool], limit: int) -> int:
+        """Delete up to `limit` rows; returns how many. Rows that another call locks are left out.
+
+        Raises:
+            StoreUnavailableError: the driver failed.
+        """
+        key = list(table.primary_key.columns)
+        # SQLite ignores FOR UPDATE.
+        some = select(*key).where(where).limit(limit).with_for_update(skip_locked=True)
+        return await self.write(delete(table).where(tuple_(*key).in_(some)))
+
     async def hold(self, name: str) -> bool:
         """Lock a name until the transaction ends, where there is no row to lock.
 
@@ -117,16 +149,27 @@ class Connection:
         Raises:
             StoreUnavailableError: the driver failed, or another call keeps it too long.
         """
-        if not self._locking or self._connection.dialect.name == "sqlite":
+        if not self._locking or self.is_sqlite:
             return False
         await self._drive(self._execute(_HOLD, lambda _: None, {"name": name}))
         return True
 
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """An INSERT that takes ON CONFLICT, which the dialects write alike but apart."""
-        if self._connection.dialect.name == "sqlite":
+        if self.is_sqlite:
             return sqlite.insert(table)
         return postgresql.insert(table)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite, and not PostgreSQL."""
+        return self._connection.dialect.name == "sqlite"
+
+    @property
+    def file(self) -> tuple[int, int]:
+        """Device and inode of the SQLite file that is open."""
+        identity: tuple[int, int] = self._connection.sync_connection.info["file"]  # type: ignore[union-attr]
+        return identity
 
     async def commit(self) -> None:
         """Make everything durable.

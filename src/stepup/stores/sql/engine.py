@@ -22,6 +22,10 @@ from stepup.stores.sql.limits import Limits
 _WAITS_FOR_SWITCH = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
 _GRACE_SECONDS = 1
 """The server's own timeouts come first, so that it has the chance to say so."""
+_COMMIT_DURABLY = """
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+"""
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -63,7 +67,9 @@ def write_engine(url: URL, limits: Limits, *, create: bool = False) -> AsyncEngi
         create: make the file of a SQLite database if there is none, for its owner only.
     """
     if not _is_sqlite(url):
-        return _postgresql(url, limits, isolation_level="READ COMMITTED")
+        engine = _postgresql(url, limits, isolation_level="READ COMMITTED")
+        event.listen(engine.sync_engine, "connect", _commit_durably)
+        return engine
     engine = _sqlite(url, limits, create=create)
     event.listen(engine.sync_engine, "connect", _prepare_writer)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
@@ -143,6 +149,17 @@ def _postgresql(
 
     event.listen(engine.sync_engine, "checkout", still_open)
     return engine
+
+
+def _commit_durably(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # A commit that was acknowledged must not be lost in a crash (S2). `remote_apply` demands even
+    # more than `on`, and stays what the server's configuration says.
+    driver: Any = connection
+    try:
+        await_only(driver.driver_connection.execute(_COMMIT_DURABLY))
+    except BaseException:
+        driver.terminate()  # the pool has not taken it yet
+        raise
 
 
 def _milliseconds(duration: timedelta) -> str:

@@ -105,9 +105,9 @@ class SqlPendingEnrollments:
             delete(pendings).where(_of(tenant_id, user_id, session_hash))
         )
 
-    async def purge(self, now: datetime) -> None:
-        """Remove what has expired, of all tenants."""
-        await self._connection.write(delete(pendings).where(pendings.c.expires_at <= now))
+    async def purge(self, now: datetime, limit: int) -> int:
+        """See `PendingEnrollments`."""
+        return await self._connection.delete_some(pendings, pendings.c.expires_at <= now, limit)
 
 
 def _of(

@@ -3,8 +3,6 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete
-
 from stepup.domain.actor import TenantId
 from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.tables import redemptions
@@ -23,6 +21,8 @@ class SqlRedemptions:
         )
         return await self._connection.write(statement.on_conflict_do_nothing()) == 1
 
-    async def purge(self, now: datetime) -> None:
-        """Forget what may be forgotten."""
-        await self._connection.write(delete(redemptions).where(redemptions.c.forget_at <= now))
+    async def purge(self, now: datetime, limit: int) -> int:
+        """See `Redemptions`."""
+        return await self._connection.delete_some(
+            redemptions, redemptions.c.forget_at <= now, limit
+        )

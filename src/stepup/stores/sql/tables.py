@@ -163,7 +163,6 @@ changes = Table(
     Column("enrollment_id", String),
     Column("through", Instant),
     Column("version", Integer),
-    Index(None, "created_at"),
     # Sign-outs are by far the most changes, and no redemption asks for them.
     Index(
         None,
@@ -172,5 +171,10 @@ changes = Table(
         postgresql_where=of_no_session,
         sqlite_where=of_no_session,
     ),
+    # PostgreSQL: the number of the transaction, by a default in the database, so that servers of
+    # the version before write it, too. SQLite: always null.
+    Column("xact_id", big_integer()),
+    Index(None, "created_at", "id"),
+    Index(None, "xact_id", "id"),
     sqlite_autoincrement=True,  # a number that was purged is never given again
 )
