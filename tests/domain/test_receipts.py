@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from stepup.domain.actor import Actor, CallerId, Role, SessionId, TenantId, UserId
 from stepup.domain.callers import Claim
-from stepup.domain.changes import UserRevocations
-from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation, Revocations
+from stepup.domain.changes import UserRevocations, UserRevoked
+from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation
 from stepup.domain.operations import OperationId
 from stepup.domain.receipts import (
     RETRY_WINDOW,
@@ -27,6 +27,7 @@ from stepup.domain.receipts import (
     check,
     issue,
 )
+from stepup.domain.revocations import Revocations
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -241,12 +242,11 @@ def test_s10_a_revocation_voids_what_rests_on_a_code_received_up_to_then(through
 @given(INSTANTS, INSTANTS)
 def test_s10_the_receipt_and_its_elevation_are_revoked_together(verified_at, through):
     elevation = elevation_of(verified_at=verified_at)
-    user = (elevation.tenant_id, elevation.user_id)
     origin = Origin.of_elevation(elevation, verified_at)
+    revocations = Revocations()
+    revocations.add(UserRevoked(elevation.tenant_id, elevation.user_id, through), 0)
 
-    assert origin.is_revoked(UserRevocations(through)) is Revocations({user: through}).void(
-        elevation
-    )
+    assert origin.is_revoked(UserRevocations(through)) is revocations.void(elevation)
 
 
 @pytest.mark.parametrize("by_clock", [-timedelta(hours=1), timedelta(), timedelta(hours=1)])

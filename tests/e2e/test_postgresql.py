@@ -93,7 +93,7 @@ EXPANDED = (
     "ALTER TABLE authenticators ADD COLUMN hint varchar",
     "ALTER TABLE audit_events ADD COLUMN origin varchar",
     "CREATE TABLE devices (tenant_id varchar PRIMARY KEY)",
-    "UPDATE alembic_version SET version_num = '0002'",
+    "UPDATE alembic_version SET version_num = '9999'",
 )
 
 

@@ -215,9 +215,8 @@ async def test_s27_what_was_read_once_is_not_read_again(snapshots, feed, clock):
 
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["at start", "later"])
-async def test_s27_many_changes_are_read_in_portions(
-    snapshots, feed, clock, elevation, voiding, is_new
-):
+async def test_s27_many_changes_are_read_in_portions(snapshots, feed, clock, elevation, is_new):
+    voiding = EnrollmentEnded(ACME, ALICE, "enrollment")
     count = 3 * PORTION + 1
     feed.rows |= {number: UserRevoked(GLOBEX, ALICE, clock.now()) for number in range(1, count)}
     feed.rows[count] = voiding

@@ -84,9 +84,7 @@ class UpdatePolicy:
         changed = PolicyChanged(after.tenant_id, after.version)
         try:
             async with self.database.transaction() as records:
-                # By identity: after a fail-over the same version may be another policy (S28).
-                if await records.policies.find(after.tenant_id) != _stored(before):
-                    raise ConflictError("the policy has changed")
+                _demand_same(await records.policies.find(after.tenant_id), before)
                 await records.policies.save(after)
                 await records.changes.announce(changed, context.now)
                 event = context.event(
@@ -99,8 +97,10 @@ class UpdatePolicy:
         self.snapshots.apply(changed)
 
 
-def _stored(policy: Policy) -> Policy | None:
-    return policy if policy.version else None
+def _demand_same(stored: Policy | None, before: Policy) -> None:
+    # By identity: after a fail-over the same version may be another policy (S28).
+    if (stored or Policy(before.tenant_id)) != before:
+        raise ConflictError("the policy has changed")
 
 
 def _described(policy: Policy) -> Mapping[str, Json]:

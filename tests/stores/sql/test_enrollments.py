@@ -177,5 +177,5 @@ async def test_removing_nothing_says_so(database):
 )
 async def test_what_has_expired_is_purged(begun, after_expiry, gone):
     async with begun.transaction() as records:
-        await records.pending.purge(WIZARD.expires_at + after_expiry)
+        await records.pending.purge(WIZARD.expires_at + after_expiry, 10)
     assert (await found(begun) is None) is gone

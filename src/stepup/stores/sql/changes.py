@@ -101,6 +101,7 @@ class SqlChangeFeed:
 
     async def newest(self) -> datetime | None:
         """See `ChangeFeed`."""
+        newest: datetime | None
         [newest] = await self._connection.every(_NEWEST, lambda row: row[0])
         return newest
 
