@@ -20,10 +20,12 @@ from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.connections import ConnectionLimits
 from stepup.rpc.engine.choice import engine_of
 from stepup.rpc.enrollment import EnrollmentHandlers
+from stepup.rpc.pictures import Pictures
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.policy import PolicyHandlers
 from stepup.rpc.server import Handlers, Server
 from stepup.rpc.step_up import StepUpHandlers
+from stepup.rpc.tenant_share import TenantShare
 from stepup.running_server import RunningServer
 from stepup.service.audit_events import AuditEvents
 from stepup.service.begin_enrollment import BeginEnrollment
@@ -47,6 +49,11 @@ from stepup.service.update_policy import GetPolicy, UpdatePolicy
 from stepup.service.verify_otp import VerifyOtp
 from stepup.stores.memory_caller_rates import MemoryCallerRates
 from stepup.telemetry import metrics_served
+
+# Of BeginEnrollment, for each tenant in each worker: a few, so that the drawing and the database
+# have time for other tenants; the wait of the last one is about a second.
+_BEGINNING_AT_ONCE = 4
+_BEGINNING_WAITING = 60
 
 _log = structlog.get_logger(__name__)
 _unauthenticated = Gauge(
@@ -92,6 +99,8 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         GetEnrollment(database),
         EndEnrollment(database, elevated, revoker, keys),
         SetAccountMfa(database, elevated),
+        Pictures(),
+        TenantShare(_BEGINNING_AT_ONCE, _BEGINNING_WAITING),
     )
     policy = PolicyHandlers(
         catalogue, GetPolicy(database), UpdatePolicy(database, elevated, snapshots)

@@ -1,15 +1,19 @@
 """What right calls are answered, field by field, on the wire."""
 
+import asyncio
 import io
+from contextlib import AsyncExitStack
 from datetime import UTC, timedelta
+from itertools import islice
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
+from grpc import StatusCode
 from PIL import Image
 from support.otp import code_at, wrong_code_at
 from support.people import ACME, administrator, person
-from support.wire import Client, on_wire, served
+from support.wire import Client, on_wire, refusal_of, served
 from support.worker import API_KEYS, OSQUERY, SIGN_IN, details_of
 from zxingcpp import read_barcode
 
@@ -192,6 +196,40 @@ async def test_the_first_screen_has_the_secret_in_every_form(client, clock):
     assert parse_qs(urlsplit(screen.otpauth_uri).query)["secret"] == [screen.secret]
     assert screen.qr_svg.startswith("<?xml")
     assert not screen.HasField("retry_after")
+
+
+async def test_s6_a_confirmed_wizard_answers_its_state_and_no_secret(client, clock):
+    screen = await client.enrollment.BeginEnrollment(beginning())
+    assert screen.state == enrollment.ENROLLMENT_STATE_PENDING
+    code = code_at(screen.secret, clock.now())
+    await client.enrollment.ConfirmEnrollment(
+        enrollment.ConfirmEnrollmentRequest(actor=ON_WIRE, code=code)
+    )
+    assert await client.enrollment.BeginEnrollment(beginning()) == (
+        enrollment.BeginEnrollmentResponse(
+            outcome=enrollment.RESET_OUTCOME_ACCEPTED,
+            enrollment_id=screen.enrollment_id,
+            expires_at=screen.expires_at,
+            state=enrollment.ENROLLMENT_STATE_CONFIRMED,
+        )
+    )
+
+
+async def test_s18_of_a_tenants_flood_what_may_not_wait_is_refused(client, worker):
+    async def begin(number):
+        request = enrollment.BeginEnrollmentRequest(actor=on_wire(person(f"user-{number}")))
+        return await client.enrollment.BeginEnrollment(request)
+
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            beginning = worker.application.handlers.enrollment.beginning
+            await stack.enter_async_context(beginning.turn(ACME))
+        calls = [asyncio.create_task(begin(number)) for number in range(62)]
+        for ended in islice(asyncio.as_completed(calls), 2):
+            refused = await refusal_of(ended)
+            assert (refused.code, refused.reason) == (StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(not isinstance(answer, Exception) for answer in answers) == 60
 
 
 async def test_the_picture_has_the_key_uri(client):

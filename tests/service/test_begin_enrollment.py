@@ -5,12 +5,14 @@ from datetime import timedelta
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from support.otp import code_at
 from support.people import person
 from support.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Attempt
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.enrollment import EnrollmentState
 from stepup.domain.errors import ElevationRequiredError, StoreUnavailableError
 from stepup.domain.reset_code import ResetCode
 from stepup.service.reset_codes import ResetAttempt
@@ -295,3 +297,12 @@ async def test_a_replaced_session_cannot_act(worker, app):
     await worker.wizard(ON_PHONE, app.reset_code)
     verdict = (await worker.check(replace(ALICE))).verdict
     assert verdict.decision is Decision.STEP_UP_REQUIRED
+
+
+async def test_s6_a_confirmed_wizard_is_shown_without_its_secret(worker):
+    screen = await worker.begin(ALICE)
+    await worker.confirm(ALICE, code_at(screen.secret.octets, worker.clock.now()))
+    again = await worker.begin(ALICE)
+    assert (again.enrollment_id, again.state) == (screen.enrollment_id, EnrollmentState.CONFIRMED)
+    assert again.secret is None
+    assert again.otpauth_uri is None

@@ -48,6 +48,10 @@ class CallerRateLimitedError(StepUpError):
         self.retry_after = retry_after
 
 
+class OverloadedError(StepUpError):
+    """As many calls of this kind are in flight as may be; nothing was done for this one."""
+
+
 class RoleRequiredError(StepUpError):
     """The actor is no Master Administrator."""
 

@@ -1,13 +1,16 @@
 """`EnrollmentService`: the handlers."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from stepup.domain.actor import UserId
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, OtpCode
-from stepup.rpc import convert, qr, render
+from stepup.rpc import convert, render
 from stepup.rpc.call import Call
+from stepup.rpc.pictures import Pictures
+from stepup.rpc.tenant_share import TenantShare
 from stepup.service.begin_enrollment import BeginEnrollment, Screen
 from stepup.service.cancel_enrollment import CancelEnrollment
 from stepup.service.complete_enrollment import CompleteEnrollment
@@ -29,11 +32,17 @@ class EnrollmentHandlers:
     get: GetEnrollment
     end: EndEnrollment
     account_mfa: SetAccountMfa
+    pictures: Pictures
+    beginning: TenantShare
 
     async def begin_enrollment(
         self, request: pb.BeginEnrollmentRequest, call: Call
     ) -> pb.BeginEnrollmentResponse:
-        """Show the first screen, or refuse the reset code."""
+        """Show the first screen, or refuse the reset code.
+
+        Raises:
+            OverloadedError: too many such calls of the tenant are in flight.
+        """
         context = await call.on_behalf_of(convert.actor(request))
         # A user id is a fit label, but for its colons.
         default = context.actor.user_id.replace(":", "_")
@@ -43,22 +52,33 @@ class EnrollmentHandlers:
             if request.reset_code
             else None
         )
-        begun = await self.begin(context, account_name, reset_code)
-        if isinstance(begun, Screen):
-            return pb.BeginEnrollmentResponse(
-                outcome=pb.RESET_OUTCOME_ACCEPTED,
-                enrollment_id=begun.enrollment_id,
-                secret=begun.secret.base32,
-                otpauth_uri=begun.otpauth_uri,
-                qr_svg=qr.svg(begun.otpauth_uri),
-                qr_png=qr.png(begun.otpauth_uri),
-                expires_at=render.timestamp(begun.expires_at),
-            )
+        async with self.beginning.turn(context.actor.tenant_id):
+            begun = await self.begin(context, account_name, reset_code)
+            if isinstance(begun, Screen):
+                return await self._screen(begun, context.now)
         return pb.BeginEnrollmentResponse(
             outcome=render.RESET_OUTCOMES[begun.outcome],
             attempts_remaining=begun.attempts_remaining,
             retry_after=render.duration(begun.retry_after),
         )
+
+    async def _screen(self, screen: Screen, now: datetime) -> pb.BeginEnrollmentResponse:
+        response = pb.BeginEnrollmentResponse(
+            outcome=pb.RESET_OUTCOME_ACCEPTED,
+            enrollment_id=screen.enrollment_id,
+            expires_at=render.timestamp(screen.expires_at),
+            state=render.ENROLLMENT_STATES[screen.state],
+        )
+        if screen.secret is not None and screen.otpauth_uri is not None:
+            picture = await self.pictures.find_or_draw(
+                screen.enrollment_id, screen.otpauth_uri, screen.expires_at, now
+            )
+            response.secret = screen.secret.base32
+            response.otpauth_uri = screen.otpauth_uri
+            response.qr_svg, response.qr_png = picture.svg, picture.png
+        else:
+            self.pictures.forget(screen.enrollment_id)
+        return response
 
     async def confirm_enrollment(
         self, request: pb.ConfirmEnrollmentRequest, call: Call

@@ -33,6 +33,7 @@ _REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
     (errors.CallerNotPermittedError, StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED"),
     (errors.ClaimNotPermittedError, StatusCode.PERMISSION_DENIED, "CLAIM_NOT_PERMITTED"),
     (errors.CallerRateLimitedError, StatusCode.RESOURCE_EXHAUSTED, "CALLER_RATE_LIMITED"),
+    (errors.OverloadedError, StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     (errors.RoleRequiredError, StatusCode.PERMISSION_DENIED, "ROLE_REQUIRED"),
     (errors.ElevationRequiredError, StatusCode.FAILED_PRECONDITION, "ELEVATION_REQUIRED"),
     (errors.EnrollmentStateError, StatusCode.FAILED_PRECONDITION, "ENROLLMENT_STATE"),
@@ -93,9 +94,7 @@ def unimplemented() -> Status:
 
 def overloaded() -> Status:
     """The status of a call beyond those that may be in flight."""
-    retry = RetryInfo(retry_delay=_RETRY_DELAY)
-    message = "too many calls are in flight"
-    return _status(StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", message, [retry])
+    return to_status(errors.OverloadedError("too many calls are in flight"))
 
 
 def expired() -> Status:
@@ -128,7 +127,7 @@ def _further_details(error: BaseException) -> list[Message]:
         delay = Duration()
         delay.FromTimedelta(error.retry_after)
         return [RetryInfo(retry_delay=delay)]
-    if isinstance(error, errors.StoreUnavailableError):
+    if isinstance(error, errors.OverloadedError | errors.StoreUnavailableError):
         return [RetryInfo(retry_delay=_RETRY_DELAY)]
     return []
 

@@ -1,24 +1,39 @@
 """The QR code of an enrollment, for the console's screen and for a terminal."""
 
 import io
+from dataclasses import dataclass
+from struct import pack
+from typing import Final
+from zlib import compress, crc32
 
 import segno
 
+_QUIET_ZONE: Final = 4
+_PNG_PIXELS: Final = 6
+_MASK: Final = 3
+"""One mask for all codes (ISO/IEC 18004 §7.8): readers take each of the eight, and a search for the
+best one costs three quarters of the drawing. A secret is random, so that no mask is bad for it."""
 
-def svg(uri: str) -> str:
-    """The code as an SVG document with a white background and a quiet zone."""
-    picture = io.BytesIO()
-    _code(uri).save(
-        picture, kind="svg", scale=4, border=4, light="white", xmldecl=True, encoding="utf-8"
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Picture:
+    """One QR code in both forms. It holds the secret, and never shows in a repr (S11)."""
+
+    svg: str
+    png: bytes
+
+
+def draw(uri: str) -> Picture:
+    """Draw the code: SVG with a white background, PNG in black and white, both with a quiet zone.
+
+    It takes about 3 ms of CPU; an event loop calls it through `Pictures`.
+    """
+    code = _code(uri)
+    svg = io.BytesIO()
+    code.save(
+        svg, kind="svg", scale=4, border=_QUIET_ZONE, light="white", xmldecl=True, encoding="utf-8"
     )
-    return picture.getvalue().decode()
-
-
-def png(uri: str) -> bytes:
-    """The code as a black and white PNG picture with a quiet zone."""
-    picture = io.BytesIO()
-    _code(uri).save(picture, kind="png", scale=6, border=4)
-    return picture.getvalue()
+    return Picture(svg.getvalue().decode(), _png(code))
 
 
 def terminal(uri: str) -> str:
@@ -29,4 +44,31 @@ def terminal(uri: str) -> str:
 
 
 def _code(uri: str) -> segno.QRCode:
-    return segno.make_qr(uri, error="m")
+    return segno.make_qr(uri, error="m", mask=_MASK)
+
+
+def _png(code: segno.QRCode) -> bytes:
+    """A PNG of one bit per pixel (PNG specification, §11.2), ten times as fast as segno's."""
+    size = (len(code.matrix) + 2 * _QUIET_ZONE) * _PNG_PIXELS
+    margin = "1" * (_QUIET_ZONE * _PNG_PIXELS)
+    padding = "0" * (-size % 8)
+    black, white = "0" * _PNG_PIXELS, "1" * _PNG_PIXELS
+    rows = [
+        _scan_line(f"{margin}{''.join(black if dark else white for dark in row)}{margin}{padding}")
+        for row in code.matrix
+    ]
+    blank = _scan_line("1" * size + padding) * (_QUIET_ZONE * _PNG_PIXELS)
+    pixels = blank + b"".join(row * _PNG_PIXELS for row in rows) + blank
+    header = pack(">2I5B", size, size, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        _chunk(name, content)
+        for name, content in ((b"IHDR", header), (b"IDAT", compress(pixels)), (b"IEND", b""))
+    )
+
+
+def _scan_line(bits: str) -> bytes:
+    return b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return pack(">I", len(content)) + name + content + pack(">I", crc32(name + content))

@@ -46,7 +46,7 @@ _METHODS = {
     method: elevation_pb2.AuthenticationMethod.Value(f"AUTHENTICATION_METHOD_{method.name}")
     for method in elevation.Method
 }
-_STATES = {
+ENROLLMENT_STATES = {
     state: enrollment_service_pb2.EnrollmentState.Value(f"ENROLLMENT_STATE_{state.name}")
     for state in enrollment.EnrollmentState
 }
@@ -144,7 +144,7 @@ def pending(open_wizard: enrollment.PendingEnrollment) -> enrollment_service_pb2
     """A wizard that has not been completed."""
     return enrollment_service_pb2.PendingEnrollment(
         enrollment_id=open_wizard.enrollment_id,
-        state=_STATES[open_wizard.state],
+        state=ENROLLMENT_STATES[open_wizard.state],
         expires_at=timestamp(open_wizard.expires_at),
         attempts_remaining=open_wizard.tries_remaining,
     )

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Authenticator
-from stepup.domain.enrollment import PENDING_LIFETIME, PendingEnrollment
+from stepup.domain.enrollment import PENDING_LIFETIME, EnrollmentState, PendingEnrollment
 from stepup.domain.errors import ElevationRequiredError
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, TotpSecret, key_uri
@@ -18,12 +18,16 @@ from stepup.service.reset_codes import ResetAttempt, try_reset_code
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Screen:
-    """What the person sees. All of it is secret (S11)."""
+    """What the person sees. Secret and key URI never show in a repr (S11).
+
+    Once the wizard is confirmed it has neither of them (S6).
+    """
 
     enrollment_id: str
-    secret: TotpSecret
-    otpauth_uri: str
+    state: EnrollmentState
     expires_at: datetime
+    secret: TotpSecret | None = None
+    otpauth_uri: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class BeginEnrollment:
         self, context: Context, account_name: Label, reset_code: ResetCode | None = None
     ) -> Screen | ResetAttempt:
         """Show the pending secret of this session, or a fresh one; or the refused reset code.
+
+        A wizard that is confirmed is shown without its secret (S6).
 
         Raises:
             ElevationRequiredError: an authenticator is active, and neither a live elevation nor a
@@ -110,12 +116,15 @@ class BeginEnrollment:
         return pending
 
     def _screen(self, pending: PendingEnrollment) -> Screen:
+        if pending.state is EnrollmentState.CONFIRMED:
+            return Screen(pending.enrollment_id, pending.state, pending.expires_at)
         secret = self.keys.open(
             pending.sealed_secret, pending.tenant_id, pending.user_id, pending.enrollment_id
         )
         return Screen(
             pending.enrollment_id,
+            pending.state,
+            pending.expires_at,
             secret,
             key_uri(secret, self.issuer, pending.account_name),
-            pending.expires_at,
         )

@@ -162,6 +162,7 @@ class BeginEnrollmentResponse(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ATTEMPTS_REMAINING_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     outcome: Global___ResetOutcome.ValueType
     """outcome says whether the wizard opened. Only a reset_code can make it another value than
     RESET_OUTCOME_ACCEPTED; the fields of the screen are absent then.
@@ -169,7 +170,9 @@ class BeginEnrollmentResponse(_message.Message):
     enrollment_id: _builtins.str
     """enrollment_id names the enrollment in audit events: a UUID."""
     secret: _builtins.str
-    """secret is the secret key for typing: base32, 32 characters."""
+    """secret is the secret key for typing: base32, 32 characters. The secret, its key URI and its QR
+    codes are absent once the wizard is confirmed.
+    """
     otpauth_uri: _builtins.str
     """otpauth_uri is the secret as a key URI, which the QR codes carry."""
     qr_svg: _builtins.str
@@ -180,6 +183,8 @@ class BeginEnrollmentResponse(_message.Message):
     """attempts_remaining is how many wrong reset codes are left before the next lock. Set only with
     another outcome than RESET_OUTCOME_ACCEPTED.
     """
+    state: Global___EnrollmentState.ValueType
+    """state is the screen that comes next. Unspecified where outcome is not RESET_OUTCOME_ACCEPTED."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """expires_at is when the pending enrollment ends: 10 minutes after it began, UTC."""
@@ -200,10 +205,11 @@ class BeginEnrollmentResponse(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         attempts_remaining: _builtins.int = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        state: Global___EnrollmentState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_remaining", b"attempts_remaining", "enrollment_id", b"enrollment_id", "expires_at", b"expires_at", "otpauth_uri", b"otpauth_uri", "outcome", b"outcome", "qr_png", b"qr_png", "qr_svg", b"qr_svg", "retry_after", b"retry_after", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_remaining", b"attempts_remaining", "enrollment_id", b"enrollment_id", "expires_at", b"expires_at", "otpauth_uri", b"otpauth_uri", "outcome", b"outcome", "qr_png", b"qr_png", "qr_svg", b"qr_svg", "retry_after", b"retry_after", "secret", b"secret", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
