@@ -440,23 +440,24 @@ async def after_somebody_else_was_revoked(desk):
     return desk.receipt
 
 
+async def allowed_anew(desk):
+    desk.authorised_at = desk.clock.now()
+    receipt = issued(await desk.ask())
+    await desk.worker.revoke(ALICE)
+    return receipt
+
+
 async def of_a_code_after_a_revocation(desk):
     await desk.worker.revoke(ALICE, Scope.USER)
     await desk.advance(seconds=30)
     await desk.worker.elevate(ALICE, desk.app)
-    desk.authorised_at = desk.clock.now()
-    later = issued(await desk.ask())
-    await desk.worker.revoke(ALICE)
-    return later
+    return await allowed_anew(desk)
 
 
 async def of_the_authenticator_that_replaced_the_one_before(desk):
     await desk.advance(seconds=30)
     await desk.worker.wizard(ALICE, desk.app.reset_code)
-    desk.authorised_at = desk.clock.now()
-    later = issued(await desk.ask())
-    await desk.worker.revoke(ALICE)
-    return later
+    return await allowed_anew(desk)
 
 
 async def of_a_retry_just_before_the_first_window_ends(desk):

@@ -1,15 +1,13 @@
 """`CheckStepUp`: must this person give a one-time code first?"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from stepup.domain import receipts
-from stepup.domain.audit import Event, EventKind, Json, written
+from stepup.domain.audit import EventKind, Json, written
 from stepup.domain.callers import claims_of
 from stepup.domain.decision import (
     ACCOUNT_MFA,
@@ -26,7 +24,8 @@ from stepup.domain.operations import Operation
 from stepup.domain.receipts import Binding, Receipt, ReceiptRejection, RefusedReceipt
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
-from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys, Records
+from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
+from stepup.service.redeem_receipts import RedeemReceipts
 from stepup.service.snapshots import Snapshots
 from stepup.service.tallies import count_decision
 
@@ -80,7 +79,7 @@ class CheckStepUp:
         known: dict[Fact[Any], Any] = {}
         circumstances = _circumstances(context)
         answers, entries = [], []
-        async with _Redemptions(self.database, context) as redemptions:
+        async with RedeemReceipts(self.database, context) as redemptions:
             for check in checks:
                 decision_id = uuid4()
                 facts = _Facts(
@@ -107,61 +106,6 @@ class CheckStepUp:
         return answers
 
 
-class _Redemptions:
-    """Redeems the receipts of one call, all in one transaction; leaving the block commits it."""
-
-    def __init__(self, database: Database, context: Context) -> None:
-        self._database = database
-        self._context = context
-        self._transaction = AsyncExitStack()
-        self._records: Records | None = None
-        self._events: list[Event] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._transaction.__aexit__(kind, error, trace)
-
-    async def redeem(
-        self, receipt: Receipt, event: Event, forget_at: datetime
-    ) -> ReceiptRejection | None:
-        """Use a receipt up, unless it is revoked or was used before; returns why it is refused."""
-        if self._records is None:
-            self._records = await self._transaction.enter_async_context(
-                self._database.transaction()
-            )
-        rejection = await self._rejection(self._records, receipt, forget_at)
-        if rejection is None:
-            self._events.append(event)
-        elif not self._events:
-            # Nothing was written: what the next rules look up must not keep other calls waiting.
-            self._records = None
-            await self._transaction.aclose()
-        return rejection
-
-    async def append_events(self) -> None:
-        """Append the events of what was redeemed, after everything else is locked."""
-        if self._records is not None:
-            for event in self._events:
-                await self._records.audit.append(event)
-
-    async def _rejection(
-        self, records: Records, receipt: Receipt, forget_at: datetime
-    ) -> ReceiptRejection | None:
-        tenant_id, user_id = self._context.actor.tenant_id, self._context.actor.user_id
-        if receipt.origin.is_revoked(await records.changes.revocations_of(tenant_id, user_id)):
-            return ReceiptRejection.REVOKED
-        if not await records.redemptions.redeem(tenant_id, receipt.decision_id, forget_at):
-            return ReceiptRejection.ALREADY_USED
-        return None
-
-
 class _Facts:
     """Looks up what the rules ask for: each fact of the actor once, each receipt once a check."""
 
@@ -173,7 +117,7 @@ class _Facts:
         decision_id: UUID,
         *,
         known: dict[Fact[Any], Any],
-        redemptions: _Redemptions,
+        redemptions: RedeemReceipts,
     ) -> None:
         self._use_case = use_case
         self._context = context
