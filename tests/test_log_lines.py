@@ -3,16 +3,22 @@
 import asyncio
 import io
 import json
+import logging
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from select import PIPE_BUF
-from types import SimpleNamespace
 
 import pytest
 import structlog
+from support.metrics import metric
 
-from stepup.log_lines import LinesOfATurn
+from stepup import telemetry
+from stepup.log_lines import MAX_WAITING_LINES, LinesOfATurn
+from stepup.outlet import Outlet
+from stepup.portions import portions
 from stepup.telemetry import configure_logging
 
 
@@ -26,6 +32,9 @@ class Stream(io.BytesIO):
     def write(self, octets):
         self.writes.append(octets)
         return len(octets)
+
+    def portions(self, lines):
+        return list(portions(lines))
 
 
 @pytest.fixture
@@ -42,7 +51,8 @@ def lines(stream):
 def log(stream, monkeypatch):
     """A logger as `serve` has it."""
     before = structlog.get_config()
-    monkeypatch.setattr(sys, "stderr", SimpleNamespace(buffer=stream))
+    monkeypatch.setattr(telemetry, "_standard_error", lambda: stream)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)  # it is put back afterwards
     configure_logging("info", "json")
     yield structlog.get_logger()
     structlog.configure(**before)
@@ -181,3 +191,133 @@ def test_no_line_of_any_thread_is_lost_or_torn(lines, stream):
         list(threads.map(log, [wanted[first::4] for first in range(4)]))
     written = b"".join(stream.writes).splitlines(keepends=True)
     assert sorted(written) == sorted(wanted)
+
+
+# --- When it cannot be written ---
+
+
+@pytest.fixture
+def pipe():
+    """A pipe that blocks, as standard error does, of which we read when we like."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", 0) as source, os.fdopen(writer, "wb", 0) as sink:
+        outlet = Outlet.to(sink)
+        yield LinesOfATurn(outlet), source
+        outlet.close()
+
+
+def dropped():
+    return metric("stepup_log_lines_dropped_total")
+
+
+def test_s18_a_full_pipe_holds_nobody_up_and_its_lines_are_dropped_and_counted(pipe):
+    lines, source = pipe
+    before = dropped()
+    line = b"x" * 999 + b"\n"
+    for _ in range(MAX_WAITING_LINES + 500):
+        lines.warning(line)
+    lost = dropped() - before
+    assert lost > 0
+    read = b""
+    while b"log_lines_lost" not in read:
+        read += source.read(1_000_000)
+        lines.warning(line)
+    [told] = [each for each in read.splitlines() if each != line[:-1]]
+    assert json.loads(told)["event"] == "log_lines_lost"
+    assert lost <= json.loads(told)["lines"] <= dropped() - before
+
+
+def test_s18_a_flood_leaves_the_flags_of_the_shared_pipe_alone(pipe):
+    _, source = pipe
+    assert os.get_blocking(source.fileno())
+
+
+def test_s18_a_pipe_that_nobody_reads_from_raises_nothing_and_counts(pipe):
+    lines, source = pipe
+    source.close()
+    before = dropped()
+    for level in (lines.info, lines.warning):
+        level(b"1\n")
+    assert dropped() - before == 2
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("stream", ["/dev/full", None], ids=["full", "closed"])
+def test_s18_whatever_standard_error_is_logging_does_not_raise(monkeypatch, stream, log_format):
+    before, lost = structlog.get_config(), dropped()
+    with open(stream or os.devnull, "wb", 0) as file:  # noqa: PTH123
+        monkeypatch.setattr(sys, "__stderr__", file if stream else None)
+        monkeypatch.setattr(sys, "stderr", sys.stderr)
+        configure_logging("info", log_format)
+        structlog.get_logger().error("trouble")
+        logging.getLogger("asyncio").error("Task exception was never retrieved")
+        sys.stderr.write("a traceback\n")
+    structlog.configure(**before)
+    assert dropped() - lost == 3
+
+
+def test_after_a_full_disk_lines_are_written_again_on_a_line_of_their_own(lines, stream):
+    write = stream.write
+    stream.write = lambda octets: full() if stream.writes else write(octets[:1]) and 1
+    lines.error(b"12\n")
+    stream.write = write
+    lines.error(b"34\n")
+    written = b"".join(stream.writes).split(b"\n")
+    assert written[1] == b"34"
+    assert json.loads(written[2])["lines"] == 1
+
+
+def full():
+    raise OSError(ENOSPC, "full")
+
+
+async def test_lines_that_wait_for_a_pipe_are_tried_again_without_another_line(lines, stream):
+    write, stream.write = stream.write, would_block
+    lines.error(b"1\n")
+    stream.write = write
+    loop = asyncio.get_running_loop()
+    [retry] = [each for each in loop._scheduled if "_retry" in repr(each)]  # noqa: SLF001
+    retry._run()  # noqa: SLF001
+    retry.cancel()
+    assert stream.writes == [b"1\n"]
+
+
+def would_block(_octets):
+    raise BlockingIOError
+
+
+def test_a_line_that_is_logged_within_a_write_is_written_after_it(lines, stream):
+    """As by the garbage collector, which may destroy a task at any time."""
+    write = stream.write
+
+    def collect(octets):
+        stream.write = write
+        lines.error(b"2\n")
+        return write(octets)
+
+    stream.write = collect
+    lines.error(b"1\n")
+    assert stream.writes == [b"1\n", b"2\n"]
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError
+
+
+def test_a_value_that_cannot_be_shown_is_a_line_all_the_same(log, stream):
+    log.info("call", value=Unprintable())
+    assert the_line(stream)["event"] == "call"
+
+
+@pytest.mark.parametrize("value", ["\u2028", "\x85", "\x9b2J", "\u202e", "\x7f", "\x1b[2J"])
+def test_to_a_terminal_no_value_is_a_command(stream, monkeypatch, value):
+    before = structlog.get_config()
+    monkeypatch.setattr(telemetry, "_standard_error", lambda: stream)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    configure_logging("info", "console")
+    structlog.get_logger().info("call", value=value)
+    structlog.configure(**before)
+    written = b"".join(stream.writes).decode()
+    assert written.isascii()
+    assert value not in written

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EBADF
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,7 +25,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from stepup import distribution
-from stepup.log_lines import LinesOfATurn, as_json_line
+from stepup.log_lines import LinesOfATurn, Sink, StandardError, as_json_line, as_printable_line
+from stepup.outlet import Outlet
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which prometheus_client is told, when it is imported."""
@@ -32,6 +34,7 @@ _ATTEMPTS: Final = 20
 _ATTEMPT_SECONDS: Final = 0.01
 Format = Literal["json", "console"]
 
+_log = structlog.get_logger(__name__)
 _build = Gauge(
     "stepup_build_info",
     "Always 1; the label says which version runs.",
@@ -41,23 +44,26 @@ _build = Gauge(
 
 
 def configure_logging(level: str, log_format: Format) -> None:
-    """Set up structlog once, at start.
+    """Set up structlog once, at start; what else is written to standard error goes the same way.
+
+    No line that is logged raises, or waits for a reader: see `LinesOfATurn`.
 
     Args:
         level: the lowest level that is written: debug, info, warning or error.
         log_format: `json`, or `console` for people.
     """
-    lines: structlog.typing.WrappedLogger
+    lines = LinesOfATurn(_standard_error())
     rendering: list[structlog.typing.Processor]
     if log_format == "json":
-        lines = LinesOfATurn(sys.stderr.buffer)
         # A stack without local variables: they could be a code or a secret (S11).
         rendering = [structlog.processors.format_exc_info, as_json_line]
     else:
-        lines = structlog.WriteLogger(sys.stderr)
         rendering = [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _escape_values,
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+            _encode,
         ]
     structlog.configure(
         processors=[structlog.processors.add_log_level, *rendering],
@@ -67,6 +73,56 @@ def configure_logging(level: str, log_format: Format) -> None:
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
+    # Tracebacks, warnings, and what the standard library logs by itself, such as asyncio.
+    sys.stderr = StandardError(lines, descriptor=2)
+    if not any(isinstance(handler, _ToTheLog) for handler in logging.root.handlers):
+        logging.root.addHandler(_ToTheLog(logging.WARNING))
+
+
+def _standard_error() -> Sink:
+    try:
+        return Outlet.to(sys.__stderr__)  # type: ignore[arg-type]  # None where it was closed at start
+    except (AttributeError, OSError, ValueError):
+        return _Closed()
+
+
+class _Closed:
+    """In place of a standard error that was closed before the process began."""
+
+    def write(self, _octets: bytes) -> int:
+        raise OSError(EBADF, "standard error is closed")
+
+    def portions(self, lines: list[bytes]) -> list[bytes]:
+        return lines
+
+
+class _ToTheLog(logging.Handler):
+    """What libraries log by the standard library, as lines of our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):  # a message whose arguments do not fit, for one
+            log = structlog.get_logger(record.name)
+            log.log(
+                record.levelno,
+                "library_message",
+                logger=record.name,
+                message=record.getMessage(),
+                exc_info=record.exc_info,
+            )
+
+
+def _escape_values(
+    _logger: Any, _method: str, fields: structlog.typing.EventDict
+) -> structlog.typing.ProcessorReturnValue:
+    """Escape what a terminal could take for a command; the renderer's colours come later."""
+    return {
+        name: as_printable_line(value)[:-1].decode() if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+
+
+def _encode(_logger: Any, _method: str, rendered: Any) -> structlog.typing.ProcessorReturnValue:
+    return f"{rendered}\n".encode("ascii", "backslashreplace")
 
 
 def metrics_of_workers(directory: Path) -> CollectorRegistry:
@@ -103,9 +159,16 @@ def metrics_served(host: str, port: int, registry: CollectorRegistry = REGISTRY)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     _build.labels(distribution.version()).set(1)
     server, thread = start_http_server(port, host, registry)
+    # By default the thread that accepts prints what went wrong with a connection, and would end if
+    # that could not be printed.
+    server.handle_error = _log_failed_scrape  # type: ignore[method-assign,assignment]
     try:
         yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _log_failed_scrape(*_: object) -> None:
+    _log.warning("metrics_request_failed", exc_info=True)

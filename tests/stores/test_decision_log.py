@@ -7,6 +7,8 @@ import stat
 import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from errno import ENOSPC
+from fcntl import F_GETPIPE_SZ, fcntl
 from pathlib import Path
 from select import PIPE_BUF
 from types import MappingProxyType
@@ -18,6 +20,7 @@ from support.metrics import metric
 from stepup.domain.actor import CallerId
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import DecisionEntry
+from stepup.stores import decision_log
 from stepup.stores.decision_log import JsonLinesDecisionLog
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -432,3 +435,142 @@ async def test_no_descriptor_is_left_behind(log, path):
         path.unlink()
         await log.record([an_entry()])
     assert descriptors() == before
+
+
+# --- One line for every reader ---
+
+
+@pytest.mark.parametrize("text", ["\u2028", "\u2029", "\x85", "\x9b2J", "\u202e", "\x7f", "\u20ac"])
+async def test_s13_a_decision_is_one_line_of_ascii_for_every_reader(log, path, text):
+    await log.record([an_entry(target=f"a{text}b")])
+    written = path.read_bytes()
+    assert written.isascii()
+    assert b"\x7f" not in written
+    [line] = written.decode().splitlines()
+    assert json.loads(line)["target"] == f"a{text}b"
+
+
+# --- A pipe that nobody empties ---
+
+
+def fill(source, sink):
+    """Fill a pipe to the last octet; returns what it holds."""
+    size = fcntl(source.fileno(), F_GETPIPE_SZ)
+    return os.write(sink.fileno(), b"x" * (size - 1) + b"\n")
+
+
+@pytest.fixture
+def blocking_pipe(monkeypatch):
+    """A pipe as standard output is one, that is full."""
+    monkeypatch.setattr(decision_log, "PATIENCE_SECONDS", 0.01)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", 0) as source, os.fdopen(writer, "wb", 0) as sink:
+        log = JsonLinesDecisionLog.to(sink)
+        held = fill(source, sink)
+        yield log, source, held
+        log.close()
+
+
+async def test_s13_on_a_full_pipe_decisions_fail_in_time_and_go_on_when_it_is_emptied(
+    blocking_pipe,
+):
+    log, source, held = blocking_pipe
+    with pytest.raises(StoreUnavailableError):
+        await asyncio.wait_for(log.record([an_entry(1)]), 10)
+    with pytest.raises(StoreUnavailableError):  # at once: it is known to be full
+        await log.record([an_entry(2)])
+    with pytest.raises(StoreUnavailableError, match="nobody empties"):
+        await log.look()
+    source.read(held)
+    await log.look()
+    await log.record([an_entry(3), an_entry(4)])
+    assert numbers(source.read(100_000)) == [3, 4]
+
+
+async def test_s13_decisions_wait_a_while_for_a_slow_reader_and_keep_their_order(
+    blocking_pipe, monkeypatch
+):
+    log, source, held = blocking_pipe
+    monkeypatch.setattr(decision_log, "PATIENCE_SECONDS", 60)
+    recording = [
+        asyncio.create_task(log.record([an_entry(n, filler="x" * 3000)])) for n in range(40)
+    ]
+    await asyncio.sleep(0.01)
+    assert not any(each.done() for each in recording)
+    read = b""
+    while not all(each.done() for each in recording):
+        read += source.read(held)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.gather(*recording)
+    os.set_blocking(source.fileno(), False)
+    read += source.read(1_000_000) or b""
+    assert numbers(read[held:]) == list(range(40))
+
+
+async def test_s13_a_batch_of_decisions_is_whole_lines_for_a_pipe(pipe, writes):
+    log, _, _ = pipe
+    await log.record([an_entry(n, filler="x" * 1000) for n in range(8)])
+    assert [numbers(each.decode()) for each in writes] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
+# --- What health asks ---
+
+
+async def test_s17_a_look_at_a_log_that_works_writes_nothing(log, path):
+    await log.look()
+    assert path.read_bytes() == b""
+
+
+async def test_s17_a_log_on_a_full_disk_is_not_writable():
+    log = JsonLinesDecisionLog.open(Path("/dev/full"))
+    with pytest.raises(StoreUnavailableError, match="No space left"):
+        await log.look()
+    log.close()
+
+
+async def test_s17_a_pipe_that_nobody_reads_from_is_not_writable(pipe):
+    log, source, _ = pipe
+    await log.look()
+    source.close()
+    with pytest.raises(StoreUnavailableError, match="nobody reads"):
+        await log.look()
+
+
+async def test_s17_a_look_opens_again_what_was_taken_away(cut_off, tmp_path):
+    with pytest.raises(StoreUnavailableError):
+        await cut_off.look()
+    (tmp_path / "logs").unlink()
+    (tmp_path / "logs").mkdir()
+    await cut_off.look()
+    assert (tmp_path / "logs" / "decisions.jsonl").read_bytes() == b""
+
+
+async def test_s17_a_file_that_refused_a_line_is_tried_without_a_line(log, path, monkeypatch):
+    def refuse(_descriptor, _octets):
+        raise OSError(ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", refuse)
+        with pytest.raises(StoreUnavailableError):
+            await log.record([an_entry(1)])
+    await log.look()
+    assert path.read_bytes() == b""
+
+
+async def test_a_named_pipe_is_opened_at_once_or_not_at_all_and_found_again(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="nobody reads from the named pipe"):
+        JsonLinesDecisionLog.open(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = JsonLinesDecisionLog.open(path)
+    os.close(reader)
+    with pytest.raises(StoreUnavailableError):
+        await log.record([an_entry(1)])
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    await log.look()
+    await log.record([an_entry(2)])
+    assert numbers(os.read(reader, 10_000)) == [2]
+    os.close(reader)
+    log.close()

@@ -1,6 +1,7 @@
 """What the commands have in common: options, settings, and how they fail."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,5 +56,6 @@ def run(work: Any) -> Any:
 
 def failure(error: Exception | str) -> typer.Exit:
     """Say what is wrong, and give the exit of a command that did not do what it should."""
-    typer.echo(f"stepup: {error}", err=True)
+    with suppress(OSError):  # nobody reads it: the exit status says the rest
+        typer.echo(f"stepup: {error}", err=True)
     return typer.Exit(2)
