@@ -2,33 +2,71 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from typing import Final
 
 import structlog
+from prometheus_client import Counter
 
 from stepup.domain.errors import StoreUnavailableError
 
+RUN_SECONDS: Final = 60.0
+"""How long one run may take, if its caller says nothing else; then it is cancelled."""
 _log = structlog.get_logger(__name__)
+_failures = Counter(
+    "stepup_background_failures",
+    "Runs of work beside the calls that failed with an unexpected error, or took too long.",
+)
 
 
-def repeat(work: Callable[[], Awaitable[None]], seconds: float, stack: AsyncExitStack) -> None:
+def repeat(
+    work: Callable[[], Awaitable[None]],
+    seconds: float,
+    stack: AsyncExitStack,
+    run_seconds: float = RUN_SECONDS,
+) -> None:
     """Do something every so often until the stack is left, the first time after as long.
 
-    Whatever becomes of it, it is tried again: what is not done in time shows elsewhere.
+    Whatever becomes of a run, the next one follows: only the end of the stack ends it.
+
+    Args:
+        work: one run.
+        seconds: the pause between two runs.
+        stack: cancels it.
+        run_seconds: a run that takes longer is cancelled.
     """
-    task = asyncio.create_task(_again_and_again(work, seconds))
+    task = asyncio.create_task(run_for_ever(work, seconds, run_seconds))
     stack.push_async_callback(_cancelled, task)
 
 
-async def _again_and_again(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def run_for_ever(
+    work: Callable[[], Awaitable[None]], seconds: float, run_seconds: float | None = RUN_SECONDS
+) -> None:
+    """Do something every so often until this task is cancelled: see `repeat`.
+
+    A run without limit (`run_seconds` is None) may wait for what is to be done.
+    """
     while True:
         await asyncio.sleep(seconds)
         try:
-            await work()
-        except StoreUnavailableError as error:
-            _log.warning("store_unavailable", problem=str(error))
-        except Exception as error:  # noqa: BLE001  # a loop that ended would go unnoticed
-            _log.error("background_work_failed", exc_info=error)
+            async with asyncio.timeout(run_seconds):
+                await work()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            with suppress(Exception):
+                _report(error)
+
+
+def _report(error: BaseException) -> None:
+    if isinstance(error, StoreUnavailableError):
+        _log.warning("store_unavailable", problem=str(error))
+        return
+    _failures.inc()
+    _log.error("background_work_failed", exc_info=error)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

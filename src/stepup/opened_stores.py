@@ -127,6 +127,8 @@ def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDec
     """
     target = settings.log.decisions
     try:
+        if target == "-" and sys.stdout is None:
+            raise ConfigurationError("log.decisions: standard output is closed")
         if target == "-":
             log = JsonLinesDecisionLog.to(sys.stdout)
         else:

@@ -36,19 +36,21 @@ async def probes_answered(host: str, port: int, is_serving: IsServing) -> AsyncI
 async def _answer(
     is_serving: IsServing, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    # Whoever does not send a request of sensible size in time, or is gone, gets no answer.
-    with suppress(
-        TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
-    ):
-        async with asyncio.timeout(_REQUEST_SECONDS):
-            head = await reader.readuntil(b"\r\n\r\n")
-            status = _status(head.split(b" ", 2), is_serving)
-            writer.write(
-                f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-                "content-length: 0\r\nconnection: close\r\n\r\n".encode()
-            )
-            await writer.drain()
-    writer.close()
+    try:
+        # Whoever does not send a request of sensible size in time, or is gone, gets no answer.
+        with suppress(
+            TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+        ):
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                status = _status(head.split(b" ", 2), is_serving)
+                writer.write(
+                    f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+                    "content-length: 0\r\nconnection: close\r\n\r\n".encode()
+                )
+                await writer.drain()
+    finally:
+        writer.close()
 
 
 def _status(request: list[bytes], is_serving: IsServing) -> HTTPStatus:

@@ -179,7 +179,7 @@ class ReloadingKeys:
                 self._follow(file, if_seen=identity)
             else:
                 self._unwrap(file, is_news=is_news)
-        except (KeyRingError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
             self._keep(error, is_news=is_news)
 
     def _unwrap(self, file: KeyFile, *, is_news: bool) -> None:
@@ -189,7 +189,7 @@ class ReloadingKeys:
             try:
                 # By now the file may be another one, whose own thread was faster.
                 self._follow(file, if_seen=seen)
-            except KeyRingError as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
                 self._keep(error, is_news=is_news)
 
         self._unwrapping = threading.Thread(target=work, name="stepup-unwrap", daemon=True)

@@ -3,16 +3,19 @@
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
-import typer
 from prometheus_client import Counter
 
+from stepup.background import run_for_ever
 from stepup.bootstrap import running
 from stepup.cli.signals import heeding, told_to_end
 from stepup.config import ConfigurationError, Settings
+from stepup.outlet import Outlet
 from stepup.running_server import RunningServer
 
 _COLLECTED_EVERY = (25_000, 20, 50)
@@ -61,8 +64,14 @@ async def say(server: RunningServer) -> None:
 
 
 def say_address(address: str) -> None:
-    """Write the one line on standard output, which is for who starts a server on port 0."""
-    typer.echo(f"stepup is listening on {address}")
+    """Write the one line on standard output, which is for who starts a server on port 0.
+
+    Whether it can be written does not matter to those who are served.
+    """
+    with suppress(OSError, AttributeError):
+        outlet = Outlet.to(sys.stdout)
+        outlet.write(f"stepup is listening on {address}\n".encode())
+        outlet.close()
 
 
 async def reload_whenever(
@@ -72,7 +81,8 @@ async def reload_whenever(
 
     Hangups that come while one is at work are one more: it reads what is there after them.
     """
-    while True:
+
+    async def reload() -> None:
         await hung_up.wait()
         hung_up.clear()
         server.reopen_decision_log()
@@ -83,6 +93,8 @@ async def reload_whenever(
         except Exception as error:  # noqa: BLE001  # whatever it is, the server goes on as it was
             # Without its text, which could have values (S11).
             _refused([f"cannot be read: {type(error).__name__}"])
+
+    await run_for_ever(reload, 0, run_seconds=None)
 
 
 def _refused(problems: list[str]) -> None:

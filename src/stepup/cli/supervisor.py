@@ -16,6 +16,7 @@ from typing import Final, Self, TypeAlias
 
 import structlog
 
+from stepup.background import run_for_ever
 from stepup.cli.signals import held_back
 
 SERVES: Final = b"1"
@@ -256,8 +257,8 @@ class Supervisor:
             await asyncio.sleep(back_off(failures))
             try:
                 return await self._start_one()
-            except OSError as error:
-                _log.error("worker_not_started", problem=error.strerror)
+            except Exception as error:  # noqa: BLE001  # its place must not stay empty
+                _log.error("worker_not_started", problem=str(error) or type(error).__name__)
                 failures += 1
 
     async def _start_one(self) -> Worker:
@@ -273,7 +274,10 @@ class Supervisor:
     async def _end_of(self, worker: Worker) -> int:
         status = await worker.ended()
         self._workers.discard(worker)
-        self.when_ended(worker.pid)
+        try:
+            self.when_ended(worker.pid)
+        except Exception as error:  # noqa: BLE001  # such as metrics' files that somebody removed
+            _log.error("worker_not_cleared_away", pid=worker.pid, exc_info=error)
         return status
 
 
@@ -294,7 +298,9 @@ class _Place:
     async def _keep(self) -> None:
         clock = asyncio.get_running_loop().time
         failures = 0
-        while True:
+
+        async def fill() -> None:
+            nonlocal failures
             began = clock()
             if await self.worker.comes_up():
                 self.has_served.set()
@@ -303,6 +309,8 @@ class _Place:
             was_steady = clock() - began >= STEADY_SECONDS
             failures = 1 if was_steady else failures + 1
             self.worker = await self._follow(self.worker, failures)
+
+        await run_for_ever(fill, 0, run_seconds=None)
 
 
 def _nothing(_pid: int) -> None:

@@ -26,6 +26,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.registry import Collector
 
+from stepup.background import run_for_ever
 from stepup.bootstrap import answer_probes, serve_metrics
 from stepup.cli.options import load, run, settings_of
 from stepup.cli.reserved_port import reserved_port
@@ -117,10 +118,14 @@ def worker(order: str) -> None:
 async def _tell(said_on: int, server: RunningServer) -> None:
     """Tell the parent every second whether decisions can be made, and so that this one lives."""
     os.set_blocking(said_on, False)
-    while True:
+
+    async def tell() -> None:
         with suppress(BlockingIOError):  # the parent has not listened for hours
             os.write(said_on, SERVES if server.is_serving() else DOES_NOT_SERVE)
-        await asyncio.sleep(POLL_SECONDS)
+
+    with suppress(OSError):
+        await tell()
+    await run_for_ever(tell, POLL_SECONDS)
 
 
 def _end_with(parent: int) -> None:
@@ -208,10 +213,14 @@ async def _keep(supervisor: Supervisor, address: str, restart: asyncio.Event) ->
     if status is not None:
         return status if status > 0 else 1
     say_address(address)
-    while True:
+
+    async def replace() -> None:
         await restart.wait()
         restart.clear()
         await supervisor.replace_all()
+
+    await run_for_ever(replace, 0, run_seconds=None)
+    return 0
 
 
 async def _until(told: asyncio.Event, work: Coroutine[Any, Any, int]) -> int:
