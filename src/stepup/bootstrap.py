@@ -1,9 +1,8 @@
 """The only place that wires: settings in, a running server out."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
@@ -13,7 +12,6 @@ from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
 from stepup.configured_traces import begin_span_of
 from stepup.credentials import credentials_of, demand_credentials
-from stepup.domain.errors import StoreUnavailableError
 from stepup.opened_stores import Stores, make_data_dir, open_decision_log, open_stores
 from stepup.probes import probes_answered
 from stepup.rpc.audit import AuditHandlers
@@ -34,7 +32,6 @@ from stepup.service.cancel_enrollment import CancelEnrollment
 from stepup.service.check_step_up import CheckStepUp
 from stepup.service.complete_enrollment import CompleteEnrollment
 from stepup.service.confirm_enrollment import ConfirmEnrollment
-from stepup.service.dependencies import Condition, Dependency
 from stepup.service.elevated import Elevated
 from stepup.service.end_enrollment import EndEnrollment
 from stepup.service.get_enrollment import GetEnrollment
@@ -49,6 +46,7 @@ from stepup.service.update_policy import GetPolicy, UpdatePolicy
 from stepup.service.verify_otp import VerifyOtp
 from stepup.stores.memory_caller_rates import MemoryCallerRates
 from stepup.telemetry import metrics_served
+from stepup.watched import Watched
 
 # Of BeginEnrollment, for each tenant in each worker: a few, so that the drawing and the database
 # have time for other tenants; the wait of the last one is about a second.
@@ -136,11 +134,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         decision_log = open_decision_log(settings, stack)
         stores = await open_stores(settings, clock, decision_log, stack)
         application = assemble(stores, settings, clock)
-        sql = Dependency("sql", application.snapshots.poll)
-        redis = Dependency("redis", stores.elevations.ping)
-        await sql.look()
-        with suppress(StoreUnavailableError):  # without it other decisions go on (S17)
-            await redis.look()
+        watched = Watched(application.snapshots, stores.database, stores.elevations, decision_log)
+        await watched.look()
         stack.push_async_callback(application.verify.drain)
         credentials = credentials_of(settings, clock)
         for poll in credentials.polls:
@@ -164,12 +159,10 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             await answer_probes(settings, lambda: server.is_serving, stack)
 
         async def report() -> None:
-            decides = application.snapshots.is_fresh
-            await server.report(Condition(decides, sql=sql.is_up, redis=redis.is_up))
+            await server.report(watched.condition)
 
         # Stopped last, so that what is known stays fresh while calls in flight finish.
-        for dependency in (sql, redis):
-            repeat(partial(_look, dependency, report), POLL_SECONDS, stack)
+        watched.look_again_and_again(report, stack)
         repeat(lambda: application.housekeeping(clock.now()), INTERVAL_SECONDS, stack)
         for poll in credentials.polls:
             repeat(poll, POLL_SECONDS, stack)
@@ -246,11 +239,3 @@ def _listening(section: str, address: str) -> Iterator[None]:
         raise ConfigurationError(
             f"{section}.listen: cannot listen on {address}: {error}"
         ) from error
-
-
-async def _look(dependency: Dependency, report: Callable[[], Awaitable[None]]) -> None:
-    """Look at a dependency; health says at once what was found."""
-    try:
-        await dependency.look()
-    finally:
-        await report()

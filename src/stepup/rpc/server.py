@@ -42,6 +42,10 @@ _OPTIONS = (
     ("grpc.max_concurrent_streams", MAX_STREAMS),
 )
 STEP_UP = step_up_service_pb2.DESCRIPTOR.services_by_name["StepUpService"].full_name
+AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
+VERIFY_OTP = f"{STEP_UP}/VerifyOtp"
+"""What health calls the acceptance of codes, which needs more than decisions do."""
+_PARTS = ("sql", "redis", "sql_writes", "redis_writes", "decision_log")
 PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
 SERVICES = tuple(
     service.full_name for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
@@ -101,7 +105,7 @@ class Server:
     ) -> None:
         self._shares_port = shares_port
         self._port = 0
-        self._health = Health((*SERVICES, "sql", "redis"))
+        self._health = Health((*SERVICES, VERIFY_OTP, *_PARTS))
         served = {
             f"/{method.service}/{method.name}": _served(pipeline, method)
             for method in methods(handlers)
@@ -138,15 +142,18 @@ class Server:
     async def report(self, condition: Condition) -> None:
         """Set what health checks are told (S17).
 
-        The whole server and `StepUpService` serve while decisions can be made, without Redis too:
-        who is sent elsewhere by health would not get those that need no elevation. The other
-        services can do nothing without SQL. `sql` and `redis` stand for the stores.
+        The whole server and `StepUpService` serve while decisions can be made and put on record,
+        without Redis too, and while a store refuses writes: who is sent elsewhere by health would
+        not get the decisions that need neither. `VerifyOtp` needs both stores to take writes. The
+        audit service reads SQL, the others write it. Each part has its own name.
         """
+        writes = condition.sql and condition.sql_writes
         serving = {
-            **dict.fromkeys(SERVICES, condition.sql),
+            **dict.fromkeys(SERVICES, writes),
+            AUDIT: condition.sql,
             **dict.fromkeys(("", STEP_UP), condition.decides),
-            "sql": condition.sql,
-            "redis": condition.redis,
+            VERIFY_OTP: writes and condition.redis and condition.redis_writes,
+            **{part: getattr(condition, part) for part in _PARTS},
         }
         await self._health.set_serving(name for name, serves in serving.items() if serves)
 

@@ -1,4 +1,7 @@
-"""Whether the stores answer (S17): health and a metric say so, and no decision rests on it."""
+"""Whether the stores and the decision log work (S17): health and a metric say so.
+
+No decision rests on it.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,13 +9,11 @@ from typing import Literal, TypeAlias
 
 from prometheus_client import Gauge
 
-from stepup.domain.errors import StoreUnavailableError
-
-Name: TypeAlias = Literal["sql", "redis"]
+Name: TypeAlias = Literal["sql", "redis", "sql_writes", "redis_writes", "decision_log"]
 
 _up = Gauge(
     "stepup_dependency_up",
-    "1 while a store answers, else 0; of workers, what the worst off has.",
+    "1 while a store answers or takes writes, else 0; of workers, what the worst off has.",
     ["dependency"],
     multiprocess_mode="livemin",
 )
@@ -39,7 +40,7 @@ class Dependency:
         """
         try:
             await self._reach()
-        except StoreUnavailableError:
+        except BaseException:  # whatever it is, the dependency is not known to work
             self._found(is_up=False)
             raise
         self._found(is_up=True)
@@ -53,10 +54,14 @@ class Dependency:
 class Condition:
     """What a server can do now.
 
-    `decides`: decisions can be made; those that an elevation counts for need `redis` besides. `sql`
-    and `redis`: the store answers.
+    `decides`: decisions can be made and put on record; those that an elevation counts for need
+    `redis` besides. `sql` and `redis`: the store answers. `sql_writes` and `redis_writes`: it takes
+    writes. `decision_log`: it can be written.
     """
 
     decides: bool
     sql: bool
     redis: bool
+    sql_writes: bool = True
+    redis_writes: bool = True
+    decision_log: bool = True

@@ -419,6 +419,10 @@ class Database(Protocol):
         """Read only, without locks: each read sees what was committed before it."""
         ...
 
+    async def check_writes(self) -> None:
+        """Return when a write was committed. It MUST leave nothing behind."""
+        ...
+
 
 # --- Redis: what is hot and short-lived --------------------------------------------------------
 
@@ -428,6 +432,10 @@ class Elevations(Protocol):
 
     async def ping(self) -> None:
         """Return when every part of the store that holds elevations answers."""
+        ...
+
+    async def check_writes(self) -> None:
+        """Return when every part of the store has taken a write, which is gone soon."""
         ...
 
     async def put(self, elevation: Elevation) -> None:

@@ -13,8 +13,11 @@ from stepup.stores.redis.batched_reads import reads_of
 from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.connection import Client, answering
 from stepup.stores.redis.encoding import elevation_fields, read_elevation
-from stepup.stores.redis.keyspace import elevation_key, revocation_key
+from stepup.stores.redis.keyspace import elevation_key, probe_key, revocation_key
 
+_PROBES = 256
+"""Enough keys for one of them to lie on each server of a cluster."""
+_PROBE_SECONDS = 5
 _MARK_LIFETIME = LIFETIME + timedelta(minutes=5)
 """Longer than the elevations it voids: one may still be on its way when the mark is set."""
 
@@ -52,6 +55,21 @@ class RedisElevations:
                 await self._client.ping(target_nodes=Cluster.PRIMARIES)
             else:
                 await self._client.ping()
+
+    async def check_writes(self) -> None:
+        """Write a key that is gone after some seconds, in a cluster to the master of every slot.
+
+        Raises:
+            StoreUnavailableError: a server does not answer or refuses to write, as one does that is
+                a replica, has no memory left, or too few replicas (OOM, READONLY, NOREPLICAS).
+        """
+        keys = {"": probe_key(0)}
+        if isinstance(self._client, Cluster):
+            numbered = map(probe_key, range(_PROBES))
+            keys = {self._client.server_of(key): key for key in numbered}
+        async with answering():
+            for key in keys.values():
+                await self._client.set(key, b"", ex=_PROBE_SECONDS)
 
     async def put(self, elevation: Elevation) -> None:
         """Store an elevation for 15 minutes, in place of the session's earlier one (S9).

@@ -33,6 +33,11 @@ def rate_key(caller_id: CallerId, tenant_id: TenantId, rate: Rate) -> str:
     return f"c{digest(caller_id, tenant_id, str(rate.interval), str(rate.burst))}"
 
 
+def probe_key(number: int) -> str:
+    """Where a write is tried. It has the prefix of rates, which every user of ours may write."""
+    return f"c-probe-{number}"
+
+
 def digest(*parts: str) -> str:
     """96 bits of SHA-256, as 16 characters of base64url. No part may hold NUL: ids do not."""
     octets = sha256("\0".join(parts).encode()).digest()[:12]

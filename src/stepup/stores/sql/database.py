@@ -3,6 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from uuid import uuid4
+
+from sqlalchemy import bindparam
 
 from stepup.service.ports import Records
 from stepup.stores.latency import measured
@@ -16,6 +19,14 @@ from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
 from stepup.stores.sql.redemptions import SqlRedemptions
 from stepup.stores.sql.seals import SqlSeals
+from stepup.stores.sql.tables import accounts
+
+_PROBE = accounts.insert().values(
+    tenant_id=bindparam("tenant_id"), user_id=bindparam("user_id"), mfa_enabled=False
+)
+_PROBE_REMOVED = accounts.delete().where(
+    accounts.c.tenant_id == "", accounts.c.user_id == bindparam("user_id")
+)
 
 
 class SqlDatabase:
@@ -60,6 +71,18 @@ class SqlDatabase:
         with measured("sql_snapshot"):
             async with self._reading.borrow() as connection:
                 yield _records(connection)
+
+    async def check_writes(self) -> None:
+        """Commit a row that the same transaction removes.
+
+        Raises:
+            StoreUnavailableError: the database is read-only, full, locked or gone.
+        """
+        user = {"tenant_id": "", "user_id": str(uuid4())}  # nobody's: ids are not empty
+        async with self._writing.borrow() as connection:
+            await connection.write(_PROBE, **user)
+            await connection.write(_PROBE_REMOVED, user_id=user["user_id"])
+            await connection.commit()
 
     async def close(self) -> None:
         """Wait for the transactions and snapshots under way, then close all connections."""
