@@ -211,7 +211,10 @@ class ReloadingKeys:
     def _keep(self, error: Exception, *, is_news: bool) -> None:
         self._failed_at = self._clock.monotonic()
         if is_news:
-            _log.error("key_ring_not_reloaded", problem=str(error), in_force=repr(self._ring))
+            is_ours = isinstance(error, (KeyRingError, OSError))
+            # The text of any other error could have values (S11).
+            problem = str(error) if is_ours else type(error).__name__
+            _log.error("key_ring_not_reloaded", problem=problem, in_force=repr(self._ring))
         self._on_failure()
 
     def _read(self) -> KeyFile:

@@ -20,7 +20,9 @@ from stepup.v1 import (
 )
 from support.engines import engine_under_test
 
-ALL_WELL = Condition(decides=True, sql=True, redis=True)
+ALL_WELL = Condition(
+    decides=True, sql=True, redis=True, sql_writes=True, redis_writes=True, decision_log=True
+)
 
 
 class Client:
