@@ -61,7 +61,7 @@ class Authenticators(Protocol):
         ...
 
     async def save(self, authenticator: Authenticator) -> None:
-        """Store a changed `last_step`, `throttle` or `sealed_secret` and count the version up.
+        """Store what has changed, enrollment and `activated_at` aside, and count the version up.
 
         It MUST be one statement whose condition names the enrollment and the version that was read,
         and MUST NOT lower `last_step` (S2).
@@ -96,7 +96,7 @@ class ResetCodes(Protocol):
         ...
 
     async def save(self, record: ResetCodeRecord) -> None:
-        """Store a changed throttle or `sealed_key`, with the conditions of `Authenticators.save`.
+        """Store changed sessions or `sealed_key`, with the conditions of `Authenticators.save`.
 
         Raises:
             ConflictError: the stored version is another one, or the reset code is gone.
