@@ -18,6 +18,7 @@ from e2e.processes import (
     run,
     temporary_directory,
 )
+from support.postgres import PostgresServer
 from support.valkey_server import free_port
 
 pytestmark = [
@@ -117,19 +118,44 @@ def test_s17_a_log_pipe_that_nobody_empties_does_not_keep_a_server_from_its_work
     os.close(writer)
 
 
+def fill(writer):
+    """Fill a pipe to the last octet that it takes; returns how many those were."""
+    os.set_blocking(writer, False)
+    filled = os.write(writer, b"x" * 65536)
+    os.set_blocking(writer, True)
+    return filled
+
+
 def test_s13_readiness_follows_a_decision_log_on_a_pipe_and_comes_back(tmp_path):
     reader, writer = os.pipe()
     with serving(tmp_path, stdout=writer, settings='[log]\ndecisions = "-"\n') as server:
-        os.set_blocking(writer, False)
-        filled = os.write(writer, b"x" * 65536)
-        os.set_blocking(writer, True)
+        filled = fill(writer)
         eventually(lambda: server.ready() == 503, "it says that no decision can be written")
         while filled > 0:
             filled -= len(os.read(reader, 65536))
         eventually(lambda: server.ready() == 200, "it says that they can again")
+        fill(writer)
         assert server.end() == 0
     os.close(reader)
     os.close(writer)
+
+
+def test_s17_without_its_log_a_server_is_ready_again_after_postgresql_was_away(tmp_path):
+    with PostgresServer() as postgresql:
+        settings = f'[storage]\ndatabase_url = "{postgresql.url()}"\n'
+        (tmp_path / "migrate.toml").write_text(settings)
+        migrated = run(
+            [PROGRAMS / "stepup", "migrate", "--config", tmp_path / "migrate.toml"], tmp_path
+        )
+        assert migrated.returncode == 0, migrated.stderr
+        with serving(
+            tmp_path, redirection="2> >(head -n 2 >/dev/null)", settings=settings
+        ) as server:
+            postgresql.kill()
+            eventually(lambda: server.ready() == 503, "it says that it cannot decide")
+            postgresql.start()
+            eventually(lambda: server.ready() == 200, "it says that it can again")
+            assert server.end() == 0
 
 
 def test_s17_without_its_log_a_supervisor_replaces_a_worker_that_was_killed(tmp_path):
