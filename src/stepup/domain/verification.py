@@ -16,7 +16,6 @@ class Outcome(Enum):
     THROTTLED = "throttled"
     NOT_ENROLLED = "not_enrolled"
     SUSPENDED = "suspended"
-    SESSION_SPENT = "session_spent"
 
 
 @dataclass(frozen=True, slots=True)
