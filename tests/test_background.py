@@ -31,6 +31,11 @@ async def cancelled_within():
     await task
 
 
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    monkeypatch.setattr(background, "PAUSE_SECONDS", 0)
+
+
 @pytest.fixture(params=[False, True], ids=["", "and so does logging"])
 def logging_fails(request, monkeypatch):
     if request.param:
@@ -94,3 +99,18 @@ async def test_it_ends_with_its_stack():
         await asyncio.sleep(0)
         [task] = asyncio.all_tasks() - {asyncio.current_task()}
     assert task.cancelled()
+
+
+async def test_work_that_fails_at_once_does_not_spin(monkeypatch):
+    monkeypatch.setattr(background, "PAUSE_SECONDS", 60)
+    runs = []
+
+    async def work():
+        runs.append(1)
+        raise RuntimeError
+
+    async with AsyncExitStack() as stack:
+        background.repeat(work, 0, stack)
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert runs == [1]

@@ -13,12 +13,14 @@ from select import PIPE_BUF
 
 import pytest
 import structlog
+from grpc import StatusCode
 from support.metrics import metric
 
 from stepup import telemetry
-from stepup.log_lines import MAX_WAITING_LINES, LinesOfATurn
+from stepup.log_lines import MAX_WAITING_LINES, LinesOfATurn, as_json_line
 from stepup.outlet import Outlet
 from stepup.portions import portions
+from stepup.rpc import errors
 from stepup.telemetry import configure_logging
 
 
@@ -202,7 +204,7 @@ def pipe():
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", 0) as source, os.fdopen(writer, "wb", 0) as sink:
         outlet = Outlet.to(sink)
-        yield LinesOfATurn(outlet), source
+        yield LinesOfATurn(outlet), source, sink
         outlet.close()
 
 
@@ -211,13 +213,14 @@ def dropped():
 
 
 def test_s18_a_full_pipe_holds_nobody_up_and_its_lines_are_dropped_and_counted(pipe):
-    lines, source = pipe
+    lines, source, sink = pipe
     before = dropped()
     line = b"x" * 999 + b"\n"
     for _ in range(MAX_WAITING_LINES + 500):
         lines.warning(line)
     lost = dropped() - before
     assert lost > 0
+    assert os.get_blocking(sink.fileno()), "its flags are other processes', too"
     read = b""
     while b"log_lines_lost" not in read:
         read += source.read(1_000_000)
@@ -227,18 +230,21 @@ def test_s18_a_full_pipe_holds_nobody_up_and_its_lines_are_dropped_and_counted(p
     assert lost <= json.loads(told)["lines"] <= dropped() - before
 
 
-def test_s18_a_flood_leaves_the_flags_of_the_shared_pipe_alone(pipe):
-    _, source = pipe
-    assert os.get_blocking(source.fileno())
-
-
 def test_s18_a_pipe_that_nobody_reads_from_raises_nothing_and_counts(pipe):
-    lines, source = pipe
+    lines, source, _ = pipe
     source.close()
     before = dropped()
     for level in (lines.info, lines.warning):
         level(b"1\n")
     assert dropped() - before == 2
+
+
+def test_s18_an_internal_error_is_answered_also_where_it_cannot_be_logged(pipe, monkeypatch):
+    lines, source, _ = pipe
+    source.close()
+    log = structlog.wrap_logger(lines, processors=[as_json_line])
+    monkeypatch.setattr(errors, "_log", log)
+    assert errors.to_status(RuntimeError("a bug")).code is StatusCode.INTERNAL
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

@@ -15,7 +15,7 @@ from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
 from stepup.key_file import KeyFile, KeyRingError, edit
 from stepup.keys import KeyRing
-from stepup.reloading_keys import ReloadingKeys
+from stepup.reloading_keys import RETRY_SECONDS, ReloadingKeys
 from stepup.service.ports import SealBrokenError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -46,12 +46,12 @@ def keys(path, clock, failures):
     return ReloadingKeys(path, clock, on_failure=lambda: failures.append(1))
 
 
-def rotated(path):
-    """Rotate the file as an operator does; returns the ring that is in it then."""
+def rotated(path, *, reads_it=True):
+    """Rotate the file as an operator does; returns the ring that is in it then, or its primary."""
     later = NOW + timedelta(seconds=1)
     staged = edit(path, lambda file: file.staging(later), group_readable=False)
     edit(path, lambda file: file.promoting(staged.staged, later), group_readable=False)
-    return KeyRing.load(path)
+    return KeyRing.load(path) if reads_it else staged.staged
 
 
 def test_s6_a_rotation_is_followed_within_a_second(path, clock, keys):
@@ -283,3 +283,23 @@ def test_of_two_changes_the_later_one_stays(vault, wrapped, clock, following):
     vault.go_on.set()
     unwrapped()
     assert following.primary == plain.primary
+
+
+def test_s17_a_bug_while_a_key_is_unwrapped_does_not_end_the_following(
+    wrapped, clock, following, failures, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyFile, "material", broken)
+        ring = rotated(wrapped, reads_it=False)
+        clock.advance(seconds=1)
+        assert following.primary != ring
+        unwrapped()
+        assert failures
+    clock.advance(seconds=RETRY_SECONDS)
+    following.primary  # noqa: B018  # a look
+    unwrapped()
+    assert following.primary == ring
+
+
+def broken(*_):
+    raise RuntimeError("a bug")

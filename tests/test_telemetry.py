@@ -1,8 +1,10 @@
 """The port of the metrics."""
 
 import struct
+import sys
 import threading
 import time
+from socketserver import ThreadingMixIn
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -55,3 +57,25 @@ def test_a_file_that_stays_empty_is_an_error(tmp_path):
     (tmp_path / "counter_1.db").touch()
     with pytest.raises(struct.error):
         generate_latest(metrics_of_workers(tmp_path))
+
+
+class BrokenPipe:
+    def write(self, _text):
+        raise BrokenPipeError
+
+    flush = None
+
+
+def test_s17_the_thread_of_the_metrics_survives_what_goes_wrong_with_a_scrape(monkeypatch):
+    """Also where nothing can be printed."""
+
+    def breaks(*_):
+        raise RuntimeError("can't start new thread")
+
+    with metrics_served("127.0.0.1", 0) as port:
+        with monkeypatch.context() as patched:
+            patched.setattr(ThreadingMixIn, "process_request", breaks)
+            patched.setattr(sys, "stderr", BrokenPipe())
+            with pytest.raises((URLError, OSError)):
+                page("127.0.0.1", port)
+        assert "stepup_build_info" in page("127.0.0.1", port)

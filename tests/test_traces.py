@@ -184,3 +184,15 @@ def test_authorities_that_cannot_be_read_are_named(tmp_path):
     for use in (check_traces, lambda settings: begin_span_of(settings, AsyncExitStack())):
         with pytest.raises(UnusableFileError, match=r"traces\.ca_file: .*ca\.pem cannot be read"):
             use(settings)
+
+
+async def test_s17_an_exporter_that_breaks_is_asked_again(exporter, exporting, monkeypatch):
+    def breaks(_spans):
+        monkeypatch.undo()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(exporter, "export", breaks)
+    for _ in range(2):
+        record(exporting, 1)
+        exporting.processor.force_flush()
+    assert len(exporter.spans) == 1

@@ -12,6 +12,8 @@ from stepup.domain.errors import StoreUnavailableError
 
 RUN_SECONDS: Final = 60.0
 """How long one run may take, if its caller says nothing else; then it is cancelled."""
+PAUSE_SECONDS: Final = 1.0
+"""How long the next run waits at least after one that failed, so that a bug does not spin."""
 _log = structlog.get_logger(__name__)
 _failures = Counter(
     "stepup_background_failures",
@@ -46,11 +48,14 @@ async def run_for_ever(
 
     A run without limit (`run_seconds` is None) may wait for what is to be done.
     """
+    pause = seconds
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(pause)
+        pause = max(seconds, PAUSE_SECONDS)
         try:
             async with asyncio.timeout(run_seconds):
                 await work()
+            pause = seconds
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:

@@ -77,6 +77,9 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
     EventKind.OTP_VERIFIED: _tried("A one-time code was verified", _Status.SUCCESS),
     EventKind.OTP_REJECTED: _tried("A one-time code was rejected", _Status.FAILURE),
     EventKind.RESET_CODE_REJECTED: _tried("A reset code was rejected", _Status.FAILURE),
+    EventKind.ATTEMPTS_REFUSED: _tried(
+        "Attempts were refused without a look at their codes", _Status.FAILURE
+    ),
     EventKind.ENROLLMENT_BEGUN: _on_the_way(
         "MFA Factor Enrollment Begun", "The enrollment of an authenticator was begun"
     ),
@@ -202,7 +205,9 @@ def _object(event: Event, of: _Class) -> Mapping[str, Json]:
     if of is _ACCOUNT_CHANGE:
         return {"user": user}
     if of is _AUTHENTICATION:
-        by_reset_code = event.kind is EventKind.RESET_CODE_REJECTED
+        by_reset_code = (
+            event.kind is EventKind.RESET_CODE_REJECTED or event.details.get("codes") == "reset"
+        )
         return {
             "user": user,
             "service": {"name": _PRODUCT},

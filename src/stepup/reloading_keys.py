@@ -122,15 +122,13 @@ class ReloadingKeys:
         """
         return self._with(record.sealed_key.key_id).is_reset_code(code, record)
 
-    def reseal_reset_code(
-        self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
-    ) -> ResetCodeRecord:
-        """The record under the primary key; it will belong to the user `to`.
+    def reseal_reset_code(self, record: ResetCodeRecord) -> ResetCodeRecord:
+        """The record under the primary key.
 
         Raises:
             SealBrokenError: as `is_reset_code`.
         """
-        return self._with(record.sealed_key.key_id).reseal_reset_code(record, to)
+        return self._with(record.sealed_key.key_id).reseal_reset_code(record)
 
     def fingerprint(self, *parts: str) -> bytes:
         """A keyed hash by which equal requests are recognised."""
@@ -213,7 +211,10 @@ class ReloadingKeys:
     def _keep(self, error: Exception, *, is_news: bool) -> None:
         self._failed_at = self._clock.monotonic()
         if is_news:
-            _log.error("key_ring_not_reloaded", problem=str(error), in_force=repr(self._ring))
+            is_ours = isinstance(error, (KeyRingError, OSError))
+            # The text of any other error could have values (S11).
+            problem = str(error) if is_ours else type(error).__name__
+            _log.error("key_ring_not_reloaded", problem=problem, in_force=repr(self._ring))
         self._on_failure()
 
     def _read(self) -> KeyFile:

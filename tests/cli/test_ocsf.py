@@ -99,6 +99,7 @@ def test_names_are_those_of_the_numbers(kind):
         (EventKind.OTP_VERIFIED, AUTHENTICATION, 1, "Success"),
         (EventKind.OTP_REJECTED, AUTHENTICATION, 1, "Failure"),
         (EventKind.RESET_CODE_REJECTED, AUTHENTICATION, 1, "Failure"),
+        (EventKind.ATTEMPTS_REFUSED, AUTHENTICATION, 1, "Failure"),
         (EventKind.ENROLLMENT_BEGUN, ACCOUNT_CHANGE, 99, "Success"),
         (EventKind.ENROLLMENT_CONFIRMED, ACCOUNT_CHANGE, 99, "Success"),
         (EventKind.ENROLLMENT_REJECTED, ACCOUNT_CHANGE, 10, "Failure"),
@@ -184,6 +185,12 @@ def test_an_event_without_a_session_names_none():
 )
 def test_an_attempt_is_the_more_severe_the_more_it_led_to(kind, details, severity):
     assert ocsf(an_event(kind, **details))["severity"] == severity
+
+
+@pytest.mark.parametrize(("codes", "protocol"), [("one_time", "TOTP"), ("reset", "Reset code")])
+def test_refused_attempts_say_which_codes_and_why(codes, protocol):
+    refused = ocsf(an_event(EventKind.ATTEMPTS_REFUSED, codes=codes, cause="throttled"))
+    assert (refused["auth_protocol"], refused["status_detail"]) == (protocol, "throttled")
 
 
 def test_a_rejected_code_says_why():

@@ -124,3 +124,23 @@ def test_what_lives_for_ever_is_looked_at_by_no_collection():
     finally:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+
+
+async def test_s17_a_decision_log_that_breaks_does_not_end_the_heeding_of_hangups(monkeypatch):
+    server, load = Server(), Loading(lambda: "good")
+
+    def breaks():
+        monkeypatch.undo()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(server, "reopen_decision_log", breaks)
+    async with reloading(server, load) as hung_up:
+        hung_up.set()
+        async with asyncio.timeout(10):
+            while hung_up.is_set():  # noqa: ASYNC110  # it is cleared when it is heeded
+                await asyncio.sleep(0)
+        hung_up.set()
+        await load.begun()
+        load.go_on()
+        await server.reloaded.acquire()
+    assert server.done == ["reopened", "good"]

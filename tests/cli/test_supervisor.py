@@ -262,3 +262,23 @@ def test_the_back_off_doubles_up_to_a_limit_and_half_of_it_is_chance(failures, l
     delays = [back_off(failures) for _ in range(200)]
     assert longest / 2 <= min(delays) < longest * 0.6
     assert longest * 0.9 < max(delays) <= longest
+
+
+async def test_s17_a_place_is_filled_again_whatever_goes_wrong():
+    """The files of the metrics are gone; a worker cannot be started, and then it can."""
+    started = iter([SERVES, SERVES_AND_FAILS, None, SERVES])
+
+    def command(descriptor):
+        script = next(started)
+        if script is None:
+            raise RuntimeError("a bug")
+        return ["bash", "-c", script.format(fd=descriptor)]
+
+    def gone(_pid):
+        raise FileNotFoundError
+
+    async with supervising(command) as (supervisor, lines):
+        supervisor.when_ended = gone
+        await supervisor.start()
+        await until(lambda: len(pids(lines, "worker_started")) == 3 and supervisor.serving == 2)
+    assert "worker_not_started" in events(lines)

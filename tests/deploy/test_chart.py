@@ -3,10 +3,12 @@
 import json
 import re
 import tarfile
+import tomllib
 from itertools import chain, product
 
 import pytest
 import yaml
+from deploy.decisions import DECISIONS, read_from_pipe
 from deploy.tools import CHART, FULL
 from e2e.processes import PROGRAMS, ROOT, run
 
@@ -181,7 +183,7 @@ def test_every_pod_is_confined(objects):
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in pod["containers"]:
+        for container in pod.get("initContainers", []) + pod["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
@@ -265,6 +267,56 @@ def test_the_schema_is_migrated_before_anything_else_is_there(objects):
     assert not names & used
 
 
+def secrets_of(pod):
+    """The Secrets whose values are in the environment of a pod's containers."""
+    named = [each.get("valueFrom", {}) for each in pod["containers"][0]["env"]]
+    return {each["secretKeyRef"]["name"] for each in named if "secretKeyRef" in each}
+
+
+def test_s14_servers_do_not_have_the_role_that_migrates(objects):
+    server = only(objects, "Deployment")["spec"]["template"]["spec"]
+    job = only(objects, "Job", "stepup-migration")["spec"]["template"]["spec"]
+    assert secrets_of(server) == {"stepup-database", "stepup-redis"}
+    assert secrets_of(job) == {"stepup-database-migrate"}
+    environment = job["containers"][0]["env"]
+    assert {"name": "STEPUP_GRANT_TO", "value": "stepup_serve"} in environment
+
+
+def configured_decisions(objects):
+    return tomllib.loads(only(objects, "ConfigMap")["data"]["stepup.toml"])["log"]["decisions"]
+
+
+def test_s13_the_sidecar_has_decisions_in_a_log_of_its_own(full, tmp_path):
+    pod = only(full, "Deployment")["spec"]["template"]["spec"]
+    [sidecar] = pod["initContainers"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert read_from_pipe(sidecar["command"], configured_decisions(full), tmp_path) == DECISIONS
+    mount = {"name": "decisions", "mountPath": "/var/log/stepup"}
+    assert mount in sidecar["volumeMounts"]
+    assert mount in pod["containers"][0]["volumeMounts"]
+
+
+def test_s13_each_pod_writes_a_file_of_its_own_on_a_volume(tools):
+    volume = "decisionLog.volume.persistentVolumeClaim.claimName=decisions"
+    objects = tools.rendered("--set", f"decisionLog.to=volume,{volume}")
+    pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+    assert "initContainers" not in pod
+    claim = {"name": "decisions", "persistentVolumeClaim": {"claimName": "decisions"}}
+    assert claim in pod["volumes"]
+    [server] = pod["containers"]
+    assert {"name": "decisions", "mountPath": "/var/log/stepup"} in server["volumeMounts"]
+    names = [each["name"] for each in server["env"]]
+    assert names.index("POD_NAME") < names.index("STEPUP_LOG__DECISIONS")
+    file = {"name": "STEPUP_LOG__DECISIONS", "value": "/var/log/stepup/$(POD_NAME).jsonl"}
+    assert file in server["env"]
+
+
+def test_decisions_are_on_standard_output_by_default(tools):
+    objects = tools.rendered()
+    assert configured_decisions(objects) == "-"
+    assert "initContainers" not in only(objects, "Deployment")["spec"]["template"]["spec"]
+
+
 def test_a_changed_configuration_changes_the_pods(tools):
     def annotation(*arguments):
         template = only(tools.rendered(*arguments), "Deployment")["spec"]["template"]
@@ -281,6 +333,8 @@ def test_a_changed_configuration_changes_the_pods(tools):
         ("config.storage.redis_url=redis://r", "storage"),
         ("config.log.decisions=x", "decisions"),
         ("image.tag=latest", "tag"),
+        ("decisionLog.to=volume", "name a volume source"),
+        ("decisionLog.to=file", "decisionLog"),
         ("tls.clientCa.enabled=false", "callers must have credentials"),
     ],
 )
@@ -295,18 +349,10 @@ def test_the_values_know_every_setting_that_is_not_the_charts():
     assert set(config) == set(Settings.model_fields) - charts
     of_section = {
         name: set(Settings.model_fields[name].annotation.model_fields)
-        for name in ("server", "identity", "verification", "log", "catalogue")
+        for name in ("server", "verification", "log", "catalogue")
     }
     # One process per pod.
-    charts_own = {
-        "server": {
-            "listen",
-            "insecure",
-            "insecure_anyone_on_the_network_is_trusted",
-            "workers",
-        },
-        "log": {"format", "decisions"},
-    }
+    charts_own = {"server": {"listen", "insecure", "workers"}, "log": {"format", "decisions"}}
     for name, fields in of_section.items():
         assert set(config[name]["properties"]) == fields - charts_own.get(name, set())
 

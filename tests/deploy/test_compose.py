@@ -1,9 +1,11 @@
 """What stands in compose.yaml, its configuration, and Envoy's fits together."""
 
 import re
+import tomllib
 
 import pytest
 import yaml
+from deploy.decisions import DECISIONS, read_from_pipe
 from e2e.processes import PROGRAMS, ROOT, run
 
 DEPLOY = ROOT / "deploy"
@@ -71,4 +73,32 @@ def test_the_base_of_our_image_is_pinned():
 def test_nobody_outside_reaches_anything_but_envoy():
     assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["envoy"]
     outside = {name for name, network in COMPOSE["networks"].items() if not network.get("internal")}
-    assert [name for name in SERVICES if outside & set(SERVICES[name]["networks"])] == ["envoy"]
+    assert [name for name in SERVICES if outside & set(SERVICES[name].get("networks", ()))] == [
+        "envoy"
+    ]
+
+
+def test_s14_servers_do_not_have_the_password_of_the_role_that_migrates():
+    def passwords(name):
+        return set(re.findall(r"\$\{(\w+):", yaml.safe_dump(SERVICES[name].get("environment", {}))))
+
+    assert passwords("stepup-1") == passwords("stepup-2") == {"SERVE_PASSWORD", "VALKEY_PASSWORD"}
+    assert passwords("migrate") == {"MIGRATE_PASSWORD"}
+    assert SERVICES["migrate"]["command"] == ["migrate", "--grant-to", "stepup_serve"]
+
+
+def test_s14_the_database_is_made_with_the_roles_that_are_tested():
+    made = {source for source, target in mounts("postgres") if "initdb.d" in target}
+    assert made == {"./postgresql/roles.sql"}
+    roles = (DEPLOY / "postgresql" / "roles.sql").read_text()
+    given = SERVICES["postgres"]["environment"]
+    assert set(re.findall(r"^.getenv \w+ (\w+)", roles, re.MULTILINE)) <= set(given)
+
+
+def test_s13_decisions_have_a_log_of_their_own(tmp_path):
+    decisions = SERVICES["decisions"]
+    assert decisions["volumes"] == ["decisions:/var/log/stepup"]
+    assert ("decisions", "/var/log/stepup") in mounts("stepup-1")
+    configured = tomllib.loads((DEPLOY / "compose" / "stepup.toml").read_text())["log"]["decisions"]
+    command = [*decisions["entrypoint"], *decisions["command"]]
+    assert read_from_pipe(command, configured, tmp_path) == DECISIONS

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from stepup.domain.actor import CallerId, TenantId, UserId
-from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, chain_hash
+from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonical_json, chain_hash
 
 EVENT = Event(
     tenant_id=TenantId("acme"),
@@ -124,3 +124,10 @@ def test_every_event_has_an_id_of_its_own():
     ]
 
     assert made[0].event_id != made[1].event_id
+
+
+def test_s14_an_exported_event_is_one_line_for_every_reader():
+    text = canonical_json({"reason": "a\u2028b\u2029c\x85d\x9b2J\u202ee\n"})
+
+    assert text.isascii()
+    assert len(text.splitlines()) == 1

@@ -5,11 +5,20 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from e2e.processes import PROGRAMS, environment, eventually, processes_in, temporary_directory
+from e2e.processes import (
+    PROGRAMS,
+    environment,
+    eventually,
+    processes_in,
+    run,
+    temporary_directory,
+)
+from support.postgres import PostgresServer
 from support.valkey_server import free_port
 
 pytestmark = [
@@ -109,16 +118,77 @@ def test_s17_a_log_pipe_that_nobody_empties_does_not_keep_a_server_from_its_work
     os.close(writer)
 
 
+def fill(writer):
+    """Fill a pipe to the last octet that it takes; returns how many those were."""
+    os.set_blocking(writer, False)
+    filled = os.write(writer, b"x" * 65536)
+    os.set_blocking(writer, True)
+    return filled
+
+
 def test_s13_readiness_follows_a_decision_log_on_a_pipe_and_comes_back(tmp_path):
     reader, writer = os.pipe()
     with serving(tmp_path, stdout=writer, settings='[log]\ndecisions = "-"\n') as server:
-        os.set_blocking(writer, False)
-        filled = os.write(writer, b"x" * 65536)
-        os.set_blocking(writer, True)
+        filled = fill(writer)
         eventually(lambda: server.ready() == 503, "it says that no decision can be written")
         while filled > 0:
             filled -= len(os.read(reader, 65536))
         eventually(lambda: server.ready() == 200, "it says that they can again")
+        fill(writer)
         assert server.end() == 0
     os.close(reader)
     os.close(writer)
+
+
+def test_s17_without_its_log_a_server_is_ready_again_after_postgresql_was_away(tmp_path):
+    with PostgresServer() as postgresql:
+        settings = f'[storage]\ndatabase_url = "{postgresql.url()}"\n'
+        (tmp_path / "migrate.toml").write_text(settings)
+        migrated = run(
+            [PROGRAMS / "stepup", "migrate", "--config", tmp_path / "migrate.toml"], tmp_path
+        )
+        assert migrated.returncode == 0, migrated.stderr
+        with serving(
+            tmp_path, redirection="2> >(head -n 2 >/dev/null)", settings=settings
+        ) as server:
+            postgresql.kill()
+            eventually(lambda: server.ready() == 503, "it says that it cannot decide")
+            postgresql.start()
+            eventually(lambda: server.ready() == 200, "it says that it can again")
+            assert server.end() == 0
+
+
+def test_s17_without_its_log_a_supervisor_replaces_a_worker_that_was_killed(tmp_path):
+    with serving(
+        tmp_path, redirection="2> >(head -n 2 >/dev/null)", settings="[server]\nworkers = 2\n"
+    ) as server:
+        eventually(lambda: server.metric("stepup_workers_serving") == 2, "both serve")
+        [worker, *_] = children(server.process.pid, "worker")
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: server.metric("stepup_worker_failures_total") == 1, "it is missed")
+        eventually(lambda: server.metric("stepup_workers_serving") == 2, "another serves")
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_s13_without_standard_output_decisions_cannot_go_there(tmp_path, workers):
+    (tmp_path / "stepup.toml").write_text('[log]\ndecisions = "-"\n')
+    command = f"exec {PROGRAMS}/stepup serve --insecure --listen 127.0.0.1:0 --workers {workers}"
+    arguments = f"--config {tmp_path}/stepup.toml --data-dir {tmp_path}/data >&-"
+    ended = run(["bash", "-c", f"{command} {arguments}"], tmp_path)
+    assert ended.returncode == 2
+    assert "log.decisions: " in ended.stderr
+
+
+def children(parent, word):
+    """The processes that a process has started, and whose command has a word."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (entry / "stat").read_text().rpartition(")")[2].split()
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(status[1]) == parent and word.encode() in command:
+            found.append(int(entry.name))
+    return found

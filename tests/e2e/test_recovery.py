@@ -17,6 +17,7 @@ from e2e.people import (
     verdict,
     verify,
 )
+from e2e.sql import execute
 
 pytestmark = pytest.mark.e2e
 
@@ -128,6 +129,24 @@ def test_five_wrong_codes_lock_and_the_lock_ends_no_elevation(grpcurl, tenant):
     assert [answer.get("attempts_remaining", 0) for answer in answers] == [4, 3, 2, 1, 0, 0]
     assert answers[-1]["outcome"] == "OUTCOME_THROTTLED"
     assert verdict(grpcurl, bob, OSQUERY) == ("ALLOWED", "ELEVATED")
+
+
+def test_s4_a_spent_session_has_to_sign_in_anew(grpcurl, shared_server, tenant):
+    bob = person(tenant, "bob")
+    app = enrol(grpcurl, bob).app
+    for _ in range(2):  # the second time as after the end of the lock
+        execute(
+            shared_server.site.database_url,
+            "UPDATE authenticators SET locked_until = NULL WHERE tenant_id = :tenant",
+            tenant=tenant,
+        )
+        for _ in range(5):
+            verify(grpcurl, bob, app.wrong_code())
+    assert verify(grpcurl, bob, app.wrong_code()) == {"outcome": "OUTCOME_SESSION_SPENT"}
+    anew = person(tenant, "bob", "tuesday")
+    assert verify(grpcurl, anew, app.wrong_code())["outcome"] == "OUTCOME_THROTTLED"
+    [refused] = events(grpcurl, tenant, filter={"kinds": ["AUDIT_EVENT_KIND_ATTEMPTS_REFUSED"]})
+    assert refused["details"]["cause"] == "session_spent"
 
 
 def test_a_lock_does_not_block_the_reset_code(grpcurl, tenant):

@@ -20,10 +20,16 @@ from e2e.processes import PROGRAMS, SETTINGS, run
 from e2e.sql import execute
 from sqlalchemy import make_url
 from support.postgres import shared_server
+from support.roles import SERVES
 from support.valkey_cluster import valkey_cluster
 from support.valkey_sentinel import valkey_sentinel
 
 VARIABLE = "STEPUP_TEST_TOPOLOGY"
+# Other processes of the session make it, too.
+_CREATE_ROLE = (
+    f"DO $$ BEGIN CREATE ROLE {SERVES} LOGIN;"
+    " EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+)
 EMBEDDED = "embedded"
 ENVOY = "envoy"
 """Callers come through Envoy, to two workers."""
@@ -118,7 +124,10 @@ class Site:
         self._began = time.time()
         self._fronts = ExitStack()
         self.settings = {
-            "STEPUP_STORAGE__DATABASE_URL": database_url,
+            # S14: everything that is tested here works with the rights of a server.
+            "STEPUP_STORAGE__DATABASE_URL": make_url(database_url)
+            .set(username=SERVES)
+            .render_as_string(hide_password=False),
             "STEPUP_STORAGE__REDIS_URL": redises.url,
         }
         if TOPOLOGY == ENVOY:
@@ -190,7 +199,8 @@ class _Stage:
         self._template = self._new_database("template1")
         with tempfile.TemporaryDirectory() as home:
             url = self._url(self._template)
-            migrate = [PROGRAMS / "stepup", "migrate"]
+            execute(self._postgresql, _CREATE_ROLE)
+            migrate = [PROGRAMS / "stepup", "migrate", "--grant-to", SERVES]
             done = run(migrate, Path(home), {"STEPUP_STORAGE__DATABASE_URL": url})
         assert not done.returncode, done.stderr
 

@@ -73,6 +73,22 @@ async def wrong_codes(arena):
     assert len(await events_of(arena, user.user_id, EventKind.OTP_REJECTED)) == 5
 
 
+async def wrong_codes_of_one_session(arena):
+    """S4: parallel guesses get no more evaluations than are left to their session."""
+    user = fresh_user()
+    app = await arena.worker.enrol(user)
+    for _ in range(2):
+        await arena.worker.advance(seconds=30)
+        await arena.worker.fail(user, app, times=4)
+        await arena.worker.elevate(user, app)
+    code = app.wrong_code(arena.worker.clock.now())
+    request = step_up.VerifyOtpRequest(actor=on_wire(user), code=code)
+    ended = await outcomes(arena, lambda client: client.step_up.VerifyOtp(request))
+    assert ended == {"OUTCOME_REJECTED": 2, "OUTCOME_SESSION_SPENT": 198}
+    assert len(await events_of(arena, user.user_id, EventKind.OTP_REJECTED)) == 10
+    assert len(await events_of(arena, user.user_id, EventKind.ATTEMPTS_REFUSED)) == 1
+
+
 async def the_right_reset_code(arena):
     """S8: a reset code works once."""
     user = fresh_user()
@@ -84,15 +100,15 @@ async def the_right_reset_code(arena):
 
 
 async def wrong_reset_codes(arena):
-    """S8: parallel guesses of the reset code get no more evaluations than its own budget."""
+    """S8: parallel guesses of the reset code get no more evaluations than their session's ten."""
     user = fresh_user()
     await arena.worker.enrol(user)
     request = enrollment.ResetEnrollmentRequest(
         actor=on_wire(user), reset_code=ResetCode(bytes(16)).text
     )
     ended = await outcomes(arena, lambda client: client.enrollment.ResetEnrollment(request))
-    assert ended == {"RESET_OUTCOME_REJECTED": 5, "RESET_OUTCOME_THROTTLED": 195}
-    assert len(await events_of(arena, user.user_id, EventKind.RESET_CODE_REJECTED)) == 5
+    assert ended == {"RESET_OUTCOME_REJECTED": 10, "RESET_OUTCOME_THROTTLED": 190}
+    assert len(await events_of(arena, user.user_id, EventKind.RESET_CODE_REJECTED)) == 10
 
 
 async def the_first_screen(arena):
@@ -178,6 +194,7 @@ async def a_callers_rate(arena):
 RACES = [
     the_same_right_code,
     wrong_codes,
+    wrong_codes_of_one_session,
     the_right_reset_code,
     wrong_reset_codes,
     the_first_screen,

@@ -147,6 +147,14 @@ async def test_wrong_codes_are_rejected_until_they_are_throttled(client, clock, 
     )
 
 
+async def test_s4_a_spent_session_is_sent_to_sign_in_anew(client, worker, clock, app):
+    await worker.fail(ALICE, app, times=5)
+    await worker.advance(minutes=15)
+    await worker.fail(ALICE, app, times=5)
+    answer = await client.step_up.VerifyOtp(verifying(app.code(clock.now())))
+    assert answer == step_up.VerifyOtpResponse(outcome=step_up.OUTCOME_SESSION_SPENT)
+
+
 async def test_a_replayed_code_looks_like_a_wrong_one(client, clock, app):
     code = verifying(app.code(clock.now()))
     await client.step_up.VerifyOtp(code)
@@ -255,11 +263,11 @@ async def test_without_an_account_name_the_user_id_is_shown(client):
 @pytest.mark.usefixtures("app")
 async def test_a_refused_reset_code_opens_no_screen(client):
     request = beginning(reset_code="A" * 26)
-    answers = [await client.enrollment.BeginEnrollment(request) for _ in range(6)]
+    answers = [await client.enrollment.BeginEnrollment(request) for _ in range(11)]
     assert answers[0] == enrollment.BeginEnrollmentResponse(
-        outcome=enrollment.RESET_OUTCOME_REJECTED, attempts_remaining=4
+        outcome=enrollment.RESET_OUTCOME_REJECTED, attempts_remaining=9
     )
-    assert answers[5] == enrollment.BeginEnrollmentResponse(
+    assert answers[10] == enrollment.BeginEnrollmentResponse(
         outcome=enrollment.RESET_OUTCOME_THROTTLED, retry_after=timedelta(minutes=15)
     )
 

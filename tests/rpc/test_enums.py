@@ -164,5 +164,4 @@ def test_every_outcome_of_a_reset_code_is_sent_under_its_own_name():
         Attempt.VERIFIED.name: "RESET_OUTCOME_ACCEPTED",
         Attempt.WRONG.name: "RESET_OUTCOME_REJECTED",
         Attempt.THROTTLED.name: "RESET_OUTCOME_THROTTLED",
-        Attempt.SUSPENDED.name: "RESET_OUTCOME_SUSPENDED",
     }

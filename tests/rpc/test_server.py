@@ -29,7 +29,10 @@ OURS = [
     "stepup.v1.PolicyService",
     "stepup.v1.AuditService",
 ]
-NAMES = ["", *OURS, "sql", "redis"]
+VERIFY_OTP = "stepup.v1.StepUpService/VerifyOtp"
+WRITERS = {"stepup.v1.EnrollmentService", "stepup.v1.PolicyService"}
+PARTS = ["sql", "redis", "sql_writes", "redis_writes", "decision_log"]
+NAMES = ["", *OURS, VERIFY_OTP, *PARTS]
 
 
 @pytest.fixture
@@ -39,7 +42,6 @@ async def server(worker):
             admit_local_caller,
             worker.application.refused_claims,
             worker.application.limits,
-            worker.application.known_tenants,
             worker.clock,
         ),
         worker.application.handlers,
@@ -95,20 +97,6 @@ async def test_s15_without_credentials_no_other_address_is_listened_on(server, h
         await server.start(host, 0)
 
 
-async def test_s15_where_everybody_is_trusted_another_address_is_listened_on(worker):
-    application = worker.application
-    pipeline = Pipeline(
-        admit_local_caller,
-        application.refused_claims,
-        application.limits,
-        application.known_tenants,
-        worker.clock,
-    )
-    server = Server(pipeline, application.handlers, engine_under_test(), trusts_anyone=True)
-    assert await server.start("0.0.0.0", 0)  # noqa: S104  # its subject
-    await server.stop(0)
-
-
 async def test_a_port_that_is_taken_is_an_error(server):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -140,10 +128,15 @@ async def test_a_server_that_has_started_is_not_serving_yet(started, service):
     assert await health_of(started, service) == NOT_SERVING
 
 
+NOTHING_WORKS = Condition(
+    decides=False, sql=False, redis=False, sql_writes=False, redis_writes=False, decision_log=False
+)
+
+
 @pytest.mark.parametrize("service", NAMES)
 async def test_a_server_can_cease_to_serve_and_serve_again(server, started, service):
     seen = []
-    for condition in (ALL_WELL, Condition(decides=False, sql=False, redis=False), ALL_WELL):
+    for condition in (ALL_WELL, NOTHING_WORKS, ALL_WELL):
         await server.report(condition)
         seen.append(await health_of(started, service))
     assert seen == [SERVING, NOT_SERVING, SERVING]
@@ -152,11 +145,17 @@ async def test_a_server_can_cease_to_serve_and_serve_again(server, started, serv
 @pytest.mark.parametrize(
     ("lost", "ceased"),
     [
-        ({"redis": False}, {"redis"}),
-        ({"sql": False}, {"sql", *OURS} - {"stepup.v1.StepUpService"}),
-        ({"sql": False, "decides": False}, {"sql", "", *OURS}),
+        ({"redis": False}, {"redis", VERIFY_OTP}),
+        ({"redis_writes": False}, {"redis_writes", VERIFY_OTP}),
+        ({"sql": False}, {"sql", VERIFY_OTP, *OURS} - {"stepup.v1.StepUpService"}),
+        ({"sql": False, "decides": False}, {"sql", "", VERIFY_OTP, *OURS}),
+        ({"sql_writes": False}, {"sql_writes", VERIFY_OTP, *WRITERS}),
+        (
+            {"decision_log": False, "decides": False},
+            {"decision_log", "", "stepup.v1.StepUpService"},
+        ),
     ],
-    ids=["redis", "sql for a moment", "sql"],
+    ids=["redis", "redis writes", "sql for a moment", "sql", "sql writes", "decision log"],
 )
 async def test_s17_health_says_what_a_loss_takes_along(server, started, lost, ceased):
     await server.report(replace(ALL_WELL, **lost))
@@ -234,7 +233,6 @@ async def test_calls_in_flight_finish_within_the_grace(world):
             admit_local_caller,
             worker.application.refused_claims,
             worker.application.limits,
-            worker.application.known_tenants,
             worker.clock,
         ),
         worker.application.handlers,

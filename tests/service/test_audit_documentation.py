@@ -42,7 +42,7 @@ async def everything(worker):
     await worker.select(OSQUERY)
     answer = await worker.check(ALICE)
     await worker.retry(ALICE, answer.receipt)
-    await worker.fail(ALICE, app)
+    await worker.fail(ALICE, app, times=6)
     await worker.reset(ALICE, ResetCode.generate())
     await worker.remove(ALICE)
 

@@ -220,19 +220,19 @@ async def test_an_elevated_session_needs_no_reset_code_and_tries_none(worker, ap
 @pytest.mark.usefixtures("app")
 async def test_a_wrong_reset_code_opens_nothing(worker):
     attempt = await worker.begin(ALICE, WRONG)
-    assert attempt == ResetAttempt(Attempt.WRONG, 4, timedelta())
+    assert attempt == ResetAttempt(Attempt.WRONG, 9, timedelta())
     assert (await worker.standing(ALICE)).pending is None
 
 
 async def test_s8_wrong_reset_codes_lock_the_reset_code(worker, app):
-    for _ in range(5):
+    for _ in range(10):
         await worker.begin(ALICE, WRONG)
     attempt = await worker.begin(ALICE, app.reset_code)
     assert attempt == ResetAttempt(Attempt.THROTTLED, 0, timedelta(minutes=15))
 
 
 async def test_s8_the_lock_is_that_of_resetting(worker, app):
-    for _ in range(5):
+    for _ in range(10):
         await worker.begin(ALICE, WRONG)
     assert (await worker.reset(ALICE, app.reset_code)).outcome is Attempt.THROTTLED
 

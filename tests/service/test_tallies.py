@@ -82,15 +82,26 @@ async def test_s4_a_lock_is_counted_once(worker, app):
         await worker.fail(ALICE, app, times=7)
 
 
+async def test_s4_a_spent_session_is_counted_once(worker, app):
+    async with (
+        counted(2, "stepup_locks_total", codes="one_time"),
+        counted(1, "stepup_locks_total", codes="session"),
+        counted(1, "stepup_verifications_total", outcome="session_spent"),
+    ):
+        await worker.fail(ALICE, app, times=5)
+        await worker.advance(minutes=15)
+        await worker.fail(ALICE, app, times=6)
+
+
 @pytest.mark.usefixtures("app")
 async def test_s8_reset_codes_and_their_lock_are_counted(worker):
     async with (
         counted(1, "stepup_locks_total", codes="reset"),
         counted(0, "stepup_locks_total", codes="one_time"),
-        counted(5, "stepup_resets_total", outcome="wrong"),
+        counted(10, "stepup_resets_total", outcome="wrong"),
         counted(1, "stepup_resets_total", outcome="throttled"),
     ):
-        for _ in range(6):
+        for _ in range(11):
             await worker.reset(ALICE, ResetCode(bytes(16)))
 
 

@@ -165,7 +165,7 @@ async def test_s4_a_right_code_is_not_looked_at_while_locked(worker, clock, app)
 
 
 async def test_s4_what_is_not_looked_at_changes_nothing(world, worker, clock, app):
-    await worker.fail(ALICE, app, times=5)
+    await worker.fail(ALICE, app, times=6)  # of which the last one is on record as refused
     before = await world.state()
     await worker.verify(ALICE, app.code(clock.now()))
     assert await world.state() == before
@@ -211,8 +211,9 @@ async def test_s4_the_same_user_id_of_another_tenant_is_not_locked(worker, clock
 
 async def test_s4_the_locks_grow(worker, app):
     locks = []
-    for _ in range(3):
-        locks.append((await worker.fail(ALICE, app, times=5)).retry_after)
+    for session in ("one", "two", "three"):
+        failed = await worker.fail(person(session=session), app, times=5)
+        locks.append(failed.retry_after)
         await worker.advance(seconds=locks[-1].total_seconds())
     assert locks == [timedelta(minutes=15), timedelta(minutes=30), timedelta(minutes=60)]
 
@@ -225,12 +226,71 @@ async def test_s4_the_audit_event_has_the_lock(worker, clock, app):
 
 
 async def test_s4_a_hundred_wrong_codes_in_a_row_suspend(worker, clock, app):
-    for _ in range(100):
-        verification = await worker.fail(ALICE, app)
-        await worker.advance(seconds=verification.retry_after.total_seconds())
+    await worker.suspend(app)
     await worker.advance(minutes=60 * 24)
     assert (await worker.verify(ALICE, app.code(clock.now()))).outcome is Outcome.SUSPENDED
     assert (await worker.events(EventKind.OTP_REJECTED))[-1].details["suspended"] is True
+
+
+async def spend(worker, app):
+    """Type ten wrong codes in a session, and wait for the end of the lock that they lead to."""
+    await worker.fail(ALICE, app, times=5)
+    await worker.advance(minutes=15)
+    last = await worker.fail(ALICE, app, times=5)
+    await worker.advance(minutes=30)
+    return last
+
+
+async def test_s4_a_session_with_ten_wrong_codes_is_spent(worker, clock, app):
+    assert (await spend(worker, app)).attempts_remaining == 0
+    verification = await worker.verify(ALICE, app.code(clock.now()))
+    assert verification == Verification(Outcome.SESSION_SPENT)
+
+
+async def test_s4_a_spent_session_stays_spent_for_longer_than_a_day(worker, clock, app):
+    await spend(worker, app)
+    await worker.advance(minutes=7 * 24 * 60)
+    assert (await worker.verify(ALICE, app.code(clock.now()))).outcome is Outcome.SESSION_SPENT
+
+
+async def test_s4_codes_of_a_spent_session_count_for_nobody(world, worker, app):
+    await spend(worker, app)
+    await worker.fail(ALICE, app)  # on record
+    before = await world.state()
+    await worker.fail(ALICE, app, times=20)
+    assert await world.state() == before
+
+
+async def test_s4_another_worker_knows_a_spent_session(world, worker, clock, app):
+    await spend(worker, app)
+    verification = await (await world.worker()).verify(ALICE, app.code(clock.now()))
+    assert verification.outcome is Outcome.SESSION_SPENT
+
+
+async def test_s4_after_a_new_sign_in_the_person_gives_codes_again(worker, clock, app):
+    await spend(worker, app)
+    verification = await worker.verify(person(session="anew"), app.code(clock.now()))
+    assert verification.outcome is Outcome.VERIFIED
+
+
+async def test_s4_the_audit_event_says_that_the_session_is_spent(worker, app):
+    await spend(worker, app)
+    spent = [
+        event.details["session_spent"] for event in await worker.events(EventKind.OTP_REJECTED)
+    ]
+    assert spent == [False] * 9 + [True]
+
+
+async def test_s4_of_refused_attempts_one_a_minute_is_on_record(world, worker, app):
+    await worker.fail(ALICE, app, times=12)
+    await (await world.worker()).fail(ALICE, app, times=5)
+    await worker.advance(minutes=1)
+    await worker.fail(person(session="phone"), app, times=5)
+    refused = await worker.events(EventKind.ATTEMPTS_REFUSED)
+    assert [event.details for event in refused] == [
+        details_of(actor, enrollment_id=app.enrollment_id, codes="one_time", cause="throttled")
+        for actor in (ALICE, person(session="phone"))
+    ]
 
 
 async def test_s5_a_lock_ends_no_elevation(worker, app):

@@ -73,6 +73,11 @@ async def test_a_store_that_is_there_answers(elevations):
     await elevations.ping()
 
 
+async def test_s17_every_server_takes_a_write_that_is_gone_soon(elevations, client):
+    await elevations.check_writes()
+    assert 0 < await client.ttl("c-probe-0") <= 5
+
+
 async def test_an_elevation_is_found_exactly_as_it_was_put(elevations):
     elevation = an_elevation()
     await elevations.put(elevation)

@@ -255,3 +255,28 @@ async def test_memory_per_elevation(valkey, record_property):
         per_elevation = (await memory() - before) / number
     record_property("bytes_per_elevation", per_elevation)
     print(f"{per_elevation:.0f} bytes of memory per elevation")  # noqa: T201 - the measurement
+
+
+REFUSALS = {
+    "OOM": ((("CONFIG", "SET", "maxmemory", "1"),), (("CONFIG", "SET", "maxmemory", "0"),)),
+    "READONLY": ((("REPLICAOF", "127.0.0.1", "1"),), (("REPLICAOF", "NO", "ONE"),)),
+    "NOREPLICAS": (
+        (("CONFIG", "SET", "min-replicas-to-write", "1"),),
+        (("CONFIG", "SET", "min-replicas-to-write", "0"),),
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_s17_a_server_that_refuses_writes_is_told_from_one_that_takes_them(client, refusal):
+    elevations = RedisElevations(client, KEYS)
+    begin, end = REFUSALS[refusal]
+    await elevations.check_writes()
+    for command in begin:
+        await client.execute_command(*command)
+    await elevations.ping()
+    with pytest.raises(StoreUnavailableError):
+        await elevations.check_writes()
+    for command in end:
+        await client.execute_command(*command)
+    await elevations.check_writes()

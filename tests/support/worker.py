@@ -18,7 +18,7 @@ from stepup.service.ports import EventQuery
 from stepup.service.revoke_elevations import Scope
 from stepup.service.update_policy import PolicyChange
 from support.otp import code_at, wrong_code_at
-from support.people import ACME, CALLER, administrator
+from support.people import ACME, CALLER, administrator, person
 
 OSQUERY = "response.run_osquery"
 REMOTE_SHELL = "response.start_remote_shell"
@@ -186,6 +186,12 @@ class Worker:
         verification = await self.verify(actor, app.code(self.clock.now()))
         assert verification.outcome is Outcome.VERIFIED
         return verification.elevation
+
+    async def suspend(self, app):
+        """Give a hundred wrong codes for the person of an app, over ever new sessions."""
+        for number in range(100):
+            verification = await self.fail(person(session=f"guess-{number // 5}"), app)
+            await self.advance(seconds=verification.retry_after.total_seconds())
 
     async def fail(self, actor, app, times=1):
         """Give wrong codes; returns what became of the last."""

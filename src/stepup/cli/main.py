@@ -72,10 +72,20 @@ app.command()(check_config)
 
 
 @app.command()
-def migrate(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
+def migrate(
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+    grant_to: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STEPUP_GRANT_TO",
+            help="The role of PostgreSQL that serves: grant it what a server needs, and no more.",
+        ),
+    ] = None,
+) -> None:
     """Bring the database's schema up to date; do so before a new version serves."""
     settings = settings_of(config_file, storage={"data_dir": data_dir})
-    run(_migrate(settings))
+    run(_migrate(settings, grant_to or None))
     typer.echo("the schema is up to date")
 
 
@@ -87,7 +97,7 @@ def demo() -> None:
     raise typer.Exit(play())
 
 
-async def _migrate(settings: config.Settings) -> None:
+async def _migrate(settings: config.Settings, grant_to: str | None) -> None:
     if settings.storage.database_url is None:
         make_data_dir(settings)
-    await upgrade(database_url_of(settings))
+    await upgrade(database_url_of(settings), grant_to=grant_to)

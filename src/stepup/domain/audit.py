@@ -33,6 +33,7 @@ class EventKind(Enum):
     OTP_VERIFIED = "otp_verified"
     OTP_REJECTED = "otp_rejected"
     RESET_CODE_REJECTED = "reset_code_rejected"
+    ATTEMPTS_REFUSED = "attempts_refused"
     ELEVATIONS_REVOKED = "elevations_revoked"
     RECEIPT_REDEEMED = "receipt_redeemed"
     ACCOUNT_MFA_CHANGED = "account_mfa_changed"

@@ -16,6 +16,7 @@ class Outcome(Enum):
     THROTTLED = "throttled"
     NOT_ENROLLED = "not_enrolled"
     SUSPENDED = "suspended"
+    SESSION_SPENT = "session_spent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,6 @@ RESET_OUTCOMES = {
     Attempt.VERIFIED: enrollment_service_pb2.RESET_OUTCOME_ACCEPTED,
     Attempt.WRONG: enrollment_service_pb2.RESET_OUTCOME_REJECTED,
     Attempt.THROTTLED: enrollment_service_pb2.RESET_OUTCOME_THROTTLED,
-    Attempt.SUSPENDED: enrollment_service_pb2.RESET_OUTCOME_SUSPENDED,
 }
 _KINDS = {kind: value for value, kind in EVENT_KINDS.items()}
 

@@ -66,7 +66,7 @@ class BeginEnrollment:
                         "replacing the active authenticator needs an elevated session or the"
                         " reset code"
                     )
-                attempt = await try_reset_code(records, self.keys, context, reset_code)
+                attempt = await try_reset_code(records, self.keys, context, active, reset_code)
                 if not attempt.is_accepted:
                     return attempt
                 by_reset_code = True

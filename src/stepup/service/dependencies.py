@@ -62,6 +62,6 @@ class Condition:
     decides: bool
     sql: bool
     redis: bool
-    sql_writes: bool = True
-    redis_writes: bool = True
-    decision_log: bool = True
+    sql_writes: bool
+    redis_writes: bool
+    decision_log: bool

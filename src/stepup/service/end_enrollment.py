@@ -54,7 +54,7 @@ class EndEnrollment:
         """
         async with self.database.transaction() as records:
             active = await _find_active(records, context, context.actor.user_id)
-            attempt = await try_reset_code(records, self.keys, context, code)
+            attempt = await try_reset_code(records, self.keys, context, active, code)
             event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
             ended = (
                 await self._end(records, context, active, event) if attempt.is_accepted else None

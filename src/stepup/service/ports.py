@@ -61,7 +61,7 @@ class Authenticators(Protocol):
         ...
 
     async def save(self, authenticator: Authenticator) -> None:
-        """Store a changed `last_step`, `throttle` or `sealed_secret` and count the version up.
+        """Store what has changed, enrollment and `activated_at` aside, and count the version up.
 
         It MUST be one statement whose condition names the enrollment and the version that was read,
         and MUST NOT lower `last_step` (S2).
@@ -96,7 +96,7 @@ class ResetCodes(Protocol):
         ...
 
     async def save(self, record: ResetCodeRecord) -> None:
-        """Store a changed throttle or `sealed_key`, with the conditions of `Authenticators.save`.
+        """Store changed sessions or `sealed_key`, with the conditions of `Authenticators.save`.
 
         Raises:
             ConflictError: the stored version is another one, or the reset code is gone.
@@ -581,10 +581,8 @@ class Keys(Protocol):
         """
         ...
 
-    def reseal_reset_code(
-        self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
-    ) -> ResetCodeRecord:
-        """The record under the primary key, for the same code; it will belong to the user `to`.
+    def reseal_reset_code(self, record: ResetCodeRecord) -> ResetCodeRecord:
+        """The record under the primary key, for the same code.
 
         Raises:
             SealBrokenError: as `is_reset_code`.

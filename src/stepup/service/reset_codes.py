@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from stepup.domain.audit import EventKind, written
-from stepup.domain.authenticator import Attempt
+from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.domain.errors import EnrollmentStateError
 from stepup.domain.reset_code import ResetCode
 from stepup.service.context import Context
 from stepup.service.ports import Keys, Records
+from stepup.service.refused_attempts import record_refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,40 +27,41 @@ class ResetAttempt:
 
 
 async def try_reset_code(
-    records: Records, keys: Keys, context: Context, code: ResetCode
+    records: Records, keys: Keys, context: Context, active: Authenticator, code: ResetCode
 ) -> ResetAttempt:
     """Look at a reset code, inside the transaction that acts on it.
 
-    A wrong one is recorded: the caller must let the transaction commit. A right one is used up only
-    by what removes the authenticator.
+    A wrong or refused one is recorded: the caller must let the transaction commit. A right one is
+    used up only by what removes the authenticator.
 
     Raises:
         EnrollmentStateError: the user has no active authenticator, and so no reset code.
     """
     actor, now = context.actor, context.now
+    session = actor.session_hash
     record = await records.reset_codes.find(actor.tenant_id, actor.user_id)
     if record is None:
         raise EnrollmentStateError("no authenticator is active")
-    if record.throttle.is_suspended:
-        outcome = Attempt.SUSPENDED
-    elif not record.throttle.permits_attempt(now):
+    if record.sessions.retry_after(session, now):
         outcome = Attempt.THROTTLED
+        await record_refusal(records, context, active, outcome, "reset")
     elif keys.is_reset_code(code, record):
         outcome = Attempt.VERIFIED
     else:
         outcome = Attempt.WRONG
-        record = replace(record, throttle=record.throttle.failed(now))
+        record = replace(record, sessions=record.sessions.failed(session, now))
         await records.reset_codes.save(record)
-        locked_until = record.throttle.locked_until
+        lock = record.sessions.retry_after(session, now)
         await records.audit.append(
             context.event(
                 EventKind.RESET_CODE_REJECTED,
                 enrollment_id=record.enrollment_id,
-                failures_in_a_row=record.throttle.in_a_row,
-                locked_until=written(locked_until) if locked_until else None,
-                suspended=record.throttle.is_suspended,
+                attempts_remaining=record.sessions.attempts_remaining(session, now),
+                locked_until=written(now + lock) if lock else None,
             )
         )
     return ResetAttempt(
-        outcome, record.throttle.attempts_remaining(now), record.throttle.retry_after(now)
+        outcome,
+        record.sessions.attempts_remaining(session, now),
+        record.sessions.retry_after(session, now),
     )

@@ -26,7 +26,7 @@ _verifications = Counter(
 _resets = Counter("stepup_resets", "Reset codes, by what became of them.", ["outcome"])
 _locks = Counter(
     "stepup_locks",
-    "Times that wrong codes locked somebody's codes, or their reset code, or suspended them.",
+    "Times that wrong codes locked or suspended somebody's codes, or kept a session from them.",
     ["codes"],
 )
 _near_misses = Counter(
@@ -47,8 +47,13 @@ def count_decision(verdict: Verdict) -> None:
 def count_verification(verification: Verification) -> None:
     """Count an attempt with a code, once it is committed."""
     _verifications.labels(verification.outcome.value).inc()
-    if verification.outcome is Outcome.REJECTED and not verification.attempts_remaining:
+    if verification.outcome is Outcome.REJECTED and verification.retry_after:
         _locks.labels("one_time").inc()
+
+
+def count_spent_session() -> None:
+    """Count a session whose codes are not looked at any more, once that is committed."""
+    _locks.labels("session").inc()
 
 
 def count_reset(attempt: ResetAttempt) -> None:

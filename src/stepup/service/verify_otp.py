@@ -1,6 +1,7 @@
 """`VerifyOtp`: take the code that the person typed; a right one elevates the session."""
 
 from contextlib import suppress
+from datetime import timedelta
 from uuid import UUID
 
 from stepup.domain.audit import Event, EventKind, written
@@ -12,7 +13,8 @@ from stepup.domain.verification import Outcome, Verification
 from stepup.service.attempts import Attempts
 from stepup.service.context import Context
 from stepup.service.ports import Database, Elevations, Keys, RecordedOutcomes, Records, RequestKey
-from stepup.service.tallies import count_near_miss, count_verification
+from stepup.service.refused_attempts import record_refusal
+from stepup.service.tallies import count_near_miss, count_spent_session, count_verification
 
 _OUTCOMES = {
     Attempt.VERIFIED: Outcome.VERIFIED,
@@ -20,6 +22,7 @@ _OUTCOMES = {
     Attempt.REPLAYED: Outcome.REJECTED,
     Attempt.THROTTLED: Outcome.THROTTLED,
     Attempt.SUSPENDED: Outcome.SUSPENDED,
+    Attempt.SESSION_SPENT: Outcome.SESSION_SPENT,
 }
 
 
@@ -91,17 +94,23 @@ class VerifyOtp:
             )
             if authenticator is None:
                 return Verification(Outcome.NOT_ENROLLED)
-            attempt = authenticator.refusal(context.now)
+            session, now = context.actor.session_hash, context.now
+            attempt = authenticator.refusal(session, now)
             if attempt is None:
                 authenticator, attempt = await self._evaluate(records, context, authenticator, code)
-            verified = attempt is Attempt.VERIFIED
-            # Leaving the block commits: nothing is returned before that (S3).
-            return Verification(
-                _OUTCOMES[attempt],
-                elevate(context, authenticator.enrollment_id) if verified else None,
-                authenticator.throttle.attempts_remaining(context.now),
-                authenticator.throttle.retry_after(context.now),
-            )
+            else:
+                await record_refusal(records, context, authenticator, attempt, "one_time")
+        # The block has committed: nothing is counted or returned before that (S3).
+        if attempt.was_evaluated and authenticator.is_spent(session, now):
+            count_spent_session()
+        return Verification(
+            _OUTCOMES[attempt],
+            elevate(context, authenticator.enrollment_id) if attempt is Attempt.VERIFIED else None,
+            authenticator.attempts_remaining(session, now),
+            timedelta()
+            if attempt is Attempt.SESSION_SPENT
+            else authenticator.throttle.retry_after(now),
+        )
 
     async def _put_into_effect(self, verification: Verification) -> Verification:
         count_verification(verification)
@@ -120,7 +129,9 @@ class VerifyOtp:
         )
         matched = match(secret, code, context.now, self._back_steps)
         count_near_miss(matched)
-        after, attempt = authenticator.attempted(matched.step, context.now)
+        after, attempt = authenticator.attempted(
+            matched.step, context.actor.session_hash, context.now
+        )
         await records.authenticators.save(after)
         if attempt is Attempt.VERIFIED:
             event = context.event(
@@ -164,4 +175,5 @@ def _rejected(
         failures_in_a_row=after.throttle.in_a_row,
         locked_until=written(locked_until) if locked_until else None,
         suspended=after.throttle.is_suspended,
+        session_spent=after.is_spent(context.actor.session_hash, context.now),
     )

@@ -4,10 +4,11 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from errno import EBADF, ENXIO
 from pathlib import Path
-from typing import NamedTuple, Self
+from select import PIPE_BUF
+from typing import Any, NamedTuple, Self
 
 from prometheus_client import Counter
 
@@ -177,7 +178,10 @@ class JsonLinesDecisionLog:
             outlet.write(b"\n")
             self._within_line = False
         while portion.written < len(portion.lines):
-            portion.written += outlet.write(memoryview(portion.lines)[portion.written :])
+            rest = (
+                memoryview(portion.lines)[portion.written :] if portion.written else portion.lines
+            )
+            portion.written += outlet.write(rest)
 
     def _wait(self, outlet: Outlet) -> None:
         """Go on as soon as the pipe takes more, and give up when it has not for long."""
@@ -273,6 +277,10 @@ class _Portion:
 
 def _portions(records: Sequence[_Record], outlet: Outlet) -> Iterator[_Portion]:
     lines = [line for record in records for line in record.lines]
+    together = b"".join(lines)
+    if outlet.is_regular or len(together) <= PIPE_BUF:
+        yield _Portion(together, list(records))
+        return
     ends = deque[tuple[int, _Record]]()
     end = 0
     for record in records:
@@ -318,13 +326,17 @@ def _unavailable(error: OSError) -> StoreUnavailableError:
 
 def _line(entry: DecisionEntry) -> bytes:
     head = {
-        "decision_id": str(entry.decision_id),
+        "decision_id": entry.decision_id,
         "decided_at": written(entry.decided_at),
         "caller": entry.caller,
     }
     # No fact takes the place of what is in every line.
     line = {**head, **entry.facts, **head}
-    return ascii_json(line, dict)
+    return ascii_json(line, _as_json)
+
+
+def _as_json(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def _ends_within_line(path: Path, outlet: Outlet) -> bool:

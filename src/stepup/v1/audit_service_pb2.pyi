@@ -61,6 +61,10 @@ class _AuditEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditE
     """AUDIT_EVENT_KIND_ACCOUNT_MFA_CHANGED has the new position of the user's own toggle."""
     AUDIT_EVENT_KIND_CLAIM_REFUSED: _AuditEventKind.ValueType  # 16
     """AUDIT_EVENT_KIND_CLAIM_REFUSED has a claim that a caller asserted without permission."""
+    AUDIT_EVENT_KIND_ATTEMPTS_REFUSED: _AuditEventKind.ValueType  # 17
+    """AUDIT_EVENT_KIND_ATTEMPTS_REFUSED says that codes of a person were refused without a look: the
+    first one in each minute is on record.
+    """
 
 class AuditEventKind(_AuditEventKind, metaclass=_AuditEventKindEnumTypeWrapper):
     """AuditEventKind is what happened."""
@@ -99,6 +103,10 @@ AUDIT_EVENT_KIND_ACCOUNT_MFA_CHANGED: AuditEventKind.ValueType  # 15
 """AUDIT_EVENT_KIND_ACCOUNT_MFA_CHANGED has the new position of the user's own toggle."""
 AUDIT_EVENT_KIND_CLAIM_REFUSED: AuditEventKind.ValueType  # 16
 """AUDIT_EVENT_KIND_CLAIM_REFUSED has a claim that a caller asserted without permission."""
+AUDIT_EVENT_KIND_ATTEMPTS_REFUSED: AuditEventKind.ValueType  # 17
+"""AUDIT_EVENT_KIND_ATTEMPTS_REFUSED says that codes of a person were refused without a look: the
+first one in each minute is on record.
+"""
 Global___AuditEventKind: _TypeAlias = AuditEventKind  # noqa: Y015
 
 @_typing.final

@@ -82,13 +82,11 @@ class _ResetOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResetOut
     RESET_OUTCOME_REJECTED: _ResetOutcome.ValueType  # 2
     """RESET_OUTCOME_REJECTED means that the code was wrong."""
     RESET_OUTCOME_THROTTLED: _ResetOutcome.ValueType  # 3
-    """RESET_OUTCOME_THROTTLED means that the reset code is locked after wrong ones; this one was not
-    looked at. The lock is apart from that of the one-time codes.
+    """RESET_OUTCOME_THROTTLED means that this session brought ten wrong reset codes within an hour and
+    waits for 15 minutes; this one was not looked at. No other session waits.
     """
     RESET_OUTCOME_SUSPENDED: _ResetOutcome.ValueType  # 4
-    """RESET_OUTCOME_SUSPENDED means that too many wrong reset codes came in a row: an administrator
-    has to reset the enrollment.
-    """
+    """RESET_OUTCOME_SUSPENDED is no longer sent: nothing suspends reset codes."""
 
 class ResetOutcome(_ResetOutcome, metaclass=_ResetOutcomeEnumTypeWrapper):
     """ResetOutcome is what became of a reset code."""
@@ -100,13 +98,11 @@ RESET_OUTCOME_ACCEPTED: ResetOutcome.ValueType  # 1
 RESET_OUTCOME_REJECTED: ResetOutcome.ValueType  # 2
 """RESET_OUTCOME_REJECTED means that the code was wrong."""
 RESET_OUTCOME_THROTTLED: ResetOutcome.ValueType  # 3
-"""RESET_OUTCOME_THROTTLED means that the reset code is locked after wrong ones; this one was not
-looked at. The lock is apart from that of the one-time codes.
+"""RESET_OUTCOME_THROTTLED means that this session brought ten wrong reset codes within an hour and
+waits for 15 minutes; this one was not looked at. No other session waits.
 """
 RESET_OUTCOME_SUSPENDED: ResetOutcome.ValueType  # 4
-"""RESET_OUTCOME_SUSPENDED means that too many wrong reset codes came in a row: an administrator
-has to reset the enrollment.
-"""
+"""RESET_OUTCOME_SUSPENDED is no longer sent: nothing suspends reset codes."""
 Global___ResetOutcome: _TypeAlias = ResetOutcome  # noqa: Y015
 
 @_typing.final
@@ -180,7 +176,7 @@ class BeginEnrollmentResponse(_message.Message):
     qr_png: _builtins.bytes
     """qr_png is the QR code as a PNG picture."""
     attempts_remaining: _builtins.int
-    """attempts_remaining is how many wrong reset codes are left before the next lock. Set only with
+    """attempts_remaining is how many wrong reset codes are left to this session. Set only with
     another outcome than RESET_OUTCOME_ACCEPTED.
     """
     state: Global___EnrollmentState.ValueType
@@ -191,7 +187,7 @@ class BeginEnrollmentResponse(_message.Message):
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """retry_after is how long the reset code is locked. Present when it is locked now."""
+        """retry_after is how long this session waits. Present when it waits now."""
 
     def __init__(
         self,
@@ -591,10 +587,10 @@ class ResetEnrollmentResponse(_message.Message):
     outcome: Global___ResetOutcome.ValueType
     """outcome says whether the code was accepted."""
     attempts_remaining: _builtins.int
-    """attempts_remaining is how many wrong reset codes are left before the next lock."""
+    """attempts_remaining is how many wrong reset codes are left to this session."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """retry_after is how long the reset code is locked. Present when it is locked now."""
+        """retry_after is how long this session waits. Present when it waits now."""
 
     def __init__(
         self,

@@ -216,6 +216,10 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """OUTCOME_SUSPENDED means that too many wrong codes came in a row: the authenticator has to be
     reset.
     """
+    OUTCOME_SESSION_SPENT: _Outcome.ValueType  # 6
+    """OUTCOME_SESSION_SPENT means that this session brought ten wrong codes within 24 hours; this one
+    was not looked at and counts for nobody. The person has to sign in anew: a new session_id.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """Outcome is what became of a code."""
@@ -235,6 +239,10 @@ OUTCOME_NOT_ENROLLED: Outcome.ValueType  # 4
 OUTCOME_SUSPENDED: Outcome.ValueType  # 5
 """OUTCOME_SUSPENDED means that too many wrong codes came in a row: the authenticator has to be
 reset.
+"""
+OUTCOME_SESSION_SPENT: Outcome.ValueType  # 6
+"""OUTCOME_SESSION_SPENT means that this session brought ten wrong codes within 24 hours; this one
+was not looked at and counts for nobody. The person has to sign in anew: a new session_id.
 """
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
@@ -507,7 +515,9 @@ class VerifyOtpResponse(_message.Message):
     outcome: Global___Outcome.ValueType
     """outcome says whether the code was accepted."""
     attempts_remaining: _builtins.int
-    """attempts_remaining is how many wrong codes are left before the next lock: 0 when locked."""
+    """attempts_remaining is how many wrong codes are left before the next lock, or before the session is
+    spent: 0 when locked or spent.
+    """
     @_builtins.property
     def elevation(self) -> _elevation_pb2.Elevation:
         """elevation is the new elevation. Present when outcome is OUTCOME_VERIFIED."""

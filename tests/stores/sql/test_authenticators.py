@@ -5,11 +5,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
-from stepup.domain.actor import TenantId, UserId
+from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.errors import ConflictError
 from stepup.domain.throttle import Throttle
+from stepup.stores.sql import Limits
+from stepup.stores.sql.engine import parse_url, write_engine
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
 ALICE = Authenticator(
@@ -20,6 +23,7 @@ ALICE = Authenticator(
     activated_at=NOW,
     last_step=100,
 )
+DESK, PHONE = SessionHash("a" * 32), SessionHash("b" * 32)
 KEY = (ALICE.tenant_id, ALICE.user_id)
 RESET = ResetCodeRecord(
     *KEY, ALICE.enrollment_id, SealedSecret("key-1", b"\x00sealed\xff"), b"\x00digest\xff"
@@ -160,11 +164,31 @@ async def test_a_reset_code_without_an_authenticator_is_refused(database):
 
 
 async def test_a_reset_codes_throttle_is_its_own(enrolled):
-    failed = replace(RESET, throttle=Throttle().failed(NOW))
+    failed = replace(RESET, sessions=RESET.sessions.failed(DESK, NOW))
     async with enrolled.transaction() as records:
         await records.reset_codes.save(failed)
     assert await found_reset_code(enrolled) == replace(failed, version=1)
-    assert (await found(enrolled)).throttle == Throttle()
+    assert not (await found(enrolled)).sessions.failed_sessions
+
+
+async def test_s4_failed_and_spent_sessions_are_exact_to_the_microsecond(enrolled):
+    sessions = ALICE.sessions
+    for number in range(10):
+        sessions = sessions.failed(DESK, NOW + timedelta(microseconds=number))
+    sessions = sessions.failed(PHONE, NOW)
+    changed = replace(ALICE, sessions=sessions, refused_at=NOW + timedelta(microseconds=1))
+    await saved(enrolled, changed)
+    assert await found(enrolled) == replace(changed, version=1)
+
+
+async def test_s4_what_an_older_release_has_written_has_no_failed_session(enrolled, url):
+    engine = write_engine(parse_url(url), Limits())
+    async with engine.begin() as connection:
+        for table in ("authenticators", "reset_codes"):
+            await connection.execute(text(f"UPDATE {table} SET failed_sessions = NULL"))  # noqa: S608
+    await engine.dispose()
+    assert await found(enrolled) == ALICE
+    assert await found_reset_code(enrolled) == RESET
 
 
 async def test_s8_a_reset_codes_rewrapped_key_is_saved_and_its_digest_stays(enrolled):
@@ -188,16 +212,16 @@ async def test_saving_a_reset_code_that_has_changed_meanwhile_is_refused(enrolle
 async def locking_guess(database, _read):
     async with database.transaction() as records:
         authenticator = await records.authenticators.find(*KEY)
-        if authenticator.refusal(NOW):
+        if authenticator.refusal(DESK, NOW):
             return 0
-        rejected, _ = authenticator.attempted(None, NOW)
+        rejected, _ = authenticator.attempted(None, DESK, NOW)
         await records.authenticators.save(rejected)
     return 1
 
 
 async def racy_guess(database, read):
     """Decides on what was read before, and overwrites what came between."""
-    rejected, _ = (await found(database)).attempted(None, NOW)
+    rejected, _ = (await found(database)).attempted(None, DESK, NOW)
     await read.wait()
     async with database.transaction() as records:
         stored = await records.authenticators.find(*KEY)

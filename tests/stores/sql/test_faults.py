@@ -1,8 +1,10 @@
 """What a database does to us is `StoreUnavailableError`, in our words, and passes (S17)."""
 
 import asyncio
+import os
 import socket
 import sqlite3
+import subprocess
 from contextlib import closing
 from datetime import timedelta
 
@@ -12,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import StoreUnavailableError
-from stepup.stores.sql import Limits, SqlDatabase
+from stepup.stores.sql import Limits, SqlDatabase, upgrade
 
 ACME = TenantId("acme")
 ALICE = UserId("alice")
@@ -160,3 +162,60 @@ async def test_a_row_that_stays_locked_is_unavailable(url, database):
             await write(impatient)
     await write(impatient)
     await impatient.close()
+
+
+# --- Writes that are refused (S17) ---
+
+
+async def test_s17_to_try_a_write_leaves_nothing_behind(database):
+    await database.check_writes()
+    await database.check_writes()
+    async with database.transaction() as records:
+        assert not await records.accounts.mfa_enabled(ACME, ALICE)
+
+
+async def test_s17_a_database_that_another_program_keeps_locked_takes_no_writes(
+    open_sqlite, sqlite_path
+):
+    with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError):
+            await open_sqlite.check_writes()
+        other.execute("ROLLBACK")
+        await open_sqlite.check_writes()
+        assert other.execute("SELECT count(*) FROM accounts WHERE tenant_id = ''").fetchone() == (
+            0,
+        )
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of two megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk]
+    if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+async def check_until_the_log_is_full(database):
+    for _ in range(2000):  # the write-ahead log may have reserved some space
+        await database.check_writes()
+
+
+async def test_s17_a_database_on_a_full_disk_takes_no_writes_until_there_is_room(small_disk):
+    url = f"sqlite:///{small_disk}/state.db"
+    await upgrade(url)
+    database = SqlDatabase(url, IMPATIENT)
+    await database.check_writes()
+    filling = small_disk / "filling"
+    with pytest.raises(OSError, match="No space"):
+        filling.write_bytes(bytes(4 << 20))
+    with pytest.raises(StoreUnavailableError):
+        await check_until_the_log_is_full(database)
+    assert await read(database) is False
+    filling.unlink()
+    await database.check_writes()
+    await database.close()

@@ -327,3 +327,15 @@ async def test_s2_s4_a_killed_server_that_does_not_wait_for_its_disk_forgets_not
         await database.close()
         async with opened(url) as restarted:
             assert await read(restarted)
+
+
+async def test_s17_a_server_that_became_read_only_takes_no_writes_until_it_does(url, execute):
+    name = make_url(url).database
+    async with opened(url) as database:
+        await database.check_writes()
+    await execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with opened(url) as database:
+        with pytest.raises(StoreUnavailableError):
+            await database.check_writes()
+        await execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await database.check_writes()

@@ -35,14 +35,17 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* Where the database is: both the server and the migration need it. */}}
+{{/* Where the database is; server and migration come to it with a role of their own. */}}
 {{- define "stepup.databaseEnv" -}}
-- name: STEPUP_STORAGE__DATABASE_URL
-  valueFrom: {secretKeyRef: {name: {{ .Values.database.secretName }}, key: {{ .Values.database.key }}}}
 {{- if .Values.database.ca.configMapName }}
 - name: PGSSLROOTCERT
   value: /etc/stepup/database-ca/ca.crt
 {{- end }}
+{{- end }}
+
+{{- define "stepup.databaseUrl" -}}
+- name: STEPUP_STORAGE__DATABASE_URL
+  valueFrom: {secretKeyRef: {name: {{ .secretName }}, key: {{ .key }}}}
 {{- end }}
 
 {{- define "stepup.databaseMounts" -}}
@@ -68,7 +71,8 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- $listen := dict "listen" (printf "%s:50051" .Values.bindAddress) }}
 {{- $_ := set $config "server" (merge $listen ($config.server | default dict)) }}
-{{- $_ := set $config "log" (merge (dict "format" "json" "decisions" "-") ($config.log | default dict)) }}
+{{- $decisions := ternary "/var/log/stepup/decisions" "-" (eq .Values.decisionLog.to "sidecar") }}
+{{- $_ := set $config "log" (merge (dict "format" "json" "decisions" $decisions) ($config.log | default dict)) }}
 {{- $_ := set $config "metrics" (dict "listen" (printf "%s:9464" .Values.bindAddress)) }}
 {{- $_ := set $config "probes" (dict "listen" (printf "%s:9465" .Values.bindAddress)) }}
 {{- $_ := set $config "storage" (dict "data_dir" "/var/lib/stepup" "keys_file" "/etc/stepup/keys/keys.json" "keys_group_readable" true) }}

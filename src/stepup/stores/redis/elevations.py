@@ -1,5 +1,6 @@
 """The live elevations: one key per session, and one mark per user who was revoked."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import orjson
@@ -63,13 +64,16 @@ class RedisElevations:
             StoreUnavailableError: a server does not answer or refuses to write, as one does that is
                 a replica, has no memory left, or too few replicas (OOM, READONLY, NOREPLICAS).
         """
-        keys = {"": probe_key(0)}
-        if isinstance(self._client, Cluster):
-            numbered = map(probe_key, range(_PROBES))
-            keys = {self._client.server_of(key): key for key in numbered}
         async with answering():
-            for key in keys.values():
+            for key in await self._probe_keys():
                 await self._client.set(key, b"", ex=_PROBE_SECONDS)
+
+    async def _probe_keys(self) -> Iterable[str]:
+        if not isinstance(self._client, Cluster):
+            return (probe_key(0),)
+        await self._client.initialize()  # who has which slots
+        numbered = map(probe_key, reversed(range(_PROBES)))
+        return {self._client.server_of(key): key for key in numbered}.values()
 
     async def put(self, elevation: Elevation) -> None:
         """Store an elevation for 15 minutes, in place of the session's earlier one (S9).

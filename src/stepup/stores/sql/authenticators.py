@@ -7,7 +7,9 @@ from sqlalchemy import Row, and_, bindparam, delete, update
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.errors import ConflictError
-from stepup.stores.sql.columns import read_throttle, throttle_values
+from stepup.domain.session_throttle import ONE_TIME_CODES, RESET_CODES
+from stepup.domain.throttle import Throttle
+from stepup.stores.sql.columns import read_sessions, read_throttle, session_values, throttle_values
 from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import authenticators, reset_codes
 
@@ -105,6 +107,7 @@ class SqlResetCodes:
             enrollment_id=record.enrollment_id,
             digest=record.digest,
             version=0,
+            **throttle_values(Throttle()),
             **_changing_reset_code(record),
         )
         if not await self._connection.write(statement.on_conflict_do_nothing()):
@@ -143,6 +146,8 @@ def _changing(authenticator: Authenticator) -> dict[str, Any]:
         "ciphertext": authenticator.sealed_secret.ciphertext,
         "last_step": authenticator.last_step,
         **throttle_values(authenticator.throttle),
+        "failed_sessions": session_values(authenticator.sessions),
+        "refused_at": authenticator.refused_at,
     }
 
 
@@ -150,7 +155,7 @@ def _changing_reset_code(record: ResetCodeRecord) -> dict[str, Any]:
     return {
         "key_id": record.sealed_key.key_id,
         "ciphertext": record.sealed_key.ciphertext,
-        **throttle_values(record.throttle),
+        "failed_sessions": session_values(record.sessions),
     }
 
 
@@ -163,6 +168,8 @@ def _read_authenticator(row: Row[Any]) -> Authenticator:
         activated_at=row.activated_at,
         last_step=row.last_step,
         throttle=read_throttle(row),
+        sessions=read_sessions(row.failed_sessions, ONE_TIME_CODES),
+        refused_at=row.refused_at,
         version=row.version,
     )
 
@@ -174,6 +181,6 @@ def _read_reset_code(row: Row[Any]) -> ResetCodeRecord:
         enrollment_id=row.enrollment_id,
         sealed_key=SealedSecret(row.key_id, row.ciphertext),
         digest=row.digest,
-        throttle=read_throttle(row),
+        sessions=read_sessions(row.failed_sessions, RESET_CODES),
         version=row.version,
     )

@@ -7,7 +7,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Dialect, Integer, Row, Text, TypeDecorator
 
+from stepup.domain.actor import SessionHash
 from stepup.domain.instants import instant_at, microseconds
+from stepup.domain.session_throttle import FailedSession, SessionRule, SessionThrottle
 from stepup.domain.throttle import Throttle
 
 
@@ -82,6 +84,33 @@ def read_throttle(row: Row[Any]) -> Throttle:
     """The throttle in `throttle_columns`."""
     recent = tuple(map(instant_at, row.recent))
     return Throttle(row.in_a_row, recent, row.locked_until)
+
+
+def session_values(throttle: SessionThrottle) -> list[Any]:
+    """What the throttle of sessions is as JSON: instants are microseconds since the epoch."""
+    return [
+        [
+            each.session_hash,
+            [microseconds(at) for at in each.recent],
+            each.locked_until and microseconds(each.locked_until),
+        ]
+        for each in throttle.failed_sessions
+    ]
+
+
+def read_sessions(stored: list[Any] | None, rule: SessionRule) -> SessionThrottle:
+    """The throttle that `session_values` wrote; an empty one, where nothing was written."""
+    return SessionThrottle(
+        rule,
+        tuple(
+            FailedSession(
+                SessionHash(session_hash),
+                tuple(map(instant_at, recent)),
+                locked_until and instant_at(locked_until),
+            )
+            for session_hash, recent, locked_until in stored or ()
+        ),
+    )
 
 
 def big_integer() -> BigInteger:

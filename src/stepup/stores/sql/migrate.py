@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql.connection import uninterrupted
 from stepup.stores.sql.engine import parse_url, write_engine
+from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.limits import Limits
 
 _T = TypeVar("_T")
@@ -26,16 +27,29 @@ class SchemaRevisionError(StoreUnavailableError):
     """The schema is not of the revision that this code needs, or of one that it does not know."""
 
 
-async def upgrade(url: str, revision: str = "head") -> None:
+async def upgrade(url: str, revision: str = "head", *, grant_to: str | None = None) -> None:
     """Bring the schema up to a revision, in one transaction; makes a SQLite file if there is none.
 
     Several processes may do so at once: one does it, the others wait and find nothing to do.
 
+    Args:
+        url: of the database, with the role that owns the tables.
+        revision: of the schema.
+        grant_to: the role that serves, on PostgreSQL: it is granted what a server needs of every
+            table that exists then.
+
     Raises:
+        GrantError: the role does not exist, or could do more than it is granted.
         SchemaRevisionError: the database has, or the caller wants, a revision that is not known.
         StoreUnavailableError: the database cannot be reached or changed.
     """
-    await on_schema(url, lambda connection: _run(connection, revision, _upgrades), create=True)
+
+    def work(connection: Connection) -> None:
+        _run(connection, revision, _upgrades)
+        if grant_to is not None:
+            grant_to_server(connection, grant_to)
+
+    await _on(url, work, create=True)
 
 
 async def downgrade(url: str, revision: str) -> None:
@@ -45,7 +59,7 @@ async def downgrade(url: str, revision: str) -> None:
         SchemaRevisionError: the database has, or the caller wants, a revision that is not known.
         StoreUnavailableError: the database cannot be reached or changed.
     """
-    await on_schema(url, lambda connection: _run(connection, revision, _downgrades))
+    await _on(url, lambda connection: _run(connection, revision, _downgrades))
 
 
 async def check_schema(url: str, limits: Limits = Limits()) -> None:
@@ -59,7 +73,7 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
         SchemaRevisionError: it is another one.
         StoreUnavailableError: the database cannot be reached.
     """
-    found = await on_schema(url, _current, limits)
+    found = await _on(url, _current, limits)
     scripts = _scripts()
     wanted = scripts.get_current_head()
     if found != (wanted,):
@@ -71,14 +85,9 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
         )
 
 
-async def on_schema(
+async def _on(
     url: str, work: Callable[[Connection], _T], limits: Limits = _MIGRATING, *, create: bool = False
 ) -> _T:
-    """Do something to the whole database in one transaction, with five minutes for a statement.
-
-    Raises:
-        StoreUnavailableError: the database cannot be reached, read or changed.
-    """
     return await uninterrupted(_transact(url, work, limits, create=create))
 
 

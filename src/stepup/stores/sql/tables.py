@@ -40,6 +40,8 @@ authenticators = Table(
     Column("last_step", big_integer(), nullable=False),
     *throttle_columns(),
     Column("version", Integer, nullable=False),
+    Column("failed_sessions", JsonText),  # null, where only an older release has written
+    Column("refused_at", Instant),
     PrimaryKeyConstraint("tenant_id", "user_id"),
 )
 
@@ -52,8 +54,9 @@ reset_codes = Table(
     Column("key_id", String, nullable=False),
     Column("ciphertext", LargeBinary, nullable=False),
     Column("digest", LargeBinary, nullable=False),
-    *throttle_columns(),
+    *throttle_columns(),  # of the release before; `failed_sessions` has taken its place
     Column("version", Integer, nullable=False),
+    Column("failed_sessions", JsonText),
     PrimaryKeyConstraint("tenant_id", "user_id"),
     # Deferred, so that a use case may store the two in either order.
     ForeignKeyConstraint(

@@ -1,0 +1,21 @@
+-- The two roles of stepup in the current database: one migrates and owns the tables, one serves.
+-- Run it once with psql (15 or newer), as a role that may create roles and owns the database, with
+-- the passwords in the environment. `stepup migrate --grant-to stepup_serve` then grants the rest.
+\set ON_ERROR_STOP on
+\getenv migrate_password STEPUP_MIGRATE_PASSWORD
+\getenv serve_password STEPUP_SERVE_PASSWORD
+SELECT current_database() AS database \gset
+
+BEGIN;
+CREATE ROLE stepup_migrate LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+  PASSWORD :'migrate_password';
+CREATE ROLE stepup_serve LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+  PASSWORD :'serve_password';
+
+-- No other role comes in, and none but the one that migrates creates anything, not even a temporary table.
+REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"database" TO stepup_migrate, stepup_serve;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE, CREATE ON SCHEMA public TO stepup_migrate;
+GRANT USAGE ON SCHEMA public TO stepup_serve;
+COMMIT;

@@ -1,0 +1,72 @@
+"""What the database role of `stepup serve` may do: the least that a server needs.
+
+The role that migrates owns the tables. Every run of `stepup migrate --grant-to ROLE` revokes and
+grants for every table that exists then, in the transaction of the migration: a table of a later
+revision is covered by the run that creates it.
+"""
+
+from sqlalchemy import Connection, text
+
+from stepup.domain.errors import StoreUnavailableError
+
+_ALL = "SELECT, INSERT, UPDATE, DELETE"
+_LESS = {
+    "alembic_version": "SELECT",
+    "audit_events": "SELECT, INSERT",  # S14: a server can append to the trail, and change nothing
+    "audit_heads": "SELECT, INSERT, UPDATE",
+}
+# An owner can grant itself everything again. USAGE: what the role has without SET ROLE.
+_ROLE = text(
+    "SELECT rolsuper, rolcreaterole, pg_has_role(oid, current_user, 'MEMBER') AS owns"
+    " FROM pg_roles WHERE rolname = :role"
+)
+_TABLES = text(
+    "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+    " AND relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE') ORDER BY relname"
+)
+
+
+class GrantError(StoreUnavailableError):
+    """The role of a server does not exist, or could do more than it is granted."""
+
+
+def grant_to_server(connection: Connection, role: str) -> None:
+    """Grant a role of PostgreSQL what a server needs, and revoke from it what else it was granted.
+
+    Args:
+        connection: of the role that owns the tables, within a transaction.
+        role: the name of the role that serves.
+
+    Raises:
+        GrantError: the database has no roles, or not this one; or the role is a superuser, may
+            create roles, or is a member of the role that owns the tables.
+    """
+    if connection.dialect.name != "postgresql":
+        raise GrantError("--grant-to: only PostgreSQL has roles")
+    _demand_few_rights(connection, role)
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    schema = quote(connection.execute(text("SELECT current_schema()")).scalar_one())
+    to = quote(role)
+    statements = [
+        f"GRANT USAGE ON SCHEMA {schema} TO {to}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {to}",
+    ]
+    for table in connection.execute(_TABLES).scalars():
+        name = f"{schema}.{quote(table)}"
+        statements.append(f"REVOKE ALL ON TABLE {name} FROM {to}")
+        statements.append(f"GRANT {_LESS.get(table, _ALL)} ON TABLE {name} TO {to}")
+    for statement in statements:
+        connection.exec_driver_sql(statement)
+
+
+def _demand_few_rights(connection: Connection, role: str) -> None:
+    found = connection.execute(_ROLE, {"role": role}).one_or_none()
+    if found is None:
+        raise GrantError(f"--grant-to: PostgreSQL has no role {role}")
+    if found.rolsuper or found.rolcreaterole:
+        raise GrantError(f"--grant-to: {role} is a superuser, or may create roles")
+    if found.owns:
+        raise GrantError(
+            f"--grant-to: {role} is the role that migrates, or a member of it: grants do not limit"
+            " an owner; see docs/operating.md, Roles"
+        )
