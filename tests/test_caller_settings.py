@@ -126,12 +126,22 @@ def test_credentials_that_cannot_be_used_are_named(loaded, text, said):
     assert said in str(refused.value)
 
 
+NEAR = 'redis_url = "redis://10.0.0.7"'
+TRUSTED = "insecure_anyone_on_the_network_is_trusted"
 REFUSED = {
     "nothing said": ("", "server.insecure: callers have no credentials"),
     "both": ("[server]\ninsecure = true\n" + ISSUER, "server.insecure: contradicts"),
     "a trial for other machines": (
         '[server]\ninsecure = true\nlisten = "0.0.0.0:1"\n',
         "server.listen: 0.0.0.0 is no loopback address",
+    ),
+    "everybody is trusted, with credentials": (
+        f"[server]\n{TRUSTED} = true\n" + ISSUER,
+        f"server.{TRUSTED}: contradicts",
+    ),
+    "everybody is trusted, with a store that is far": (
+        f'[server]\n{TRUSTED} = true\n[storage]\nredis_url = "rediss://8.8.8.8"\n',
+        f"server.{TRUSTED}: refused, as storage.redis_url names a host",
     ),
     "tokens in plaintext for other machines": (
         '[server]\nlisten = "[::]:1"\n' + ISSUER,
@@ -151,8 +161,13 @@ def test_s15_what_must_not_be_served_is_valid_but_for_serving(loaded, text, said
 
 @pytest.mark.parametrize(
     "text",
-    ["[server]\ninsecure = true\n", ISSUER, '[server]\nlisten = "0.0.0.0:1"\n' + TLS],
-    ids=["a trial", "tokens on this machine", "certificates"],
+    [
+        "[server]\ninsecure = true\n",
+        ISSUER,
+        '[server]\nlisten = "0.0.0.0:1"\n' + TLS,
+        f'[server]\nlisten = "0.0.0.0:1"\n{TRUSTED} = true\n[storage]\n{NEAR}\n',
+    ],
+    ids=["a trial", "tokens on this machine", "certificates", "everybody on the network"],
 )
 def test_s15_credentials_or_a_trial_may_be_served(loaded, text):
     demand_credentials(loaded(text))
@@ -198,3 +213,33 @@ async def test_without_credentials_everybody_is_the_local_caller(loaded):
     credentials = credentials_of(loaded(""), ManualClock())
     assert credentials.server is None
     assert await credentials.admit(Invocation(lambda: "ipv4:127.0.0.1:1")) is LOCAL
+
+
+async def test_s15_where_everybody_is_trusted_the_caller_is_not_the_local_one(loaded):
+    credentials = credentials_of(loaded(f"[server]\n{TRUSTED} = true\n"), ManualClock())
+    assert credentials.server is None
+    admitted = await credentials.admit(Invocation(lambda: "ipv4:10.0.0.9:1"))
+    assert (admitted.caller.caller_id, admitted.identities) == ("anyone", ("network",))
+
+
+RULE = """
+[[callers]]
+name = "soar"
+identities = ["jwt:https://issuer.example#soar"]
+[[callers.rules]]
+methods = ["*"]
+"""
+
+
+def test_tenants_of_rules_are_folded_with_the_ids_of_calls(loaded):
+    text = ISSUER + RULE + 'tenants = ["Acme", "GLOBEX-*"]\n'
+    for fold, granted in ((False, False), (True, True)):
+        settings = loaded(f"[identity]\nfold_case = {str(fold).lower()}\n" + text)
+        [rule] = settings.registered_callers.named("soar").rules
+        assert ("acme" in rule.tenants, "globex-1" in rule.tenants) == (granted, granted)
+
+
+@pytest.mark.parametrize("tenant", [" acme", "acme "])
+def test_a_rule_for_a_tenant_with_a_blank_at_an_end_is_refused(loaded, tenant):
+    with pytest.raises(ConfigurationError, match="begins or ends with a blank"):
+        loaded(ISSUER + RULE + f'tenants = ["{tenant}"]\n')

@@ -88,3 +88,11 @@ def test_a_decision_log_that_cannot_be_reopened_is_reported(trial, tmp_path):
         trial.reopen_decision_log()
     [line] = lines
     assert (line["event"], line["log_level"]) == ("decision_log_not_reopened", "error")
+
+
+def test_folding_ids_needs_a_restart_and_no_rule_changes_before_it(guarded):
+    """Rules that are folded would not fit calls that are not."""
+    server, replaced = guarded
+    with pytest.raises(ConfigurationError, match=r"identity\.fold_case"):
+        reloaded(server, **CREDENTIALS, callers=[SOAR], identity={"fold_case": True})
+    assert not replaced

@@ -11,7 +11,7 @@ from stepup.background import repeat
 from stepup.clock import SystemClock
 from stepup.config import ConfigurationError, Settings
 from stepup.configured_traces import begin_span_of
-from stepup.credentials import credentials_of, demand_credentials
+from stepup.credentials import anyone_may_call, credentials_of, demand_credentials
 from stepup.opened_stores import Stores, make_data_dir, open_decision_log, open_stores
 from stepup.probes import probes_answered
 from stepup.rpc.audit import AuditHandlers
@@ -36,6 +36,7 @@ from stepup.service.elevated import Elevated
 from stepup.service.end_enrollment import EndEnrollment
 from stepup.service.get_enrollment import GetEnrollment
 from stepup.service.housekeeping import INTERVAL_SECONDS, Housekeeping
+from stepup.service.known_tenants import KnownTenants
 from stepup.service.ports import Clock
 from stepup.service.refused_claims import RefusedClaims
 from stepup.service.revoke_elevations import RevokeElevations
@@ -44,6 +45,7 @@ from stepup.service.set_account_mfa import SetAccountMfa
 from stepup.service.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.update_policy import GetPolicy, UpdatePolicy
 from stepup.service.verify_otp import VerifyOtp
+from stepup.store_addresses import in_plain_text
 from stepup.stores.memory_caller_rates import MemoryCallerRates
 from stepup.telemetry import metrics_served
 from stepup.watched import Watched
@@ -60,6 +62,13 @@ _unauthenticated = Gauge(
     multiprocess_mode="livemax",
 )
 
+_in_plain_text = Gauge(
+    "stepup_store_in_plain_text",
+    "1 for a store that is reached over a network without TLS.",
+    ["store"],
+    multiprocess_mode="livemax",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Application:
@@ -71,6 +80,7 @@ class Application:
     housekeeping: Housekeeping
     refused_claims: RefusedClaims
     limits: CallerLimits
+    known_tenants: KnownTenants
 
 
 def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
@@ -111,6 +121,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         Housekeeping(database, options.retry_window),
         RefusedClaims(database),
         CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
+        KnownTenants(snapshots, refuse=settings.identity.unknown_tenants == "refuse"),
     )
 
 
@@ -147,13 +158,16 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
                 credentials.admit,
                 application.refused_claims,
                 application.limits,
+                application.known_tenants,
                 clock,
-                begin_span,
+                begin_span=begin_span,
+                fold_case=settings.identity.fold_case,
             ),
             application.handlers,
             engine_of(settings.server.engine),
             ConnectionLimits(max_age=settings.server.max_connection_age),
             shares_port=is_one_of_many,
+            trusts_anyone=settings.server.insecure_anyone_on_the_network_is_trusted,
         )
         if not is_one_of_many:
             await answer_probes(settings, lambda: server.is_serving, stack)
@@ -173,18 +187,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         except (ValueError, OSError) as error:
             raise ConfigurationError(f"server.listen: {error}") from error
         stack.push_async_callback(server.stop, settings.server.drain_seconds)
-        if not settings.authenticates_callers:
-            _unauthenticated.set(1)
-            stack.callback(_unauthenticated.set, 0)
-            _log.warning(
-                "callers_are_not_authenticated",
-                explanation="any program on this machine may call and claim anything",
-            )
-        if settings.verification.back_steps:
-            _log.warning(
-                "codes_of_the_step_before_are_accepted",
-                explanation="verification.back_steps weakens S1",
-            )
+        _warn_of_weaknesses(settings, stack)
         await report()
         yield RunningServer(
             settings.server.address(port),
@@ -192,6 +195,23 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             credentials.replace_callers,
             decision_log,
             lambda: server.is_serving,
+        )
+
+
+def _warn_of_weaknesses(settings: Settings, stack: AsyncExitStack) -> None:
+    """Log what the settings weaken, and show it in the metrics until the stack is left."""
+    if not settings.authenticates_callers:
+        _unauthenticated.set(1)
+        stack.callback(_unauthenticated.set, 0)
+        _log.warning("callers_are_not_authenticated", explanation=anyone_may_call(settings))
+    for store, explanation in in_plain_text(settings.storage):
+        _in_plain_text.labels(store).set(1)
+        stack.callback(_in_plain_text.labels(store).set, 0)
+        _log.warning("store_is_reached_in_plain_text", explanation=explanation)
+    if settings.verification.back_steps:
+        _log.warning(
+            "codes_of_the_step_before_are_accepted",
+            explanation="verification.back_steps weakens S1",
         )
 
 

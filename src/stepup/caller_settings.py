@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from stepup.domain.actor import CallerId
+from stepup.domain.actor import CallerId, folded
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.rate import Rate
@@ -87,19 +87,23 @@ class CallerSettings(Section):
     """How often. Absent: as often as it likes."""
 
 
-def callers_of(settings: Iterable[CallerSettings]) -> Callers:
+def callers_of(settings: Iterable[CallerSettings], *, fold_case: bool = False) -> Callers:
     """The callers with their rules.
 
+    Args:
+        settings: of each caller.
+        fold_case: whether the tenants of rules are folded, as those of calls are.
+
     Raises:
-        InvalidValueError: a wildcard stands in the middle, a rate is out of its limits, or a name
-            or identity stands twice.
+        InvalidValueError: a wildcard stands in the middle, a tenant begins or ends with a blank, a
+            rate is out of its limits, or a name or identity stands twice.
     """
-    return Callers(_caller(index, each) for index, each in enumerate(settings))
+    return Callers(_caller(index, each, fold_case) for index, each in enumerate(settings))
 
 
-def _caller(index: int, settings: CallerSettings) -> Caller:
+def _caller(index: int, settings: CallerSettings, fold_case: bool) -> Caller:
     rules = tuple(
-        _rule(f"callers[{index}].rules[{number}]", rule)
+        _rule(f"callers[{index}].rules[{number}]", rule, fold_case)
         for number, rule in enumerate(settings.rules)
     )
     rate = None
@@ -109,12 +113,18 @@ def _caller(index: int, settings: CallerSettings) -> Caller:
     return Caller(settings.name, frozenset(settings.identities), rules, rate)
 
 
-def _rule(origin: str, settings: RuleSettings) -> Rule:
+def _rule(origin: str, settings: RuleSettings, fold_case: bool) -> Rule:
     with _named(origin):
+        for tenant in settings.tenants:
+            if tenant != tenant.strip():
+                raise InvalidValueError(
+                    f"tenants: {tenant!r} begins or ends with a blank: no tenant's id does"
+                )
+        tenants = map(folded, settings.tenants) if fold_case else settings.tenants
         return Rule(
             origin,
             Patterns(settings.methods),
-            Patterns(settings.tenants),
+            Patterns(tenants),
             Patterns(settings.operations),
             frozenset(settings.claims),
         )

@@ -101,10 +101,13 @@ class ServerSettings(_Listener):
     """Where and how the gRPC server listens."""
 
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
-    """HOST:PORT; port 0 takes a free one. Without `[tls]` only a loopback address will do."""
+    """HOST:PORT; port 0 takes a free one. Without `[tls]` it must be a loopback address."""
     insecure: bool = False
     """Whether to serve callers without credentials, for a trial on this machine: see
     [callers](operating.md#callers)."""
+    insecure_anyone_on_the_network_is_trusted: bool = False
+    """Whether to serve callers without credentials and without TLS on any address: whoever reaches
+    it may do everything. Never for real tenants: see [callers](operating.md#callers)."""
     engine: Literal["auto", "core", "aio"] = "auto"
     """What carries the calls: `core` is several times as fast as `aio`, and only for versions of
     grpcio that it is tested with; `auto` takes it for those. See
@@ -206,6 +209,17 @@ class StorageSettings(Section):
     """Whether the file may be readable by its group, too: for mounted Kubernetes secrets."""
 
 
+class IdentitySettings(Section):
+    """What ids of tenants and users mean: see [ids](operating.md#ids)."""
+
+    fold_case: bool = False
+    """Whether ids of tenants and users are not case-sensitive: they are folded to lower case
+    (ASCII), also in the rules of callers. Stored ids are folded at the next start, for good."""
+    unknown_tenants: Literal["allow", "refuse"] = "allow"
+    """What happens to calls for a tenant that was never given a policy: with `refuse` they are
+    errors (UNKNOWN_TENANT), but for those of PolicyService."""
+
+
 class VerificationSettings(Section):
     """How codes are checked."""
 
@@ -266,6 +280,7 @@ class Settings(BaseSettings):
 
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
+    identity: IdentitySettings = IdentitySettings()
     verification: VerificationSettings = VerificationSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
     log: LogSettings = LogSettings()
@@ -297,11 +312,11 @@ class Settings(BaseSettings):
         """The callers with their rules.
 
         Raises:
-            ConfigurationError: a wildcard stands in the middle, a rate is out of its limits, or a
-                name or identity stands twice.
+            ConfigurationError: a wildcard stands in the middle, a tenant begins or ends with a
+                blank, a rate is out of its limits, or a name or identity stands twice.
         """
         try:
-            return callers_of(self.callers)
+            return callers_of(self.callers, fold_case=self.identity.fold_case)
         except InvalidValueError as error:
             raise ConfigurationError(f"callers: {error}") from error
 

@@ -24,6 +24,7 @@ from stepup.rpc.identity.server_credentials import (
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline import Admit
 from stepup.service.ports import Clock
+from stepup.store_addresses import is_near, store_addresses
 
 _ALL = Patterns(["*"])
 LOCAL_CALLER = Caller(
@@ -32,6 +33,12 @@ LOCAL_CALLER = Caller(
 """Whoever reaches a loopback address where callers have no credentials: may do everything."""
 LOCAL = Admitted(LOCAL_CALLER, ("loopback",))
 """It proves no more than that it is on this machine."""
+_TRUSTED = "server.insecure_anyone_on_the_network_is_trusted"
+ANYONE = Admitted(
+    Caller(CallerId("anyone"), frozenset(), (Rule(_TRUSTED, _ALL, _ALL, _ALL, frozenset(Claim)),)),
+    ("network",),
+)
+"""Whoever reaches a server that trusts everybody: may do everything, and proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +60,21 @@ def demand_credentials(settings: Settings) -> None:
 
     Raises:
         ConfigurationError: they have none and nobody said so; somebody said so and they have; or
-            there is no TLS on an address that other machines reach.
+            there is no TLS on an address that other machines reach, and nobody said that everybody
+            there is trusted, or the stores may be those of a real deployment.
     """
     problems = []
-    if not settings.authenticates_callers and not settings.server.insecure:
+    trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
+    if settings.authenticates_callers and trusts_anyone:
+        problems.append(f"{_TRUSTED}: contradicts tls and token_issuers: take one away")
+    if trusts_anyone:
+        problems += [
+            f"{_TRUSTED}: refused, as {address.setting} names a host without a loopback or private"
+            " address: callers without credentials would reach what may be real data"
+            for address in store_addresses(settings.storage)
+            if not is_near(address)
+        ]
+    if not settings.authenticates_callers and not (settings.server.insecure or trusts_anyone):
         problems.append(
             "server.insecure: callers have no credentials: configure tls or token_issuers;"
             " or, for a trial on a loopback address, set it to true (serve --insecure)"
@@ -66,12 +84,24 @@ def demand_credentials(settings: Settings) -> None:
             "server.insecure: contradicts tls and token_issuers, by which callers have credentials:"
             " take one or the other away"
         )
-    if settings.tls is None and not is_loopback(settings.server.host):
+    if settings.tls is None and not is_loopback(settings.server.host) and not trusts_anyone:
         problems.append(
             f"server.listen: {settings.server.host} is no loopback address: that needs tls (S15)"
         )
     if problems:
         raise ConfigurationError("\n".join(problems))
+
+
+def anyone_may_call(settings: Settings) -> str:
+    """Who may call a server whose callers have no credentials: a sentence for logs and commands."""
+    if settings.server.insecure_anyone_on_the_network_is_trusted:
+        return f"{_TRUSTED}: everybody who reaches {settings.server.listen} may do everything"
+    return "any program on this machine may call and claim anything"
+
+
+async def admit_anyone(_invocation: Invocation) -> Admitted:
+    """Take every caller alike, wherever it is: the settings say that all are trusted."""
+    return ANYONE
 
 
 async def admit_local_caller(_invocation: Invocation) -> Admitted:
@@ -87,7 +117,8 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
         UnusableFileError: a file cannot be used.
     """
     if not settings.authenticates_callers:
-        return Credentials(admit_local_caller, None)
+        trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
+        return Credentials(admit_anyone if trusts_anyone else admit_local_caller, None)
     parts: list[Identification] = []
     polls: list[Callable[[], Awaitable[None]]] = []
     server = None

@@ -199,14 +199,18 @@ class KeyRing:
         """
         return hmac.compare_digest(_digest(self._key_of(record), code), record.digest)
 
-    def reseal_reset_code(self, record: ResetCodeRecord) -> ResetCodeRecord:
-        """The record under the primary key.
+    def reseal_reset_code(
+        self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
+    ) -> ResetCodeRecord:
+        """The record under the primary key; it will belong to the user `to`.
 
         Raises:
             SealBrokenError: as `is_reset_code`.
         """
-        sealed = self._reset_codes.close(self._key_of(record), _place_of(record))
-        return replace(record, sealed_key=sealed)
+        tenant_id, user_id = to or (record.tenant_id, record.user_id)
+        key, place = self._key_of(record), _Place(tenant_id, user_id, record.enrollment_id)
+        sealed = self._reset_codes.close(key, place)
+        return replace(record, tenant_id=tenant_id, user_id=user_id, sealed_key=sealed)
 
     def fingerprint(self, *parts: str) -> bytes:
         """HMAC-SHA-256 by which equal requests are recognised, while the oldest key stays."""

@@ -28,7 +28,7 @@ from stepup.stores.redis import (
     RedisRecordedOutcomes,
     connect,
 )
-from stepup.stores.sql import SqlDatabase, check_schema, upgrade
+from stepup.stores.sql import IdsCollideError, SqlDatabase, check_schema, fold_ids, upgrade
 
 _log = structlog.get_logger(__name__)
 REVIVE_SECONDS = 1.0
@@ -64,9 +64,16 @@ async def open_stores(
         await upgrade(database_url)
     else:
         await check_schema(database_url, storage.database.limits)
+    keys = follow_keys(settings, clock)
+    if settings.identity.fold_case:
+        try:
+            await fold_ids(database_url, keys)
+        except IdsCollideError as error:
+            raise ConfigurationError(
+                f"identity.fold_case: {error}: remove one of them, or turn it off"
+            ) from error
     database = SqlDatabase(database_url, storage.database.limits)
     stack.push_async_callback(database.close)
-    keys = follow_keys(settings, clock)
     return Stores(
         database,
         RedisElevations(client, keys),

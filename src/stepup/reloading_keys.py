@@ -122,13 +122,15 @@ class ReloadingKeys:
         """
         return self._with(record.sealed_key.key_id).is_reset_code(code, record)
 
-    def reseal_reset_code(self, record: ResetCodeRecord) -> ResetCodeRecord:
-        """The record under the primary key.
+    def reseal_reset_code(
+        self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
+    ) -> ResetCodeRecord:
+        """The record under the primary key; it will belong to the user `to`.
 
         Raises:
             SealBrokenError: as `is_reset_code`.
         """
-        return self._with(record.sealed_key.key_id).reseal_reset_code(record)
+        return self._with(record.sealed_key.key_id).reseal_reset_code(record, to)
 
     def fingerprint(self, *parts: str) -> bytes:
         """A keyed hash by which equal requests are recognised."""

@@ -48,6 +48,8 @@ class RunningServer:
                 be put into effect here. Nothing has changed.
         """
         demand_credentials(settings)
+        if settings.identity.fold_case != self._settings.identity.fold_case:
+            raise ConfigurationError("identity.fold_case: it has changed: restart the server")
         callers = settings.registered_callers
         if self._replace_callers is not None:
             self._replace_callers(callers)

@@ -349,10 +349,18 @@ def test_the_values_know_every_setting_that_is_not_the_charts():
     assert set(config) == set(Settings.model_fields) - charts
     of_section = {
         name: set(Settings.model_fields[name].annotation.model_fields)
-        for name in ("server", "verification", "log", "catalogue")
+        for name in ("server", "identity", "verification", "log", "catalogue")
     }
     # One process per pod.
-    charts_own = {"server": {"listen", "insecure", "workers"}, "log": {"format", "decisions"}}
+    charts_own = {
+        "server": {
+            "listen",
+            "insecure",
+            "insecure_anyone_on_the_network_is_trusted",
+            "workers",
+        },
+        "log": {"format", "decisions"},
+    }
     for name, fields in of_section.items():
         assert set(config[name]["properties"]) == fields - charts_own.get(name, set())
 

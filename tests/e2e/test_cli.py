@@ -192,6 +192,33 @@ def test_s15_a_trial_is_loud(server):
     assert '"callers_are_not_authenticated"' in server.stderr.read_text()
 
 
+TRUSTING = "[server]\ninsecure_anyone_on_the_network_is_trusted = true\n"
+
+
+def test_s15_everybody_on_the_network_is_trusted_only_if_that_is_wanted_and_loudly(
+    stepup, start_server, tmp_path
+):
+    checked = stepup("check-config", toml=TRUSTING)
+    assert checked.returncode == 0
+    assert "stepup: warning: server.insecure_anyone_on_the_network" in checked.stderr
+    far = '[storage]\nredis_url = "rediss://8.8.8.8"\n'
+    assert "storage.redis_url" in stepup("check-config", toml=TRUSTING + far).stderr
+    (tmp_path / "trusting.toml").write_text(TRUSTING)
+    server = start_server("--config", f"{tmp_path}/trusting.toml")
+    [line] = server.logged("callers_are_not_authenticated")
+    assert "insecure_anyone_on_the_network_is_trusted" in line["explanation"]
+
+
+def test_s25_stores_in_plain_text_are_warned_of(stepup):
+    toml = TRIAL + '[storage]\nredis_url = "redis://10.0.0.7"\n'
+    toml += 'database_url = "postgresql://stepup:hunter2@10.0.0.7/stepup"\n'
+    checked = stepup("check-config", toml=toml)
+    assert checked.returncode == 0
+    for setting in ("storage.redis_url", "storage.database_url"):
+        assert f"stepup: warning: {setting}: connections over the network are not" in checked.stderr
+    assert "hunter2" not in checked.stderr
+
+
 def test_a_port_that_is_taken_is_named(stepup, shared_server, tmp_path):
     address = shared_server.address
     data_dir = ("--data-dir", tmp_path / "data")

@@ -63,6 +63,13 @@ async def test_s15_other_identities_admit_nobody(identities):
         await Admission(Proven(*identities), Callers([SOAR, CONSOLE]))(CALL)
 
 
+class Everybody:
+    """Knows every tenant."""
+
+    async def demand(self, _tenant_id):
+        return None
+
+
 async def test_a_call_under_way_keeps_its_rules_when_they_are_replaced():
     mighty = replace(all_powerful("soar"), identities=frozenset({"spiffe://acme/soar"}))
     admission = Admission(Proven("spiffe://acme/soar"), Callers([mighty]))
@@ -73,7 +80,7 @@ async def test_a_call_under_way_keeps_its_rules_when_they_are_replaced():
         return ListOperationsResponse()
 
     method = UnaryMethod("test.Service", "Method", ListOperationsRequest, handler)
-    pipeline = Pipeline(admission, RefusedClaims(None), None, ManualClock())
+    pipeline = Pipeline(admission, RefusedClaims(None), None, Everybody(), ManualClock())
     assert await pipeline.unary(method, b"", CALL) == b""
     with pytest.raises(RefusedError):
         await pipeline.unary(method, b"", CALL)

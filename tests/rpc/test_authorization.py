@@ -43,7 +43,11 @@ async def reason_of(worker, path, request, *rules):
     """Why a caller with these rules is refused; empty when it is answered."""
     admit = admitting(Caller(CallerId("soar"), frozenset(), rules), "spiffe://acme/soar")
     pipeline = Pipeline(
-        admit, worker.application.refused_claims, worker.application.limits, worker.clock
+        admit,
+        worker.application.refused_claims,
+        worker.application.limits,
+        worker.application.known_tenants,
+        worker.clock,
     )
     [method] = [
         each
@@ -171,7 +175,11 @@ async def test_the_method_is_refused_before_the_message_is_looked_at(worker):
     [method] = [each for each in methods(worker.application.handlers) if each.name == "VerifyOtp"]
     admit = admitting(Caller(CallerId("soar"), frozenset(), (rule(methods=[short(CHECK)]),)))
     pipeline = Pipeline(
-        admit, worker.application.refused_claims, worker.application.limits, worker.clock
+        admit,
+        worker.application.refused_claims,
+        worker.application.limits,
+        worker.application.known_tenants,
+        worker.clock,
     )
     with pytest.raises(RefusedError) as refused:
         await pipeline.unary(method, b"\xff", PEER)

@@ -52,7 +52,11 @@ def connected(worker, make_engine):
     """A client of a server with limits."""
     application = worker.application
     pipeline = Pipeline(
-        admit_local_caller, application.refused_claims, application.limits, worker.clock
+        admit_local_caller,
+        application.refused_claims,
+        application.limits,
+        application.known_tenants,
+        worker.clock,
     )
 
     @asynccontextmanager

@@ -30,7 +30,11 @@ PEER = Invocation(lambda: "ipv4:127.0.0.1:4711")
 
 def pipeline_of(worker, admit=admit_local, clock=None):
     return Pipeline(
-        admit, worker.application.refused_claims, worker.application.limits, clock or worker.clock
+        admit,
+        worker.application.refused_claims,
+        worker.application.limits,
+        worker.application.known_tenants,
+        clock or worker.clock,
     )
 
 

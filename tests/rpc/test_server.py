@@ -42,6 +42,7 @@ async def server(worker):
             admit_local_caller,
             worker.application.refused_claims,
             worker.application.limits,
+            worker.application.known_tenants,
             worker.clock,
         ),
         worker.application.handlers,
@@ -95,6 +96,20 @@ def test_s15_only_an_address_of_this_machine_is_loopback(host, expected):
 async def test_s15_without_credentials_no_other_address_is_listened_on(server, host):
     with pytest.raises(ValueError, match="no loopback address"):
         await server.start(host, 0)
+
+
+async def test_s15_where_everybody_is_trusted_another_address_is_listened_on(worker):
+    application = worker.application
+    pipeline = Pipeline(
+        admit_local_caller,
+        application.refused_claims,
+        application.limits,
+        application.known_tenants,
+        worker.clock,
+    )
+    server = Server(pipeline, application.handlers, engine_under_test(), trusts_anyone=True)
+    assert await server.start("0.0.0.0", 0)  # noqa: S104  # its subject
+    await server.stop(0)
 
 
 async def test_a_port_that_is_taken_is_an_error(server):
@@ -233,6 +248,7 @@ async def test_calls_in_flight_finish_within_the_grace(world):
             admit_local_caller,
             worker.application.refused_claims,
             worker.application.limits,
+            worker.application.known_tenants,
             worker.clock,
         ),
         worker.application.handlers,

@@ -165,7 +165,12 @@ def made_calls(worker, traces, exporter):
     async def call(handler, admit=admit_local, metadata=SAMPLED):
         application = worker.application
         pipeline = Pipeline(
-            admit, application.refused_claims, application.limits, worker.clock, traces.begin
+            admit,
+            application.refused_claims,
+            application.limits,
+            application.known_tenants,
+            worker.clock,
+            begin_span=traces.begin,
         )
         with suppress(RefusedError):
             await pipeline.unary(echo(handler), b"", Invocation(lambda: "ipv4:1", metadata))

@@ -74,6 +74,9 @@ async def test_there_is_a_valid_request_of_every_method():
 
 ACTOR_METHODS = [path.rpartition("/")[2] for path in WITH_ACTOR]
 BAD_IDS = {
+    "a blank before it": " acme",
+    "a blank after it": "acme ",
+    "only blanks": "  ",
     "empty": "",
     "129 bytes": "x" * 129,
     "a letter beyond ASCII": "zoë",

@@ -212,6 +212,13 @@ async def test_the_same_values_again_change_nothing(world, worker, policy):
     assert await world.state() == before
 
 
+async def test_a_tenant_without_a_policy_always_gets_one_also_a_disabled_one(worker):
+    policy = await worker.update_policy(ROOT, enabled=False)
+    assert (policy.enabled, policy.version) == (False, 1)
+    assert await worker.policy() == policy
+    assert [event.kind for event in await worker.events()] == [EventKind.POLICY_CHANGED]
+
+
 async def test_s13_a_change_is_one_event_with_before_and_after(worker):
     before = await worker.policy()
     after = await worker.update_policy(ROOT, enabled=True, selected={OSQUERY: FIVE_MINUTES})

@@ -60,7 +60,14 @@ async def served(worker, admit=admit_local_caller, begin_span=None, make_engine=
     """Serve a worker's handlers on a free port for as long as the block lasts."""
     application = worker.application
     server = Server(
-        Pipeline(admit, application.refused_claims, application.limits, worker.clock, begin_span),
+        Pipeline(
+            admit,
+            application.refused_claims,
+            application.limits,
+            application.known_tenants,
+            worker.clock,
+            begin_span=begin_span,
+        ),
         application.handlers,
         make_engine or engine_under_test(),
     )

@@ -10,10 +10,11 @@ from stepup.cli import permissions
 from stepup.cli.options import ConfigFile, DataDir, failure, settings_of
 from stepup.clock import SystemClock
 from stepup.configured_traces import check_traces
-from stepup.credentials import credentials_of, demand_credentials
+from stepup.credentials import anyone_may_call, credentials_of, demand_credentials
 from stepup.domain.callers import Part
 from stepup.domain.idle_entries import IdleEntry, Why, idle_entries
 from stepup.rpc.demands import DEMANDS
+from stepup.store_addresses import in_plain_text
 from stepup.unprovable import unprovable
 
 _WORDS = {
@@ -64,6 +65,9 @@ def check_config(
         _warn(_checked_for_serving(settings))
         _warn(_unprovable(settings))
         _warn(_idle(settings))
+        _warn(sentence for _, sentence in in_plain_text(settings.storage))
+        if settings.server.insecure_anyone_on_the_network_is_trusted:
+            _warn([anyone_may_call(settings)])
 
 
 def _show(settings: config.Settings) -> None:

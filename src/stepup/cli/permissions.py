@@ -8,7 +8,7 @@ import typer
 from stepup.cli.options import failure
 from stepup.config import Settings
 from stepup.credentials import LOCAL_CALLER
-from stepup.domain.actor import TenantId
+from stepup.domain.actor import TenantId, folded
 from stepup.domain.callers import Caller, Claim, Grant, Part, Rule
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.explanation import Question, Refusal, explain
@@ -61,7 +61,7 @@ def question_of(
         _existing("--claim", claim, [each.value for each in Claim])
     return Question(
         method,
-        tenant_id=None if tenant is None else _tenant_id(tenant),
+        tenant_id=None if tenant is None else _tenant_id(settings, tenant),
         operation=None
         if operation is None
         else OperationId(_existing("--operation", operation, settings.operations.ids)),
@@ -106,9 +106,9 @@ def _check_given(option: str, value: str | None, demanded: bool, method: str) ->
         raise failure(f"{option}: {method} has none, and rules are not asked for it")
 
 
-def _tenant_id(tenant: str) -> TenantId:
+def _tenant_id(settings: Settings, tenant: str) -> TenantId:
     try:
-        return TenantId(tenant)
+        return TenantId(folded(tenant) if settings.identity.fold_case else tenant)
     except InvalidValueError as error:
         raise failure(f"--tenant: {error}") from error
 

@@ -29,6 +29,14 @@ class OpaqueId(str):
         return str.__new__(cls, value)
 
 
+def folded(identifier: str) -> str:
+    """An id in ASCII lower case, for deployments whose ids are not case-sensitive.
+
+    Text with other characters stays as it is: some of them have an ASCII letter as lower case.
+    """
+    return identifier.lower() if identifier.isascii() else identifier
+
+
 class TenantId(OpaqueId):
     """One business: the boundary of every policy, key and row."""
 

@@ -68,6 +68,10 @@ class MfaEnforcedError(StepUpError):
     """MFA cannot be turned off for an account while the tenant's policy is enabled."""
 
 
+class UnknownTenantError(StepUpError):
+    """The tenant was never given a policy, and the deployment refuses such tenants."""
+
+
 class EtagMismatchError(StepUpError):
     """The policy has changed since the caller read it."""
 

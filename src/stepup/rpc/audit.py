@@ -37,7 +37,9 @@ class AuditHandlers:
         self, request: pb.ExportAuditEventsRequest, call: Call
     ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
         """Stream events from a cursor on."""
-        tenant_id = await call.for_tenant(convert.parse("tenant_id", TenantId, request.tenant_id))
+        tenant_id = await call.for_tenant(
+            convert.parse_id("tenant_id", TenantId, request.tenant_id)
+        )
         if request.after_sequence < 0:
             raise InvalidFieldError("after_sequence", "must not be negative")
         async for event in self.events.export(tenant_id, request.after_sequence):

@@ -11,7 +11,10 @@ from stepup.domain.errors import ClaimNotPermittedError
 from stepup.domain.operations import OperationId
 from stepup.service.caller_limits import CallerLimits
 from stepup.service.context import Context
+from stepup.service.known_tenants import KnownTenants
 from stepup.service.refused_claims import RefusedClaims
+
+_OF_POLICIES = "PolicyService/"
 
 Conclusion: TypeAlias = str | Sequence[str]
 """A word of the product's for what was answered, or one for each of a batch."""
@@ -61,6 +64,7 @@ class Call:
     request_id: str
     refused_claims: RefusedClaims
     limits: CallerLimits
+    known_tenants: KnownTenants
     conclusion: dict[str, Conclusion] = field(default_factory=dict)
 
     def conclude(self, **told: Conclusion) -> None:
@@ -78,6 +82,7 @@ class Call:
         Raises:
             CallerNotPermittedError: not for this tenant, or not for one of the operations.
             CallerRateLimitedError: not yet.
+            UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
             ClaimNotPermittedError: a claim of the actor is not the caller's to assert; that it was
                 asserted is on record.
             StoreUnavailableError: it could not be put on record.
@@ -89,6 +94,7 @@ class Call:
         }
         # Before the claims: one that is refused is put on record, which is dear.
         await self._spend(actor.tenant_id, cost)
+        await self._demand_known(actor.tenant_id)
         for operation, rule in rules.items():
             try:
                 claims = caller.demand_claims(self.method, actor, operation)
@@ -105,10 +111,17 @@ class Call:
         Raises:
             CallerNotPermittedError: it may not.
             CallerRateLimitedError: not yet.
+            UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
         """
         self.admitted.caller.demand(self.method, tenant_id, None)
         await self._spend(tenant_id, 1)
+        await self._demand_known(tenant_id)
         return tenant_id
+
+    async def _demand_known(self, tenant_id: TenantId) -> None:
+        # The policy's own methods are how a tenant gets known.
+        if not self.method.startswith(_OF_POLICIES):
+            await self.known_tenants.demand(tenant_id)
 
     async def _spend(self, tenant_id: TenantId, cost: int) -> None:
         caller = self.admitted.caller

@@ -41,6 +41,7 @@ class HasActor(Protocol):
 
 
 MAX_REASON_BYTES = 512
+_FOLDED = ("tenant_id", "user_id")
 MAX_KINDS = 32
 
 _ACCOUNT_TYPES = {
@@ -86,6 +87,21 @@ def decoded(kind: type[M], payload: bytes) -> M:
         raise InvalidFieldError("request", problem) from error
 
 
+def fold_ids(message: Message) -> None:
+    """Fold every tenant and user id of a message to ASCII lower case, at any depth.
+
+    Session ids and targets stay as they are: they are compared byte by byte in every deployment.
+    """
+    for field, value in message.ListFields():
+        if isinstance(value, Message):
+            fold_ids(value)
+        elif field.message_type is not None:
+            for inner in value:
+                fold_ids(inner)
+        elif field.name.endswith(_FOLDED):
+            setattr(message, field.name, domain.folded(value))
+
+
 def parse(field: str, make: Callable[[str], T], value: str) -> T:
     """Make a value of a field.
 
@@ -96,6 +112,20 @@ def parse(field: str, make: Callable[[str], T], value: str) -> T:
         return make(value)
     except InvalidValueError as error:
         raise InvalidFieldError(field, str(error)) from error
+
+
+def parse_id(field: str, make: Callable[[str], T], value: str) -> T:
+    """Make an id of a field.
+
+    A stored id may begin or end with a blank, because earlier versions took such ids. So this is
+    checked here and not by the id itself.
+
+    Raises:
+        InvalidFieldError: the value refuses, or begins or ends with a blank.
+    """
+    if value != value.strip():
+        raise InvalidFieldError(field, "must not begin or end with a blank")
+    return parse(field, make, value)
 
 
 def required(message: Message | HasActor, field: str) -> None:
@@ -125,9 +155,9 @@ def actor(request: HasActor) -> domain.Actor:
     required(request, "actor")
     message = request.actor
     return domain.Actor(
-        tenant_id=parse("actor.tenant_id", domain.TenantId, message.tenant_id),
-        user_id=parse("actor.user_id", domain.UserId, message.user_id),
-        session_id=parse("actor.session_id", domain.SessionId, message.session_id),
+        tenant_id=parse_id("actor.tenant_id", domain.TenantId, message.tenant_id),
+        user_id=parse_id("actor.user_id", domain.UserId, message.user_id),
+        session_id=parse_id("actor.session_id", domain.SessionId, message.session_id),
         account_type=_enum("actor.account_type", _ACCOUNT_TYPES, message.account_type),
         role=_enum("actor.role", _ROLES, message.role),
         team=_enum("actor.team", _TEAMS, message.team),
@@ -145,8 +175,8 @@ def actor(request: HasActor) -> domain.Actor:
 def _playbook_run(message: actor_pb2.PlaybookRun) -> domain.PlaybookRun:
     path = "actor.playbook_run"
     return domain.PlaybookRun(
-        parse(f"{path}.playbook_id", domain.OpaqueId, message.playbook_id),
-        parse(f"{path}.run_id", domain.OpaqueId, message.run_id),
+        parse_id(f"{path}.playbook_id", domain.OpaqueId, message.playbook_id),
+        parse_id(f"{path}.run_id", domain.OpaqueId, message.run_id),
         _enum(f"{path}.trigger", _TRIGGERS, message.trigger),
     )
 
@@ -290,10 +320,10 @@ def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery
     if len(message.kinds) > MAX_KINDS:
         raise InvalidFieldError("filter.kinds", f"must be at most {MAX_KINDS}")
     return EventQuery(
-        tenant_id=parse("tenant_id", domain.TenantId, request.tenant_id),
+        tenant_id=parse_id("tenant_id", domain.TenantId, request.tenant_id),
         start=_instant("filter.start_time", message, "start_time"),
         end=_instant("filter.end_time", message, "end_time"),
-        user_id=parse("filter.user_id", domain.UserId, message.user_id)
+        user_id=parse_id("filter.user_id", domain.UserId, message.user_id)
         if message.user_id
         else None,
         kinds=frozenset(

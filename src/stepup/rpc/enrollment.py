@@ -155,7 +155,7 @@ class EnrollmentHandlers:
     ) -> pb.AdminResetEnrollmentResponse:
         """Remove another user's authenticator."""
         context = await call.on_behalf_of(convert.actor(request))
-        user_id = convert.parse("user_id", UserId, request.user_id)
+        user_id = convert.parse_id("user_id", UserId, request.user_id)
         reason = convert.admin_reason(request.reason)
         await self.end.reset_by_administrator(context, user_id, reason)
         return pb.AdminResetEnrollmentResponse()

@@ -38,6 +38,7 @@ _REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
     (errors.ElevationRequiredError, StatusCode.FAILED_PRECONDITION, "ELEVATION_REQUIRED"),
     (errors.EnrollmentStateError, StatusCode.FAILED_PRECONDITION, "ENROLLMENT_STATE"),
     (errors.MfaEnforcedError, StatusCode.FAILED_PRECONDITION, "MFA_ENFORCED_BY_POLICY"),
+    (errors.UnknownTenantError, StatusCode.FAILED_PRECONDITION, "UNKNOWN_TENANT"),
     (errors.EtagMismatchError, StatusCode.ABORTED, "ETAG_MISMATCH"),
     (errors.StoreUnavailableError, StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 )

@@ -21,10 +21,11 @@ from stepup.domain.actor import MAX_ID_BYTES, CallerId
 from stepup.rpc.call import Admitted, Call, Conclusion, Invocation
 from stepup.rpc.call_metrics import count_call
 from stepup.rpc.call_span import end_span
-from stepup.rpc.convert import decoded
+from stepup.rpc.convert import decoded, fold_ids
 from stepup.rpc.errors import RefusedError, to_status
 from stepup.rpc.trace_parent import TraceParent, trace_parent_of
 from stepup.service.caller_limits import CallerLimits
+from stepup.service.known_tenants import KnownTenants
 from stepup.service.ports import Clock
 from stepup.service.refused_claims import RefusedClaims
 from stepup.spans import CallSpan, at_hand
@@ -86,12 +87,17 @@ class Pipeline:
         admit: Admit,
         refused_claims: RefusedClaims,
         limits: CallerLimits,
+        known_tenants: KnownTenants,
         clock: Clock,
+        *,
         begin_span: BeginSpan | None = None,
+        fold_case: bool = False,
     ) -> None:
         self._admit = admit
         self._refused_claims = refused_claims
         self._limits = limits
+        self._known_tenants = known_tenants
+        self._fold_case = fold_case
         self._clock = clock
         self._begin_span = begin_span
         # Counted on from a random number: one from the kernel for each call costs a system call.
@@ -105,7 +111,7 @@ class Pipeline:
         """
         with self._under_way(method, invocation) as under_way:
             call = await self._admitted(under_way)
-            response = await method.handler(decoded(method.request, payload), call)
+            response = await method.handler(self._decoded(method, payload), call)
             return response.SerializeToString()
 
     async def stream(
@@ -118,8 +124,14 @@ class Pipeline:
         """
         with self._under_way(method, invocation) as under_way:
             call = await self._admitted(under_way)
-            async for response in method.handler(decoded(method.request, payload), call):
+            async for response in method.handler(self._decoded(method, payload), call):
                 yield response.SerializeToString()
+
+    def _decoded(self, method: Method, payload: bytes) -> Message:
+        request = decoded(method.request, payload)
+        if self._fold_case:
+            fold_ids(request)
+        return request
 
     def _under_way(self, method: Method, invocation: Invocation) -> "_UnderWay":
         request_id = _given_request_id(invocation) or next(self._request_ids)
@@ -141,6 +153,7 @@ class Pipeline:
             under_way.request_id,
             self._refused_claims,
             self._limits,
+            self._known_tenants,
             under_way.conclusion,
         )
 

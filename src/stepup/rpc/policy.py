@@ -20,7 +20,9 @@ class PolicyHandlers:
 
     async def get_policy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
         """Answer a tenant's policy."""
-        tenant_id = await call.for_tenant(convert.parse("tenant_id", TenantId, request.tenant_id))
+        tenant_id = await call.for_tenant(
+            convert.parse_id("tenant_id", TenantId, request.tenant_id)
+        )
         return pb.GetPolicyResponse(policy=render.tenant_policy(await self.get(tenant_id)))
 
     async def update_policy(

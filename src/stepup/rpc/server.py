@@ -92,6 +92,7 @@ class Server:
         shares_port: whether others that say so, too, may listen on the same address; the kernel
             spreads connections over them. Without, a port that is taken is an error, not a second
             server that gets every other connection.
+        trusts_anyone: whether it may listen without TLS on an address that others reach (S15).
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class Server:
         limits: ConnectionLimits = _LIMITS,
         *,
         shares_port: bool = False,
+        trusts_anyone: bool = False,
     ) -> None:
         self._shares_port = shares_port
+        self._trusts_anyone = trusts_anyone
         self._port = 0
         self._health = Health((*SERVICES, VERIFY_OTP, *_PARTS))
         served = {
@@ -127,7 +130,7 @@ class Server:
             ValueError: the address can be reached from other machines, and there is no TLS (S15).
             OSError: it cannot be listened on.
         """
-        if credentials is None and not is_loopback(host):
+        if credentials is None and not is_loopback(host) and not self._trusts_anyone:
             raise ValueError(f"{host} is no loopback address: that needs tls (S15)")
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._port = self._engine.listen(address, credentials)

@@ -581,8 +581,10 @@ class Keys(Protocol):
         """
         ...
 
-    def reseal_reset_code(self, record: ResetCodeRecord) -> ResetCodeRecord:
-        """The record under the primary key, for the same code.
+    def reseal_reset_code(
+        self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
+    ) -> ResetCodeRecord:
+        """The record under the primary key, for the same code; it will belong to the user `to`.
 
         Raises:
             SealBrokenError: as `is_reset_code`.

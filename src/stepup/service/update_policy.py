@@ -60,6 +60,8 @@ class UpdatePolicy:
     async def __call__(self, context: Context, change: PolicyChange) -> Policy:
         """Change the policy of the actor's tenant; the same values again change nothing.
 
+        A tenant without a policy always gets one, also a disabled one: from then on it is known.
+
         Raises:
             RoleRequiredError: the actor is no Master Administrator.
             EtagMismatchError: the policy has changed since it was read.
@@ -71,7 +73,7 @@ class UpdatePolicy:
         if change.etag != before.etag:
             raise EtagMismatchError("the policy has changed: read it again")
         after = change.applied_to(before)
-        if after == before:
+        if after == before and before.version:
             return before
         weakenings = before.weakenings(after)
         if weakenings:

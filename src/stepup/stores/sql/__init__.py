@@ -1,16 +1,19 @@
 """What must survive everything, in SQLite or PostgreSQL."""
 
 from stepup.stores.sql.database import SqlDatabase
+from stepup.stores.sql.folding import IdsCollideError, fold_ids
 from stepup.stores.sql.grants import GrantError
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.migrate import SchemaRevisionError, check_schema, downgrade, upgrade
 
 __all__ = [
     "GrantError",
+    "IdsCollideError",
     "Limits",
     "SchemaRevisionError",
     "SqlDatabase",
     "check_schema",
     "downgrade",
+    "fold_ids",
     "upgrade",
 ]

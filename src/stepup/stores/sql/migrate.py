@@ -49,7 +49,7 @@ async def upgrade(url: str, revision: str = "head", *, grant_to: str | None = No
         if grant_to is not None:
             grant_to_server(connection, grant_to)
 
-    await _on(url, work, create=True)
+    await on_schema(url, work, create=True)
 
 
 async def downgrade(url: str, revision: str) -> None:
@@ -59,7 +59,7 @@ async def downgrade(url: str, revision: str) -> None:
         SchemaRevisionError: the database has, or the caller wants, a revision that is not known.
         StoreUnavailableError: the database cannot be reached or changed.
     """
-    await _on(url, lambda connection: _run(connection, revision, _downgrades))
+    await on_schema(url, lambda connection: _run(connection, revision, _downgrades))
 
 
 async def check_schema(url: str, limits: Limits = Limits()) -> None:
@@ -73,7 +73,7 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
         SchemaRevisionError: it is another one.
         StoreUnavailableError: the database cannot be reached.
     """
-    found = await _on(url, _current, limits)
+    found = await on_schema(url, _current, limits)
     scripts = _scripts()
     wanted = scripts.get_current_head()
     if found != (wanted,):
@@ -85,9 +85,14 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
         )
 
 
-async def _on(
+async def on_schema(
     url: str, work: Callable[[Connection], _T], limits: Limits = _MIGRATING, *, create: bool = False
 ) -> _T:
+    """Do something to the whole database in one transaction, with five minutes for a statement.
+
+    Raises:
+        StoreUnavailableError: the database cannot be reached, read or changed.
+    """
     return await uninterrupted(_transact(url, work, limits, create=create))
 
 

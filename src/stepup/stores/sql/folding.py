@@ -1,0 +1,181 @@
+"""Fold stored ids of tenants and users to lower case: `identity.fold_case` was turned on.
+
+What is in force moves to the folded ids: authenticators and reset codes, whose seals are bound to
+tenant and user and so are made anew, policies, toggles, and every other row of a user or a tenant.
+Wizards are dropped, as they are bound to a hash over the ids: people begin again.
+
+Audit events stay as they were written, because their hashes cover the ids (S14): the chain of
+`Acme` ends, and that of `acme` goes on. The change feed stays, too: what it revokes lies under the
+old ids.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+    union,
+    update,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from stepup.domain.actor import TenantId, UserId, folded
+from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
+from stepup.service.ports import Keys, SealBrokenError
+from stepup.stores.sql import tables
+from stepup.stores.sql.migrate import on_schema
+
+_LOCK = 0x666F_6C64  # "fold": the advisory lock of servers that start at once
+_HISTORY = {tables.audit_events, tables.audit_heads, tables.changes}
+_SEALED = {tables.authenticators, tables.reset_codes}
+_DROPPED = {tables.pending_enrollments}
+
+
+class IdsCollideError(Exception):
+    """Two ids in use differ in case only; the message names both."""
+
+
+class _Folded(FunctionElement[str]):
+    """A column in ASCII lower case, whatever the locale of the database is."""
+
+    name = "folded"
+    type = String()
+    inherit_cache = True
+
+
+@compiles(_Folded, "sqlite")
+def _(element: _Folded, compiler: SQLCompiler, **options: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_Folded, "postgresql")
+def _(element: _Folded, compiler: SQLCompiler, **options: Any) -> str:
+    return f'lower({compiler.process(element.clauses, **options)} COLLATE "C")'
+
+
+async def fold_ids(url: str, keys: Keys) -> None:
+    """Move everything that is in force to folded ids, in one transaction; nothing the second time.
+
+    Raises:
+        IdsCollideError: two ids differ in case only. Nothing was changed.
+        StoreUnavailableError: the database cannot be read or changed. Nothing was changed.
+    """
+    collision = await on_schema(url, lambda connection: _fold(connection, keys))
+    if collision is not None:
+        raise IdsCollideError(collision)
+
+
+def _fold(connection: Connection, keys: Keys) -> str | None:
+    """Fold, or name two ids that collide."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    in_force = [
+        table
+        for table in tables.metadata.sorted_tables
+        if "tenant_id" in table.c and table not in _HISTORY
+    ]
+    collision = _collision_of_tenants(connection, in_force) or _collision_of_users(
+        connection, [table for table in in_force if "user_id" in table.c]
+    )
+    if collision is not None:
+        return collision
+    for table in in_force:
+        if table in _DROPPED:
+            connection.execute(delete(table).where(_is_unfolded(table)))
+        elif table not in _SEALED:
+            ids = {column.name: _Folded(column) for column in _ids(table)}
+            connection.execute(update(table).where(_is_unfolded(table)).values(ids))
+    _move_authenticators(connection, keys)
+    _move_reset_codes(connection, keys)
+    return None
+
+
+def _ids(table: Table) -> list[ColumnElement[str]]:
+    return [table.c[name] for name in ("tenant_id", "user_id") if name in table.c]
+
+
+def _is_unfolded(table: Table) -> ColumnElement[bool]:
+    return or_(*(column != _Folded(column) for column in _ids(table)))
+
+
+def _collision_of_tenants(connection: Connection, in_force: Iterable[Table]) -> str | None:
+    def tenants(of: Iterable[Table]) -> set[str]:
+        either = union(*(select(table.c.tenant_id) for table in of)).subquery()
+        return set(connection.scalars(select(either.c.tenant_id)))
+
+    spellings = defaultdict(set)
+    moving = tenants(in_force)
+    for tenant in moving:
+        spellings[folded(tenant)].add(tenant)
+    # A chain that ended when its tenant was folded collides with nothing.
+    for tenant in tenants([tables.audit_heads]):
+        if moving & spellings[folded(tenant)] - {folded(tenant)}:
+            spellings[folded(tenant)].add(tenant)
+    for same in spellings.values():
+        if len(same) > 1:
+            first, second, *_ = sorted(same)
+            return f"the tenants {first!r} and {second!r} differ in case only"
+    return None
+
+
+def _collision_of_users(connection: Connection, of_users: Iterable[Table]) -> str | None:
+    users = union(*(select(table.c.tenant_id, table.c.user_id) for table in of_users)).subquery()
+    tenant, user = _Folded(users.c.tenant_id), _Folded(users.c.user_id)
+    found = connection.execute(
+        select(tenant, func.min(users.c.user_id), func.max(users.c.user_id))
+        .group_by(tenant, user)
+        .having(func.count() > 1)
+        .limit(1)
+    ).first()
+    if found is None:
+        return None
+    of_tenant, first, second = found
+    return f"the users {first!r} and {second!r} of the tenant {of_tenant!r} differ in case only"
+
+
+def _move_authenticators(connection: Connection, keys: Keys) -> None:
+    table = tables.authenticators
+    for row in connection.execute(select(table).where(_is_unfolded(table))).all():
+        was = TenantId(row.tenant_id), UserId(row.user_id)
+        becomes = TenantId(folded(row.tenant_id)), UserId(folded(row.user_id))
+        values: dict[str, Any] = {"tenant_id": becomes[0], "user_id": becomes[1]}
+        # What does not open is moved as it is: it does not open there either, and is logged.
+        with suppress(SealBrokenError):
+            secret = keys.open(SealedSecret(row.key_id, row.ciphertext), *was, row.enrollment_id)
+            sealed = keys.seal(secret, *becomes, row.enrollment_id)
+            values |= {"key_id": sealed.key_id, "ciphertext": sealed.ciphertext}
+        _move(connection, table, was, values)
+
+
+def _move_reset_codes(connection: Connection, keys: Keys) -> None:
+    table = tables.reset_codes
+    for row in connection.execute(select(table).where(_is_unfolded(table))).all():
+        was = TenantId(row.tenant_id), UserId(row.user_id)
+        becomes = TenantId(folded(row.tenant_id)), UserId(folded(row.user_id))
+        values: dict[str, Any] = {"tenant_id": becomes[0], "user_id": becomes[1]}
+        with suppress(SealBrokenError):
+            sealed_key = SealedSecret(row.key_id, row.ciphertext)
+            record = ResetCodeRecord(*was, row.enrollment_id, sealed_key, row.digest)
+            sealed = keys.reseal_reset_code(record, becomes).sealed_key
+            values |= {"key_id": sealed.key_id, "ciphertext": sealed.ciphertext}
+        _move(connection, table, was, values)
+
+
+def _move(
+    connection: Connection, table: Table, was: tuple[TenantId, UserId], values: dict[str, Any]
+) -> None:
+    tenant_id, user_id = was
+    is_theirs = (table.c.tenant_id == tenant_id) & (table.c.user_id == user_id)
+    connection.execute(update(table).where(is_theirs).values(values))

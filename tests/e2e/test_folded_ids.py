@@ -1,0 +1,58 @@
+"""A deployment that says, after a while, that its ids are not case-sensitive."""
+
+import subprocess
+import sys
+
+import pytest
+from e2e.clients import GrpCurl
+from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from e2e.topologies import EMBEDDED
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(EMBEDDED, reason="the refused server is started on embedded stores"),
+]
+
+FOLDING = "[identity]\nfold_case = true\n"
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "folding.toml"
+    file.write_text("")
+    return file
+
+
+@pytest.fixture
+def server(start_server, config):
+    return start_server("--config", config)
+
+
+def test_who_was_there_before_is_found_in_any_spelling(server, config):
+    client = GrpCurl(server)
+    protect(client, administrator("Acme"), OSQUERY)
+    enrol(client, person("Acme", "Bob"))
+    assert verdict(client, person("acme", "bob"), OSQUERY) == ("ALLOWED", "MFA_NOT_ENABLED")
+    config.write_text(FOLDING)
+    server.restart()
+    for tenant, user in (("acme", "bob"), ("Acme", "Bob"), ("ACME", "BOB")):
+        actor = person(tenant, user)
+        assert verdict(client, actor, OSQUERY) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
+    server.restart()
+    enrol(client, person("ACME", "Eve"))
+    assert verdict(client, person("acme", "eve", "Monday"), OSQUERY)[0] == "STEP_UP_REQUIRED"
+
+
+def test_ids_that_would_collide_keep_a_server_from_starting(server, config):
+    client = GrpCurl(server)
+    enrol(client, person("acme", "bob"))
+    enrol(client, person("acme", "Bob"))
+    server.kill()
+    config.write_text(FOLDING)
+    command = (sys.executable, "-m", "stepup", "serve", "--insecure", "--listen", "127.0.0.1:0")
+    storage = ("--data-dir", server.data_dir, "--config", config)
+    refused = subprocess.run(
+        (*command, *storage), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert refused.returncode == 2
+    assert "identity.fold_case: the users 'Bob' and 'bob'" in refused.stderr
