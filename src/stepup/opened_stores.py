@@ -33,6 +33,8 @@ from stepup.stores.sql import IdsCollideError, SqlDatabase, check_schema, fold_i
 _log = structlog.get_logger(__name__)
 REVIVE_SECONDS = 1.0
 """How often is looked whether the embedded store has ended."""
+HANGS_AFTER_LOOKS = 15
+"""It is killed when it has not answered so many looks in a row; each takes up to two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
     except EmbeddedValkeyError as error:
         raise ConfigurationError(f"storage.redis_url: {error}") from error
     stack.push_async_callback(asyncio.to_thread, valkey.stop)
-    repeat(lambda: _revive(valkey), REVIVE_SECONDS, stack)
+    repeat(KeepEmbeddedStore(valkey), REVIVE_SECONDS, stack)
     return valkey.url
 
 
@@ -147,13 +149,28 @@ def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDec
     return log
 
 
-async def _revive(valkey: EmbeddedValkey) -> None:
-    """Start the embedded store again when it has ended: what it acknowledged is in its file."""
-    if valkey.is_running:
-        return
-    try:
-        await asyncio.to_thread(valkey.start)
-    except EmbeddedValkeyError as error:
-        _log.error("embedded_store_is_down", problem=str(error))
-    else:
-        _log.warning("embedded_store_started_again", explanation="it had ended by itself")
+class KeepEmbeddedStore:
+    """One look at the embedded store: it is started again when it has ended or hangs."""
+
+    def __init__(self, valkey: EmbeddedValkey) -> None:
+        self._valkey = valkey
+        self._silent = 0
+
+    async def __call__(self) -> None:
+        """Look; what the store acknowledged is in its file, so that nothing is lost."""
+        if self._valkey.is_running:
+            if await asyncio.to_thread(lambda: self._valkey.answers):
+                self._silent = 0
+                return
+            self._silent += 1
+            if self._silent < HANGS_AFTER_LOOKS:
+                return
+            _log.error("embedded_store_hangs", looks=self._silent)
+            await asyncio.to_thread(self._valkey.kill)
+        self._silent = 0
+        try:
+            await asyncio.to_thread(self._valkey.start)
+        except EmbeddedValkeyError as error:
+            _log.error("embedded_store_is_down", problem=str(error))
+        else:
+            _log.warning("embedded_store_started_again", explanation="it had ended, or hung")

@@ -14,6 +14,9 @@ from urllib.parse import urlparse
 import pytest
 from redis import Redis
 
+from stepup import opened_stores
+from stepup.opened_stores import KeepEmbeddedStore
+from stepup.stores import embedded_valkey
 from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 
 END_SECONDS = 20
@@ -231,3 +234,35 @@ def test_before_it_is_started_it_has_neither_url_nor_pid(tmp_path):
         _ = valkey.url
     with pytest.raises(EmbeddedValkeyError):
         _ = valkey.pid
+
+
+async def test_s17_a_server_that_hangs_is_replaced_and_one_that_was_slow_once_is_not(
+    valkey, monkeypatch
+):
+    monkeypatch.setattr(opened_stores, "HANGS_AFTER_LOOKS", 2)
+    keep, before = KeepEmbeddedStore(valkey), valkey.pid
+    with Redis.from_url(valkey.url) as client:
+        client.set("acknowledged", "1")
+    for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGSTOP):
+        os.kill(before, number)
+        await keep()
+        assert valkey.pid == before
+    await keep()
+    assert valkey.pid != before
+    with Redis.from_url(valkey.url) as client:
+        assert client.get("acknowledged") == b"1"
+
+
+async def test_s17_a_server_that_cannot_be_started_yet_is_tried_again(valkey, monkeypatch):
+    keep = KeepEmbeddedStore(valkey)
+    valkey.kill()
+    with monkeypatch.context() as patched:
+        patched.setattr(embedded_valkey, "_binary", missing)
+        await keep()
+        assert not valkey.is_running
+    await keep()
+    assert valkey.answers
+
+
+def missing():
+    raise EmbeddedValkeyError("the embedded store is not installed")

@@ -104,6 +104,21 @@ class EmbeddedValkey:
                 shutil.rmtree(self._socket_dir, ignore_errors=True)
                 self._socket_dir = None
 
+    def kill(self) -> None:
+        """End a server that does not answer any more; `start` starts it again.
+
+        What it has acknowledged is in its file by then, so nothing is lost.
+        """
+        with self._changing:
+            if self._process is not None:
+                self._process.kill()
+                self._exited.wait()
+
+    @property
+    def answers(self) -> bool:
+        """Whether the server answers within a second. This blocks."""
+        return _answers(self._socket)
+
     def __enter__(self) -> Self:
         self.start()
         return self
