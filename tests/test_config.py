@@ -136,6 +136,15 @@ def test_a_file_that_is_missing_is_refused(tmp_path):
     assert problem.endswith("none.toml: no such file")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_with_a_byte_order_mark_is_refused_by_its_name(tmp_path, encoding):
+    path = tmp_path / "stepup.toml"
+    path.write_text('[log]\nlevel = "info"\n', encoding=encoding)
+    assert problems(path) == [
+        f"{path}: begins with a byte-order mark: save it as UTF-8 without one"
+    ]
+
+
 def test_a_directory_is_no_file(tmp_path):
     assert problems(tmp_path)
 

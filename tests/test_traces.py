@@ -182,7 +182,7 @@ def test_without_opentelemetry_the_extra_is_named_where_traces_are_configured():
 def test_authorities_that_cannot_be_read_are_named(tmp_path):
     settings = TracesSettings(endpoint="https://c:4317", ca_file=tmp_path / "ca.pem")
     for use in (check_traces, lambda settings: begin_span_of(settings, AsyncExitStack())):
-        with pytest.raises(UnusableFileError, match=r"traces\.ca_file: .*ca\.pem cannot be read"):
+        with pytest.raises(UnusableFileError, match=r"traces\.ca_file: .*ca\.pem: cannot be read"):
             use(settings)
 
 

@@ -3,6 +3,7 @@
 Environment variables are named `STEPUP_<SECTION>__<FIELD>`: `STEPUP_SERVER__LISTEN`.
 """
 
+import codecs
 import os
 import re
 from collections.abc import Iterator
@@ -47,6 +48,7 @@ class UnusableFileError(ConfigurationError):
 
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})")
 _MAX_PORT = 65535
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _Seconds = Annotated[float, Field(ge=0.1, le=60)]
 _LIMITS = Limits()
 
@@ -366,6 +368,8 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
     try:
         if file is not None and not file.is_file():
             raise ConfigurationError(f"{file}: no such file")
+        if file is not None:
+            _demand_no_mark(file)
         settings = FromFile(**cast("dict[str, Any]", flags))
         # What is made of several settings is validated by making it.
         settings.operations, settings.registered_callers  # noqa: B018
@@ -376,6 +380,14 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
     return settings
+
+
+def _demand_no_mark(file: Path) -> None:
+    with file.open("rb") as opened:
+        if opened.read(3).startswith(_MARKS):
+            raise ConfigurationError(
+                f"{file}: begins with a byte-order mark: save it as UTF-8 without one"
+            )
 
 
 def in_effect(settings: Settings) -> Iterator[tuple[str, Any]]:

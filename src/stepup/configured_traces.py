@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 import grpc
 import structlog
 
+from stepup import pem
 from stepup.config import ConfigurationError, TracesSettings, UnusableFileError
 from stepup.distribution import are_installed, missing_extra
 from stepup.rpc.pipeline import BeginSpan
@@ -60,8 +61,7 @@ def _credentials(traces: TracesSettings) -> grpc.ChannelCredentials | None:
     if traces.ca_file is None:
         return None
     try:
-        return grpc.ssl_channel_credentials(traces.ca_file.read_bytes())
-    except OSError as error:
-        raise UnusableFileError(
-            f"traces.ca_file: {traces.ca_file} cannot be read: {error.strerror}"
-        ) from error
+        authorities = pem.parse_certificates(pem.read(traces.ca_file))
+    except pem.PemError as error:
+        raise UnusableFileError(f"traces.ca_file: {traces.ca_file}: {error}") from error
+    return grpc.ssl_channel_credentials(pem.to_pem(authorities))

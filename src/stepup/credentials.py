@@ -1,5 +1,6 @@
 """The credentials that the settings ask for: of the server, and of its callers (S15)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
@@ -129,7 +130,8 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
         server = certificate.credentials()
 
         async def look() -> None:
-            certificate.poll()
+            # Off the event loop: to take over a large bundle takes a tenth of a second.
+            await asyncio.to_thread(certificate.poll)
 
         polls.append(look)
         if settings.tls.client_ca is not None:
@@ -149,7 +151,7 @@ def _certificate(tls: TlsSettings, clock: Clock) -> ServerCertificate:
             CertificateFiles(tls.certificate, tls.key, tls.client_ca), clock
         )
     except CertificateError as error:
-        raise UnusableFileError(f"tls: {error}") from error
+        raise UnusableFileError(str(error)) from error
 
 
 def _tokens(issuers: Iterable[TokenIssuerSettings], clock: Clock) -> TokenIdentification:

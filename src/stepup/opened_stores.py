@@ -9,8 +9,9 @@ from pathlib import Path
 import structlog
 
 from stepup.background import repeat
-from stepup.config import ConfigurationError, Settings
+from stepup.config import ConfigurationError, Settings, UnusableFileError
 from stepup.configured_keys import follow_keys
+from stepup.pem import PemError
 from stepup.service.ports import (
     CallerRates,
     Clock,
@@ -28,7 +29,11 @@ from stepup.stores.redis import (
     RedisRecordedOutcomes,
     connect,
 )
+from stepup.stores.redis.tls import check_files
+from stepup.stores.redis.url import parse_url as parse_redis_url
 from stepup.stores.sql import IdsCollideError, SqlDatabase, check_schema, fold_ids, upgrade
+from stepup.stores.sql.engine import check_tls_files
+from stepup.stores.sql.engine import parse_url as parse_database_url
 
 _log = structlog.get_logger(__name__)
 REVIVE_SECONDS = 1.0
@@ -59,6 +64,7 @@ async def open_stores(
         StoreUnavailableError: the database cannot be reached. Redis may come later (S17).
     """
     storage = settings.storage
+    check_store_files(settings)
     client = connect(await url_of_redis(settings, stack))
     stack.push_async_callback(client.aclose)
     database_url = database_url_of(settings)
@@ -84,6 +90,27 @@ async def open_stores(
         keys,
         decision_log,
     )
+
+
+def check_store_files(settings: Settings) -> None:
+    """Find PEM files of the stores with which a server would not start.
+
+    Raises:
+        UnusableFileError: one cannot be used; the message names the setting and the file.
+    """
+    storage = settings.storage
+    if storage.database_url is not None:
+        try:
+            check_tls_files(parse_database_url(storage.database_url.get_secret_value()))
+        except PemError as error:
+            raise UnusableFileError(f"storage.database_url: {error}") from error
+    if storage.redis_url is not None:
+        tls = parse_redis_url(storage.redis_url.get_secret_value()).tls
+        if tls is not None:
+            try:
+                check_files(tls)
+            except OSError as error:
+                raise UnusableFileError(f"storage.redis_url: {error}") from error
 
 
 def make_data_dir(settings: Settings) -> None:

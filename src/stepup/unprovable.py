@@ -11,7 +11,7 @@ def unprovable(caller: CallerSettings, settings: Settings) -> Iterator[str]:
     """What is the matter with the identities of a caller, a sentence for each problem."""
     demands_certificate = settings.tls is not None and settings.tls.client_ca is not None
     issuers = {each.issuer for each in settings.token_issuers}
-    of_certificate = {each for each in caller.identities if is_spiffe_id(each.encode())}
+    of_certificate = {each for each in caller.identities if is_spiffe_id(each)}
     of_token = {each for each in caller.identities if _issuer(each) in issuers}
     for identity in caller.identities:
         if identity in of_certificate and not demands_certificate:

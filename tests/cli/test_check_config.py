@@ -326,17 +326,40 @@ def test_a_certificate_that_is_not_that_of_its_key_is_warned_of(warnings, tmp_pa
     authority("servers").server().write(tmp_path, "one")
     authority("servers").server().write(tmp_path, "two")
     [problem] = warnings('[tls]\ncertificate = "one.crt"\nkey = "two.key"\n' + ISSUER)
-    assert problem == "tls: two.key: is not the key of the certificate in one.crt"
+    assert problem == "tls.key: two.key: is not the key of the certificate in one.crt"
 
 
 def test_what_keeps_a_server_from_exporting_traces_is_warned_of(check_config, warnings, tmp_path):
     text = '[traces]\nendpoint = "https://collector:4317"\nca_file = "ca.pem"\n' + ISSUER
     assert warnings(text) == [
-        "traces.ca_file: ca.pem cannot be read: No such file or directory",
+        "traces.ca_file: ca.pem: cannot be read: No such file or directory",
     ]
     (tmp_path / "jwks.json").unlink()
     assert len(warnings(text)) == 2
     assert "traces.sample_ratio = 1.0\n" in check_config(toml=text).stdout
+
+
+def test_s15_a_tls_file_of_a_store_that_openssl_reads_otherwise_is_warned_of(
+    warnings, tmp_path, monkeypatch
+):
+    """A byte-order mark hides a certificate from it; for an encrypted key it asks the terminal."""
+    client = authority("clients").client("spiffe://acme/stepup")
+    (tmp_path / "client.crt").write_bytes(b"\xef\xbb\xbf" + client.chain)
+    (tmp_path / "client.key").write_bytes(client.key)
+    (tmp_path / "encrypted.key").write_bytes(client.encrypted_key)
+    (tmp_path / "ca.crt").write_bytes(client.chain)
+    redis = '[storage]\nredis_url = "rediss://cache?ssl_certfile={}&ssl_keyfile={}"\n' + ISSUER
+    [problem] = warnings(redis.format("client.crt", "client.key"))
+    assert problem.startswith(
+        "storage.redis_url: ssl_certfile: client.crt: holds a block that does"
+    )
+    [problem] = warnings(redis.format("ca.crt", "encrypted.key"))
+    assert problem.startswith("storage.redis_url: ssl_keyfile: encrypted.key: is encrypted")
+    monkeypatch.setenv("PGSSLROOTCERT", "client.crt")
+    [problem] = warnings(
+        '[storage]\ndatabase_url = "postgresql://db/stepup?ssl=verify-full"\n' + ISSUER
+    )
+    assert problem.startswith("storage.database_url: PGSSLROOTCERT: client.crt: holds a block that")
 
 
 def test_a_setting_that_would_keep_a_server_from_starting_is_an_error(check_config, tmp_path):

@@ -126,7 +126,10 @@ def test_a_server_would_start_with_the_configuration(objects, tmp_path):
     assert checked.returncode == 0, checked.stderr
     # Its files are in the pod, and nothing else is warned of.
     assert checked.stderr.splitlines() == [
-        "stepup: warning: tls: /etc/stepup/tls/tls.crt: cannot be read: No such file or directory"
+        (
+            "stepup: warning: tls.certificate: /etc/stepup/tls/tls.crt: cannot be read: "
+            "No such file or directory"
+        )
     ]
 
 

@@ -29,7 +29,7 @@ def test_a_server_would_start_with_the_configuration(tmp_path):
     assert checked.returncode == 0, checked.stderr
     # Its files are in the container, and nothing else is warned of.
     assert checked.stderr == (
-        "stepup: warning: tls: /etc/stepup/server/tls.crt: cannot be read: "
+        "stepup: warning: tls.certificate: /etc/stepup/server/tls.crt: cannot be read: "
         "No such file or directory\n"
     )
 

@@ -25,7 +25,8 @@ def test_the_documented_configuration_is_valid_and_can_have_effect_in_all_its_pa
     assert "callers.0.name = response-actions" in shown.stdout
     # Its files are not on this machine, and nothing else is warned of.
     assert shown.stderr == (
-        "stepup: warning: tls: /etc/stepup/tls.crt: cannot be read: No such file or directory\n"
+        "stepup: warning: tls.certificate: /etc/stepup/tls.crt: cannot be read: "
+        "No such file or directory\n"
     )
 
 

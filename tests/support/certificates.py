@@ -71,14 +71,17 @@ class Authority(Credential):
         begins: timedelta = -60 * DAY,
         curve: ec.EllipticCurve | None = None,
         usage=None,
+        san: x509.ExtensionType | None = None,
     ) -> Credential:
-        """A certificate with these SANs, in force from `begins` to `lifetime` from now."""
+        """A certificate with these SANs or `san`, in force from `begins` to `lifetime` from now."""
         key = ec.generate_private_key(curve or ec.SECP256R1())
         builder = _builder(_name("leaf"), key, lifetime, begins)
         builder = builder.issuer_name(self.certificate.subject)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+            san = x509.SubjectAlternativeName(names)
+        if san:
+            builder = builder.add_extension(san, False)
         if usage:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
         return Credential(builder.sign(self.private_key, SHA256()), key)

@@ -13,6 +13,7 @@ from stepup.configured_traces import check_traces
 from stepup.credentials import anyone_may_call, credentials_of, demand_credentials
 from stepup.domain.callers import Part
 from stepup.domain.idle_entries import IdleEntry, Why, idle_entries
+from stepup.opened_stores import check_store_files
 from stepup.rpc.demands import DEMANDS
 from stepup.store_addresses import in_plain_text
 from stepup.unprovable import unprovable
@@ -92,6 +93,7 @@ def _checked_for_serving(settings: config.Settings) -> list[str]:
         lambda: demand_credentials(settings),
         lambda: credentials_of(settings, SystemClock()),
         lambda: check_traces(settings.traces),
+        lambda: check_store_files(settings),
     ):
         try:
             check()

@@ -204,7 +204,15 @@ async def test_a_token_file_without_a_token_is_a_problem(web, tmp_path, content)
 async def test_a_ca_file_without_authorities_is_a_problem(web, tmp_path, content):
     if content is not None:
         (tmp_path / "ca").write_bytes(content)
-    assert "needs a CA file that" in await problem(KeyUrl(web.url, ca_file=tmp_path / "ca"))
+    found = await problem(KeyUrl(web.url, ca_file=tmp_path / "ca"))
+    assert f"needs its ca_file, {tmp_path / 'ca'}, which " in found
+
+
+async def test_s15_each_authority_of_a_ca_file_counts_whatever_form_it_has(tls_web, ca_file):
+    """OpenSSL passes over what is indented, or stands behind a byte-order mark."""
+    indented = b"".join(b"  " + line for line in ca_file.read_bytes().splitlines(keepends=True))
+    ca_file.write_bytes(b"\xef\xbb\xbf" + indented + authority("foreign").chain)
+    assert await KeyUrl(tls_web.url, ca_file=ca_file).fetch() == DOCUMENT
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

@@ -102,17 +102,62 @@ async def test_there_must_be_exactly_one_uri_san(door, servers_ca, clients_ca, n
         "spiffe://acme/ns/soar#x",
         "spiffe://acme/ns/so%61r",
         "spiffe://acme/ns/soar\n",
+        f"{SOAR}\0",
+        f"{SOAR}\0/ns/dev/sa/other",
+        f"\0{SOAR}",
+        f"{SOAR}\x7f",
         "spiffe://acme/" + "x" * 2048,
         "",
     ],
 )
-async def test_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(clock, clients_ca, uri):
-    certificate = clients_ca.client(SOAR).chain
-    context = {"x509_pem_cert": [certificate], "peer_uri": [uri.encode()]}
+async def test_s29_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(clock, clients_ca, uri):
+    certificate = clients_ca.client(uri).chain
+    context = {"x509_pem_cert": [certificate], "peer_uri": [SOAR.encode()]}
     with pytest.raises(CallerUnauthenticatedError, match="no SPIFFE id of a workload"):
         await CertificateIdentification(clock).identify(
             Invocation(lambda: "peer", (), lambda: context)
         )
+
+
+@pytest.mark.parametrize("tail", ["\0/ns/dev/sa/other", "\0", "\n", "\x1b[2J"])
+async def test_s29_the_uri_san_counts_as_a_whole(door, servers_ca, clients_ca, tail):
+    """A C string ends at a NUL, a line at a line feed; what is before is another's identity."""
+    async with door.channel(servers_ca.chain, clients_ca.client(SOAR + tail)) as channel:
+        assert await refusal(channel) == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "the URI SAN of the client certificate is no SPIFFE id of a workload",
+        )
+    assert door.admitted == 0
+
+
+async def test_s29_a_name_that_is_not_ascii_identifies_nobody(door, servers_ca, clients_ca):
+    """RFC 5280 §4.2.1.6 demands ASCII; the parser refuses such a certificate, and gRPC does not."""
+    uri = f"{SOAR}\xe9".encode("latin-1")
+    octets = b"\x30" + bytes([len(uri) + 2]) + b"\x86" + bytes([len(uri)]) + uri
+    client = clients_ca.issue(
+        san=x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, octets)
+    )
+    async with door.channel(servers_ca.chain, client) as channel:
+        assert await refusal(channel) == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "the client certificate cannot be read",
+        )
+
+
+async def test_s29_names_of_a_kind_that_the_parser_does_not_know_identify_nobody(
+    door, servers_ca, clients_ca
+):
+    """cryptography has an error of its own for them, which is no ValueError."""
+    uri = SOAR.encode()
+    names = b"\xa5\x02\x05\x00" + b"\x86" + bytes([len(uri)]) + uri  # ediPartyName, URI
+    octets = b"\x30" + bytes([len(names)]) + names
+    client = clients_ca.issue(
+        san=x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, octets)
+    )
+    async with door.channel(servers_ca.chain, client) as channel:
+        code, _ = await refusal(channel)
+    assert code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE}
+    assert door.admitted == 0
 
 
 async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(

@@ -6,15 +6,18 @@ import socket
 import ssl
 from contextlib import AsyncExitStack
 from datetime import UTC
+from pathlib import Path
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from rpc.identity.door import doorkeeper, refusal, who
 from structlog.testing import capture_logs
 from support.certificates import DAY, Authority, authority
 from support.metrics import metric
 
+from stepup import pem
 from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import (
     CHECK_SECONDS,
@@ -198,7 +201,7 @@ async def test_a_broken_file_keeps_the_certificate_that_serves(
             assert await who(channel) == SOAR
     assert metric(FAILURES) == failures + 1
     assert [entry["event"] for entry in logs] == ["certificate_not_reloaded"]
-    assert logs[0]["problem"] == f"{files.chain}: holds no certificates in PEM"
+    assert logs[0]["problem"] == f"tls.certificate: {files.chain}: holds no certificates in PEM"
 
 
 def test_each_change_that_fails_is_reported_once(certificate, files, clock):
@@ -229,7 +232,7 @@ def test_a_file_that_is_away_for_a_while_keeps_the_certificate(certificate, file
     settle()
     with capture_logs() as logs:
         certificate.poll()
-    assert logs[0]["problem"] == f"{files.key}: cannot be read: No such file or directory"
+    assert logs[0]["problem"] == f"tls.key: {files.key}: cannot be read: No such file or directory"
     files.key.write_bytes(content)
     settle()
     certificate.poll()
@@ -333,6 +336,20 @@ UNUSABLE = [
     ),
     (
         "client_ca",
+        authority("clients").chain
+        + authority("foreign").chain.replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE"),
+        "holds a certificate that is cut off or of another form",
+    ),
+    (
+        "client_ca",
+        authority("clients").chain + authority("foreign").chain.replace(b"-----BEGIN", b"--BEGIN"),
+        "holds a certificate that is cut off or of another form",
+    ),
+    ("client_ca", authority("clients").chain.decode().encode("utf-16"), "holds no certificates"),
+    ("key", authority("servers").server().key * 2, "holds more than one private key"),
+    ("key", authority("servers").server().key.decode().encode("utf-16"), "is no private key"),
+    (
+        "client_ca",
         Authority.create("clients of yesterday", lifetime=-DAY).chain,
         "every authority in it has expired",
     ),
@@ -358,8 +375,9 @@ def test_a_file_that_is_no_good_is_named(files, clock, file, content, problem):
         path.write_bytes(content)
     with pytest.raises(CertificateError) as error:
         ServerCertificate.load(files, clock)
-    named = files.key if "is not the key" in problem else path
-    assert str(error.value).startswith(f"{named}: {problem}")
+    named = "key" if "is not the key" in problem else file
+    setting = {"chain": "certificate"}.get(named, named)
+    assert str(error.value).startswith(f"tls.{setting}: {getattr(files, named)}: {problem}")
 
 
 def test_a_directory_is_no_file(files, clock, tmp_path):
@@ -379,6 +397,94 @@ def test_a_pair_that_no_client_would_take_is_named(files, clock, servers_ca, mad
     replace_pair(files, servers_ca.server(**made))
     with pytest.raises(CertificateError, match=problem):
         ServerCertificate.load(files, clock)
+
+
+BOM = b"\xef\xbb\xbf"
+FORMS = {
+    "a byte-order mark": lambda pem: BOM + pem,
+    "indented": lambda pem: b"".join(b"    " + line for line in pem.splitlines(keepends=True)),
+    "text before": lambda pem: b"subject=CN = acme " + pem,
+    "text after": lambda pem: pem + b"-----END OF FILE\n\0\xff",
+    "carriage returns": lambda pem: pem.replace(b"\n", b"\r\n"),
+    "one line break less": lambda pem: pem.rstrip(b"\n"),
+    "another block": lambda pem: b"-----BEGIN NOTE-----\nAAAA\n-----END NOTE-----\n" + pem,
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+async def test_s15_a_withdrawn_authority_is_not_let_in_whatever_form_the_new_file_has(  # noqa: PLR0917
+    door, files, settle, servers_ca, clients_ca, form
+):
+    """gRPC does not see a certificate behind a byte-order mark, and goes on with the old ones."""
+    successors = [Authority.create(f"clients of tomorrow {number}") for number in range(2)]
+    async with door.channel(servers_ca.chain, clients_ca.client(SOAR)) as channel:
+        assert await who(channel) == SOAR
+    replace(files.client_ca, b"".join(form(each.chain) + b"\n" for each in successors))
+    settle()
+    with capture_logs() as logs:
+        for successor in successors:
+            async with door.channel(servers_ca.chain, successor.client(SOAR)) as channel:
+                assert await who(channel) == SOAR
+    assert [entry["event"] for entry in logs] == ["certificate_reloaded"]
+    async with door.channel(servers_ca.chain, clients_ca.client(SOAR)) as channel:
+        assert (await refusal(channel))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+async def test_s15_a_renewed_certificate_is_shown_whatever_form_the_files_have(
+    door, files, settle, servers_ca, form
+):
+    renewed = servers_ca.server()
+    replace(files.chain, form(renewed.chain))
+    replace(files.key, form(renewed.key))
+    settle()
+    assert await shown(door, servers_ca) == renewed.certificate.serial_number
+    assert metric(NOT_AFTER) == renewed.certificate.not_valid_after_utc.timestamp()
+
+
+async def test_s15_a_server_starts_with_every_authority_of_a_file_with_a_byte_order_mark(
+    make_engine, files, clock, servers_ca, clients_ca
+):
+    """The first one was lost without a word."""
+    second = Authority.create("clients of tomorrow")
+    for path in (files.chain, files.key):
+        path.write_bytes(BOM + path.read_bytes())
+    files.client_ca.write_bytes(BOM + clients_ca.chain + second.chain)
+    credentials = ServerCertificate.load(files, clock).credentials()
+    async with doorkeeper(make_engine, CertificateIdentification(clock), credentials) as door:
+        for each in (clients_ca, second):
+            async with door.channel(servers_ca.chain, each.client(SOAR)) as channel:
+                assert await who(channel) == SOAR
+
+
+@pytest.mark.parametrize("kind", [PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8])
+async def test_each_form_of_a_private_key_is_served(make_engine, files, clock, servers_ca, kind):
+    """As `openssl ecparam -genkey` writes it: with the parameters of the curve before it."""
+    renewed = servers_ca.server()
+    key = renewed.private_key.private_bytes(Encoding.PEM, kind, NoEncryption())
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    files.chain.write_bytes(renewed.chain)
+    files.key.write_bytes(parameters + key)
+    credentials = ServerCertificate.load(files, clock).credentials()
+    async with doorkeeper(make_engine, CertificateIdentification(clock), credentials) as door:
+        assert await shown(door, servers_ca) == renewed.certificate.serial_number
+
+
+def test_s15_what_grpc_itself_does_not_take_is_not_said_to_be_served(files, clock, monkeypatch):
+    """Its parser may refuse what ours accepts; then the error says which certificate it is."""
+    monkeypatch.setattr(pem, "to_pem", lambda certificates: b"".join(map(spoilt, certificates)))
+    refused = authority("foreign").certificate
+
+    def spoilt(certificate):
+        return b"?" if certificate == refused else certificate.public_bytes(Encoding.PEM)
+
+    files.client_ca.write_bytes(files.client_ca.read_bytes() + authority("foreign").chain)
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(CertificateError) as error:
+        ServerCertificate.load(files, clock)
+    expected = f"tls.client_ca: {files.client_ca}: gRPC does not take certificate 2 of it"
+    assert str(error.value) == expected
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 def test_one_authority_in_force_beside_an_expired_one_will_do(files, clock, clients_ca):

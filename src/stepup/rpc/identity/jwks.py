@@ -16,6 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.util import base64_to_int
 
+from stepup import pem
 from stepup.loopback import is_loopback
 
 FETCH_SECONDS = 5.0
@@ -151,14 +152,10 @@ class KeyUrl:
     def _tls(self) -> ssl.SSLContext:
         if self._ca_file is None:
             return ssl.create_default_context()
-        authorities = _read(self._ca_file, "needs a CA file that cannot be read")
-        # Not `create_default_context`, which takes an empty file for none, and trusts the system's.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            context.load_verify_locations(cadata=authorities.decode())
-        except (ssl.SSLError, ValueError):
-            raise KeySourceError("needs a CA file that holds certificates in PEM") from None
-        return context
+            return pem.context_trusting(pem.read(self._ca_file))
+        except pem.PemError as error:
+            raise KeySourceError(f"needs its ca_file, {self._ca_file}, which {error}") from None
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -1,6 +1,7 @@
-"""A caller's certificate: its one URI SAN, a SPIFFE id, is the identity (S15)."""
+"""A caller's certificate: its one URI SAN, a SPIFFE id, is the identity (S15, S29)."""
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -15,18 +16,17 @@ from stepup.service.ports import Clock
 EXPIRED_FOR: Final = 1.1 * CONNECTION_AGE
 """From when after its end a certificate does not count, however its connection came about."""
 
-# grpcio gives the SANs by type. `x509_subject_alternative_name` mixes them, and a DNS name there
-# can read like a URI; `peer_spiffe_id` is absent when there are two ids as when there is none.
-_URI_SANS = "peer_uri"
+# The leaf. gRPC's own properties of the SANs do not serve: `peer_uri` is a C string, which ends
+# at a NUL, so that `spiffe://acme/soar\0/other` reads `spiffe://acme/soar` there (S29).
 _CERTIFICATE = "x509_pem_cert"
 
 # SPIFFE-ID §2: no user, port, query or fragment. X509-SVID §2: a workload's id has a path.
 _MAX_SPIFFE_ID_BYTES = 2048
-_SPIFFE_ID = re.compile(rb"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")
+_SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")
 
 
-def is_spiffe_id(uri: bytes) -> bool:
-    """Whether it is the SPIFFE id of a workload."""
+def is_spiffe_id(uri: str) -> bool:
+    """Whether the whole of it is the SPIFFE id of a workload."""
     return len(uri) <= _MAX_SPIFFE_ID_BYTES and _SPIFFE_ID.fullmatch(uri) is not None
 
 
@@ -46,31 +46,48 @@ class CertificateIdentification:
         """The SPIFFE id of the certificate.
 
         Raises:
-            CallerUnauthenticatedError: there is no certificate, it expired long ago, or there is
-                not exactly one URI SAN in it (X509-SVID §2), or that is no SPIFFE id of a workload.
+            CallerUnauthenticatedError: there is no certificate, it cannot be parsed, it expired
+                long ago, there is not exactly one URI SAN in it (X509-SVID §2), or that is not the
+                SPIFFE id of a workload.
         """
-        context = invocation.auth_context()
-        certificate = b"".join(context.get(_CERTIFICATE, ()))
+        certificate = b"".join(invocation.auth_context().get(_CERTIFICATE, ()))
         if not certificate:
             raise CallerUnauthenticatedError("a client certificate is required")
-        if self._clock.now() >= _not_after(certificate) + EXPIRED_FOR:
+        found = _parse(certificate)
+        if self._clock.now() >= found.not_after + EXPIRED_FOR:
             raise CallerUnauthenticatedError("the client certificate has expired")
-        uris = tuple(context.get(_URI_SANS, ()))
-        if not uris:
+        if not found.uris:
             raise CallerUnauthenticatedError("the client certificate has no URI SAN")
-        if len(uris) > 1:
+        if len(found.uris) > 1:
             raise CallerUnauthenticatedError("the client certificate has more than one URI SAN")
-        [uri] = uris
+        [uri] = found.uris
         if not is_spiffe_id(uri):
             raise CallerUnauthenticatedError(
                 "the URI SAN of the client certificate is no SPIFFE id of a workload"
             )
-        return frozenset({uri.decode()})
+        return frozenset({uri})
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """What of a certificate says who its owner is, and until when."""
+
+    uris: tuple[str, ...]
+    not_after: datetime
 
 
 @lru_cache(maxsize=1024)  # it is the same one for every call of a connection
-def _not_after(certificate: bytes) -> datetime:
+def _parse(certificate: bytes) -> _Parsed:
     try:
-        return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
-    except ValueError:
+        parsed = x509.load_pem_x509_certificate(certificate)
+        return _Parsed(_uri_sans(parsed), parsed.not_valid_after_utc)
+    except Exception:  # noqa: BLE001  # cryptography's errors have no common base
         raise CallerUnauthenticatedError("the client certificate cannot be read") from None
+
+
+def _uri_sans(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(names.value.get_values_for_type(x509.UniformResourceIdentifier))

@@ -4,9 +4,12 @@ gRPC asks before each handshake, so that a renewed certificate is shown to the n
 no open one is dropped. It offers TLS 1.2 and 1.3 only.
 """
 
+import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,11 +18,11 @@ from typing import Final, Self, TypeAlias, cast
 import grpc
 import structlog
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from prometheus_client import Counter, Gauge
 
+from stepup import pem
 from stepup.service.ports import Clock
 
 CHECK_SECONDS = 1.0
@@ -30,8 +33,6 @@ CONNECTION_AGE: Final = timedelta(hours=1)
 A handshake is the only time at which client certificates are verified: without a limit a connection
 would outlive its certificate, or an authority that was withdrawn."""
 
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
-_MAX_FILE_BYTES = 1024 * 1024
 _READS = 3
 _HANDOVER_SECONDS = 0.2
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
@@ -51,7 +52,7 @@ _Stamp: TypeAlias = tuple[tuple[int, ...] | None, ...]
 
 
 class CertificateError(Exception):
-    """The files cannot be used. The message names the file and never a key (S11)."""
+    """The files cannot be used. The message names setting and file, and never a key (S11)."""
 
 
 class _ChangingError(CertificateError):
@@ -73,6 +74,11 @@ class CertificateFiles:
     def paths(self) -> tuple[Path, ...]:
         """All of them."""
         return (self.chain, self.key) + ((self.client_ca,) if self.client_ca else ())
+
+    def name_of(self, path: Path) -> str:
+        """A file as errors name it, with its setting: `tls.key: /etc/stepup/tls.key`."""
+        settings = {self.client_ca: "client_ca", self.key: "key", self.chain: "certificate"}
+        return f"tls.{settings[path]}: {path}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -104,7 +110,7 @@ class ServerCertificate:
         Raises:
             CertificateError: a file is missing or malformed, the key is encrypted, of a kind that
                 gRPC does not take, or not that of the certificate, or the certificate is not in
-                force, or no authority is any more.
+                force, or no authority is any more, or gRPC does not take one of them.
         """
         return cls(files, clock, _load(files, clock.now()))
 
@@ -192,56 +198,64 @@ def _stamp_of(path: Path) -> tuple[int, ...] | None:
 
 def _load(files: CertificateFiles, now: datetime) -> _Loaded:
     stamp, contents = _read_together(files)
-    not_after = _check_pair(files, contents, now)
-    client_ca = None
+    with _naming(files, files.chain):
+        chain = pem.parse_certificates(contents[files.chain])
+    with _naming(files, files.key):
+        key = pem.parse_private_key(contents[files.key])
+    _check_pair(files, chain[0], key, now)
+    authorities = []
     if files.client_ca is not None:
-        client_ca = contents[files.client_ca]
-        _check_authorities(files.client_ca, client_ca, now)
-    pair = (contents[files.key], contents[files.chain])
-    configuration = grpc.ssl_server_certificate_configuration([pair], client_ca)
-    return _Loaded(stamp, configuration, not_after)
+        with _naming(files, files.client_ca):
+            authorities = pem.parse_certificates(contents[files.client_ca])
+            _check_authorities(authorities, now)
+    # gRPC gets what was parsed and checked here, and not the files: it sees no certificate behind a
+    # byte-order mark or indentation, and drops without an error what it cannot read.
+    pair = (pem.key_to_pem(key), pem.to_pem(chain))
+    _demand_taken(files, pair, authorities)
+    configuration = grpc.ssl_server_certificate_configuration(
+        [pair], pem.to_pem(authorities) or None
+    )
+    return _Loaded(stamp, configuration, chain[0].not_valid_after_utc)
 
 
 def _read_together(files: CertificateFiles) -> tuple[_Stamp, dict[Path, bytes]]:
     """Read the files as they were at one time: a new key is no good with an old certificate."""
     for _ in range(_READS):
         stamp = _stamp(files)
-        contents = {path: _read(path) for path in files.paths}
+        contents = {}
+        for path in files.paths:
+            with _naming(files, path):
+                contents[path] = pem.read(path)
         if stamp == _stamp(files):
             return stamp, contents
     raise _ChangingError(f"{files.chain}: changes while it is read, or the files beside it do")
 
 
-def _read(path: Path) -> bytes:
+@contextmanager
+def _naming(files: CertificateFiles, path: Path) -> Iterator[None]:
+    """Have the error name the file and its setting."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CertificateError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > _MAX_FILE_BYTES:
-        raise CertificateError(f"{path}: is too large")
-    return content
+        yield
+    except pem.PemError as error:
+        raise CertificateError(f"{files.name_of(path)}: {error}") from None
 
 
-def _check_pair(files: CertificateFiles, contents: dict[Path, bytes], now: datetime) -> datetime:
-    """Check that the server can prove itself with certificate and key, and until when."""
-    leaf = _certificates(files.chain, contents[files.chain])[0]
-    try:
-        key = load_pem_private_key(contents[files.key], password=None)
-    except TypeError:
-        raise CertificateError(f"{files.key}: is encrypted") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError(f"{files.key}: is no private key in PEM") from None
-    if key.public_key() != leaf.public_key():
-        raise CertificateError(f"{files.key}: is not the key of the certificate in {files.chain}")
-    # What gRPC does not take it drops without an error, and shows the earlier one until that ends.
-    if not _is_served(key):
-        raise CertificateError(f"{files.key}: must be {_SERVED}")
-    if leaf.not_valid_before_utc > now:
-        raise CertificateError(f"{files.chain}: is not in force yet")
-    if leaf.not_valid_after_utc <= now:
-        raise CertificateError(f"{files.chain}: has expired")
-    return leaf.not_valid_after_utc
+def _check_pair(
+    files: CertificateFiles, leaf: x509.Certificate, key: PrivateKeyTypes, now: datetime
+) -> None:
+    """Check that the server can prove itself with certificate and key."""
+    with _naming(files, files.key):
+        if key.public_key() != leaf.public_key():
+            raise pem.PemError(f"is not the key of the certificate in {files.chain}")
+        # What gRPC does not take it drops without an error, and shows the earlier one until that
+        # ends.
+        if not _is_served(key):
+            raise pem.PemError(f"must be {_SERVED}")
+    with _naming(files, files.chain):
+        if leaf.not_valid_before_utc > now:
+            raise pem.PemError("is not in force yet")
+        if leaf.not_valid_after_utc <= now:
+            raise pem.PemError("has expired")
 
 
 def _is_served(key: object) -> bool:
@@ -250,18 +264,40 @@ def _is_served(key: object) -> bool:
     return isinstance(key, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey)
 
 
-def _check_authorities(path: Path, content: bytes, now: datetime) -> None:
+def _check_authorities(authorities: Iterable[x509.Certificate], now: datetime) -> None:
     # Bundles keep expired ones for long; one that is in force will do.
-    if all(ca.not_valid_after_utc <= now for ca in _certificates(path, content)):
-        raise CertificateError(f"{path}: every authority in it has expired")
+    if all(ca.not_valid_after_utc <= now for ca in authorities):
+        raise pem.PemError("every authority in it has expired")
 
 
-def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
-    try:
-        certificates = x509.load_pem_x509_certificates(content)
-    except ValueError:
-        raise CertificateError(f"{path}: holds no certificates in PEM") from None
-    # The parser passes over one that is cut off: a bundle half written would shut clients out.
-    if len(certificates) != content.count(_BEGIN):
-        raise CertificateError(f"{path}: holds a certificate that is cut off")
-    return certificates
+def _demand_taken(
+    files: CertificateFiles, pair: tuple[bytes, bytes], authorities: list[x509.Certificate]
+) -> None:
+    """Demand that gRPC itself takes the pair and each authority, before it is said to serve them.
+
+    It reports what it does not take only when a port is added; of a bundle it takes what stands
+    before the first certificate that it cannot read. So each authority has its turn alone.
+    """
+    if not _is_taken(pair, None):
+        raise CertificateError(f"{files.name_of(files.chain)}: gRPC does not take it, or its key")
+    for number, authority in enumerate(authorities, start=1):
+        if files.client_ca is not None and not _is_taken(pair, pem.to_pem([authority])):
+            raise CertificateError(
+                f"{files.name_of(files.client_ca)}: gRPC does not take certificate {number} of it"
+            )
+
+
+def _is_taken(pair: tuple[bytes, bytes], authority: bytes | None) -> bool:
+    credentials = grpc.ssl_server_credentials([pair], authority, authority is not None)
+    with ThreadPoolExecutor(1) as executor:
+        server = grpc.server(executor)  # of no methods
+        try:
+            # A random name of this machine only.
+            server.add_secure_port(f"unix-abstract:stepup-{secrets.token_hex(16)}", credentials)
+        except RuntimeError:
+            return False
+        finally:
+            # One that was never started would keep its socket for good.
+            server.start()
+            server.stop(None).wait()
+    return True

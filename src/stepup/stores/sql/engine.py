@@ -1,8 +1,9 @@
 """How SQLite and PostgreSQL are opened. Nothing else tells them apart."""
 
 import asyncio
+import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from stepup import pem
 from stepup.distribution import are_installed, missing_extra
 from stepup.stores.sql.limits import Limits
 
@@ -31,6 +33,12 @@ _DRIVERS = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+_TLS_FILES: Mapping[str, Callable[[bytes], object]] = {
+    "PGSSLROOTCERT": pem.parse_certificates,
+    "PGSSLCERT": pem.parse_certificates,
+    "PGSSLKEY": pem.parse_private_key,
 }
 
 
@@ -51,6 +59,29 @@ def parse_url(text: str) -> URL:
     if _is_sqlite(url) and (url.database in (None, "", ":memory:") or url.query):
         raise ValueError("the URL of a SQLite database must be sqlite:/// and a path, no more")
     return url
+
+
+def check_tls_files(url: URL) -> None:
+    """Demand that the files with which a PostgreSQL server is verified are what OpenSSL can read.
+
+    They are those of libpq's variables; the driver reads them itself, at each connection. OpenSSL
+    passes over a block behind a byte-order mark, and would lose an authority without a word.
+
+    Raises:
+        PemError: the message names variable and file.
+    """
+    mode = url.query.get("ssl") or os.environ.get("PGSSLMODE", "")
+    if _is_sqlite(url) or not str(mode).startswith("verify-"):
+        return
+    for variable, parse in _TLS_FILES.items():
+        path = os.environ.get(variable)
+        if path:
+            try:
+                content = pem.read(Path(path))
+                parse(content)
+                pem.demand_plain(content)
+            except pem.PemError as error:
+                raise pem.PemError(f"{variable}: {path}: {error}") from None
 
 
 def parallel_writers(url: URL, connections: int) -> int:
