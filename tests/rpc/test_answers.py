@@ -233,7 +233,7 @@ async def test_s18_of_a_tenants_flood_what_may_not_wait_is_refused(client, worke
             beginning = worker.application.handlers.enrollment.beginning
             await stack.enter_async_context(beginning.turn(ACME))
         calls = [asyncio.create_task(begin(number)) for number in range(62)]
-        for ended in islice(asyncio.as_completed(calls), 2):
+        for ended in islice(asyncio.as_completed(calls, timeout=30), 2):
             refused = await refusal_of(ended)
             assert (refused.code, refused.reason) == (StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     answers = await asyncio.gather(*calls, return_exceptions=True)
