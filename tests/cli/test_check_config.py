@@ -174,6 +174,15 @@ def test_an_operation_that_was_added_to_the_catalogue_is_known(check_config):
     assert result.exit_code == PERMITTED
 
 
+def test_s15_where_everybody_on_the_network_is_trusted_the_caller_is_anyone(check_config):
+    toml = "[server]\ninsecure_anyone_on_the_network_is_trusted = true\n"
+    result = check_config("--caller", "anyone", *CHECK, *ACME, *OSQUERY, toml=toml)
+    assert result.stdout.splitlines()[-1] == (
+        "  without tls or token_issuers every caller is anyone, who may do everything"
+    )
+    assert result.exit_code == PERMITTED
+
+
 def test_without_credentials_everybody_is_local_and_may_do_everything(check_config):
     local = ("--caller", "local")
     result = check_config(

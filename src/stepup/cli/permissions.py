@@ -7,7 +7,7 @@ import typer
 
 from stepup.cli.options import failure
 from stepup.config import Settings
-from stepup.credentials import LOCAL_CALLER
+from stepup.credentials import ANYONE, LOCAL_CALLER
 from stepup.domain.actor import TenantId, folded
 from stepup.domain.callers import Caller, Claim, Grant, Part, Rule
 from stepup.domain.errors import InvalidValueError
@@ -16,7 +16,7 @@ from stepup.domain.operations import OperationId
 from stepup.rpc.demands import DEMANDS
 from stepup.rpc.errors import to_status
 
-_ALL_ARE_LOCAL = "without tls or token_issuers every caller is local, who may do everything"
+_ALL_ARE_ALIKE = "without tls or token_issuers every caller is {}, who may do everything"
 
 
 def caller_of(settings: Settings, name: str) -> Caller:
@@ -26,9 +26,11 @@ def caller_of(settings: Settings, name: str) -> Caller:
         typer.Exit: there is none, and that was said.
     """
     if not settings.authenticates_callers:
-        if name == LOCAL_CALLER.caller_id:
-            return LOCAL_CALLER
-        raise failure(f"--caller: there is no {name}: {_ALL_ARE_LOCAL}")
+        trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
+        everybody = ANYONE.caller if trusts_anyone else LOCAL_CALLER
+        if name == everybody.caller_id:
+            return everybody
+        raise failure(f"--caller: there is no {name}: {_ALL_ARE_ALIKE.format(everybody.caller_id)}")
     callers = settings.registered_callers
     caller = callers.named(name) or callers.identified(name)
     if caller is None:
@@ -123,8 +125,8 @@ def _granted(caller: Caller, question: Question, grant: Grant) -> Iterator[str]:
             if rule
             else f"  {claim.value} needs no rule, for it counts for nothing here"
         )
-    if caller is LOCAL_CALLER:
-        yield f"  {_ALL_ARE_LOCAL}"
+    if caller in (LOCAL_CALLER, ANYONE.caller):
+        yield f"  {_ALL_ARE_ALIKE.format(caller.caller_id)}"
 
 
 def _refused(caller: Caller, refusal: Refusal) -> Iterator[str]:

@@ -146,15 +146,20 @@ class ActorContext(_message.Message):
     PLAYBOOK_RUN_FIELD_NUMBER: _builtins.int
     RETRY_RECEIPT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """tenant_id is the business: 1 to 128 bytes of printable ASCII. Required."""
+    """tenant_id is the business: 1 to 128 bytes of printable ASCII.
+    It must not begin or end with a blank. Required.
+    """
     user_id: _builtins.str
-    """user_id is the person within the tenant: 1 to 128 bytes of printable ASCII. Required."""
+    """user_id is the person within the tenant: 1 to 128 bytes of printable ASCII.
+    It must not begin or end with a blank. Required.
+    """
     account_type: Global___AccountType.ValueType
     """account_type says how the person signs in. Absent means ACCOUNT_TYPE_LOCAL, which is exempt
     from nothing.
     """
     session_id: _builtins.str
-    """session_id is the person's console sign-in session: 1 to 128 bytes of printable ASCII. Required.
+    """session_id is the person's console sign-in session: 1 to 128 bytes of printable ASCII.
+    It must not begin or end with a blank. Required.
     Work that has no sign-in session (an automatically triggered playbook) gives the id of its run:
     an id nobody signed in with is never elevated.
     """
@@ -200,9 +205,13 @@ class PlaybookRun(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     TRIGGER_FIELD_NUMBER: _builtins.int
     playbook_id: _builtins.str
-    """playbook_id is the playbook: 1 to 128 bytes of printable ASCII. Required."""
+    """playbook_id is the playbook: 1 to 128 bytes of printable ASCII.
+    It must not begin or end with a blank. Required.
+    """
     run_id: _builtins.str
-    """run_id is the run: 1 to 128 bytes of printable ASCII. Required."""
+    """run_id is the run: 1 to 128 bytes of printable ASCII.
+    It must not begin or end with a blank. Required.
+    """
     trigger: Global___PlaybookTrigger.ValueType
     """trigger is what started the run. Required."""
     def __init__(

@@ -186,7 +186,9 @@ class ListAuditEventsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """tenant_id is the business: 1 to 128 bytes of printable ASCII. Required."""
+    """tenant_id is the business: 1 to 128 bytes of printable ASCII.
+    It must not begin or end with a blank. Required.
+    """
     page_size: _builtins.int
     """page_size is how many events the page has at most: 1 to 100. Absent means 50."""
     page_token: _builtins.str
@@ -290,7 +292,9 @@ class ExportAuditEventsRequest(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """tenant_id is the business: 1 to 128 bytes of printable ASCII. Required."""
+    """tenant_id is the business: 1 to 128 bytes of printable ASCII.
+    It must not begin or end with a blank. Required.
+    """
     after_sequence: _builtins.int
     """after_sequence is the sequence of the last event the reader has. Absent means from the first."""
     def __init__(

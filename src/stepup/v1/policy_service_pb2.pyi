@@ -102,7 +102,9 @@ class GetPolicyRequest(_message.Message):
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """tenant_id is the business: 1 to 128 bytes of printable ASCII. Required."""
+    """tenant_id is the business: 1 to 128 bytes of printable ASCII.
+    It must not begin or end with a blank. Required.
+    """
     def __init__(
         self,
         *,
