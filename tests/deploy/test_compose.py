@@ -70,6 +70,13 @@ def test_the_base_of_our_image_is_pinned():
     assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON}"}
 
 
+@pytest.mark.parametrize(("base", "ends"), [("python:3.13", 1), ("python@sha256:0", 0)])
+def test_s30_the_build_refuses_a_base_without_a_digest(tmp_path, base, ends):
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    [refusal] = re.findall(r"^RUN (case .*)$", dockerfile, re.MULTILINE)
+    assert run(["sh", "-c", refusal], tmp_path, {"PYTHON": base}).returncode == ends
+
+
 def test_nobody_outside_reaches_anything_but_envoy():
     assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["envoy"]
     outside = {name for name, network in COMPOSE["networks"].items() if not network.get("internal")}
