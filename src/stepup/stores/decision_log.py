@@ -148,17 +148,26 @@ class JsonLinesDecisionLog:
         if not waiting:
             return
         try:
-            self._unwritten.extend(_portions(waiting, self._outlet_in_place()))
+            outlet = self._outlet_in_place()
+            self._unwritten.extend(_portions(waiting, outlet))
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
             self._unwritten.append(_Portion(b"", waiting))
             self._fail(error)
         else:
-            self._write()
+            self._write_to(outlet)
 
-    def _write(self) -> None:
-        """Write what is unwritten, as far as it goes without waiting."""
+    def _go_on(self) -> None:
+        """Write on: the pipe takes more, or has broken."""
         try:
             outlet = self._outlet_in_place()
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._write_to(outlet)
+
+    def _write_to(self, outlet: Outlet) -> None:
+        """Write what is unwritten, as far as it goes without waiting."""
+        try:
             while self._unwritten:
                 self._write_portion(outlet, self._unwritten[0])
                 self._unwritten.popleft().conclude(None)
@@ -187,7 +196,7 @@ class JsonLinesDecisionLog:
         """Go on as soon as the pipe takes more, and give up when it has not for long."""
         if self._watched is None:
             self._watched = outlet.descriptor
-            self._loop.add_writer(outlet.descriptor, self._write)
+            self._loop.add_writer(outlet.descriptor, self._go_on)
         if self._patience is None:
             self._patience = self._loop.call_later(PATIENCE_SECONDS, self._give_up)
 
