@@ -18,6 +18,7 @@ from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.connections import ConnectionLimits
 from stepup.rpc.engine.choice import engine_of
 from stepup.rpc.enrollment import EnrollmentHandlers
+from stepup.rpc.finish_lines import SUMMARY_SECONDS
 from stepup.rpc.pictures import Pictures
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.policy import PolicyHandlers
@@ -153,16 +154,19 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             await poll()
         # Before the server, whose last calls are exported, too.
         begin_span = begin_span_of(settings.traces, stack)
+        pipeline = Pipeline(
+            credentials.admit,
+            application.refused_claims,
+            application.limits,
+            application.known_tenants,
+            clock,
+            begin_span=begin_span,
+            fold_case=settings.identity.fold_case,
+        )
+        stack.push_async_callback(pipeline.finish_lines.sum_up)
+        repeat(pipeline.finish_lines.sum_up, SUMMARY_SECONDS, stack)
         server = Server(
-            Pipeline(
-                credentials.admit,
-                application.refused_claims,
-                application.limits,
-                application.known_tenants,
-                clock,
-                begin_span=begin_span,
-                fold_case=settings.identity.fold_case,
-            ),
+            pipeline,
             application.handlers,
             engine_of(settings.server.engine),
             ConnectionLimits(max_age=settings.server.max_connection_age),

@@ -14,7 +14,6 @@ from secrets import randbits
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-import structlog
 from google.protobuf.message import Message
 
 from stepup.domain.actor import MAX_ID_BYTES, CallerId
@@ -23,6 +22,7 @@ from stepup.rpc.call_metrics import count_call
 from stepup.rpc.call_span import end_span
 from stepup.rpc.convert import decoded, fold_ids
 from stepup.rpc.errors import RefusedError, to_status
+from stepup.rpc.finish_lines import FinishLines
 from stepup.rpc.trace_parent import TraceParent, trace_parent_of
 from stepup.service.caller_limits import CallerLimits
 from stepup.service.known_tenants import KnownTenants
@@ -36,8 +36,6 @@ Admit: TypeAlias = Callable[[Invocation], Awaitable[Admitted]]
 """Names the caller by its credentials, never by what it says in the message (S15)."""
 BeginSpan: TypeAlias = Callable[[str, TraceParent | None], CallSpan | None]
 """Begins the span of a call of a method; None where its trace is not recorded."""
-
-_log = structlog.get_logger(__name__)
 
 
 def path_of(service: str, name: str) -> str:
@@ -100,6 +98,7 @@ class Pipeline:
         self._fold_case = fold_case
         self._clock = clock
         self._begin_span = begin_span
+        self.finish_lines = FinishLines(clock)
         # Counted on from a random number: one from the kernel for each call costs a system call.
         self._request_ids = (f"{number:032x}" for number in count(randbits(127)))
 
@@ -138,7 +137,13 @@ class Pipeline:
         parent = trace_parent_of(invocation)
         span = None if self._begin_span is None else self._begin_span(method.full_name, parent)
         return _UnderWay(
-            method, invocation, self._clock.now(), request_id, parent=parent, span=span
+            method,
+            invocation,
+            self._clock.now(),
+            request_id,
+            parent=parent,
+            span=span,
+            finish_lines=self.finish_lines,
         )
 
     async def _admitted(self, under_way: "_UnderWay") -> Call:
@@ -166,6 +171,7 @@ class _UnderWay:
 
     __slots__ = (
         "_began",
+        "_finish_lines",
         "_span",
         "_trace_id",
         "caller",
@@ -185,6 +191,7 @@ class _UnderWay:
         *,
         parent: TraceParent | None,
         span: CallSpan | None,
+        finish_lines: FinishLines,
     ) -> None:
         self._began = time.perf_counter()
         self.method = method
@@ -194,6 +201,7 @@ class _UnderWay:
         self.caller: CallerId | None = None
         self.conclusion: dict[str, Conclusion] = {}
         self._span = span
+        self._finish_lines = finish_lines
         within = span or parent
         self._trace_id = None if within is None else within.trace_id
 
@@ -231,7 +239,7 @@ class _UnderWay:
             "duration_ms": round(seconds * 1000, 3),
             **self.conclusion,
         }
-        _log.info("call", **line)
+        self._finish_lines.write(line, has_concluded=bool(self.conclusion))
         if self._span is not None:
             at_hand.set(None)
             end_span(self._span, line)

@@ -1,0 +1,111 @@
+"""S18: a flood of calls that are refused fills no log, and its extent is known all the same."""
+
+import asyncio
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+from support.clock import ManualClock
+from support.metrics import metric
+from support.requests import valid_request
+
+from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.rpc import finish_lines
+from stepup.rpc.call import Invocation
+from stepup.rpc.errors import RefusedError
+from stepup.rpc.finish_lines import BURST, PER_SECOND, FinishLines
+from stepup.rpc.pipeline import Pipeline
+from stepup.rpc.server import methods
+
+SUPPRESSED = "stepup_call_lines_suppressed_total"
+PEER = Invocation(lambda: "ipv4:127.0.0.1:4711")
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def lines(clock):
+    return FinishLines(clock)
+
+
+def line(code="UNAUTHENTICATED", reason="CALLER_UNAUTHENTICATED", caller=None):
+    return {"caller": caller, "code": code, "reason": reason}
+
+
+def written(lines, times, *, has_concluded=False, **fields):
+    """How many of so many lines are written."""
+    with capture_logs() as logs:
+        for _ in range(times):
+            lines.write(line(**fields), has_concluded=has_concluded)
+    return len(logs)
+
+
+def test_s18_of_a_flood_the_first_lines_are_written_and_then_a_sample(lines, clock):
+    assert written(lines, 10_000) == BURST
+    clock.advance(seconds=3 / PER_SECOND)
+    assert written(lines, 10_000) == 3
+    clock.advance(seconds=1e9)
+    assert written(lines, 10_000) == BURST
+
+
+def test_s18_what_is_left_out_is_counted_and_summed_up_once(lines):
+    labels = {"caller": "soar", "code": "PERMISSION_DENIED", "reason": "CALLER_NOT_PERMITTED"}
+    before = metric(SUPPRESSED, **labels)
+    written(lines, BURST + 7, **labels)
+    assert metric(SUPPRESSED, **labels) == before + 7
+    with capture_logs() as logs:
+        asyncio.run(lines.sum_up())
+        asyncio.run(lines.sum_up())
+    assert logs == [{"event": "calls_not_logged", "log_level": "info", "calls": 7, **labels}]
+
+
+def test_s18_a_flood_hides_no_lines_of_another_class(lines):
+    written(lines, 10_000)
+    assert written(lines, 1, caller="soar") == 1
+    assert written(lines, 1, code="CANCELLED", reason=None) == 1
+    assert written(lines, 1, reason="ANOTHER") == 1
+
+
+@pytest.mark.parametrize("code", ["OK", "UNAVAILABLE", "INTERNAL", "FAILED_PRECONDITION"])
+def test_s18_lines_of_calls_that_were_carried_out_or_failed_by_us_are_complete(lines, code):
+    assert written(lines, 1000, code=code) == 1000
+
+
+def test_s18_a_line_that_tells_a_decision_is_always_written(lines):
+    assert written(lines, 1000, code="CANCELLED", has_concluded=True) == 1000
+
+
+def test_s18_the_classes_that_are_told_apart_are_bounded(lines, monkeypatch):
+    monkeypatch.setattr(finish_lines, "MAX_CLASSES", 3)
+    assert sum(written(lines, 1, reason=f"{number}") for number in range(1000)) == 3 + BURST
+    with capture_logs() as logs:
+        asyncio.run(lines.sum_up())
+    assert [(entry["code"], entry["calls"]) for entry in logs] == [(None, 1000 - 3 - BURST)]
+
+
+async def test_s18_each_refused_call_is_counted_whether_or_not_its_line_is_written(worker):
+    async def nobody(_invocation):
+        raise CallerUnauthenticatedError("no")
+
+    application = worker.application
+    pipeline = Pipeline(
+        nobody,
+        application.refused_claims,
+        application.limits,
+        application.known_tenants,
+        worker.clock,
+    )
+    method = next(each for each in methods(application.handlers) if each.name == "CheckStepUp")
+    labels = {"method": method.path, "caller": "", "code": "UNAUTHENTICATED"}
+    before = metric("stepup_calls_total", **labels)
+    payload = valid_request("CheckStepUp").SerializeToString()
+    with capture_logs() as logs:
+        for _ in range(BURST + 20):
+            with pytest.raises(RefusedError) as refused:
+                await pipeline.unary(method, payload, PEER)
+            assert refused.value.status.code is grpc.StatusCode.UNAUTHENTICATED
+    assert len([entry for entry in logs if entry["event"] == "call"]) == BURST
+    assert metric("stepup_calls_total", **labels) == before + BURST + 20
