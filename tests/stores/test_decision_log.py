@@ -574,3 +574,24 @@ async def test_a_named_pipe_is_opened_at_once_or_not_at_all_and_found_again(tmp_
     assert numbers(os.read(reader, 10_000)) == [2]
     os.close(reader)
     log.close()
+
+
+async def test_a_named_pipe_that_is_gone_while_it_is_full_does_not_spin(tmp_path):
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    path = directory / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = JsonLinesDecisionLog.open(path)
+    recording = [
+        asyncio.create_task(log.record([an_entry(n, filler="x" * 3000)])) for n in range(40)
+    ]
+    await asyncio.sleep(0.01)
+    directory.rename(tmp_path / "elsewhere")
+    directory.touch()
+    os.read(reader, 1_000_000)
+    outcomes = await asyncio.gather(*recording, return_exceptions=True)
+    assert StoreUnavailableError in map(type, outcomes)
+    assert asyncio.get_running_loop().remove_writer(log._outlet.descriptor) is False  # noqa: SLF001
+    log.close()
+    os.close(reader)

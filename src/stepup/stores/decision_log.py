@@ -162,6 +162,7 @@ class JsonLinesDecisionLog:
             outlet = self._outlet_in_place()
         except OSError as error:
             self._fail(error)
+            self._stop_watching()  # else the loop would call again at once, and for ever
         else:
             self._write_to(outlet)
 
