@@ -130,6 +130,20 @@ async def test_a_role_that_cannot_be_limited_is_refused_and_nothing_is_migrated(
     assert not await executed(admin, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'")
 
 
+@pytest.mark.parametrize("source", ["a grant to PUBLIC", "a membership"])
+async def test_s14_a_role_that_gets_more_from_elsewhere_is_refused(urls, source):
+    admin, migrates, _ = urls
+    await upgrade(migrates, grant_to=SERVES)
+    await executed(
+        admin,
+        "GRANT DELETE ON audit_events TO PUBLIC"
+        if source == "a grant to PUBLIC"
+        else f"GRANT pg_write_all_data TO {SERVES}",
+    )
+    with pytest.raises(GrantError, match="could still change audit events"):
+        await upgrade(migrates, grant_to=SERVES)
+
+
 async def test_sqlite_has_no_roles(tmp_path):
     with pytest.raises(GrantError, match="only PostgreSQL"):
         await upgrade(f"sqlite:///{tmp_path / 'stepup.db'}", grant_to=SERVES)

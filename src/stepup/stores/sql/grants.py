@@ -24,6 +24,9 @@ _TABLES = text(
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
     " AND relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE') ORDER BY relname"
 )
+_CHANGES_EVENTS = text(
+    "SELECT has_table_privilege(:role, 'audit_events', 'UPDATE, DELETE, TRUNCATE')"
+)
 
 
 class GrantError(StoreUnavailableError):
@@ -51,12 +54,22 @@ def grant_to_server(connection: Connection, role: str) -> None:
         f"GRANT USAGE ON SCHEMA {schema} TO {to}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {to}",
     ]
-    for table in connection.execute(_TABLES).scalars():
+    tables = connection.execute(_TABLES).scalars().all()
+    for table in tables:
         name = f"{schema}.{quote(table)}"
         statements.append(f"REVOKE ALL ON TABLE {name} FROM {to}")
         statements.append(f"GRANT {_LESS.get(table, _ALL)} ON TABLE {name} TO {to}")
     for statement in statements:
         connection.exec_driver_sql(statement)
+    # What PUBLIC or another role passes on to it, such as pg_write_all_data.
+    if (
+        "audit_events" in tables
+        and connection.execute(_CHANGES_EVENTS, {"role": role}).scalar_one()
+    ):
+        raise GrantError(
+            f"--grant-to: {role} could still change audit events, by a grant to PUBLIC or to a role"
+            " that it is a member of"
+        )
 
 
 def _demand_few_rights(connection: Connection, role: str) -> None:
