@@ -66,6 +66,12 @@ def test_no_patterns_match_nothing():
     assert "a" not in Patterns([])
 
 
+@pytest.mark.parametrize("pattern", ["acme\0", "ac\nme*", "acm\xe9"])
+def test_s29_a_pattern_that_no_id_can_match_is_refused(pattern):
+    with pytest.raises(InvalidValueError, match="printable ASCII"):
+        Patterns([pattern])
+
+
 @pytest.mark.parametrize("pattern", ["", "*.x", "a*b", "**"])
 def test_a_wildcard_elsewhere_than_at_the_end_is_refused(pattern):
     with pytest.raises(InvalidValueError):

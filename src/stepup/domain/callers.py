@@ -60,8 +60,11 @@ class Patterns:
         self._names: set[str] = set()
         prefixes: list[str] = []
         for pattern in self.entries:
-            if not pattern or "*" in pattern[:-1]:
-                raise InvalidValueError("must be names, or prefixes that end in *")
+            # No id has other characters; a rule that could never match is a mistake (S29).
+            if not pattern or "*" in pattern[:-1] or not _is_printable_ascii(pattern):
+                raise InvalidValueError(
+                    "must be names in printable ASCII, or prefixes that end in *"
+                )
             if pattern.endswith("*"):
                 prefixes.append(pattern[:-1])
             else:
@@ -70,6 +73,10 @@ class Patterns:
 
     def __contains__(self, name: str) -> bool:
         return name in self._names or name.startswith(self._prefixes)
+
+
+def _is_printable_ascii(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 @unique

@@ -474,3 +474,9 @@ def test_s15_no_token_with_one_character_changed_is_accepted(data):
 
 async def test_s11_no_part_of_a_token_is_in_the_repr_of_a_call():
     assert "secret" not in repr(Invocation(lambda: "peer", (("authorization", "Bearer secret"),)))
+
+
+@pytest.mark.parametrize("name", ["https://issuer.example\0", "https://issuer.example\n"])
+def test_s29_an_issuer_whose_name_has_control_characters_is_refused(name):
+    with pytest.raises(ValueError, match="control characters"):
+        Issuer(name, frozenset({"stepup"}), None)

@@ -63,6 +63,8 @@ class Issuer:
     def __post_init__(self) -> None:
         if not self.name or "#" in self.name:
             raise ValueError("an issuer must be named, without a #")
+        if not self.name.isprintable():
+            raise ValueError("an issuer's name must have no control characters")
         if not self.audiences or "" in self.audiences:
             raise ValueError("an issuer must have audiences")
         if not self.algorithms or not self.algorithms <= ALGORITHMS:
