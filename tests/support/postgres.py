@@ -58,20 +58,37 @@ os.execv(command[0], command)
 
 
 class PostgresServer:
-    """A server with a data directory of its own, which is gone after `close`."""
+    """A server with a data directory of its own, which is gone after `close`.
 
-    def __init__(self, settings=SETTINGS):
-        self._settings = settings
+    Args:
+        settings: what differs from the defaults of PostgreSQL.
+        primary: a server that does not run now. This one starts with a copy of its data, and can
+            follow it (`start_as_standby`).
+    """
+
+    def __init__(self, settings=SETTINGS, primary=None):
+        self._settings = dict(settings)
+        if primary is not None:
+            conninfo = f"host={primary.directory} user=postgres"
+            self._settings["primary_conninfo"] = conninfo
         self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short, for the socket
         self._data = self._directory / "data"
         self._log = self._directory / "log"
         self._process = None
         self._user = pwd.getpwnam(UNPRIVILEGED) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self._programs = self._runnable_programs()
-        self._initialise()
+        if primary is None:
+            self._initialise()
+        else:
+            self._copy(primary)
 
     def url(self, database="postgres"):
         return f"postgresql+asyncpg://postgres@/{database}?host={self._directory}"
+
+    @property
+    def directory(self):
+        """Where its socket is."""
+        return self._directory
 
     @property
     def pid(self):
@@ -80,28 +97,14 @@ class PostgresServer:
 
     def start(self):
         """Start it, and wait until it takes connections; after `kill`, too."""
-        command = [self._programs / "postgres", "-D", self._data, "-k", self._directory]
-        for name, value in self._settings.items():
-            command += ["-c", f"{name}={value}"]
-        user = (str(self._user.pw_uid), str(self._user.pw_gid))
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *user, *command],
-                cwd=self._directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        eventually(self._is_ready, "PostgreSQL takes connections")
+        self._standby_signal.unlink(missing_ok=True)
+        self._launch()
 
     def start_as_standby(self):
         """Start it as what has to follow another server, and writes nothing itself."""
-        signal_file = self._data / "standby.signal"
-        signal_file.touch()
-        os.chown(signal_file, self._user.pw_uid, self._user.pw_gid)
-        self.start()
-        signal_file.unlink()  # until it is started again
+        self._standby_signal.touch()
+        os.chown(self._standby_signal, self._user.pw_uid, self._user.pw_gid)
+        self._launch()
 
     def kill_backend(self, activity):
         """Kill one of the processes that serve a connection, by what its title says it does."""
@@ -126,7 +129,7 @@ class PostgresServer:
 
     def close(self):
         """Leave nothing behind, whatever has happened."""
-        if self._process is not None:
+        if self._process is not None and self._process.returncode is None:
             self.kill()
         shutil.rmtree(self._directory)
 
@@ -136,6 +139,27 @@ class PostgresServer:
 
     def __exit__(self, *_):
         self.close()
+
+    @property
+    def _standby_signal(self):
+        # A promotion removes it: a server ends that does not find it then.
+        return self._data / "standby.signal"
+
+    def _launch(self):
+        command = [self._programs / "postgres", "-D", self._data, "-k", self._directory]
+        for name, value in self._settings.items():
+            command += ["-c", f"{name}={value}"]
+        user = (str(self._user.pw_uid), str(self._user.pw_gid))
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *user, *command],
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        eventually(self._is_ready, "PostgreSQL takes connections")
 
     def _is_ready(self):
         if self._process.poll() is not None:
@@ -168,6 +192,14 @@ class PostgresServer:
             (self._directory / directory).chmod(0o755)
         os.chown(self._directory, self._user.pw_uid, self._user.pw_gid)
         return programs
+
+    def _copy(self, primary):
+        shutil.copytree(
+            primary.directory / "data", self._data, ignore=shutil.ignore_patterns("postmaster.*")
+        )
+        if os.getuid() == 0:
+            for path in (self._data, *self._data.rglob("*")):
+                os.chown(path, self._user.pw_uid, self._user.pw_gid)
 
     def _initialise(self):
         options = ("--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8")

@@ -1,0 +1,149 @@
+"""What a real PostgreSQL loses, and what a worker believes afterwards (S2, S4, S28)."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+from e2e.sql import executed
+from fakeredis import FakeServer
+from fakeredis.aioredis import FakeRedis
+from support.people import administrator, person
+from support.postgres import SETTINGS, PostgresServer
+from support.worker import OSQUERY
+from support.world import World
+
+from stepup.domain.decision import Decision, Reason
+from stepup.domain.errors import EtagMismatchError, StoreUnavailableError
+from stepup.domain.verification import Outcome
+from stepup.stores.sql import SqlDatabase, upgrade
+
+ALICE, BOB, ROOT = person("alice"), person("bob"), administrator()
+
+
+@asynccontextmanager
+async def world_on(url, directory):
+    """A world whose durable store is PostgreSQL."""
+    database, redis = SqlDatabase(url), FakeRedis(server=FakeServer())
+    world = World(directory, database, redis)
+    try:
+        yield world
+    finally:
+        world.close()
+        await redis.aclose()
+        await database.close()
+
+
+class Pair:
+    """A primary and its standby, behind one address."""
+
+    def __init__(self, directory):
+        self._address = directory / "address"
+        self.primary = PostgresServer()
+        try:
+            self.primary.start()
+            self.primary.kill()
+            self.standby = PostgresServer(primary=self.primary)
+        except BaseException:
+            self.primary.close()
+            raise
+        self.primary.start()
+        self.standby.start_as_standby()
+        self._address.symlink_to(self.primary.directory)
+
+    @property
+    def url(self):
+        return f"postgresql://postgres@/postgres?host={self._address}"
+
+    async def cut(self):
+        """End the standby once it has everything that is committed by now."""
+        [(committed,)] = await executed(self.primary.url(), "SELECT pg_current_wal_lsn()::text")
+        reached = f"SELECT pg_last_wal_replay_lsn() >= '{committed}'"
+        while await executed(self.standby.url(), reached) != [(True,)]:
+            pass
+        self.standby.kill()
+
+    async def fail_over(self):
+        """Lose the primary, and promote the standby, which has the address now."""
+        self.primary.kill()
+        self.standby.start_as_standby()
+        assert await executed(self.standby.url(), "SELECT pg_promote()") == [(True,)]
+        self._address.unlink()
+        self._address.symlink_to(self.standby.directory)
+
+    def close(self):
+        self.primary.close()
+        self.standby.close()
+
+
+@pytest.fixture
+def pair(tmp_path):
+    pair = Pair(tmp_path)
+    yield pair
+    pair.close()
+
+
+async def reached(worker):
+    """Poll until the database answers: connections that were lost are found out one by one."""
+    for _ in range(20):
+        try:
+            await worker.poll()
+        except StoreUnavailableError:
+            continue
+        return
+    raise AssertionError("the database does not answer")
+
+
+async def test_s28_nothing_that_a_promoted_standby_lacks_is_believed(pair, tmp_path):
+    await upgrade(pair.url)
+    async with world_on(pair.url, tmp_path) as world:
+        worker = await world.worker()
+        await worker.select(OSQUERY)
+        await worker.elevate(ROOT, await worker.enrol(ROOT))
+        await pair.cut()
+
+        # The standby gets nothing of this: another enrollment, and version 2 of the policy.
+        await worker.elevate(BOB, await worker.enrol(BOB))
+        lost = await worker.update_policy(ROOT, enabled=False)
+        assert (await worker.check(ALICE)).verdict.reason is Reason.MFA_NOT_ENABLED
+
+        await pair.fail_over()
+        await reached(worker)
+        assert (await worker.check(ALICE)).verdict.decision is Decision.ENROLLMENT_REQUIRED
+        assert (await worker.check(BOB)).verdict.decision is Decision.ENROLLMENT_REQUIRED
+        # A worker that started after the fail-over has not seen it.
+        started = await world.worker()
+        assert (await started.check(BOB)).verdict.decision is Decision.ENROLLMENT_REQUIRED
+        assert (await worker.check(ROOT)).verdict.reason is Reason.ELEVATED
+
+        with pytest.raises(EtagMismatchError):
+            await worker.update_policy(ROOT, enabled=False, etag=lost.etag)
+        given_again = await started.update_policy(ROOT, selected=[OSQUERY, "playbook.manage"])
+        assert given_again.version == lost.version
+        await reached(worker)
+        assert (await worker.check(ALICE)).verdict.decision is Decision.ENROLLMENT_REQUIRED
+
+
+async def test_s2_s4_a_killed_database_that_commits_late_forgets_no_code(tmp_path):
+    """`synchronous_commit = off` acknowledges what is not on the disk, unless a client objects."""
+    settings = SETTINGS | {
+        "synchronous_commit": "off",
+        "wal_writer_delay": "10s",
+        "wal_writer_flush_after": "0",
+    }
+    with PostgresServer(settings) as server:
+        await upgrade(server.url())
+        async with world_on(server.url(), tmp_path) as world:
+            worker = await world.worker()
+            await worker.select(OSQUERY)
+            app = await worker.enrol(ALICE)
+            await worker.fail(ALICE, app, times=3)
+            await worker.advance(seconds=30)
+            code = app.code(world.clock.now())
+            assert (await worker.verify(ALICE, code)).outcome is Outcome.VERIFIED
+            await worker.fail(ALICE, app, times=4)
+            server.kill()
+            server.start()
+            await reached(worker)
+            again = await worker.verify(person("alice", session="another"), code)
+            assert again.outcome is Outcome.REJECTED
+            throttled = await worker.verify(ALICE, app.wrong_code(world.clock.now()))
+            assert throttled.outcome is Outcome.THROTTLED
