@@ -114,8 +114,10 @@ async def test_s18_calls_that_are_cancelled_at_once_leave_nothing_behind(client,
             call.cancel()
     assert await still_answers(another)
     async with asyncio.timeout(20):
-        await worker.application.verify.drain()
-    assert len(asyncio.all_tasks()) < before + 20  # of 2,000 calls
+        # Some calls have their turn before the server has seen that their client is gone.
+        while len(asyncio.all_tasks()) >= before + 20:  # of 2,000 calls
+            await worker.application.verify.drain()
+            await asyncio.sleep(0.01)
 
 
 async def test_s18_a_client_that_reads_nothing_keeps_nobody_out(client, worker):
