@@ -31,7 +31,7 @@ def rows(text):
 
 
 def own_rows():
-    """The rows of S1 to S18, by id."""
+    """The rows of our own requirements, by id."""
     return [(row[0], row) for row in rows(REQUIREMENTS.read_text()) if row[0] in OURS]
 
 
