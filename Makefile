@@ -81,6 +81,10 @@ bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS
 bench-growth: install-dev ## Measure a million elevations against one; or BENCH_ARGS
 	PYTHONPATH=tests $(BIN)/python -m bench growth $(BENCH_ARGS)
 
+.PHONY: bench-revocations
+bench-revocations: install-dev ## Measure a start after a million sign-outs; or BENCH_ARGS
+	PYTHONPATH=tests $(BIN)/python -m bench revocations $(BENCH_ARGS)
+
 .PHONY: bench-rows
 bench-rows: install-dev ## Measure what users and audit events take of PostgreSQL; or BENCH_ARGS
 	PYTHONPATH=tests $(BIN)/python -m bench rows $(BENCH_ARGS)

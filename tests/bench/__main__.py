@@ -1,5 +1,6 @@
 """The benchmark: `python -m bench run` measures checks, others measure the rest."""
 
+import itertools
 import tempfile
 import time
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Annotated
 import orjson
 import typer
 from bench import growth as growing
-from bench import machine, picture, report, rows, stacks, verify_report, yardstick
+from bench import machine, picture, report, revocations, rows, stacks, verify_report, yardstick
 from bench import profile as profiling
 from bench import soak as soaking
 from bench import verify as verifying
@@ -26,6 +27,8 @@ from support.engines import ENGINE
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _console = Console(highlight=False)
+
+_SERVE = (PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0")
 
 Only = Annotated[str, typer.Option(help="The variants, with commas; all by default.")]
 
@@ -96,9 +99,8 @@ def growth(
     machine.prepare()
     crowds = (Crowd(1, 1, 1), Crowd(elevations, tenants, callers))
     effort = growing.Effort(repetitions, calls)
-    command = (PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0")
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
-        grown = growing.measure(Path(name), crowds, command, effort, _console.print)
+        grown = growing.measure(Path(name), crowds, _SERVE, effort, _console.print)
     about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
     written = _written(growing.document(*grown, about))
     _write(output, "growth.json", written)
@@ -115,7 +117,6 @@ def verify(
     """Measure how fast codes are verified, and what each piece of that costs."""
     machine.prepare()
     effort = verifying.Effort(repetitions, calls, pieces)
-    command = (PROGRAMS / "stepup", "serve", "--listen", "127.0.0.1:0")
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name,
         # Else the store would wait for the database's disk, as it does nowhere else.
@@ -124,7 +125,7 @@ def verify(
         store(memory) as address,
     ):
         stores = verifying.Stores(address, database)
-        runs = verifying.measure(Path(name), stores, effort, command, _console.print)
+        runs = verifying.measure(Path(name), stores, effort, _SERVE, _console.print)
         costs = verifying.measure_pieces(Path(name), stores, effort, _console.print)
         version = database.version()
     about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
@@ -167,6 +168,41 @@ def bytes_of_rows(
     _console.print(written.decode())
 
 
+@app.command(name="revocations")
+def starts_after_revocations(
+    sign_outs: Annotated[int, typer.Option(help="How many the feed holds.")] = 1_000_000,
+    seconds: Annotated[float, typer.Option(help="How long a server is asked.")] = 15,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
+) -> None:
+    """Measure how a server starts and serves after many sign-outs (S27)."""
+    machine.prepare()
+    runs = []
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name, postgres() as database:
+        for number, (within, is_sqlite) in enumerate(
+            itertools.product(revocations.SPREADS, (True, False))
+        ):
+            directory = Path(name) / str(number)
+            data = directory / "data"
+            data.mkdir(parents=True, mode=0o700)
+            command = (*_SERVE, "--insecure", "--data-dir", data)
+            if is_sqlite:
+                url = f"sqlite:///{data / 'stepup.db'}"
+            else:
+                url = database.create(f"revocations-{number}")
+                config = directory / "stepup.toml"
+                config.write_text(f'[storage]\ndatabase_url = "{url}"\n')
+                command = (*command, "--config", config)
+            measured = revocations.measure(
+                directory, url, command, sign_outs=sign_outs, within=within, seconds=seconds
+            )
+            runs.append({"database": "sqlite" if is_sqlite else "postgresql"} | measured)
+            _console.print(runs[-1])
+        version = database.version()
+    about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
+    about["versions"] |= {"postgresql": version}
+    _write(output, "revocations.json", _written(about | {"runs": runs}))
+
+
 @app.command()
 def soak(
     calls: Annotated[int, typer.Option(help="How many; a multiple of 10,000.")] = 1_000_000,
@@ -174,7 +210,7 @@ def soak(
     """Call a server a million times in every way, and demand that it keeps nothing."""
     machine.prepare()
     with tempfile.TemporaryDirectory(prefix="soak-", dir="/tmp") as name:
-        command = (PROGRAMS / "stepup", "serve", "--insecure", "--listen", "127.0.0.1:0")
+        command = (*_SERVE, "--insecure")
         began = time.monotonic()
         growth = soaking.MAX_GROWTH_BYTES_AIO if ENGINE == "aio" else soaking.MAX_GROWTH_BYTES
         rounds = calls // soaking.PER_ROUND
