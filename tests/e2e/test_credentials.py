@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import time
+from contextlib import ExitStack
 
 import pytest
 from e2e.clients import BufCurl, GrpCurl, Refused, Unreachable
@@ -53,7 +54,10 @@ def guarded(tmp_path_factory):
     """A server that demands client certificates."""
     directory = tmp_path_factory.mktemp("guarded")
     arguments = configured(directory, tls(directory), RULES)
-    with serving(directory, *arguments, insecure=False) as server:
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("GRPC_VERBOSITY", "INFO")  # it says why a handshake failed
+            server = stack.enter_context(serving(directory, *arguments, insecure=False))
         yield server
 
 
