@@ -126,8 +126,10 @@ async def test_s2_s4_a_killed_database_that_commits_late_forgets_no_code(tmp_pat
     """`synchronous_commit = off` acknowledges what is not on the disk, unless a client objects."""
     settings = SETTINGS | {
         "synchronous_commit": "off",
+        # Nothing is written in the background before the server is killed.
         "wal_writer_delay": "10s",
-        "wal_writer_flush_after": "0",
+        "wal_writer_flush_after": "1GB",
+        "wal_buffers": "64MB",
     }
     with PostgresServer(settings) as server:
         await upgrade(server.url())
@@ -137,6 +139,7 @@ async def test_s2_s4_a_killed_database_that_commits_late_forgets_no_code(tmp_pat
             app = await worker.enrol(ALICE)
             await worker.fail(ALICE, app, times=3)
             await worker.advance(seconds=30)
+            await executed(server.url(), "CHECKPOINT")
             code = app.code(world.clock.now())
             assert (await worker.verify(ALICE, code)).outcome is Outcome.VERIFIED
             await worker.fail(ALICE, app, times=4)

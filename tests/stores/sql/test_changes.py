@@ -1,11 +1,14 @@
 """The promises of `ChangeFeed` (S10, S27, S28)."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import NullPool, make_url, text
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.ext.asyncio import create_async_engine
 from support.postgres import new_database
 
@@ -17,6 +20,7 @@ from stepup.domain.changes import (
     UserRevocations,
     UserRevoked,
 )
+from stepup.service.ports import Announced, FeedPosition
 from stepup.stores.sql import Limits, SqlDatabase
 from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.engine import parse_url, write_engine
@@ -310,3 +314,50 @@ async def test_s28_a_file_that_was_replaced_is_another_place(sqlite, sqlite_path
     restored.rename(sqlite_path)
     assert not (await position(database)).continues(before)
     await database.close()
+
+
+@pytest.mark.parametrize("read_portion", ["recent", "between"])
+async def test_s27_a_portion_costs_the_same_however_many_were_read(
+    sqlite, sqlite_path, monkeypatch, read_portion
+):
+    """Changes of one instant, too: if each portion began at the first, a start took minutes."""
+    rows = 20_000
+    row = (NOW.replace(tzinfo=None).isoformat(" "), "policy_changed", "acme")
+    with closing(sqlite3.connect(sqlite_path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO changes (created_at, kind, tenant_id, version) VALUES (?, ?, ?, 7)",
+            [row] * rows,
+        )
+    statements, every = [], Connection.every
+
+    async def note(self, statement, read, **values):
+        statements.append((statement, values))
+        return await every(self, statement, read, **values)
+
+    monkeypatch.setattr(Connection, "every", note)
+    database = SqlDatabase(sqlite)
+    end = await position(database)
+    last = Announced(NOW, rows - 10, rows - 10, CHANGES[0])
+    statements.clear()
+    async with database.snapshot() as records:
+        if read_portion == "recent":
+            assert len(await records.changes.recent(NOW, last, 100)) == 10
+        else:
+            start = FeedPosition(end.server, 1)
+            assert len(await records.changes.between(start, end, last, 100)) == 10
+    await database.close()
+    assert sum(steps(sqlite_path, *statement) for statement in statements) < rows / 10
+
+
+def steps(path, statement, values):
+    """How many of its instructions SQLite runs for a statement, to the hundred."""
+    compiled = statement.compile(dialect=sqlite_dialect.dialect())
+    bound = [
+        value.replace(tzinfo=None).isoformat(" ") if isinstance(value, datetime) else value
+        for value in map(compiled.construct_params(values).get, compiled.positiontup)
+    ]
+    counted = []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.set_progress_handler(lambda: counted.append(100), 100)
+        connection.execute(str(compiled), bound).fetchall()
+    return sum(counted)

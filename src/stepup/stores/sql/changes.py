@@ -26,6 +26,7 @@ from stepup.domain.changes import (
     UserRevocations,
     UserRevoked,
 )
+from stepup.domain.instants import MICROSECOND
 from stepup.service.ports import Announced, FeedPosition
 from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.tables import changes, of_no_session
@@ -52,28 +53,25 @@ _NEWEST = select(func.max(changes.c.created_at))
 _LATE = select(changes).where(changes.c.xact_id.in_(bindparam("in_flight", expanding=True)))
 
 
-def _portion(*order: ColumnElement[Any], bounds: Sequence[ColumnElement[bool]]) -> Select[Any]:
-    """Rows after `(last, last_id)` in the given order, the first `limit`."""
-    last = tuple_(bindparam("last", type_=order[0].type), bindparam("last_id", type_=order[1].type))
-    return (
-        select(changes)
-        .where(*bounds, tuple_(*order) > last)
-        .order_by(*order)
-        .limit(bindparam("limit"))
-    )
-
-
-_RECENT = _portion(
-    changes.c.created_at,
-    changes.c.id,
-    # Redundant after the first portion, but it is what the index is searched by.
-    bounds=[changes.c.created_at >= bindparam("since")],
+_BY_INSTANT = select(changes).order_by(changes.c.created_at, changes.c.id).limit(bindparam("limit"))
+_SINCE = _BY_INSTANT.where(changes.c.created_at >= bindparam("since"))
+_SAME_INSTANT = _BY_INSTANT.where(
+    changes.c.created_at == bindparam("instant"), changes.c.id > bindparam("last_id")
 )
 
 
 def _between(transaction: ColumnElement[int]) -> Select[Any]:
-    bounds = [transaction >= bindparam("start"), transaction < bindparam("end")]
-    return _portion(transaction, changes.c.id, bounds=bounds)
+    # One lower bound only: of two, SQLite may search by the one that every portion has in common,
+    # and read again what the portions before have read.
+    return (
+        select(changes)
+        .where(
+            tuple_(transaction, changes.c.id) > tuple_(bindparam("last"), bindparam("last_id")),
+            transaction < bindparam("end"),
+        )
+        .order_by(transaction, changes.c.id)
+        .limit(bindparam("limit"))
+    )
 
 
 _BETWEEN_SQLITE, _BETWEEN_POSTGRESQL = _between(changes.c.id), _between(changes.c.xact_id)
@@ -109,8 +107,17 @@ class SqlChangeFeed:
         self, since: datetime, after: Announced | None, limit: int
     ) -> Sequence[Announced]:
         """See `ChangeFeed`."""
-        last, last_id = (since, 0) if after is None else (after.announced_at, after.number)
-        return await self._announced(_RECENT, since=since, last=last, last_id=last_id, limit=limit)
+        same: Sequence[Announced] = ()
+        if after is not None:
+            # SQLite compares rows by their first column only when it searches an index: a million
+            # changes of one instant would be read from the first one for each portion.
+            since = after.announced_at + MICROSECOND
+            same = await self._announced(
+                _SAME_INSTANT, instant=after.announced_at, last_id=after.number, limit=limit
+            )
+        if len(same) == limit:
+            return same
+        return [*same, *await self._announced(_SINCE, since=since, limit=limit - len(same))]
 
     async def late(self, position: FeedPosition) -> Sequence[Change]:
         """See `ChangeFeed`."""
@@ -125,7 +132,7 @@ class SqlChangeFeed:
         last, last_id = (start.next, 0) if after is None else (after.transaction, after.number)
         statement = _BETWEEN_SQLITE if self._connection.is_sqlite else _BETWEEN_POSTGRESQL
         return await self._announced(
-            statement, start=start.next, end=end.next, last=last, last_id=last_id, limit=limit
+            statement, end=end.next, last=last, last_id=last_id, limit=limit
         )
 
     async def revocations_of(self, tenant_id: TenantId, user_id: UserId) -> UserRevocations:
