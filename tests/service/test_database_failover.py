@@ -6,8 +6,9 @@ import pytest
 from e2e.sql import executed
 from fakeredis import FakeServer
 from fakeredis.aioredis import FakeRedis
+from prometheus_client import REGISTRY
 from support.people import administrator, person
-from support.postgres import SETTINGS, PostgresServer
+from support.postgres import SETTINGS, PostgresServer, run_alone
 from support.worker import OSQUERY
 from support.world import World
 
@@ -120,6 +121,30 @@ async def test_s28_nothing_that_a_promoted_standby_lacks_is_believed(pair, tmp_p
         assert given_again.version == lost.version
         await reached(worker)
         assert (await worker.check(ALICE)).verdict.decision is Decision.ENROLLMENT_REQUIRED
+
+
+async def test_s28_standbys_that_may_lack_commits_are_known(pair):
+    await upgrade(pair.url)
+    statements = "CREATE ROLE plain LOGIN", "GRANT ALL ON ALL TABLES IN SCHEMA public TO plain"
+    for statement in statements:
+        await run_alone(pair.primary.url(), statement)
+    database = SqlDatabase(pair.url.replace("postgres@", "plain@"))
+
+    async def becomes(value):
+        for _ in range(1000):
+            await database.check_writes()
+            if REGISTRY.get_sample_value("stepup_database_standbys_may_lack_commits") == value:
+                return
+        raise AssertionError(f"never {value}")
+
+    await becomes(1)
+    for statement in (
+        "ALTER SYSTEM SET synchronous_standby_names = '*'",
+        "SELECT pg_reload_conf()",
+    ):
+        await run_alone(pair.primary.url(), statement)
+    await becomes(0)
+    await database.close()
 
 
 async def test_s2_s4_a_killed_database_that_commits_late_forgets_no_code(tmp_path):

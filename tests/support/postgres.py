@@ -57,6 +57,14 @@ os.execv(command[0], command)
 """
 
 
+async def run_alone(url, statement):
+    """Run a statement that PostgreSQL takes outside of a transaction only."""
+    engine = create_async_engine(make_url(url), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql(statement)
+    await engine.dispose()
+
+
 class PostgresServer:
     """A server with a data directory of its own, which is gone after `close`.
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from support.postgres import SETTINGS, PostgresServer, new_database
+from support.postgres import SETTINGS, PostgresServer, new_database, run_alone
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError, StoreUnavailableError
@@ -300,13 +300,6 @@ async def test_s2_commits_wait_for_the_disk_and_for_no_less(postgres, configured
         async with engine.connect() as connection:
             assert (await connection.exec_driver_sql("SHOW synchronous_commit")).scalar() == used
         await engine.dispose()
-
-
-async def run_alone(url, statement):
-    engine = create_async_engine(make_url(url), isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.exec_driver_sql(statement)
-    await engine.dispose()
 
 
 async def test_s2_s4_a_killed_server_that_does_not_wait_for_its_disk_forgets_nothing():

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
-from sqlalchemy import bindparam
+from prometheus_client import Gauge
+from sqlalchemy import bindparam, text
 
 from stepup.service.ports import Records
 from stepup.stores.latency import measured
@@ -26,6 +27,17 @@ _PROBE = accounts.insert().values(
 )
 _PROBE_REMOVED = accounts.delete().where(
     accounts.c.tenant_id == "", accounts.c.user_id == bindparam("user_id")
+)
+
+# An ordinary role may read both; of other sessions it sees that they exist.
+_STANDBYS_MAY_LACK_COMMITS = text(
+    "SELECT current_setting('synchronous_standby_names') = '' AS asynchronous,"
+    " EXISTS (SELECT FROM pg_stat_replication) AS has_standbys"
+)
+_standbys_may_lack_commits = Gauge(
+    "stepup_database_standbys_may_lack_commits",
+    "1 while PostgreSQL has standbys and no commit waits for one: one may forget used codes.",
+    multiprocess_mode="livemax",
 )
 
 
@@ -75,6 +87,8 @@ class SqlDatabase:
     async def check_writes(self) -> None:
         """Commit a row that the same transaction removes.
 
+        A metric says whether a standby may lack what was committed (S28).
+
         Raises:
             StoreUnavailableError: the database is read-only, full, locked or gone.
         """
@@ -82,6 +96,11 @@ class SqlDatabase:
         async with self._writing.borrow() as connection:
             await connection.write(_PROBE, **user)
             await connection.write(_PROBE_REMOVED, user_id=user["user_id"])
+            if not connection.is_sqlite:
+                [may_lack_commits] = await connection.every(
+                    _STANDBYS_MAY_LACK_COMMITS, lambda row: row.asynchronous and row.has_standbys
+                )
+                _standbys_may_lack_commits.set(may_lack_commits)
             await connection.commit()
 
     async def close(self) -> None:
