@@ -88,7 +88,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     """Wire use cases and handlers over stores."""
     database, keys, catalogue = stores.database, stores.keys, settings.operations
     options = settings.verification
-    snapshots = Snapshots(database, clock)
+    snapshots = Snapshots(database, clock, folds_ids=settings.identity.fold_case)
     elevated = Elevated(stores.elevations, snapshots)
     revoker = Revoker(stores.elevations, snapshots)
     verify = VerifyOtp(

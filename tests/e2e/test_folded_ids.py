@@ -43,6 +43,23 @@ def test_who_was_there_before_is_found_in_any_spelling(server, config):
     assert verdict(client, person("acme", "eve", "Monday"), OSQUERY)[0] == "STEP_UP_REQUIRED"
 
 
+def test_s17_a_server_that_does_not_fold_ids_any_more_decides_nothing(server, config):
+    """It would find no policy of `Acme`, and allow everything."""
+    client = GrpCurl(server)
+    protect(client, administrator("Acme"), OSQUERY)
+    config.write_text(FOLDING)
+    server.restart()
+    server.kill()
+    config.write_text("")
+    command = (sys.executable, "-m", "stepup", "serve", "--insecure", "--listen", "127.0.0.1:0")
+    storage = ("--data-dir", server.data_dir, "--config", config)
+    refused = subprocess.run(
+        (*command, *storage), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert refused.returncode != 0
+    assert "identity.fold_case differs from the database, whose ids are folded" in refused.stderr
+
+
 def test_ids_that_would_collide_keep_a_server_from_starting(server, config):
     client = GrpCurl(server)
     enrol(client, person("acme", "bob"))

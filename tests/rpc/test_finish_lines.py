@@ -51,6 +51,14 @@ def test_s18_of_a_flood_the_first_lines_are_written_and_then_a_sample(lines, clo
     assert written(lines, 10_000) == BURST
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [("FAILED_PRECONDITION", "UNKNOWN_TENANT"), ("ABORTED", "ETAG_MISMATCH")],
+)
+def test_s18_a_caller_that_makes_the_same_mistake_again_and_again_fills_no_log(lines, code, reason):
+    assert written(lines, 10_000, code=code, reason=reason, caller="soar") == BURST
+
+
 def test_s18_what_is_left_out_is_counted_and_summed_up_once(lines):
     labels = {"caller": "soar", "code": "PERMISSION_DENIED", "reason": "CALLER_NOT_PERMITTED"}
     before = metric(SUPPRESSED, **labels)
@@ -69,7 +77,7 @@ def test_s18_a_flood_hides_no_lines_of_another_class(lines):
     assert written(lines, 1, reason="ANOTHER") == 1
 
 
-@pytest.mark.parametrize("code", ["OK", "UNAVAILABLE", "INTERNAL", "FAILED_PRECONDITION"])
+@pytest.mark.parametrize("code", ["OK", "UNAVAILABLE", "INTERNAL"])
 def test_s18_lines_of_calls_that_were_carried_out_or_failed_by_us_are_complete(lines, code):
     assert written(lines, 1000, code=code) == 1000
 

@@ -22,8 +22,10 @@ MAX_CLASSES: Final = 1024
 """How many classes are told apart; all others share one."""
 SAMPLED: Final = frozenset(
     {
+        "ABORTED",
         "CANCELLED",
         "DEADLINE_EXCEEDED",
+        "FAILED_PRECONDITION",
         "INVALID_ARGUMENT",
         "PERMISSION_DENIED",
         "RESOURCE_EXHAUSTED",

@@ -274,11 +274,13 @@ class FeedPosition:
             after a restore, and wherever committed transactions may be missing (S28).
         next: everything with this transaction number or a higher one comes after the position.
         in_flight: lower numbers of transactions that had not ended, and come after it, too.
+        ids_are_folded: whether stored ids of tenants and users were folded to lower case.
     """
 
     server: str
     next: int
     in_flight: tuple[int, ...] = ()
+    ids_are_folded: bool = False
 
     def continues(self, earlier: "FeedPosition") -> bool:
         """Whether everything between the two positions can be read from this server."""

@@ -46,11 +46,19 @@ _server_changes = Counter(
 
 
 class Snapshots:
-    """One worker's memory of policies and revocations, never older than five seconds."""
+    """One worker's memory of policies and revocations, never older than five seconds.
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    Args:
+        database: the durable store.
+        clock: the server's.
+        folds_ids: whether this server folds ids (`identity.fold_case`). In a database where that
+            differs it would find no policy, and allow everything: it reads none there.
+    """
+
+    def __init__(self, database: Database, clock: Clock, *, folds_ids: bool = False) -> None:
         self._database = database
         self._clock = clock
+        self._folds_ids = folds_ids
         self._polled_at: float | None = None
         self._server: str | None = None
         # Elevations verified before this may be of a server that is gone.
@@ -127,7 +135,7 @@ class Snapshots:
         # The age counts from before the read: what commits during it may be missed.
         began = self._clock.monotonic()
         async with self._database.snapshot() as records:
-            position = await records.changes.position()
+            position = self._demand_same_ids(await records.changes.position())
             known = self._position
             if known is None or not position.continues(known):
                 self._begin_anew(position.server)
@@ -202,11 +210,19 @@ class Snapshots:
     async def _read(self, query: Callable[[Records], Awaitable[_T]]) -> _T:
         """Read from the server whose changes this worker follows, and from no other (S28)."""
         async with self._database.snapshot() as records:
-            server = (await records.changes.position()).server
+            position = self._demand_same_ids(await records.changes.position())
             found = await query(records)
-        if server != self._server:
+        if position.server != self._server:
             raise StoreUnavailableError("the database server has changed")
         return found
+
+    def _demand_same_ids(self, position: FeedPosition) -> FeedPosition:
+        if position.ids_are_folded != self._folds_ids:
+            raise StoreUnavailableError(
+                "identity.fold_case differs from the database, whose ids are"
+                f" {'folded' if position.ids_are_folded else 'not folded'}"
+            )
+        return position
 
     def _keep(self, policy: Policy) -> None:
         if len(self._policies) >= MAX_POLICIES:

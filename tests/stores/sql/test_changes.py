@@ -21,7 +21,7 @@ from stepup.domain.changes import (
     UserRevoked,
 )
 from stepup.service.ports import Announced, FeedPosition
-from stepup.stores.sql import Limits, SqlDatabase
+from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.engine import parse_url, write_engine
 
@@ -277,7 +277,11 @@ async def test_s27_a_server_of_the_version_before_numbers_its_changes_too(
 
 async def test_s28_an_ordinary_role_may_read_the_position(postgresql, postgresql_url):
     role = f"reader_{uuid4().hex}"
-    await execute(postgresql_url, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON changes TO {role}")
+    await execute(
+        postgresql_url,
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT SELECT ON changes, folded_ids TO {role}",
+    )
     ordinary = SqlDatabase(
         make_url(postgresql_url).set(username=role).render_as_string(hide_password=False)
     )
@@ -296,6 +300,7 @@ async def test_s28_another_database_of_the_same_name_is_another_place(postgres, 
     before = await place()
     name = make_url(postgresql_url).database
     await execute(postgres, f"DROP DATABASE {name} WITH (FORCE)", f"CREATE DATABASE {name}")
+    await upgrade(postgresql_url)
     assert not (await place()).continues(before)
 
 

@@ -3,15 +3,18 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.clock import ManualClock
 from support.enrolled import RESET_CODE, store_enrolled
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.enrollment import PendingEnrollment
+from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
 from stepup.domain.totp import Label, TotpSecret
 from stepup.keys import KeyRing
 from stepup.service.audit_verification import AuditVerification
+from stepup.service.snapshots import Snapshots
 from stepup.stores.sql import IdsCollideError, fold_ids, tables
 from stepup.stores.sql.folding import _HISTORY
 
@@ -105,6 +108,31 @@ async def test_a_secret_that_does_not_open_is_moved_and_still_does_not_open(url,
     await fold_ids(url, KeyRing.generate())
     async with database.snapshot() as records:
         assert await records.authenticators.find(ACME, FOLDED_ANN)
+
+
+@pytest.mark.parametrize("folds_ids", [False, True])
+async def test_s17_a_server_that_reads_ids_otherwise_than_the_database_decides_nothing(
+    url, database, folds_ids
+):
+    """Without `fold_case` it would find no policy of `Acme` any more, and allow everything."""
+    await store(database)
+    server = Snapshots(database, ManualClock(), folds_ids=False)
+    await server.poll()
+    await fold_ids(url, KEYS)
+    if folds_ids:
+        server = Snapshots(database, ManualClock(), folds_ids=True)
+        await server.poll()
+        assert (await server.policy(ACME)).enabled
+        return
+    for read in (server.policy(SPELLED), server.poll()):
+        with pytest.raises(StoreUnavailableError, match=r"identity\.fold_case"):
+            await read
+
+
+async def test_s17_a_server_that_folds_ids_decides_nothing_where_they_are_not_folded(database):
+    """A back-up of before may have been restored."""
+    with pytest.raises(StoreUnavailableError, match=r"identity\.fold_case"):
+        await Snapshots(database, ManualClock(), folds_ids=True).poll()
 
 
 async def test_what_is_folded_already_stays_as_it_is(url, database):

@@ -34,7 +34,10 @@ from stepup.stores.sql.tables import changes, of_no_session
 # SQLite has one writer: rows become visible in the order of their numbers, and nothing is ever in
 # flight. PostgreSQL does not: there each row has the number of its transaction, and a snapshot says
 # which of them have ended.
-_POSITION_SQLITE = text("SELECT seq FROM sqlite_sequence WHERE name = 'changes'")
+_POSITION_SQLITE = text(
+    "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'changes') AS seq,"
+    " EXISTS (SELECT 1 FROM folded_ids) AS folded"
+)
 # The timeline of the last checkpoint may still be the old one after a promotion; the name of the
 # WAL file has the current one. A standby refuses to say it. A restart may follow the restore of a
 # file system, which PostgreSQL itself does not notice.
@@ -46,7 +49,8 @@ _POSITION_POSTGRESQL = text(
         left(pg_walfile_name(pg_current_wal_lsn()), 8),
         extract(epoch FROM pg_postmaster_start_time()),
         (SELECT oid FROM pg_database WHERE datname = current_database())
-    ) AS server, CAST(pg_current_snapshot() AS text) AS snapshot
+    ) AS server, CAST(pg_current_snapshot() AS text) AS snapshot,
+    EXISTS (SELECT FROM folded_ids) AS folded
     """
 )
 _NEWEST = select(func.max(changes.c.created_at))
@@ -92,8 +96,9 @@ class SqlChangeFeed:
     async def position(self) -> FeedPosition:
         """See `ChangeFeed`."""
         if self._connection.is_sqlite:
-            last = await self._connection.every(_POSITION_SQLITE, lambda row: int(row.seq))
-            return FeedPosition("{}/{}".format(*self._connection.file), sum(last) + 1)
+            [(last, folded)] = await self._connection.every(_POSITION_SQLITE, tuple)
+            server = "{}/{}".format(*self._connection.file)
+            return FeedPosition(server, (last or 0) + 1, ids_are_folded=bool(folded))
         [position] = await self._connection.every(_POSITION_POSTGRESQL, _read_position)
         return position
 
@@ -168,7 +173,10 @@ def _read_position(row: Row[Any]) -> FeedPosition:
     # PostgreSQL manual, "pg_snapshot": xmin, xmax and what is in flight between them.
     _, following, in_flight = row.snapshot.split(":")
     return FeedPosition(
-        row.server, int(following), tuple(map(int, in_flight.split(","))) if in_flight else ()
+        row.server,
+        int(following),
+        tuple(map(int, in_flight.split(","))) if in_flight else (),
+        row.folded,
     )
 
 

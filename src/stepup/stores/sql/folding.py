@@ -7,11 +7,15 @@ Wizards are dropped, as they are bound to a hash over the ids: people begin agai
 Audit events stay as they were written, because their hashes cover the ids (S14): the chain of
 `Acme` ends, and that of `acme` goes on. The change feed stays, too: what it revokes lies under the
 old ids.
+
+A mark stays in the database. A server that does not fold ids would find no policy under `Acme`, and
+so allow everything: it refuses to decide where the mark is.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -21,6 +25,7 @@ from sqlalchemy import (
     Table,
     delete,
     func,
+    insert,
     or_,
     select,
     text,
@@ -99,6 +104,8 @@ def _fold(connection: Connection, keys: Keys) -> str | None:
             connection.execute(update(table).where(_is_unfolded(table)).values(ids))
     _move_authenticators(connection, keys)
     _move_reset_codes(connection, keys)
+    if connection.execute(select(tables.folded_ids)).first() is None:
+        connection.execute(insert(tables.folded_ids).values(since=datetime.now(UTC)))
     return None
 
 

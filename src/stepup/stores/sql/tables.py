@@ -154,6 +154,13 @@ audit_events = Table(
 of_no_session = column("session_hash").is_(None)
 """The changes that a partial index is over; a query has to say so in the same words."""
 
+folded_ids = Table(
+    "folded_ids",
+    metadata,
+    Column("since", Instant, primary_key=True),
+)
+"""One row if ids of tenants and users are folded, else none."""
+
 changes = Table(
     "changes",
     metadata,
