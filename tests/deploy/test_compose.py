@@ -8,6 +8,8 @@ import yaml
 from deploy.decisions import DECISIONS, read_from_pipe
 from e2e.processes import PROGRAMS, ROOT, run
 
+from stepup.rpc.server import MAX_STREAMS
+
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
@@ -40,6 +42,14 @@ def test_envoy_balances_over_the_servers_that_there_are():
         for each in endpoints["lb_endpoints"]
     ]
     assert names == [name for name in SERVICES if name.startswith("stepup-")]
+
+
+def test_s26_envoy_opens_no_more_calls_on_a_connection_than_a_server_takes():
+    """Otherwise a client could have servers put aside by a burst of calls (`test_envoy.py`)."""
+    [cluster] = yaml.safe_load(ENVOY)["static_resources"]["clusters"]
+    [options] = cluster["typed_extension_protocol_options"].values()
+    protocol = options["explicit_http_config"]["http2_protocol_options"]
+    assert protocol["max_concurrent_streams"] == MAX_STREAMS
 
 
 def test_envoy_has_every_file_that_it_reads():
