@@ -13,14 +13,15 @@ so allow everything: it refuses to decide where the mark is.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     String,
     Table,
     delete,
@@ -46,6 +47,9 @@ _LOCK = 0x666F_6C64  # "fold": the advisory lock of servers that start at once
 _HISTORY = {tables.audit_events, tables.audit_heads, tables.changes}
 _SEALED = {tables.authenticators, tables.reset_codes}
 _DROPPED = {tables.pending_enrollments}
+
+
+_Owner: TypeAlias = tuple[TenantId, UserId]
 
 
 class IdsCollideError(Exception):
@@ -153,36 +157,34 @@ def _collision_of_users(connection: Connection, of_users: Iterable[Table]) -> st
 
 
 def _move_authenticators(connection: Connection, keys: Keys) -> None:
-    table = tables.authenticators
+    def resealed(row: Row[Any], was: _Owner, becomes: _Owner) -> SealedSecret:
+        secret = keys.open(SealedSecret(row.key_id, row.ciphertext), *was, row.enrollment_id)
+        return keys.seal(secret, *becomes, row.enrollment_id)
+
+    _move(connection, tables.authenticators, resealed)
+
+
+def _move_reset_codes(connection: Connection, keys: Keys) -> None:
+    def resealed(row: Row[Any], was: _Owner, becomes: _Owner) -> SealedSecret:
+        sealed_key = SealedSecret(row.key_id, row.ciphertext)
+        record = ResetCodeRecord(*was, row.enrollment_id, sealed_key, row.digest)
+        return keys.reseal_reset_code(record, becomes).sealed_key
+
+    _move(connection, tables.reset_codes, resealed)
+
+
+def _move(
+    connection: Connection,
+    table: Table,
+    resealed: Callable[[Row[Any], _Owner, _Owner], SealedSecret],
+) -> None:
     for row in connection.execute(select(table).where(_is_unfolded(table))).all():
         was = TenantId(row.tenant_id), UserId(row.user_id)
         becomes = TenantId(folded(row.tenant_id)), UserId(folded(row.user_id))
         values: dict[str, Any] = {"tenant_id": becomes[0], "user_id": becomes[1]}
         # What does not open is moved as it is: it does not open there either, and is logged.
         with suppress(SealBrokenError):
-            secret = keys.open(SealedSecret(row.key_id, row.ciphertext), *was, row.enrollment_id)
-            sealed = keys.seal(secret, *becomes, row.enrollment_id)
+            sealed = resealed(row, was, becomes)
             values |= {"key_id": sealed.key_id, "ciphertext": sealed.ciphertext}
-        _move(connection, table, was, values)
-
-
-def _move_reset_codes(connection: Connection, keys: Keys) -> None:
-    table = tables.reset_codes
-    for row in connection.execute(select(table).where(_is_unfolded(table))).all():
-        was = TenantId(row.tenant_id), UserId(row.user_id)
-        becomes = TenantId(folded(row.tenant_id)), UserId(folded(row.user_id))
-        values: dict[str, Any] = {"tenant_id": becomes[0], "user_id": becomes[1]}
-        with suppress(SealBrokenError):
-            sealed_key = SealedSecret(row.key_id, row.ciphertext)
-            record = ResetCodeRecord(*was, row.enrollment_id, sealed_key, row.digest)
-            sealed = keys.reseal_reset_code(record, becomes).sealed_key
-            values |= {"key_id": sealed.key_id, "ciphertext": sealed.ciphertext}
-        _move(connection, table, was, values)
-
-
-def _move(
-    connection: Connection, table: Table, was: tuple[TenantId, UserId], values: dict[str, Any]
-) -> None:
-    tenant_id, user_id = was
-    is_theirs = (table.c.tenant_id == tenant_id) & (table.c.user_id == user_id)
-    connection.execute(update(table).where(is_theirs).values(values))
+        is_theirs = (table.c.tenant_id == was[0]) & (table.c.user_id == was[1])
+        connection.execute(update(table).where(is_theirs).values(values))
