@@ -326,6 +326,38 @@ def test_what_is_shipped_always_stays(file):
         assert all(added.find(operation.id) == operation for operation in members)
 
 
+BAD_TEXTS = {
+    "verification.issuer": '[verification]\nissuer = "\u3000 "',
+    "catalogue.categories.0.title": '[[catalogue.categories]]\nid = "mail"\ntitle = "\u00a0"',
+    "catalogue.operations.0.title": '[[catalogue.operations]]\nid = "iam.x"\ntitle = " "',
+}
+
+
+@pytest.mark.parametrize(("setting", "text"), BAD_TEXTS.items(), ids=BAD_TEXTS)
+def test_s24_blank_text_is_refused_by_the_name_of_its_setting(file, setting, text):
+    assert problems(file(text)) == [f"{setting}: must not be blank"]
+
+
+@pytest.mark.parametrize("value", ["5", "true", "[]"])
+@pytest.mark.parametrize("setting", [text.rpartition("=")[0] for text in BAD_TEXTS.values()])
+def test_a_text_is_no_other_value(file, setting, value):
+    [problem] = problems(file(f"{setting}= {value}"))
+    assert problem.endswith("must be text")
+
+
+def test_s24_names_may_have_every_space_joiner_and_emoji(file):
+    name = "警備\u3000\u0646\u200c\u0647\u00a0\U0001fae9"
+    settings = load(
+        file(
+            f'[verification]\nissuer = "{name}"\n'
+            f'[[catalogue.categories]]\nid = "mail"\ntitle = "{name}"\n'
+            f'[[catalogue.operations]]\nid = "mail.purge"\ntitle = "{name}"'
+        )
+    )
+    assert settings.verification.issuer == name
+    assert settings.operations.find("mail.purge").title == name
+
+
 BAD_ADDITIONS = {
     "a shipped operation": '[[catalogue.operations]]\nid = "response.run_osquery"\ntitle = "X"',
     "a shipped category": '[[catalogue.categories]]\nid = "iam"\ntitle = "X"',

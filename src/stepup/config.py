@@ -30,6 +30,7 @@ from stepup.caller_settings import (
 from stepup.domain.callers import Callers
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation, OperationId
+from stepup.domain.text import Title
 from stepup.domain.totp import Label
 from stepup.settings_section import Section, checked
 from stepup.stores.redis.url import parse_url as parse_redis_url
@@ -241,7 +242,7 @@ class CategorySettings(Section):
 
     id: str
     """What its operations' ids begin with."""
-    title: str
+    title: Annotated[Title, checked(Title)]
     """What a console shows."""
 
 
@@ -250,7 +251,7 @@ class OperationSettings(Section):
 
     id: Annotated[OperationId, checked(OperationId)]
     """`<category>.<name>`. In the category `response` it is a response action: exemptions apply."""
-    title: str
+    title: Annotated[Title, checked(Title)]
     """What a console shows."""
 
 

@@ -14,9 +14,11 @@ class Section(BaseModel):
 
 
 def checked(make: Any) -> BeforeValidator:
-    """Let a domain type check a setting."""
+    """Let a domain type that is made of text check a setting."""
 
     def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise ValueError("must be text")  # noqa: TRY004  # pydantic reports a ValueError
         try:
             return make(value)
         except InvalidValueError as error:

@@ -2,10 +2,11 @@ import pytest
 
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, SIGN_IN, Catalogue, Category, Operation, OperationId
+from stepup.domain.text import Title
 
-NETWORK = Category("network", "Network operations")
-BLOCK_ADDRESS = Operation(OperationId("network.block_address"), "Block an address")
-ISOLATE_HOST = Operation(OperationId("response.isolate_host"), "Isolate host")
+NETWORK = Category("network", Title("Network operations"))
+BLOCK_ADDRESS = Operation(OperationId("network.block_address"), Title("Block an address"))
+ISOLATE_HOST = Operation(OperationId("response.isolate_host"), Title("Isolate host"))
 
 
 def listing(catalogue):
@@ -38,7 +39,9 @@ def test_the_shipped_catalogue_is_that_of_the_product():
             "playbook.manage": "Create, edit, or delete playbooks",
             "playbook.decide_pending_action": "Approve or reject pending actions",
             "playbook.upload_custom_script": "Upload a new custom script",
-            "playbook.execute_manually": "Manually execute playbooks",
+            "playbook.execute_manually": (
+                "Manually execute playbooks in Security Playbooks or from Workbench"
+            ),
         },
     }
 
@@ -79,7 +82,7 @@ def test_an_operation_that_is_not_in_the_catalogue_is_not_found(unknown):
 
 
 def test_sign_in_is_found_under_its_id():
-    assert SHIPPED.find("account.sign_in") == Operation(SIGN_IN, "Sign in")
+    assert SHIPPED.find("account.sign_in") == Operation(SIGN_IN, Title("Sign in"))
 
 
 def test_sign_in_is_not_selectable():

@@ -1,5 +1,6 @@
 """A code is right in its own 30 seconds only (S1); the secret (S6) and its key URI (S12)."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -224,21 +225,21 @@ def test_every_fresh_secret_is_another_one():
 
 
 @pytest.mark.parametrize(
-    "text", ["ada@acme.example", "A", "x" * 128, "\u00e9" * 64, "R&D / caf\u00e9 100%", " "]
+    "text", ["ada@acme.example", "A", "x" * 128, "\u00e9" * 64, "R&D / caf\u00e9 100%"]
 )
 def test_a_label_is_kept_as_it_is(text):
     assert Label(text) == text
 
 
-@pytest.mark.parametrize("size", ["", "x" * 129, "\u00e9" * 65])
-def test_a_label_has_1_to_128_bytes_of_utf_8(size):
-    with pytest.raises(InvalidValueError, match=r"^must be 1 to 128 bytes of UTF-8$"):
+@pytest.mark.parametrize("size", ["x" * 129, "\u00e9" * 65, "\ud800" * 43])
+def test_a_label_has_at_most_128_bytes_of_utf_8(size):
+    with pytest.raises(InvalidValueError, match=r"^must be at most 128 bytes of UTF-8$"):
         Label(size)
 
 
 @pytest.mark.parametrize("character", [":", "\n", "\0", "\x1f", "\x7f", "\u0085", "\u202e"])
 def test_a_colon_or_a_control_character_in_a_label_is_refused(character):
-    with pytest.raises(InvalidValueError, match=r"^must have no colon and no control character$"):
+    with pytest.raises(InvalidValueError, match=r"^must have no (colon$|control character)"):
         Label(f"ada{character}lovelace")
 
 
@@ -249,10 +250,16 @@ def test_a_key_uri_is_what_authenticator_apps_read():
     )
 
 
+def is_label(text):
+    with suppress(InvalidValueError):
+        return bool(Label(text))
+    return False
+
+
 @given(
     *[
         st.text(st.characters(codec="utf-8", exclude_characters=":"), min_size=1, max_size=20)
-        .filter(str.isprintable)
+        .filter(is_label)
         .map(Label)
     ]
     * 2

@@ -39,6 +39,7 @@ from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import SHIPPED, Category, Operation, OperationId
 from stepup.domain.policy import Policy
 from stepup.domain.receipts import ReceiptRejection
+from stepup.domain.text import Title
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -129,8 +130,8 @@ CASES = list(load())
 def catalogue_of(given):
     added = [OperationId(text) for text in given.get("operator_adds", [])]
     shipped = {category.id for category, _ in SHIPPED}
-    categories = [Category(id_, id_) for id_ in {each.category for each in added} - shipped]
-    return SHIPPED.extended(categories, [Operation(each, each) for each in added])
+    categories = [Category(id_, Title(id_)) for id_ in {each.category for each in added} - shipped]
+    return SHIPPED.extended(categories, [Operation(each, Title(each)) for each in added])
 
 
 def actor_of(given):

@@ -5,7 +5,7 @@ import io
 from contextlib import AsyncExitStack
 from datetime import UTC, timedelta
 from itertools import islice
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
 import pytest
@@ -254,6 +254,12 @@ async def test_a_picture_can_hold_the_longest_names(world):
     assert read_barcode(Image.open(io.BytesIO(screen.qr_png))).text == screen.otpauth_uri
 
 
+async def test_s24_an_account_name_may_have_every_space_joiner_and_emoji(client):
+    name = "山田\u3000太郎 \u0646\u200c\u0647\u00a0\U0001fae9"
+    screen = await client.enrollment.BeginEnrollment(beginning(account_name=name))
+    assert unquote(urlsplit(screen.otpauth_uri).path).endswith(f":{name}")
+
+
 async def test_without_an_account_name_the_user_id_is_shown(client):
     actor = on_wire(person("corp:alice"))
     screen = await client.enrollment.BeginEnrollment(enrollment.BeginEnrollmentRequest(actor=actor))
@@ -388,7 +394,7 @@ async def test_an_administrator_resets_another_user(worker, client):
     await worker.elevate(ROOT, await worker.enrol(ROOT))
     await client.enrollment.AdminResetEnrollment(
         enrollment.AdminResetEnrollmentRequest(
-            actor=on_wire(ROOT), user_id="alice", reason="ä" * 256
+            actor=on_wire(ROOT), user_id="alice", reason="機\u3000" * 256
         )
     )
     assert not (await client.enrollment.GetEnrollment(standing())).HasField("active")

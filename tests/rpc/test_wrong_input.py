@@ -10,6 +10,7 @@ from support.world import made_for_one_test
 
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.operations import SHIPPED, Operation, OperationId
+from stepup.domain.text import Title
 from stepup.rpc import convert
 from stepup.v1 import actor_pb2, audit_service_pb2, step_up_service_pb2
 
@@ -268,6 +269,7 @@ WRONG = {
     "account_name: a change of direction": spoilt(
         "BeginEnrollment", "account_name", account_name="a\u202eb"
     ),
+    "account_name: blank": spoilt("BeginEnrollment", "account_name", account_name=" \u3000"),
     **{
         f"{name} reset_code: {kind}": spoilt(name, "reset_code", reset_code=value)
         for name in ("BeginEnrollment", "ResetEnrollment")
@@ -284,7 +286,10 @@ WRONG = {
     "user_id: the administrator's own": spoilt("AdminResetEnrollment", "user_id", user_id="root"),
     "reason: missing": spoilt("AdminResetEnrollment", "reason", reason=""),
     "reason: blank": spoilt("AdminResetEnrollment", "reason", reason="  "),
-    "reason: 513 bytes": spoilt("AdminResetEnrollment", "reason", reason="x" * 513),
+    "reason: blank beyond ASCII": spoilt(
+        "AdminResetEnrollment", "reason", reason="\u00a0\u3164\u2060"
+    ),
+    "reason: 513 characters": spoilt("AdminResetEnrollment", "reason", reason="x" * 513),
     "reason: a control character": spoilt("AdminResetEnrollment", "reason", reason="a\nb"),
     "policy: missing": policy("policy", lambda request: request.ClearField("policy")),
     "etag: missing": policy("policy.etag", lambda request: request.policy.ClearField("etag")),
@@ -345,7 +350,7 @@ async def test_a_spoilt_field_is_refused(refused, wrong):
 
 
 async def test_more_than_a_thousand_selected_operations_are_refused():
-    added = [Operation(OperationId(f"response.added_{n}"), "Added") for n in range(1001)]
+    added = [Operation(OperationId(f"response.added_{n}"), Title("Added")) for n in range(1001)]
     catalogue = SHIPPED.extended([], added)
     request = valid_request("UpdatePolicy")
     selecting(*(operation.id for operation in added))(request)

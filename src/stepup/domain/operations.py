@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from stepup.domain.errors import InvalidValueError
+from stepup.domain.text import Title
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESPONSE = "response"
@@ -49,7 +50,7 @@ class Operation:
     """
 
     id: OperationId
-    title: str
+    title: Title
     is_response_action: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class Category:
     """A group of operations, as a policy panel shows it."""
 
     id: str
-    title: str
+    title: Title
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -122,18 +123,20 @@ class Catalogue:
         return type(self)([*self._members, *categories], [*self._operations.values(), *operations])
 
 
-_SIGN_IN_OPERATION = Operation(SIGN_IN, "Sign in")
+_SIGN_IN_OPERATION = Operation(SIGN_IN, Title("Sign in"))
 
 
 def _operations(category: str, titles: dict[str, str]) -> list[Operation]:
-    return [Operation(OperationId(f"{category}.{name}"), title) for name, title in titles.items()]
+    return [
+        Operation(OperationId(f"{category}.{name}"), Title(title)) for name, title in titles.items()
+    ]
 
 
 SHIPPED = Catalogue(
     [
-        Category("iam", "Identity and access management operations"),
-        Category("response", "Response actions"),
-        Category("playbook", "Security playbook operations"),
+        Category("iam", Title("Identity and access management operations")),
+        Category("response", Title("Response actions")),
+        Category("playbook", Title("Security playbook operations")),
     ],
     [
         *_operations(
@@ -165,7 +168,9 @@ SHIPPED = Catalogue(
                 "manage": "Create, edit, or delete playbooks",
                 "decide_pending_action": "Approve or reject pending actions",
                 "upload_custom_script": "Upload a new custom script",
-                "execute_manually": "Manually execute playbooks",
+                "execute_manually": (
+                    "Manually execute playbooks in Security Playbooks or from Workbench"
+                ),
             },
         ),
     ],

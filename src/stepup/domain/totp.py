@@ -11,6 +11,7 @@ from typing import Self
 from pyotp import TOTP
 
 from stepup.domain.errors import InvalidValueError
+from stepup.domain.text import HumanText
 
 STEP_SECONDS = 30
 SECRET_BYTES = 20
@@ -63,8 +64,11 @@ class TotpSecret:
         return b32encode(self.octets).decode()
 
 
-class Label(str):
-    """What an authenticator app shows, an issuer or an account: at most 128 bytes of UTF-8."""
+class Label(HumanText):
+    """What an authenticator app shows, an issuer or an account: at most 128 bytes of UTF-8.
+
+    The limit counts bytes, because a QR code has to hold two labels.
+    """
 
     __slots__ = ()
 
@@ -72,12 +76,12 @@ class Label(str):
         """Check the label.
 
         Raises:
-            InvalidValueError: it is empty, too long, or has a colon or a control character (S12).
+            InvalidValueError: it is too long, has a colon (S12), or is not fit as `HumanText`.
         """
-        if not 1 <= len(value.encode()) <= MAX_LABEL_BYTES:
-            raise InvalidValueError(f"must be 1 to {MAX_LABEL_BYTES} bytes of UTF-8")
-        if ":" in value or not value.isprintable():
-            raise InvalidValueError("must have no colon and no control character")
+        if len(value.encode(errors="surrogatepass")) > MAX_LABEL_BYTES:
+            raise InvalidValueError(f"must be at most {MAX_LABEL_BYTES} bytes of UTF-8")
+        if ":" in value:
+            raise InvalidValueError("must have no colon")
         return super().__new__(cls, value)
 
 

@@ -40,7 +40,6 @@ class HasActor(Protocol):
         ...
 
 
-MAX_REASON_BYTES = 512
 _FOLDED = ("tenant_id", "user_id")
 MAX_KINDS = 32
 
@@ -294,20 +293,6 @@ def _max_age(field: str, message: Duration) -> timedelta:
         return checked_max_age(message.ToTimedelta())
     except (InvalidValueError, ValueError, OverflowError) as error:
         raise InvalidFieldError(field, problem) from error
-
-
-def admin_reason(value: str) -> str:
-    """An administrator's reason, for the audit event.
-
-    Raises:
-        InvalidFieldError: it is missing, too long, or has a control character.
-    """
-    if not value.strip():
-        raise InvalidFieldError("reason", "is required")
-    if len(value.encode()) > MAX_REASON_BYTES or not value.isprintable():
-        problem = f"must be at most {MAX_REASON_BYTES} bytes of UTF-8 without control characters"
-        raise InvalidFieldError("reason", problem)
-    return value
 
 
 def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery:

@@ -8,6 +8,7 @@ from stepup.domain.authenticator import Authenticator
 from stepup.domain.changes import EnrollmentEnded
 from stepup.domain.errors import ElevationRequiredError, EnrollmentStateError, InvalidFieldError
 from stepup.domain.reset_code import ResetCode
+from stepup.domain.text import Reason
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.ports import Database, Keys, Records
@@ -64,7 +65,9 @@ class EndEnrollment:
             await self.revoker.put_into_effect(ended, context.now)
         return attempt
 
-    async def reset_by_administrator(self, context: Context, user_id: UserId, reason: str) -> None:
+    async def reset_by_administrator(
+        self, context: Context, user_id: UserId, reason: Reason
+    ) -> None:
         """`AdminResetEnrollment`: a Master Administrator removes another user's authenticator.
 
         Raises:

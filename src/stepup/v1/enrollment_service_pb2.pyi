@@ -116,7 +116,8 @@ class BeginEnrollmentRequest(_message.Message):
     RESET_CODE_FIELD_NUMBER: _builtins.int
     account_name: _builtins.str
     """account_name is what the authenticator app shows under the issuer, an e-mail address usually:
-    at most 128 bytes of UTF-8, no colon, no control characters. Absent means the user_id.
+    at most 128 bytes of UTF-8, no colon, not blank, and no control character, line separator, or
+    bidirectional embedding, override or isolate. Absent means the user_id.
     """
     reset_code: _builtins.str
     """reset_code permits the replacement of an active authenticator without a live elevation. Absent
@@ -621,7 +622,9 @@ class AdminResetEnrollmentRequest(_message.Message):
     printable ASCII, another one than the actor. Required.
     """
     reason: _builtins.str
-    """reason goes into the audit event: 1 to 512 bytes of UTF-8, no control characters. Required."""
+    """reason goes into the audit event: 1 to 512 characters (Unicode code points), not blank, and no
+    control character, line separator, or bidirectional embedding, override or isolate. Required.
+    """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
         """actor is the Master Administrator, in an elevated session. Required."""

@@ -57,6 +57,12 @@ async def stored_reset_code(database, wizard=WIZARD):
         return await records.pending.reset_code(wizard)
 
 
+async def test_a_name_that_an_earlier_release_took_is_read(database):
+    name = str.__new__(Label, "  ")
+    await put(database, replace(WIZARD, account_name=name))
+    assert (await found(database)).account_name == name
+
+
 async def test_s7_of_two_that_begin_at_once_the_later_finds_what_the_earlier_put(database):
     async def begin(number):
         async with database.transaction() as records:

@@ -19,6 +19,7 @@ from joserfc.jwk import KeySet
 from joserfc.util import urlsafe_b64decode
 
 from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.domain.text import has_unfit_character
 from stepup.rpc.call import Invocation
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.service.ports import Clock
@@ -63,7 +64,7 @@ class Issuer:
     def __post_init__(self) -> None:
         if not self.name or "#" in self.name:
             raise ValueError("an issuer must be named, without a #")
-        if not self.name.isprintable():
+        if has_unfit_character(self.name):
             raise ValueError("an issuer's name must have no control characters")
         if not self.audiences or "" in self.audiences:
             raise ValueError("an issuer must have audiences")
