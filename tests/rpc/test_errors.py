@@ -1,6 +1,7 @@
 """The error model of api.md: for every row the status, the reason, and what else comes along."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -135,6 +136,23 @@ async def test_an_etag_that_is_stale_or_of_another_tenant(worker, client, tenant
     await worker.select(OSQUERY, "iam.configure_access")
     refusal = await refusal_of(client.policy.UpdatePolicy(enabling(True, stale)))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+
+
+async def test_a_request_id_whose_first_call_is_under_way(world, worker, client):
+    app = await worker.enrol(ALICE)
+    request = step_up.VerifyOtpRequest(
+        actor=on_wire(ALICE), code=app.code(worker.clock.now()), request_id=str(uuid4())
+    )
+    refusals = []
+
+    async def send_again():
+        refusals.append(await refusal_of(client.step_up.VerifyOtp(request)))
+
+    world.database.before_transaction = send_again
+    assert (await client.step_up.VerifyOtp(request)).outcome == step_up.OUTCOME_VERIFIED
+    [refusal] = refusals
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "REQUEST_UNDER_WAY")
+    assert refusal.details["RetryInfo"].retry_delay.seconds == 1
 
 
 READERS = {"CheckStepUp", "BatchCheckStepUp", "GetPolicy", "ListAuditEvents", "ExportAuditEvents"}

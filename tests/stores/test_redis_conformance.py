@@ -14,7 +14,7 @@ from redis.crc import key_slot
 
 from stepup.domain.actor import Actor, SessionHash, SessionId, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
-from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
+from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
 from stepup.domain.verification import Outcome, Verification
 from stepup.keys import KeyRing
 from stepup.service.ports import RequestKey
@@ -477,7 +477,7 @@ async def test_a_later_claim_gets_the_outcome_exactly(outcomes, outcome):
 async def test_a_claim_while_the_other_is_under_way_is_not_answered(outcomes):
     key = a_request()
     await outcomes.claim(key, FINGERPRINT)
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(RequestUnderWayError):
         await outcomes.claim(key, FINGERPRINT)
 
 
@@ -513,14 +513,48 @@ async def test_of_a_hundred_parallel_claims_one_wins(outcomes):
         *(outcomes.claim(key, FINGERPRINT) for _ in range(100)), return_exceptions=True
     )
     assert answers.count(None) == 1
-    assert sum(isinstance(answer, StoreUnavailableError) for answer in answers) == 99
+    assert sum(isinstance(answer, RequestUnderWayError) for answer in answers) == 99
+
+
+@pytest.mark.race
+async def test_s25_of_parallel_claims_that_find_a_forged_outcome_one_wins(
+    client, outcomes, monkeypatch
+):
+    key, all_have_read, set_value = a_request(), asyncio.Barrier(10), client.set
+    await client.set(outcome_key(key), b"forged")
+
+    async def set_together(*arguments, **options):
+        found = await set_value(*arguments, **options)
+        await all_have_read.wait()
+        return found
+
+    monkeypatch.setattr(client, "set", set_together)
+    answers = await asyncio.gather(
+        *(outcomes.claim(key, FINGERPRINT) for _ in range(10)), return_exceptions=True
+    )
+    assert answers.count(None) == 1
+    assert sum(isinstance(answer, RequestUnderWayError) for answer in answers) == 9
+
+
+async def test_s25_a_claim_gives_up_on_values_that_keep_changing(fake, monkeypatch):
+    outcomes, key = RedisRecordedOutcomes(fake, KEYS), a_request()
+    await fake.set(outcome_key(key), b"0")
+    evaluate = fake.eval
+
+    async def forge_anew_first(*arguments):
+        await fake.incr(outcome_key(key))
+        return await evaluate(*arguments)
+
+    monkeypatch.setattr(fake, "eval", forge_anew_first)
+    with pytest.raises(StoreUnavailableError):
+        await outcomes.claim(key, FINGERPRINT)
 
 
 async def test_a_claim_is_kept_for_a_minute(fake, advance):
     outcomes, key = RedisRecordedOutcomes(fake, KEYS), a_request()
     await outcomes.claim(key, FINGERPRINT)
     advance(59 * SECOND)
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(RequestUnderWayError):
         await outcomes.claim(key, FINGERPRINT)
     advance(2 * SECOND)
     assert await outcomes.claim(key, FINGERPRINT) is None
@@ -592,5 +626,5 @@ async def test_s25_a_forged_outcome_is_not_answered_and_the_claim_replaces_it(
     await client.set(outcome_key(key), forge(key))
     assert await outcomes.claim(key, FINGERPRINT) is None
     assert 0 < await client.ttl(outcome_key(key)) <= 60
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(RequestUnderWayError):
         await outcomes.claim(key, FINGERPRINT)

@@ -76,6 +76,10 @@ class EtagMismatchError(StepUpError):
     """The policy has changed since the caller read it."""
 
 
+class RequestUnderWayError(StepUpError):
+    """Another call with the same request id has not ended yet; this call has changed nothing."""
+
+
 class StoreUnavailableError(StepUpError):
     """A store cannot be reached, or what is known is too old to decide on (S17)."""
 

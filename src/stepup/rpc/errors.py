@@ -40,8 +40,11 @@ _REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
     (errors.MfaEnforcedError, StatusCode.FAILED_PRECONDITION, "MFA_ENFORCED_BY_POLICY"),
     (errors.UnknownTenantError, StatusCode.FAILED_PRECONDITION, "UNKNOWN_TENANT"),
     (errors.EtagMismatchError, StatusCode.ABORTED, "ETAG_MISMATCH"),
+    (errors.RequestUnderWayError, StatusCode.ABORTED, "REQUEST_UNDER_WAY"),
     (errors.StoreUnavailableError, StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 )
+
+_WORTH_A_RETRY = errors.OverloadedError | errors.RequestUnderWayError | errors.StoreUnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def _further_details(error: BaseException) -> list[Message]:
         delay = Duration()
         delay.FromTimedelta(error.retry_after)
         return [RetryInfo(retry_delay=delay)]
-    if isinstance(error, errors.OverloadedError | errors.StoreUnavailableError):
+    if isinstance(error, _WORTH_A_RETRY):
         return [RetryInfo(retry_delay=_RETRY_DELAY)]
     return []
 

@@ -483,12 +483,14 @@ class RecordedOutcomes(Protocol):
     async def claim(self, key: RequestKey, fingerprint: bytes) -> Verification | None:
         """Claim a request, atomically: of parallel equal ones a single call gets None.
 
+        That MUST hold also where the store has a value that is not authentic (S25).
+
         None means that this call makes the attempt, and then calls `record` or `release`. A
         `Verification` is the outcome of the call that did.
 
         Raises:
             InvalidFieldError: the request id was used with another fingerprint.
-            StoreUnavailableError: also while the other call is still at it.
+            RequestUnderWayError: another call has the claim and has recorded no outcome yet.
         """
         ...
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from stepup.domain.actor import SessionHash
-from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
+from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
 from stepup.domain.instants import MICROSECOND
 from stepup.domain.verification import Outcome, Verification
 from stepup.service.ports import Keys, RequestKey
@@ -17,6 +17,16 @@ from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import outcome_key
 
 _LIFETIME = timedelta(minutes=1)
+_LIFETIME_SECONDS = int(_LIFETIME.total_seconds())
+_MAX_REPLACEMENTS = 3
+
+# Writes a claim over a value that is not authentic, unless another call has done so first (S25).
+_REPLACE = """
+local stored = redis.call('GET', KEYS[1])
+if stored and stored ~= ARGV[1] then return stored end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return false
+"""
 
 
 class RedisRecordedOutcomes:
@@ -32,33 +42,30 @@ class RedisRecordedOutcomes:
         self._values = AuthenticValues(keys)
 
     async def claim(self, key: RequestKey, fingerprint: bytes) -> Verification | None:
-        """Claim a request; the outcome when another call has made the attempt.
-
-        A value that is not authentic counts as absent, and the claim replaces it (S25).
+        """See `RecordedOutcomes`. A value that is not authentic counts as absent (S25).
 
         Raises:
             InvalidFieldError: the request id was used with another fingerprint.
-            StoreUnavailableError: the other call is still at it, what it left cannot be read, or
-                the server does not answer. Then the claim may stand all the same, for a minute.
+            RequestUnderWayError: another call has the claim and has recorded no outcome yet.
+            StoreUnavailableError: what is stored cannot be read, or the server does not answer.
+                Then the claim may stand all the same, for a minute.
         """
         place = outcome_key(key)
         claim = self._signed(key, fingerprint, None)
         async with answering():
             # One command: NX claims, GET returns the value that prevented it.
             found: Any = await self._client.set(place, claim, nx=True, get=True, ex=_LIFETIME)
-        if found is None:
-            return None
-        payload = self._values.open(place, _owner(key), found)
-        if payload is None:
+        for _ in range(_MAX_REPLACEMENTS):
+            if found is None:
+                return None
+            payload = self._values.open(place, _owner(key), found)
+            if payload is not None:
+                return _outcome(payload, key, fingerprint)
             async with answering():
-                await self._client.set(place, claim, ex=_LIFETIME)
-            return None
-        first_fingerprint, outcome = _read(payload)
-        if first_fingerprint != _text(fingerprint):
-            raise InvalidFieldError("request_id", "was used with another request")
-        if outcome is None:
-            raise StoreUnavailableError("another call with this request id is under way")
-        return _read_verification(outcome, key)
+                found = await self._client.eval(
+                    _REPLACE, 1, place, found, claim, _LIFETIME_SECONDS
+                )
+        raise StoreUnavailableError("a recorded outcome keeps changing and is never authentic")
 
     async def record(self, key: RequestKey, fingerprint: bytes, outcome: Verification) -> None:
         """Record the outcome of a claimed request for a minute from now.
@@ -90,6 +97,19 @@ def _owner(key: RequestKey) -> tuple[str, ...]:
 
 def _text(fingerprint: bytes) -> str:
     return b64encode(fingerprint).decode()
+
+
+def _outcome(payload: bytes, key: RequestKey, fingerprint: bytes) -> Verification:
+    """The outcome in an authentic value; raises as `claim` does."""
+    first_fingerprint, outcome = _read(payload)
+    if first_fingerprint != _text(fingerprint):
+        raise InvalidFieldError("request_id", "was used with another request")
+    if outcome is None:
+        raise RequestUnderWayError(
+            "the first call with this request_id is under way, or ended less than a minute ago"
+            " without a known outcome"
+        )
+    return _read_verification(outcome, key)
 
 
 def _read(payload: bytes) -> tuple[str, Any]:
