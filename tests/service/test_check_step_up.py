@@ -346,19 +346,43 @@ async def test_a_later_check_of_a_batch_that_cannot_be_decided_uses_up_no_receip
     assert (await worker.retry(ALICE, receipt)).verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
 
 
-async def test_a_refused_receipt_keeps_no_transaction_open_while_the_rules_go_on(
-    world, worker, receipt, monkeypatch
-):
-    await worker.retry(ALICE, receipt)
-    find = world.elevations.find
+@pytest.fixture
+def looks_up_beside_a_writer(world, monkeypatch):
+    """Elevations that are found only while no transaction keeps SQLite's writer."""
+    find, has_writer = world.elevations.find, world.database.transaction
 
     async def find_beside_a_writer(*key):
-        async with world.database.transaction():
+        async with has_writer():
             return await find(*key)
 
     monkeypatch.setattr(world.elevations, "find", find_beside_a_writer)
+
+
+@pytest.mark.usefixtures("looks_up_beside_a_writer")
+async def test_a_refused_receipt_keeps_no_transaction_open_while_the_rules_go_on(worker, receipt):
+    await worker.retry(ALICE, receipt)
     verdict = (await worker.retry(ALICE, receipt)).verdict
     assert verdict.receipt_rejection is ReceiptRejection.ALREADY_USED
+
+
+@pytest.mark.usefixtures("looks_up_beside_a_writer")
+async def test_s17_a_redeemed_receipt_keeps_no_transaction_open_while_redis_is_asked(
+    world, worker, receipt
+):
+    before = len(world.decisions())
+    retry = replace(ALICE, retry_receipt=RetryReceipt(receipt))
+    checks = [(OSQUERY, "host-1"), (OSQUERY, "host-2"), (REMOTE_SHELL, "host-3")]
+    answers = await worker.check_all(retry, checks)
+    assert [answer.verdict.reason for answer in answers] == [
+        Reason.EXEMPT_TIMED_OUT_RETRY,
+        Reason.NOT_ELEVATED,
+        Reason.NOT_ELEVATED,
+    ]
+    assert [line["decision_id"] for line in world.decisions()[before:]] == [
+        str(answer.decision_id) for answer in answers
+    ]
+    [event] = await worker.events(EventKind.RECEIPT_REDEEMED)
+    assert event.details["decision_id"] == str(answers[0].decision_id)
 
 
 async def test_s13_where_the_commit_fails_the_decision_is_on_record_and_no_event_tells_of_it(

@@ -21,6 +21,7 @@ from stepup.domain.decision import (
 )
 from stepup.domain.elevation import Elevation
 from stepup.domain.operations import Operation
+from stepup.domain.policy import Policy
 from stepup.domain.receipts import Binding, Receipt, ReceiptRejection, RefusedReceipt
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
@@ -72,11 +73,28 @@ class CheckStepUp:
         decisions: a log that cannot be written uses up none. If the commit fails, the log has
         decisions that were never answered, and no audit event says that their receipt was redeemed.
 
+        While the transaction is open, nothing but the database and the decision log is waited for:
+        on SQLite it keeps every other writer waiting. So a fact that is needed after the first
+        redemption is looked up after a rollback, and the checks are decided anew.
+
         Raises:
             StoreUnavailableError: a fact cannot be known, or a decision cannot be put on record.
         """
         policy = await self.snapshots.policy(context.actor.tenant_id)
         known: dict[Fact[Any], Any] = {}
+        while True:
+            try:
+                return await self._decide_all(context, checks, policy, known)
+            except _FactNeededError as needed:
+                known[needed.fact] = await _LOOK_UPS[needed.fact](self, context)
+
+    async def _decide_all(
+        self,
+        context: Context,
+        checks: Sequence[Check],
+        policy: Policy,
+        known: dict[Fact[Any], Any],
+    ) -> list[Answer]:
         circumstances = _circumstances(context)
         answers, entries = [], []
         async with RedeemReceipts(self.database, context) as redemptions:
@@ -104,6 +122,14 @@ class CheckStepUp:
         for answer in answers:
             count_decision(answer.verdict)
         return answers
+
+
+class _FactNeededError(Exception):
+    """A fact is needed that must not be looked up within the transaction."""
+
+    def __init__(self, fact: Fact[Any]) -> None:
+        super().__init__(fact)
+        self.fact = fact
 
 
 class _Facts:
@@ -147,6 +173,8 @@ class _Facts:
         if fact is REDEMPTION:
             return await self._redemption()
         if fact not in self._known:
+            if self._redemptions.are_uncommitted:
+                raise _FactNeededError(fact)
             self._known[fact] = await _LOOK_UPS[fact](self._use_case, self._context)
         return self._known[fact]
 

@@ -32,6 +32,11 @@ class RedeemReceipts:
     ) -> None:
         await self._transaction.__aexit__(kind, error, trace)
 
+    @property
+    def are_uncommitted(self) -> bool:
+        """Whether a receipt was redeemed, so that the transaction is open and other calls wait."""
+        return self._records is not None
+
     async def redeem(
         self, receipt: Receipt, event: Event, forget_at: datetime
     ) -> ReceiptRejection | None:
