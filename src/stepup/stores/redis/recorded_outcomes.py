@@ -62,9 +62,7 @@ class RedisRecordedOutcomes:
             if payload is not None:
                 return _outcome(payload, key, fingerprint)
             async with answering():
-                found = await self._client.eval(
-                    _REPLACE, 1, place, found, claim, _LIFETIME_SECONDS
-                )
+                found = await self._client.eval(_REPLACE, 1, place, found, claim, _LIFETIME_SECONDS)
         raise StoreUnavailableError("a recorded outcome keeps changing and is never authentic")
 
     async def record(self, key: RequestKey, fingerprint: bytes, outcome: Verification) -> None:
