@@ -1,16 +1,20 @@
 """The port of the metrics."""
 
+import socket
 import struct
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from socketserver import ThreadingMixIn
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from stepup import metrics_server
+from stepup.metrics_server import MAX_CONNECTIONS
 from stepup.telemetry import metrics_of_workers, metrics_served
 
 
@@ -79,3 +83,55 @@ def test_s17_the_thread_of_the_metrics_survives_what_goes_wrong_with_a_scrape(mo
             with pytest.raises((URLError, OSError)):
                 page("127.0.0.1", port)
         assert "stepup_build_info" in page("127.0.0.1", port)
+
+
+def connected(port, stack):
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+
+
+def test_s18_silent_connections_hold_few_threads_and_keep_no_scrape_out():
+    threads = threading.active_count()
+    with ExitStack() as stack:
+        port = stack.enter_context(metrics_served("127.0.0.1", 0))
+        most = 0
+        for _ in range(4 * MAX_CONNECTIONS):
+            connected(port, stack).sendall(b"GET /metrics HTTP/1.1\r\n")
+            most = max(most, threading.active_count())
+        assert "stepup_build_info" in page("127.0.0.1", port)
+        most = max(most, threading.active_count())
+        # One more: the thread that accepts.
+        assert MAX_CONNECTIONS / 2 < most - threads <= MAX_CONNECTIONS + 1
+
+
+@pytest.mark.parametrize("sends", [b"", b"GET /metrics HTTP/1.1\r\nx: "], ids=["nothing", "drips"])
+def test_s18_a_client_that_does_not_finish_its_request_is_closed(monkeypatch, sends):
+    """Also one that never is silent for long."""
+    monkeypatch.setattr(metrics_server, "CONNECTION_SECONDS", 0.1)
+    with ExitStack() as stack:
+        connection = connected(stack.enter_context(metrics_served("127.0.0.1", 0)), stack)
+        connection.sendall(sends)
+        assert connection.recv(100) == b""
+
+
+def test_s18_a_client_that_is_silent_is_closed(monkeypatch):
+    monkeypatch.setattr(metrics_server, "SILENCE_SECONDS", 0.05)
+    with ExitStack() as stack:
+        connection = connected(stack.enter_context(metrics_served("127.0.0.1", 0)), stack)
+        assert connection.recv(100) == b""
+
+
+def test_s18_a_client_that_does_not_read_is_closed(monkeypatch):
+    """An answer that is larger than what the kernel keeps for it."""
+    monkeypatch.setattr(metrics_server, "CONNECTION_SECONDS", 0.2)
+    large = CollectorRegistry()
+    Gauge("large", "x" * 8_000_000, registry=large)
+    threads = threading.active_count()
+    with ExitStack() as stack:
+        port = stack.enter_context(metrics_served("127.0.0.1", 0, large))
+        connected(port, stack).sendall(b"GET / HTTP/1.1\r\n\r\n")
+        deadline = time.monotonic() + 10
+        while threading.active_count() < threads + 2:  # its thread has begun
+            assert time.monotonic() < deadline
+        while threading.active_count() > threads + 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

@@ -12,20 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import EBADF
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final, Literal
 
 import structlog
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    Gauge,
-    disable_created_metrics,
-    start_http_server,
-)
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from stepup import distribution
 from stepup.log_lines import LinesOfATurn, Sink, StandardError, as_json_line, as_printable_line
+from stepup.metrics_server import MetricsServer
 from stepup.outlet import Outlet
 
 METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -34,7 +30,6 @@ _ATTEMPTS: Final = 20
 _ATTEMPT_SECONDS: Final = 0.01
 Format = Literal["json", "console"]
 
-_log = structlog.get_logger(__name__)
 _build = Gauge(
     "stepup_build_info",
     "Always 1; the label says which version runs.",
@@ -158,17 +153,12 @@ def metrics_served(host: str, port: int, registry: CollectorRegistry = REGISTRY)
     # When a series began: one more of each, which nobody asks for.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     _build.labels(distribution.version()).set(1)
-    server, thread = start_http_server(port, host, registry)
-    # By default the thread that accepts prints what went wrong with a connection, and would end if
-    # that could not be printed.
-    server.handle_error = _log_failed_scrape  # type: ignore[method-assign,assignment]
+    server = MetricsServer(host, port, registry)
+    thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
     try:
         yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def _log_failed_scrape(*_: object) -> None:
-    _log.warning("metrics_request_failed", exc_info=True)
