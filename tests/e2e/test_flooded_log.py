@@ -8,7 +8,7 @@ from e2e.conftest import serving
 from e2e.guarded import CLIENTS, SERVERS, SOAR, configured, tls
 from e2e.topologies import DIRECT
 
-from stepup.rpc.finish_lines import BURST
+from stepup.rpc.finish_lines import REFUSED
 
 pytestmark = [
     pytest.mark.e2e,
@@ -47,6 +47,6 @@ def test_s18_a_flood_of_refused_calls_writes_a_bounded_log(tmp_path):
         [summary] = server.logged("calls_not_logged")
         size = server.stderr.stat().st_size
     assert {line["reason"] for line in calls} == {"CALLER_NOT_PERMITTED"}
-    assert BURST <= len(calls) <= BURST + 10
+    assert REFUSED.burst <= len(calls) <= REFUSED.burst + 10
     assert summary["calls"] + len(calls) == CALLS
     assert size < 100_000

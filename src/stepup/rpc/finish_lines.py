@@ -12,34 +12,36 @@ from prometheus_client import Counter
 
 from stepup.service.ports import Clock
 
-BURST: Final = 50
-"""How many lines of a class are written at once after a pause."""
-PER_SECOND: Final = 0.1
-"""How many lines of a class are written on average during a flood."""
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How many lines of a class are written.
+
+    Args:
+        burst: at once after a pause.
+        per_second: on average during a flood.
+    """
+
+    burst: int
+    per_second: float
+
+
+REFUSED: Final = Sample(burst=50, per_second=0.1)
+"""Of calls that cost their caller nothing, so that it can make any number of them."""
+UNAVAILABLE: Final = Sample(burst=500, per_second=1.0)
+"""Of calls that failed because a store was down: more, for they were worth an answer."""
+COMPLETE: Final = frozenset({"OK", "INTERNAL"})
+"""The status of calls whose lines are all written: those carried out, and faults in this program."""
 SUMMARY_SECONDS: Final = 60.0
 """How often lines that were left out are summed up in one line."""
 MAX_CLASSES: Final = 1024
 """How many classes are told apart; all others share one."""
-SAMPLED: Final = frozenset(
-    {
-        "ABORTED",
-        "CANCELLED",
-        "DEADLINE_EXCEEDED",
-        "FAILED_PRECONDITION",
-        "INVALID_ARGUMENT",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "UNAUTHENTICATED",
-    }
-)
-"""The status of calls that cost their caller nothing, so that it can make any number of them."""
-
 _Class = tuple[str, str, str]
 _OTHERS: Final = ("", "", "")
 _log = structlog.get_logger(__name__)
 _suppressed = Counter(
     "stepup_call_lines_suppressed",
-    "Finish lines of refused or abandoned calls that were left out of the log, as there were many.",
+    "Finish lines of refused, failed or abandoned calls that were left out of the log, as there were many.",
     ["caller", "code", "reason"],
 )
 
@@ -48,6 +50,7 @@ _suppressed = Counter(
 class _Bucket:
     """What a class of lines may still write, as of when, and what it left out since a summary."""
 
+    sample: Sample
     tokens: float
     filled_at: float
     left_out: int = 0
@@ -56,9 +59,9 @@ class _Bucket:
 class FinishLines:
     """Writes the finish lines of calls.
 
-    A line is written in full if its call succeeded, or decided something, or failed by a fault of
-    ours. Lines of refused and abandoned calls are sampled by class: caller, status and reason. So a
-    caller's flood hides no other caller's lines, and calls without credentials hide no others.
+    A line is always written if its call succeeded, or decided something, or met a fault in this
+    program. All others are sampled by class: caller, status and reason. So a caller's flood hides
+    no other caller's lines, and calls without credentials hide no others.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -72,7 +75,7 @@ class FinishLines:
             line: its fields; `caller`, `code` and `reason` say which class it is of.
             has_concluded: whether it tells what was decided.
         """
-        if has_concluded or line["code"] not in SAMPLED or self._spend(line):
+        if has_concluded or line["code"] in COMPLETE or self._spend(line):
             _log.info("call", **line)
 
     async def sum_up(self) -> None:
@@ -95,8 +98,11 @@ class FinishLines:
         if bucket is None:
             if len(self._buckets) >= MAX_CLASSES:
                 kind = _OTHERS
-            bucket = self._buckets.setdefault(kind, _Bucket(BURST, now))
-        bucket.tokens = min(BURST, bucket.tokens + (now - bucket.filled_at) * PER_SECOND)
+            sample = UNAVAILABLE if line["code"] == "UNAVAILABLE" else REFUSED
+            bucket = self._buckets.setdefault(kind, _Bucket(sample, sample.burst, now))
+        sample = bucket.sample
+        earned = (now - bucket.filled_at) * sample.per_second
+        bucket.tokens = min(sample.burst, bucket.tokens + earned)
         bucket.filled_at = now
         if bucket.tokens >= 1:
             bucket.tokens -= 1
