@@ -8,6 +8,7 @@ import yaml
 from deploy.decisions import DECISIONS, read_from_pipe
 from e2e.processes import PROGRAMS, ROOT, run
 
+from stepup.rpc.engine import CallLimits
 from stepup.rpc.server import MAX_STREAMS
 
 DEPLOY = ROOT / "deploy"
@@ -50,6 +51,39 @@ def test_s26_envoy_opens_no_more_calls_on_a_connection_than_a_server_takes():
     [options] = cluster["typed_extension_protocol_options"].values()
     protocol = options["explicit_http_config"]["http2_protocol_options"]
     assert protocol["max_concurrent_streams"] == MAX_STREAMS
+
+
+def routes_without_credentials():
+    [listener] = yaml.safe_load(ENVOY)["static_resources"]["listeners"]
+    [chain] = listener["filter_chains"]
+    [manager] = chain["filters"]
+    [host] = manager["typed_config"]["route_config"]["virtual_hosts"]
+    return {
+        route["match"]["prefix"]: route["route"]
+        for route in host["routes"]
+        if route["match"].get("prefix", "").startswith("/grpc.")
+    }
+
+
+@pytest.mark.parametrize("prefix", ["/grpc.health.v1.Health/", "/grpc.reflection."])
+def test_s26_a_call_without_credentials_does_not_last(prefix):
+    route = routes_without_credentials()[prefix]
+    assert route["max_stream_duration"] == {"max_stream_duration": "60s"}
+    assert route["priority"] == "HIGH"
+
+
+def test_s26_servers_end_calls_without_credentials_before_envoy_refuses_them():
+    """Envoy refuses the new ones, a server ends the oldest ones."""
+    [cluster] = yaml.safe_load(ENVOY)["static_resources"]["clusters"]
+    [endpoints] = cluster["load_assignment"]["endpoints"]
+    [limits] = [
+        limits
+        for limits in cluster["circuit_breakers"]["thresholds"]
+        if limits.get("priority") == "HIGH"
+    ]
+    served = len(endpoints["lb_endpoints"]) * CallLimits().exempt_in_flight
+    assert limits["max_requests"] > served
+    assert limits["max_connections"] * MAX_STREAMS > served
 
 
 def test_envoy_has_every_file_that_it_reads():
