@@ -1,6 +1,6 @@
 """The only place that wires: settings in, a running server out."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from stepup.config import ConfigurationError, Settings
 from stepup.configured_traces import begin_span_of
 from stepup.credentials import anyone_may_call, credentials_of, demand_credentials
 from stepup.opened_stores import Stores, make_data_dir, open_decision_log, open_stores
-from stepup.probes import probes_answered
+from stepup.probes import Serving, probes_answered
 from stepup.rpc.audit import AuditHandlers
 from stepup.rpc.connections import ConnectionLimits
 from stepup.rpc.engine.choice import engine_of
@@ -22,7 +22,7 @@ from stepup.rpc.finish_lines import SUMMARY_SECONDS
 from stepup.rpc.pictures import Pictures
 from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.policy import PolicyHandlers
-from stepup.rpc.server import Handlers, Server
+from stepup.rpc.server import HEALTH_NAMES, Handlers, Server
 from stepup.rpc.step_up import StepUpHandlers
 from stepup.rpc.tenant_share import TenantShare
 from stepup.running_server import RunningServer
@@ -174,7 +174,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             trusts_anyone=settings.server.insecure_anyone_on_the_network_is_trusted,
         )
         if not is_one_of_many:
-            await answer_probes(settings, lambda: server.is_serving, stack)
+            await answer_probes(settings, lambda: server.serving, stack)
 
         async def report() -> None:
             await server.report(watched.condition)
@@ -198,7 +198,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             settings,
             credentials.replace_callers,
             decision_log,
-            lambda: server.is_serving,
+            lambda: server.serving,
         )
 
 
@@ -235,9 +235,7 @@ def serve_metrics(
     _log.info("metrics_are_served", address=metrics.address(port))
 
 
-async def answer_probes(
-    settings: Settings, is_serving: Callable[[], bool], stack: AsyncExitStack
-) -> None:
+async def answer_probes(settings: Settings, serving: Serving, stack: AsyncExitStack) -> None:
     """Answer them, if that is configured, until the stack is left.
 
     That should be from before a server serves until it has ended: then, too, it is alive.
@@ -248,7 +246,7 @@ async def answer_probes(
     probes = settings.probes
     if probes is None:
         return
-    answering = probes_answered(probes.host, probes.port, is_serving)
+    answering = probes_answered(probes.host, probes.port, serving, HEALTH_NAMES)
     with _listening("probes", probes.listen):
         port = await stack.enter_async_context(answering)
     _log.info("probes_are_answered", address=probes.address(port))

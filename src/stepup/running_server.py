@@ -20,7 +20,7 @@ class RunningServer:
         settings: those that it was started with.
         replace_callers: puts other callers into effect; None where callers are not told apart.
         decision_log: may be reopened.
-        is_serving: whether decisions can be made.
+        serving: returns the health names that serve now.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class RunningServer:
         settings: Settings,
         replace_callers: Callable[[Callers], None] | None,
         decision_log: JsonLinesDecisionLog,
-        is_serving: Callable[[], bool],
+        serving: Callable[[], frozenset[str]],
     ) -> None:
         self.address = address
-        self.is_serving = is_serving
+        self.serving = serving
         self._settings = settings
         self._replace_callers = replace_callers
         self._decision_log = decision_log

@@ -1,14 +1,15 @@
 """What an orchestrator would see of a server process."""
 
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 
-def status(server, path):
+def status(server, path, method="GET"):
     """The HTTP status of a probe."""
     [line] = server.logged("probes_are_answered")
+    request = Request(f"http://{line['address']}{path}", method=method)  # our server
     try:
-        with urlopen(f"http://{line['address']}{path}", timeout=10) as response:
+        with urlopen(request, timeout=10) as response:  # noqa: S310
             return response.status
     except HTTPError as error:
         with error:

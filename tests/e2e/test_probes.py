@@ -13,5 +13,8 @@ def test_s17_readiness_follows_the_database_and_liveness_does_not(tmp_path, star
     assert status(server, "/ready") == 200
     with server.site.without_database():
         eventually(lambda: status(server, "/ready") == 503, "it says that it cannot decide")
-        assert status(server, "/live") == 200
+        assert status(server, "/live", "HEAD") == 200
+        assert status(server, "/ready?service=sql_writes") == 503
+        assert status(server, "/ready?service=redis_writes") == 200
+        assert status(server, "/ready?service=rabbits") == 404
     eventually(lambda: status(server, "/ready") == 200, "it says that it can again")

@@ -150,6 +150,8 @@ def test_s17_readiness_follows_what_the_workers_can_do(server):
         eventually(lambda: serving_workers(server) == 0, "no worker can decide")
         assert status(server, "/ready") == 503
         assert status(server, "/live") == 200
+        assert status(server, "/ready?service=sql") == 503
+        assert status(server, "/ready?service=redis") == 200
     all_serve(server)
     assert status(server, "/ready") == 200
 

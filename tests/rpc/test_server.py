@@ -175,7 +175,7 @@ async def test_a_server_can_cease_to_serve_and_serve_again(server, started, serv
 async def test_s17_health_says_what_a_loss_takes_along(server, started, lost, ceased):
     await server.report(replace(ALL_WELL, **lost))
     assert {name for name in NAMES if await health_of(started, name) == NOT_SERVING} == ceased
-    assert server.is_serving == ("" not in ceased)
+    assert server.serving == set(NAMES) - ceased
 
 
 @pytest.mark.parametrize("service", NAMES)

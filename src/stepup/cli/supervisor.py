@@ -1,7 +1,7 @@
 """Keeps worker processes alive: starts them, starts them again, replaces them, ends them.
 
 It knows nothing of what they do. Each is a fresh process: a fork would take along gRPC's locks, and
-not its threads. Each has the writing end of a pipe: there it says every second whether it serves,
+not its threads. Each has the writing end of a pipe: there it reports every second what it serves,
 and the kernel closes the pipe when it ends, however that comes about. One that falls silent hangs.
 """
 
@@ -18,9 +18,8 @@ import structlog
 
 from stepup.background import run_for_ever
 from stepup.cli.signals import held_back
+from stepup.cli.worker_reports import Reports
 
-SERVES: Final = b"1"
-DOES_NOT_SERVE: Final = b"0"
 START_SECONDS: Final = 60.0
 """How long a worker may take until it serves."""
 LATE_SECONDS: Final = 10.0
@@ -29,6 +28,8 @@ SILENT_SECONDS: Final = 10
 """How long nothing may be heard of a worker that has served, before it is killed."""
 STEADY_SECONDS: Final = 30.0
 """A worker that has lived this long did not fail at its start."""
+_SERVER: Final = ""
+"""What health calls the whole server."""
 _FIRST_DELAY_SECONDS: Final = 0.2
 _LONGEST_DELAY_SECONDS: Final = 30.0
 
@@ -70,9 +71,14 @@ class Worker:
         return self._process.pid
 
     @property
+    def serving(self) -> frozenset[str]:
+        """The health names that it serves; none once it has been told to end."""
+        return frozenset() if self._is_told_to_end else self._pipe.reports.serving
+
+    @property
     def serves(self) -> bool:
-        """Whether it says so, and has not been told to end."""
-        return self._pipe.serves and not self._is_told_to_end
+        """Whether it can decide."""
+        return _SERVER in self.serving
 
     async def comes_up(self) -> bool:
         """Wait until it serves; False if it ends before, or is killed as it takes too long."""
@@ -136,7 +142,7 @@ class _Pipe(asyncio.Protocol):
     def __init__(self) -> None:
         self.told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
-        self.serves = False
+        self.reports = Reports()
         self._was_heard = False
 
     def was_heard(self) -> bool:
@@ -146,12 +152,12 @@ class _Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._was_heard = True
-        self.serves = data.endswith(SERVES)
-        if self.serves:
+        self.reports.read(data)
+        if _SERVER in self.reports.serving:
             self._tell(came_up=True)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self.serves = False
+        self.reports = Reports()
         self._tell(came_up=False)
         self.ended.set()
 
@@ -191,6 +197,11 @@ class Supervisor:
     def serving(self) -> int:
         """How many serve."""
         return sum(worker.serves for worker in self._workers)
+
+    @property
+    def serving_names(self) -> frozenset[str]:
+        """The health names that one worker at least serves."""
+        return frozenset[str]().union(*(worker.serving for worker in self._workers))
 
     async def start(self) -> int | None:
         """Start all, the first one alone.

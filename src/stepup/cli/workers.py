@@ -32,7 +32,8 @@ from stepup.cli.options import load, run, settings_of
 from stepup.cli.reserved_port import reserved_port
 from stepup.cli.serve import say_address, serve_until_told
 from stepup.cli.signals import heeding, told_to_end
-from stepup.cli.supervisor import DOES_NOT_SERVE, SERVES, Supervisor
+from stepup.cli.supervisor import Supervisor
+from stepup.cli.worker_reports import report
 from stepup.config import ConfigurationError, Settings
 from stepup.credentials import demand_credentials
 from stepup.opened_stores import make_data_dir, url_of_redis
@@ -48,8 +49,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 class Order:
     """What a worker is told by its parent: where its settings come from, and whom to answer to.
 
-    `parent` is a process id. To `said_on`, a descriptor, it writes every second whether it serves,
-    and leaves it open.
+    `parent` is a process id. To `said_on`, a descriptor, it writes a report every second
+    (`worker_reports`), and leaves it open.
     """
 
     config_file: Path | None
@@ -96,7 +97,7 @@ async def supervise(settings: Settings, config_file: Path | None, flags: Flags) 
         )
         if settings.metrics is not None:
             _show(supervisor, settings, stack)
-        await answer_probes(settings, lambda: supervisor.serving > 0, stack)
+        await answer_probes(settings, lambda: supervisor.serving_names, stack)
         stack.push_async_callback(supervisor.stop)
         reload = partial(supervisor.send, signal.SIGHUP)
         stack.enter_context(heeding({signal.SIGHUP: reload, signal.SIGUSR2: restart.set}))
@@ -116,12 +117,12 @@ def worker(order: str) -> None:
 
 
 async def _tell(said_on: int, server: RunningServer) -> None:
-    """Tell the parent every second whether decisions can be made, and so that this one lives."""
+    """Report every second to the parent what is served, and so that this one lives."""
     os.set_blocking(said_on, False)
 
     async def tell() -> None:
         with suppress(BlockingIOError):  # the parent has not listened for hours
-            os.write(said_on, SERVES if server.is_serving() else DOES_NOT_SERVE)
+            os.write(said_on, report(server.serving()))
 
     with suppress(OSError):
         await tell()

@@ -51,6 +51,9 @@ SERVICES = tuple(
     service.full_name for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
 )
 
+HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
+"""What health can be asked for; the empty name is the whole server."""
+
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
@@ -108,7 +111,7 @@ class Server:
         self._shares_port = shares_port
         self._trusts_anyone = trusts_anyone
         self._port = 0
-        self._health = Health((*SERVICES, VERIFY_OTP, *_PARTS))
+        self._health = Health(HEALTH_NAMES)
         served = {
             f"/{method.service}/{method.name}": _served(pipeline, method)
             for method in methods(handlers)
@@ -138,9 +141,9 @@ class Server:
         return self._port
 
     @property
-    def is_serving(self) -> bool:
-        """Whether health checks are told that it serves."""
-        return self._health.is_serving
+    def serving(self) -> frozenset[str]:
+        """The health names that serve; the empty one is the whole server."""
+        return self._health.serving
 
     async def report(self, condition: Condition) -> None:
         """Set what health checks are told (S17).

@@ -20,18 +20,20 @@ class Health:
     """`grpc.health.v1.Health`: which services serve; `""` stands for the whole server.
 
     Args:
-        names: what can be asked for besides `""`. All begin with NOT_SERVING.
+        names: what can be asked for. All begin with NOT_SERVING.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._statuses: dict[str, Any] = dict.fromkeys(("", *names), _ServingStatus.NOT_SERVING)
+        self._statuses: dict[str, Any] = dict.fromkeys(names, _ServingStatus.NOT_SERVING)
         self._changed = asyncio.Condition()
         self._has_ended = False
 
     @property
-    def is_serving(self) -> bool:
-        """Whether the whole server serves."""
-        return bool(self._statuses[""] == _ServingStatus.SERVING)
+    def serving(self) -> frozenset[str]:
+        """The names that serve; the empty one is the whole server."""
+        return frozenset(
+            name for name, status in self._statuses.items() if status == _ServingStatus.SERVING
+        )
 
     async def set_serving(self, serving: Iterable[str]) -> None:
         """Set who serves, by name; all others do not. Once it has ended that has no effect."""
