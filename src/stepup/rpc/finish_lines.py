@@ -31,7 +31,7 @@ REFUSED: Final = Sample(burst=50, per_second=0.1)
 UNAVAILABLE: Final = Sample(burst=500, per_second=1.0)
 """Of calls that failed because a store was down: more, for they were worth an answer."""
 COMPLETE: Final = frozenset({"OK", "INTERNAL"})
-"""The status of calls whose lines are all written: those carried out, and faults in this program."""
+"""The status of calls whose lines are all written: those carried out, and our own faults."""
 SUMMARY_SECONDS: Final = 60.0
 """How often lines that were left out are summed up in one line."""
 MAX_CLASSES: Final = 1024
@@ -41,7 +41,7 @@ _OTHERS: Final = ("", "", "")
 _log = structlog.get_logger(__name__)
 _suppressed = Counter(
     "stepup_call_lines_suppressed",
-    "Finish lines of refused, failed or abandoned calls that were left out of the log, as there were many.",
+    "Finish lines of refused, failed or abandoned calls that were left out of the log.",
     ["caller", "code", "reason"],
 )
 
