@@ -31,7 +31,14 @@ from stepup.stores.redis import (
 )
 from stepup.stores.redis.tls import check_files
 from stepup.stores.redis.url import parse_url as parse_redis_url
-from stepup.stores.sql import IdsCollideError, SqlDatabase, check_schema, fold_ids, upgrade
+from stepup.stores.sql import (
+    IdsCollideError,
+    SqlDatabase,
+    audit_rights,
+    check_schema,
+    fold_ids,
+    upgrade,
+)
 from stepup.stores.sql.engine import check_tls_files
 from stepup.stores.sql.engine import parse_url as parse_database_url
 
@@ -72,6 +79,12 @@ async def open_stores(
         await upgrade(database_url)
     else:
         await check_schema(database_url, storage.database.limits)
+        if rights := await audit_rights(database_url, storage.database.limits):
+            _log.warning(
+                "database_role_can_rewrite_the_audit_trail",
+                explanation=f"storage.database_url: the role of this server {'; it '.join(rights)}:"
+                " serve as a role of its own, see docs/operating.md, Roles",
+            )
     keys = follow_keys(settings, clock)
     if settings.identity.fold_case:
         try:

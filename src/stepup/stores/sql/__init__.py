@@ -4,7 +4,13 @@ from stepup.stores.sql.database import SqlDatabase
 from stepup.stores.sql.folding import IdsCollideError, fold_ids
 from stepup.stores.sql.grants import GrantError
 from stepup.stores.sql.limits import Limits
-from stepup.stores.sql.migrate import SchemaRevisionError, check_schema, downgrade, upgrade
+from stepup.stores.sql.migrate import (
+    SchemaRevisionError,
+    audit_rights,
+    check_schema,
+    downgrade,
+    upgrade,
+)
 
 __all__ = [
     "GrantError",
@@ -12,6 +18,7 @@ __all__ = [
     "Limits",
     "SchemaRevisionError",
     "SqlDatabase",
+    "audit_rights",
     "check_schema",
     "downgrade",
     "fold_ids",

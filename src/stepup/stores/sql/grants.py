@@ -8,6 +8,7 @@ revision is covered by the run that creates it.
 from sqlalchemy import Connection, text
 
 from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.sql.rights import excessive_grants, powers
 
 _ALL = "SELECT, INSERT, UPDATE, DELETE"
 _LESS = {
@@ -15,17 +16,10 @@ _LESS = {
     "audit_events": "SELECT, INSERT",  # S14: a server can append to the trail, and change nothing
     "audit_heads": "SELECT, INSERT, UPDATE",
 }
-# An owner can grant itself everything again. USAGE: what the role has without SET ROLE.
-_ROLE = text(
-    "SELECT rolsuper, rolcreaterole, pg_has_role(oid, current_user, 'MEMBER') AS owns"
-    " FROM pg_roles WHERE rolname = :role"
-)
+_ROLE_EXISTS = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
 _TABLES = text(
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
     " AND relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE') ORDER BY relname"
-)
-_CHANGES_EVENTS = text(
-    "SELECT has_table_privilege(:role, 'audit_events', 'UPDATE, DELETE, TRUNCATE')"
 )
 
 
@@ -41,8 +35,8 @@ def grant_to_server(connection: Connection, role: str) -> None:
         role: the name of the role that serves.
 
     Raises:
-        GrantError: the database has no roles, or not this one; or the role is a superuser, may
-            create roles, or is a member of the role that owns the tables.
+        GrantError: the database has no roles, or not this one; or the role could drop or rewrite
+            audit events in spite of the grants. The message says by what.
     """
     if connection.dialect.name != "postgresql":
         raise GrantError("--grant-to: only PostgreSQL has roles")
@@ -61,25 +55,19 @@ def grant_to_server(connection: Connection, role: str) -> None:
         statements.append(f"GRANT {_LESS.get(table, _ALL)} ON TABLE {name} TO {to}")
     for statement in statements:
         connection.exec_driver_sql(statement)
-    # What PUBLIC or another role passes on to it, such as pg_write_all_data.
-    if (
-        "audit_events" in tables
-        and connection.execute(_CHANGES_EVENTS, {"role": role}).scalar_one()
-    ):
-        raise GrantError(
-            f"--grant-to: {role} could still change audit events, by a grant to PUBLIC or to a role"
-            " that it is a member of"
-        )
+    if grants := excessive_grants(connection, role):
+        raise GrantError(f"--grant-to: {role} could still rewrite audit events: {_joined(grants)}")
 
 
 def _demand_few_rights(connection: Connection, role: str) -> None:
-    found = connection.execute(_ROLE, {"role": role}).one_or_none()
-    if found is None:
+    if connection.execute(_ROLE_EXISTS, {"role": role}).one_or_none() is None:
         raise GrantError(f"--grant-to: PostgreSQL has no role {role}")
-    if found.rolsuper or found.rolcreaterole:
-        raise GrantError(f"--grant-to: {role} is a superuser, or may create roles")
-    if found.owns:
+    if reasons := powers(connection, role):
         raise GrantError(
-            f"--grant-to: {role} is the role that migrates, or a member of it: grants do not limit"
-            " an owner; see docs/operating.md, Roles"
+            f"--grant-to: {role} could drop or rewrite audit events, whatever it is granted:"
+            f" {_joined(reasons)}; see docs/operating.md, Roles"
         )
+
+
+def _joined(reasons: list[str]) -> str:
+    return "; ".join(f"it {reason}" for reason in reasons)

@@ -17,6 +17,7 @@ from stepup.stores.sql.connection import uninterrupted
 from stepup.stores.sql.engine import parse_url, write_engine
 from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.limits import Limits
+from stepup.stores.sql.rights import excessive_rights
 
 _T = TypeVar("_T")
 _MIGRATING = Limits.lasting(timedelta(minutes=5))
@@ -83,6 +84,15 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
             f"the database schema is of revision {', '.join(found) or 'none'}, "
             f"this version needs {wanted}: {remedy}"
         )
+
+
+async def audit_rights(url: str, limits: Limits = Limits()) -> list[str]:
+    """Why the URL's role could rewrite the audit trail (S14): each completes "it ...".
+
+    Raises:
+        StoreUnavailableError: the database cannot be reached.
+    """
+    return await on_schema(url, excessive_rights, limits)
 
 
 async def on_schema(
