@@ -190,7 +190,7 @@ dashboard: install-dev ## Generate deploy/monitoring/dashboard.json from dashboa
 	$(BIN)/python deploy/monitoring/dashboard.py > deploy/monitoring/dashboard.json
 
 .PHONY: descriptors
-descriptors: ## Write what Envoy needs to take JSON: the protos, and those of errors; or OUT
+descriptors: install-dev ## Write what Envoy needs to take JSON: the protos, and those of errors; or OUT
 	@$(BIN)/python -m grpc_tools.protoc --proto_path=protos --include_imports \
 	  --proto_path=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	  --descriptor_set_out=$(or $(OUT),deploy/envoy/stepup.binpb) \

@@ -82,8 +82,8 @@ def test_a_rate_that_does_not_do_is_named(loaded, wrong, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (CALLER, "callers need tls or token_issuers"),
-        ('[tls]\ncertificate = "c"\nkey = "k"\n', "tls needs client_ca, or token_issuers"),
+        (CALLER, "callers: the server identifies them by tls or token_issuers"),
+        ('[tls]\ncertificate = "c"\nkey = "k"\n', "tls.client_ca: callers must have credentials"),
         (ISSUER + CALLER.replace('"acme"', '"a*e"'), "callers[0].rules[0] must be names"),
         (ISSUER + CALLER + CALLER, "has the caller 'soar' twice"),
         (ISSUER + CALLER.replace("automatic_playbook", "omnipotence"), "claims"),
@@ -106,6 +106,7 @@ def test_what_does_not_hold_together_is_named(loaded, text, said):
     with pytest.raises(ConfigurationError) as refused:
         loaded(text)
     assert said in str(refused.value)
+    assert not str(refused.value).startswith(":")
 
 
 @pytest.mark.parametrize(

@@ -300,9 +300,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _callers_have_credentials(self) -> Self:
         if self.tls is not None and self.tls.client_ca is None and not self.token_issuers:
-            raise ValueError("tls needs client_ca, or token_issuers: callers must have credentials")
+            raise ValueError(
+                "tls.client_ca: callers must have credentials: set it, or token_issuers"
+            )
         if self.callers and not self.authenticates_callers:
-            raise ValueError("callers need tls or token_issuers to be told apart by")
+            raise ValueError(
+                "callers: the server identifies them by tls or token_issuers: configure one"
+            )
         return self
 
     @property
@@ -421,7 +425,7 @@ def _unknown_variables() -> list[str]:
 def _problems(error: ValidationError) -> list[str]:
     # The values stay out: a URL can hold a password (S11).
     return [
-        f"{'.'.join(map(str, problem['loc']))}: {_in_words(problem)}"
+        ": ".join(filter(None, (".".join(map(str, problem["loc"])), _in_words(problem))))
         for problem in error.errors(include_url=False, include_input=False)
     ]
 
