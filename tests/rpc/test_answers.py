@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 from contextlib import AsyncExitStack
 from datetime import UTC, timedelta
 from itertools import islice
@@ -11,6 +12,7 @@ from uuid import UUID
 import pytest
 from grpc import StatusCode
 from PIL import Image
+from support.metrics import metric
 from support.otp import code_at, wrong_code_at
 from support.people import ACME, administrator, person
 from support.wire import Client, on_wire, refusal_of, served
@@ -18,6 +20,7 @@ from support.worker import API_KEYS, OSQUERY, SIGN_IN, details_of
 from zxingcpp import read_barcode
 
 from stepup.domain.audit import EventKind
+from stepup.domain.reset_code import ResetCode
 from stepup.v1 import actor_pb2, elevation_pb2
 from stepup.v1 import audit_service_pb2 as audit
 from stepup.v1 import enrollment_service_pb2 as enrollment
@@ -191,6 +194,10 @@ async def test_a_revocation_is_answered_with_nothing(worker, client, app, scope)
 # --- EnrollmentService ---
 
 
+WRONG = ResetCode(bytes(16)).text
+MISTYPED = WRONG[:-1] + "B"
+
+
 def beginning(**fields):
     return enrollment.BeginEnrollmentRequest(actor=ON_WIRE, **fields)
 
@@ -278,6 +285,13 @@ async def test_a_refused_reset_code_opens_no_screen(client):
     )
 
 
+@pytest.mark.usefixtures("app")
+async def test_a_mistyped_reset_code_opens_no_screen(client):
+    answer = await client.enrollment.BeginEnrollment(beginning(reset_code=MISTYPED))
+    assert answer == enrollment.BeginEnrollmentResponse(outcome=enrollment.RESET_OUTCOME_MISTYPED)
+    assert not (await client.enrollment.GetEnrollment(standing())).HasField("pending")
+
+
 async def test_the_wizard_goes_through_its_three_screens(client, clock):
     screen = await client.enrollment.BeginEnrollment(beginning())
     wrong = await client.enrollment.ConfirmEnrollment(
@@ -295,7 +309,7 @@ async def test_the_wizard_goes_through_its_three_screens(client, clock):
         outcome=enrollment.CONFIRM_OUTCOME_REJECTED, attempts_remaining=4
     )
     assert confirmed.outcome == enrollment.CONFIRM_OUTCOME_CONFIRMED
-    assert len(confirmed.reset_code.replace("-", "")) == 26
+    assert re.fullmatch(r"([A-Z2-7]{4}-){6}[A-Z2-7]{4}", confirmed.reset_code)
     assert completed.enrollment == enrollment.Enrollment(
         enrollment_id=screen.enrollment_id, activated_at=clock.now()
     )
@@ -372,21 +386,55 @@ async def test_an_authenticator_is_removed(worker, client, app):
     assert not (await client.enrollment.GetEnrollment(standing())).HasField("active")
 
 
+def resetting(reset_code, actor=ON_WIRE):
+    return enrollment.ResetEnrollmentRequest(actor=actor, reset_code=reset_code)
+
+
 SPELLINGS = {
     "as shown": lambda text: text,
     "lower case": str.lower,
     "no dashes": lambda text: text.replace("-", ""),
     "spaces": lambda text: f" {text.replace('-', ' ')} ",
+    "pasted": lambda text: "\ufeff" + text.replace("-", "\u2011") + "\r\n",
+    "digits for letters": lambda text: text.translate(str.maketrans("OIB", "018")),
+    "as of an earlier release": lambda text: text.replace("-", "")[:26],
 }
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
 async def test_a_reset_code_is_accepted_however_it_is_typed(client, app, spelling):
-    request = enrollment.ResetEnrollmentRequest(
-        actor=ON_WIRE, reset_code=spelling(app.reset_code.text)
-    )
-    answer = await client.enrollment.ResetEnrollment(request)
+    answer = await client.enrollment.ResetEnrollment(resetting(spelling(app.reset_code.text)))
     assert answer.outcome == enrollment.RESET_OUTCOME_ACCEPTED
+
+
+async def test_s8_a_mistyped_reset_code_counts_nowhere(worker, client, app):
+    async def reset(text):
+        return await client.enrollment.ResetEnrollment(resetting(text))
+
+    counted, events = metric("stepup_resets_total", outcome="mistyped"), await worker.events()
+    for _ in range(11):
+        assert (await reset(MISTYPED)).outcome == enrollment.RESET_OUTCOME_MISTYPED
+    assert metric("stepup_resets_total", outcome="mistyped") == counted + 11
+    assert await worker.events() == events
+    assert (await reset(WRONG)).attempts_remaining == 9
+    assert (await reset(app.reset_code.text)).outcome == enrollment.RESET_OUTCOME_ACCEPTED
+
+
+async def test_s8_what_is_mistyped_follows_from_the_text_alone(client, app):
+    """The answer does not depend on the code, on the session's throttle, or on an authenticator."""
+
+    async def reset(text, actor=ON_WIRE):
+        return await client.enrollment.ResetEnrollment(resetting(text, actor))
+
+    mistyped = enrollment.ResetEnrollmentResponse(outcome=enrollment.RESET_OUTCOME_MISTYPED)
+    assert await reset(MISTYPED) == mistyped
+    nearly = app.reset_code.text
+    assert await reset(nearly[:-1] + ("A" if nearly[-1] != "A" else "B")) == mistyped
+    for _ in range(11):
+        throttled = await reset(WRONG)
+    assert throttled.outcome == enrollment.RESET_OUTCOME_THROTTLED
+    assert await reset(MISTYPED) == mistyped
+    assert await reset(MISTYPED, on_wire(person("bob"))) == mistyped
 
 
 @pytest.mark.usefixtures("app")

@@ -234,9 +234,10 @@ BAD_UUIDS = {
 BAD_RESET_CODES = {
     "25 characters": "A" * 25,
     "27 characters": "A" * 27,
-    "digits that base32 has not": "A" * 25 + "1",
+    "a digit that base32 has not": "A" * 25 + "9",
     "a letter that upper() makes ASCII": "A" * 25 + "ı",  # noqa: RUF001  # as above
-    "a tab": "A" * 13 + "\t" + "A" * 13,
+    "29 characters": "A" * 29,
+    "a control character": "A" * 13 + "\0" + "A" * 13,
 }
 WRONG = {
     "operation: missing": spoilt("CheckStepUp", "operation", operation=""),

@@ -19,8 +19,7 @@ _UNFIT: Final = re.compile(
     "]"
 )
 
-_BLANK: Final = re.compile(
-    "["
+BLANKS: Final = (
     # White_Space of the Unicode Character Database.
     "\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
     # Default_Ignorable_Code_Point: what a screen shows nothing for.
@@ -29,8 +28,10 @@ _BLANK: Final = re.compile(
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     # A Braille cell without dots.
     "\u2800"
-    "]*"
 )
+"""What looks like nothing, as the inside of a character class of a regular expression."""
+
+_BLANK: Final = re.compile(f"[{BLANKS}]*")
 
 
 def has_unfit_character(value: str) -> bool:

@@ -19,6 +19,7 @@ from stepup.service.confirm_enrollment import ConfirmEnrollment
 from stepup.service.end_enrollment import EndEnrollment
 from stepup.service.get_enrollment import GetEnrollment
 from stepup.service.set_account_mfa import SetAccountMfa
+from stepup.service.tallies import count_mistyped_reset_code
 from stepup.v1 import enrollment_service_pb2 as pb
 
 
@@ -48,11 +49,12 @@ class EnrollmentHandlers:
         # A user id is a fit label, but for its colons.
         default = context.actor.user_id.replace(":", "_")
         account_name = convert.parse("account_name", Label, request.account_name or default)
-        reset_code = (
-            convert.parse("reset_code", ResetCode.parse, request.reset_code)
-            if request.reset_code
-            else None
-        )
+        reset_code = None
+        if request.reset_code:
+            reset_code = convert.parse("reset_code", ResetCode.parse, request.reset_code)
+            if reset_code is None:
+                count_mistyped_reset_code()
+                return pb.BeginEnrollmentResponse(outcome=pb.RESET_OUTCOME_MISTYPED)
         async with self.beginning.turn(context.actor.tenant_id):
             begun = await self.begin(context, account_name, reset_code)
             if isinstance(begun, Screen):
@@ -144,6 +146,9 @@ class EnrollmentHandlers:
         """Remove the authenticator by its reset code."""
         context = await call.on_behalf_of(convert.actor(request))
         code = convert.parse("reset_code", ResetCode.parse, request.reset_code)
+        if code is None:
+            count_mistyped_reset_code()
+            return pb.ResetEnrollmentResponse(outcome=pb.RESET_OUTCOME_MISTYPED)
         attempt = await self.end.reset(context, code)
         return pb.ResetEnrollmentResponse(
             outcome=render.RESET_OUTCOMES[attempt.outcome],

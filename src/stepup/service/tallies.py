@@ -63,6 +63,11 @@ def count_reset(attempt: ResetAttempt) -> None:
         _locks.labels("reset").inc()
 
 
+def count_mistyped_reset_code() -> None:
+    """Count a reset code whose check characters do not fit. It is no attempt."""
+    _resets.labels("mistyped").inc()
+
+
 def count_near_miss(matched: StepMatch) -> None:
     """Count a code, if it is a near miss (S1).
 

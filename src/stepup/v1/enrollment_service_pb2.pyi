@@ -87,6 +87,10 @@ class _ResetOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResetOut
     """
     RESET_OUTCOME_SUSPENDED: _ResetOutcome.ValueType  # 4
     """RESET_OUTCOME_SUSPENDED is no longer sent: nothing suspends reset codes."""
+    RESET_OUTCOME_MISTYPED: _ResetOutcome.ValueType  # 5
+    """RESET_OUTCOME_MISTYPED means that the check characters do not fit the others. Ask the person
+    to compare what they typed. It counts nowhere, and depends on the text alone.
+    """
 
 class ResetOutcome(_ResetOutcome, metaclass=_ResetOutcomeEnumTypeWrapper):
     """ResetOutcome is what became of a reset code."""
@@ -103,6 +107,10 @@ waits for 15 minutes; this one was not looked at. No other session waits.
 """
 RESET_OUTCOME_SUSPENDED: ResetOutcome.ValueType  # 4
 """RESET_OUTCOME_SUSPENDED is no longer sent: nothing suspends reset codes."""
+RESET_OUTCOME_MISTYPED: ResetOutcome.ValueType  # 5
+"""RESET_OUTCOME_MISTYPED means that the check characters do not fit the others. Ask the person
+to compare what they typed. It counts nowhere, and depends on the text alone.
+"""
 Global___ResetOutcome: _TypeAlias = ResetOutcome  # noqa: Y015
 
 @_typing.final
@@ -121,7 +129,8 @@ class BeginEnrollmentRequest(_message.Message):
     """
     reset_code: _builtins.str
     """reset_code permits the replacement of an active authenticator without a live elevation. Absent
-    means that the elevation has to do. It is used up when the enrollment completes.
+    means that the elevation has to do. It is used up when the enrollment completes. What people type
+    is forgiven as in ResetEnrollmentRequest.
     """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
@@ -162,7 +171,8 @@ class BeginEnrollmentResponse(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     outcome: Global___ResetOutcome.ValueType
     """outcome says whether the wizard opened. Only a reset_code can make it another value than
-    RESET_OUTCOME_ACCEPTED; the fields of the screen are absent then.
+    RESET_OUTCOME_ACCEPTED; the fields of the screen are absent then. With RESET_OUTCOME_MISTYPED
+    every other field is.
     """
     enrollment_id: _builtins.str
     """enrollment_id names the enrollment in audit events: a UUID."""
@@ -178,7 +188,7 @@ class BeginEnrollmentResponse(_message.Message):
     """qr_png is the QR code as a PNG picture."""
     attempts_remaining: _builtins.int
     """attempts_remaining is how many wrong reset codes are left to this session. Set only with
-    another outcome than RESET_OUTCOME_ACCEPTED.
+    RESET_OUTCOME_REJECTED and RESET_OUTCOME_THROTTLED.
     """
     state: Global___EnrollmentState.ValueType
     """state is the screen that comes next. Unspecified where outcome is not RESET_OUTCOME_ACCEPTED."""
@@ -252,8 +262,8 @@ class ConfirmEnrollmentResponse(_message.Message):
     outcome: Global___ConfirmOutcome.ValueType
     """outcome says whether the code was right."""
     reset_code: _builtins.str
-    """reset_code is the one recovery code, shown this once. Present when outcome is
-    CONFIRM_OUTCOME_CONFIRMED.
+    """reset_code is the one recovery code, shown this once: 28 letters and digits in seven groups of
+    four with dashes between, 34 characters. Present when outcome is CONFIRM_OUTCOME_CONFIRMED.
     """
     attempts_remaining: _builtins.int
     """attempts_remaining is how many tries are left. After the last one the enrollment is gone."""
@@ -555,7 +565,9 @@ class ResetEnrollmentRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     RESET_CODE_FIELD_NUMBER: _builtins.int
     reset_code: _builtins.str
-    """reset_code is the code stored at enrollment; letter case, spaces and dashes do not matter.
+    """reset_code is the code stored at enrollment, as the person typed or pasted it. Letter case, white
+    space, dashes and byte-order marks do not matter; 0, 1 and 8 count as O, I and B. It has 28
+    letters and digits, the last two of which check the others; one of an earlier release has 26.
     Required.
     """
     @_builtins.property
@@ -588,7 +600,9 @@ class ResetEnrollmentResponse(_message.Message):
     outcome: Global___ResetOutcome.ValueType
     """outcome says whether the code was accepted."""
     attempts_remaining: _builtins.int
-    """attempts_remaining is how many wrong reset codes are left to this session."""
+    """attempts_remaining is how many wrong reset codes are left to this session. Absent with
+    RESET_OUTCOME_MISTYPED.
+    """
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """retry_after is how long this session waits. Present when it waits now."""
