@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from stepup.domain.reset_code import ResetCode
 
 ALICE, BOB, ROOT = person("alice"), person("bob"), administrator()
 DOCUMENT = Path(__file__).parents[2] / "docs" / "auditing.md"
+OPERATING = DOCUMENT.with_name("operating.md")
 
 
 def rows_of(heading):
@@ -59,6 +61,27 @@ async def everything(worker):
     await worker.application.refused_claims(
         worker.context(ALICE), "StepUpService/CheckStepUp", OperationId(OSQUERY), "saml_account"
     )
+
+
+def documented_hash(session_id):
+    """What the command of docs/operating.md answers, and the section that it stands in."""
+    section = OPERATING.read_text().partition("### The hash of a session\n")[2].partition("\n#")[0]
+    [command] = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)
+    ran = subprocess.run(
+        ["bash", "-c", command], input=f"{session_id}\n", capture_output=True, text=True, check=True
+    )
+    return ran.stdout.strip(), section
+
+
+async def test_s9_the_documented_command_finds_a_session_in_the_logs(world, worker):
+    session = person("alice", session="s-4711")
+    await worker.check(session)
+    await worker.begin(session)
+    computed, section = documented_hash("s-4711")
+    assert [line["session"] for line in world.decisions()] == [computed]
+    assert [event.details["session"] for event in await worker.events()] == [computed]
+    assert f"`{computed}`" in section
+    assert f'"session": "{computed}"' in DOCUMENT.read_text()
 
 
 async def test_every_kind_of_event_is_documented_with_all_its_details(worker):
