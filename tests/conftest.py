@@ -1,6 +1,9 @@
 """What holds for every test."""
 
 from hypothesis import settings
+from support.proxy import use_no_proxy_on_loopback
+
+use_no_proxy_on_loopback()
 
 # A test that fails when the machine is busy says nothing about the code.
 settings.register_profile("stepup", deadline=None)

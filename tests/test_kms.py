@@ -19,7 +19,6 @@ KEY = bytes(range(32))
 @pytest.fixture
 def vault(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))  # without a ~/.vault-token
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("VAULT_TOKEN", fake.TOKEN)
     with fake.running() as running:
         monkeypatch.setenv("VAULT_ADDR", running.address)

@@ -196,7 +196,6 @@ def test_a_link_that_is_replaced_is_followed(tmp_path, clock):
 @pytest.fixture
 def vault(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("VAULT_TOKEN", fake.TOKEN)
     with fake.running() as running:
         monkeypatch.setenv("VAULT_ADDR", running.address)

@@ -1,6 +1,7 @@
 """The traces that the settings ask for."""
 
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
 import grpc
 import structlog
@@ -8,6 +9,7 @@ import structlog
 from stepup import pem
 from stepup.config import ConfigurationError, TracesSettings, UnusableFileError
 from stepup.distribution import are_installed, missing_extra
+from stepup.loopback import NO_GRPC_PROXY, is_loopback
 from stepup.rpc.pipeline import BeginSpan
 
 _log = structlog.get_logger(__name__)
@@ -30,9 +32,15 @@ def begin_span_of(traces: TracesSettings | None, stack: AsyncExitStack) -> Begin
 
     from stepup.traces import Exporting, Traces  # noqa: PLC0415  # needs it, too
 
-    exporting = Exporting(
-        OTLPSpanExporter(traces.endpoint, insecure=not traces.has_tls, credentials=credentials)
+    is_local = is_loopback(urlsplit(traces.endpoint).hostname or "")
+    exporter = OTLPSpanExporter(
+        traces.endpoint,
+        insecure=not traces.has_tls,
+        credentials=credentials,
+        # Its type says that values are text; grpc takes numbers, and this one has to be one.
+        channel_options=NO_GRPC_PROXY if is_local else None,  # type: ignore[arg-type]
     )
+    exporting = Exporting(exporter)
     stack.push_async_callback(exporting.close)
     _log.info("traces_are_exported", endpoint=traces.endpoint)
     return Traces(exporting.processor, traces.sample_ratio).begin

@@ -1,6 +1,17 @@
-"""Which addresses only programs on this machine can reach."""
+"""Which addresses only programs on this machine can reach, and calls to them past any proxy.
+
+A proxy that the environment names (`http_proxy`) would read what goes to loopback in plaintext, and
+could not reach this machine's loopback anyway.
+"""
 
 import ipaddress
+import re
+from typing import Final
+
+NO_GRPC_PROXY: Final = (("grpc.enable_http_proxy", 0),)
+"""The gRPC channel option with which a channel uses no proxy."""
+_UNIX = ("unix:", "unix-abstract:")
+_SCHEME = re.compile(r"(dns|ipv4|ipv6):(///)?")
 
 
 def is_loopback(host: str) -> bool:
@@ -11,3 +22,21 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_local_target(target: str) -> bool:
+    """Whether a gRPC target is a unix socket, or has no other address than loopback ones.
+
+    See https://github.com/grpc/grpc/blob/master/doc/naming.md. A target that names a DNS server is
+    not local: that server may say anything.
+    """
+    if target.startswith(_UNIX):
+        return True
+    addresses = _SCHEME.sub("", target, count=1).split(",")
+    return all(is_loopback(_host_of(address)) for address in addresses)
+
+
+def _host_of(address: str) -> str:
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0]

@@ -24,7 +24,9 @@ from bench.variants import RATIOS, VARIANTS
 from e2e.processes import PROGRAMS, ROOT
 from rich.console import Console
 from support.engines import ENGINE
+from support.proxy import use_no_proxy_on_loopback
 
+use_no_proxy_on_loopback()
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _console = Console(highlight=False)
 

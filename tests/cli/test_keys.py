@@ -394,7 +394,6 @@ def test_s11_no_command_shows_a_key(data, clock):
 
 def test_s6_a_ring_of_wrapped_keys_is_rotated(data, clock, monkeypatch):
     monkeypatch.setenv("HOME", str(data))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("VAULT_TOKEN", fake.TOKEN)
     with fake.running() as vault:
         monkeypatch.setenv("VAULT_ADDR", vault.address)

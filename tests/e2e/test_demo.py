@@ -2,13 +2,15 @@
 
 import pytest
 from e2e.processes import PROGRAMS, processes_in, run, temporary_directory
+from support.proxy import recording_proxy
 
 pytestmark = pytest.mark.e2e
 
 
 def test_the_demo_plays_the_main_job_and_leaves_nothing_behind(tmp_path):
-    with temporary_directory() as scratch:
-        demo = run([PROGRAMS / "stepup", "demo"], tmp_path, {"TMPDIR": str(scratch)})
+    with temporary_directory() as scratch, recording_proxy() as proxy:
+        settings = {"TMPDIR": str(scratch), **proxy.environment}
+        demo = run([PROGRAMS / "stepup", "demo"], tmp_path, settings)
         left = processes_in(scratch), list(scratch.iterdir())
     assert demo.returncode == 0, demo.stdout + demo.stderr
     for said in (
@@ -23,3 +25,4 @@ def test_the_demo_plays_the_main_job_and_leaves_nothing_behind(tmp_path):
     ):
         assert said in demo.stdout
     assert left == ([], [])
+    assert not proxy.read  # codes and secrets are on loopback in plaintext (S11)

@@ -13,7 +13,7 @@ import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
-from stepup.loopback import is_loopback
+from stepup.loopback import NO_GRPC_PROXY, is_local_target
 from stepup.v1 import (
     audit_service_pb2_grpc,
     enrollment_service_pb2_grpc,
@@ -73,11 +73,24 @@ class Client:
         self.channel.close()
 
 
-def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> Client:
-    """Connect to a server.
+def channel_options(target: str) -> tuple[tuple[str, str | int], ...]:
+    """The options for a channel of your own, such as one of `grpc.aio`, as `connect` sets them.
+
+    They are the published retry advice and, for a server on this machine, no HTTP proxy. grpc sends
+    the calls of an insecure channel through the proxy of `http_proxy`, which reads the codes.
 
     Args:
-        target: host and port, such as `stepup.prod:50051`.
+        target: as for `connect`.
+    """
+    options = (("grpc.service_config", SERVICE_CONFIG),)
+    return (*options, *NO_GRPC_PROXY) if is_local_target(target) else options
+
+
+def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> Client:
+    """Connect to a server; to one on this machine without an HTTP proxy.
+
+    Args:
+        target: host and port, such as `stepup.prod:50051`, or `unix:/path`.
         credentials: `grpc.ssl_channel_credentials(...)` with the caller's certificate, or composed
             with its token. None for a server on this machine only, which serves without: whoever is
             in between would read codes, and could answer ALLOWED.
@@ -85,10 +98,10 @@ def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> 
     Raises:
         ValueError: without credentials, the target is not an address of this machine.
     """
-    options = (("grpc.service_config", SERVICE_CONFIG),)
+    options = channel_options(target)
     if credentials is not None:
         channel = grpc.secure_channel(target, credentials, options)
-    elif is_loopback(target.rpartition(":")[0].strip("[]")):
+    elif is_local_target(target):
         channel = grpc.insecure_channel(target, options)
     else:
         raise ValueError(f"{target} is no address of this machine: that needs credentials")

@@ -133,12 +133,6 @@ def served(web):
         web.server.server_close()
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    """A machine with a proxy asks loopback without it."""
-    monkeypatch.setenv("no_proxy", "*")
-
-
 @pytest.fixture
 def web():
     with served(WebServer()) as web:
