@@ -138,7 +138,11 @@ class _Watched(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export spans; OpenTelemetry does so in one thread of its own."""
-        result = self._exporter.export(spans)
+        try:
+            result = self._exporter.export(spans)
+        except BaseException as error:  # noqa: BLE001  # its thread would end by some, such as CancelledError
+            self._problem.text = type(error).__name__
+            result = SpanExportResult.FAILURE
         succeeds = result is SpanExportResult.SUCCESS
         if succeeds:
             exported.inc(len(spans))

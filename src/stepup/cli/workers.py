@@ -101,7 +101,7 @@ async def supervise(settings: Settings, config_file: Path | None, flags: Flags) 
         stack.push_async_callback(supervisor.stop)
         reload = partial(supervisor.send, signal.SIGHUP)
         stack.enter_context(heeding({signal.SIGHUP: reload, signal.SIGUSR2: restart.set}))
-        return await _until(told, _keep(supervisor, address, restart))
+        return await _until(told, keep_workers(supervisor, address, restart))
 
 
 def worker(order: str) -> None:
@@ -113,10 +113,10 @@ def worker(order: str) -> None:
     configure_logging(settings.log.level, settings.log.format)
 
     reload = partial(load, given.config_file, **given.flags)
-    run(serve_until_told(settings, reload, partial(_tell, given.said_on)))
+    run(serve_until_told(settings, reload, partial(report_to_parent, given.said_on)))
 
 
-async def _tell(said_on: int, server: RunningServer) -> None:
+async def report_to_parent(said_on: int, server: RunningServer) -> None:
     """Report every second to the parent what is served, and so that this one lives."""
     os.set_blocking(said_on, False)
 
@@ -208,7 +208,7 @@ class _HowTheyFare(Collector):
         )
 
 
-async def _keep(supervisor: Supervisor, address: str, restart: asyncio.Event) -> int:
+async def keep_workers(supervisor: Supervisor, address: str, restart: asyncio.Event) -> int:
     """Start the workers, and restart them whenever that is wanted; ends only when it cannot."""
     status = await supervisor.start()
     if status is not None:

@@ -17,6 +17,7 @@ import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
+from stepup.background import run_for_ever
 from stepup.rpc.call import Invocation
 from stepup.rpc.engine import CallLimits, Options, Served, Stream, Unary, is_abandoned
 from stepup.rpc.engine.queue import CompletionQueue
@@ -128,14 +129,7 @@ class CoreEngine:
             _StreamCall(event, self._calls, method).begin()
 
     async def _watch_slow_calls(self) -> None:
-        """End calls whose client is overdue, and watch for clients of the others that go away.
-
-        Asking costs an event, so that for the many calls that end at once it is not worth it.
-        """
-        while True:
-            await asyncio.sleep(_PATIENCE_SECONDS)
-            self._calls.look_after()
-            self._calls.end_overdue()
+        await run_for_ever(self._calls.watch_slow, _PATIENCE_SECONDS)
 
 
 class _Calls(set["_Call"]):
@@ -169,7 +163,15 @@ class _Calls(set["_Call"]):
         if self:
             await self._none_left.wait()
 
-    def look_after(self) -> None:
+    async def watch_slow(self) -> None:
+        """End calls whose client is overdue, and watch for clients of the others that go away.
+
+        Asking costs an event, so that for the many calls that end at once it is not worth it.
+        """
+        self._look_after()
+        self.end_overdue()
+
+    def _look_after(self) -> None:
         """Watch the calls that were in flight the last time, too."""
         for call in self:
             try:

@@ -65,7 +65,9 @@ class CompletionQueue:
                     break
             try:
                 event.tag(event)
-            except Exception as error:  # noqa: BLE001  # one call's trouble must not end the others
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # nor may it end the other calls
                 _log.error("event_failed", exc_info=error)
             event = None
             found += 1
