@@ -5,6 +5,7 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from support.otp import wrong_code_at
@@ -110,6 +111,9 @@ async def lines(world, worker):
     await worker.check(replace(ALICE, playbook_run=playbook_run()))
     await worker.elevate(ALICE, app)
     receipt = (await worker.check(ALICE)).receipt
+    other = (await worker.check(ALICE, target="host-3")).receipt
+    for _ in range(2):
+        await worker.retry(ALICE, other, target="host-3", request_id=UUID(int=1))
     await worker.retry(ALICE, receipt, target="host-2")
     await worker.retry(ALICE, "forged")
     await worker.retry(ALICE, receipt)

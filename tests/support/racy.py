@@ -50,14 +50,17 @@ class _LookThenWrite:
 
     def __init__(self, database):
         self._database = database
-        self._used = set()
+        self._used = {}
 
-    async def redeem(self, _tenant_id, decision_id, _forget_at):
+    async def redeem(self, _tenant_id, decision_id, redemption, _forget_at):
         was_used = decision_id in self._used
         async with self._database.snapshot():
             pass
-        self._used.add(decision_id)
+        self._used[decision_id] = redemption
         return not was_used
+
+    async def find(self, _tenant_id, decision_id):
+        return self._used.get(decision_id)
 
 
 class _Remembered(_Alone):

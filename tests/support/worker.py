@@ -81,19 +81,24 @@ class Worker:
         identities = (f"spiffe://acme/{caller}",)
         return Context(caller, actor, self.clock.now(), REQUEST_ID, identities, grants)
 
-    async def check(self, actor, operation=OSQUERY, target="host-1", *, caller=CALLER):
-        [answer] = await self.check_all(actor, [(operation, target)], caller=caller)
+    async def check(self, actor, operation=OSQUERY, target="host-1", **options):
+        [answer] = await self.check_all(actor, [(operation, target)], **options)
         return answer
 
-    async def check_all(self, actor, checks, *, caller=CALLER):
-        wanted = [Check(self.catalogue.find(operation), target) for operation, target in checks]
-        context = self.context(actor, caller, [check.operation.id for check in wanted])
-        return await self._step_up.check(context, wanted)
+    async def check_all(self, actor, checks, *, caller=CALLER, request_id=None, context=None):
+        """Check operations and targets, each with a receipt of its own if one is given."""
+        wanted = [
+            Check(self.catalogue.find(operation), target, *map(RetryReceipt, receipt))
+            for operation, target, *receipt in checks
+        ]
+        if context is None:
+            context = self.context(actor, caller, [check.operation.id for check in wanted])
+        return await self._step_up.check(context, wanted, request_id)
 
-    async def retry(self, actor, receipt, operation=OSQUERY, target="host-1", *, caller=CALLER):
+    async def retry(self, actor, receipt, operation=OSQUERY, target="host-1", **options):
         """Check the retry of an action that timed out."""
         claimed = replace(actor, retry_receipt=RetryReceipt(receipt))
-        return await self.check(claimed, operation, target, caller=caller)
+        return await self.check(claimed, operation, target, **options)
 
     async def verify(self, actor, code, request_id=None, *, caller=CALLER):
         return await self._step_up.verify(self.context(actor, caller), OtpCode(code), request_id)

@@ -30,6 +30,9 @@ from stepup.domain.operations import OperationId
 RETRY_WINDOW = timedelta(minutes=60)
 """The default; counted from the first authorisation, so that a chain of retries ends."""
 
+REPEATABLE = timedelta(minutes=1)
+"""How long after its redemption a receipt answers the same check, when that is sent again."""
+
 MAX_TARGET_BYTES = 256
 
 _VERSION = "2"
@@ -107,6 +110,13 @@ class Origin:
         """The origin of an action that an exemption allows now."""
         return cls(now, now, _digest(""), exemption)
 
+    def permits_retry(self, now: datetime, window: timedelta) -> bool:
+        """Whether a retry at this instant comes within the window.
+
+        An origin in the future was dated by a clock that cannot be trusted; so was its window.
+        """
+        return -CLOCK_TOLERANCE <= now - self.authorised_at < window
+
     def is_revoked(self, revocations: UserRevocations) -> bool:
         """Whether a revocation of the user, or the end of an authenticator, voids it (S10).
 
@@ -133,6 +143,32 @@ class Receipt:
 
     decision_id: UUID
     origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Redemption:
+    """The use of a receipt: the decision that used it, when, and in which check.
+
+    `request_id` is what the caller calls the request, None where it gave none; `index` is the place
+    of the check in its batch.
+    """
+
+    decision_id: UUID
+    redeemed_at: datetime
+    request_id: UUID | None = None
+    index: int = 0
+
+    def is_shared_with(self, again: "Redemption") -> bool:
+        """Whether a second use is the same check, sent again soon enough (its answer got lost).
+
+        The two uses have one receipt, and so one caller, actor, operation and target.
+        """
+        return (
+            self.request_id is not None
+            and (self.request_id, self.index) == (again.request_id, again.index)
+            # Both ways: clocks differ, and may be set back.
+            and abs(again.redeemed_at - self.redeemed_at) < REPEATABLE
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +227,7 @@ def check(
     receipt, bound = _read(payload)
     origin = receipt.origin
     rejection = _mismatch(bound, binding)
-    # One from the future was written by a clock that cannot be trusted; so was its window.
-    if rejection is None and not -CLOCK_TOLERANCE <= now - origin.authorised_at < window:
+    if rejection is None and not origin.permits_retry(now, window):
         rejection = ReceiptRejection.EXPIRED
     if rejection is None and origin.exemption is not None and origin.exemption not in claims:
         rejection = ReceiptRejection.EXEMPTION_NOT_CLAIMED

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import TypeAlias
 
 from stepup.domain.actor import Actor, TenantId
@@ -15,6 +16,7 @@ from stepup.service.known_tenants import KnownTenants
 from stepup.service.refused_claims import RefusedClaims
 
 _OF_POLICIES = "PolicyService/"
+_NOTHING_MORE: Mapping[OperationId, Actor] = MappingProxyType({})
 
 Conclusion: TypeAlias = str | Sequence[str]
 """A word of the product's for what was answered, or one for each of a batch."""
@@ -71,13 +73,21 @@ class Call:
         """Say what the finish line tells of the answer: in words of ours, none of the payload's."""
         self.conclusion.update(told)
 
-    async def on_behalf_of(self, actor: Actor, *operations: OperationId, cost: int = 1) -> Context:
+    async def on_behalf_of(
+        self,
+        actor: Actor,
+        *operations: OperationId,
+        cost: int = 1,
+        asserting: Mapping[OperationId, Actor] = _NOTHING_MORE,
+    ) -> Context:
         """The call as the use cases see it, once the caller may make it and assert the actor.
 
         Args:
             actor: for whom.
             operations: what the call is about, if it is about any.
             cost: how many calls it counts.
+            asserting: by operation, the same actor with what a check of the operation asserts
+                beyond `actor`.
 
         Raises:
             CallerNotPermittedError: not for this tenant, or not for one of the operations.
@@ -97,7 +107,8 @@ class Call:
         await self._demand_known(actor.tenant_id)
         for operation, rule in rules.items():
             try:
-                claims = caller.demand_claims(self.method, actor, operation)
+                asserted = asserting.get(operation, actor) if operation else actor
+                claims = caller.demand_claims(self.method, asserted, operation)
             except ClaimNotPermittedError as refused:
                 context = self._context(actor, grants)
                 await self.refused_claims(context, self.method, operation, refused.claim)

@@ -163,11 +163,7 @@ def actor(request: HasActor) -> domain.Actor:
         playbook_run=(
             _playbook_run(message.playbook_run) if message.HasField("playbook_run") else None
         ),
-        retry_receipt=(
-            parse("actor.retry_receipt", domain.RetryReceipt, message.retry_receipt)
-            if message.retry_receipt
-            else None
-        ),
+        retry_receipt=_retry_receipt("actor.retry_receipt", message.retry_receipt),
     )
 
 
@@ -180,12 +176,14 @@ def _playbook_run(message: actor_pb2.PlaybookRun) -> domain.PlaybookRun:
     )
 
 
-def check(catalogue: Catalogue, operation: str, target: str, path: str = "") -> Check:
+def check(
+    catalogue: Catalogue, operation: str, target: str, path: str = "", *, retry_receipt: str = ""
+) -> Check:
     """One check; `path` leads to its fields.
 
     Raises:
         UnknownOperationError: the operation is not in the catalogue.
-        InvalidFieldError: the target is too long, or no operation is given.
+        InvalidFieldError: the target or the receipt is too long, or no operation is given.
     """
     found = catalogue.find(operation)
     if found is None:
@@ -194,7 +192,11 @@ def check(catalogue: Catalogue, operation: str, target: str, path: str = "") -> 
         raise UnknownOperationError(f"{path}operation", "is not in the catalogue")
     if len(target.encode()) > MAX_TARGET_BYTES:
         raise InvalidFieldError(f"{path}target", f"must be at most {MAX_TARGET_BYTES} bytes")
-    return Check(found, target)
+    return Check(found, target, _retry_receipt(f"{path}retry_receipt", retry_receipt))
+
+
+def _retry_receipt(field: str, value: str) -> domain.RetryReceipt | None:
+    return parse(field, domain.RetryReceipt, value) if value else None
 
 
 def batch(
@@ -208,7 +210,13 @@ def batch(
     if not 1 <= len(request.checks) <= MAX_BATCH:
         raise InvalidFieldError("checks", f"must be 1 to {MAX_BATCH}")
     return [
-        check(catalogue, item.operation, item.target, f"checks[{index}].")
+        check(
+            catalogue,
+            item.operation,
+            item.target,
+            f"checks[{index}].",
+            retry_receipt=item.retry_receipt,
+        )
         for index, item in enumerate(request.checks)
     ]
 

@@ -27,8 +27,9 @@ class StepUpHandlers:
         """Decide one operation."""
         actor = convert.actor(request)
         check = convert.check(self.catalogue, request.operation, request.target)
+        request_id = convert.request_id(request.request_id)
         context = await call.on_behalf_of(actor, check.operation.id)
-        [answer] = await self.check(context, [check])
+        [answer] = await self.check(context, [check], request_id)
         verdict = answer.verdict
         call.conclude(decision=verdict.decision, decision_reason=verdict.reason)
         return render.answer(answer)
@@ -39,8 +40,14 @@ class StepUpHandlers:
         """Decide several operations of one actor, in order."""
         actor, checks = convert.actor(request), convert.batch(self.catalogue, request)
         operations = {check.operation.id for check in checks}
-        context = await call.on_behalf_of(actor, *operations, cost=len(checks))
-        answers = await self.check(context, checks)
+        request_id = convert.request_id(request.request_id)
+        retrying = {
+            check.operation.id: check.presented_by(actor)
+            for check in checks
+            if check.retry_receipt is not None
+        }
+        context = await call.on_behalf_of(actor, *operations, cost=len(checks), asserting=retrying)
+        answers = await self.check(context, checks, request_id)
         verdicts = [answer.verdict for answer in answers]
         call.conclude(decisions=[f"{each.decision}/{each.reason}" for each in verdicts])
         return pb.BatchCheckStepUpResponse(decisions=map(render.answer, answers))

@@ -1,14 +1,15 @@
 """`CheckStepUp`: must this person give a one-time code first?"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from stepup.domain import receipts
+from stepup.domain.actor import Actor, RetryReceipt
 from stepup.domain.audit import EventKind, Json, written
-from stepup.domain.callers import claims_of
+from stepup.domain.callers import Claim, claims_of
 from stepup.domain.decision import (
     ACCOUNT_MFA,
     ELEVATION,
@@ -22,7 +23,14 @@ from stepup.domain.decision import (
 from stepup.domain.elevation import Elevation
 from stepup.domain.operations import Operation
 from stepup.domain.policy import Policy
-from stepup.domain.receipts import Binding, Receipt, ReceiptRejection, RefusedReceipt
+from stepup.domain.receipts import (
+    REPEATABLE,
+    Binding,
+    Receipt,
+    ReceiptRejection,
+    Redemption,
+    RefusedReceipt,
+)
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
@@ -36,10 +44,22 @@ REDEMPTION_KEPT = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One operation on one target; the target is opaque, and empty when there is none."""
+    """One operation on one target; the target is opaque, and empty when there is none.
+
+    `retry_receipt` is the receipt that this check presents; None stands for that of the actor.
+    """
 
     operation: Operation
     target: str = ""
+    retry_receipt: RetryReceipt | None = None
+
+    def presented_by(self, actor: Actor) -> Actor:
+        """The actor as this check presents it: with the check's own receipt, if it has one."""
+        return (
+            actor
+            if self.retry_receipt is None
+            else replace(actor, retry_receipt=self.retry_receipt)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +86,9 @@ class CheckStepUp:
     decision_log: DecisionLog
     retry_window: timedelta = receipts.RETRY_WINDOW
 
-    async def __call__(self, context: Context, checks: Sequence[Check]) -> list[Answer]:
+    async def __call__(
+        self, context: Context, checks: Sequence[Check], request_id: UUID | None = None
+    ) -> list[Answer]:
         """Decide each check, in order.
 
         Receipts are used up in one transaction, which commits after the decision log has taken the
@@ -77,6 +99,12 @@ class CheckStepUp:
         on SQLite it keeps every other writer waiting. So a fact that is needed after the first
         redemption is looked up after a rollback, and the checks are decided anew.
 
+        Args:
+            context: the call.
+            checks: what to decide.
+            request_id: the caller's name for this request. Sent again within a minute with the same
+                receipts, each check shares the redemption of the first one (`Redemption`).
+
         Raises:
             StoreUnavailableError: a fact cannot be known, or a decision cannot be put on record.
         """
@@ -84,7 +112,7 @@ class CheckStepUp:
         known: dict[Fact[Any], Any] = {}
         while True:
             try:
-                return await self._decide_all(context, checks, policy, known)
+                return await self._decide_all(context, checks, request_id, policy, known)
             except _FactNeededError as needed:
                 known[needed.fact] = await _LOOK_UPS[needed.fact](self, context)
 
@@ -92,21 +120,22 @@ class CheckStepUp:
         self,
         context: Context,
         checks: Sequence[Check],
+        request_id: UUID | None,
         policy: Policy,
         known: dict[Fact[Any], Any],
     ) -> list[Answer]:
         circumstances = _circumstances(context)
         answers, entries = [], []
         async with RedeemReceipts(self.database, context) as redemptions:
-            for check in checks:
-                decision_id = uuid4()
+            for index, check in enumerate(checks):
+                redemption = Redemption(uuid4(), context.now, request_id, index)
                 facts = _Facts(
-                    self, context, check, decision_id, known=known, redemptions=redemptions
+                    self, context, check, redemption, known=known, redemptions=redemptions
                 )
                 verdict = await facts.settle(
-                    decide(check.operation, context.actor, policy, context.now)
+                    decide(check.operation, facts.actor, policy, context.now)
                 )
-                receipt = None
+                decision_id, receipt = facts.redemption.decision_id, None
                 if verdict.earns_receipt:
                     redeemed = facts.redeemed
                     # A retry counts from the very first authorisation: a chain of them ends.
@@ -118,6 +147,7 @@ class CheckStepUp:
                 told = circumstances | _told(context, check, answers[-1], facts)
                 entries.append(DecisionEntry(decision_id, context.now, context.caller, told))
             await redemptions.append_events()
+            await redemptions.end_unused()
             await self.decision_log.record(entries)
         for answer in answers:
             count_decision(answer.verdict)
@@ -133,14 +163,17 @@ class _FactNeededError(Exception):
 
 
 class _Facts:
-    """Looks up what the rules ask for: each fact of the actor once, each receipt once a check."""
+    """Looks up what the rules ask for: each fact of the actor once, each receipt once a check.
+
+    `redemption` is this check's; after it was found to be sent again, it is that of the first one.
+    """
 
     def __init__(
         self,
         use_case: CheckStepUp,
         context: Context,
         check: Check,
-        decision_id: UUID,
+        redemption: Redemption,
         *,
         known: dict[Fact[Any], Any],
         redemptions: RedeemReceipts,
@@ -148,16 +181,18 @@ class _Facts:
         self._use_case = use_case
         self._context = context
         self._check = check
-        self._decision_id = decision_id
         self._known = known
         self._redemptions = redemptions
+        self.actor = check.presented_by(context.actor)
+        self.redemption = redemption
         self.redeemed: Receipt | None = None
         self.refused: RefusedReceipt | None = None
+        self.is_repeated = False
 
     @property
     def binding(self) -> Binding:
-        context, check = self._context, self._check
-        return Binding.of(context.caller, context.actor, check.operation.id, check.target)
+        check = self._check
+        return Binding.of(self._context.caller, self.actor, check.operation.id, check.target)
 
     async def settle(self, deciding: Deciding) -> Verdict:
         """Drive a decision to its verdict."""
@@ -175,38 +210,48 @@ class _Facts:
         if fact not in self._known:
             if self._redemptions.are_uncommitted:
                 raise _FactNeededError(fact)
+            await self._redemptions.end_unused()
             self._known[fact] = await _LOOK_UPS[fact](self._use_case, self._context)
         return self._known[fact]
 
     async def _redemption(self) -> ReceiptRejection | None:
-        context, check = self._context, self._check
-        presented, window = context.actor.retry_receipt, self._use_case.retry_window
+        context, presented = self._context, self.actor.retry_receipt
+        window = self._use_case.retry_window
+        if self.redemption.request_id is not None:
+            window += REPEATABLE  # the first one may have come in time, and its resend too late
         receipt = receipts.check(
             presented.token if presented else "",
             self.binding,
-            frozenset(claims_of(context.actor, check.operation.id)),
+            frozenset(claims_of(self.actor, self._check.operation.id)),
             self._use_case.keys.receipts,
             context.now,
             window=window,
         )
         if isinstance(receipt, RefusedReceipt):
             return self._refuse(receipt)
-        authorised_at = receipt.origin.authorised_at
-        event = context.event(
+        redeemed = await self._redeem(receipt)
+        if isinstance(redeemed, ReceiptRejection):
+            return self._refuse(RefusedReceipt(redeemed, receipt.decision_id))
+        self.is_repeated = redeemed is not self.redemption
+        self.redemption, self.redeemed = redeemed, receipt
+        return None
+
+    async def _redeem(self, receipt: Receipt) -> Redemption | ReceiptRejection:
+        check, origin, window = self._check, receipt.origin, self._use_case.retry_window
+        if not origin.permits_retry(self._context.now, window):
+            return (
+                await self._redemptions.share(receipt, self.redemption) or ReceiptRejection.EXPIRED
+            )
+        event = self._context.event(
             EventKind.RECEIPT_REDEEMED,
-            decision_id=str(self._decision_id),
+            decision_id=str(self.redemption.decision_id),
             redeemed_decision_id=str(receipt.decision_id),
-            first_authorised_at=written(authorised_at),
+            first_authorised_at=written(origin.authorised_at),
             operation=check.operation.id,
             target=check.target,
         )
-        rejection = await self._redemptions.redeem(
-            receipt, event, authorised_at + window + REDEMPTION_KEPT
-        )
-        if rejection is not None:
-            return self._refuse(RefusedReceipt(rejection, receipt.decision_id))
-        self.redeemed = receipt
-        return None
+        forget_at = origin.authorised_at + window + REDEMPTION_KEPT
+        return await self._redemptions.redeem(receipt, self.redemption, event, forget_at)
 
     def _refuse(self, receipt: RefusedReceipt) -> ReceiptRejection:
         self.refused = receipt
@@ -269,7 +314,12 @@ def _told(context: Context, check: Check, answer: Answer, facts: _Facts) -> dict
         "reason": verdict.reason,
         "policy_etag": answer.policy_etag,
         "granted_by": grant.rule.origin,
-        "claims": {claim.value: rule.origin for claim, rule in grant.claims.items()},
+        "claims": {
+            claim.value: rule.origin
+            for claim, rule in grant.claims.items()
+            # Of a batch, another check of the operation may have asserted it.
+            if claim is not Claim.TIMED_OUT_RETRY or facts.actor.retry_receipt is not None
+        },
     }
     if verdict.elevation is not None:
         told["elevated_at"] = written(verdict.elevation.verified_at)
@@ -277,6 +327,8 @@ def _told(context: Context, check: Check, answer: Answer, facts: _Facts) -> dict
     if redeemed is not None:
         told["retry_of"] = str(redeemed.decision_id)
         told["first_authorised_at"] = written(redeemed.origin.authorised_at)
+    if facts.is_repeated:
+        told["repeated"] = True
     if refused is not None:
         told["receipt_rejection"] = refused.rejection
         if refused.decision_id is not None:

@@ -20,7 +20,7 @@ from stepup.domain.elevation import Elevation
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.policy import Policy
 from stepup.domain.rate import Rate
-from stepup.domain.receipts import MacKeys
+from stepup.domain.receipts import MacKeys, Redemption
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
 from stepup.domain.verification import Verification
@@ -185,12 +185,24 @@ class Accounts(Protocol):
 class Redemptions(Protocol):
     """The receipts that retries have used."""
 
-    async def redeem(self, tenant_id: TenantId, decision_id: UUID, forget_at: datetime) -> bool:
+    async def redeem(
+        self, tenant_id: TenantId, receipt_of: UUID, redemption: Redemption, forget_at: datetime
+    ) -> bool:
         """Use a receipt up; False when it was used before.
 
-        It MUST be one statement, so that of parallel retries one wins. The record is kept until
-        `forget_at` at least.
+        It MUST be one statement, so that of parallel retries one wins; the others wait until its
+        transaction has ended. The record is kept until `forget_at` at least.
+
+        Args:
+            tenant_id: the tenant.
+            receipt_of: the decision that the receipt is of.
+            redemption: what is recorded of this use.
+            forget_at: when the record may be removed.
         """
+        ...
+
+    async def find(self, tenant_id: TenantId, receipt_of: UUID) -> Redemption | None:
+        """How a receipt was used; None also where a server of an earlier version recorded it."""
         ...
 
     async def purge(self, now: datetime, limit: int) -> int:

@@ -279,11 +279,18 @@ class CheckStepUpRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """operation is the catalogue id of what is about to be done: "response.run_osquery". Required."""
     target: _builtins.str
     """target is what is acted on, or a digest of the parameters: opaque, at most 256 bytes. A receipt
     holds for this very target only. Absent means the empty target.
+    """
+    request_id: _builtins.str
+    """request_id makes a resend of a retry safe: the same check with the same receipt, sent again within
+    a minute, shares the redemption of the first one, and is answered with its decision_id and receipt.
+    Revocations in between still count. A UUID that the calling program makes up for each check; never
+    take it from a client's request. Absent means that a resend finds the receipt used.
     """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
@@ -295,10 +302,11 @@ class CheckStepUpRequest(_message.Message):
         actor: _actor_pb2.ActorContext | None = ...,
         operation: _builtins.str = ...,
         target: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "operation", b"operation", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "operation", b"operation", "request_id", b"request_id", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,13 +331,15 @@ class CheckStepUpResponse(_message.Message):
     reason: Global___DecisionReason.ValueType
     """reason is the rule that decided."""
     decision_id: _builtins.str
-    """decision_id names this decision in the decision log: a UUID."""
+    """decision_id names this decision in the decision log: a UUID. A check that shares an earlier
+    redemption (request_id) has the decision_id of that one.
+    """
     receipt: _builtins.str
     """receipt proves this authorisation to a later retry of a timed-out action. Present when an
     operation that the policy selects was allowed. Keep it as confidential as the action.
     """
     receipt_rejection: Global___ReceiptRejection.ValueType
-    """receipt_rejection says why actor.retry_receipt bought no exemption. Absent means that none was
+    """receipt_rejection says why the retry receipt bought no exemption. Absent means that none was
     given, none was needed, or it was accepted.
     """
     policy_etag: _builtins.str
@@ -396,6 +406,11 @@ class BatchCheckStepUpRequest(_message.Message):
 
     ACTOR_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """request_id is that of CheckStepUpRequest, applied with the index of each check: send the same
+    checks in the same order again. A UUID.
+    """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
         """actor is the person the actions are done for. Required."""
@@ -409,10 +424,11 @@ class BatchCheckStepUpRequest(_message.Message):
         *,
         actor: _actor_pb2.ActorContext | None = ...,
         checks: _abc.Iterable[Global___OperationCheck] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "checks", b"checks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "checks", b"checks", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -426,19 +442,26 @@ class OperationCheck(_message.Message):
 
     OPERATION_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
+    RETRY_RECEIPT_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """operation is the catalogue id of what is about to be done. Required."""
     target: _builtins.str
     """target is what is acted on, as in CheckStepUpRequest."""
+    retry_receipt: _builtins.str
+    """retry_receipt is the receipt of the decision that first allowed this check's action, when this is
+    a retry because that action timed out: at most 512 bytes. It takes precedence over
+    actor.retry_receipt. Absent means actor.retry_receipt.
+    """
     def __init__(
         self,
         *,
         operation: _builtins.str = ...,
         target: _builtins.str = ...,
+        retry_receipt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "retry_receipt", b"retry_receipt", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,14 +65,15 @@ class StepUpServiceServicer:
 
     def CheckStepUp(self, request, context):
         """CheckStepUp decides one operation. Every decision carries its reason and is on record before it
-        is answered. It may be retried on UNAVAILABLE.
+        is answered. It may be retried on UNAVAILABLE; with a request_id the retry costs no receipt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchCheckStepUp(self, request, context):
-        """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each.
+        """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each. It may be
+        retried as CheckStepUp.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,10 +37,12 @@ class StepUpServiceStub:
     def __new__(cls, channel: _aio.Channel) -> StepUpServiceAsyncStub: ...
     CheckStepUp: _grpc.UnaryUnaryMultiCallable[_step_up_service_pb2.CheckStepUpRequest, _step_up_service_pb2.CheckStepUpResponse]
     """CheckStepUp decides one operation. Every decision carries its reason and is on record before it
-    is answered. It may be retried on UNAVAILABLE.
+    is answered. It may be retried on UNAVAILABLE; with a request_id the retry costs no receipt.
     """
     BatchCheckStepUp: _grpc.UnaryUnaryMultiCallable[_step_up_service_pb2.BatchCheckStepUpRequest, _step_up_service_pb2.BatchCheckStepUpResponse]
-    """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each."""
+    """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each. It may be
+    retried as CheckStepUp.
+    """
     VerifyOtp: _grpc.UnaryUnaryMultiCallable[_step_up_service_pb2.VerifyOtpRequest, _step_up_service_pb2.VerifyOtpResponse]
     """VerifyOtp takes the code that the person typed. A right one elevates the session for 15 minutes.
     It may be retried on UNAVAILABLE only with a request_id.
@@ -57,10 +59,12 @@ class StepUpServiceAsyncStub(StepUpServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckStepUp: _aio.UnaryUnaryMultiCallable[_step_up_service_pb2.CheckStepUpRequest, _step_up_service_pb2.CheckStepUpResponse]  # type: ignore[assignment]
     """CheckStepUp decides one operation. Every decision carries its reason and is on record before it
-    is answered. It may be retried on UNAVAILABLE.
+    is answered. It may be retried on UNAVAILABLE; with a request_id the retry costs no receipt.
     """
     BatchCheckStepUp: _aio.UnaryUnaryMultiCallable[_step_up_service_pb2.BatchCheckStepUpRequest, _step_up_service_pb2.BatchCheckStepUpResponse]  # type: ignore[assignment]
-    """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each."""
+    """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each. It may be
+    retried as CheckStepUp.
+    """
     VerifyOtp: _aio.UnaryUnaryMultiCallable[_step_up_service_pb2.VerifyOtpRequest, _step_up_service_pb2.VerifyOtpResponse]  # type: ignore[assignment]
     """VerifyOtp takes the code that the person typed. A right one elevates the session for 15 minutes.
     It may be retried on UNAVAILABLE only with a request_id.
@@ -80,7 +84,7 @@ class StepUpServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_step_up_service_pb2.CheckStepUpResponse, _abc.Awaitable[_step_up_service_pb2.CheckStepUpResponse]]:
         """CheckStepUp decides one operation. Every decision carries its reason and is on record before it
-        is answered. It may be retried on UNAVAILABLE.
+        is answered. It may be retried on UNAVAILABLE; with a request_id the retry costs no receipt.
         """
 
     @_abc_1.abstractmethod
@@ -89,7 +93,9 @@ class StepUpServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _step_up_service_pb2.BatchCheckStepUpRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_step_up_service_pb2.BatchCheckStepUpResponse, _abc.Awaitable[_step_up_service_pb2.BatchCheckStepUpResponse]]:
-        """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each."""
+        """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each. It may be
+        retried as CheckStepUp.
+        """
 
     @_abc_1.abstractmethod
     def VerifyOtp(

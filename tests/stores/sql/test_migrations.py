@@ -17,6 +17,7 @@ from stepup.domain.changes import PolicyChanged
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
+from stepup.domain.receipts import Redemption
 from stepup.domain.totp import Label, TotpSecret
 from stepup.keys import KeyRing
 from stepup.stores.sql import (
@@ -131,7 +132,7 @@ async def fill(url):
         await records.policies.save(Policy(place[0], version=1, updated_at=NOW))
         await records.changes.announce(PolicyChanged(place[0], 1), NOW)
         await records.accounts.set_mfa_enabled(*place, enabled=True)
-        await records.redemptions.redeem(place[0], uuid4(), NOW)
+        await records.redemptions.redeem(place[0], uuid4(), Redemption(uuid4(), NOW), NOW)
         await records.audit.append(event)
     await database.close()
     await fold_ids(url, ring)
@@ -173,7 +174,7 @@ async def test_several_processes_may_upgrade_at_once(empty_url):
 async def test_an_empty_database_is_refused(url):
     await downgrade(url, "base")
     with pytest.raises(
-        SchemaRevisionError, match="of revision none, this version needs 0005: run `stepup migrate`"
+        SchemaRevisionError, match="of revision none, this version needs 0006: run `stepup migrate`"
     ):
         await check_schema(url)
 

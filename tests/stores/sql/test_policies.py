@@ -1,9 +1,8 @@
-"""The promises of `Policies`, `Accounts` and `Redemptions` (S16)."""
+"""The promises of `Policies` and `Accounts`."""
 
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pytest
 
@@ -16,7 +15,6 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
 ACME = TenantId("acme")
 OTHER = TenantId("other")
 ALICE = UserId("alice")
-DECISION = UUID("9b2c1f80-5b0e-4b57-8a43-0d1a3c6f7e21")
 FIRST = Policy(
     tenant_id=ACME,
     enabled=True,
@@ -103,46 +101,3 @@ async def test_a_toggle_belongs_to_one_tenant(database):
     async with database.transaction() as records:
         await records.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
     assert await toggle(database, OTHER) is False
-
-
-async def redeem(database, tenant_id=ACME):
-    async with database.transaction() as records:
-        return await records.redemptions.redeem(tenant_id, DECISION, NOW)
-
-
-async def test_a_receipt_is_redeemed_once(database):
-    assert await redeem(database) is True
-    assert await redeem(database) is False
-
-
-async def test_receipts_of_two_tenants_are_two(database):
-    await redeem(database)
-    assert await redeem(database, OTHER) is True
-
-
-@pytest.mark.race
-async def test_of_parallel_redemptions_one_wins(database):
-    assert sorted(await asyncio.gather(*(redeem(database) for _ in range(8)))) == [False] * 7 + [
-        True
-    ]
-
-
-async def test_a_redemption_that_was_rolled_back_is_none(database):
-    async def give_up():
-        async with database.transaction() as records:
-            await records.redemptions.redeem(ACME, DECISION, NOW)
-            raise LookupError
-
-    with pytest.raises(LookupError):
-        await give_up()
-    assert await redeem(database) is True
-
-
-@pytest.mark.parametrize(
-    ("later", "forgotten"), [(timedelta(microseconds=-1), False), (timedelta(), True)]
-)
-async def test_a_redemption_is_kept_until_it_may_be_forgotten(database, later, forgotten):
-    await redeem(database)
-    async with database.transaction() as records:
-        await records.redemptions.purge(NOW + later, 10)
-    assert await redeem(database) is forgotten

@@ -12,6 +12,7 @@ from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.authenticator import Authenticator, SealedSecret
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.receipts import Redemption
 from stepup.service.ports import EventQuery
 from stepup.stores.sql import Limits, SqlDatabase
 
@@ -106,7 +107,7 @@ async def test_nothing_follows_a_statement_that_failed(database):
         async with database.transaction() as records:
             await turn_on(records)
             with pytest.raises(StoreUnavailableError):
-                await records.redemptions.redeem(ACME, uuid4(), naive)
+                await records.redemptions.redeem(ACME, uuid4(), Redemption(uuid4(), naive), naive)
             with pytest.raises(StoreUnavailableError):
                 await records.audit.append(EVENT)
 

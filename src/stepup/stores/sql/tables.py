@@ -117,6 +117,10 @@ redemptions = Table(
     Column("tenant_id", String, nullable=False),
     Column("decision_id", Uuid, nullable=False),
     Column("forget_at", Instant, nullable=False),
+    Column("redeemed_by", Uuid),  # null, like those that follow: an older release has stored it
+    Column("redeemed_at", Instant),
+    Column("request_id", Uuid),
+    Column("check_index", Integer),
     PrimaryKeyConstraint("tenant_id", "decision_id"),
     Index(None, "forget_at"),
 )
