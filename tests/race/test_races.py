@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from itertools import count
+from uuid import uuid4
 
 import pytest
 from support.people import person
@@ -177,6 +178,18 @@ async def the_same_receipt(arena):
     }
 
 
+async def the_same_retry_sent_again(arena):
+    """S16: however often a retry is sent again at once, its receipt is redeemed once for all."""
+    user = fresh_user()
+    await arena.worker.select(OSQUERY)
+    [request] = await retries_of(arena, user, 1)
+    request.request_id = str(uuid4())
+    answers = await arena.at_once(lambda client: client.step_up.CheckStepUp(request))
+    assert {_name(answer) for answer in answers} == {"DECISION_REASON_EXEMPT_TIMED_OUT_RETRY"}
+    assert len({(answer.decision_id, answer.receipt) for answer in answers}) == 1
+    assert len(await events_of(arena, user.user_id, EventKind.RECEIPT_REDEEMED)) == 1
+
+
 async def a_callers_rate(arena):
     """A burst is let through once."""
     metadata = [("x-caller", f"caller-{next(_numbers)}")]
@@ -199,6 +212,7 @@ RACES = [
     wrong_reset_codes,
     the_first_screen,
     the_same_receipt,
+    the_same_retry_sent_again,
     receipts_and_a_revocation,
     a_callers_rate,
 ]

@@ -7,7 +7,7 @@ from support.callers import admitting
 from support.people import person
 from support.requests import METHODS, valid_request
 from support.wire import on_wire
-from support.worker import OSQUERY
+from support.worker import OSQUERY, REMOTE_SHELL
 
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Claim, Patterns, Rule
@@ -114,6 +114,21 @@ def asserting(claim, operation):
     actor = on_wire(person())
     assert_claim(actor, claim)
     return step_up_service_pb2.CheckStepUpRequest(actor=actor, operation=operation)
+
+
+@pytest.mark.parametrize("granted", [OSQUERY, REMOTE_SHELL])
+async def test_s16_the_receipt_of_a_check_of_a_batch_is_a_claim_for_its_operation(worker, granted):
+    request = step_up_service_pb2.BatchCheckStepUpRequest(
+        actor=on_wire(person()),
+        checks=[
+            {"operation": OSQUERY},
+            {"operation": OSQUERY, "retry_receipt": "a receipt"},
+            {"operation": REMOTE_SHELL},
+        ],
+    )
+    listed = rule(operations=[granted], claims=[Claim.TIMED_OUT_RETRY])
+    refused = await reason_of(worker, CHECK.replace("/", "/Batch"), request, rule(), listed)
+    assert refused == ("" if granted == OSQUERY else "CLAIM_NOT_PERMITTED")
 
 
 CELLS = list(product(Claim, ONE_OF_EACH_CATEGORY))

@@ -251,13 +251,19 @@ WRONG = {
     "checks[1].target: 257 bytes": batch(
         "checks[1].target", {"operation": OSQUERY}, {"operation": OSQUERY, "target": "x" * 257}
     ),
+    "checks[1].retry_receipt: 513 bytes": batch(
+        "checks[1].retry_receipt",
+        {"operation": OSQUERY},
+        {"operation": OSQUERY, "retry_receipt": "x" * 513},
+    ),
     **{
         f"{name} code: {kind}": spoilt(name, "code", code=code)
         for name in ("VerifyOtp", "ConfirmEnrollment")
         for kind, code in BAD_CODES.items()
     },
     **{
-        f"request_id: {kind}": spoilt("VerifyOtp", "request_id", request_id=value)
+        f"{name} request_id: {kind}": spoilt(name, "request_id", request_id=value)
+        for name in ("CheckStepUp", "BatchCheckStepUp", "VerifyOtp")
         for kind, value in BAD_UUIDS.items()
     },
     "scope: missing": spoilt("RevokeElevations", "scope", scope=0),
