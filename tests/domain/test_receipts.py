@@ -23,6 +23,7 @@ from stepup.domain.receipts import (
     Origin,
     Receipt,
     ReceiptRejection,
+    Redemption,
     RefusedReceipt,
     check,
     issue,
@@ -466,3 +467,28 @@ def test_garbage_is_not_authentic(garbage):
 @given(st.text() | st.text().map("2.k1.{}".format))
 def test_whatever_text_is_presented_it_is_not_authentic(text):
     assert checked(text) is ReceiptRejection.NOT_AUTHENTIC
+
+
+USED = Redemption(UUID(int=1), NOW, UUID(int=2), 3)
+
+
+@pytest.mark.parametrize(
+    ("again", "is_shared"),
+    [
+        (replace(USED, decision_id=UUID(int=9)), True),
+        (replace(USED, redeemed_at=NOW + timedelta(seconds=59.999999)), True),
+        (replace(USED, redeemed_at=NOW - timedelta(seconds=59.999999)), True),
+        (replace(USED, redeemed_at=NOW + timedelta(minutes=1)), False),
+        (replace(USED, redeemed_at=NOW - timedelta(minutes=1)), False),
+        (replace(USED, request_id=UUID(int=9)), False),
+        (replace(USED, request_id=None), False),
+        (replace(USED, index=4), False),
+    ],
+)
+def test_a_redemption_is_shared_with_the_same_check_within_a_minute(again, is_shared):
+    assert USED.is_shared_with(again) is is_shared
+
+
+def test_a_redemption_of_a_request_without_a_name_is_shared_with_none():
+    unnamed = replace(USED, request_id=None)
+    assert not unnamed.is_shared_with(unnamed)

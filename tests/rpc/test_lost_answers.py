@@ -50,7 +50,7 @@ def retrying(receipt, **fields):
     return request
 
 
-async def test_an_answer_that_was_cut_off_burns_no_receipt(world, proxy, resending, receipts):
+async def test_s16_an_answer_that_was_cut_off_burns_no_receipt(world, proxy, resending, receipts):
     proxy.cuts = 2
     request = retrying(receipts[0], request_id=str(uuid4()))
     answer = await resending.step_up.CheckStepUp(request)

@@ -45,7 +45,8 @@ SERVICE_CONFIG = json.dumps(
         ]
     }
 )
-"""The published retry advice. `VerifyOtp` is left out: resend it only with a `request_id`.
+"""The published retry advice. `VerifyOtp` is left out: resend it only with a `request_id`. A check
+that brings a receipt needs a `request_id`, too: without it a resend finds the receipt used.
 
 A server that ends gives calls back that it has not begun, and gRPC's core does so with CANCELLED.
 """
