@@ -1,18 +1,16 @@
 """An authenticator app that is not ours: `oathtool` where it is installed, else `mintotp`."""
 
 import io
-import re
 import shutil
 import subprocess
 import time
 from base64 import b64decode
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
-from xml.etree import ElementTree as ET
 
 import mintotp
-import zxingcpp
-from PIL import Image, ImageDraw
+from PIL import Image
+from support.pictures import read_qr
 
 STEP_SECONDS = 30
 
@@ -66,35 +64,6 @@ def next_step() -> None:
     time.sleep(0.02)
 
 
-def read_qr(picture: Image.Image) -> str:
-    """What a QR code says."""
-    [symbol] = zxingcpp.read_barcodes(picture)
-    return symbol.text
-
-
 def png(encoded: str) -> Image.Image:
     """The picture that came as bytes."""
     return Image.open(io.BytesIO(b64decode(encoded)))
-
-
-def svg(document: str) -> Image.Image:
-    """The picture of a document whose dark modules are horizontal strokes of one path."""
-    root = ET.fromstring(document)  # noqa: S314  # from the server under test
-    scale = 4
-    picture = Image.new("L", (int(root.attrib["width"]), int(root.attrib["height"])), 255)
-    draw = ImageDraw.Draw(picture)
-    [path] = [element for element in root.iter() if "stroke" in element.attrib]
-    x = y = 0.0
-    for command, numbers in re.findall(r"([Mmh])([-0-9. ]+)", path.attrib["d"]):
-        first, *second = map(float, numbers.split())
-        match command:
-            case "M":
-                x, y = first, second[0]
-            case "m":
-                x, y = x + first, y + second[0]
-            case "h":
-                box = (x, y - 0.5, x + first, y + 0.5)
-                left, top, right, bottom = (round(edge * scale) for edge in box)
-                draw.rectangle((left, top, right - 1, bottom - 1), fill=0)
-                x += first
-    return picture

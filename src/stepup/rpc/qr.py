@@ -10,6 +10,8 @@ import segno
 
 _QUIET_ZONE: Final = 4
 _PNG_PIXELS: Final = 6
+_SVG_PIXELS: Final = 4
+_TITLE: Final = "QR code for an authenticator app"
 _MASK: Final = 3
 """One mask for all codes (ISO/IEC 18004 §7.8): readers take each of the eight, and a search for the
 best one costs three quarters of the drawing. A secret is random, so that no mask is bad for it."""
@@ -29,11 +31,7 @@ def draw(uri: str) -> Picture:
     It takes about 3 ms of CPU; an event loop calls it through `Pictures`.
     """
     code = _code(uri)
-    svg = io.BytesIO()
-    code.save(
-        svg, kind="svg", scale=4, border=_QUIET_ZONE, light="white", xmldecl=True, encoding="utf-8"
-    )
-    return Picture(svg.getvalue().decode(), _png(code))
+    return Picture(_svg(code), _png(code))
 
 
 def terminal(uri: str) -> str:
@@ -44,7 +42,33 @@ def terminal(uri: str) -> str:
 
 
 def _code(uri: str) -> segno.QRCode:
-    return segno.make_qr(uri, error="m", mask=_MASK)
+    # The least error correction, or more where that needs no more modules: nothing dirties a
+    # screen, and a small picture is read by the size of its modules.
+    return segno.make_qr(uri, error="l", mask=_MASK)
+
+
+def _svg(code: segno.QRCode) -> str:
+    """An SVG element that a page can hold as it is, and show in any size.
+
+    Its edges are not smoothed: where modules are smaller than two pixels, grey ones are not read.
+    """
+    written = io.BytesIO()
+    code.save(
+        written,
+        kind="svg",
+        scale=_SVG_PIXELS,
+        omitsize=True,  # gives a viewBox instead
+        border=_QUIET_ZONE,
+        light="white",
+        xmldecl=False,
+        title=_TITLE,
+        svgclass=None,
+        lineclass=None,
+        nl=False,
+    )
+    size = (len(code.matrix) + 2 * _QUIET_ZONE) * _SVG_PIXELS
+    attributes = f'width="{size}" height="{size}" shape-rendering="crispEdges"'
+    return f"<svg {attributes}{written.getvalue().decode().removeprefix('<svg')}"
 
 
 def _png(code: segno.QRCode) -> bytes:

@@ -183,9 +183,11 @@ class BeginEnrollmentResponse(_message.Message):
     otpauth_uri: _builtins.str
     """otpauth_uri is the secret as a key URI, which the QR codes carry."""
     qr_svg: _builtins.str
-    """qr_svg is the QR code as an SVG document, UTF-8."""
+    """qr_svg is the QR code as an SVG element with a viewBox and a title, without an XML declaration, so
+    that a page can hold it as it is. Show it in 120 pixels at least.
+    """
     qr_png: _builtins.bytes
-    """qr_png is the QR code as a PNG picture."""
+    """qr_png is the QR code as a PNG picture, with 6 pixels per module."""
     attempts_remaining: _builtins.int
     """attempts_remaining is how many wrong reset codes are left to this session. Set only with
     RESET_OUTCOME_REJECTED and RESET_OUTCOME_THROTTLED.
