@@ -91,9 +91,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     snapshots = Snapshots(database, clock, folds_ids=settings.identity.fold_case)
     elevated = Elevated(stores.elevations, snapshots)
     revoker = Revoker(stores.elevations, snapshots)
-    verify = VerifyOtp(
-        database, stores.elevations, stores.outcomes, keys, back_steps=options.back_steps
-    )
+    verify = VerifyOtp(database, elevated, stores.outcomes, keys, back_steps=options.back_steps)
     step_up = StepUpHandlers(
         catalogue,
         CheckStepUp(snapshots, elevated, database, keys, stores.decision_log, options.retry_window),

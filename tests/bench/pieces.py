@@ -22,6 +22,7 @@ from bench.machine import OTHERS_CORE, SERVER_CORE
 from bench.servers import cpu_seconds
 from support.otp import code_at
 
+from stepup.clock import SystemClock
 from stepup.domain.actor import CallerId
 from stepup.domain.audit import EventKind
 from stepup.domain.totp import OtpCode, match
@@ -29,7 +30,9 @@ from stepup.domain.verification import Outcome, Verification
 from stepup.keys import KeyRing
 from stepup.log_lines import LinesOfATurn, as_json_line
 from stepup.service.context import Context
+from stepup.service.elevated import Elevated
 from stepup.service.ports import RequestKey
+from stepup.service.snapshots import Snapshots
 from stepup.service.verify_otp import VerifyOtp, elevate
 from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
 from stepup.stores.sql import SqlDatabase
@@ -161,7 +164,8 @@ class _Pieces:
         self._elevations = RedisElevations(client, ring)
         self._outcomes = RedisRecordedOutcomes(client, ring)
         self._ring = ring
-        self._verify = VerifyOtp(database, self._elevations, self._outcomes, ring)
+        elevated = Elevated(self._elevations, Snapshots(database, SystemClock()))
+        self._verify = VerifyOtp(database, elevated, self._outcomes, ring)
         self._log = structlog.wrap_logger(
             LinesOfATurn(log), processors=[structlog.processors.add_log_level, as_json_line]
         )

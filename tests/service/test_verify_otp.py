@@ -11,12 +11,13 @@ from support.people import ACME, CALLER, administrator, person
 from support.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind, written
-from stepup.domain.decision import Reason
+from stepup.domain.decision import Decision, Reason
 from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
 from stepup.domain.totp import OtpCode
 from stepup.domain.verification import Outcome, Verification
 from stepup.keys import KeyRing
 from stepup.service.ports import SealBrokenError
+from stepup.service.revoke_elevations import Scope
 from stepup.service.verify_otp import VerifyOtp
 
 ALICE = person()
@@ -388,6 +389,62 @@ async def test_s25_an_outcome_that_was_put_back_after_its_elevation_ended_is_not
     assert (await worker.verify(ALICE, code, REQUEST)).outcome is Outcome.REJECTED
 
 
+async def replace_the_authenticator(worker, app):
+    await worker.wizard(person(session="phone"), app.reset_code)
+
+
+ENDS = [
+    lambda worker, _: worker.revoke(ALICE),
+    lambda worker, _: worker.revoke(ALICE, Scope.USER),
+    lambda worker, app: worker.reset(ALICE, app.reset_code),
+    replace_the_authenticator,
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=["session", "user", "reset", "replaced"])
+@pytest.mark.parametrize("redis_forgets", [False, True])
+async def test_s10_an_outcome_whose_elevation_was_revoked_is_not_answered(
+    world, worker, app, end, redis_forgets
+):
+    code = app.code(worker.clock.now())
+    await worker.verify(ALICE, code, REQUEST)
+    before = await world.remembered()
+    await end(worker, app)
+    if redis_forgets:
+        await world.remember(before)
+    again = await worker.verify(ALICE, code, REQUEST)
+    assert again.outcome in (Outcome.REJECTED, Outcome.NOT_ENROLLED)
+    assert again.elevation is None
+    assert (await worker.check(ALICE)).verdict.decision is not Decision.ALLOWED
+
+
+async def test_s10_nor_is_it_when_a_later_code_has_elevated_the_session_again(worker, app):
+    code = app.code(worker.clock.now())
+    await worker.verify(ALICE, code, REQUEST)
+    await worker.revoke(ALICE)
+    await worker.advance(seconds=30)
+    await worker.elevate(ALICE, app)
+    again = await worker.verify(ALICE, code, REQUEST)
+    assert (again.outcome, again.elevation) == (Outcome.REJECTED, None)
+    assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
+
+
+async def test_an_outcome_is_answered_although_a_later_code_has_elevated_the_session(worker, app):
+    code = app.code(worker.clock.now())
+    first = await worker.verify(ALICE, code, REQUEST)
+    await worker.advance(seconds=30)
+    await worker.elevate(ALICE, app)
+    assert await worker.verify(ALICE, code, REQUEST) == first
+
+
+async def test_s17_without_the_change_feed_no_recorded_elevation_is_answered(worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code, REQUEST)
+    clock.advance(seconds=6)
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, code, REQUEST)
+
+
 async def test_another_request_id_is_another_attempt(worker, clock, app):
     code = app.code(clock.now())
     await worker.verify(ALICE, code, REQUEST)
@@ -561,8 +618,9 @@ def held_up(world):
 
 
 @pytest.fixture
-def verify_held_up(world, held_up):
-    return VerifyOtp(held_up, world.elevations, world.outcomes, world.keys)
+def verify_held_up(world, worker, held_up):
+    elevated = worker.application.handlers.step_up.check.elevated
+    return VerifyOtp(held_up, elevated, world.outcomes, world.keys)
 
 
 async def _give_up(verify, held_up, context, code, request_id=None):

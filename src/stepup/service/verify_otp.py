@@ -12,7 +12,8 @@ from stepup.domain.totp import OtpCode, StepMatch, match
 from stepup.domain.verification import Outcome, Verification
 from stepup.service.attempts import Attempts
 from stepup.service.context import Context
-from stepup.service.ports import Database, Elevations, Keys, RecordedOutcomes, Records, RequestKey
+from stepup.service.elevated import Elevated
+from stepup.service.ports import Database, Keys, RecordedOutcomes, Records, RequestKey
 from stepup.service.refused_attempts import record_refusal
 from stepup.service.tallies import count_near_miss, count_spent_session, count_verification
 
@@ -32,13 +33,13 @@ class VerifyOtp:
     def __init__(
         self,
         database: Database,
-        elevations: Elevations,
+        elevated: Elevated,
         outcomes: RecordedOutcomes,
         keys: Keys,
         back_steps: int = 0,
     ) -> None:
         self._database = database
-        self._elevations = elevations
+        self._elevated = elevated
         self._outcomes = outcomes
         self._keys = keys
         self._back_steps = back_steps
@@ -74,7 +75,7 @@ class VerifyOtp:
             context.caller, context.actor.session_hash, code.digits
         )
         recorded = await self._outcomes.claim(key, fingerprint)
-        if recorded is not None and not _is_replayed(recorded, context):
+        if recorded is not None and await self._still_holds(recorded, context):
             return recorded
         try:
             committed = await self._commit(context, code)
@@ -86,6 +87,20 @@ class VerifyOtp:
         verification = await self._put_into_effect(committed)
         await self._outcomes.record(key, fingerprint, verification)
         return verification
+
+    async def _still_holds(self, recorded: Verification, context: Context) -> bool:
+        """Whether a recorded outcome may be answered; otherwise the code is looked at again.
+
+        A revocation ends what an outcome says (S10), and Redis may give one back that it should
+        have forgotten (S25). A code that was right is used up: the attempt is rejected (S2).
+        """
+        elevation = recorded.elevation
+        if elevation is None:
+            return True
+        if not elevation.is_live(context.now) or await self._elevated.find_live(context) is None:
+            return False
+        # The live one may be that of a later code, given after a revocation.
+        return not self._elevated.snapshots.revocations().void(elevation)
 
     async def _commit(self, context: Context, code: OtpCode) -> Verification:
         async with self._database.transaction() as records:
@@ -115,7 +130,7 @@ class VerifyOtp:
     async def _put_into_effect(self, verification: Verification) -> Verification:
         count_verification(verification)
         if verification.elevation is not None:
-            await self._elevations.put(verification.elevation)
+            await self._elevated.elevations.put(verification.elevation)
         return verification
 
     async def _evaluate(
@@ -141,14 +156,6 @@ class VerifyOtp:
             event = _rejected(context, after, attempt, matched)
         await records.audit.append(event)
         return after, attempt
-
-
-def _is_replayed(recorded: Verification, context: Context) -> bool:
-    """Whether a recorded outcome is one that Redis should have forgotten, put back by hand (S25).
-
-    Outcomes are recorded for a minute; an elevation that one of them earned still lives then.
-    """
-    return recorded.elevation is not None and not recorded.elevation.is_live(context.now)
 
 
 def elevate(context: Context, enrollment_id: str) -> Elevation:
