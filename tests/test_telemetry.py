@@ -1,7 +1,6 @@
 """The port of the metrics."""
 
 import socket
-import struct
 import sys
 import threading
 import time
@@ -11,11 +10,11 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge
 
 from stepup import metrics_server
 from stepup.metrics_server import MAX_CONNECTIONS
-from stepup.telemetry import metrics_of_workers, metrics_served
+from stepup.telemetry import metrics_served
 
 
 def page(host, port):
@@ -47,20 +46,6 @@ def test_a_port_that_is_taken_is_an_error():
         metrics_served("127.0.0.1", port),
     ):
         pass
-
-
-def test_a_worker_that_makes_its_file_just_now_does_not_spoil_the_page(tmp_path, monkeypatch):
-    file = tmp_path / "counter_1.db"
-    file.touch()
-    monkeypatch.setattr(time, "sleep", lambda _: file.write_bytes(bytes(8)))
-    assert "stepup_build_info" in generate_latest(metrics_of_workers(tmp_path)).decode()
-    assert file.stat().st_size, "it was empty at first"
-
-
-def test_a_file_that_stays_empty_is_an_error(tmp_path):
-    (tmp_path / "counter_1.db").touch()
-    with pytest.raises(struct.error):
-        generate_latest(metrics_of_workers(tmp_path))
 
 
 class BrokenPipe:

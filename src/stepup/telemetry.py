@@ -5,29 +5,23 @@ never of a call: the number of series must not grow with tenants, users or what 
 """
 
 import logging
-import struct
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import EBADF
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, disable_created_metrics
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from stepup import distribution
 from stepup.log_lines import LinesOfATurn, Sink, StandardError, as_json_line, as_printable_line
 from stepup.metrics_server import MetricsServer
 from stepup.outlet import Outlet
+from stepup.worker_metrics import WorkerMetrics
 
-METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable by which prometheus_client is told, when it is imported."""
-_ATTEMPTS: Final = 20
-_ATTEMPT_SECONDS: Final = 0.01
 Format = Literal["json", "console"]
 
 _build = Gauge(
@@ -120,25 +114,10 @@ def _encode(_logger: Any, _method: str, rendered: Any) -> structlog.typing.Proce
     return f"{rendered}\n".encode("ascii", "backslashreplace")
 
 
-def metrics_of_workers(directory: Path) -> CollectorRegistry:
-    """The metrics of all processes that were started with the directory in `METRICS_DIRECTORY`.
-
-    Counters are those of all together, of processes that have ended as well.
-    """
-    registry = CollectorRegistry()
-    _OfWorkers(registry, str(directory))  # type: ignore[no-untyped-call]
+def metrics_of_workers(registry: CollectorRegistry, directory: Path) -> WorkerMetrics:
+    """Have a registry show the metrics of all workers that write to a directory."""
     registry.register(_build)
-    return registry
-
-
-class _OfWorkers(MultiProcessCollector):
-    def collect(self) -> Any:
-        """Read the files of all workers; one that is made just now is empty for an instant."""
-        for _ in range(_ATTEMPTS - 1):
-            with suppress(struct.error):
-                return super().collect()  # type: ignore[no-untyped-call]
-            time.sleep(_ATTEMPT_SECONDS)
-        return super().collect()  # type: ignore[no-untyped-call]
+    return WorkerMetrics(registry, directory)
 
 
 @contextmanager

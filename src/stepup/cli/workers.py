@@ -23,8 +23,7 @@ from typing import Any, TypeAlias
 
 import typer
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import mark_process_dead
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from stepup.background import run_for_ever
 from stepup.bootstrap import answer_probes, serve_metrics
@@ -39,7 +38,8 @@ from stepup.credentials import demand_credentials
 from stepup.opened_stores import make_data_dir, url_of_redis
 from stepup.running_server import RunningServer
 from stepup.service.snapshots import POLL_SECONDS
-from stepup.telemetry import METRICS_DIRECTORY, configure_logging, metrics_of_workers
+from stepup.telemetry import configure_logging, metrics_of_workers
+from stepup.worker_metrics import METRICS_DIRECTORY
 
 Flags: TypeAlias = dict[str, dict[str, Any]]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -187,8 +187,8 @@ def _show(supervisor: Supervisor, settings: Settings, stack: AsyncExitStack) -> 
             f"metrics: several workers need a temporary directory: {error.strerror}"
         ) from error
     supervisor.environment[METRICS_DIRECTORY] = directory
-    supervisor.when_ended = partial(mark_process_dead, path=directory)
-    registry = metrics_of_workers(Path(directory))
+    registry = CollectorRegistry()
+    supervisor.when_ended = metrics_of_workers(registry, Path(directory)).take_over
     registry.register(_HowTheyFare(supervisor))
     serve_metrics(settings, stack, registry)
 
