@@ -79,6 +79,7 @@ def test_s17_a_store_of_elevations_that_hangs_is_down(server):
 def test_reflection_lists_every_service(shared_server):
     assert grpcurl(shared_server.address, "list").split() == [
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
         *SERVICES,
     ]

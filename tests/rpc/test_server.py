@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from support.engines import engine_under_test
 from support.people import person
 from support.wire import ALL_WELL, Client, on_wire, refusal_of
@@ -190,6 +191,15 @@ async def test_who_watches_health_hears_that_the_server_stops(server, started, s
     await stopping
 
 
+async def test_all_of_health_is_listed(server, started):
+    await server.report(replace(ALL_WELL, sql_writes=False))
+    listed = await health_pb2_grpc.HealthStub(started.channel).List(health_pb2.HealthListRequest())
+    assert {name: each.status for name, each in listed.statuses.items()} == {
+        name: await health_of(started, name) for name in NAMES
+    }
+    assert {each.status for each in listed.statuses.values()} == {SERVING, NOT_SERVING}
+
+
 async def test_an_unknown_service_is_not_found(started):
     refusal = await refusal_of(health_of(started, "stepup.v1.NoService"))
     assert refusal.code is grpc.StatusCode.NOT_FOUND
@@ -198,28 +208,43 @@ async def test_an_unknown_service_is_not_found(started):
 # --- Reflection ---
 
 
-async def reflected(client, **request):
-    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
-    call = stub.ServerReflectionInfo()
-    await call.write(reflection_pb2.ServerReflectionRequest(**request))
-    answer = await call.read()
-    await call.done_writing()
-    return answer
+REFLECTIONS = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-async def test_reflection_lists_all_services(started):
-    answer = await reflected(started, list_services="")
+@pytest.fixture(params=REFLECTIONS)
+def reflected(request, started):
+    """Ask a version of reflection; their messages differ in the name of their package only."""
+
+    async def reflected(**question):
+        call = started.channel.stream_stream(
+            f"/{request.param}/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )()
+        await call.write(reflection_pb2.ServerReflectionRequest(**question))
+        answer = await call.read()
+        await call.done_writing()
+        return answer
+
+    return reflected
+
+
+async def test_reflection_lists_all_services(reflected):
+    answer = await reflected(list_services="")
     assert {service.name for service in answer.list_services_response.service} == {
         *OURS,
         "grpc.health.v1.Health",
-        "grpc.reflection.v1alpha.ServerReflection",
+        *REFLECTIONS,
     }
 
 
-@pytest.mark.parametrize("service", OURS)
-async def test_reflection_knows_the_contract(started, service):
-    answer = await reflected(started, file_containing_symbol=service)
-    assert answer.file_descriptor_response.file_descriptor_proto
+@pytest.mark.parametrize("service", [*OURS, "grpc.health.v1.Health", *REFLECTIONS])
+async def test_reflection_knows_what_it_lists(reflected, service):
+    answer = await reflected(file_containing_symbol=service)
+    files = map(
+        FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto
+    )
+    assert service in {f"{file.package}.{each.name}" for file in files for each in file.service}
 
 
 # --- The end ---

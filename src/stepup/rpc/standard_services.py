@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import Default, DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -13,7 +15,11 @@ from stepup.rpc.engine import Served, Stream, Unary, only
 from stepup.rpc.errors import RefusedError, unknown_service
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+REFLECTION = "grpc.reflection.v1.ServerReflection"
 _ServingStatus = health_pb2.HealthCheckResponse
+# The stubs do not know them yet.
+_ListRequest: Any = health_pb2.HealthListRequest  # type: ignore[attr-defined]
+_ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
 
 
 class Health:
@@ -58,6 +64,7 @@ class Health:
         """Its methods."""
         return {
             f"/{HEALTH}/Check": Unary(self._check, exempt=True),
+            f"/{HEALTH}/List": Unary(self._list, exempt=True),
             f"/{HEALTH}/Watch": Stream(self._watch, exempt=True),
         }
 
@@ -66,6 +73,12 @@ class Health:
         if service not in self._statuses:
             raise RefusedError(unknown_service())
         return _ServingStatus(status=self._statuses[service]).SerializeToString()
+
+    async def _list(self, payload: bytes, _invocation: Invocation) -> bytes:
+        decoded(_ListRequest, payload)
+        statuses = {name: _ServingStatus(status=status) for name, status in self._statuses.items()}
+        response: bytes = _ListResponse(statuses=statuses).SerializeToString()
+        return response
 
     async def _watch(
         self, payloads: AsyncIterator[bytes], _invocation: Invocation
@@ -86,9 +99,9 @@ class Health:
 
 
 def reflected(services: Iterable[str]) -> Served:
-    """`grpc.reflection.v1alpha.ServerReflection` over services, health and itself."""
-    names = (*services, HEALTH, reflection.SERVICE_NAME)
-    answering = reflection.aio.ReflectionServicer(names)
+    """Reflection, versions v1 and v1alpha, over services, health and itself."""
+    names = (*services, HEALTH, REFLECTION, reflection.SERVICE_NAME)
+    answering = reflection.aio.ReflectionServicer(names, _pool_with_reflection_v1())
 
     async def answers(
         payloads: AsyncIterator[bytes], _invocation: Invocation
@@ -100,4 +113,32 @@ def reflected(services: Iterable[str]) -> Served:
         async for response in stream:
             yield response.SerializeToString()
 
-    return {f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": Stream(answers, exempt=True)}
+    return {
+        f"/{name}/ServerReflectionInfo": Stream(answers, exempt=True)
+        for name in (REFLECTION, reflection.SERVICE_NAME)
+    }
+
+
+def _pool_with_reflection_v1() -> DescriptorPool:
+    """The default pool with the descriptor of version v1, which grpcio does not have.
+
+    Its messages are those of v1alpha but for the name of their package.
+    """
+    file = FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    old, new = file.package, REFLECTION.rpartition(".")[0]
+    file.name = f"{new.replace('.', '/')}/reflection.proto"
+    file.package = new
+    for message in file.message_type:
+        for field in message.field:
+            if field.HasField("type_name"):
+                field.type_name = field.type_name.replace(old, new)
+    for method in file.service[0].method:
+        method.input_type = method.input_type.replace(old, new)
+        method.output_type = method.output_type.replace(old, new)
+    pool = Default()
+    try:
+        pool.FindFileByName(file.name)  # another library may know it
+    except KeyError:
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
