@@ -1,4 +1,4 @@
-"""What one attempt does to an authenticator (S2), and how far what it elevated reaches (S10)."""
+"""What one attempt does to an authenticator (S2, S22), and how late it has elevated (S10)."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Attempt, Authenticator, ResetCodeRecord, SealedSecret
+from stepup.domain.code_history import CodeHistory, UsedCode
 from stepup.domain.throttle import Throttle
-from stepup.domain.totp import time_step
+from stepup.domain.totp import StepMatch, time_step
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -28,6 +29,9 @@ AUTHENTICATOR = Authenticator(
 LOCKED = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=5, locked_until=NOW))
 SUSPENDED = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=100, locked_until=NOW))
 
+WRONG, EARLY, LATE = StepMatch(None), StepMatch(None, 1), StepMatch(None, -1)
+REPEATED = StepMatch(None, is_repeated=True)
+
 RESET_CODE = ResetCodeRecord(
     TenantId("acme"), UserId("ada"), "enrollment", SealedSecret("key", b"sealed"), b"digest"
 )
@@ -38,54 +42,142 @@ def test_a_new_record_has_no_failures_and_has_not_changed_yet(record):
     assert (record.sessions.failed_sessions, record.version) == ((), 0)
 
 
+def attempted(authenticator, matched, session=DESK, now=NOW):
+    return authenticator.attempted(matched, session, now)
+
+
 def test_a_code_of_the_step_after_the_last_one_is_verified():
-    assert AUTHENTICATOR.attempted(101, DESK, NOW)[1] is Attempt.VERIFIED
+    assert attempted(AUTHENTICATOR, StepMatch(101))[1] is Attempt.VERIFIED
 
 
-def test_a_code_of_the_last_step_is_replayed():
-    assert AUTHENTICATOR.attempted(100, DESK, NOW)[1] is Attempt.REPLAYED
+@pytest.mark.parametrize("step", [100, 99])
+def test_a_code_of_a_step_up_to_the_last_one_is_replayed(step):
+    assert attempted(AUTHENTICATOR, StepMatch(step))[1] is Attempt.REPLAYED
 
 
-def test_a_code_of_a_step_before_the_last_one_is_replayed():
-    assert AUTHENTICATOR.attempted(99, DESK, NOW)[1] is Attempt.REPLAYED
-
-
-def test_a_code_that_fits_no_step_is_wrong():
-    assert AUTHENTICATOR.attempted(None, DESK, NOW)[1] is Attempt.WRONG
+@pytest.mark.parametrize(
+    ("matched", "cause"),
+    [
+        (WRONG, Attempt.WRONG),
+        (EARLY, Attempt.EARLY),
+        (LATE, Attempt.LATE),
+        (REPEATED, Attempt.REPEATED),
+    ],
+)
+def test_a_code_that_fits_no_accepted_step_is_refused_by_its_cause(matched, cause):
+    assert attempted(AUTHENTICATOR, matched)[1] is cause
 
 
 def test_a_code_is_accepted_once():
-    after, _ = AUTHENTICATOR.attempted(101, DESK, NOW)
+    after, _ = attempted(AUTHENTICATOR, StepMatch(101))
 
-    assert after.attempted(101, DESK, NOW)[1] is Attempt.REPLAYED
+    assert attempted(after, StepMatch(101))[1] is Attempt.REPLAYED
 
 
-def test_a_verified_code_moves_the_last_step_and_ends_the_row_of_failures():
+def test_a_verified_code_moves_the_last_step_ends_the_row_and_is_remembered():
     failed_before = replace(AUTHENTICATOR, throttle=Throttle(in_a_row=4))
 
-    after, _ = failed_before.attempted(150, DESK, NOW)
+    after, _ = attempted(failed_before, StepMatch(150))
 
-    assert after == replace(AUTHENTICATOR, last_step=150, throttle=Throttle())
+    history = CodeHistory((UsedCode(DESK, 150, NOW),))
+    assert after == replace(AUTHENTICATOR, last_step=150, throttle=Throttle(), history=history)
 
 
-@pytest.mark.parametrize("step", [None, 100, 99])
-def test_a_wrong_and_a_replayed_code_both_count_as_a_failure_and_change_nothing_else(step):
-    after, _ = AUTHENTICATOR.attempted(step, DESK, NOW)
+def test_s22_each_session_has_its_own_last_code():
+    after, _ = attempted(AUTHENTICATOR, StepMatch(101))
+    after, _ = attempted(after, StepMatch(102), PHONE)
+    after, _ = attempted(after, StepMatch(103))
+
+    assert (after.history.used_step(DESK), after.history.used_step(PHONE)) == (103, 102)
+
+
+def test_s22_the_sessions_that_are_remembered_are_bounded():
+    authenticator = AUTHENTICATOR
+    for number in range(25):
+        session = SessionHash(f"{number:032x}")
+        authenticator, _ = attempted(authenticator, StepMatch(101 + number), session)
+
+    assert [code.step for code in authenticator.history.used] == list(range(106, 126))
+
+
+@pytest.mark.parametrize("matched", [WRONG, EARLY, StepMatch(100), StepMatch(99)])
+def test_a_wrong_an_early_and_a_replayed_code_count_as_a_failure(matched):
+    after, _ = attempted(AUTHENTICATOR, matched)
 
     assert after == replace(
         AUTHENTICATOR,
         throttle=Throttle().failed(NOW),
         sessions=AUTHENTICATOR.sessions.failed(DESK, NOW),
+        history=after.history,
     )
 
 
-@given(st.lists(st.none() | st.integers(min_value=90, max_value=120)))
-def test_whatever_is_tried_the_verified_steps_only_ever_grow(steps):
+@pytest.mark.parametrize("matched", [LATE, REPEATED])
+def test_s22_a_late_and_a_repeated_code_count_nowhere(matched):
+    after, _ = attempted(AUTHENTICATOR, matched)
+
+    assert after == replace(AUTHENTICATOR, history=after.history)
+
+
+@pytest.mark.parametrize("matched", [LATE, REPEATED, StepMatch(100)])
+@pytest.mark.parametrize("later", [0, 29])
+def test_s22_further_ones_of_the_same_step_change_nothing(matched, later):
+    after, cause = attempted(AUTHENTICATOR, matched)
+
+    again = attempted(after, matched, PHONE, NOW + timedelta(seconds=later))
+
+    assert again == (after, cause)
+
+
+@pytest.mark.parametrize("matched", [LATE, REPEATED, StepMatch(100)])
+@pytest.mark.parametrize("later", [timedelta(seconds=30), -timedelta(seconds=60)])
+def test_s22_in_another_step_or_once_the_clock_was_set_back_one_is_noted_anew(matched, later):
+    after, _ = attempted(AUTHENTICATOR, matched)
+
+    assert attempted(after, matched, now=NOW + later)[0] != after
+
+
+def test_s22_a_server_whose_clock_is_still_in_the_step_before_notes_nothing_twice():
+    after, cause = attempted(AUTHENTICATOR, LATE)
+
+    assert attempted(after, LATE, now=NOW - MICROSECOND) == (after, cause)
+
+
+@pytest.mark.parametrize("matched", [EARLY, StepMatch(100)])
+def test_s22_the_next_right_code_takes_early_and_replayed_ones_out_of_all_counters(matched):
+    authenticator, _ = attempted(AUTHENTICATOR, WRONG, now=NOW - MINUTE)
+    before = authenticator
+    for session in (DESK, PHONE):
+        authenticator, _ = attempted(authenticator, matched, session)
+    assert len(authenticator.throttle.recent) > 1
+
+    after, _ = attempted(authenticator, StepMatch(101), PHONE, NOW + MINUTE)
+
+    assert after.throttle == before.throttle.succeeded()
+    assert after.attempts_remaining(PHONE, NOW) == 5
+    assert after.sessions.attempts_remaining(PHONE, NOW) == 10
+    assert after.sessions.attempts_remaining(DESK, NOW) == 9
+    assert after.history.forgivable == ()
+
+
+def test_s22_no_more_failures_are_remembered_than_can_count():
+    authenticator = AUTHENTICATOR
+    for minute in range(30):
+        authenticator, _ = attempted(authenticator, EARLY, now=NOW + minute * MINUTE)
+
+    assert len(authenticator.history.forgivable) == 20
+
+
+MATCHES = st.sampled_from([WRONG, EARLY, LATE, REPEATED]) | st.integers(90, 120).map(StepMatch)
+
+
+@given(st.lists(MATCHES))
+def test_whatever_is_tried_the_verified_steps_only_ever_grow(matches):
     authenticator, verified = AUTHENTICATOR, [AUTHENTICATOR.last_step]
-    for step in steps:
-        authenticator, attempt = authenticator.attempted(step, DESK, NOW)
+    for matched in matches:
+        authenticator, attempt = attempted(authenticator, matched)
         if attempt is Attempt.VERIFIED:
-            verified.append(step)
+            verified.append(matched.step)
 
     assert verified == sorted(set(verified))
 
@@ -113,6 +205,9 @@ def test_a_suspended_authenticator_says_so_locked_or_not(when):
         (Attempt.VERIFIED, True),
         (Attempt.WRONG, True),
         (Attempt.REPLAYED, True),
+        (Attempt.REPEATED, True),
+        (Attempt.LATE, True),
+        (Attempt.EARLY, True),
         (Attempt.THROTTLED, False),
         (Attempt.SUSPENDED, False),
         (Attempt.SESSION_SPENT, False),
@@ -125,7 +220,7 @@ def test_an_attempt_is_committed_if_the_code_was_looked_at(attempt, was_evaluate
 def test_s4_a_spent_session_is_told_so_before_any_lock():
     spent = SUSPENDED
     for _ in range(10):
-        spent, _ = spent.attempted(None, DESK, NOW)
+        spent, _ = attempted(spent, WRONG)
     assert spent.refusal(DESK, NOW) is Attempt.SESSION_SPENT
     assert spent.refusal(PHONE, NOW) is Attempt.SUSPENDED
     assert spent.attempts_remaining(DESK, NOW) == 0
@@ -145,16 +240,24 @@ INSTANTS = st.timedeltas(timedelta(), timedelta(days=365)).map(lambda later: NOW
 
 
 @given(INSTANTS, st.sampled_from([0, 1]))
-def test_s10_whatever_its_codes_have_elevated_was_by_the_instant_it_says(now, back_steps):
-    earliest = time_step(now) - back_steps
-    verified, _ = AUTHENTICATOR.attempted(earliest, DESK, now)
-    assert now <= verified.elevated_through(back_steps)
+def test_s10_what_its_codes_have_elevated_was_by_the_instant_it_says(now, back_steps):
+    earliest = StepMatch(time_step(now) - back_steps)
+    verified, _ = attempted(AUTHENTICATOR, earliest, now=now)
+    assert verified.elevated_through(back_steps) == now
 
 
-@given(INSTANTS)
-def test_s10_what_its_next_code_elevates_is_later(now):
-    verified, _ = AUTHENTICATOR.attempted(time_step(now) - 1, DESK, now)
-    assert verified.elevated_through(back_steps=0) < now
+@given(INSTANTS, st.sampled_from([0, 1]))
+def test_s10_it_says_a_later_instant_where_an_older_server_took_the_last_code(now, back_steps):
+    verified, _ = attempted(AUTHENTICATOR, StepMatch(time_step(now) - 5), now=now - 2 * MINUTE)
+    by_an_older_one = replace(verified, last_step=time_step(now) - back_steps)
+    assert by_an_older_one.elevated_through(back_steps) >= now
+    assert replace(by_an_older_one, history=CodeHistory()).elevated_through(back_steps) >= now
+
+
+def test_s10_it_says_the_latest_instant_of_all_sessions():
+    ahead, _ = attempted(AUTHENTICATOR, StepMatch(101), now=NOW + MICROSECOND)
+    behind, _ = attempted(ahead, StepMatch(102), PHONE)
+    assert behind.elevated_through(back_steps=1) == NOW + MICROSECOND
 
 
 def test_s10_completing_its_enrollment_has_elevated_too():

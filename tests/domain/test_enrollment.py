@@ -7,6 +7,7 @@ import pytest
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, SealedSecret
+from stepup.domain.code_history import CodeHistory, UsedCode
 from stepup.domain.enrollment import PENDING_LIFETIME, EnrollmentState, PendingEnrollment
 from stepup.domain.errors import EnrollmentStateError
 from stepup.domain.totp import Label
@@ -109,6 +110,7 @@ def test_completion_brings_the_authenticator_into_force_with_the_confirming_code
         SealedSecret("key", b"sealed"),
         activated_at=NOW,
         last_step=100,
+        history=CodeHistory((UsedCode(CONFIRMED.session_hash, 100, NOW),)),
     )
 
 

@@ -56,6 +56,20 @@ def test_s4_failures_that_are_a_day_old_do_not_count():
     assert throttle.retry_after(DESK, now)
 
 
+def test_s22_what_is_forgiven_does_not_count_for_its_session():
+    throttle, now = after(9)
+    throttle = throttle.failed(PHONE, NOW)
+    forgiven = throttle.forgive([(DESK, NOW), (PHONE, now)])
+    assert forgiven.attempts_remaining(DESK, now) == 2
+    assert forgiven.attempts_remaining(PHONE, now) == 9
+
+
+def test_s22_a_spent_session_stays_spent_whatever_is_forgiven():
+    throttle, now = after(10)
+    forgiven = throttle.forgive([(DESK, NOW), (DESK, now)])
+    assert forgiven.retry_after(DESK, now) == timedelta(days=30)
+
+
 def test_a_clock_that_was_set_back_brings_back_no_more_than_the_last_attempt():
     throttle, now = after(20, every=timedelta(hours=24) / 9)
     earlier = now - timedelta(days=1)

@@ -146,6 +146,14 @@ def test_a_success_takes_nothing_out_of_the_24_hours():
     assert throttle.succeeded().attempts_remaining(now) == 1
 
 
+def test_s22_a_success_takes_out_one_failure_of_each_forgiven_instant():
+    throttle = Throttle(3, (NOW, NOW, NOW + MINUTE))
+
+    forgiven = throttle.succeeded([NOW, NOW + HOUR])
+
+    assert forgiven == Throttle(recent=(NOW, NOW + MINUTE))
+
+
 # Twenty in 24 hours
 
 

@@ -18,6 +18,7 @@ from stepup.domain.totp import (
     code_at,
     key_uri,
     match,
+    next_code_after,
     time_step,
 )
 
@@ -173,7 +174,8 @@ def test_without_back_steps_a_neighbour_is_a_near_miss_and_refused(code_of, foun
 @pytest.mark.parametrize(
     ("code_of", "found"),
     [
-        (3, StepMatch(None)),
+        (2, StepMatch(None)),
+        (3, StepMatch(None, near_miss=-1)),
         (4, StepMatch(4)),
         (5, StepMatch(5)),
         (6, StepMatch(None, near_miss=1)),
@@ -188,13 +190,47 @@ def test_a_code_of_no_step_around_is_wrong_and_no_near_miss():
 
 
 # The RFC's secret has the code 617002 both for step 56188870 and for step 56188871.
-@pytest.mark.parametrize("back_steps", [0, 1])
-def test_a_code_that_fits_this_step_and_the_one_before_is_accepted_for_this_one(back_steps):
-    assert rfc_match("617002", 56188871, back_steps) == StepMatch(56188871)
+def test_a_code_that_fits_two_accepted_steps_is_accepted_for_the_later_one():
+    assert rfc_match("617002", 56188871, back_steps=1) == StepMatch(56188871)
+
+
+def test_s22_a_late_code_is_refused_though_the_present_step_has_the_same():
+    """It costs no attempt, so that it must not be one that could be accepted."""
+    assert rfc_match("617002", 56188871) == StepMatch(None, near_miss=-1)
 
 
 def test_a_code_that_fits_this_step_and_the_next_is_no_near_miss():
     assert rfc_match("617002", 56188870) == StepMatch(56188870, near_miss=0)
+
+
+@pytest.mark.parametrize("now", [at(5), at(6), at(7), at(5000)])
+@pytest.mark.parametrize("back_steps", [0, 1])
+def test_s22_the_code_that_the_session_last_used_is_repeated_whenever_it_comes(now, back_steps):
+    code = OtpCode(RFC_4226_APPENDIX_D[5])
+    found = match(RFC_SECRET, code, now, back_steps, used_step=5)
+    assert found == StepMatch(None, is_repeated=True)
+
+
+def test_s22_another_code_than_the_used_one_is_not_repeated():
+    code = OtpCode(RFC_4226_APPENDIX_D[6])
+    assert match(RFC_SECRET, code, at(6), used_step=5) == StepMatch(6)
+
+
+def test_s22_a_repeated_code_is_refused_though_the_present_step_has_the_same():
+    found = match(RFC_SECRET, OtpCode("617002"), at(56188871), 1, used_step=56188870)
+    assert found == StepMatch(None, is_repeated=True)
+
+
+@pytest.mark.parametrize(
+    ("now", "wait"),
+    [
+        (at(5), timedelta(seconds=30)),
+        (at(5, MICROSECOND), timedelta(seconds=30) - MICROSECOND),
+        (at(6, -MICROSECOND), MICROSECOND),
+    ],
+)
+def test_s22_the_next_code_begins_with_the_next_step(now, wait):
+    assert next_code_after(now) == wait
 
 
 def test_another_secret_has_other_codes():

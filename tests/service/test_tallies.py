@@ -63,16 +63,28 @@ async def test_a_receipt_that_buys_nothing_is_counted(worker):
 
 async def test_an_attempt_is_counted_by_what_became_of_it(worker, clock, app):
     async with (
-        counted(1, "stepup_verifications_total", outcome="verified"),
-        counted(1, "stepup_verifications_total", outcome="rejected"),
+        counted(1, "stepup_verifications_total", outcome="verified", cause=""),
+        counted(1, "stepup_verifications_total", outcome="rejected", cause="wrong"),
+        counted(2, "stepup_verifications_total", outcome="rejected", cause="repeated"),
+        counted(1, "stepup_verifications_total", outcome="rejected", cause="replayed"),
+        counted(1, "stepup_verifications_total", outcome="rejected", cause="late"),
+        counted(1, "stepup_verifications_total", outcome="rejected", cause="early"),
     ):
         await worker.fail(ALICE, app)
-        await worker.verify(ALICE, app.code(clock.now()))
+        for actor in (ALICE, ALICE, ALICE, person(session="phone")):
+            await worker.verify(actor, app.code(clock.now()))
+        for steps in (-1, 1):
+            await worker.verify(ALICE, app.code(clock.now(), steps=steps))
+
+
+async def test_a_code_of_somebody_who_is_not_enrolled_is_counted(worker):
+    async with counted(1, "stepup_verifications_total", outcome="not_enrolled", cause=""):
+        await worker.verify(person("bob"), "123456")
 
 
 async def test_an_attempt_that_was_not_committed_is_not_counted(world, worker, clock, app):
     world.database.commits = False
-    async with counted(0, "stepup_verifications_total", outcome="verified"):
+    async with counted(0, "stepup_verifications_total", outcome="verified", cause=""):
         with pytest.raises(StoreUnavailableError):
             await worker.verify(ALICE, app.code(clock.now()))
 
@@ -86,7 +98,7 @@ async def test_s4_a_spent_session_is_counted_once(worker, app):
     async with (
         counted(2, "stepup_locks_total", codes="one_time"),
         counted(1, "stepup_locks_total", codes="session"),
-        counted(1, "stepup_verifications_total", outcome="session_spent"),
+        counted(1, "stepup_verifications_total", outcome="session_spent", cause=""),
     ):
         await worker.fail(ALICE, app, times=5)
         await worker.advance(minutes=15)

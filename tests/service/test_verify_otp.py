@@ -137,20 +137,139 @@ async def test_s2_a_step_stays_used_up_when_the_clock_is_set_back(worker, clock,
     assert (await worker.verify(ALICE, code)).outcome is Outcome.REJECTED
 
 
-async def test_s2_a_replayed_code_looks_like_a_wrong_one(worker, clock, app):
+async def test_s2_a_code_replayed_by_another_session_looks_like_a_wrong_one(worker, clock, app):
     code = app.code(clock.now())
     await worker.verify(ALICE, code)
-    replayed = await worker.verify(ALICE, code)
+    replayed = await worker.verify(person(session="phone"), code)
     assert replayed == Verification(Outcome.REJECTED, attempts_remaining=4)
 
 
-async def test_s2_the_audit_event_tells_a_replayed_code_from_a_wrong_one(worker, clock, app):
+async def test_s22_the_audit_event_tells_all_kinds_of_refused_codes_apart(worker, clock, app):
     code = app.code(clock.now())
     await worker.verify(ALICE, code)
     await worker.verify(ALICE, code)
+    await worker.verify(person(session="phone"), code)
+    await worker.verify(ALICE, app.code(clock.now(), steps=-1))
+    await worker.verify(ALICE, app.code(clock.now(), steps=1))
     await worker.fail(ALICE, app)
     rejected = await worker.events(EventKind.OTP_REJECTED)
-    assert [event.details["cause"] for event in rejected] == ["replayed", "wrong"]
+    assert [
+        (event.details["cause"], event.details["near_miss"], event.details["failures_in_a_row"])
+        for event in rejected
+    ] == [
+        ("repeated", 0, 0),
+        ("replayed", 0, 1),
+        ("late", -1, 1),
+        ("early", 1, 2),
+        ("wrong", 0, 3),
+    ]
+
+
+# --- Honest mistakes ---
+
+
+async def test_s22_the_own_code_again_changes_nothing_and_says_when_the_next_begins(
+    worker, clock, app
+):
+    code = app.code(clock.now())
+    elevation = (await worker.verify(ALICE, code)).elevation
+    clock.advance(seconds=5)
+    expected = Verification(
+        Outcome.REJECTED, attempts_remaining=5, next_code_after=timedelta(seconds=25)
+    )
+    assert [await worker.verify(ALICE, code) for _ in range(30)] == 30 * [expected]
+    assert (await worker.check(ALICE)).verdict.elevation == elevation
+
+
+async def test_s22_the_own_code_again_is_repeated_however_late_it_comes(world, worker, clock, app):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code)
+    await worker.advance(minutes=20)
+    again = await (await world.worker()).verify(ALICE, code)
+    assert (again.outcome, again.attempts_remaining) == (Outcome.REJECTED, 5)
+    assert again.next_code_after == timedelta(seconds=30)
+
+
+async def test_s22_the_confirming_code_again_is_repeated_in_the_session_of_the_wizard(
+    worker, clock
+):
+    app = await worker.wizard(ALICE)
+    code = app.code(clock.now())
+    again = await worker.verify(ALICE, code)
+    assert (again.attempts_remaining, bool(again.next_code_after)) == (5, True)
+    elsewhere = await worker.verify(person(session="phone"), code)
+    assert (elsewhere.attempts_remaining, bool(elsewhere.next_code_after)) == (4, False)
+
+
+@pytest.mark.parametrize("back_steps", [0, 1])
+async def test_s22_a_code_that_is_a_step_late_counts_nowhere(world, clock, back_steps):
+    worker = await world.worker(back_steps=back_steps)
+    app = await worker.enrol(ALICE)
+    await worker.advance(minutes=5, seconds=10)
+    late = app.code(clock.now(), steps=-1 - back_steps)
+    for session in ("desk", "phone"):
+        assert await worker.verify(person(session=session), late) == Verification(
+            Outcome.REJECTED, attempts_remaining=5, next_code_after=timedelta(seconds=20)
+        )
+    later_still = await worker.verify(ALICE, app.code(clock.now(), steps=-2 - back_steps))
+    assert later_still == Verification(Outcome.REJECTED, attempts_remaining=4)
+
+
+async def test_s22_an_early_code_says_nothing_and_counts_until_the_right_one(worker, clock, app):
+    early = await worker.verify(ALICE, app.code(clock.now(), steps=1))
+    assert early == Verification(Outcome.REJECTED, attempts_remaining=4)
+    for _ in range(25):
+        await worker.verify(ALICE, app.code(clock.now(), steps=1))
+        await worker.elevate(ALICE, app)
+        await worker.advance(minutes=1)
+    assert (await worker.fail(ALICE, app)).attempts_remaining == 4
+
+
+async def test_s22_of_codes_that_count_nowhere_one_in_a_step_is_on_record(
+    world, worker, clock, app
+):
+    code = app.code(clock.now())
+    await worker.verify(ALICE, code)
+    for _ in range(2):
+        await worker.verify(ALICE, code)
+        await worker.verify(ALICE, app.code(clock.now(), steps=-1))
+    before = await world.state()
+    for session in ("desk", "phone"):
+        await worker.verify(person(session=session), app.code(clock.now(), steps=-1))
+    await (await world.worker()).verify(ALICE, code)
+    assert await world.state() == before
+    await worker.advance(seconds=30)
+    await worker.verify(ALICE, code)
+    rejected = await worker.events(EventKind.OTP_REJECTED)
+    assert [event.details["cause"] for event in rejected] == ["repeated", "late", "repeated"]
+
+
+async def test_s22_a_double_click_that_comes_in_parallel_is_one_attempt(worker, clock, app):
+    code = app.code(clock.now())
+    results = await asyncio.gather(*(worker.verify(ALICE, code) for _ in range(4)))
+    assert [each.outcome for each in results].count(Outcome.VERIFIED) == 1
+    assert (await worker.fail(ALICE, app)).attempts_remaining == 4
+
+
+async def test_s22_the_same_request_again_gets_the_recorded_next_code(worker, clock, app):
+    await worker.advance(seconds=10)
+    late = app.code(clock.now(), steps=-1)
+    first = await worker.verify(ALICE, late, REQUEST)
+    assert first.next_code_after == timedelta(seconds=20)
+    assert await worker.verify(ALICE, late, REQUEST) == first
+
+
+@pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
+async def test_s3_no_repeated_code_is_answered_before_it_is_on_record(
+    world, worker, clock, app, fault
+):
+    await worker.elevate(ALICE, app)
+    setattr(world.database, fault, False)
+    with pytest.raises(StoreUnavailableError):
+        await worker.verify(ALICE, app.code(clock.now()))
+
+
+# --- Wrong codes ---
 
 
 async def test_s4_the_fifth_wrong_code_locks_for_fifteen_minutes(worker, app):

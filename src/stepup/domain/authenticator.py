@@ -5,13 +5,15 @@ from datetime import datetime, timedelta
 from enum import Enum, unique
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
 from stepup.domain.session_throttle import ONE_TIME_CODES, RESET_CODES, SessionThrottle
 from stepup.domain.throttle import Throttle
-from stepup.domain.totp import end_of_step
+from stepup.domain.totp import StepMatch, end_of_step, time_step
 
 _INSTANT = timedelta(microseconds=1)
 _BETWEEN_REFUSALS = timedelta(minutes=1)
 _NO_WRONG_CODES = SessionThrottle(ONE_TIME_CODES)
+_NO_CODES = CodeHistory()
 _NO_WRONG_RESET_CODES = SessionThrottle(RESET_CODES)
 
 
@@ -25,11 +27,18 @@ class SealedSecret:
 
 @unique
 class Attempt(Enum):
-    """What became of a code. Outside, `WRONG` and `REPLAYED` look the same."""
+    """The result of an attempt with a code; outside, the five kinds of refused codes are one.
+
+    A code is `REPEATED` that its session last used, `LATE` or `EARLY` that is right one step before
+    or after those that are accepted, `REPLAYED` whose step was used before, `WRONG` any other.
+    """
 
     VERIFIED = "verified"
     WRONG = "wrong"
     REPLAYED = "replayed"
+    REPEATED = "repeated"
+    LATE = "late"
+    EARLY = "early"
     THROTTLED = "throttled"
     SUSPENDED = "suspended"
     SESSION_SPENT = "session_spent"
@@ -37,7 +46,12 @@ class Attempt(Enum):
     @property
     def was_evaluated(self) -> bool:
         """Whether the code was looked at, so that the attempt has to be committed (S3)."""
-        return self in (Attempt.VERIFIED, Attempt.WRONG, Attempt.REPLAYED)
+        return self not in (Attempt.THROTTLED, Attempt.SUSPENDED, Attempt.SESSION_SPENT)
+
+    @property
+    def counts_nowhere(self) -> bool:
+        """Whether it costs no attempt, and the answer says when the next code begins (S22)."""
+        return self in (Attempt.REPEATED, Attempt.LATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,8 @@ class Authenticator:
 
     `last_step` is the latest time step that a code was accepted for: no step up to it is accepted
     again (S2). `refused_at` is when an attempt that was refused without a look at its code was last
-    put on record. `version` counts its changes, for compare-and-set.
+    put on record. `history` is what tells honest repetition from guessing (S22). `version` counts
+    its changes, for compare-and-set.
     """
 
     tenant_id: TenantId
@@ -58,19 +73,24 @@ class Authenticator:
     throttle: Throttle = Throttle()
     sessions: SessionThrottle = _NO_WRONG_CODES
     refused_at: datetime | None = None
+    history: CodeHistory = _NO_CODES
     version: int = 0
 
     def elevated_through(self, back_steps: int) -> datetime:
-        """The latest instant, by whatever clock, at which it can have elevated a session so far.
+        """The latest instant, by whatever clock, at which it has elevated a session so far.
 
-        Its enrollment did so when it was completed, and its codes did so within the steps that
-        accept them. A code that comes later has a later step: with no back steps it is dated later.
+        What it elevates later is dated later, unless a clock is behind by more than the time
+        between the two. Where a server of the release before accepted the last code, the instant of
+        that is not stored, and the answer is the last one at which the code can be accepted.
 
         Args:
             back_steps: for how many steps after its own a code is accepted.
         """
-        last = end_of_step(self.last_step + back_steps) - _INSTANT
-        return max(self.activated_at, last)
+        used = self.history.used
+        instants = [self.activated_at, *(code.used_at for code in used)]
+        if not used or used[-1].step != self.last_step:
+            instants.append(end_of_step(self.last_step + back_steps) - _INSTANT)
+        return max(instants)
 
     def refusal(self, session_hash: SessionHash, now: datetime) -> Attempt | None:
         """Why no code of the session is looked at now, if so.
@@ -103,24 +123,55 @@ class Authenticator:
         return replace(self, refused_at=now)
 
     def attempted(
-        self, step: int | None, session_hash: SessionHash, now: datetime
+        self, matched: StepMatch, session_hash: SessionHash, now: datetime
     ) -> tuple["Authenticator", Attempt]:
-        """The authenticator after a code, and what became of the code.
+        """The authenticator after a code, and the result of the attempt.
+
+        A repeated or a late code counts nowhere. A replayed one counts once in each step. Early and
+        replayed codes count until the next right code, which forgives them (S22).
 
         Args:
-            step: the time step that the code fits, None when it is wrong.
+            matched: where the code fits.
             session_hash: the session that typed it.
             now: when the code was received.
         """
-        if step is not None and step > self.last_step:
-            accepted = replace(self, last_step=step, throttle=self.throttle.succeeded())
-            return accepted, Attempt.VERIFIED
-        rejected = replace(
+        if matched.step is not None and matched.step > self.last_step:
+            return self._verified(matched.step, session_hash, now), Attempt.VERIFIED
+        cause = _cause_of_refusal(matched)
+        history: CodeHistory | None = self.history
+        if cause.counts_nowhere or cause is Attempt.REPLAYED:
+            history = self.history.note(cause.value, time_step(now))
+        if history is None:
+            return self, cause
+        if cause.counts_nowhere:
+            return replace(self, history=history), cause
+        if cause is not Attempt.WRONG:
+            history = history.after_failure(ForgivableFailure(session_hash, now))
+        failed = replace(
             self,
             throttle=self.throttle.failed(now),
             sessions=self.sessions.failed(session_hash, now),
+            history=history,
         )
-        return rejected, Attempt.WRONG if step is None else Attempt.REPLAYED
+        return failed, cause
+
+    def _verified(self, step: int, session_hash: SessionHash, now: datetime) -> "Authenticator":
+        forgiven = [(each.session_hash, each.failed_at) for each in self.history.forgivable]
+        return replace(
+            self,
+            last_step=step,
+            throttle=self.throttle.succeeded(at for _, at in forgiven),
+            sessions=self.sessions.forgive(forgiven),
+            history=self.history.after_use(UsedCode(session_hash, step, now)),
+        )
+
+
+def _cause_of_refusal(matched: StepMatch) -> Attempt:
+    if matched.is_repeated:
+        return Attempt.REPEATED
+    if matched.step is not None:
+        return Attempt.REPLAYED
+    return {-1: Attempt.LATE, 0: Attempt.WRONG, 1: Attempt.EARLY}[matched.near_miss]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from enum import Enum, unique
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, SealedSecret
+from stepup.domain.code_history import CodeHistory, UsedCode
 from stepup.domain.errors import EnrollmentStateError
 from stepup.domain.totp import Label
 
@@ -94,4 +95,5 @@ class PendingEnrollment:
             sealed_secret=self.sealed_secret,
             activated_at=now,
             last_step=self.confirmed_step,
+            history=CodeHistory((UsedCode(self.session_hash, self.confirmed_step, now),)),
         )

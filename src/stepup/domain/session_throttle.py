@@ -4,11 +4,13 @@ Ten wrong one-time codes within 24 hours spend a session: none of its codes is l
 the person signs in anew. Ten wrong reset codes within an hour make a session wait for 15 minutes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from stepup.domain.actor import SessionHash
+from stepup.domain.throttle import without
 
 FAILURES_PER_SESSION: Final = 10
 
@@ -74,6 +76,22 @@ class SessionThrottle:
             and (_lock(each, now) or self._within_window(each, now))
         )
         return SessionThrottle(self.rule, (*others, failed)[-self.rule.remembered :])
+
+    def forgive(self, forgiven: Collection[tuple[SessionHash, datetime]]) -> "SessionThrottle":
+        """The state less failures, each by session and instant; a locked session stays locked."""
+        return replace(
+            self,
+            failed_sessions=tuple(
+                replace(
+                    each,
+                    recent=without(
+                        each.recent,
+                        [at for session, at in forgiven if session == each.session_hash],
+                    ),
+                )
+                for each in self.failed_sessions
+            ),
+        )
 
     def _find(self, session_hash: SessionHash) -> FailedSession:
         for each in self.failed_sessions:

@@ -2,9 +2,10 @@
 
 Five wrong codes in a row lock for 15 minutes, the next five for 30, each further five for 60.
 Twenty within a rolling 24 hours lock until the oldest of them is a day old. A hundred in a row
-suspend until a reset. A right code ends the row, but takes nothing out of the 24 hours.
+suspend until a reset. A right code ends the row; out of the 24 hours it takes what is forgiven.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -66,10 +67,19 @@ class Throttle:
             locks.append(recent[0] + WINDOW)
         return Throttle(in_a_row, recent, max(locks, default=None))
 
-    def succeeded(self) -> "Throttle":
-        """The state after a right code."""
-        return Throttle(recent=self.recent)
+    def succeeded(self, forgiven: Iterable[datetime] = ()) -> "Throttle":
+        """The state after a right code, less one failure of each forgiven instant."""
+        return Throttle(recent=without(self.recent, forgiven))
 
     def _within_window(self, now: datetime) -> tuple[datetime, ...]:
         # A failure from the future (the clock was set back) still counts.
         return tuple(at for at in self.recent if now - at < WINDOW)
+
+
+def without(failures: tuple[datetime, ...], forgiven: Iterable[datetime]) -> tuple[datetime, ...]:
+    """The failures less one of each forgiven instant; instants that are not among them are none."""
+    left = list(failures)
+    for at in forgiven:
+        if at in left:
+            left.remove(at)
+    return tuple(left)

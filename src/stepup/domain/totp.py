@@ -4,7 +4,7 @@ import re
 import secrets
 from base64 import b32decode, b32encode
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import Self
 
@@ -89,13 +89,15 @@ class Label(HumanText):
 class StepMatch:
     """Where a code fits.
 
-    `step` is the time step that it is accepted for, None when it is wrong. `near_miss` is how many
-    steps it lies off when it would fit the step just before (-1) or after (+1): for a metric that
-    tells clock trouble from guessing, never for acceptance.
+    `step` is the time step that it is accepted for, None when it is refused. `near_miss` is -1 for
+    the code of the step just before those that are accepted (a late code), 1 for the code of the
+    step just after them (an early one), else 0. `is_repeated` says that it is the code that the
+    session last used. The last two are never a reason to accept a code.
     """
 
     step: int | None
     near_miss: int = 0
+    is_repeated: bool = False
 
 
 def time_step(now: datetime) -> int:
@@ -108,31 +110,52 @@ def end_of_step(step: int) -> datetime:
     return datetime.fromtimestamp((step + 1) * STEP_SECONDS, UTC)
 
 
+def next_code_after(now: datetime) -> timedelta:
+    """How long it takes until the next step begins, and with it the next code."""
+    return end_of_step(time_step(now)) - now
+
+
 def code_at(secret: TotpSecret, step: int) -> OtpCode:
     """The code that an authenticator app shows in a time step."""
     return OtpCode(TOTP(secret.base32, interval=STEP_SECONDS).generate_otp(step))
 
 
-def match(secret: TotpSecret, code: OtpCode, now: datetime, back_steps: int = 0) -> StepMatch:
+def match(
+    secret: TotpSecret,
+    code: OtpCode,
+    now: datetime,
+    back_steps: int = 0,
+    used_step: int | None = None,
+) -> StepMatch:
     """Find the time step that a code belongs to.
+
+    A repeated or a late code is refused even if the present step happens to have the same code, as
+    one in a million does. So a code that costs no attempt is never one that could be accepted: who
+    sends a dead code again and again does not guess for free (S22).
 
     Args:
         secret: the authenticator's secret.
         code: what the person typed.
         now: when it was received, by the server's clock, read once per call (S1).
         back_steps: how many past steps are accepted as well: 0, or 1 where a deployment says so.
+        used_step: the step whose code the session last used, if any.
     """
-    current = time_step(now)
+    current, late = time_step(now), -back_steps - 1
     # All candidates are always compared, in constant time each (RFC 6238 §5.2).
-    offsets = [
-        offset
-        for offset in (-1, 0, 1)
-        if compare_digest(code_at(secret, current + offset).digits, code.digits)
-    ]
-    accepted = [offset for offset in offsets if -back_steps <= offset <= 0]
+    is_repeated = used_step is not None and _is_code_of(secret, code, used_step)
+    offsets = [offset for offset in range(late, 2) if _is_code_of(secret, code, current + offset)]
+    if is_repeated:
+        return StepMatch(None, is_repeated=True)
+    if late in offsets:
+        return StepMatch(None, near_miss=-1)
+    accepted = [offset for offset in offsets if offset <= 0]
     if accepted:
         return StepMatch(current + max(accepted))
-    return StepMatch(None, offsets[0] if offsets else 0)
+    return StepMatch(None, near_miss=1 if offsets else 0)
+
+
+def _is_code_of(secret: TotpSecret, code: OtpCode, step: int) -> bool:
+    return compare_digest(code_at(secret, step).digits, code.digits)
 
 
 def key_uri(secret: TotpSecret, issuer: Label, account_name: Label) -> str:

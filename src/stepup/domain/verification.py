@@ -9,7 +9,7 @@ from stepup.domain.elevation import Elevation
 
 @unique
 class Outcome(Enum):
-    """What became of the code. Wrong and replayed ones are both `REJECTED`."""
+    """The result of the attempt. All refused codes are `REJECTED`."""
 
     VERIFIED = "verified"
     REJECTED = "rejected"
@@ -21,9 +21,14 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome, with the elevation it earned or the attempts that are left."""
+    """The outcome, with the elevation it earned or the attempts that are left.
+
+    `retry_after` is how long a lock lasts. `next_code_after` is how long it takes until the next
+    code begins, where waiting for it helps: after a repeated or a late code (S22), else zero.
+    """
 
     outcome: Outcome
     elevation: Elevation | None = None
     attempts_remaining: int = 0
     retry_after: timedelta = timedelta()
+    next_code_after: timedelta = timedelta()

@@ -123,6 +123,7 @@ def verification(outcome: Verification) -> step_up_service_pb2.VerifyOtpResponse
         outcome=_OUTCOMES[outcome.outcome],
         attempts_remaining=outcome.attempts_remaining,
         retry_after=duration(outcome.retry_after),
+        next_code_after=duration(outcome.next_code_after),
     )
     set_elevation(response, outcome.elevation)
     return response

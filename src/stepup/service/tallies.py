@@ -21,7 +21,9 @@ _refused_receipts = Counter(
     "stepup_receipts_refused", "Retry receipts that bought no exemption.", ["rejection"]
 )
 _verifications = Counter(
-    "stepup_verifications", "Codes given to VerifyOtp, by what became of them.", ["outcome"]
+    "stepup_verifications",
+    "Codes given to VerifyOtp, by outcome, and why a code was rejected.",
+    ["outcome", "cause"],
 )
 _resets = Counter("stepup_resets", "Reset codes, by what became of them.", ["outcome"])
 _locks = Counter(
@@ -31,7 +33,7 @@ _locks = Counter(
 )
 _near_misses = Counter(
     "stepup_near_misses",
-    "Refused codes that would have fitted the 30-second step before or after.",
+    "Refused codes of the 30-second step just before those that are accepted, or just after.",
     ["step"],
 )
 _BY_OFFSET: Final = {-1: _near_misses.labels("before"), 1: _near_misses.labels("after")}
@@ -44,10 +46,12 @@ def count_decision(verdict: Verdict) -> None:
         _refused_receipts.labels(verdict.receipt_rejection).inc()
 
 
-def count_verification(verification: Verification) -> None:
+def count_verification(verification: Verification, attempt: Attempt | None = None) -> None:
     """Count an attempt with a code, once it is committed."""
-    _verifications.labels(verification.outcome.value).inc()
-    if verification.outcome is Outcome.REJECTED and verification.retry_after:
+    is_rejected = verification.outcome is Outcome.REJECTED
+    cause = attempt.value if attempt and is_rejected else ""
+    _verifications.labels(verification.outcome.value, cause).inc()
+    if is_rejected and verification.retry_after:
         _locks.labels("one_time").inc()
 
 

@@ -8,7 +8,7 @@ from stepup.domain.audit import Event, EventKind, written
 from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import StoreUnavailableError
-from stepup.domain.totp import OtpCode, StepMatch, match
+from stepup.domain.totp import OtpCode, StepMatch, match, next_code_after
 from stepup.domain.verification import Outcome, Verification
 from stepup.service.attempts import Attempts
 from stepup.service.context import Context
@@ -21,6 +21,9 @@ _OUTCOMES = {
     Attempt.VERIFIED: Outcome.VERIFIED,
     Attempt.WRONG: Outcome.REJECTED,
     Attempt.REPLAYED: Outcome.REJECTED,
+    Attempt.REPEATED: Outcome.REJECTED,
+    Attempt.LATE: Outcome.REJECTED,
+    Attempt.EARLY: Outcome.REJECTED,
     Attempt.THROTTLED: Outcome.THROTTLED,
     Attempt.SUSPENDED: Outcome.SUSPENDED,
     Attempt.SESSION_SPENT: Outcome.SESSION_SPENT,
@@ -108,7 +111,9 @@ class VerifyOtp:
                 context.actor.tenant_id, context.actor.user_id
             )
             if authenticator is None:
-                return Verification(Outcome.NOT_ENROLLED)
+                not_enrolled = Verification(Outcome.NOT_ENROLLED)
+                count_verification(not_enrolled)
+                return not_enrolled
             session, now = context.actor.session_hash, context.now
             attempt = authenticator.refusal(session, now)
             if attempt is None:
@@ -118,17 +123,19 @@ class VerifyOtp:
         # The block has committed: nothing is counted or returned before that (S3).
         if attempt.was_evaluated and authenticator.is_spent(session, now):
             count_spent_session()
-        return Verification(
+        verification = Verification(
             _OUTCOMES[attempt],
             elevate(context, authenticator.enrollment_id) if attempt is Attempt.VERIFIED else None,
             authenticator.attempts_remaining(session, now),
             timedelta()
             if attempt is Attempt.SESSION_SPENT
             else authenticator.throttle.retry_after(now),
+            next_code_after(now) if attempt.counts_nowhere else timedelta(),
         )
+        count_verification(verification, attempt)
+        return verification
 
     async def _put_into_effect(self, verification: Verification) -> Verification:
-        count_verification(verification)
         if verification.elevation is not None:
             await self._elevated.elevations.put(verification.elevation)
         return verification
@@ -142,11 +149,13 @@ class VerifyOtp:
             authenticator.user_id,
             authenticator.enrollment_id,
         )
-        matched = match(secret, code, context.now, self._back_steps)
+        session, now = context.actor.session_hash, context.now
+        used_step = authenticator.history.used_step(session)
+        matched = match(secret, code, now, self._back_steps, used_step)
         count_near_miss(matched)
-        after, attempt = authenticator.attempted(
-            matched.step, context.actor.session_hash, context.now
-        )
+        after, attempt = authenticator.attempted(matched, session, now)
+        if after == authenticator:
+            return after, attempt  # it counts nowhere, and its like is on record
         await records.authenticators.save(after)
         if attempt is Attempt.VERIFIED:
             event = context.event(

@@ -205,8 +205,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_VERIFIED: _Outcome.ValueType  # 1
     """OUTCOME_VERIFIED means that the code was right and is now used up."""
     OUTCOME_REJECTED: _Outcome.ValueType  # 2
-    """OUTCOME_REJECTED means that the code was wrong, of another time step, or used before. Which one
-    is told to auditors only.
+    """OUTCOME_REJECTED means that the code was wrong, of another time step, or used before. The audit
+    event says which; the answer says no more than next_code_after does.
     """
     OUTCOME_THROTTLED: _Outcome.ValueType  # 3
     """OUTCOME_THROTTLED means that the user is locked after wrong codes; this one was not looked at."""
@@ -229,8 +229,8 @@ OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
 OUTCOME_VERIFIED: Outcome.ValueType  # 1
 """OUTCOME_VERIFIED means that the code was right and is now used up."""
 OUTCOME_REJECTED: Outcome.ValueType  # 2
-"""OUTCOME_REJECTED means that the code was wrong, of another time step, or used before. Which one
-is told to auditors only.
+"""OUTCOME_REJECTED means that the code was wrong, of another time step, or used before. The audit
+event says which; the answer says no more than next_code_after does.
 """
 OUTCOME_THROTTLED: Outcome.ValueType  # 3
 """OUTCOME_THROTTLED means that the user is locked after wrong codes; this one was not looked at."""
@@ -501,10 +501,13 @@ class VerifyOtpRequest(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """code is the one-time code: exactly six ASCII digits, nothing trimmed. Required."""
+    """code is the one-time code: exactly six ASCII digits. Nothing is trimmed: remove the blanks that
+    people type. Required.
+    """
     request_id: _builtins.str
     """request_id makes a resend safe: the same request sent again within a minute gets the recorded
-    outcome and is no second attempt. A UUID. Absent means that every request is an attempt.
+    outcome and is no second attempt. A UUID; send one with every code. Absent means that every
+    request is an attempt.
     """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
@@ -535,6 +538,7 @@ class VerifyOtpResponse(_message.Message):
     ELEVATION_FIELD_NUMBER: _builtins.int
     ATTEMPTS_REMAINING_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    NEXT_CODE_AFTER_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     """outcome says whether the code was accepted."""
     attempts_remaining: _builtins.int
@@ -549,6 +553,13 @@ class VerifyOtpResponse(_message.Message):
     def retry_after(self) -> _duration_pb2.Duration:
         """retry_after is how long the lock lasts. Present when the user is locked now."""
 
+    @_builtins.property
+    def next_code_after(self) -> _duration_pb2.Duration:
+        """next_code_after is the time until the next code begins: at most 30 seconds. Present when outcome
+        is OUTCOME_REJECTED for a code that this session has used before, or that came one step late.
+        Such a code counts nowhere. Show "wait for the next code", with a countdown.
+        """
+
     def __init__(
         self,
         *,
@@ -556,10 +567,11 @@ class VerifyOtpResponse(_message.Message):
         elevation: _elevation_pb2.Elevation | None = ...,
         attempts_remaining: _builtins.int = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        next_code_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["elevation", b"elevation", "retry_after", b"retry_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elevation", b"elevation", "next_code_after", b"next_code_after", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_remaining", b"attempts_remaining", "elevation", b"elevation", "outcome", b"outcome", "retry_after", b"retry_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_remaining", b"attempts_remaining", "elevation", b"elevation", "next_code_after", b"next_code_after", "outcome", b"outcome", "retry_after", b"retry_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

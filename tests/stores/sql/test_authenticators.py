@@ -9,8 +9,10 @@ from sqlalchemy import text
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
+from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
 from stepup.domain.errors import ConflictError
 from stepup.domain.throttle import Throttle
+from stepup.domain.totp import StepMatch
 from stepup.stores.sql import Limits
 from stepup.stores.sql.engine import parse_url, write_engine
 
@@ -181,6 +183,24 @@ async def test_s4_failed_and_spent_sessions_are_exact_to_the_microsecond(enrolle
     assert await found(enrolled) == replace(changed, version=1)
 
 
+async def test_s22_the_history_of_codes_is_exact_to_the_microsecond(enrolled):
+    history = CodeHistory(
+        (UsedCode(PHONE, 99, NOW - timedelta(minutes=1)), UsedCode(DESK, 100, NOW)),
+        (ForgivableFailure(DESK, NOW + timedelta(microseconds=1)),),
+        {"late": 101, "repeated": 102},
+    )
+    await saved(enrolled, replace(ALICE, history=history))
+    assert await found(enrolled) == replace(ALICE, history=history, version=1)
+
+
+async def test_s22_what_an_older_release_has_written_has_no_history(enrolled, url):
+    engine = write_engine(parse_url(url), Limits())
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE authenticators SET code_history = NULL"))
+    await engine.dispose()
+    assert await found(enrolled) == ALICE
+
+
 async def test_s4_what_an_older_release_has_written_has_no_failed_session(enrolled, url):
     engine = write_engine(parse_url(url), Limits())
     async with engine.begin() as connection:
@@ -214,14 +234,14 @@ async def locking_guess(database, _read):
         authenticator = await records.authenticators.find(*KEY)
         if authenticator.refusal(DESK, NOW):
             return 0
-        rejected, _ = authenticator.attempted(None, DESK, NOW)
+        rejected, _ = authenticator.attempted(StepMatch(None), DESK, NOW)
         await records.authenticators.save(rejected)
     return 1
 
 
 async def racy_guess(database, read):
     """Decides on what was read before, and overwrites what came between."""
-    rejected, _ = (await found(database)).attempted(None, DESK, NOW)
+    rejected, _ = (await found(database)).attempted(StepMatch(None), DESK, NOW)
     await read.wait()
     async with database.transaction() as records:
         stored = await records.authenticators.find(*KEY)

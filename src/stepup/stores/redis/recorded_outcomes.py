@@ -122,27 +122,37 @@ def _read(payload: bytes) -> tuple[str, Any]:
 
 def _verification_fields(verification: Verification) -> list[Any]:
     elevation = verification.elevation
-    return [
+    fields = [
         verification.outcome.value,
         verification.attempts_remaining,
         verification.retry_after // MICROSECOND,
         [elevation.session_hash, elevation_fields(elevation)] if elevation else None,
     ]
+    # Absent where it is zero: the release before reads four fields only.
+    next_code_after = verification.next_code_after // MICROSECOND
+    return [*fields, next_code_after] if next_code_after else fields
 
 
 def _read_verification(fields: Any, key: RequestKey) -> Verification:
+    elevation, next_code_after = None, 0
     match fields:
         case [str(outcome), int(attempts_remaining), int(retry_after), [str(session), earned]]:
             elevation = read_elevation(earned, key.tenant_id, key.user_id, SessionHash(session))
             is_readable = elevation is not None
         case [str(outcome), int(attempts_remaining), int(retry_after), None]:
-            elevation, is_readable = None, True
+            is_readable = True
+        case [str(outcome), int(attempts_remaining), int(retry_after), None, int(next_code_after)]:
+            is_readable = True
         case _:
             is_readable = False
     try:
         if is_readable:
             return Verification(
-                Outcome(outcome), elevation, attempts_remaining, retry_after * MICROSECOND
+                Outcome(outcome),
+                elevation,
+                attempts_remaining,
+                retry_after * MICROSECOND,
+                next_code_after * MICROSECOND,
             )
     except ValueError:  # an outcome of a later version
         pass

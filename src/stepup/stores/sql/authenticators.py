@@ -9,7 +9,14 @@ from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSe
 from stepup.domain.errors import ConflictError
 from stepup.domain.session_throttle import ONE_TIME_CODES, RESET_CODES
 from stepup.domain.throttle import Throttle
-from stepup.stores.sql.columns import read_sessions, read_throttle, session_values, throttle_values
+from stepup.stores.sql.columns import (
+    history_values,
+    read_history,
+    read_sessions,
+    read_throttle,
+    session_values,
+    throttle_values,
+)
 from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import authenticators, reset_codes
 
@@ -148,6 +155,7 @@ def _changing(authenticator: Authenticator) -> dict[str, Any]:
         **throttle_values(authenticator.throttle),
         "failed_sessions": session_values(authenticator.sessions),
         "refused_at": authenticator.refused_at,
+        "code_history": history_values(authenticator.history),
     }
 
 
@@ -170,6 +178,7 @@ def _read_authenticator(row: Row[Any]) -> Authenticator:
         throttle=read_throttle(row),
         sessions=read_sessions(row.failed_sessions, ONE_TIME_CODES),
         refused_at=row.refused_at,
+        history=read_history(row.code_history),
         version=row.version,
     )
 

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Dialect, Integer, Row, Text, TypeDecorator
 
 from stepup.domain.actor import SessionHash
+from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
 from stepup.domain.instants import instant_at, microseconds
 from stepup.domain.session_throttle import FailedSession, SessionRule, SessionThrottle
 from stepup.domain.throttle import Throttle
@@ -110,6 +112,36 @@ def read_sessions(stored: list[Any] | None, rule: SessionRule) -> SessionThrottl
             )
             for session_hash, recent, locked_until in stored or ()
         ),
+    )
+
+
+def history_values(history: CodeHistory) -> dict[str, Any]:
+    """What a history of codes is as JSON: instants are microseconds since the epoch."""
+    return {
+        "used": [
+            [each.session_hash, each.step, microseconds(each.used_at)] for each in history.used
+        ],
+        "forgivable": [
+            [each.session_hash, microseconds(each.failed_at)] for each in history.forgivable
+        ],
+        "noted": dict(history.noted),
+    }
+
+
+def read_history(stored: dict[str, Any] | None) -> CodeHistory:
+    """The history that `history_values` wrote; an empty one, where nothing was written."""
+    if stored is None:
+        return CodeHistory()
+    return CodeHistory(
+        tuple(
+            UsedCode(SessionHash(session_hash), step, instant_at(used_at))
+            for session_hash, step, used_at in stored["used"]
+        ),
+        tuple(
+            ForgivableFailure(SessionHash(session_hash), instant_at(failed_at))
+            for session_hash, failed_at in stored["forgivable"]
+        ),
+        MappingProxyType(stored["noted"]),
     )
 
 

@@ -42,6 +42,7 @@ authenticators = Table(
     Column("version", Integer, nullable=False),
     Column("failed_sessions", JsonText),  # null, where only an older release has written
     Column("refused_at", Instant),
+    Column("code_history", JsonText),
     PrimaryKeyConstraint("tenant_id", "user_id"),
 )
 
