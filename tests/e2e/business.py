@@ -215,7 +215,7 @@ class Business:
         )
         self.revoked[user] = time.monotonic()
 
-        for _ in range(WRONG_CODES - 1):
+        for _ in range(WRONG_CODES):
             wrong = wrong_code_at(begun.secret, datetime.now(UTC))
             answer = self._call(stubs.step_up.VerifyOtp, VerifyOtpRequest(actor=who, code=wrong))
             self._expect(answer.outcome == OUTCOME_REJECTED, f"a wrong code: {answer.outcome}")

@@ -89,7 +89,7 @@ def test_a_used_code_stays_used(recovered):
     assert recovered.carols_code_again["outcome"] == "OUTCOME_REJECTED"
     only_rejected = {"user_id": "carol", "kinds": ["AUDIT_EVENT_KIND_OTP_REJECTED"]}
     [rejected] = events(recovered.client, TENANT, filter=only_rejected)
-    assert rejected["details"]["cause"] == "replayed"
+    assert rejected["details"]["cause"] == "repeated"
 
 
 def test_a_lock_stays(recovered):

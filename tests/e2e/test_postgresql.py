@@ -65,7 +65,7 @@ def test_a_database_that_was_not_migrated_is_not_served(stepup):
     refused = stepup("serve", "--insecure")
     assert refused.returncode == 2
     assert refused.stderr == (
-        "stepup: the database schema is of revision none, this version needs 0005:"
+        "stepup: the database schema is of revision none, this version needs 0006:"
         " run `stepup migrate`\n"
     )
 
@@ -75,7 +75,7 @@ def test_a_database_of_another_version_is_not_served_nor_migrated(stepup, url):
     execute(url, "UPDATE alembic_version SET version_num = '9999'")
     refused = stepup("serve", "--insecure")
     assert refused.returncode == 2
-    assert "of revision 9999, this version needs 0005: it is of another version" in refused.stderr
+    assert "of revision 9999, this version needs 0006: it is of another version" in refused.stderr
     assert stepup("migrate").returncode == 2
 
 

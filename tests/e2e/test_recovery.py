@@ -118,7 +118,7 @@ def test_the_code_that_confirmed_is_used_up(grpcurl, tenant):
     enrolled = enrol(grpcurl, bob, lasting=8)
     assert verify(grpcurl, bob, enrolled.code)["outcome"] == "OUTCOME_REJECTED"
     [rejected] = events(grpcurl, tenant, filter={"kinds": ["AUDIT_EVENT_KIND_OTP_REJECTED"]})
-    assert rejected["details"]["cause"] == "replayed"
+    assert rejected["details"]["cause"] == "repeated"
 
 
 def test_five_wrong_codes_lock_and_the_lock_ends_no_elevation(grpcurl, tenant):

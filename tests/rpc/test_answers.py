@@ -158,12 +158,25 @@ async def test_s4_a_spent_session_is_sent_to_sign_in_anew(client, worker, clock,
     assert answer == step_up.VerifyOtpResponse(outcome=step_up.OUTCOME_SESSION_SPENT)
 
 
-async def test_a_replayed_code_looks_like_a_wrong_one(client, clock, app):
-    code = verifying(app.code(clock.now()))
-    await client.step_up.VerifyOtp(code)
-    replayed = await client.step_up.VerifyOtp(code)
+async def test_a_code_replayed_by_another_session_looks_like_a_wrong_one(
+    client, worker, clock, app
+):
+    code = app.code(clock.now())
+    await worker.elevate(person(session="phone"), app)
+    replayed = await client.step_up.VerifyOtp(verifying(code))
     assert replayed == step_up.VerifyOtpResponse(
         outcome=step_up.OUTCOME_REJECTED, attempts_remaining=4
+    )
+
+
+async def test_s22_a_repeated_code_is_answered_with_the_time_until_the_next_one(client, clock, app):
+    code = verifying(app.code(clock.now()))
+    await client.step_up.VerifyOtp(code)
+    repeated = await client.step_up.VerifyOtp(code)
+    assert repeated == step_up.VerifyOtpResponse(
+        outcome=step_up.OUTCOME_REJECTED,
+        attempts_remaining=5,
+        next_code_after=timedelta(seconds=25),
     )
 
 

@@ -175,7 +175,7 @@ async def test_s22_the_own_code_again_changes_nothing_and_says_when_the_next_beg
     elevation = (await worker.verify(ALICE, code)).elevation
     clock.advance(seconds=5)
     expected = Verification(
-        Outcome.REJECTED, attempts_remaining=5, next_code_after=timedelta(seconds=25)
+        Outcome.REJECTED, attempts_remaining=5, next_code_after=timedelta(seconds=20)
     )
     assert [await worker.verify(ALICE, code) for _ in range(30)] == 30 * [expected]
     assert (await worker.check(ALICE)).verdict.elevation == elevation
@@ -187,7 +187,7 @@ async def test_s22_the_own_code_again_is_repeated_however_late_it_comes(world, w
     await worker.advance(minutes=20)
     again = await (await world.worker()).verify(ALICE, code)
     assert (again.outcome, again.attempts_remaining) == (Outcome.REJECTED, 5)
-    assert again.next_code_after == timedelta(seconds=30)
+    assert again.next_code_after == timedelta(seconds=25)
 
 
 async def test_s22_the_confirming_code_again_is_repeated_in_the_session_of_the_wizard(
@@ -209,7 +209,7 @@ async def test_s22_a_code_that_is_a_step_late_counts_nowhere(world, clock, back_
     late = app.code(clock.now(), steps=-1 - back_steps)
     for session in ("desk", "phone"):
         assert await worker.verify(person(session=session), late) == Verification(
-            Outcome.REJECTED, attempts_remaining=5, next_code_after=timedelta(seconds=20)
+            Outcome.REJECTED, attempts_remaining=5, next_code_after=timedelta(seconds=15)
         )
     later_still = await worker.verify(ALICE, app.code(clock.now(), steps=-2 - back_steps))
     assert later_still == Verification(Outcome.REJECTED, attempts_remaining=4)
@@ -255,7 +255,7 @@ async def test_s22_the_same_request_again_gets_the_recorded_next_code(worker, cl
     await worker.advance(seconds=10)
     late = app.code(clock.now(), steps=-1)
     first = await worker.verify(ALICE, late, REQUEST)
-    assert first.next_code_after == timedelta(seconds=20)
+    assert first.next_code_after == timedelta(seconds=15)
     assert await worker.verify(ALICE, late, REQUEST) == first
 
 

@@ -69,6 +69,9 @@ def verified(elevation=None):
     return Verification(Outcome.VERIFIED, elevation or an_elevation())
 
 
+A_LATE_CODE = Verification(Outcome.REJECTED, next_code_after=timedelta(seconds=12))
+
+
 async def test_a_store_that_is_there_answers(elevations):
     await elevations.ping()
 
@@ -460,6 +463,7 @@ async def test_the_first_claim_of_a_request_makes_the_attempt(outcomes):
     [
         Verification(Outcome.VERIFIED, an_elevation()),
         Verification(Outcome.REJECTED, attempts_remaining=4),
+        Verification(Outcome.REJECTED, next_code_after=timedelta(seconds=30, microseconds=-1)),
         Verification(Outcome.THROTTLED, retry_after=timedelta(minutes=15, microseconds=-1)),
         Verification(Outcome.NOT_ENROLLED),
         Verification(Outcome.SUSPENDED),
@@ -587,6 +591,21 @@ async def test_an_outcome_that_cannot_be_read_is_not_answered(client, outcomes, 
     await client.set(outcome_key(key), signed_outcome(key, [FINGERPRINT_TEXT, fields]))
     with pytest.raises(StoreUnavailableError):
         await outcomes.claim(key, FINGERPRINT)
+
+
+async def test_what_the_release_before_cannot_read_is_written_only_where_it_is_needed(
+    client, outcomes
+):
+    """It reads four fields: during an upgrade its servers answer what this release recorded."""
+    key = a_request()
+    for outcome, fields in [(Verification(Outcome.REJECTED), 4), (A_LATE_CODE, 5)]:
+        await outcomes.record(key, FINGERPRINT, outcome)
+        stored = AuthenticValues(KEYS).open(
+            outcome_key(key),
+            (key.tenant_id, key.user_id, key.request_id.hex),
+            await client.get(outcome_key(key)),
+        )
+        assert len(orjson.loads(stored)[1]) == fields
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[1, 2]", b"7"])
