@@ -484,7 +484,7 @@ async def test_a_policy_that_was_never_set_is_disabled_and_empty(client):
 
 async def test_a_policy_is_set_and_read(client, clock):
     operations = [
-        policy.SelectedOperation(operation=OSQUERY, max_age=timedelta(seconds=1)),
+        policy.SelectedOperation(operation=OSQUERY, max_age=timedelta(seconds=30)),
         policy.SelectedOperation(operation=API_KEYS),
     ]
     request = updating((await read(client)).etag, operations, "enabled", "operations")

@@ -1,5 +1,7 @@
 """`CompleteEnrollment`: the authenticator comes into force, and nothing before that."""
 
+from datetime import timedelta
+
 import pytest
 from support.otp import code_at
 from support.people import person
@@ -10,6 +12,7 @@ from stepup.domain.authenticator import Attempt
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.errors import EnrollmentStateError, StoreUnavailableError
 from stepup.domain.verification import Outcome
+from stepup.service.revoke_elevations import Scope
 
 ALICE = person()
 ON_PHONE = person(session="phone")
@@ -111,6 +114,23 @@ async def test_a_confirmed_wizard_without_a_reset_code_is_begun_again(world, wor
     world.sql("UPDATE pending_enrollments SET reset_digest = NULL")
     with pytest.raises(EnrollmentStateError):
         await worker.complete(ALICE)
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("microseconds", [0, 1])
+async def test_s10_an_enrollment_after_a_revocation_in_the_same_step_elevates(
+    worker, clock, scope, microseconds
+):
+    """What was elevated by the instant of the revocation is void, what comes after it is not."""
+    await worker.select(OSQUERY)
+    app = await worker.enrol(ALICE)
+    await worker.elevate(ALICE, app)
+    await worker.revoke(ALICE, scope)
+    await worker.reset(ALICE, app.reset_code)
+    clock.set(clock.now() + timedelta(microseconds=microseconds))
+    await worker.wizard(ALICE)
+    expected = Reason.ELEVATED if microseconds else Reason.NOT_ELEVATED
+    assert (await worker.check(ALICE)).verdict.reason is expected
 
 
 # --- Replacing an older authenticator ---

@@ -3,6 +3,8 @@
 What it does to decisions is specified in test_check_step_up.
 """
 
+from datetime import timedelta
+
 import pytest
 import structlog
 from support.people import person
@@ -80,6 +82,41 @@ async def test_s10_a_revocation_that_redis_did_not_hear_of_is_logged(world, work
             "log_level": "warning",
         }
     ]
+
+
+@pytest.mark.parametrize("scope", Scope)
+async def test_s10_with_a_back_step_the_next_code_elevates_although_it_comes_in_its_time(
+    world, scope
+):
+    """The code before it would still be accepted then, were it not used up."""
+    worker = await world.worker(back_steps=1)
+    await worker.select(OSQUERY)
+    app = await worker.enrol(ALICE)
+    await worker.elevate(ALICE, app)
+    await worker.revoke(ALICE, scope)
+    await worker.advance(seconds=30)
+    await worker.elevate(ALICE, app)
+    assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("microseconds", [0, 1])
+async def test_s10_a_revocation_by_a_clock_that_is_behind_ends_at_the_instant_of_the_last_code(
+    world, clock, scope, microseconds
+):
+    worker = await world.worker(back_steps=1)
+    await worker.select(OSQUERY)
+    app = await worker.enrol(ALICE)
+    await worker.advance(seconds=30)
+    now = clock.now()
+    await worker.verify(ALICE, app.code(now, steps=-1))
+    clock.set(now - timedelta(seconds=4))
+    await worker.revoke(ALICE, scope)
+    clock.set(now + timedelta(microseconds=microseconds))
+    assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
+    await worker.elevate(ALICE, app)
+    expected = Reason.ELEVATED if microseconds else Reason.NOT_ELEVATED
+    assert (await worker.check(ALICE)).verdict.reason is expected
 
 
 @pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])

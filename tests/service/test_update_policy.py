@@ -12,6 +12,7 @@ from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import (
     ElevationRequiredError,
     EtagMismatchError,
+    InvalidFieldError,
     RoleRequiredError,
     StoreUnavailableError,
 )
@@ -259,3 +260,53 @@ async def test_s17_without_redis_nothing_is_weakened(world, worker):
 async def test_s17_without_redis_a_policy_is_enabled(world, worker):
     world.elevations.finds = False
     assert (await worker.update_policy(ROOT, enabled=True)).enabled
+
+
+# --- How short a max_age may be ---
+
+TEN_SECONDS = timedelta(seconds=10)
+
+
+@pytest.fixture
+async def short_since_before(world, worker):
+    """A policy of the release before, which took a max_age of ten seconds."""
+    await worker.select(OSQUERY, **{REMOTE_SHELL: FIVE_MINUTES})
+    world.sql(f"""UPDATE policies SET max_ages = '{{"{OSQUERY}":10,"{REMOTE_SHELL}":300}}'""")
+    assert (await worker.policy()).max_ages[OSQUERY] == TEN_SECONDS
+
+
+async def test_s22_a_new_max_age_is_at_least_30_seconds(worker, policy):
+    short = {API_KEYS: MINUTE, OSQUERY: timedelta(seconds=29)}
+    with pytest.raises(InvalidFieldError, match="from 30 seconds to 15 minutes") as refused:
+        await worker.update_policy(ROOT, selected=short)
+    assert refused.value.field == "policy.operations[1].max_age"
+    assert await worker.policy() == policy
+
+
+async def test_s22_a_max_age_of_30_seconds_is_taken(worker):
+    selected = {OSQUERY: timedelta(seconds=30)}
+    assert (await worker.update_policy(ROOT, selected=selected)).max_ages == selected
+
+
+@pytest.mark.usefixtures("short_since_before")
+async def test_s22_a_shorter_max_age_from_before_stays_while_others_change(worker):
+    changed = {OSQUERY: TEN_SECONDS, REMOTE_SHELL: MINUTE}
+    assert (await worker.update_policy(ROOT, selected=changed)).max_ages == changed
+    assert (await worker.update_policy(ROOT, enabled=True)).max_ages == changed
+
+
+@pytest.mark.usefixtures("short_since_before")
+@pytest.mark.parametrize(
+    ("selected", "index"),
+    [
+        ({OSQUERY: timedelta(seconds=9)}, 0),
+        ({REMOTE_SHELL: FIVE_MINUTES, OSQUERY: timedelta(seconds=11)}, 1),
+        ({OSQUERY: TEN_SECONDS, REMOTE_SHELL: TEN_SECONDS}, 1),
+    ],
+)
+async def test_s22_a_shorter_max_age_from_before_is_not_changed_to_another_short_one(
+    worker, selected, index
+):
+    with pytest.raises(InvalidFieldError) as refused:
+        await worker.update_policy(ROOT, selected=selected)
+    assert refused.value.field == f"policy.operations[{index}].max_age"

@@ -12,10 +12,17 @@ from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
 
 MAX_SELECTED = 1000
+SHORTEST_MAX_AGE = timedelta(seconds=30)
+"""For a new one. A code is accepted once in its 30 seconds: people who act twice could not meet a
+shorter one (S22). A shorter one that is stored from before stays until it is changed."""
+
+MAX_AGE_PROBLEM = "must be whole seconds, from 30 seconds to 15 minutes"
 
 
 def checked_max_age(value: timedelta) -> timedelta:
     """How old an elevation may be for one operation: whole seconds, 1 second to 15 minutes.
+
+    `Policy.too_short` says which of these a new value must not be.
 
     Raises:
         InvalidValueError: it is another duration.
@@ -56,6 +63,14 @@ class Policy:
     def selects(self, operation_id: OperationId) -> bool:
         """Whether the operation needs a code."""
         return operation_id in self.max_ages
+
+    def too_short(self, after: "Policy") -> list[OperationId]:
+        """The operations whose `max_age` would be new `after`, and shorter than the shortest."""
+        return [
+            operation_id
+            for operation_id, max_age in after.max_ages.items()
+            if max_age < SHORTEST_MAX_AGE and self.max_ages.get(operation_id) != max_age
+        ]
 
     def weakenings(self, after: "Policy") -> list[str]:
         """What of this policy would be weaker `after`, in words; empty when nothing is."""

@@ -14,7 +14,7 @@ from stepup.domain.audit import EventKind
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidFieldError, InvalidValueError, UnknownOperationError
 from stepup.domain.operations import MAX_BATCH, Catalogue, OperationId
-from stepup.domain.policy import MAX_SELECTED, checked_max_age
+from stepup.domain.policy import MAX_AGE_PROBLEM, MAX_SELECTED, checked_max_age
 from stepup.domain.receipts import MAX_TARGET_BYTES
 from stepup.service.check_step_up import Check
 from stepup.service.ports import EventQuery
@@ -293,14 +293,13 @@ def _max_ages(
 
 
 def _max_age(field: str, message: Duration) -> timedelta:
-    problem = "must be whole seconds, from 1 second to 15 minutes"
     # Before it is a timedelta, which has no nanoseconds and rounds them away.
     if message.nanos:
-        raise InvalidFieldError(field, problem)
+        raise InvalidFieldError(field, MAX_AGE_PROBLEM)
     try:
         return checked_max_age(message.ToTimedelta())
     except (InvalidValueError, ValueError, OverflowError) as error:
-        raise InvalidFieldError(field, problem) from error
+        raise InvalidFieldError(field, MAX_AGE_PROBLEM) from error
 
 
 def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery:

@@ -7,9 +7,9 @@ from datetime import timedelta
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import EventKind, Json
 from stepup.domain.changes import PolicyChanged
-from stepup.domain.errors import ConflictError, EtagMismatchError
+from stepup.domain.errors import ConflictError, EtagMismatchError, InvalidFieldError
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import Policy
+from stepup.domain.policy import MAX_AGE_PROBLEM, Policy
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.ports import Database
@@ -64,6 +64,7 @@ class UpdatePolicy:
 
         Raises:
             RoleRequiredError: the actor is no Master Administrator.
+            InvalidFieldError: a new `max_age` is shorter than 30 seconds.
             EtagMismatchError: the policy has changed since it was read.
             ElevationRequiredError: it would be weaker, and the session is not elevated.
             StoreUnavailableError: nothing was changed.
@@ -75,6 +76,7 @@ class UpdatePolicy:
         after = change.applied_to(before)
         if after == before and before.version:
             return before
+        _refuse_too_short(before, after)
         weakenings = before.weakenings(after)
         if weakenings:
             await self.elevated.require(context, f"weakening the policy ({'; '.join(weakenings)})")
@@ -97,6 +99,12 @@ class UpdatePolicy:
         except ConflictError as conflict:
             raise EtagMismatchError("the policy has changed: read it again") from conflict
         self.snapshots.apply(changed)
+
+
+def _refuse_too_short(before: Policy, after: Policy) -> None:
+    for operation_id in before.too_short(after):
+        index = list(after.max_ages).index(operation_id)
+        raise InvalidFieldError(f"policy.operations[{index}].max_age", MAX_AGE_PROBLEM)
 
 
 def _demand_same(stored: Policy | None, before: Policy) -> None:

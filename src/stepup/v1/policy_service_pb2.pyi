@@ -76,8 +76,9 @@ class SelectedOperation(_message.Message):
     """operation is the catalogue id. Required."""
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """max_age is how old an elevation may be for this operation: whole seconds, 1 second to 15
-        minutes. Absent means as old as elevations get: 15 minutes.
+        """max_age is how old an elevation may be for this operation: whole seconds, 30 seconds to 15
+        minutes. Absent means as old as elevations get: 15 minutes. A shorter one that was stored before
+        30 seconds was the least stays until it is changed, and may be sent back as it is.
         """
 
     def __init__(

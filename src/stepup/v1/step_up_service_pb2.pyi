@@ -383,7 +383,7 @@ class StepUpRequirement(_message.Message):
     MAX_AGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """max_age is how old an elevation may be for this operation: 1 second to 15 minutes."""
+        """max_age is how old an elevation may be for this operation: at most 15 minutes."""
 
     def __init__(
         self,
