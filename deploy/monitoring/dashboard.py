@@ -204,9 +204,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Codes by outcome",
-                "Codes given to VerifyOtp, by what became of them.",
+                "Codes given to VerifyOtp, by outcome, and why a code was rejected.",
                 "cps",
-                ((_rate("stepup_verifications_total{}", "outcome"), "{{outcome}}"),),
+                (
+                    (
+                        _rate("stepup_verifications_total{}", "outcome, cause"),
+                        "{{outcome}} {{cause}}",
+                    ),
+                ),
                 columns=6,
                 stacked=True,
             ),
