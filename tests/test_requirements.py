@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "docs" / "requirements.md"
 THREAT_MODEL = ROOT / "docs" / "threat-model.md"
-OURS = [*(f"S{number}" for number in range(1, 19)), "S22", "S24", "S25", "S26", "S27", "S28", "S29", "S30"]
+OURS = [
+    *(f"S{number}" for number in range(1, 19)),
+    "S22",
+    "S24",
+    "S25",
+    "S26",
+    "S27",
+    "S28",
+    "S29",
+    "S30",
+]
 WORDS = {"met", "in part", "integrator", "operator", "**not met**", "n/a"}
 _NAME = re.compile(r"`(tests/[\w/]+\.py)::([\w:]+)`")
 _NUMBERS = re.compile(r"\d+\.\d+\.\d+([–,] ?\d+\.\d+\.\d+)*|§\d+(\.\d+)+")  # noqa: RUF001  # ranges
