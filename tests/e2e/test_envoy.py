@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import time
+from base64 import b64decode, b64encode
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -24,7 +25,7 @@ from rpc.engine import http2
 
 from stepup.client import SERVICE_CONFIG, connect, reason
 from stepup.client.messages import actor, step_up
-from stepup.rpc.server import PROTOS
+from stepup.rpc.server import MAX_MESSAGE_BYTES, PROTOS
 
 pytestmark = [
     pytest.mark.e2e,
@@ -162,6 +163,28 @@ def test_a_grpc_web_client_gets_a_decision(front, bearer):
     answer = step_up.CheckStepUpResponse.FromString(body[5 : 5 + length])
     assert (kind, answer.decision) == (0, step_up.DECISION_ALLOWED)
     assert b"grpc-status:0" in body[5 + length :]
+
+
+def test_s18_envoy_passes_the_largest_message_that_a_server_takes(front, bearer):
+    message = QUESTION.SerializeToString()
+    room = MAX_MESSAGE_BYTES - len(message) - 5
+    size = bytes([room & 0x7F | 0x80, room >> 7 & 0x7F | 0x80, room >> 14])
+    largest = message + b"\xc2\x3e" + size + bytes(room)  # the field 1000, which is ignored
+    assert len(largest) == MAX_MESSAGE_BYTES
+    with calling(front) as client:
+        check = client.channel.unary_unary(CHECK)
+        answer = step_up.CheckStepUpResponse.FromString(check(largest, 10, metadata=bearer))
+        assert answer.decision == step_up.DECISION_ALLOWED
+        # The server refuses the first; Envoy refuses the second, in the words of HTTP.
+        for size, code in ((MAX_MESSAGE_BYTES + 1, "RESOURCE_EXHAUSTED"), (200_000, "UNKNOWN")):
+            with pytest.raises(grpc.RpcError) as refused:
+                check(bytes(size), 10, metadata=bearer)
+            assert refused.value.code().name == code
+    framed = b64encode(struct.pack(">BI", 0, len(largest)) + largest)
+    status, _, body = posted(front, CHECK, framed, "application/grpc-web-text+proto", bearer)
+    assert status == 200
+    pieces = (b64decode(body[first : first + 4]) for first in range(0, len(body), 4))
+    assert b"grpc-status:0" in b"".join(pieces)
 
 
 def test_a_json_client_gets_a_decision(front, bearer):

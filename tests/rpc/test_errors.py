@@ -1,6 +1,8 @@
 """The error model of api.md: for every row the status, the reason, and what else comes along."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import grpc
@@ -14,11 +16,13 @@ from support.worker import OSQUERY
 from stepup.domain import errors
 from stepup.domain.audit import EventKind
 from stepup.keys import KeyRing
+from stepup.rpc import errors as wire
 from stepup.rpc.errors import to_status
 from stepup.v1 import enrollment_service_pb2 as enrollment
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 
+INTEGRATING = Path(__file__).parents[2] / "docs" / "integrating.md"
 ALICE, ROOT = person(), administrator()
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -34,6 +38,14 @@ def enabling(enabled, etag, actor=ROOT):
         policy={"enabled": enabled, "etag": etag},
         update_mask={"paths": ["enabled"]},
     )
+
+
+def test_the_docs_name_every_error_with_its_status():
+    reasons = {(code.name, reason) for _, code, reason in wire._REASONS}  # noqa: SLF001
+    others = (wire.unimplemented(), wire.unknown_service(), wire.expired(), wire.message_late())
+    reasons |= {(status.code.name, status.reason) for status in others} | {("INTERNAL", "INTERNAL")}
+    listed = re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \|", INTEGRATING.read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(reasons)
 
 
 async def test_a_malformed_field(client):

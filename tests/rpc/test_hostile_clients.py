@@ -87,7 +87,7 @@ async def test_s18_connections_that_say_nothing_keep_nobody_out(running, client)
         writer.close()
 
 
-async def test_s18_a_message_that_unpacks_to_more_than_64_kib_is_refused(running):
+async def test_s18_a_message_that_unpacks_to_more_than_128_kib_is_refused(running):
     """It has 58 KB on the wire, and would have 60 MB in memory."""
     channel = grpc.aio.insecure_channel(running.target, compression=grpc.Compression.Gzip)
     refusal = await refusal_of(channel.unary_unary(f"/{VERIFY}")(bytes(60_000_000)))

@@ -470,17 +470,17 @@ async def test_unknown_fields_are_tolerated(send, unknown):
 
 
 @pytest.mark.parametrize("path", METHODS)
-async def test_s18_a_message_over_64_kib_is_refused(refused, path):
-    refusal = await refused(path, field(1000, 2, b"\x80\x80\x04" + bytes(64 * 1024)))
+async def test_s18_a_message_over_128_kib_is_refused(refused, path):
+    refusal = await refused(path, field(1000, 2, b"\x80\x80\x08" + bytes(128 * 1024)))
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_s18_a_message_of_64_kib_is_taken(send):
+async def test_s18_a_message_of_128_kib_is_taken(send):
     payload = valid_request("GetPolicy").SerializeToString()
-    padding = 64 * 1024 - len(payload) - 5
+    padding = 128 * 1024 - len(payload) - 5
     length = bytes([padding & 0x7F | 0x80, padding >> 7 & 0x7F | 0x80, padding >> 14])
     filled = payload + field(1000, 2, length + bytes(padding))
-    assert len(filled) == 64 * 1024
+    assert len(filled) == 128 * 1024
     assert await send(path_of("GetPolicy"), filled) == await send(path_of("GetPolicy"), payload)
 
 

@@ -27,7 +27,9 @@ from stepup.v1 import (
     step_up_service_pb2,
 )
 
-MAX_MESSAGE_BYTES = 64 * 1024
+MAX_MESSAGE_BYTES = 128 * 1024
+"""A batch of 100 checks with receipts fits. What clients have sent of messages that are not whole
+takes this much times `CallLimits.half_open` of a worker's memory at most (S18, S26)."""
 MAX_METADATA_BYTES = 16 * 1024
 MAX_STREAMS = 100
 """Calls on one connection: far fewer than `CallLimits.in_flight` (S26)."""

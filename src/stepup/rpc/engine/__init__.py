@@ -62,7 +62,7 @@ class CallLimits:
     """
 
     in_flight: int = 1000
-    half_open: int = 2000
+    half_open: int = 1000
     unread: int = 2000
     exempt_in_flight: int = 500
     message_seconds: float = 5.0

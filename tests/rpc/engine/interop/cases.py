@@ -1,6 +1,6 @@
 """The cases of gRPC's interoperability tests for a server; requests and responses are JSON.
 
-Sizes are those of our limit of 64 KiB. What comes back is compared in whole: that the server ends
+Sizes stay below our message limit. What comes back is compared in whole: that the server ends
 a call properly is part of each case.
 """
 
