@@ -339,10 +339,10 @@ def test_s24_blank_text_is_refused_by_the_name_of_its_setting(file, setting, tex
 
 
 @pytest.mark.parametrize("value", ["5", "true", "[]"])
-@pytest.mark.parametrize("setting", [text.rpartition("=")[0] for text in BAD_TEXTS.values()])
-def test_a_text_is_no_other_value(file, setting, value):
-    [problem] = problems(file(f"{setting}= {value}"))
-    assert problem.endswith("must be text")
+@pytest.mark.parametrize(("setting", "text"), BAD_TEXTS.items(), ids=BAD_TEXTS)
+def test_a_text_is_no_other_value(file, setting, text, value):
+    assignment = text.rpartition("=")[0]
+    assert problems(file(f"{assignment}= {value}")) == [f"{setting}: must be text"]
 
 
 def test_s24_names_may_have_every_space_joiner_and_emoji(file):

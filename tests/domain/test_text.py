@@ -6,7 +6,7 @@ import pytest
 
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED
-from stepup.domain.text import HumanText, Reason, Title
+from stepup.domain.text import HumanText, StatedReason, Title
 from stepup.domain.totp import Label
 
 
@@ -57,20 +57,20 @@ BLANKS = {
 }
 
 
-@pytest.mark.parametrize("kind", [Label, Reason, Title])
+@pytest.mark.parametrize("kind", [Label, StatedReason, Title])
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_s24_what_people_write_is_kept_as_it_is(kind, text):
     assert kind(text) == text
 
 
-@pytest.mark.parametrize("kind", [Label, Reason, Title])
+@pytest.mark.parametrize("kind", [Label, StatedReason, Title])
 @pytest.mark.parametrize("text", BLANKS.values(), ids=BLANKS)
 def test_s24_blank_text_is_refused(kind, text):
     with pytest.raises(InvalidValueError, match=r"^must not be blank$"):
         kind(text)
 
 
-@pytest.mark.parametrize("kind", [Label, Reason, Title])
+@pytest.mark.parametrize("kind", [Label, StatedReason, Title])
 def test_s24_no_text_is_missing_text(kind):
     with pytest.raises(InvalidValueError, match=r"^is required$"):
         kind("")
@@ -96,7 +96,7 @@ def test_every_blank_that_this_python_knows_is_blank():
                 HumanText(character)
 
 
-@pytest.mark.parametrize(("kind", "most"), [(Reason, 512), (Title, 200)])
+@pytest.mark.parametrize(("kind", "most"), [(StatedReason, 512), (Title, 200)])
 def test_a_length_is_counted_in_characters(kind, most):
     text = "\U0001f510" * most
     assert kind(text) == text

@@ -66,7 +66,7 @@ class HumanText(str):
         return super().__new__(cls, value)
 
 
-class Reason(HumanText):
+class StatedReason(HumanText):
     """Why a person did what an audit event records."""
 
     __slots__ = ()

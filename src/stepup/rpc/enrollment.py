@@ -6,7 +6,7 @@ from datetime import datetime
 from stepup.domain.actor import UserId
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.reset_code import ResetCode
-from stepup.domain.text import Reason
+from stepup.domain.text import StatedReason
 from stepup.domain.totp import Label, OtpCode
 from stepup.rpc import convert, render
 from stepup.rpc.call import Call
@@ -162,7 +162,7 @@ class EnrollmentHandlers:
         """Remove another user's authenticator."""
         context = await call.on_behalf_of(convert.actor(request))
         user_id = convert.parse_id("user_id", UserId, request.user_id)
-        reason = convert.parse("reason", Reason, request.reason)
+        reason = convert.parse("reason", StatedReason, request.reason)
         await self.end.reset_by_administrator(context, user_id, reason)
         return pb.AdminResetEnrollmentResponse()
 

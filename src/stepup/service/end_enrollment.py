@@ -8,7 +8,7 @@ from stepup.domain.authenticator import Authenticator
 from stepup.domain.changes import EnrollmentEnded
 from stepup.domain.errors import ElevationRequiredError, EnrollmentStateError, InvalidFieldError
 from stepup.domain.reset_code import ResetCode
-from stepup.domain.text import Reason
+from stepup.domain.text import StatedReason
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.ports import Database, Keys, Records
@@ -66,7 +66,7 @@ class EndEnrollment:
         return attempt
 
     async def reset_by_administrator(
-        self, context: Context, user_id: UserId, reason: Reason
+        self, context: Context, user_id: UserId, reason: StatedReason
     ) -> None:
         """`AdminResetEnrollment`: a Master Administrator removes another user's authenticator.
 
