@@ -14,6 +14,7 @@ from stepup.domain.audit import ChainedEvent
 from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.instants import microseconds
+from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.operations import Catalogue
 from stepup.domain.receipts import ReceiptRejection
 from stepup.domain.verification import Outcome, Verification
@@ -34,6 +35,10 @@ _DECISIONS = {
 _REASONS = {
     reason: step_up_service_pb2.DecisionReason.Value(f"DECISION_REASON_{reason.name}")
     for reason in Reason
+}
+_DETAILS = {
+    detail: step_up_service_pb2.NotElevatedDetail.Value(f"NOT_ELEVATED_DETAIL_{detail.name}")
+    for detail in NotElevatedDetail
 }
 _REJECTIONS = {
     rejection: step_up_service_pb2.ReceiptRejection.Value(f"RECEIPT_REJECTION_{rejection.name}")
@@ -114,6 +119,8 @@ def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
         response.requirement.max_age.FromTimedelta(verdict.max_age)
     if verdict.receipt_rejection is not None:
         response.receipt_rejection = _REJECTIONS[verdict.receipt_rejection]
+    if decided.detail is not None:
+        response.detail = _DETAILS[decided.detail]
     return response
 
 

@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 from stepup.domain import receipts
 from stepup.domain.actor import Actor, RetryReceipt
-from stepup.domain.audit import EventKind, Json, written
-from stepup.domain.callers import Claim, claims_of
+from stepup.domain.audit import Json, written
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.callers import Claim
 from stepup.domain.decision import (
     ACCOUNT_MFA,
     ELEVATION,
@@ -17,29 +18,22 @@ from stepup.domain.decision import (
     REDEMPTION,
     Deciding,
     Fact,
+    Reason,
     Verdict,
     decide,
 )
 from stepup.domain.elevation import Elevation
+from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.not_elevated import NotElevatedDetail, explain_not_elevated
 from stepup.domain.operations import Operation
 from stepup.domain.policy import Policy
-from stepup.domain.receipts import (
-    REPEATABLE,
-    Binding,
-    Receipt,
-    ReceiptRejection,
-    Redemption,
-    RefusedReceipt,
-)
+from stepup.domain.receipts import Receipt, Redemption
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
-from stepup.service.redeem_receipts import RedeemReceipts
+from stepup.service.redeem_receipts import PresentedReceipt, RedeemReceipts
 from stepup.service.snapshots import Snapshots
 from stepup.service.tallies import count_decision
-
-REDEMPTION_KEPT = timedelta(days=1)
-"""How long a used receipt is remembered beyond its window, should the clock be set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +60,15 @@ class Check:
 class Answer:
     """One decision, on record under its id. `receipt` proves it to a later retry.
 
-    It is as good as the decision, and in no repr (S11).
+    The receipt is as good as the decision, and in no repr (S11). `detail` is why the session is not
+    elevated, where that is the reason.
     """
 
     decision_id: UUID
     verdict: Verdict
     policy_etag: str
     receipt: str | None = field(default=None, repr=False)
+    detail: NotElevatedDetail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +124,29 @@ class CheckStepUp:
         answers, entries = [], []
         async with RedeemReceipts(self.database, context) as redemptions:
             for index, check in enumerate(checks):
-                redemption = Redemption(uuid4(), context.now, request_id, index)
-                facts = _Facts(
-                    self, context, check, redemption, known=known, redemptions=redemptions
+                presented = PresentedReceipt(
+                    redemptions,
+                    Redemption(uuid4(), context.now, request_id, index),
+                    check.presented_by(context.actor),
+                    operation=check.operation.id,
+                    target=check.target,
+                    retry_window=self.retry_window,
                 )
+                facts = _Facts(self, context, presented, known=known, redemptions=redemptions)
                 verdict = await facts.settle(
-                    decide(check.operation, facts.actor, policy, context.now)
+                    decide(check.operation, presented.actor, policy, context.now)
                 )
-                decision_id, receipt = facts.redemption.decision_id, None
+                decision_id, receipt = presented.redemption.decision_id, None
                 if verdict.earns_receipt:
-                    redeemed = facts.redeemed
+                    redeemed = presented.redeemed
                     # A retry counts from the very first authorisation: a chain of them ends.
                     origin = redeemed.origin if redeemed else verdict.origin(context.now)
                     receipt = receipts.issue(
-                        Receipt(decision_id, origin), facts.binding, self.keys.receipts
+                        Receipt(decision_id, origin), presented.binding, self.keys.receipts
                     )
-                answers.append(Answer(decision_id, verdict, policy.etag, receipt))
-                told = circumstances | _told(context, check, answers[-1], facts)
+                detail = self._detail(context, verdict, known)
+                answers.append(Answer(decision_id, verdict, policy.etag, receipt, detail))
+                told = circumstances | _told(context, check, answers[-1], presented)
                 entries.append(DecisionEntry(decision_id, context.now, context.caller, told))
             await redemptions.append_events()
             await redemptions.end_unused()
@@ -152,6 +154,26 @@ class CheckStepUp:
         for answer in answers:
             count_decision(answer.verdict)
         return answers
+
+    def _detail(
+        self, context: Context, verdict: Verdict, known: Mapping[Fact[Any], Any]
+    ) -> NotElevatedDetail | None:
+        """Why the session is not elevated, by what the decision has looked up anyway."""
+        if verdict.reason is not Reason.NOT_ELEVATED:
+            return None
+        try:
+            return explain_not_elevated(
+                known[_AUTHENTICATOR],
+                context.actor.session_hash,
+                self.snapshots.revocations(),
+                context.now,
+            )
+        except StoreUnavailableError:
+            return None
+
+
+_AUTHENTICATOR = Fact[Authenticator | None]("AUTHENTICATOR")
+"""What ENROLLED is known by; its codes also say why a session is not elevated."""
 
 
 class _FactNeededError(Exception):
@@ -163,36 +185,22 @@ class _FactNeededError(Exception):
 
 
 class _Facts:
-    """Looks up what the rules ask for: each fact of the actor once, each receipt once a check.
-
-    `redemption` is this check's; after it was found to be sent again, it is that of the first one.
-    """
+    """Looks up what the rules ask for: each fact of the actor once, each receipt once a check."""
 
     def __init__(
         self,
         use_case: CheckStepUp,
         context: Context,
-        check: Check,
-        redemption: Redemption,
+        receipt: PresentedReceipt,
         *,
         known: dict[Fact[Any], Any],
         redemptions: RedeemReceipts,
     ) -> None:
         self._use_case = use_case
         self._context = context
-        self._check = check
+        self._receipt = receipt
         self._known = known
         self._redemptions = redemptions
-        self.actor = check.presented_by(context.actor)
-        self.redemption = redemption
-        self.redeemed: Receipt | None = None
-        self.refused: RefusedReceipt | None = None
-        self.is_repeated = False
-
-    @property
-    def binding(self) -> Binding:
-        check = self._check
-        return Binding.of(self._context.caller, self.actor, check.operation.id, check.target)
 
     async def settle(self, deciding: Deciding) -> Verdict:
         """Drive a decision to its verdict."""
@@ -206,7 +214,12 @@ class _Facts:
 
     async def _answer(self, fact: Fact[Any]) -> Any:
         if fact is REDEMPTION:
-            return await self._redemption()
+            return await self._receipt.redeem(self._use_case.keys.receipts)
+        if fact is ENROLLED:
+            return await self._known_or_looked_up(_AUTHENTICATOR) is not None
+        return await self._known_or_looked_up(fact)
+
+    async def _known_or_looked_up(self, fact: Fact[Any]) -> Any:
         if fact not in self._known:
             if self._redemptions.are_uncommitted:
                 raise _FactNeededError(fact)
@@ -214,58 +227,15 @@ class _Facts:
             self._known[fact] = await _LOOK_UPS[fact](self._use_case, self._context)
         return self._known[fact]
 
-    async def _redemption(self) -> ReceiptRejection | None:
-        context, presented = self._context, self.actor.retry_receipt
-        window = self._use_case.retry_window
-        if self.redemption.request_id is not None:
-            window += REPEATABLE  # the first one may have come in time, and its resend too late
-        receipt = receipts.check(
-            presented.token if presented else "",
-            self.binding,
-            frozenset(claims_of(self.actor, self._check.operation.id)),
-            self._use_case.keys.receipts,
-            context.now,
-            window=window,
-        )
-        if isinstance(receipt, RefusedReceipt):
-            return self._refuse(receipt)
-        redeemed = await self._redeem(receipt)
-        if isinstance(redeemed, ReceiptRejection):
-            return self._refuse(RefusedReceipt(redeemed, receipt.decision_id))
-        self.is_repeated = redeemed is not self.redemption
-        self.redemption, self.redeemed = redeemed, receipt
-        return None
-
-    async def _redeem(self, receipt: Receipt) -> Redemption | ReceiptRejection:
-        check, origin, window = self._check, receipt.origin, self._use_case.retry_window
-        if not origin.permits_retry(self._context.now, window):
-            return (
-                await self._redemptions.share(receipt, self.redemption) or ReceiptRejection.EXPIRED
-            )
-        event = self._context.event(
-            EventKind.RECEIPT_REDEEMED,
-            decision_id=str(self.redemption.decision_id),
-            redeemed_decision_id=str(receipt.decision_id),
-            first_authorised_at=written(origin.authorised_at),
-            operation=check.operation.id,
-            target=check.target,
-        )
-        forget_at = origin.authorised_at + window + REDEMPTION_KEPT
-        return await self._redemptions.redeem(receipt, self.redemption, event, forget_at)
-
-    def _refuse(self, receipt: RefusedReceipt) -> ReceiptRejection:
-        self.refused = receipt
-        return receipt.rejection
-
 
 def _elevation(use_case: CheckStepUp, context: Context) -> Awaitable[Elevation | None]:
     return use_case.elevated.find(context)
 
 
-async def _enrolled(use_case: CheckStepUp, context: Context) -> bool:
+async def _authenticator(use_case: CheckStepUp, context: Context) -> Authenticator | None:
     actor = context.actor
     async with use_case.database.snapshot() as records:
-        return await records.authenticators.find(actor.tenant_id, actor.user_id) is not None
+        return await records.authenticators.find(actor.tenant_id, actor.user_id)
 
 
 async def _account_mfa(use_case: CheckStepUp, context: Context) -> bool:
@@ -276,7 +246,7 @@ async def _account_mfa(use_case: CheckStepUp, context: Context) -> bool:
 
 _LOOK_UPS: Mapping[Fact[Any], Callable[[CheckStepUp, Context], Awaitable[Any]]] = {
     ELEVATION: _elevation,
-    ENROLLED: _enrolled,
+    _AUTHENTICATOR: _authenticator,
     ACCOUNT_MFA: _account_mfa,
 }
 
@@ -303,10 +273,12 @@ def _circumstances(context: Context) -> dict[str, Json]:
     return told
 
 
-def _told(context: Context, check: Check, answer: Answer, facts: _Facts) -> dict[str, Json]:
+def _told(
+    context: Context, check: Check, answer: Answer, presented: PresentedReceipt
+) -> dict[str, Json]:
     """What an auditor asks of one decision: what was claimed, who may claim it, what proved it."""
     verdict, grant = answer.verdict, context.grants[check.operation.id]
-    redeemed, refused = facts.redeemed, facts.refused
+    redeemed, refused = presented.redeemed, presented.refused
     told: dict[str, Json] = {
         "operation": check.operation.id,
         "target": check.target,
@@ -318,16 +290,18 @@ def _told(context: Context, check: Check, answer: Answer, facts: _Facts) -> dict
             claim.value: rule.origin
             for claim, rule in grant.claims.items()
             # Of a batch, another check of the operation may have asserted it.
-            if claim is not Claim.TIMED_OUT_RETRY or facts.actor.retry_receipt is not None
+            if claim is not Claim.TIMED_OUT_RETRY or presented.actor.retry_receipt is not None
         },
     }
+    if answer.detail is not None:
+        told["detail"] = answer.detail
     if verdict.elevation is not None:
         told["elevated_at"] = written(verdict.elevation.verified_at)
         told["enrollment_id"] = verdict.elevation.enrollment_id
     if redeemed is not None:
         told["retry_of"] = str(redeemed.decision_id)
         told["first_authorised_at"] = written(redeemed.origin.authorised_at)
-    if facts.is_repeated:
+    if presented.is_repeated:
         told["repeated"] = True
     if refused is not None:
         told["receipt_rejection"] = refused.rejection

@@ -134,6 +134,52 @@ operation's max_age.
 """
 Global___DecisionReason: _TypeAlias = DecisionReason  # noqa: Y015
 
+class _NotElevatedDetail:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NotElevatedDetailEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NotElevatedDetail.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NOT_ELEVATED_DETAIL_UNSPECIFIED: _NotElevatedDetail.ValueType  # 0
+    """NOT_ELEVATED_DETAIL_UNSPECIFIED means that the reason is not on record, or that the decision has
+    another reason.
+    """
+    NOT_ELEVATED_DETAIL_NEVER: _NotElevatedDetail.ValueType  # 1
+    """NOT_ELEVATED_DETAIL_NEVER means that no code was given in this session."""
+    NOT_ELEVATED_DETAIL_EXPIRED: _NotElevatedDetail.ValueType  # 2
+    """NOT_ELEVATED_DETAIL_EXPIRED means that 15 minutes have passed since the session's last code."""
+    NOT_ELEVATED_DETAIL_REVOKED: _NotElevatedDetail.ValueType  # 3
+    """NOT_ELEVATED_DETAIL_REVOKED means that the session was signed out, or the user's elevations were
+    revoked, since the session's last code.
+    """
+    NOT_ELEVATED_DETAIL_OTHER_SESSION: _NotElevatedDetail.ValueType  # 4
+    """NOT_ELEVATED_DETAIL_OTHER_SESSION means that no code was given in this session, and that one was
+    given in another session of the user within the last 15 minutes: is session_id the same in
+    VerifyOtp and here?
+    """
+
+class NotElevatedDetail(_NotElevatedDetail, metaclass=_NotElevatedDetailEnumTypeWrapper):
+    """NotElevatedDetail is why a session is not elevated, as far as is on record."""
+
+NOT_ELEVATED_DETAIL_UNSPECIFIED: NotElevatedDetail.ValueType  # 0
+"""NOT_ELEVATED_DETAIL_UNSPECIFIED means that the reason is not on record, or that the decision has
+another reason.
+"""
+NOT_ELEVATED_DETAIL_NEVER: NotElevatedDetail.ValueType  # 1
+"""NOT_ELEVATED_DETAIL_NEVER means that no code was given in this session."""
+NOT_ELEVATED_DETAIL_EXPIRED: NotElevatedDetail.ValueType  # 2
+"""NOT_ELEVATED_DETAIL_EXPIRED means that 15 minutes have passed since the session's last code."""
+NOT_ELEVATED_DETAIL_REVOKED: NotElevatedDetail.ValueType  # 3
+"""NOT_ELEVATED_DETAIL_REVOKED means that the session was signed out, or the user's elevations were
+revoked, since the session's last code.
+"""
+NOT_ELEVATED_DETAIL_OTHER_SESSION: NotElevatedDetail.ValueType  # 4
+"""NOT_ELEVATED_DETAIL_OTHER_SESSION means that no code was given in this session, and that one was
+given in another session of the user within the last 15 minutes: is session_id the same in
+VerifyOtp and here?
+"""
+Global___NotElevatedDetail: _TypeAlias = NotElevatedDetail  # noqa: Y015
+
 class _ReceiptRejection:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -326,6 +372,7 @@ class CheckStepUpResponse(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     RECEIPT_REJECTION_FIELD_NUMBER: _builtins.int
     POLICY_ETAG_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """decision says whether the action may run."""
     reason: Global___DecisionReason.ValueType
@@ -344,6 +391,11 @@ class CheckStepUpResponse(_message.Message):
     """
     policy_etag: _builtins.str
     """policy_etag is the version of the policy that decided."""
+    detail: Global___NotElevatedDetail.ValueType
+    """detail says why the session is not elevated, for a message to the person. Set only with
+    DECISION_REASON_NOT_ELEVATED, and unspecified where the reason is not on record. Decide nothing by
+    it.
+    """
     @_builtins.property
     def elevation(self) -> _elevation_pb2.Elevation:
         """elevation is the live elevation of the session. Present when reason is ELEVATED."""
@@ -365,10 +417,11 @@ class CheckStepUpResponse(_message.Message):
         receipt: _builtins.str = ...,
         receipt_rejection: Global___ReceiptRejection.ValueType = ...,
         policy_etag: _builtins.str = ...,
+        detail: Global___NotElevatedDetail.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elevation", b"elevation", "requirement", b"requirement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_id", b"decision_id", "elevation", b"elevation", "policy_etag", b"policy_etag", "reason", b"reason", "receipt", b"receipt", "receipt_rejection", b"receipt_rejection", "requirement", b"requirement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_id", b"decision_id", "detail", b"detail", "elevation", b"elevation", "policy_etag", b"policy_etag", "reason", b"reason", "receipt", b"receipt", "receipt_rejection", b"receipt_rejection", "requirement", b"requirement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
