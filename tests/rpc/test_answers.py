@@ -58,6 +58,7 @@ async def test_a_required_step_up_says_what_it_has_to_meet(worker, client):
     assert answer == step_up.CheckStepUpResponse(
         decision=step_up.DECISION_STEP_UP_REQUIRED,
         reason=step_up.DECISION_REASON_NOT_ELEVATED,
+        detail=step_up.NOT_ELEVATED_DETAIL_OTHER_SESSION,
         decision_id=str(UUID(answer.decision_id)),
         requirement={"max_age": timedelta(minutes=15)},
         policy_etag=(await worker.policy()).etag,

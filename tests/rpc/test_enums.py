@@ -14,6 +14,7 @@ from stepup.domain.decision import Decision, Reason, Verdict
 from stepup.domain.elevation import Elevation, Method
 from stepup.domain.enrollment import EnrollmentState, PendingEnrollment
 from stepup.domain.errors import InvalidFieldError
+from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.receipts import ReceiptRejection
 from stepup.domain.totp import Label
 from stepup.domain.verification import Outcome, Verification
@@ -33,9 +34,11 @@ ALICE = person()
 OWNER = (ALICE.tenant_id, ALICE.user_id, ALICE.session_hash, "enrollment")
 
 
-def answer(decision=Decision.ALLOWED, reason=Reason.ELEVATED, rejection=None, elevation=None):
+def answer(
+    decision=Decision.ALLOWED, reason=Reason.ELEVATED, rejection=None, elevation=None, detail=None
+):
     verdict = Verdict(decision, reason, elevation, receipt_rejection=rejection)
-    return render.answer(Answer(UUID(int=0), verdict, "etag"))
+    return render.answer(Answer(UUID(int=0), verdict, "etag", detail=detail))
 
 
 def elevation(method):
@@ -63,6 +66,11 @@ SENT = {
         STEP_UP.ReceiptRejection,
         ReceiptRejection,
         lambda value: answer(rejection=value).receipt_rejection,
+    ),
+    "NotElevatedDetail": (
+        STEP_UP.NotElevatedDetail,
+        NotElevatedDetail,
+        lambda value: answer(detail=value).detail,
     ),
     "Outcome": (
         STEP_UP.Outcome,

@@ -109,6 +109,7 @@ async def lines(world, worker):
     await worker.select(OSQUERY)
     app = await worker.enrol(ALICE)
     await worker.check(replace(ALICE, playbook_run=playbook_run()))
+    await worker.check(ALICE)
     await worker.elevate(ALICE, app)
     receipt = (await worker.check(ALICE)).receipt
     other = (await worker.check(ALICE, target="host-3")).receipt

@@ -419,6 +419,7 @@ async def test_s13_every_decision_is_on_record(world, worker, clock):
         "target": "host-7",
         "decision": "step_up_required",
         "reason": "not_elevated",
+        "detail": "other_session",
         "policy_etag": answer.policy_etag,
         "granted_by": "loopback",
         "claims": {},
