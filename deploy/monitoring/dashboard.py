@@ -192,6 +192,13 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 stacked=True,
             ),
             Panel(
+                "Calls for unknown tenants",
+                "Their tenant was never given a policy. Where such tenants are allowed, a tenant id"
+                " that is misspelt is answered ALLOWED.",
+                "reqps",
+                ((_rate("stepup_unknown_tenant_calls_total{}", "instance"), "{{instance}}"),),
+            ),
+            Panel(
                 "Receipts refused",
                 "Retries whose receipt bought no exemption, and why.",
                 "cps",

@@ -5,7 +5,7 @@ import socket
 import ssl
 import struct
 import time
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -183,8 +183,7 @@ def test_s18_envoy_passes_the_largest_message_that_a_server_takes(front, bearer)
     framed = b64encode(struct.pack(">BI", 0, len(largest)) + largest)
     status, _, body = posted(front, CHECK, framed, "application/grpc-web-text+proto", bearer)
     assert status == 200
-    pieces = (b64decode(body[first : first + 4]) for first in range(0, len(body), 4))
-    assert b"grpc-status:0" in b"".join(pieces)
+    assert b"grpc-status:0" in body
 
 
 def test_a_json_client_gets_a_decision(front, bearer):
