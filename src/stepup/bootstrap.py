@@ -89,7 +89,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     database, keys, catalogue = stores.database, stores.keys, settings.operations
     options = settings.verification
     snapshots = Snapshots(database, clock, folds_ids=settings.identity.fold_case)
-    elevated = Elevated(stores.elevations, snapshots)
+    elevated = Elevated(stores.elevations, snapshots, database)
     revoker = Revoker(stores.elevations, snapshots)
     verify = VerifyOtp(database, elevated, stores.outcomes, keys, back_steps=options.back_steps)
     step_up = StepUpHandlers(
@@ -101,7 +101,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     enrollment = EnrollmentHandlers(
         BeginEnrollment(database, elevated, keys, options.issuer),
         ConfirmEnrollment(database, keys, options.back_steps),
-        CompleteEnrollment(database, stores.elevations, revoker),
+        CompleteEnrollment(database, stores.elevations, elevated, revoker),
         CancelEnrollment(database),
         GetEnrollment(database),
         EndEnrollment(database, elevated, revoker, keys),

@@ -227,7 +227,8 @@ class VerificationSettings(Section):
     """How codes are checked."""
 
     issuer: Annotated[Label, checked(Label)] = Label("stepup")
-    """What authenticator apps show above the account."""
+    """What authenticator apps show above the account, followed by the tenant's id. It serves the
+    tenants whose policy names no issuer."""
     back_steps: Annotated[int, Field(ge=0, le=1)] = 0
     """How many past 30-second steps are accepted. 1 is weaker (S1), for clocks that lag; the log
     says `codes_of_the_step_before_are_accepted` at each start."""

@@ -84,7 +84,7 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
         "MFA Factor Enrollment Begun", "The enrollment of an authenticator was begun"
     ),
     EventKind.ENROLLMENT_CONFIRMED: _on_the_way(
-        "MFA Factor Enrollment Confirmed", "The first code of a new authenticator was right"
+        "MFA Factor Enrollment Confirmed", "A code of a new authenticator was right"
     ),
     EventKind.ENROLLMENT_CANCELLED: _on_the_way(
         "MFA Factor Enrollment Cancelled", "The enrollment of an authenticator was cancelled"
@@ -112,9 +112,9 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
         "A caller asserted a claim that it may not assert",
         _Status.FAILURE,
     ),
-    EventKind.ACCOUNT_MFA_CHANGED: _enabled("A user turned MFA on for the own account"),
+    EventKind.ACCOUNT_MFA_CHANGED: _enabled("MFA was turned on for an account"),
 }
-_ACCOUNT_MFA_OFF = _disabled("A user turned MFA off for the own account")
+_ACCOUNT_MFA_OFF = _disabled("MFA was turned off for an account")
 
 
 def ocsf(chained: ChainedEvent) -> Mapping[str, Json]:

@@ -9,8 +9,8 @@ from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, SealedSecret
 from stepup.domain.code_history import CodeHistory, UsedCode
 from stepup.domain.enrollment import PENDING_LIFETIME, EnrollmentState, PendingEnrollment
-from stepup.domain.errors import EnrollmentStateError
-from stepup.domain.totp import Label
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
+from stepup.domain.totp import Label, StepMatch
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -23,13 +23,14 @@ PENDING = PendingEnrollment(
     Label("ada@acme.example"),
     expires_at=NOW + PENDING_LIFETIME,
 )
-CONFIRMED = PENDING.confirmed(100)
+WRONG = StepMatch(None)
+CONFIRMED = PENDING.confirmed(StepMatch(100))
 
 
 def after_wrong_codes(count):
     enrollment = PENDING
     for _ in range(count):
-        enrollment = enrollment.confirmed(None)
+        enrollment = enrollment.confirmed(WRONG)
     return enrollment
 
 
@@ -55,15 +56,15 @@ def test_a_right_code_confirms_it():
 
 
 def test_a_right_code_of_step_zero_confirms_it_too():
-    assert PENDING.confirmed(0).state is EnrollmentState.CONFIRMED
+    assert PENDING.confirmed(StepMatch(0)).state is EnrollmentState.CONFIRMED
 
 
 def test_confirming_changes_nothing_but_the_step():
-    assert PENDING.confirmed(100) == replace(PENDING, confirmed_step=100)
+    assert PENDING.confirmed(StepMatch(100)) == replace(PENDING, confirmed_step=100)
 
 
 def test_a_wrong_code_leaves_it_pending_with_a_try_less():
-    assert PENDING.confirmed(None) == replace(PENDING, failures=1)
+    assert PENDING.confirmed(WRONG) == replace(PENDING, failures=1)
 
 
 @pytest.mark.parametrize(("wrong_codes", "tries"), [(0, 5), (1, 4), (4, 1), (5, 0)])
@@ -91,15 +92,35 @@ def test_it_can_go_on_until_it_expires(age, is_live):
     assert PENDING.is_live(NOW + age) is is_live
 
 
-@pytest.mark.parametrize("step", [None, 101])
-def test_it_is_confirmed_once_so_that_the_reset_code_is_shown_once(step):
-    with pytest.raises(EnrollmentStateError, match="confirmed already"):
-        CONFIRMED.confirmed(step)
+def test_s2_until_completion_a_later_code_confirms_it_again_and_is_used_up():
+    assert CONFIRMED.confirmed(StepMatch(101)) == replace(CONFIRMED, confirmed_step=101)
+
+
+@pytest.mark.parametrize("step", [99, 100])
+def test_s2_s22_a_code_that_was_used_leaves_it_as_it_is(step):
+    assert CONFIRMED.confirmed(StepMatch(step)) == CONFIRMED
+
+
+@pytest.mark.parametrize(
+    "matched", [StepMatch(None, is_repeated=True), StepMatch(None, near_miss=-1)]
+)
+@pytest.mark.parametrize("wizard", [PENDING, CONFIRMED])
+def test_s22_a_repeated_or_late_code_leaves_it_as_it_is(wizard, matched):
+    assert wizard.confirmed(matched) == wizard
+
+
+def test_an_early_code_costs_a_try():
+    assert PENDING.confirmed(StepMatch(None, near_miss=1)) == replace(PENDING, failures=1)
+
+
+def test_s7_a_wrong_code_costs_a_confirmed_wizard_a_try():
+    assert CONFIRMED.confirmed(WRONG) == replace(CONFIRMED, failures=1)
 
 
 def test_a_pending_wizard_cannot_be_completed():
-    with pytest.raises(EnrollmentStateError, match="not confirmed"):
+    with pytest.raises(EnrollmentStateError, match="not confirmed") as refused:
         PENDING.completed(None, NOW)
+    assert refused.value.fault is EnrollmentFault.NOT_CONFIRMED
 
 
 def test_completion_brings_the_authenticator_into_force_with_the_confirming_code_used():
@@ -111,11 +132,21 @@ def test_completion_brings_the_authenticator_into_force_with_the_confirming_code
         activated_at=NOW,
         last_step=100,
         history=CodeHistory((UsedCode(CONFIRMED.session_hash, 100, NOW),)),
+        generation=1,
+        enrolled_session=SessionHash("hash"),
     )
 
 
-def test_it_replaces_the_authenticator_that_it_was_opened_to_replace():
-    assert replace(CONFIRMED, replaces="older").completed("older", NOW)
+def in_force(enrollment_id, generation=1):
+    return replace(
+        CONFIRMED.completed(None, NOW), enrollment_id=enrollment_id, generation=generation
+    )
+
+
+@pytest.mark.parametrize("generation", [1, 7])
+def test_what_replaces_an_authenticator_counts_one_more(generation):
+    newer = replace(CONFIRMED, replaces="older").completed(in_force("older", generation), NOW)
+    assert (newer.enrollment_id, newer.generation) == ("enrollment", generation + 1)
 
 
 @pytest.mark.parametrize(
@@ -127,5 +158,6 @@ def test_it_replaces_the_authenticator_that_it_was_opened_to_replace():
     ],
 )
 def test_it_replaces_nothing_else(replaces, active):
-    with pytest.raises(EnrollmentStateError, match="has changed"):
-        replace(CONFIRMED, replaces=replaces).completed(active, NOW)
+    with pytest.raises(EnrollmentStateError, match="another one") as refused:
+        replace(CONFIRMED, replaces=replaces).completed(active and in_force(active), NOW)
+    assert refused.value.fault is EnrollmentFault.OTHER_AUTHENTICATOR

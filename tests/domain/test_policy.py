@@ -7,6 +7,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import Policy, checked_max_age
+from stepup.domain.totp import Label
 
 OSQUERY = OperationId("response.run_osquery")
 ACCESS = OperationId("iam.configure_access")
@@ -46,7 +47,9 @@ def test_a_policy_selects_the_operations_that_it_has_a_max_age_for():
     assert (POLICY.selects(OSQUERY), POLICY.selects(ACCESS)) == (True, False)
 
 
-@pytest.mark.parametrize("other", [{"enabled": not POLICY.enabled}, {"max_ages": {}}])
+@pytest.mark.parametrize(
+    "other", [{"enabled": not POLICY.enabled}, {"max_ages": {}}, {"issuer": Label("Acme")}]
+)
 def test_s28_a_version_that_was_given_to_another_policy_has_another_etag(other):
     """A fail-over lost it, and it was given again, at the same instant."""
     assert replace(POLICY, **other).etag != POLICY.etag
@@ -133,3 +136,7 @@ def test_enabling_does_not_make_up_for_a_weakening():
 )
 def test_what_strengthens_is_no_weakening(before, after):
     assert before.weakenings(after) == []
+
+
+def test_no_issuer_weakens_a_policy():
+    assert POLICY.weakenings(replace(POLICY, issuer=Label("Acme"))) == []

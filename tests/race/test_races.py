@@ -11,6 +11,7 @@ from itertools import count
 from uuid import uuid4
 
 import pytest
+from support.otp import code_at
 from support.people import person
 from support.wire import on_wire, refusal
 from support.worker import API_KEYS, OSQUERY
@@ -121,6 +122,19 @@ async def the_first_screen(arena):
     assert len(await events_of(arena, user.user_id, EventKind.ENROLLMENT_BEGUN)) == 1
 
 
+async def the_last_screen(arena):
+    """A wizard that is completed several times at once is completed once, and no call fails."""
+    user = fresh_user()
+    screen = await arena.worker.begin(user)
+    code = code_at(screen.secret.octets, arena.worker.clock.now())
+    await arena.worker.confirm(user, code)
+    request = enrollment.CompleteEnrollmentRequest(actor=on_wire(user), reset_code_stored=True)
+    answers = await arena.at_once(lambda client: client.enrollment.CompleteEnrollment(request), 50)
+    assert not [answer for answer in answers if isinstance(answer, Exception)]
+    assert {answer.enrollment.enrollment_id for answer in answers} == {screen.enrollment_id}
+    assert len(await events_of(arena, user.user_id, EventKind.ENROLLMENT_COMPLETED)) == 1
+
+
 async def retries_of(arena, user, number):
     """Retries of actions that an elevation allowed, whose session is signed out since."""
     app = await arena.worker.enrol(user)
@@ -211,6 +225,7 @@ RACES = [
     the_right_reset_code,
     wrong_reset_codes,
     the_first_screen,
+    the_last_screen,
     the_same_receipt,
     the_same_retry_sent_again,
     receipts_and_a_revocation,

@@ -9,6 +9,7 @@ from itertools import islice
 from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
+import pyotp
 import pytest
 from grpc import StatusCode
 from PIL import Image
@@ -218,7 +219,8 @@ def beginning(**fields):
 
 async def test_the_first_screen_has_the_secret_in_every_form(client, clock):
     screen = await client.enrollment.BeginEnrollment(beginning(account_name="alice@acme.example"))
-    assert screen.outcome == enrollment.RESET_OUTCOME_ACCEPTED
+    assert screen.outcome == enrollment.RESET_OUTCOME_NOT_CHECKED
+    assert screen.state == enrollment.ENROLLMENT_STATE_PENDING
     assert len(screen.secret) == 32
     assert UUID(screen.enrollment_id)
     assert instant(screen.expires_at) == clock.now() + timedelta(minutes=10)
@@ -236,12 +238,45 @@ async def test_s6_a_confirmed_wizard_answers_its_state_and_no_secret(client, clo
     )
     assert await client.enrollment.BeginEnrollment(beginning()) == (
         enrollment.BeginEnrollmentResponse(
-            outcome=enrollment.RESET_OUTCOME_ACCEPTED,
+            outcome=enrollment.RESET_OUTCOME_NOT_CHECKED,
             enrollment_id=screen.enrollment_id,
             expires_at=screen.expires_at,
             state=enrollment.ENROLLMENT_STATE_CONFIRMED,
         )
     )
+
+
+async def test_a_reload_of_the_reset_code_screen_is_no_dead_end(client, worker, clock):
+    screen = await client.enrollment.BeginEnrollment(beginning())
+
+    async def confirm():
+        code = code_at(screen.secret, clock.now())
+        request = enrollment.ConfirmEnrollmentRequest(actor=ON_WIRE, code=code)
+        return await client.enrollment.ConfirmEnrollment(request)
+
+    first = await confirm()
+    assert await confirm() == enrollment.ConfirmEnrollmentResponse(
+        outcome=enrollment.CONFIRM_OUTCOME_REJECTED,
+        attempts_remaining=5,
+        next_code_after=timedelta(seconds=25),
+    )
+    await worker.advance(seconds=25)
+    second = await confirm()
+    assert second.outcome == first.outcome == enrollment.CONFIRM_OUTCOME_CONFIRMED
+    assert second.reset_code != first.reset_code
+
+
+async def test_only_a_reset_code_that_was_right_is_accepted(client, worker, app):
+    opened = await client.enrollment.BeginEnrollment(beginning(reset_code=app.reset_code.text))
+    again = await client.enrollment.BeginEnrollment(beginning(reset_code="A" * 26))
+    assert opened.outcome == enrollment.RESET_OUTCOME_ACCEPTED
+    assert again.outcome == enrollment.RESET_OUTCOME_NOT_CHECKED
+    assert again.secret == opened.secret
+    await worker.elevate(ALICE, app)
+    await worker.cancel(ALICE)
+    elevated = await client.enrollment.BeginEnrollment(beginning(reset_code="A" * 26))
+    assert elevated.outcome == enrollment.RESET_OUTCOME_NOT_CHECKED
+    assert elevated.state == enrollment.ENROLLMENT_STATE_PENDING
 
 
 async def test_s18_of_a_tenants_flood_what_may_not_wait_is_refused(client, worker):
@@ -281,10 +316,15 @@ async def test_s24_an_account_name_may_have_every_space_joiner_and_emoji(client)
     assert unquote(urlsplit(screen.otpauth_uri).path).endswith(f":{name}")
 
 
-async def test_without_an_account_name_the_user_id_is_shown(client):
-    actor = on_wire(person("corp:alice"))
-    screen = await client.enrollment.BeginEnrollment(enrollment.BeginEnrollmentRequest(actor=actor))
-    assert urlsplit(screen.otpauth_uri).path.endswith("corp_alice")
+async def test_s12_without_an_account_name_every_user_id_has_a_label_of_its_own(client):
+    labels = []
+    for user in ("corp:x1", "corp_x1"):
+        request = enrollment.BeginEnrollmentRequest(actor=on_wire(person(user)))
+        screen = await client.enrollment.BeginEnrollment(request)
+        scanned = pyotp.parse_uri(read_barcode(Image.open(io.BytesIO(screen.qr_png))).text)
+        assert (scanned.issuer, scanned.secret) == ("stepup acme", screen.secret)
+        labels.append(scanned.name)
+    assert labels == ["corp\u2236x1", "corp_x1"]
 
 
 @pytest.mark.usefixtures("app")
@@ -498,6 +538,27 @@ async def test_a_policy_is_set_and_read(client, clock):
         update_time=clock.now(),
     )
     assert await read(client) == answer
+
+
+async def test_an_issuer_is_set_shown_and_taken_away(client):
+    empty = await read(client)
+    request = updating(empty.etag, [], "issuer")
+    request.policy.issuer = "Acme"
+    named = (await client.policy.UpdatePolicy(request)).policy
+    assert (named.issuer, named.enabled) == ("Acme", False)
+    assert named.etag != empty.etag
+    assert await read(client) == named
+    request = updating(named.etag, [], "issuer")
+    assert not (await client.policy.UpdatePolicy(request)).policy.issuer
+    assert not (await read(client)).issuer
+
+
+@pytest.mark.parametrize("issuer", ["a:b", "a\nb", "x" * 129])
+async def test_s12_an_issuer_that_is_unfit_is_named(client, issuer):
+    request = updating((await read(client)).etag, [], "issuer")
+    request.policy.issuer = issuer
+    refused = await refusal_of(client.policy.UpdatePolicy(request))
+    assert (refused.reason, refused.fields) == ("INVALID_FIELD", ["policy.issuer"])
 
 
 async def test_a_max_age_of_fifteen_minutes_is_as_old_as_elevations_get(client):

@@ -98,12 +98,24 @@ async def _reset_another(client):
     return await client.enrollment.AdminResetEnrollment(request)
 
 
+async def _weaken(client):
+    read = await client.policy.GetPolicy(policy.GetPolicyRequest(tenant_id="acme"))
+    request = policy.UpdatePolicyRequest(
+        actor=on_wire(ROOT),
+        policy=policy.Policy(etag=read.policy.etag),
+        update_mask={"paths": ["operations"]},
+    )
+    return await client.policy.UpdatePolicy(request)
+
+
 @pytest.mark.parametrize("call", [_replace, _remove, _turn_off, _reset_another])
 async def test_no_elevation(worker, client, call):
     await worker.enrol(ALICE)
-    await worker.set_account_mfa(ALICE, enabled=True)
+    await worker.enrol(ROOT)
     refusal = await refusal_of(call(client))
     assert (refusal.code, refusal.reason) == (FAILED, "ELEVATION_REQUIRED")
+    assert refusal.details["ErrorInfo"].metadata == {"next_step": "VERIFY_OTP"}
+    assert "give a code first" in refusal.message
 
 
 async def test_no_elevation_to_weaken_the_policy(worker, client):
@@ -113,19 +125,32 @@ async def test_no_elevation_to_weaken_the_policy(worker, client):
     assert "MFA is disabled" in refusal.message
 
 
+@pytest.mark.parametrize("call", [_turn_off, _reset_another, _weaken])
+async def test_no_elevation_and_no_authenticator_to_give_a_code_with(world, worker, client, call):
+    """An account whose toggle a server of an earlier version left on is among them."""
+    await worker.select(OSQUERY)
+    world.sql("UPDATE policies SET enabled = 0")
+    world.sql("INSERT INTO accounts VALUES ('acme', 'alice', 1)")
+    refusal = await refusal_of(call(client))
+    assert (refusal.code, refusal.reason) == (FAILED, "ELEVATION_REQUIRED")
+    assert refusal.details["ErrorInfo"].metadata == {"next_step": "ENROLL"}
+    assert "enrol an authenticator first (BeginEnrollment)" in refusal.message
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "fault", "way_on"),
     [
-        "ConfirmEnrollment",
-        "CompleteEnrollment",
-        "RemoveEnrollment",
-        "ResetEnrollment",
-        "SetAccountMfa",
+        ("ConfirmEnrollment", "NOTHING_PENDING", "call BeginEnrollment"),
+        ("CompleteEnrollment", "NOTHING_PENDING", "call BeginEnrollment"),
+        ("ResetEnrollment", "NO_AUTHENTICATOR", "BeginEnrollment enrols"),
+        ("SetAccountMfa", "NO_AUTHENTICATOR", "enrol one with BeginEnrollment"),
     ],
 )
-async def test_no_enrollment_in_the_state_that_is_needed(client, name):
+async def test_no_enrollment_in_the_state_that_is_needed(client, name, fault, way_on):
     refusal = await refusal_of(client.call(path_of(name), valid_request(name).SerializeToString()))
     assert (refusal.code, refusal.reason) == (FAILED, "ENROLLMENT_STATE")
+    assert refusal.details["ErrorInfo"].metadata == {"fault": fault}
+    assert way_on in refusal.message
 
 
 async def test_a_user_without_an_authenticator_cannot_be_reset(worker, client):
@@ -136,7 +161,6 @@ async def test_a_user_without_an_authenticator_cannot_be_reset(worker, client):
 
 async def test_mfa_that_the_policy_enforces(worker, client):
     await worker.enrol(ALICE)
-    await worker.set_account_mfa(ALICE, enabled=True)
     await worker.select(OSQUERY)
     refusal = await refusal_of(_turn_off(client))
     assert (refusal.code, refusal.reason) == (FAILED, "MFA_ENFORCED_BY_POLICY")
@@ -292,4 +316,5 @@ def test_no_error_of_the_product_passes_for_a_bug(kind):
     error = kind.__new__(kind)
     error.field, error.problem, error.claim = "field", "problem", "claim"
     error.retry_after = timedelta(seconds=1)
+    error.fault, error.is_enrolled = errors.EnrollmentFault.NO_AUTHENTICATOR, False
     assert to_status(error, "request").reason != "INTERNAL"

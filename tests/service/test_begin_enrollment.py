@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from support.otp import code_at
-from support.people import person
+from support.people import administrator, person
 from support.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind
@@ -34,8 +34,9 @@ async def test_s12_the_first_screen_has_the_secret_as_a_key_uri(world):
     screen = await worker.begin(ALICE, account_name="alice@acme.example")
     uri = urlsplit(screen.otpauth_uri)
     assert uri.scheme == "otpauth"
-    assert unquote(uri.path) == "/Näme & Söhne:alice@acme.example"
-    assert parse_qs(uri.query) == {"secret": [screen.secret.base32], "issuer": ["Näme & Söhne"]}
+    issuer = "Näme & Söhne acme"
+    assert unquote(uri.path) == f"/{issuer}:alice@acme.example"
+    assert parse_qs(uri.query) == {"secret": [screen.secret.base32], "issuer": [issuer]}
 
 
 async def test_two_users_get_different_secrets(worker):
@@ -306,3 +307,73 @@ async def test_s6_a_confirmed_wizard_is_shown_without_its_secret(worker):
     assert (again.enrollment_id, again.state) == (screen.enrollment_id, EnrollmentState.CONFIRMED)
     assert again.secret is None
     assert again.otpauth_uri is None
+
+
+# --- What the app shows ---
+
+
+def entry(screen):
+    """What an authenticator app knows the entry of a screen by: issuer and label."""
+    uri = urlsplit(screen.otpauth_uri)
+    [issuer] = parse_qs(uri.query)["issuer"]
+    return issuer, unquote(uri.path).removeprefix(f"/{issuer}:")
+
+
+async def test_s12_the_same_person_in_two_tenants_has_two_entries(worker):
+    entries = [entry(await worker.begin(person(tenant=tenant))) for tenant in ("acme", "globex")]
+    assert entries == [
+        ("stepup acme", "alice@acme.example"),
+        ("stepup globex", "alice@acme.example"),
+    ]
+
+
+async def test_the_issuer_of_the_policy_is_shown(worker):
+    await worker.update_policy(administrator(), issuer="Acme")
+    assert entry(await worker.begin(ALICE)) == ("Acme", "alice@acme.example")
+
+
+@pytest.mark.parametrize("by", ["policy", "settings"])
+async def test_a_second_tab_keeps_the_issuer(world, worker, by):
+    first = await worker.begin(ALICE)
+    if by == "policy":
+        await worker.update_policy(administrator(), issuer="Acme")
+    else:
+        worker = await world.worker(issuer="Other")
+    assert (await worker.begin(ALICE)).otpauth_uri == first.otpauth_uri
+
+
+async def test_a_wizard_of_an_earlier_version_keeps_the_issuer_that_was_shown(world, worker):
+    await worker.begin(ALICE)
+    world.sql("UPDATE pending_enrollments SET issuer = NULL")
+    assert entry(await worker.begin(ALICE)) == ("stepup", "alice@acme.example")
+
+
+async def test_s12_a_replacing_wizard_leaves_the_entry_in_force_alone(worker, app):
+    await worker.elevate(ALICE, app)
+    replacing = await worker.begin(ALICE)
+    assert entry(replacing) == ("stepup acme", "alice@acme.example (2)")
+    assert entry(await worker.begin(ALICE)) == entry(replacing)
+
+
+async def test_an_abandoned_replacement_changes_no_label(worker, app):
+    await worker.elevate(ALICE, app)
+    await worker.begin(ALICE)
+    await worker.cancel(ALICE)
+    assert entry(await worker.begin(ALICE)) == ("stepup acme", "alice@acme.example (2)")
+
+
+async def test_every_replacement_has_another_label_than_what_it_replaces(worker):
+    labels = []
+    for _ in range(3):
+        screen = await worker.begin(ALICE)
+        labels.append(entry(screen)[1])
+        await worker.wizard(ALICE)
+        await worker.advance(seconds=30)
+    assert labels == ["alice@acme.example", "alice@acme.example (2)", "alice@acme.example (3)"]
+
+
+async def test_after_a_reset_there_is_no_entry_in_force_to_keep(worker, app):
+    await worker.elevate(ALICE, app)
+    await worker.wizard(ALICE)
+    await worker.remove(ALICE)
+    assert entry(await worker.begin(ALICE)) == ("stepup acme", "alice@acme.example")

@@ -133,12 +133,13 @@ async def test_automatic_playbooks_are_exempt_for_response_actions(worker):
 
 
 async def test_sign_in_follows_the_own_toggle_where_the_policy_is_off(worker):
-    app = await worker.enrol(ALICE)
     assert await reason(worker, operation=SIGN_IN) is Reason.MFA_NOT_ENABLED
-    await worker.set_account_mfa(ALICE, enabled=True)
+    app = await worker.enrol(ALICE)
     assert await reason(worker, operation=SIGN_IN) is Reason.NOT_ELEVATED
     await worker.elevate(ALICE, app)
     assert await reason(worker, operation=SIGN_IN) is Reason.ELEVATED
+    await worker.set_account_mfa(ALICE, enabled=False)
+    assert await reason(worker, operation=SIGN_IN) is Reason.MFA_NOT_ENABLED
 
 
 async def test_a_code_at_sign_in_elevates_for_operations(worker, app):

@@ -1,16 +1,17 @@
 """`CompleteEnrollment`: the authenticator comes into force, and nothing before that."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from support.otp import code_at
-from support.people import person
-from support.worker import OSQUERY, App, details_of
+from support.people import administrator, person
+from support.worker import OSQUERY, SIGN_IN, App, details_of
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Attempt
 from stepup.domain.decision import Decision, Reason
-from stepup.domain.errors import EnrollmentStateError, StoreUnavailableError
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUnavailableError
 from stepup.domain.verification import Outcome
 from stepup.service.revoke_elevations import Scope
 
@@ -94,19 +95,122 @@ async def test_s7_another_session_completes_nothing(worker):
         await worker.complete(ON_PHONE)
 
 
-async def test_a_wizard_is_completed_once(worker):
+# --- The same call again, as its answer was lost ---
+
+
+async def test_completing_again_changes_nothing_and_answers_what_holds(world, worker):
+    await confirmed(worker, ALICE)
+    first = await worker.complete(ALICE)
+    before = await world.state()
+    await worker.advance(minutes=5)
+    assert await worker.complete(ALICE) == first
+    assert await world.state() == before
+
+
+async def test_completing_again_elevates_nothing(worker):
     await worker.wizard(ALICE)
-    with pytest.raises(EnrollmentStateError):
+    await worker.revoke(ALICE)
+    assert (await worker.complete(ALICE)).elevation is None
+
+
+async def test_completing_again_answers_without_redis(world, worker):
+    await confirmed(worker, ALICE)
+    first = await worker.complete(ALICE)
+    world.elevations.finds = False
+    assert await worker.complete(ALICE) == replace(first, elevation=None)
+
+
+async def test_completing_again_answers_no_elevation_by_another_authenticator(world, worker):
+    """Redis has forgotten the end of the older one's elevations, and the feed is not read yet."""
+    other_worker = await world.worker()
+    await worker.advance(seconds=30)
+    await other_worker.poll()
+    await worker.wizard(ALICE)
+    by_the_first = await world.remembered()
+    await worker.wizard(ALICE)
+    await world.remember(by_the_first)
+    assert (await other_worker.complete(ALICE)).elevation is None
+
+
+@pytest.mark.parametrize(
+    ("actor", "minutes", "fault"),
+    [
+        pytest.param(ALICE, 10, EnrollmentFault.NOTHING_PENDING, id="too late"),
+        pytest.param(ON_PHONE, 0, EnrollmentFault.OTHER_AUTHENTICATOR, id="another session"),
+    ],
+)
+async def test_what_another_wizard_brought_into_force_is_no_completion(
+    worker, actor, minutes, fault
+):
+    await worker.wizard(ALICE)
+    await worker.advance(minutes=minutes)
+    with pytest.raises(EnrollmentStateError) as refused:
+        await worker.complete(actor)
+    assert refused.value.fault is fault
+
+
+async def test_a_wizard_begun_since_is_not_completed_by_the_earlier_one(worker):
+    await worker.wizard(ALICE)
+    await worker.begin(ALICE)
+    with pytest.raises(EnrollmentStateError) as refused:
         await worker.complete(ALICE)
+    assert refused.value.fault is EnrollmentFault.NOT_CONFIRMED
 
 
-async def test_s13_a_first_enrollment_is_three_events(worker):
+async def test_of_two_calls_at_once_the_later_answers_what_the_earlier_did(world, worker):
+    """A transaction looks for the authenticator before it waits for the wizard."""
+    other_worker = await world.worker()
+    await confirmed(worker, ALICE)
+    completions = []
+
+    async def complete_it():
+        completions.append(await other_worker.complete(ALICE))
+
+    world.database.before_transaction = complete_it
+    assert await worker.complete(ALICE) == completions[0]
+
+
+# --- Events ---
+
+
+async def test_s13_a_first_enrollment_is_four_events(worker):
     await worker.wizard(ALICE)
     assert [event.kind for event in await worker.events()] == [
         EventKind.ENROLLMENT_BEGUN,
         EventKind.ENROLLMENT_CONFIRMED,
         EventKind.ENROLLMENT_COMPLETED,
+        EventKind.ACCOUNT_MFA_CHANGED,
     ]
+
+
+# --- The account's own toggle ---
+
+
+async def test_completing_turns_the_accounts_mfa_on(worker):
+    await worker.wizard(ALICE)
+    assert (await worker.standing(ALICE)).account_mfa_enabled
+    [event] = await worker.events(EventKind.ACCOUNT_MFA_CHANGED)
+    assert event.details == details_of(ALICE, enabled=True, cause="enrollment_completed")
+
+
+async def test_a_replacement_of_an_account_that_is_on_is_no_event_of_the_toggle(worker):
+    await worker.wizard(ALICE)
+    await worker.advance(seconds=30)
+    await worker.wizard(ALICE)
+    assert len(await worker.events(EventKind.ACCOUNT_MFA_CHANGED)) == 1
+
+
+async def test_a_business_that_turns_its_policy_off_still_asks_enrolled_people_at_sign_in(worker):
+    root = administrator()
+    await worker.select(OSQUERY)
+    await worker.enrol(ALICE)
+    await worker.elevate(root, await worker.enrol(root))
+    await worker.update_policy(root, enabled=False)
+    at_sign_in = {
+        user: (await worker.check(person(user, session="new"), SIGN_IN)).verdict.reason
+        for user in ("alice", "bob")
+    }
+    assert at_sign_in == {"alice": Reason.NOT_ELEVATED, "bob": Reason.MFA_NOT_ENABLED}
 
 
 async def test_a_confirmed_wizard_without_a_reset_code_is_begun_again(world, worker):

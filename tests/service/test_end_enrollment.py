@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import pytest
 from support.people import administrator, person
-from support.worker import OSQUERY, details_of
+from support.worker import OSQUERY, SIGN_IN, details_of
 
 from stepup.domain.audit import EventKind, written
 from stepup.domain.authenticator import Attempt
 from stepup.domain.decision import Reason
 from stepup.domain.errors import (
     ElevationRequiredError,
+    EnrollmentFault,
     EnrollmentStateError,
     InvalidFieldError,
     RoleRequiredError,
@@ -64,9 +65,26 @@ async def test_removing_needs_a_live_elevation(worker, app):
         await worker.remove(ALICE)
 
 
-async def test_where_none_is_active_there_is_nothing_to_remove(worker):
-    with pytest.raises(EnrollmentStateError):
-        await worker.remove(ALICE)
+async def test_removing_again_changes_nothing(world, worker, app):
+    """The answer to the first call may have been lost."""
+    await worker.elevate(ALICE, app)
+    await worker.remove(ALICE)
+    await worker.begin(ALICE)
+    before = await world.state()
+    await worker.remove(ALICE)
+    assert await world.state() == before
+
+
+async def test_of_two_removals_at_once_the_later_changes_nothing(world, worker, app):
+    other_worker = await world.worker()
+    await worker.elevate(ALICE, app)
+
+    async def remove_it():
+        await other_worker.remove(ALICE)
+
+    world.database.before_transaction = remove_it
+    await worker.remove(ALICE)
+    assert len(await worker.events(EventKind.AUTHENTICATOR_REMOVED)) == 1
 
 
 async def test_removing_needs_an_elevation_by_the_authenticator_that_is_removed(world, worker, app):
@@ -116,7 +134,7 @@ async def test_s13_removing_is_one_event(worker, app):
     await worker.elevate(ALICE, app)
     before = len(await worker.events())
     await worker.remove(ALICE)
-    [event] = (await worker.events())[before:]
+    [event, _] = (await worker.events())[before:]
     assert event.kind is EventKind.AUTHENTICATOR_REMOVED
     assert event.details["enrollment_id"] == app.enrollment_id
 
@@ -162,8 +180,9 @@ async def test_resetting_needs_no_elevation_and_not_even_redis(world, worker, ap
 
 async def test_s8_a_reset_code_works_once(worker, app):
     await worker.reset(ALICE, app.reset_code)
-    with pytest.raises(EnrollmentStateError):
+    with pytest.raises(EnrollmentStateError, match="was removed or reset before") as refused:
         await worker.reset(ALICE, app.reset_code)
+    assert refused.value.fault is EnrollmentFault.NO_AUTHENTICATOR
 
 
 async def test_s8_the_reset_code_of_an_earlier_authenticator_is_wrong(worker, app):
@@ -264,7 +283,7 @@ async def test_a_wrong_reset_code_is_one_event_with_its_lock(worker, clock):
 async def test_s13_resetting_is_one_event(worker, app):
     before = len(await worker.events())
     await worker.reset(ALICE, app.reset_code)
-    [event] = (await worker.events())[before:]
+    [event, _] = (await worker.events())[before:]
     assert event.kind is EventKind.AUTHENTICATOR_RESET
     assert event.details["enrollment_id"] == app.enrollment_id
 
@@ -290,8 +309,9 @@ async def test_s3_a_wrong_reset_code_is_not_answered_unless_it_counts(world, wor
 
 async def test_an_authenticator_without_a_reset_code_cannot_be_reset(world, worker, app):
     world.sql("DELETE FROM reset_codes")
-    with pytest.raises(EnrollmentStateError):
+    with pytest.raises(EnrollmentStateError, match="a Master Administrator") as refused:
         await worker.reset(ALICE, app.reset_code)
+    assert refused.value.fault is EnrollmentFault.NO_RESET_CODE
 
 
 async def test_s7_resetting_closes_the_wizards_that_the_reset_code_permitted(worker, app):
@@ -376,7 +396,7 @@ async def test_the_administrators_own_elevation_goes_on(worker):
 async def test_s13_the_event_has_the_administrator_the_user_and_the_reason(worker, app):
     before = len(await worker.events())
     await worker.admin_reset(ROOT, "alice", reason="lost phone, ticket 4711")
-    [event] = (await worker.events())[before:]
+    [event, _] = (await worker.events())[before:]
     assert event.kind is EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR
     assert (event.actor_user_id, event.subject_user_id) == ("root", "alice")
     assert event.details == details_of(
@@ -403,3 +423,57 @@ async def test_s17_without_redis_an_administrator_removes_nothing(world, worker)
     with pytest.raises(StoreUnavailableError):
         await worker.admin_reset(ROOT, "alice")
     assert await world.state() == before
+
+
+# --- The account's own toggle ---
+
+
+async def remove(worker, app):
+    await worker.elevate(ALICE, app)
+    await worker.remove(ALICE)
+
+
+async def reset(worker, app):
+    await worker.reset(ALICE, app.reset_code)
+
+
+async def admin_reset(worker, app):  # noqa: ARG001  # one of three ways
+    await worker.elevate(ROOT, await worker.enrol(ROOT))
+    await worker.admin_reset(ROOT, "alice")
+
+
+ENDS = [
+    (remove, "alice", EventKind.AUTHENTICATOR_REMOVED),
+    (reset, "alice", EventKind.AUTHENTICATOR_RESET),
+    (admin_reset, "root", EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR),
+]
+
+
+@pytest.mark.parametrize(("end", "by", "kind"), ENDS)
+async def test_s13_the_end_of_the_authenticator_turns_the_accounts_mfa_off(
+    worker, app, end, by, kind
+):
+    await end(worker, app)
+    assert not (await worker.standing(ALICE)).account_mfa_enabled
+    ended, turned = (await worker.events())[-2:]
+    assert (ended.kind, turned.kind) == (kind, EventKind.ACCOUNT_MFA_CHANGED)
+    assert (turned.actor_user_id, turned.subject_user_id) == (by, "alice")
+    assert (turned.details["enabled"], turned.details["cause"]) == (False, kind.value)
+
+
+async def test_the_end_of_an_authenticator_is_no_event_of_a_toggle_that_is_off(world, worker, app):
+    """An account that enrolled with an earlier version and never turned its MFA on."""
+    world.sql("DELETE FROM accounts")
+    await worker.reset(ALICE, app.reset_code)
+    assert (await worker.events())[-1].kind is EventKind.AUTHENTICATOR_RESET
+
+
+async def test_whose_authenticator_ended_is_not_stuck_at_sign_in(worker, app):
+    """As long as no policy asks, nothing does; and the person may enrol anew."""
+    await worker.elevate(ROOT, await worker.enrol(ROOT))
+    await worker.update_policy(ROOT, enabled=False)
+    await worker.reset(ALICE, app.reset_code)
+    await worker.poll()
+    assert (await worker.check(ALICE, SIGN_IN)).verdict.reason is Reason.MFA_NOT_ENABLED
+    await worker.enrol(ALICE)
+    assert (await worker.check(ALICE, SIGN_IN)).verdict.reason is Reason.NOT_ELEVATED

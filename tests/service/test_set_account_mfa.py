@@ -17,8 +17,11 @@ FAULTS = ["reads", "writes", "audit_trail_takes_events", "commits"]
 
 
 @pytest.fixture
-async def app(worker):
-    return await worker.enrol(ALICE)
+async def app(world, worker):
+    """The app of an account that is off, as those are that enrolled with an earlier version."""
+    app = await worker.enrol(ALICE)
+    world.sql("DELETE FROM accounts")
+    return app
 
 
 @pytest.fixture
@@ -59,9 +62,21 @@ async def test_an_elevated_user_turns_it_off(worker, app):
 @pytest.mark.usefixtures("turned_on")
 async def test_turning_it_off_needs_an_elevation(world, worker):
     before = await world.state()
-    with pytest.raises(ElevationRequiredError):
+    with pytest.raises(ElevationRequiredError) as refused:
         await worker.set_account_mfa(ALICE, enabled=False)
+    assert refused.value.is_enrolled
     assert await world.state() == before
+
+
+async def test_on_without_an_authenticator_the_way_on_is_to_enrol(world, worker):
+    """Servers of earlier versions left accounts so; enrolling elevates, and turns it off then."""
+    world.sql("INSERT INTO accounts VALUES ('acme', 'alice', 1)")
+    with pytest.raises(ElevationRequiredError, match="BeginEnrollment") as refused:
+        await worker.set_account_mfa(ALICE, enabled=False)
+    assert not refused.value.is_enrolled
+    await worker.wizard(ALICE)
+    await worker.set_account_mfa(ALICE, enabled=False)
+    assert not await is_on(worker)
 
 
 @pytest.mark.usefixtures("turned_on")
@@ -72,6 +87,20 @@ async def test_it_cannot_be_turned_off_while_the_policy_is_enabled(world, worker
     with pytest.raises(MfaEnforcedError):
         await worker.set_account_mfa(ALICE, enabled=False)
     assert await world.state() == before
+
+
+@pytest.mark.usefixtures("turned_on")
+async def test_it_stays_on_where_the_policy_is_enabled_meanwhile(world, worker, app):
+    other_worker = await world.worker()
+    await worker.elevate(ALICE, app)
+
+    async def enable_it():
+        await other_worker.select(OSQUERY)
+
+    world.database.before_transaction = enable_it
+    with pytest.raises(MfaEnforcedError):
+        await worker.set_account_mfa(ALICE, enabled=False)
+    assert await is_on(worker)
 
 
 @pytest.mark.usefixtures("turned_on")
@@ -113,7 +142,8 @@ async def test_s13_each_turn_is_one_event(worker, app):
     await worker.elevate(ALICE, app)
     await worker.set_account_mfa(ALICE, enabled=False)
     turns = await worker.events(EventKind.ACCOUNT_MFA_CHANGED)
-    assert [event.details["enabled"] for event in turns] == [True, False]
+    assert [event.details["enabled"] for event in turns[1:]] == [True, False]
+    assert {event.details["cause"] for event in turns[1:]} == {"user"}
 
 
 @pytest.mark.usefixtures("app")

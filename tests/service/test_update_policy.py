@@ -227,9 +227,28 @@ async def test_s13_a_change_is_one_event_with_before_and_after(worker):
     assert event.kind is EventKind.POLICY_CHANGED
     assert event.details == details_of(
         ROOT,
-        before={"etag": before.etag, "enabled": False, "operations": {}},
-        after={"etag": after.etag, "enabled": True, "operations": {OSQUERY: 300}},
+        before={"etag": before.etag, "enabled": False, "issuer": None, "operations": {}},
+        after={
+            "etag": after.etag,
+            "enabled": True,
+            "issuer": None,
+            "operations": {OSQUERY: 300},
+        },
     )
+
+
+async def test_s13_a_change_of_the_issuer_is_one_event_with_before_and_after(worker):
+    await worker.update_policy(ROOT, issuer="Acme")
+    await worker.update_policy(ROOT, issuer="Acme GmbH")
+    event = (await worker.events())[-1]
+    assert [event.details[when]["issuer"] for when in ("before", "after")] == ["Acme", "Acme GmbH"]
+
+
+async def test_the_issuer_is_set_without_an_elevation_and_stays_until_it_is_changed(worker):
+    named = await worker.update_policy(ROOT, issuer="Acme")
+    enabled = await worker.update_policy(ROOT, enabled=True, selected=[OSQUERY])
+    assert (named.issuer, enabled.issuer) == ("Acme", "Acme")
+    assert (await worker.policy()).issuer == "Acme"
 
 
 async def test_a_change_is_by_the_administrator_and_to_nobody_in_particular(worker, clock):

@@ -62,6 +62,10 @@ class Authenticator:
     again (S2). `refused_at` is when an attempt that was refused without a look at its code was last
     put on record. `history` is what tells honest repetition from guessing (S22). `version` counts
     its changes, for compare-and-set.
+
+    `generation` is 1 for an authenticator that replaced none, and one more than that of the one it
+    replaced. `enrolled_session` is the session whose wizard brought it into force; None where a
+    server of an earlier version stored it.
     """
 
     tenant_id: TenantId
@@ -75,6 +79,8 @@ class Authenticator:
     refused_at: datetime | None = None
     history: CodeHistory = _NO_CODES
     version: int = 0
+    generation: int = 1
+    enrolled_session: SessionHash | None = None
 
     def elevated_through(self, back_steps: int) -> datetime:
         """The latest instant, by whatever clock, at which it has elevated a session so far.

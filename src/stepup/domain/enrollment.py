@@ -11,8 +11,8 @@ from enum import Enum, unique
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, SealedSecret
 from stepup.domain.code_history import CodeHistory, UsedCode
-from stepup.domain.errors import EnrollmentStateError
-from stepup.domain.totp import Label
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
+from stepup.domain.totp import Label, StepMatch
 
 PENDING_LIFETIME = timedelta(minutes=10)
 CONFIRM_TRIES = 5
@@ -30,9 +30,11 @@ class EnrollmentState(Enum):
 class PendingEnrollment:
     """A wizard that has not been completed.
 
-    `replaces` is the enrollment that was active when the wizard was opened, and that this one was
-    permitted to replace. `by_reset_code` says that a reset code permitted it, which completion uses
-    up. `confirmed_step` is the time step of the confirming code.
+    `account_name` and `issuer` are what the authenticator app shows; the issuer is None where a
+    server of an earlier version stored the wizard. `replaces` is the enrollment that was active
+    when the wizard was opened, and that this one was permitted to replace. `by_reset_code` says
+    that a reset code permitted it, which completion uses up. `confirmed_step` is the time step of
+    the latest confirming code.
     """
 
     tenant_id: TenantId
@@ -42,6 +44,7 @@ class PendingEnrollment:
     sealed_secret: SealedSecret
     account_name: Label
     expires_at: datetime
+    issuer: Label | None = None
     replaces: str | None = None
     by_reset_code: bool = False
     failures: int = 0
@@ -62,32 +65,44 @@ class PendingEnrollment:
         """Whether the wizard can go on."""
         return now < self.expires_at and self.tries_remaining > 0
 
-    def confirmed(self, step: int | None) -> "PendingEnrollment":
-        """The wizard after a code that fits a time step, or None.
+    def confirmed(self, matched: StepMatch) -> "PendingEnrollment":
+        """The wizard after a code.
 
-        Raises:
-            EnrollmentStateError: a code was accepted before; the reset code is shown once only.
+        Until completion a code of a later step confirms the wizard again. A code that was used, or
+        is one step late, leaves the wizard as it is (S2, S22).
+
+        Args:
+            matched: where the code fits; `confirmed_step` is the step that the session last used.
         """
-        if self.state is EnrollmentState.CONFIRMED:
-            raise EnrollmentStateError("the enrollment is confirmed already")
-        if step is None:
+        if matched.is_repeated or matched.near_miss < 0:
+            return self
+        if matched.step is None:
             return replace(self, failures=self.failures + 1)
-        return replace(self, confirmed_step=step)
+        if self.confirmed_step is not None and matched.step <= self.confirmed_step:
+            return self
+        return replace(self, confirmed_step=matched.step)
 
-    def completed(self, active: str | None, now: datetime) -> Authenticator:
+    def completed(self, active: Authenticator | None, now: datetime) -> Authenticator:
         """The authenticator that comes into force.
 
         Args:
-            active: the enrollment that is active now, which has to be the one it may replace.
+            active: the authenticator that is active now: it has to be the one it may replace.
             now: when the wizard was completed.
 
         Raises:
             EnrollmentStateError: it is not confirmed, or something else became active meanwhile.
         """
         if self.confirmed_step is None:
-            raise EnrollmentStateError("the enrollment is not confirmed")
-        if active != self.replaces:
-            raise EnrollmentStateError("the authenticator in force has changed; begin again")
+            raise EnrollmentStateError(
+                EnrollmentFault.NOT_CONFIRMED,
+                "the enrollment is not confirmed: call ConfirmEnrollment with a code first",
+            )
+        if (active.enrollment_id if active else None) != self.replaces:
+            raise EnrollmentStateError(
+                EnrollmentFault.OTHER_AUTHENTICATOR,
+                "the authenticator in force is another one than when the wizard was opened: call"
+                " CancelEnrollment, then BeginEnrollment",
+            )
         return Authenticator(
             tenant_id=self.tenant_id,
             user_id=self.user_id,
@@ -96,4 +111,6 @@ class PendingEnrollment:
             activated_at=now,
             last_step=self.confirmed_step,
             history=CodeHistory((UsedCode(self.session_hash, self.confirmed_step, now),)),
+            generation=active.generation + 1 if active else 1,
+            enrolled_session=self.session_hash,
         )

@@ -1,6 +1,7 @@
 """The errors of the product: one small tree, mapped to gRPC status in `stepup.rpc.errors` only."""
 
 from datetime import timedelta
+from enum import StrEnum, unique
 
 
 class StepUpError(Exception):
@@ -57,11 +58,34 @@ class RoleRequiredError(StepUpError):
 
 
 class ElevationRequiredError(StepUpError):
-    """The actor's own session has to be elevated for this."""
+    """The actor's own session has to be elevated for this.
+
+    `is_enrolled` says whether the actor has an authenticator, and so can give a code.
+    """
+
+    def __init__(self, message: str, *, is_enrolled: bool = True) -> None:
+        super().__init__(message)
+        self.is_enrolled = is_enrolled
+
+
+@unique
+class EnrollmentFault(StrEnum):
+    """Why the state of an enrollment does not fit the call. Callers read it in `ErrorInfo`."""
+
+    NO_AUTHENTICATOR = "no_authenticator"
+    NO_RESET_CODE = "no_reset_code"
+    NOTHING_PENDING = "nothing_pending"
+    NOT_CONFIRMED = "not_confirmed"
+    COMPLETED = "completed"
+    OTHER_AUTHENTICATOR = "other_authenticator"
 
 
 class EnrollmentStateError(StepUpError):
-    """The enrollment is not in the state that this step needs."""
+    """The enrollment is not in the state that this step needs; `fault` says what does not fit."""
+
+    def __init__(self, fault: EnrollmentFault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class MfaEnforcedError(StepUpError):

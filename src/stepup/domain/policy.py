@@ -10,6 +10,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
+from stepup.domain.totp import Label
 
 MAX_SELECTED = 1000
 SHORTEST_MAX_AGE = timedelta(seconds=30)
@@ -37,7 +38,8 @@ class Policy:
     """Whether MFA is on for a business, and which operations need a code.
 
     `max_ages` maps every selected operation to how old an elevation may be for it; selecting an
-    operation without saying so maps it to the whole 15 minutes. `etag` is what callers name
+    operation without saying so maps it to the whole 15 minutes. `issuer` is what authenticator apps
+    show for the business, None where the deployment's issuer serves. `etag` is what callers name
     it by: opaque, of this tenant, this change and these values only.
     """
 
@@ -46,6 +48,7 @@ class Policy:
     max_ages: Mapping[OperationId, timedelta] = field(default_factory=lambda: MappingProxyType({}))
     version: int = 0
     updated_at: datetime | None = None
+    issuer: Label | None = None
     etag: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,10 +58,12 @@ class Policy:
             for operation_id, max_age in sorted(self.max_ages.items())
         )
         # What it says as well: after a fail-over a version may be given to another policy (S28).
-        material = "\0".join(
-            (self.tenant_id, str(self.version), changed, str(self.enabled), selected)
-        )
-        object.__setattr__(self, "etag", sha256(material.encode()).hexdigest()[:16])
+        material = [self.tenant_id, str(self.version), changed, str(self.enabled), selected]
+        # Without an issuer the etag is the one that servers of the version before compute.
+        if self.issuer is not None:
+            material.append(self.issuer)
+        digest = sha256("\0".join(material).encode()).hexdigest()
+        object.__setattr__(self, "etag", digest[:16])
 
     def selects(self, operation_id: OperationId) -> bool:
         """Whether the operation needs a code."""

@@ -16,6 +16,7 @@ from stepup.domain.errors import InvalidFieldError, InvalidValueError, UnknownOp
 from stepup.domain.operations import MAX_BATCH, Catalogue, OperationId
 from stepup.domain.policy import MAX_AGE_PROBLEM, MAX_SELECTED, checked_max_age
 from stepup.domain.receipts import MAX_TARGET_BYTES
+from stepup.domain.totp import Label
 from stepup.service.check_step_up import Check
 from stepup.service.ports import EventQuery
 from stepup.service.revoke_elevations import Scope
@@ -262,7 +263,7 @@ def policy_change(
     paths = set(request.update_mask.paths)
     if not paths:
         raise InvalidFieldError("update_mask", "is required")
-    if unknown := sorted(paths - {"enabled", "operations"}):
+    if unknown := sorted(paths - {"enabled", "operations", "issuer"}):
         raise InvalidFieldError("update_mask", f"has the unknown path {unknown[0][:64]!r}")
     return PolicyChange(
         etag=request.policy.etag,
@@ -270,7 +271,12 @@ def policy_change(
         max_ages=(
             _max_ages(catalogue, request.policy.operations) if "operations" in paths else None
         ),
+        issuer=_issuer(request.policy.issuer) if "issuer" in paths else None,
     )
+
+
+def _issuer(value: str) -> Label | Literal[""]:
+    return parse("policy.issuer", Label, value) if value else ""
 
 
 def _max_ages(

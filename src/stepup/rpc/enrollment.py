@@ -5,6 +5,7 @@ from datetime import datetime
 
 from stepup.domain.actor import UserId
 from stepup.domain.errors import InvalidFieldError
+from stepup.domain.labels import label_of_id
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
 from stepup.domain.totp import Label, OtpCode
@@ -46,9 +47,11 @@ class EnrollmentHandlers:
             OverloadedError: too many such calls of the tenant are in flight.
         """
         context = await call.on_behalf_of(convert.actor(request))
-        # A user id is a fit label, but for its colons.
-        default = context.actor.user_id.replace(":", "_")
-        account_name = convert.parse("account_name", Label, request.account_name or default)
+        account_name = (
+            convert.parse("account_name", Label, request.account_name)
+            if request.account_name
+            else label_of_id(context.actor.user_id)
+        )
         reset_code = None
         if request.reset_code:
             reset_code = convert.parse("reset_code", ResetCode.parse, request.reset_code)
@@ -67,7 +70,9 @@ class EnrollmentHandlers:
 
     async def _screen(self, screen: Screen, now: datetime) -> pb.BeginEnrollmentResponse:
         response = pb.BeginEnrollmentResponse(
-            outcome=pb.RESET_OUTCOME_ACCEPTED,
+            outcome=pb.RESET_OUTCOME_ACCEPTED
+            if screen.by_reset_code
+            else pb.RESET_OUTCOME_NOT_CHECKED,
             enrollment_id=screen.enrollment_id,
             expires_at=render.timestamp(screen.expires_at),
             state=render.ENROLLMENT_STATES[screen.state],
@@ -86,13 +91,14 @@ class EnrollmentHandlers:
     async def confirm_enrollment(
         self, request: pb.ConfirmEnrollmentRequest, call: Call
     ) -> pb.ConfirmEnrollmentResponse:
-        """Take the first code, and show the reset code once."""
+        """Take a code, and show a new reset code."""
         context = await call.on_behalf_of(convert.actor(request))
         confirmation = await self.confirm(context, convert.parse("code", OtpCode, request.code))
         if confirmation.reset_code is None:
             return pb.ConfirmEnrollmentResponse(
                 outcome=pb.CONFIRM_OUTCOME_REJECTED,
                 attempts_remaining=confirmation.tries_remaining,
+                next_code_after=render.duration(confirmation.next_code_after),
             )
         return pb.ConfirmEnrollmentResponse(
             outcome=pb.CONFIRM_OUTCOME_CONFIRMED,

@@ -79,7 +79,9 @@ def to_status(error: BaseException, request_id: str = "") -> Status:
         return error.status
     for kind, code, reason in _REASONS:
         if isinstance(error, kind):
-            return _status(code, reason, str(error), _further_details(error))
+            return _status(
+                code, reason, str(error), _further_details(error), metadata=_metadata(error)
+            )
     error_id = str(uuid4())
     _log.error("internal_error", error_id=error_id, request_id=request_id, exc_info=error)
     return _status(
@@ -121,6 +123,15 @@ def unknown_service() -> Status:
 def no_request() -> Status:
     """The status of a call that ended without a message."""
     return to_status(errors.InvalidFieldError("request", "is missing"))
+
+
+def _metadata(error: BaseException) -> dict[str, str]:
+    """What a program can act on, in the metadata of `ErrorInfo`."""
+    if isinstance(error, errors.EnrollmentStateError):
+        return {"fault": error.fault.name}
+    if isinstance(error, errors.ElevationRequiredError):
+        return {"next_step": "VERIFY_OTP" if error.is_enrolled else "ENROLL"}
+    return {}
 
 
 def _further_details(error: BaseException) -> list[Message]:

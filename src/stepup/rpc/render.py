@@ -171,6 +171,7 @@ def tenant_policy(stored: policy.Policy) -> policy_service_pb2.Policy:
         ],
         etag=stored.etag,
         update_time=timestamp(stored.updated_at) if stored.updated_at else None,
+        issuer=stored.issuer or "",
     )
 
 

@@ -1,6 +1,6 @@
 """`BeginEnrollment`, the wizard's first screen: the secret, to scan or to type."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -8,6 +8,7 @@ from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.enrollment import PENDING_LIFETIME, EnrollmentState, PendingEnrollment
 from stepup.domain.errors import ElevationRequiredError
+from stepup.domain.labels import issuer_of_tenant, label_of_authenticator
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, TotpSecret, key_uri
 from stepup.service.context import Context
@@ -20,7 +21,8 @@ from stepup.service.reset_codes import ResetAttempt, try_reset_code
 class Screen:
     """What the person sees. Secret and key URI never show in a repr (S11).
 
-    Once the wizard is confirmed it has neither of them (S6).
+    Once the wizard is confirmed it has neither of them (S6). `by_reset_code` says that the call's
+    reset code was right, and opened the wizard.
     """
 
     enrollment_id: str
@@ -28,6 +30,7 @@ class Screen:
     expires_at: datetime
     secret: TotpSecret | None = None
     otpauth_uri: str | None = None
+    by_reset_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class BeginEnrollment:
     ) -> Screen | ResetAttempt:
         """Show the pending secret of this session, or a fresh one; or the refused reset code.
 
-        A wizard that is confirmed is shown without its secret (S6).
+        A wizard that is confirmed is shown without its secret (S6). A wizard that is shown again
+        has the label and issuer that it was opened with.
 
         Raises:
             ElevationRequiredError: an authenticator is active, and neither a live elevation nor a
@@ -52,7 +56,7 @@ class BeginEnrollment:
             StoreUnavailableError: nothing was begun.
         """
         actor, now = context.actor, context.now
-        may_replace = await self._elevated_enrollment(context)
+        issuer, may_replace = await self._read_ahead(context)
         async with self.database.transaction() as records:
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
             pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
@@ -63,34 +67,42 @@ class BeginEnrollment:
             if active is not None and active.enrollment_id != may_replace:
                 if reset_code is None:
                     raise ElevationRequiredError(
-                        "replacing the active authenticator needs an elevated session or the"
-                        " reset code"
+                        "replacing the authenticator in force needs an elevated session or its"
+                        " reset code: give a code first, or send reset_code"
                     )
                 attempt = await try_reset_code(records, self.keys, context, active, reset_code)
                 if not attempt.is_accepted:
                     return attempt
                 by_reset_code = True
-            pending = await self._begin(records, context, account_name, active, by_reset_code)
-        return self._screen(pending)
+            pending = await self._begin(
+                records, context, (issuer, account_name), active, by_reset_code
+            )
+        return replace(self._screen(pending), by_reset_code=by_reset_code)
 
-    async def _elevated_enrollment(self, context: Context) -> str | None:
-        """The active enrollment whose code elevated this session; asked before any lock is held."""
+    async def _read_ahead(self, context: Context) -> tuple[Label, str | None]:
+        """The tenant's issuer, and the active enrollment whose code elevated this session.
+
+        Both are read before any lock is held.
+        """
         actor = context.actor
         async with self.database.snapshot() as records:
-            if await records.authenticators.find(actor.tenant_id, actor.user_id) is None:
-                return None
-        elevation = await self.elevated.find_live(context)
-        return elevation.enrollment_id if elevation else None
+            policy = await records.policies.find(actor.tenant_id)
+            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+        own_issuer = policy.issuer if policy else None
+        issuer = issuer_of_tenant(own_issuer, self.issuer, actor.tenant_id)
+        elevation = await self.elevated.find_live(context) if active else None
+        return issuer, elevation.enrollment_id if elevation else None
 
     async def _begin(
         self,
         records: Records,
         context: Context,
-        account_name: Label,
+        entry: tuple[Label, Label],
         active: Authenticator | None,
         by_reset_code: bool,
     ) -> PendingEnrollment:
         actor, enrollment_id = context.actor, str(uuid4())
+        issuer, account_name = entry
         pending = PendingEnrollment(
             tenant_id=actor.tenant_id,
             user_id=actor.user_id,
@@ -99,8 +111,12 @@ class BeginEnrollment:
             sealed_secret=self.keys.seal(
                 TotpSecret.generate(), actor.tenant_id, actor.user_id, enrollment_id
             ),
-            account_name=account_name,
+            # Another label than that of the authenticator in force, which the app must not lose.
+            account_name=label_of_authenticator(
+                account_name, active.generation + 1 if active else 1
+            ),
             expires_at=context.now + PENDING_LIFETIME,
+            issuer=issuer,
             replaces=active.enrollment_id if active else None,
             by_reset_code=by_reset_code,
         )
@@ -126,5 +142,5 @@ class BeginEnrollment:
             pending.state,
             pending.expires_at,
             secret,
-            key_uri(secret, self.issuer, pending.account_name),
+            key_uri(secret, pending.issuer or self.issuer, pending.account_name),
         )

@@ -30,6 +30,7 @@ from stepup.domain.policy import Policy
 from stepup.domain.receipts import Receipt, Redemption
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
+from stepup.service.get_enrollment import find_active
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
 from stepup.service.redeem_receipts import PresentedReceipt, RedeemReceipts
 from stepup.service.snapshots import Snapshots
@@ -232,10 +233,8 @@ def _elevation(use_case: CheckStepUp, context: Context) -> Awaitable[Elevation |
     return use_case.elevated.find(context)
 
 
-async def _authenticator(use_case: CheckStepUp, context: Context) -> Authenticator | None:
-    actor = context.actor
-    async with use_case.database.snapshot() as records:
-        return await records.authenticators.find(actor.tenant_id, actor.user_id)
+def _authenticator(use_case: CheckStepUp, context: Context) -> Awaitable[Authenticator | None]:
+    return find_active(use_case.database, context)
 
 
 async def _account_mfa(use_case: CheckStepUp, context: Context) -> bool:

@@ -6,10 +6,14 @@ from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.changes import EnrollmentEnded
 from stepup.domain.elevation import Elevation
-from stepup.domain.errors import EnrollmentStateError, StoreUnavailableError
-from stepup.service.confirm_enrollment import require_pending
+from stepup.domain.enrollment import PendingEnrollment
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUnavailableError
+from stepup.service.account_toggle import append_and_turn_account_mfa
 from stepup.service.context import Context
-from stepup.service.ports import Database, Elevations
+from stepup.service.elevated import Elevated
+from stepup.service.get_enrollment import find_active
+from stepup.service.open_wizard import came_meanwhile, find_open, nothing_pending
+from stepup.service.ports import Database, Elevations, Records
 from stepup.service.revoker import Revoker
 from stepup.service.verify_otp import elevate
 
@@ -18,8 +22,8 @@ from stepup.service.verify_otp import elevate
 class Completion:
     """The active authenticator, and the elevation that its enrollment earned.
 
-    The elevation is None where Redis could not take it: the authenticator is active all the same,
-    and a code elevates.
+    The elevation is None where Redis could not take it, or where the call was repeated and the
+    session is not elevated any more: the authenticator is active all the same, and a code elevates.
     """
 
     authenticator: Authenticator
@@ -32,10 +36,14 @@ class CompleteEnrollment:
 
     database: Database
     elevations: Elevations
+    elevated: Elevated
     revoker: Revoker
 
     async def __call__(self, context: Context) -> Completion:
-        """Activate the session's confirmed enrollment.
+        """Activate the session's confirmed enrollment, and turn the account's MFA on.
+
+        The same call again, within ten minutes, changes nothing and answers what holds: the answer
+        to the first one may have been lost.
 
         Raises:
             EnrollmentStateError: nothing is pending or confirmed, or another authenticator came
@@ -46,32 +54,72 @@ class CompleteEnrollment:
         async with self.database.transaction() as records:
             # The authenticator first: everything that ends one takes its locks in this order.
             replaced = await records.authenticators.find(actor.tenant_id, actor.user_id)
-            pending = await require_pending(records, context)
-            authenticator = pending.completed(replaced.enrollment_id if replaced else None, now)
-            reset_code = await records.pending.reset_code(pending)
-            if reset_code is None:
-                raise EnrollmentStateError("the enrollment has no reset code; begin again")
-            if replaced is not None:
-                await records.authenticators.remove(replaced)
-                ended = EnrollmentEnded(actor.tenant_id, actor.user_id, replaced.enrollment_id)
-                await records.changes.announce(ended, now)
-            await records.authenticators.add(authenticator)
-            await records.reset_codes.add(reset_code)
-            # Other sessions' wizards were permitted to replace what is no longer there.
-            await records.pending.remove(actor.tenant_id, actor.user_id)
-            await records.audit.append(
-                context.event(
-                    EventKind.ENROLLMENT_COMPLETED,
-                    enrollment_id=authenticator.enrollment_id,
-                    replaced=pending.replaces,
-                    by_reset_code=pending.by_reset_code,
-                )
+            pending = await find_open(records, context)
+            authenticator = (
+                await self._activate(records, context, pending, replaced) if pending else None
             )
+        if authenticator is None:
+            return await self._repeat(context)
         if replaced is not None:
-            await self.revoker.put_into_effect(ended, now)
+            await self.revoker.put_into_effect(_end_of(replaced), now)
         elevation = elevate(context, authenticator.enrollment_id)
         try:
             await self.elevations.put(elevation)
         except StoreUnavailableError:
             return Completion(authenticator, None)
         return Completion(authenticator, elevation)
+
+    async def _activate(
+        self,
+        records: Records,
+        context: Context,
+        pending: PendingEnrollment,
+        replaced: Authenticator | None,
+    ) -> Authenticator:
+        actor, now = context.actor, context.now
+        authenticator = pending.completed(replaced, now)
+        reset_code = await records.pending.reset_code(pending)
+        if reset_code is None:
+            raise EnrollmentStateError(
+                EnrollmentFault.NOT_CONFIRMED,
+                "the enrollment has no reset code: call ConfirmEnrollment with a new code",
+            )
+        if replaced is not None:
+            await records.authenticators.remove(replaced)
+            await records.changes.announce(_end_of(replaced), now)
+        await records.authenticators.add(authenticator)
+        await records.reset_codes.add(reset_code)
+        # Other sessions' wizards were permitted to replace what is no longer there.
+        await records.pending.remove(actor.tenant_id, actor.user_id)
+        completed = context.event(
+            EventKind.ENROLLMENT_COMPLETED,
+            enrollment_id=authenticator.enrollment_id,
+            replaced=pending.replaces,
+            by_reset_code=pending.by_reset_code,
+        )
+        await append_and_turn_account_mfa(records, context, completed, actor.user_id, enabled=True)
+        return authenticator
+
+    async def _repeat(self, context: Context) -> Completion:
+        """Answer what holds, if this session has completed its wizard already."""
+        session = context.actor.session_hash
+        active = await find_active(self.database, context)
+        if (
+            active is None
+            or active.enrolled_session != session
+            or not came_meanwhile(active, context)
+        ):
+            raise nothing_pending(context, active)
+        try:
+            elevation = await self.elevated.find_live(context)
+        except StoreUnavailableError:
+            elevation = None
+        if elevation is not None and elevation.enrollment_id != active.enrollment_id:
+            elevation = None
+        return Completion(active, elevation)
+
+
+def _end_of(authenticator: Authenticator) -> EnrollmentEnded:
+    return EnrollmentEnded(
+        authenticator.tenant_id, authenticator.user_id, authenticator.enrollment_id
+    )

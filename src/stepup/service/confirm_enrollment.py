@@ -1,41 +1,34 @@
 """`ConfirmEnrollment`, the second screen: the app holds the secret; here is the reset code."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from stepup.domain.audit import EventKind
-from stepup.domain.enrollment import PendingEnrollment
-from stepup.domain.errors import EnrollmentStateError
+from stepup.domain.enrollment import EnrollmentState, PendingEnrollment
 from stepup.domain.reset_code import ResetCode
-from stepup.domain.totp import OtpCode, match
+from stepup.domain.totp import OtpCode, match, next_code_after
 from stepup.service.context import Context
+from stepup.service.get_enrollment import find_active
+from stepup.service.open_wizard import find_open, nothing_pending
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.tallies import count_near_miss
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What became of the first code: a reset code, or how many tries are left."""
+    """The answer to a code: a reset code where it was right, and how many tries are left.
+
+    `next_code_after` is set where the code had confirmed the wizard before, or was one step late.
+    """
 
     reset_code: ResetCode | None
     tries_remaining: int
-
-
-async def require_pending(records: Records, context: Context) -> PendingEnrollment:
-    """The wizard that is open in this session.
-
-    Raises:
-        EnrollmentStateError: there is none, or its ten minutes or five tries are over.
-    """
-    actor = context.actor
-    pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
-    if pending is None or not pending.is_live(context.now):
-        raise EnrollmentStateError("no enrollment is pending in this session, or it has expired")
-    return pending
+    next_code_after: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmEnrollment:
-    """Checks the first code. It is used up: completion starts the authenticator after it (S2)."""
+    """Checks codes of the wizard. They are used up: completion starts after the latest (S2)."""
 
     database: Database
     keys: Keys
@@ -44,35 +37,53 @@ class ConfirmEnrollment:
     async def __call__(self, context: Context, code: OtpCode) -> Confirmation:
         """Confirm with a code; the fifth wrong one ends the wizard (S7).
 
+        A confirmed wizard takes a further code, and gives a new reset code in place of the one
+        before. The code that confirmed it, sent again, and a code that is one step late change
+        nothing and count nowhere (S22).
+
         Raises:
-            EnrollmentStateError: nothing is pending, or it is confirmed already.
+            EnrollmentStateError: nothing is pending.
             StoreUnavailableError: nothing was confirmed.
         """
         async with self.database.transaction() as records:
-            pending = await require_pending(records, context)
-            secret = self.keys.open(
-                pending.sealed_secret, pending.tenant_id, pending.user_id, pending.enrollment_id
+            pending = await find_open(records, context)
+            confirmation = (
+                await self._evaluate(records, context, pending, code) if pending else None
             )
-            matched = match(secret, code, context.now, self.back_steps)
-            count_near_miss(matched)
-            after = pending.confirmed(matched.step)
-            if matched.step is None:
-                await records.pending.save(after)
-                event = context.event(
-                    EventKind.ENROLLMENT_REJECTED,
-                    enrollment_id=after.enrollment_id,
-                    near_miss=matched.near_miss,
-                    tries_remaining=after.tries_remaining,
-                )
-                reset_code = None
-            else:
-                reset_code = ResetCode.generate()
-                record = self.keys.record_reset_code(
-                    reset_code, after.tenant_id, after.user_id, after.enrollment_id
-                )
-                await records.pending.save(after, record)
-                event = context.event(
-                    EventKind.ENROLLMENT_CONFIRMED, enrollment_id=after.enrollment_id
-                )
-            await records.audit.append(event)
+        if confirmation is None:
+            raise nothing_pending(context, await find_active(self.database, context))
+        return confirmation
+
+    async def _evaluate(
+        self, records: Records, context: Context, pending: PendingEnrollment, code: OtpCode
+    ) -> Confirmation:
+        secret = self.keys.open(
+            pending.sealed_secret, pending.tenant_id, pending.user_id, pending.enrollment_id
+        )
+        matched = match(secret, code, context.now, self.back_steps, pending.confirmed_step)
+        count_near_miss(matched)
+        after = pending.confirmed(matched)
+        if after == pending:
+            return Confirmation(None, pending.tries_remaining, next_code_after(context.now))
+        if matched.step is None:
+            await records.pending.save(after)
+            event = context.event(
+                EventKind.ENROLLMENT_REJECTED,
+                enrollment_id=after.enrollment_id,
+                near_miss=matched.near_miss,
+                tries_remaining=after.tries_remaining,
+            )
+            reset_code = None
+        else:
+            reset_code = ResetCode.generate()
+            record = self.keys.record_reset_code(
+                reset_code, after.tenant_id, after.user_id, after.enrollment_id
+            )
+            await records.pending.save(after, record)
+            event = context.event(
+                EventKind.ENROLLMENT_CONFIRMED,
+                enrollment_id=after.enrollment_id,
+                again=pending.state is EnrollmentState.CONFIRMED,
+            )
+        await records.audit.append(event)
         return Confirmation(reset_code, after.tries_remaining)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from stepup.domain.elevation import Elevation
 from stepup.domain.errors import ElevationRequiredError
 from stepup.service.context import Context
-from stepup.service.ports import Elevations
+from stepup.service.get_enrollment import find_active
+from stepup.service.ports import Database, Elevations
 from stepup.service.snapshots import Snapshots
 
 
@@ -15,6 +16,7 @@ class Elevated:
 
     elevations: Elevations
     snapshots: Snapshots
+    database: Database
 
     async def find(self, context: Context) -> Elevation | None:
         """The session's elevation, unless it was revoked (S10); it may have expired.
@@ -45,10 +47,19 @@ class Elevated:
         """The session's live elevation.
 
         Raises:
-            ElevationRequiredError: there is none; the message says what it was needed for.
+            ElevationRequiredError: there is none; the message says what it was needed for, and
+                what the person can do: give a code, or enrol where there is no authenticator.
             StoreUnavailableError: it cannot be known.
         """
         elevation = await self.find_live(context)
-        if elevation is None:
-            raise ElevationRequiredError(f"{purpose} needs an elevated session: give a code first")
-        return elevation
+        if elevation is not None:
+            return elevation
+        is_enrolled = await find_active(self.database, context) is not None
+        next_step = (
+            "give a code first (VerifyOtp)"
+            if is_enrolled
+            else "enrol an authenticator first (BeginEnrollment), which elevates the session"
+        )
+        raise ElevationRequiredError(
+            f"{purpose} needs an elevated session: {next_step}", is_enrolled=is_enrolled
+        )

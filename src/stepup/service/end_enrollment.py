@@ -6,11 +6,18 @@ from stepup.domain.actor import UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.changes import EnrollmentEnded
-from stepup.domain.errors import ElevationRequiredError, EnrollmentStateError, InvalidFieldError
+from stepup.domain.errors import (
+    ElevationRequiredError,
+    EnrollmentFault,
+    EnrollmentStateError,
+    InvalidFieldError,
+)
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
+from stepup.service.account_toggle import append_and_turn_account_mfa
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
+from stepup.service.get_enrollment import find_active
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.reset_codes import ResetAttempt, try_reset_code
 from stepup.service.revoker import Revoker
@@ -19,7 +26,10 @@ from stepup.service.tallies import count_reset
 
 @dataclass(frozen=True, slots=True)
 class EndEnrollment:
-    """Removes authenticators; with one go its reset code, its elevations and open wizards."""
+    """Removes authenticators; with one go its reset code, its elevations and open wizards.
+
+    The account's MFA is turned off: nobody is asked for a code that no app can show.
+    """
 
     database: Database
     elevated: Elevated
@@ -29,15 +39,20 @@ class EndEnrollment:
     async def remove(self, context: Context) -> None:
         """`RemoveEnrollment`: the user removes their own authenticator.
 
+        Without one it changes nothing: the answer to an earlier call may have been lost.
+
         Raises:
-            EnrollmentStateError: none is active.
             ElevationRequiredError: the session is not elevated by it.
             StoreUnavailableError: nothing was removed.
         """
-        await self._demand_active(context)
+        if await find_active(self.database, context) is None:
+            return
         elevation = await self.elevated.require(context, "removing the authenticator")
         async with self.database.transaction() as records:
-            active = await _find_active(records, context, context.actor.user_id)
+            actor = context.actor
+            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            if active is None:
+                return
             if active.enrollment_id != elevation.enrollment_id:
                 raise ElevationRequiredError("the authenticator in force has changed: give a code")
             event = context.event(
@@ -50,11 +65,11 @@ class EndEnrollment:
         """`ResetEnrollment`: the reset code removes the authenticator, and is used up with it.
 
         Raises:
-            EnrollmentStateError: none is active.
+            EnrollmentStateError: none is active, or the one that is has no reset code.
             StoreUnavailableError: nothing was removed, and no attempt made.
         """
         async with self.database.transaction() as records:
-            active = await _find_active(records, context, context.actor.user_id)
+            active = await _find_to_reset(records, context, context.actor.user_id)
             attempt = await try_reset_code(records, self.keys, context, active, code)
             event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
             ended = (
@@ -84,7 +99,7 @@ class EndEnrollment:
             )
         await self.elevated.require(context, "resetting another user's authenticator")
         async with self.database.transaction() as records:
-            active = await _find_active(records, context, user_id)
+            active = await _find_to_reset(records, context, user_id)
             event = context.event(
                 EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
                 subject=user_id,
@@ -94,11 +109,6 @@ class EndEnrollment:
             ended = await self._end(records, context, active, event)
         await self.revoker.put_into_effect(ended, context.now)
 
-    async def _demand_active(self, context: Context) -> None:
-        """Say that there is nothing to remove before asking for a code."""
-        async with self.database.snapshot() as records:
-            await _find_active(records, context, context.actor.user_id)
-
     async def _end(
         self, records: Records, context: Context, active: Authenticator, event: Event
     ) -> EnrollmentEnded:
@@ -106,12 +116,16 @@ class EndEnrollment:
         await records.authenticators.remove(active)
         await records.pending.remove(active.tenant_id, active.user_id)
         await records.changes.announce(ended, context.now)
-        await records.audit.append(event)
+        await append_and_turn_account_mfa(records, context, event, active.user_id, enabled=False)
         return ended
 
 
-async def _find_active(records: Records, context: Context, user_id: UserId) -> Authenticator:
+async def _find_to_reset(records: Records, context: Context, user_id: UserId) -> Authenticator:
     active = await records.authenticators.find(context.actor.tenant_id, user_id)
     if active is None:
-        raise EnrollmentStateError("no authenticator is active")
+        raise EnrollmentStateError(
+            EnrollmentFault.NO_AUTHENTICATOR,
+            "the user has no authenticator to reset: it was removed or reset before, or was never"
+            " enrolled; BeginEnrollment enrols a new one",
+        )
     return active

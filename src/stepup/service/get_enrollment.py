@@ -8,6 +8,16 @@ from stepup.service.context import Context
 from stepup.service.ports import Database
 
 
+async def find_active(database: Database, context: Context) -> Authenticator | None:
+    """The actor's authenticator in force, as it was committed before the call; nothing is locked.
+
+    Raises:
+        StoreUnavailableError: it cannot be read.
+    """
+    async with database.snapshot() as records:
+        return await records.authenticators.find(context.actor.tenant_id, context.actor.user_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """The authenticator in force, the wizard open in this session, the account's own toggle."""

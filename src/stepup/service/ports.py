@@ -61,7 +61,7 @@ class Authenticators(Protocol):
         ...
 
     async def save(self, authenticator: Authenticator) -> None:
-        """Store what has changed, enrollment and `activated_at` aside, and count the version up.
+        """Store what an attempt or a new key has changed, and count the version up.
 
         It MUST be one statement whose condition names the enrollment and the version that was read,
         and MUST NOT lower `last_step` (S2).

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from stepup.domain.audit import EventKind, written
 from stepup.domain.authenticator import Attempt, Authenticator
-from stepup.domain.errors import EnrollmentStateError
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
 from stepup.domain.reset_code import ResetCode
 from stepup.service.context import Context
 from stepup.service.ports import Keys, Records
@@ -35,13 +35,16 @@ async def try_reset_code(
     used up only by what removes the authenticator.
 
     Raises:
-        EnrollmentStateError: the user has no active authenticator, and so no reset code.
+        EnrollmentStateError: the authenticator has no reset code.
     """
     actor, now = context.actor, context.now
     session = actor.session_hash
     record = await records.reset_codes.find(actor.tenant_id, actor.user_id)
     if record is None:
-        raise EnrollmentStateError("no authenticator is active")
+        raise EnrollmentStateError(
+            EnrollmentFault.NO_RESET_CODE,
+            "the authenticator in force has no reset code: a Master Administrator can reset it",
+        )
     if record.sessions.retry_after(session, now):
         outcome = Attempt.THROTTLED
         await record_refusal(records, context, active, outcome, "reset")

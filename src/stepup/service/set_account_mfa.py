@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import EventKind
-from stepup.domain.errors import EnrollmentStateError, MfaEnforcedError
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, MfaEnforcedError
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
-from stepup.service.ports import Database
+from stepup.service.ports import Database, Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +30,31 @@ class SetAccountMfa:
         async with self.database.snapshot() as records:
             if await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id) == enabled:
                 return
-            policy = await records.policies.find(actor.tenant_id)
+            if not enabled:
+                await _demand_unenforced(records, actor.tenant_id)
         if not enabled:
-            if policy is not None and policy.enabled:
-                raise MfaEnforcedError("the tenant's policy is enabled: MFA stays on")
             await self.elevated.require(context, "turning MFA off")
         async with self.database.transaction() as records:
-            if enabled and not await records.authenticators.find(actor.tenant_id, actor.user_id):
-                raise EnrollmentStateError("no authenticator is active")
+            if enabled:
+                await _demand_active(records, actor.tenant_id, actor.user_id)
+            else:
+                await _demand_unenforced(records, actor.tenant_id)
             await records.accounts.set_mfa_enabled(actor.tenant_id, actor.user_id, enabled)
             await records.audit.append(
-                context.event(EventKind.ACCOUNT_MFA_CHANGED, enabled=enabled)
+                context.event(EventKind.ACCOUNT_MFA_CHANGED, enabled=enabled, cause="user")
             )
+
+
+async def _demand_active(records: Records, tenant_id: TenantId, user_id: UserId) -> None:
+    if await records.authenticators.find(tenant_id, user_id) is None:
+        raise EnrollmentStateError(
+            EnrollmentFault.NO_AUTHENTICATOR,
+            "turning MFA on needs an authenticator: enrol one with BeginEnrollment, which turns"
+            " MFA on when it is completed",
+        )
+
+
+async def _demand_unenforced(records: Records, tenant_id: TenantId) -> None:
+    policy = await records.policies.find(tenant_id)
+    if policy is not None and policy.enabled:
+        raise MfaEnforcedError("the tenant's policy is enabled: MFA stays on")

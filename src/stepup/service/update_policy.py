@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Literal
 
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import EventKind, Json
@@ -10,6 +11,7 @@ from stepup.domain.changes import PolicyChanged
 from stepup.domain.errors import ConflictError, EtagMismatchError, InvalidFieldError
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import MAX_AGE_PROBLEM, Policy
+from stepup.domain.totp import Label
 from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.ports import Database
@@ -18,11 +20,15 @@ from stepup.service.snapshots import Snapshots
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """The wanted values, None where a field stays, and the version they are based on."""
+    """The wanted values, None where a field stays, and the version they are based on.
+
+    An `issuer` of "" takes the tenant's own away.
+    """
 
     etag: str
     enabled: bool | None = None
     max_ages: Mapping[OperationId, timedelta] | None = None
+    issuer: Label | Literal[""] | None = None
 
     def applied_to(self, policy: Policy) -> Policy:
         """The policy with the wanted values."""
@@ -30,6 +36,7 @@ class PolicyChange:
             policy,
             enabled=policy.enabled if self.enabled is None else self.enabled,
             max_ages=policy.max_ages if self.max_ages is None else self.max_ages,
+            issuer=policy.issuer if self.issuer is None else self.issuer or None,
         )
 
 
@@ -117,6 +124,7 @@ def _described(policy: Policy) -> Mapping[str, Json]:
     return {
         "etag": policy.etag,
         "enabled": policy.enabled,
+        "issuer": policy.issuer,
         "operations": {
             operation_id: int(max_age.total_seconds())
             for operation_id, max_age in sorted(policy.max_ages.items())

@@ -32,17 +32,17 @@ class _ConfirmOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Confir
     CONFIRM_OUTCOME_CONFIRMED: _ConfirmOutcome.ValueType  # 1
     """CONFIRM_OUTCOME_CONFIRMED means that the app holds the secret."""
     CONFIRM_OUTCOME_REJECTED: _ConfirmOutcome.ValueType  # 2
-    """CONFIRM_OUTCOME_REJECTED means that the code was wrong or of another time step."""
+    """CONFIRM_OUTCOME_REJECTED means that the code was wrong, of another time step, or used before."""
 
 class ConfirmOutcome(_ConfirmOutcome, metaclass=_ConfirmOutcomeEnumTypeWrapper):
-    """ConfirmOutcome is what became of the first code."""
+    """ConfirmOutcome is the result of a code."""
 
 CONFIRM_OUTCOME_UNSPECIFIED: ConfirmOutcome.ValueType  # 0
 """CONFIRM_OUTCOME_UNSPECIFIED is never sent. Treat it as a refusal."""
 CONFIRM_OUTCOME_CONFIRMED: ConfirmOutcome.ValueType  # 1
 """CONFIRM_OUTCOME_CONFIRMED means that the app holds the secret."""
 CONFIRM_OUTCOME_REJECTED: ConfirmOutcome.ValueType  # 2
-"""CONFIRM_OUTCOME_REJECTED means that the code was wrong or of another time step."""
+"""CONFIRM_OUTCOME_REJECTED means that the code was wrong, of another time step, or used before."""
 Global___ConfirmOutcome: _TypeAlias = ConfirmOutcome  # noqa: Y015
 
 class _EnrollmentState:
@@ -78,7 +78,7 @@ class _ResetOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResetOut
     RESET_OUTCOME_UNSPECIFIED: _ResetOutcome.ValueType  # 0
     """RESET_OUTCOME_UNSPECIFIED is never sent. Treat it as a refusal."""
     RESET_OUTCOME_ACCEPTED: _ResetOutcome.ValueType  # 1
-    """RESET_OUTCOME_ACCEPTED means that the code was right, or none was needed."""
+    """RESET_OUTCOME_ACCEPTED means that the code was right."""
     RESET_OUTCOME_REJECTED: _ResetOutcome.ValueType  # 2
     """RESET_OUTCOME_REJECTED means that the code was wrong."""
     RESET_OUTCOME_THROTTLED: _ResetOutcome.ValueType  # 3
@@ -91,6 +91,10 @@ class _ResetOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResetOut
     """RESET_OUTCOME_MISTYPED means that the check characters do not fit the others. Ask the person
     to compare what they typed. It counts nowhere, and depends on the text alone.
     """
+    RESET_OUTCOME_NOT_CHECKED: _ResetOutcome.ValueType  # 6
+    """RESET_OUTCOME_NOT_CHECKED means that no code was given, or none was needed. BeginEnrollment
+    answers it with an open wizard. A code that was given is still good.
+    """
 
 class ResetOutcome(_ResetOutcome, metaclass=_ResetOutcomeEnumTypeWrapper):
     """ResetOutcome is what became of a reset code."""
@@ -98,7 +102,7 @@ class ResetOutcome(_ResetOutcome, metaclass=_ResetOutcomeEnumTypeWrapper):
 RESET_OUTCOME_UNSPECIFIED: ResetOutcome.ValueType  # 0
 """RESET_OUTCOME_UNSPECIFIED is never sent. Treat it as a refusal."""
 RESET_OUTCOME_ACCEPTED: ResetOutcome.ValueType  # 1
-"""RESET_OUTCOME_ACCEPTED means that the code was right, or none was needed."""
+"""RESET_OUTCOME_ACCEPTED means that the code was right."""
 RESET_OUTCOME_REJECTED: ResetOutcome.ValueType  # 2
 """RESET_OUTCOME_REJECTED means that the code was wrong."""
 RESET_OUTCOME_THROTTLED: ResetOutcome.ValueType  # 3
@@ -110,6 +114,10 @@ RESET_OUTCOME_SUSPENDED: ResetOutcome.ValueType  # 4
 RESET_OUTCOME_MISTYPED: ResetOutcome.ValueType  # 5
 """RESET_OUTCOME_MISTYPED means that the check characters do not fit the others. Ask the person
 to compare what they typed. It counts nowhere, and depends on the text alone.
+"""
+RESET_OUTCOME_NOT_CHECKED: ResetOutcome.ValueType  # 6
+"""RESET_OUTCOME_NOT_CHECKED means that no code was given, or none was needed. BeginEnrollment
+answers it with an open wizard. A code that was given is still good.
 """
 Global___ResetOutcome: _TypeAlias = ResetOutcome  # noqa: Y015
 
@@ -170,9 +178,9 @@ class BeginEnrollmentResponse(_message.Message):
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     outcome: Global___ResetOutcome.ValueType
-    """outcome says whether the wizard opened. Only a reset_code can make it another value than
-    RESET_OUTCOME_ACCEPTED; the fields of the screen are absent then. With RESET_OUTCOME_MISTYPED
-    every other field is.
+    """outcome says what became of the reset_code. With RESET_OUTCOME_ACCEPTED and
+    RESET_OUTCOME_NOT_CHECKED the wizard is open; with any other value the screen is absent. With
+    RESET_OUTCOME_MISTYPED every other field is.
     """
     enrollment_id: _builtins.str
     """enrollment_id names the enrollment in audit events: a UUID."""
@@ -193,7 +201,7 @@ class BeginEnrollmentResponse(_message.Message):
     RESET_OUTCOME_REJECTED and RESET_OUTCOME_THROTTLED.
     """
     state: Global___EnrollmentState.ValueType
-    """state is the screen that comes next. Unspecified where outcome is not RESET_OUTCOME_ACCEPTED."""
+    """state is the screen that comes next: set whenever the wizard is open, unspecified otherwise."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """expires_at is when the pending enrollment ends: 10 minutes after it began, UTC."""
@@ -226,7 +234,7 @@ Global___BeginEnrollmentResponse: _TypeAlias = BeginEnrollmentResponse  # noqa: 
 
 @_typing.final
 class ConfirmEnrollmentRequest(_message.Message):
-    """ConfirmEnrollmentRequest brings the first code."""
+    """ConfirmEnrollmentRequest has a code of the new authenticator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -261,24 +269,33 @@ class ConfirmEnrollmentResponse(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     RESET_CODE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_REMAINING_FIELD_NUMBER: _builtins.int
+    NEXT_CODE_AFTER_FIELD_NUMBER: _builtins.int
     outcome: Global___ConfirmOutcome.ValueType
     """outcome says whether the code was right."""
     reset_code: _builtins.str
-    """reset_code is the one recovery code, shown this once: 28 letters and digits in seven groups of
-    four with dashes between, 34 characters. Present when outcome is CONFIRM_OUTCOME_CONFIRMED.
+    """reset_code is the one recovery code: 28 letters and digits in seven groups of four with dashes
+    between, 34 characters. No call answers this one again. It takes the place of the reset code of an
+    earlier ConfirmEnrollment. Present when outcome is CONFIRM_OUTCOME_CONFIRMED.
     """
     attempts_remaining: _builtins.int
     """attempts_remaining is how many tries are left. After the last one the enrollment is gone."""
+    @_builtins.property
+    def next_code_after(self) -> _duration_pb2.Duration:
+        """next_code_after is the time until the next code begins. Present when the code had confirmed this
+        enrollment before, or was one step late: it counts as no try.
+        """
+
     def __init__(
         self,
         *,
         outcome: Global___ConfirmOutcome.ValueType = ...,
         reset_code: _builtins.str = ...,
         attempts_remaining: _builtins.int = ...,
+        next_code_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_code_after", b"next_code_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_remaining", b"attempts_remaining", "outcome", b"outcome", "reset_code", b"reset_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts_remaining", b"attempts_remaining", "next_code_after", b"next_code_after", "outcome", b"outcome", "reset_code", b"reset_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,8 +343,9 @@ class CompleteEnrollmentResponse(_message.Message):
 
     @_builtins.property
     def elevation(self) -> _elevation_pb2.Elevation:
-        """elevation is the session's new elevation. Absent where Redis could not take it: the
-        authenticator is in force all the same, and a code elevates.
+        """elevation is the session's new elevation. Absent where Redis could not take it, or where the call
+        was repeated and the session is not elevated any more: the authenticator is in force all the same,
+        and a code elevates.
         """
 
     def __init__(
@@ -493,7 +511,9 @@ class GetEnrollmentResponse(_message.Message):
     PENDING_FIELD_NUMBER: _builtins.int
     ACCOUNT_MFA_ENABLED_FIELD_NUMBER: _builtins.int
     account_mfa_enabled: _builtins.bool
-    """account_mfa_enabled is the user's own toggle."""
+    """account_mfa_enabled is the user's own toggle: whether a local account gives a code at sign-in also
+    while the tenant's policy is not enabled.
+    """
     @_builtins.property
     def active(self) -> Global___Enrollment:
         """active is the authenticator in force. Absent means that there is none."""
@@ -543,7 +563,7 @@ Global___RemoveEnrollmentRequest: _TypeAlias = RemoveEnrollmentRequest  # noqa: 
 
 @_typing.final
 class RemoveEnrollmentResponse(_message.Message):
-    """RemoveEnrollmentResponse says that the authenticator and its elevations are gone."""
+    """RemoveEnrollmentResponse says that the user has no authenticator, and none of its elevations."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

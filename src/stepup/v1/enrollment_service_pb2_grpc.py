@@ -91,8 +91,9 @@ class EnrollmentServiceServicer:
     """
 
     def BeginEnrollment(self, request, context):
-        """BeginEnrollment opens the first screen: the secret, as text and as QR code. Asked again in the
-        same session while the enrollment is pending, it answers the same secret.
+        """BeginEnrollment opens the first screen: the secret, as text and as QR code. Called again in the
+        same session while the enrollment is pending, it answers the same secret. Once the enrollment is
+        confirmed it answers the state, and no secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,14 +101,17 @@ class EnrollmentServiceServicer:
 
     def ConfirmEnrollment(self, request, context):
         """ConfirmEnrollment proves with a code that the app holds the secret, and answers the reset code.
-        The code counts as used.
+        The code counts as used. Until the enrollment is completed a further code answers a new reset
+        code, which takes the place of the one before: a person who did not store it types another code.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteEnrollment(self, request, context):
-        """CompleteEnrollment makes the authenticator active, ends an older one, and elevates the session.
+        """CompleteEnrollment makes the authenticator active, ends an older one, turns the account's MFA on,
+        and elevates the session. Sent again in the same session within 10 minutes it changes nothing, and
+        answers the active authenticator and the session's elevation, if there is one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +125,7 @@ class EnrollmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEnrollment(self, request, context):
-        """GetEnrollment tells where the user stands: the active authenticator, the pending enrollment of
+        """GetEnrollment says where the user stands: the active authenticator, the pending enrollment of
         this session, the account's own MFA toggle. Never a secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -129,22 +133,25 @@ class EnrollmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveEnrollment(self, request, context):
-        """RemoveEnrollment removes the user's own authenticator. It needs a live elevation, which it ends.
+        """RemoveEnrollment removes the user's own authenticator, and turns the account's MFA off. It needs a
+        live elevation, which it ends. A user without an authenticator needs none, and nothing changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetEnrollment(self, request, context):
-        """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew.
+        """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew, and
+        turns the account's MFA off. Sent again it fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AdminResetEnrollment(self, request, context):
-        """AdminResetEnrollment lets a Master Administrator remove another user's authenticator. It needs
-        the administrator's own live elevation.
+        """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
+        that account's MFA off. It needs the administrator's own live elevation. Sent again it fails with
+        ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +159,8 @@ class EnrollmentServiceServicer:
 
     def SetAccountMfa(self, request, context):
         """SetAccountMfa is the user's own toggle in Account Settings. On needs an active authenticator;
-        off needs a live elevation, and is refused while the tenant's policy is enabled.
+        off needs a live elevation, and is refused while the tenant's policy is enabled. Completing an
+        enrollment turns it on; the end of the authenticator turns it off.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,32 +37,43 @@ class EnrollmentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EnrollmentServiceAsyncStub: ...
     BeginEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.BeginEnrollmentRequest, _enrollment_service_pb2.BeginEnrollmentResponse]
-    """BeginEnrollment opens the first screen: the secret, as text and as QR code. Asked again in the
-    same session while the enrollment is pending, it answers the same secret.
+    """BeginEnrollment opens the first screen: the secret, as text and as QR code. Called again in the
+    same session while the enrollment is pending, it answers the same secret. Once the enrollment is
+    confirmed it answers the state, and no secret.
     """
     ConfirmEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.ConfirmEnrollmentRequest, _enrollment_service_pb2.ConfirmEnrollmentResponse]
     """ConfirmEnrollment proves with a code that the app holds the secret, and answers the reset code.
-    The code counts as used.
+    The code counts as used. Until the enrollment is completed a further code answers a new reset
+    code, which takes the place of the one before: a person who did not store it types another code.
     """
     CompleteEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.CompleteEnrollmentRequest, _enrollment_service_pb2.CompleteEnrollmentResponse]
-    """CompleteEnrollment makes the authenticator active, ends an older one, and elevates the session."""
+    """CompleteEnrollment makes the authenticator active, ends an older one, turns the account's MFA on,
+    and elevates the session. Sent again in the same session within 10 minutes it changes nothing, and
+    answers the active authenticator and the session's elevation, if there is one.
+    """
     CancelEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.CancelEnrollmentRequest, _enrollment_service_pb2.CancelEnrollmentResponse]
     """CancelEnrollment abandons the session's pending enrollment. Without one it changes nothing."""
     GetEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.GetEnrollmentRequest, _enrollment_service_pb2.GetEnrollmentResponse]
-    """GetEnrollment tells where the user stands: the active authenticator, the pending enrollment of
+    """GetEnrollment says where the user stands: the active authenticator, the pending enrollment of
     this session, the account's own MFA toggle. Never a secret.
     """
     RemoveEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.RemoveEnrollmentRequest, _enrollment_service_pb2.RemoveEnrollmentResponse]
-    """RemoveEnrollment removes the user's own authenticator. It needs a live elevation, which it ends."""
+    """RemoveEnrollment removes the user's own authenticator, and turns the account's MFA off. It needs a
+    live elevation, which it ends. A user without an authenticator needs none, and nothing changes.
+    """
     ResetEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.ResetEnrollmentRequest, _enrollment_service_pb2.ResetEnrollmentResponse]
-    """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew."""
+    """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew, and
+    turns the account's MFA off. Sent again it fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+    """
     AdminResetEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.AdminResetEnrollmentRequest, _enrollment_service_pb2.AdminResetEnrollmentResponse]
-    """AdminResetEnrollment lets a Master Administrator remove another user's authenticator. It needs
-    the administrator's own live elevation.
+    """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
+    that account's MFA off. It needs the administrator's own live elevation. Sent again it fails with
+    ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
     """
     SetAccountMfa: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.SetAccountMfaRequest, _enrollment_service_pb2.SetAccountMfaResponse]
     """SetAccountMfa is the user's own toggle in Account Settings. On needs an active authenticator;
-    off needs a live elevation, and is refused while the tenant's policy is enabled.
+    off needs a live elevation, and is refused while the tenant's policy is enabled. Completing an
+    enrollment turns it on; the end of the authenticator turns it off.
     """
 
 @_typing.type_check_only
@@ -74,32 +85,43 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BeginEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.BeginEnrollmentRequest, _enrollment_service_pb2.BeginEnrollmentResponse]  # type: ignore[assignment]
-    """BeginEnrollment opens the first screen: the secret, as text and as QR code. Asked again in the
-    same session while the enrollment is pending, it answers the same secret.
+    """BeginEnrollment opens the first screen: the secret, as text and as QR code. Called again in the
+    same session while the enrollment is pending, it answers the same secret. Once the enrollment is
+    confirmed it answers the state, and no secret.
     """
     ConfirmEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.ConfirmEnrollmentRequest, _enrollment_service_pb2.ConfirmEnrollmentResponse]  # type: ignore[assignment]
     """ConfirmEnrollment proves with a code that the app holds the secret, and answers the reset code.
-    The code counts as used.
+    The code counts as used. Until the enrollment is completed a further code answers a new reset
+    code, which takes the place of the one before: a person who did not store it types another code.
     """
     CompleteEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.CompleteEnrollmentRequest, _enrollment_service_pb2.CompleteEnrollmentResponse]  # type: ignore[assignment]
-    """CompleteEnrollment makes the authenticator active, ends an older one, and elevates the session."""
+    """CompleteEnrollment makes the authenticator active, ends an older one, turns the account's MFA on,
+    and elevates the session. Sent again in the same session within 10 minutes it changes nothing, and
+    answers the active authenticator and the session's elevation, if there is one.
+    """
     CancelEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.CancelEnrollmentRequest, _enrollment_service_pb2.CancelEnrollmentResponse]  # type: ignore[assignment]
     """CancelEnrollment abandons the session's pending enrollment. Without one it changes nothing."""
     GetEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.GetEnrollmentRequest, _enrollment_service_pb2.GetEnrollmentResponse]  # type: ignore[assignment]
-    """GetEnrollment tells where the user stands: the active authenticator, the pending enrollment of
+    """GetEnrollment says where the user stands: the active authenticator, the pending enrollment of
     this session, the account's own MFA toggle. Never a secret.
     """
     RemoveEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.RemoveEnrollmentRequest, _enrollment_service_pb2.RemoveEnrollmentResponse]  # type: ignore[assignment]
-    """RemoveEnrollment removes the user's own authenticator. It needs a live elevation, which it ends."""
+    """RemoveEnrollment removes the user's own authenticator, and turns the account's MFA off. It needs a
+    live elevation, which it ends. A user without an authenticator needs none, and nothing changes.
+    """
     ResetEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.ResetEnrollmentRequest, _enrollment_service_pb2.ResetEnrollmentResponse]  # type: ignore[assignment]
-    """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew."""
+    """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew, and
+    turns the account's MFA off. Sent again it fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+    """
     AdminResetEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.AdminResetEnrollmentRequest, _enrollment_service_pb2.AdminResetEnrollmentResponse]  # type: ignore[assignment]
-    """AdminResetEnrollment lets a Master Administrator remove another user's authenticator. It needs
-    the administrator's own live elevation.
+    """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
+    that account's MFA off. It needs the administrator's own live elevation. Sent again it fails with
+    ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
     """
     SetAccountMfa: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.SetAccountMfaRequest, _enrollment_service_pb2.SetAccountMfaResponse]  # type: ignore[assignment]
     """SetAccountMfa is the user's own toggle in Account Settings. On needs an active authenticator;
-    off needs a live elevation, and is refused while the tenant's policy is enabled.
+    off needs a live elevation, and is refused while the tenant's policy is enabled. Completing an
+    enrollment turns it on; the end of the authenticator turns it off.
     """
 
 class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -114,8 +136,9 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_service_pb2.BeginEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.BeginEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.BeginEnrollmentResponse]]:
-        """BeginEnrollment opens the first screen: the secret, as text and as QR code. Asked again in the
-        same session while the enrollment is pending, it answers the same secret.
+        """BeginEnrollment opens the first screen: the secret, as text and as QR code. Called again in the
+        same session while the enrollment is pending, it answers the same secret. Once the enrollment is
+        confirmed it answers the state, and no secret.
         """
 
     @_abc_1.abstractmethod
@@ -125,7 +148,8 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.ConfirmEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.ConfirmEnrollmentResponse]]:
         """ConfirmEnrollment proves with a code that the app holds the secret, and answers the reset code.
-        The code counts as used.
+        The code counts as used. Until the enrollment is completed a further code answers a new reset
+        code, which takes the place of the one before: a person who did not store it types another code.
         """
 
     @_abc_1.abstractmethod
@@ -134,7 +158,10 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_service_pb2.CompleteEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.CompleteEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.CompleteEnrollmentResponse]]:
-        """CompleteEnrollment makes the authenticator active, ends an older one, and elevates the session."""
+        """CompleteEnrollment makes the authenticator active, ends an older one, turns the account's MFA on,
+        and elevates the session. Sent again in the same session within 10 minutes it changes nothing, and
+        answers the active authenticator and the session's elevation, if there is one.
+        """
 
     @_abc_1.abstractmethod
     def CancelEnrollment(
@@ -150,7 +177,7 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_service_pb2.GetEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.GetEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.GetEnrollmentResponse]]:
-        """GetEnrollment tells where the user stands: the active authenticator, the pending enrollment of
+        """GetEnrollment says where the user stands: the active authenticator, the pending enrollment of
         this session, the account's own MFA toggle. Never a secret.
         """
 
@@ -160,7 +187,9 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_service_pb2.RemoveEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.RemoveEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.RemoveEnrollmentResponse]]:
-        """RemoveEnrollment removes the user's own authenticator. It needs a live elevation, which it ends."""
+        """RemoveEnrollment removes the user's own authenticator, and turns the account's MFA off. It needs a
+        live elevation, which it ends. A user without an authenticator needs none, and nothing changes.
+        """
 
     @_abc_1.abstractmethod
     def ResetEnrollment(
@@ -168,7 +197,9 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_service_pb2.ResetEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.ResetEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.ResetEnrollmentResponse]]:
-        """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew."""
+        """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew, and
+        turns the account's MFA off. Sent again it fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        """
 
     @_abc_1.abstractmethod
     def AdminResetEnrollment(
@@ -176,8 +207,9 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_service_pb2.AdminResetEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.AdminResetEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.AdminResetEnrollmentResponse]]:
-        """AdminResetEnrollment lets a Master Administrator remove another user's authenticator. It needs
-        the administrator's own live elevation.
+        """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
+        that account's MFA off. It needs the administrator's own live elevation. Sent again it fails with
+        ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
         """
 
     @_abc_1.abstractmethod
@@ -187,7 +219,8 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.SetAccountMfaResponse, _abc.Awaitable[_enrollment_service_pb2.SetAccountMfaResponse]]:
         """SetAccountMfa is the user's own toggle in Account Settings. On needs an active authenticator;
-        off needs a live elevation, and is refused while the tenant's policy is enabled.
+        off needs a live elevation, and is refused while the tenant's policy is enabled. Completing an
+        enrollment turns it on; the end of the authenticator turns it off.
         """
 
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

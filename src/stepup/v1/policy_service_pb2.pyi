@@ -33,12 +33,19 @@ class Policy(_message.Message):
     OPERATIONS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """tenant_id is the business it belongs to. Ignored on update: the actor's tenant counts."""
     enabled: _builtins.bool
     """enabled turns MFA on for the business: at sign-in, and for the selected operations."""
     etag: _builtins.str
     """etag is the version of the policy. An update carries the one it was based on."""
+    issuer: _builtins.str
+    """issuer is what authenticator apps show for the business, above the account: at most 128 bytes of
+    UTF-8 without a colon. An app that has an entry of the same issuer and account overwrites it: give
+    each business an issuer of its own. Absent means the issuer of the deployment, followed by
+    tenant_id. A change is for later enrollments; entries that apps have stay as they are.
+    """
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___SelectedOperation]:
         """operations are the selected ones, at most 1,000, sorted by id, none twice."""
@@ -55,10 +62,11 @@ class Policy(_message.Message):
         operations: _abc.Iterable[Global___SelectedOperation] | None = ...,
         etag: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        issuer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "etag", b"etag", "operations", b"operations", "tenant_id", b"tenant_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "etag", b"etag", "issuer", b"issuer", "operations", b"operations", "tenant_id", b"tenant_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,8 +172,8 @@ class UpdatePolicyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names what changes: "enabled", "operations" (replaced as a whole). Required, so
-        that a forgotten field deselects nothing.
+        """update_mask names what changes: "enabled", "operations" (replaced as a whole), "issuer" (absent
+        takes it away). Required, so that a forgotten field deselects nothing.
         """
 
     def __init__(

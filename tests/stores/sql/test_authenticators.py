@@ -24,6 +24,8 @@ ALICE = Authenticator(
     sealed_secret=SealedSecret("key-1", b"\x00sealed\xff"),
     activated_at=NOW,
     last_step=100,
+    generation=3,
+    enrolled_session=SessionHash("c" * 32),
 )
 DESK, PHONE = SessionHash("a" * 32), SessionHash("b" * 32)
 KEY = (ALICE.tenant_id, ALICE.user_id)
@@ -193,20 +195,30 @@ async def test_s22_the_history_of_codes_is_exact_to_the_microsecond(enrolled):
     assert await found(enrolled) == replace(ALICE, history=history, version=1)
 
 
-async def test_s22_what_an_older_release_has_written_has_no_history(enrolled, url):
+async def run(url, *statements):
     engine = write_engine(parse_url(url), Limits())
     async with engine.begin() as connection:
-        await connection.execute(text("UPDATE authenticators SET code_history = NULL"))
+        for statement in statements:
+            await connection.execute(text(statement))
     await engine.dispose()
+
+
+async def test_s22_what_an_older_release_has_written_has_no_history(enrolled, url):
+    await run(url, "UPDATE authenticators SET code_history = NULL")
     assert await found(enrolled) == ALICE
 
 
+async def test_what_an_older_release_has_written_is_a_first_authenticator(enrolled, url):
+    await run(url, "UPDATE authenticators SET generation = NULL, enrolled_session = NULL")
+    assert await found(enrolled) == replace(ALICE, generation=1, enrolled_session=None)
+
+
 async def test_s4_what_an_older_release_has_written_has_no_failed_session(enrolled, url):
-    engine = write_engine(parse_url(url), Limits())
-    async with engine.begin() as connection:
-        for table in ("authenticators", "reset_codes"):
-            await connection.execute(text(f"UPDATE {table} SET failed_sessions = NULL"))  # noqa: S608
-    await engine.dispose()
+    await run(
+        url,
+        "UPDATE authenticators SET failed_sessions = NULL",
+        "UPDATE reset_codes SET failed_sessions = NULL",
+    )
     assert await found(enrolled) == ALICE
     assert await found_reset_code(enrolled) == RESET
 

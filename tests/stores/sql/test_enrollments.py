@@ -21,6 +21,7 @@ WIZARD = PendingEnrollment(
     sealed_secret=SealedSecret("key-1", b"\x00sealed\xff"),
     account_name=Label("älice@例え.example"),
     expires_at=NOW + timedelta(minutes=10),
+    issuer=Label("Äcme"),
     replaces="enrollment-0",
     by_reset_code=True,
 )

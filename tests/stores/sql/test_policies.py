@@ -10,6 +10,7 @@ from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import Policy
+from stepup.domain.totp import Label
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
 ACME = TenantId("acme")
@@ -24,6 +25,7 @@ FIRST = Policy(
     },
     version=1,
     updated_at=NOW,
+    issuer=Label("Äcme"),
 )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row, and_, bindparam, delete, update
 
-from stepup.domain.actor import TenantId, UserId
+from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.errors import ConflictError
 from stepup.domain.session_throttle import ONE_TIME_CODES, RESET_CODES
@@ -58,6 +58,8 @@ class SqlAuthenticators:
             user_id=authenticator.user_id,
             enrollment_id=authenticator.enrollment_id,
             activated_at=authenticator.activated_at,
+            generation=authenticator.generation,
+            enrolled_session=authenticator.enrolled_session,
             version=0,
             **_changing(authenticator),
         )
@@ -180,6 +182,8 @@ def _read_authenticator(row: Row[Any]) -> Authenticator:
         refused_at=row.refused_at,
         history=read_history(row.code_history),
         version=row.version,
+        generation=row.generation or 1,
+        enrolled_session=SessionHash(row.enrolled_session) if row.enrolled_session else None,
     )
 
 

@@ -41,6 +41,7 @@ class SqlPendingEnrollments:
             "ciphertext": pending.sealed_secret.ciphertext,
             "account_name": pending.account_name,
             "expires_at": pending.expires_at,
+            "issuer": pending.issuer,
             "replaces": pending.replaces,
             "by_reset_code": pending.by_reset_code,
             "failures": pending.failures,
@@ -144,6 +145,7 @@ def _read(row: Row[Any]) -> PendingEnrollment:
         # Unchecked: a server of an earlier release takes names that this one refuses.
         account_name=str.__new__(Label, row.account_name),
         expires_at=row.expires_at,
+        issuer=Label(row.issuer) if row.issuer is not None else None,
         replaces=row.replaces,
         by_reset_code=row.by_reset_code,
         failures=row.failures,

@@ -12,6 +12,7 @@ from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import Policy, checked_max_age
+from stepup.domain.totp import Label
 from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import accounts, policies
 
@@ -46,6 +47,7 @@ class SqlPolicies:
             },
             "version": policy.version,
             "updated_at": policy.updated_at,
+            "issuer": policy.issuer,
         }
         if policy.version == 1:
             first = self._connection.insert(policies).values(tenant_id=policy.tenant_id, **values)
@@ -107,4 +109,5 @@ def _read(row: Row[Any]) -> Policy:
         max_ages=_read_max_ages(tuple(row.max_ages.items())),
         version=row.version,
         updated_at=row.updated_at,
+        issuer=Label(row.issuer) if row.issuer is not None else None,
     )

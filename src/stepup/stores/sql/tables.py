@@ -43,6 +43,8 @@ authenticators = Table(
     Column("failed_sessions", JsonText),  # null, where only an older release has written
     Column("refused_at", Instant),
     Column("code_history", JsonText),
+    Column("generation", Integer),  # null: an older release has stored it
+    Column("enrolled_session", String),
     PrimaryKeyConstraint("tenant_id", "user_id"),
 )
 
@@ -88,6 +90,7 @@ pending_enrollments = Table(
     Column("reset_ciphertext", LargeBinary),
     Column("reset_digest", LargeBinary),
     Column("version", Integer, nullable=False),
+    Column("issuer", String),  # null: an older release has stored it
     PrimaryKeyConstraint("tenant_id", "user_id", "session_hash"),
     Index(None, "expires_at"),
 )
@@ -100,6 +103,7 @@ policies = Table(
     Column("max_ages", JsonText, nullable=False),  # seconds by operation
     Column("version", Integer, nullable=False),
     Column("updated_at", Instant),
+    Column("issuer", String),
     PrimaryKeyConstraint("tenant_id"),
 )
 
