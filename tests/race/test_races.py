@@ -53,15 +53,31 @@ async def events_of(arena, user, kind):
 
 
 async def the_same_right_code(arena):
-    """S2: a code is accepted once."""
+    """S2, S22: a code is accepted once, and that its session sends it again costs nothing."""
     user = fresh_user()
     app = await arena.worker.enrol(user)
     code = app.code(arena.worker.clock.now())
     request = step_up.VerifyOtpRequest(actor=on_wire(user), code=code)
     ended = await outcomes(arena, lambda client: client.step_up.VerifyOtp(request))
-    assert ended["OUTCOME_VERIFIED"] == 1
-    assert set(ended) <= {"OUTCOME_VERIFIED", "OUTCOME_REJECTED", "OUTCOME_THROTTLED"}
+    assert ended == {"OUTCOME_VERIFIED": 1, "OUTCOME_REJECTED": 199}
     assert len(await events_of(arena, user.user_id, EventKind.OTP_VERIFIED)) == 1
+    rejected = await events_of(arena, user.user_id, EventKind.OTP_REJECTED)
+    assert [event.details["cause"] for event in rejected] == ["repeated"]
+    assert (await arena.worker.fail(user, app)).attempts_remaining == 4
+
+
+async def the_code_of_another_session(arena):
+    """S2, S22: however often others send a used code, it is accepted by none, and counts once."""
+    user = fresh_user()
+    app = await arena.worker.enrol(user)
+    code = app.code(arena.worker.clock.now())
+    await arena.worker.verify(user, code)
+    other = person(user.user_id, session="phone")
+    request = step_up.VerifyOtpRequest(actor=on_wire(other), code=code)
+    ended = await outcomes(arena, lambda client: client.step_up.VerifyOtp(request))
+    assert ended == {"OUTCOME_REJECTED": 200}
+    rejected = await events_of(arena, user.user_id, EventKind.OTP_REJECTED)
+    assert [event.details["failures_in_a_row"] for event in rejected] == [1]
 
 
 async def wrong_codes(arena):
@@ -220,6 +236,7 @@ async def a_callers_rate(arena):
 
 RACES = [
     the_same_right_code,
+    the_code_of_another_session,
     wrong_codes,
     wrong_codes_of_one_session,
     the_right_reset_code,
