@@ -43,6 +43,7 @@ class Recovered:
     events: list
     carol: Enrolled
     carols_code_again: dict
+    repeated: tuple[dict, dict]
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +68,19 @@ def recovered(tmp_path_factory):
         listed = events(client, TENANT)
         # Her code has to be shown still when she types it again, after the restart.
         carol = enrol(client, CAROL, lasting=15)
+        retry = {
+            "actor": CAROL | {"retry_receipt": check(client, CAROL, OSQUERY)["receipt"]},
+            "operation": OSQUERY,
+            "request_id": "6f2c1f3e-0000-4000-8000-000000000001",
+        }
+        first = client.call("StepUpService/CheckStepUp", retry)
         server.kill()
         server.restart()
         again = verify(client, CAROL, carol.code)
-        yield Recovered(client, policy, enrollment, authorised, revoked, listed, carol, again)
+        repeated = first, client.call("StepUpService/CheckStepUp", retry)
+        yield Recovered(
+            client, policy, enrollment, authorised, revoked, listed, carol, again, repeated
+        )
 
 
 def test_the_policy_is_there(recovered):
@@ -109,6 +119,12 @@ def test_a_redeemed_receipt_stays_redeemed(recovered):
     ]
     assert line["receipt_rejection"] == "already_used"
     assert line["receipt_of"] == recovered.redeemed["decision_id"]
+
+
+def test_a_retry_that_is_sent_again_after_the_restart_shares_the_redemption(recovered):
+    first, again = recovered.repeated
+    assert first["reason"] == "DECISION_REASON_EXEMPT_TIMED_OUT_RETRY"
+    assert again == first
 
 
 def test_s10_a_revoked_receipt_stays_revoked(recovered):
