@@ -164,7 +164,7 @@ class _Pieces:
         self._elevations = RedisElevations(client, ring)
         self._outcomes = RedisRecordedOutcomes(client, ring)
         self._ring = ring
-        elevated = Elevated(self._elevations, Snapshots(database, SystemClock()))
+        elevated = Elevated(self._elevations, Snapshots(database, SystemClock()), database)
         self._verify = VerifyOtp(database, elevated, self._outcomes, ring)
         self._log = structlog.wrap_logger(
             LinesOfATurn(log), processors=[structlog.processors.add_log_level, as_json_line]
