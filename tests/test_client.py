@@ -10,7 +10,9 @@ from support.certificates import authority
 from support.clock import ManualClock
 from support.engines import engine_under_test
 
-from stepup.client import connect
+from stepup.client import connect, metadata, reason
+from stepup.domain.errors import ElevationRequiredError, MfaEnforcedError
+from stepup.rpc.errors import to_status
 from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import CertificateFiles, ServerCertificate
 
@@ -49,3 +51,34 @@ async def test_s15_with_credentials_the_caller_is_who_its_certificate_says(tmp_p
         engine_under_test(), CertificateIdentification(clock), certificate.credentials()
     ) as door:
         assert await asyncio.to_thread(ask, f"localhost:{door.port}") == SOAR.encode()
+
+
+class Ended(grpc.RpcError):
+    """What a stub raises when a call has ended with a status, or with one that is not ours."""
+
+    def __init__(self, status=None):
+        self._status = status
+
+    def code(self):
+        return self._status.code if self._status else grpc.StatusCode.UNAVAILABLE
+
+    def details(self):
+        return self._status.message if self._status else "connection refused"
+
+    def trailing_metadata(self):
+        return self._status.trailers if self._status else ()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            Ended(to_status(ElevationRequiredError("enrol first", is_enrolled=False))),
+            ("ELEVATION_REQUIRED", {"next_step": "ENROLL"}),
+        ),
+        (Ended(to_status(MfaEnforcedError("it is on"))), ("MFA_ENFORCED_BY_POLICY", {})),
+        (Ended(), ("", {})),
+    ],
+)
+def test_an_error_has_a_reason_and_what_a_program_can_act_on(error, expected):
+    assert (reason(error), metadata(error)) == expected

@@ -5,6 +5,7 @@ with connect("127.0.0.1:50051") as stepup:
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, cast
@@ -117,10 +118,22 @@ def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> 
 
 def reason(error: grpc.RpcError) -> str:
     """The reason of an error, such as `ELEVATION_REQUIRED`; empty when it is not one of ours."""
+    return str(_info(error).reason)
+
+
+def metadata(error: grpc.RpcError) -> Mapping[str, str]:
+    """What a program can act on, beside the reason; empty when the error has nothing.
+
+    `ENROLLMENT_STATE` has a `fault`, `ELEVATION_REQUIRED` a `next_step`.
+    """
+    return dict(_info(error).metadata)
+
+
+def _info(error: grpc.RpcError) -> ErrorInfo:
     # What a stub raises is a grpc.Call as well; its type does not say so.
     status = rpc_status.from_call(cast("grpc.Call", error))
+    info = ErrorInfo()
     for detail in status.details if status else ():
-        info = ErrorInfo()
         if detail.Unpack(info):
-            return str(info.reason)
-    return ""
+            break
+    return info
