@@ -12,7 +12,7 @@ from deploy.decisions import DECISIONS, read_from_pipe
 from deploy.tools import CHART, FULL
 from e2e.processes import PROGRAMS, ROOT, run
 
-from stepup.config import Settings, load
+from stepup.config import DatabaseSettings, Settings, load
 
 # The first that the chart allows, and the newest that there are schemas of.
 VERSIONS = ["1.30", "1.37"]
@@ -279,10 +279,118 @@ def secrets_of(pod):
 def test_s14_servers_do_not_have_the_role_that_migrates(objects):
     server = only(objects, "Deployment")["spec"]["template"]["spec"]
     job = only(objects, "Job", "stepup-migration")["spec"]["template"]["spec"]
-    assert secrets_of(server) == {"stepup-database", "stepup-redis"}
+    assert {"stepup-database", "stepup-redis"} <= secrets_of(server)
+    assert "stepup-database-migrate" not in secrets_of(server)
     assert secrets_of(job) == {"stepup-database-migrate"}
     environment = job["containers"][0]["env"]
     assert {"name": "STEPUP_GRANT_TO", "value": "stepup_serve"} in environment
+
+
+def named_url(pod):
+    """The variables of the database, and their Secrets."""
+    wanted = {"STEPUP_STORAGE__DATABASE_URL", "PGPASSWORD"}
+    named = {each["name"]: each for each in pod["containers"][0]["env"]}
+    return {
+        name: each.get("value") or each["valueFrom"]["secretKeyRef"]
+        for name, each in named.items()
+        if name in wanted
+    }
+
+
+def test_the_database_is_a_url_in_a_secret_or_parts_with_a_password_in_one(tools, full):
+    deployment = only(tools.rendered(), "Deployment")["spec"]["template"]["spec"]
+    assert named_url(deployment) == {
+        "STEPUP_STORAGE__DATABASE_URL": {"name": "stepup-database", "key": "url"}
+    }
+    server = only(full, "Deployment")["spec"]["template"]["spec"]
+    job = only(full, "Job", "stepup-migration")["spec"]["template"]["spec"]
+    url = "postgresql+asyncpg://{}@postgres.example:5433/mfa?ssl=verify-full"
+    for pod, user, secret in (
+        (server, "mfa_serve", "stepup-database"),
+        (job, "mfa_migrate", "stepup-database-migrate"),
+    ):
+        assert named_url(pod) == {
+            "STEPUP_STORAGE__DATABASE_URL": url.format(user),
+            "PGPASSWORD": {"name": secret, "key": "password"},
+        }
+
+
+def test_operators_set_the_limits_on_the_database(full, tmp_path, monkeypatch):
+    for name, value in URLS.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "stepup.toml"
+    file.write_text(only(full, "ConfigMap")["data"]["stepup.toml"])
+    storage = load(file).storage
+    assert (storage.database.connections, storage.database.statement_seconds) == (16, 2.5)
+    assert storage.keys_group_readable
+
+
+def test_operators_add_variables_and_volumes_to_each_pod(full):
+    deployment = only(full, "Deployment")["spec"]["template"]["spec"]
+    job = only(full, "Job", "stepup-migration")["spec"]["template"]["spec"]
+    for pod, variable, volume in (
+        (deployment, "VAULT_TOKEN", "vault-ca"),
+        (job, "PGAPPNAME", "client"),
+    ):
+        [container] = pod["containers"]
+        assert variable in {each["name"] for each in container["env"]}
+        assert volume in {each["name"] for each in container["volumeMounts"]}
+        assert volume in {each["name"] for each in pod["volumes"]}
+
+
+def test_openshift_assigns_user_and_groups(tools):
+    names = ("runAsUser", "runAsGroup", "fsGroup")
+    assigned = ",".join(f"podSecurityContext.{name}=null" for name in names)
+    default, openshift = tools.rendered(), tools.rendered("--set", assigned)
+    for before, after in zip(pods(default), pods(openshift), strict=True):
+        assert [before["securityContext"][name] for name in names] == [10001] * 3
+        assert not set(names) & set(after["securityContext"])
+        assert after["securityContext"]["runAsNonRoot"] is True
+
+
+def test_the_service_account_has_the_operators_annotations(full):
+    metadata = only(full, "ServiceAccount")["metadata"]
+    assert metadata["annotations"] == {"example.com/role": "stepup"}
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "label"),
+    [
+        ("nameOverride=stepup-auth", "eu-stepup-auth", "stepup-auth"),
+        ("fullnameOverride=my-stepup", "my-stepup", "stepup"),
+    ],
+)
+def test_operators_name_the_objects(tools, value, name, label):
+    done = tools.run("helm", "template", "eu", CHART, "--set", value)
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert {each["metadata"]["name"].removeprefix(name) for each in objects} == {
+        "",
+        "-migration",
+        "-pods",
+    }
+    selected = only(objects, "Service", name)["spec"]["selector"]
+    pod = only(objects, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
+    assert selected["app.kubernetes.io/name"] == label
+    assert selected.items() <= pod.items()
+
+
+def sections(values, *above):
+    """The paths of all sections of the values."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield ".".join((*above, name))
+            yield from sections(value, *above, name)
+
+
+def test_a_section_that_is_null_is_nothing_or_an_error_that_names_it(tools):
+    refused = set()
+    for path in sections(yaml.safe_load((CHART / "values.yaml").read_text())):
+        done = tools.run("helm", "template", "stepup", CHART, "--set", f"{path}=null")
+        if done.returncode:
+            assert f"missing property '{path.rpartition('.')[2]}'" in done.stderr, path
+            refused.add(path)
+    assert {"image", "config", "tls.clientCa", "redis.ca", "autoscaling", "resources"} <= refused
+    assert "config.server" not in refused
 
 
 def configured_decisions(objects):
@@ -339,6 +447,18 @@ def test_a_changed_configuration_changes_the_pods(tools):
         ("decisionLog.to=volume", "name a volume source"),
         ("decisionLog.to=file", "decisionLog"),
         ("tls.clientCa.enabled=false", "callers must have credentials"),
+        ("config.storage.data_dir=/data", "data_dir"),
+        ("extraEnv[0].name=STEPUP_SERVER__LISTEN", "extraEnv: STEPUP_SERVER__LISTEN"),
+        ("migration.extraEnv[0].name=stepup_grant_to", "extraEnv: stepup_grant_to"),
+        ("autoscaling.enabled=true,resources.requests.cpu=null", "resources.requests.cpu"),
+        ("autoscaling.enabled=true,resources.requests=null", "resources.requests.cpu"),
+        (
+            "autoscaling.enabled=true,decisionLog.to=sidecar,decisionLog.resources.requests.cpu=0",
+            "decisionLog.resources.requests.cpu",
+        ),
+        ("database.host=db,database.port=6432", "networkPolicy.database.port: 5432"),
+        ("database.host=db/other", "host"),
+        ("prometheusRule.enabled=true,fullnameOverride=mfa", "fullnameOverride"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(tools, value, word):
@@ -348,12 +468,15 @@ def test_values_that_make_no_sense_are_refused(tools, value, word):
 def test_the_values_know_every_setting_that_is_not_the_charts():
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     config = schema["properties"]["config"]["properties"]
-    charts = {"storage", "metrics", "probes", "tls"}
+    charts = {"metrics", "probes", "tls"}
     assert set(config) == set(Settings.model_fields) - charts
     of_section = {
         name: set(Settings.model_fields[name].annotation.model_fields)
         for name in ("server", "identity", "verification", "log", "catalogue")
     }
+    storage = config["storage"]["properties"]
+    assert set(storage) == {"database"}
+    assert set(storage["database"]["properties"]) == set(DatabaseSettings.model_fields)
     # One process per pod.
     charts_own = {
         "server": {

@@ -1,9 +1,11 @@
 {{- define "stepup.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 52 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" }}{{ end }}
+{{- $chart := .Values.nameOverride | default .Chart.Name }}
+{{- $release := ternary .Release.Name (printf "%s-%s" .Release.Name $chart) (contains $chart .Release.Name) }}
+{{- .Values.fullnameOverride | default $release | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "stepup.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
@@ -22,9 +24,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* What a pod may do: nothing but serve. */}}
 {{- define "stepup.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
+{{- range $name := list "runAsUser" "runAsGroup" "fsGroup" }}
+{{- with get ($.Values.podSecurityContext | default dict) $name }}
+{{ $name }}: {{ int64 . }}
+{{- end }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
@@ -43,9 +47,50 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* The URL of a role's Secret; or one without a password, which the driver takes from PGPASSWORD. */}}
 {{- define "stepup.databaseUrl" -}}
+{{- $database := .root.Values.database }}
+{{- if $database.host }}
 - name: STEPUP_STORAGE__DATABASE_URL
-  valueFrom: {secretKeyRef: {name: {{ .secretName }}, key: {{ .key }}}}
+  value: {{ printf "postgresql+asyncpg://%s@%s:%v/%s?ssl=%s" .role.user $database.host $database.port $database.name $database.ssl | quote }}
+- name: PGPASSWORD
+{{- else }}
+- name: STEPUP_STORAGE__DATABASE_URL
+{{- end }}
+  valueFrom: {secretKeyRef: {name: {{ .role.secretName }}, key: {{ .role.key }}}}
+{{- end }}
+
+{{/* What operators add to a container's environment. */}}
+{{- define "stepup.extraEnv" -}}
+{{- range . }}
+{{- if hasPrefix "STEPUP_" (upper .name) }}
+{{- fail (printf "extraEnv: %s: settings belong in config, and URLs in the Secrets" .name) }}
+{{- end }}
+{{- end }}
+{{- with . }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Values that only make sense together. */}}
+{{- define "stepup.demands" -}}
+{{- with .Values }}
+{{- if and .database.host .networkPolicy.enabled (ne (int .database.port) (int .networkPolicy.database.port)) }}
+{{- fail (printf "networkPolicy.database.port: %v is not database.port, which is %v" .networkPolicy.database.port .database.port) }}
+{{- end }}
+{{- if and .prometheusRule.enabled (not (contains "stepup" (include "stepup.name" $))) }}
+{{- fail (printf "fullnameOverride, nameOverride: the alerts of prometheusRule find servers by \"stepup\" in their name, and %s has none" (include "stepup.name" $)) }}
+{{- end }}
+{{- if .autoscaling.enabled }}
+{{- $measured := dict "resources" .resources }}
+{{- if eq .decisionLog.to "sidecar" }}{{ $_ := set $measured "decisionLog.resources" .decisionLog.resources }}{{ end }}
+{{- range $name, $resources := $measured }}
+{{- if has (toString ((($resources).requests).cpu)) (list "" "0" "0m" "<nil>") }}
+{{- fail (printf "%s.requests.cpu: autoscaling needs it: its target is a percentage of what all containers request" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "stepup.databaseMounts" -}}
@@ -75,7 +120,8 @@ capabilities: {drop: [ALL]}
 {{- $_ := set $config "log" (merge (dict "format" "json" "decisions" $decisions) ($config.log | default dict)) }}
 {{- $_ := set $config "metrics" (dict "listen" (printf "%s:9464" .Values.bindAddress)) }}
 {{- $_ := set $config "probes" (dict "listen" (printf "%s:9465" .Values.bindAddress)) }}
-{{- $_ := set $config "storage" (dict "data_dir" "/var/lib/stepup" "keys_file" "/etc/stepup/keys/keys.json" "keys_group_readable" true) }}
+{{- $storage := dict "data_dir" "/var/lib/stepup" "keys_file" "/etc/stepup/keys/keys.json" "keys_group_readable" true }}
+{{- $_ := set $config "storage" (merge $storage ($config.storage | default dict)) }}
 {{- $tls := dict "certificate" "/etc/stepup/tls/tls.crt" "key" "/etc/stepup/tls/tls.key" }}
 {{- if .Values.tls.clientCa.enabled }}{{ $_ := set $tls "client_ca" "/etc/stepup/client-ca/ca.crt" }}{{ end }}
 {{- $_ := set $config "tls" $tls }}
