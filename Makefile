@@ -165,8 +165,13 @@ release-check: install-dev .release/stamp ## Build the commit twice, compare, ch
 	@requirements/redis_with_tls.sh .redis
 	@touch $@
 
+# Poolers are tested with the machine's PgBouncer, or else with this one.
+.pgbouncer/stamp: requirements/pgbouncer.sh requirements/unpack_debian.sh
+	@requirements/pgbouncer.sh .pgbouncer
+	@touch $@
+
 .PHONY: check
-check: lint .redis/stamp test topologies-smoke deploy-check ## The one gate: everything that CI demands
+check: lint .redis/stamp .pgbouncer/stamp test topologies-smoke deploy-check ## The one gate: everything that CI demands
 
 .PHONY: generate
 generate: install-dev ## Generate src/stepup/v1 from protos/
@@ -217,4 +222,4 @@ LOCK := $(RESOLVED) pyproject.toml
 
 .PHONY: clean
 clean: ## Remove the environment and all caches
-	rm -rf .bench .deploy .matrix .redis .release .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .deploy .matrix .pgbouncer .redis .release .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

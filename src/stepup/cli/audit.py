@@ -26,7 +26,7 @@ from stepup.opened_stores import database_url_of
 from stepup.service.audit_events import export as export_events
 from stepup.service.audit_heads import ExportHeads, HeadDamagedError, SignedHeads
 from stepup.service.audit_verification import AuditVerification
-from stepup.stores.sql import SqlDatabase
+from stepup.stores.sql import SqlDatabase, demand_usable_server
 
 app = typer.Typer(help="Verify, sign and export the audit events.", no_args_is_help=True)
 
@@ -173,7 +173,9 @@ async def _export(
 
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[SqlDatabase]:
-    database = SqlDatabase(database_url_of(settings), settings.storage.database.limits)
+    url, limits = database_url_of(settings), settings.storage.database.limits
+    await demand_usable_server(url, limits)
+    database = SqlDatabase(url, limits)
     try:
         yield database
     finally:

@@ -11,6 +11,7 @@ from stepup.stores.sql.migrate import (
     downgrade,
     upgrade,
 )
+from stepup.stores.sql.server_check import UnusableServerError, demand_usable_server
 
 __all__ = [
     "GrantError",
@@ -18,8 +19,10 @@ __all__ = [
     "Limits",
     "SchemaRevisionError",
     "SqlDatabase",
+    "UnusableServerError",
     "audit_rights",
     "check_schema",
+    "demand_usable_server",
     "downgrade",
     "fold_ids",
     "upgrade",

@@ -24,10 +24,13 @@ from stepup.stores.sql.limits import Limits
 _WAITS_FOR_SWITCH = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
 _GRACE_SECONDS = 1
 """The server's own timeouts come first, so that it has the chance to say so."""
-_COMMIT_DURABLY = """
-    SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
-"""
+# A commit that was acknowledged must not be lost in a crash (S2). `remote_apply` demands even more
+# than `on`, and stays what the server's configuration says.
+_COMMIT_DURABLY = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+)
+_READ_ONLY = "SET default_transaction_read_only = on"
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -54,9 +57,9 @@ def parse_url(text: str) -> URL:
         url = url.set(drivername=_DRIVERS[url.drivername])
     except (ArgumentError, KeyError, ValueError):
         raise ValueError("the database URL must be sqlite:///... or postgresql://...") from None
-    if not _is_sqlite(url) and not are_installed("asyncpg"):
+    if not is_sqlite(url) and not are_installed("asyncpg"):
         raise ValueError(f"PostgreSQL {missing_extra('postgres')}")
-    if _is_sqlite(url) and (url.database in (None, "", ":memory:") or url.query):
+    if is_sqlite(url) and (url.database in (None, "", ":memory:") or url.query):
         raise ValueError("the URL of a SQLite database must be sqlite:/// and a path, no more")
     return url
 
@@ -71,7 +74,7 @@ def check_tls_files(url: URL) -> None:
         PemError: the message names variable and file.
     """
     mode = url.query.get("ssl") or os.environ.get("PGSSLMODE", "")
-    if _is_sqlite(url) or not str(mode).startswith("verify-"):
+    if is_sqlite(url) or not str(mode).startswith("verify-"):
         return
     for variable, parse in _TLS_FILES.items():
         path = os.environ.get(variable)
@@ -86,7 +89,7 @@ def check_tls_files(url: URL) -> None:
 
 def parallel_writers(url: URL, connections: int) -> int:
     """How many transactions can be open at once: SQLite has one writer."""
-    return 1 if _is_sqlite(url) else connections
+    return 1 if is_sqlite(url) else connections
 
 
 def write_engine(url: URL, limits: Limits, *, create: bool = False) -> AsyncEngine:
@@ -97,10 +100,8 @@ def write_engine(url: URL, limits: Limits, *, create: bool = False) -> AsyncEngi
         limits: how many connections it keeps, and how long what may take.
         create: make the file of a SQLite database if there is none, for its owner only.
     """
-    if not _is_sqlite(url):
-        engine = _postgresql(url, limits, isolation_level="READ COMMITTED")
-        event.listen(engine.sync_engine, "connect", _commit_durably)
-        return engine
+    if not is_sqlite(url):
+        return _postgresql(url, limits, _COMMIT_DURABLY, isolation_level="READ COMMITTED")
     engine = _sqlite(url, limits, create=create)
     event.listen(engine.sync_engine, "connect", _prepare_writer)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
@@ -110,14 +111,15 @@ def write_engine(url: URL, limits: Limits, *, create: bool = False) -> AsyncEngi
 def read_engine(url: URL, limits: Limits) -> AsyncEngine:
     """An engine for reading only: each statement stands alone and takes no locks."""
     alone: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
-    if not _is_sqlite(url):
-        return _postgresql(url, limits, {"default_transaction_read_only": "on"}, **alone)
+    if not is_sqlite(url):
+        return _postgresql(url, limits, _READ_ONLY, **alone)
     engine = _sqlite(url, limits, **alone)
     event.listen(engine.sync_engine, "connect", _prepare_reader)
     return engine
 
 
-def _is_sqlite(url: URL) -> bool:
+def is_sqlite(url: URL) -> bool:
+    """Whether a database is a file of SQLite."""
     return url.get_backend_name() == "sqlite"
 
 
@@ -147,9 +149,7 @@ def _sqlite(url: URL, limits: Limits, *, create: bool = False, **options: Any) -
     return engine
 
 
-def _postgresql(
-    url: URL, limits: Limits, settings: Mapping[str, str] | None = None, **options: Any
-) -> AsyncEngine:
+def _postgresql(url: URL, limits: Limits, setting: str, **options: Any) -> AsyncEngine:
     engine = create_async_engine(
         url,
         connect_args={
@@ -158,17 +158,26 @@ def _postgresql(
             # After a fail-over a name may still lead to what has become a standby: what it has is
             # old. Whether a primary is read-only is its operator's decision, and left alone.
             "target_session_attrs": "primary",
-            "server_settings": {
-                "application_name": "stepup",
-                "statement_timeout": _milliseconds(limits.statement),
-                "lock_timeout": _milliseconds(limits.lock),
-                # The locks of a worker that vanished in mid-transaction.
-                "idle_in_transaction_session_timeout": _milliseconds(5 * limits.lock),
-                **(settings or {}),
-            },
+            "server_settings": {"application_name": "stepup"},
         },
         **_sized(limits, options),
     )
+    # Not as the connection is opened: PgBouncer would refuse these settings there, or ignore them.
+    settings = f"""
+        SET statement_timeout = {_milliseconds(limits.statement)};
+        SET lock_timeout = {_milliseconds(limits.lock)};
+        -- The locks of a worker that vanished in mid-transaction.
+        SET idle_in_transaction_session_timeout = {_milliseconds(5 * limits.lock)};
+        {setting}
+    """
+
+    def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        driver: Any = connection
+        try:
+            await_only(driver.driver_connection.execute(settings))
+        except BaseException:
+            driver.terminate()  # the pool has not taken it yet
+            raise
 
     def still_open(
         _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection
@@ -178,19 +187,9 @@ def _postgresql(
         if driver.is_closed():
             raise DisconnectionError
 
+    event.listen(engine.sync_engine, "connect", set_up)
     event.listen(engine.sync_engine, "checkout", still_open)
     return engine
-
-
-def _commit_durably(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # A commit that was acknowledged must not be lost in a crash (S2). `remote_apply` demands even
-    # more than `on`, and stays what the server's configuration says.
-    driver: Any = connection
-    try:
-        await_only(driver.driver_connection.execute(_COMMIT_DURABLY))
-    except BaseException:
-        driver.terminate()  # the pool has not taken it yet
-        raise
 
 
 def _milliseconds(duration: timedelta) -> str:

@@ -18,6 +18,7 @@ from stepup.stores.sql.engine import parse_url, write_engine
 from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.rights import excessive_rights
+from stepup.stores.sql.server_check import demand_usable_server
 
 _T = TypeVar("_T")
 _MIGRATING = Limits.lasting(timedelta(minutes=5))
@@ -42,6 +43,7 @@ async def upgrade(url: str, revision: str = "head", *, grant_to: str | None = No
     Raises:
         GrantError: the role does not exist, or could do more than it is granted.
         SchemaRevisionError: the database has, or the caller wants, a revision that is not known.
+        UnusableServerError: see `demand_usable_server`.
         StoreUnavailableError: the database cannot be reached or changed.
     """
 
@@ -50,6 +52,7 @@ async def upgrade(url: str, revision: str = "head", *, grant_to: str | None = No
         if grant_to is not None:
             grant_to_server(connection, grant_to)
 
+    await demand_usable_server(url, _MIGRATING)
     await on_schema(url, work, create=True)
 
 
@@ -64,16 +67,18 @@ async def downgrade(url: str, revision: str) -> None:
 
 
 async def check_schema(url: str, limits: Limits = Limits()) -> None:
-    """Make sure that the schema is what this code needs.
+    """Make sure that server and schema are what this code needs.
 
     Args:
         url: of the database.
         limits: how long to wait for it.
 
     Raises:
-        SchemaRevisionError: it is another one.
+        SchemaRevisionError: the schema is another one.
+        UnusableServerError: see `demand_usable_server`.
         StoreUnavailableError: the database cannot be reached.
     """
+    await demand_usable_server(url, limits)
     found = await on_schema(url, _current, limits)
     scripts = _scripts()
     wanted = scripts.get_current_head()

@@ -1,0 +1,95 @@
+"""Whether a PostgreSQL server can be used, looked at before anything else is done with it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from secrets import token_hex
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.sql.connection import uninterrupted
+from stepup.stores.sql.engine import is_sqlite, parse_url, read_engine
+from stepup.stores.sql.limits import Limits
+
+# A prepared statement is not there, or one of its name already is: another client had the session.
+_OF_ANOTHER_SESSION = {"26000", "42P05"}
+
+
+class UnusableServerError(StoreUnavailableError):
+    """The server, or what is between us and it, does not work in a way that we need."""
+
+
+async def demand_usable_server(url: str, limits: Limits = Limits()) -> None:
+    """Refuse a database of PostgreSQL that is not in UTF-8, and a pooler of transactions.
+
+    Such a pooler gives each transaction to any session of the server. What was set for the
+    connection does not hold in it: not `synchronous_commit` (S2), no timeout, no prepared
+    statement. It is found by what it does, whatever it is called; so is one of statements.
+
+    Args:
+        url: of the database; SQLite is always usable.
+        limits: how long to wait.
+
+    Raises:
+        UnusableServerError: the message says why, and what to do.
+        StoreUnavailableError: the database cannot be reached.
+    """
+    if not is_sqlite(parse_url(url)):
+        await uninterrupted(_look(url, limits))
+
+
+async def _look(url: str, limits: Limits) -> None:
+    engine = read_engine(parse_url(url), replace(limits, connections=2))
+    try:
+        async with engine.connect() as one, engine.connect() as other:
+            has_own_sessions = await _keep_marks(await _driver(one), await _driver(other))
+            encoding = (await one.exec_driver_sql("SHOW server_encoding")).scalar_one()
+    except Exception as error:
+        if not any(_sqlstate(each) in _OF_ANOTHER_SESSION for each in _causes(error)):
+            raise StoreUnavailableError("the database cannot be reached or read") from error
+        has_own_sessions = False
+    finally:
+        await engine.dispose()
+    if not has_own_sessions:
+        raise UnusableServerError(
+            "between this server and PostgreSQL is a pooler that pools transactions or statements:"
+            " let it pool sessions (PgBouncer: pool_mode = session), or connect without it"
+        )
+    if encoding != "UTF8":
+        raise UnusableServerError(
+            f"the database is in the encoding {encoding}, and names need UTF-8: create one WITH"
+            " ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+async def _keep_marks(one: Any, other: Any) -> bool:
+    """Whether each connection has a session of the server to itself.
+
+    A pooler gives out its sessions in turn, or the last used one first. This order shows either.
+    """
+    marks = {one: token_hex(8), other: token_hex(8)}
+    for connection, mark in marks.items():
+        await connection.execute(f"SET stepup.session = '{mark}'")
+    for connection in (one, other, other, one):
+        # As a simple query, which prepares no statement; of its result there is only the number.
+        rows = await connection.execute(
+            f"SELECT 1 WHERE current_setting('stepup.session', true) = '{marks[connection]}'"
+        )
+        if rows != "SELECT 1":
+            return False
+    return True
+
+
+async def _driver(connection: AsyncConnection) -> Any:
+    return (await connection.get_raw_connection()).driver_connection
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    return getattr(error, "sqlstate", None)
