@@ -91,12 +91,19 @@ the settings, [operating](operating.md) tells.
 
 They are given in a TOML file (`--config` or `STEPUP_CONFIG`), as environment variables, and some
 as flags (`stepup serve --help`). Flags win over variables, those over the file, that over the
-defaults. An unknown setting is an error. `stepup check-config` validates for serving, names the
-setting that is wrong, and shows what is in effect.
+defaults. `stepup check-config` validates for serving, names the setting that is wrong, and shows
+what is in effect.
+
+An unknown setting is an error that names what may be meant, in the file and in the environment:
+every variable that begins with `STEPUP_` counts. Exceptions are `STEPUP_CLIENT_*`, `STEPUP_TEST_*`,
+`STEPUP_DEPLOY_TOOLS`, the two passwords of `roles.sql`, the variable that `storage.keys_variable`
+names, and what Kubernetes sets for a Service whose name begins with `stepup`
+(`STEPUP_SERVICE_HOST`, `STEPUP_PORT=tcp://...`).
 
 - A *duration* is ISO 8601 text, `PT90S` or `PT1H`. In a file a number of seconds does as well.
 - A *list* is a TOML array, and a *table* a TOML table. In a variable both are JSON:
   `STEPUP_CALLERS='[{"name": "soar", ...}]'`.
+- A *path* must not be empty, and `~` is not expanded.
 - A *secret* is text that no output shows.
 
 A change of `[[callers]]` takes effect on

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from stepup.config import ConfigurationError, load
+from stepup.caller_settings import TokenIssuerSettings
+from stepup.config import ConfigurationError, Settings, load
+from stepup.setting_names import locations
 from stepup.stores.sql import Limits
 
 PASSWORD = "hunter2-of-the-database"
@@ -168,30 +170,200 @@ def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
+    ("text", "name", "meant"),
     [
-        ("colour = 1", "colour"),
-        ("[severs]\nlisten = 1", "severs"),
-        ('[server]\nlistens = "x"', "server.listens"),
-        ('[[catalogue.operations]]\nid = "iam.x"\ntitle = "X"\nnote = "y"', "note"),
+        ("colour = 1", "colour", "; there are server, storage,"),
+        ('data_dir = "x"', "data_dir", "; did you mean storage.data_dir?"),
+        ("[severs]\nlisten = 1", "severs", "; did you mean server?"),
+        ('[server]\nlistens = "x"', "server.listens", "; did you mean server.listen?"),
+        ('[server]\ndata_dir = "x"', "server.data_dir", "; did you mean storage.data_dir?"),
+        ("[storage]\nport = 1", "storage.port", "; there are storage.data_dir,"),
+        (
+            '[[catalogue.operations]]\nid = "iam.x"\ntitle = "X"\ntitel = "y"',
+            "catalogue.operations.0.titel",
+            "; did you mean catalogue.operations.0.title?",
+        ),
     ],
-    ids=["key", "section", "field", "field of an entry"],
 )
-def test_an_unknown_name_in_the_file_is_refused(file, text, name):
+def test_an_unknown_name_in_the_file_is_refused_by_what_may_be_meant(file, text, name, meant):
     [problem] = problems(file(text))
-    assert name in problem
-    assert problem.endswith("there is no such setting")
+    assert problem.startswith(f"{name}: there is no such setting{meant}")
 
 
-@pytest.mark.parametrize("name", ["STEPUP_SERVER__LISTENS", "STEPUP_SEVER__LISTEN"])
-def test_an_unknown_variable_is_refused(monkeypatch, name):
-    monkeypatch.setenv(name, "x")
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("STEPUP_STORAGE_DATABASE_URL", "STEPUP_STORAGE__DATABASE_URL"),
+        ("STEPUP_STORAGE__DATABSE_URL", "STEPUP_STORAGE__DATABASE_URL"),
+        ("STEPUP_DATABASE_URL", "STEPUP_STORAGE__DATABASE_URL"),
+        ("STEPUP_STORAGE__DATABASE_CONNECTIONS", "STEPUP_STORAGE__DATABASE__CONNECTIONS"),
+        ("STEPUP_STORAGE__DATABASE__CONECTIONS", "STEPUP_STORAGE__DATABASE__CONNECTIONS"),
+        ("STEPUP_SEVER__LISTEN", "STEPUP_SERVER__LISTEN"),
+        ("STEPUP_SERVER__LISTENS", "STEPUP_SERVER__LISTEN"),
+        ("STEPUP_SERVER_LISTEN", "STEPUP_SERVER__LISTEN"),
+        ("stepup_server_listen", "STEPUP_SERVER__LISTEN"),
+        ("STEPUP_CALLERS__0__NAME", "STEPUP_CALLERS"),
+        ("STEPUP_LOGLEVEL", "STEPUP_LOG__LEVEL"),
+        ("STEPUP_PROBES_PORT", "STEPUP_PROBES"),
+        ("STEPUP_CONFIG_FILE", "STEPUP_CONFIG"),
+    ],
+)
+def test_an_unknown_variable_is_refused_by_what_may_be_meant(monkeypatch, name, meant):
+    monkeypatch.setenv(name, "50051")
+    assert problems()[0] == f"{name}: there is no such setting; did you mean {meant}?"
+
+
+def test_a_variable_near_nothing_is_refused_by_what_there_is(monkeypatch):
+    monkeypatch.setenv("STEPUP_XYZZY", "1")
     [problem] = problems()
-    assert problem.endswith("there is no such setting")
+    assert problem.startswith("STEPUP_XYZZY: there is no such setting; there are STEPUP_SERVER, ")
+
+
+def test_an_unknown_variable_and_a_bad_value_have_a_line_each(monkeypatch):
+    monkeypatch.setenv("STEPUP_STORAGE__DATA_DIRS", "x")
+    monkeypatch.setenv("STEPUP_SERVER__WORKERS", "many")
+    assert [problem.partition(":")[0] for problem in problems()] == [
+        "STEPUP_STORAGE__DATA_DIRS",
+        "server.workers",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STEPUP_CLIENT_TARGET", "x"),
+        ("STEPUP_TEST_ENGINE", "x"),
+        ("STEPUP_DEPLOY_TOOLS", "x"),
+        ("STEPUP_SERVE_PASSWORD", "x"),
+        ("STEPUP_CONFIG", "x"),
+        ("STEPUP_GRANT_TO", "x"),
+        # Services named stepup and stepup-metrics in the namespace of the pod.
+        ("STEPUP_SERVICE_HOST", "10.0.0.1"),
+        ("STEPUP_SERVICE_PORT", "50051"),
+        ("STEPUP_SERVICE_PORT_GRPC", "50051"),
+        ("STEPUP_PORT", "tcp://10.0.0.1:50051"),
+        ("STEPUP_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
+        ("STEPUP_PORT_50051_TCP_ADDR", "10.0.0.1"),
+        ("STEPUP_PORT_50051_TCP_PROTO", "tcp"),
+        ("STEPUP_METRICS_PORT", "tcp://10.0.0.2:9464"),
+        ("STEPUP_METRICS_SERVICE_HOST", "10.0.0.2"),
+        ("STEPUPS_OF_SOMEBODY_ELSE", "x"),
+    ],
+)
+def test_a_variable_of_another_program_is_none_of_ours(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert load().server.listen == "127.0.0.1:50051"
+
+
+@pytest.mark.parametrize("is_valid", [True, False])
+@pytest.mark.parametrize("source", ["file", "variable"])
+def test_the_variable_that_holds_the_key_ring_may_have_any_name(
+    monkeypatch, file, source, is_valid
+):
+    monkeypatch.setenv("STEPUP_KEYS", "{}")
+    path = None
+    if source == "file":
+        path = file('[storage]\nkeys_variable = "STEPUP_KEYS"')
+    else:
+        monkeypatch.setenv("STEPUP_STORAGE__KEYS_VARIABLE", "STEPUP_KEYS")
+    if is_valid:
+        assert load(path).storage.keys_variable == "STEPUP_KEYS"
+    else:
+        [problem] = problems(path, server={"workers": 0})
+        assert problem.startswith("server.workers: ")
 
 
 def test_an_unknown_flag_is_refused():
-    assert problems(server={"listens": "x"}) == ["server.listens: there is no such setting"]
+    assert problems(server={"listens": "x"}) == [
+        "server.listens: there is no such setting; did you mean server.listen?"
+    ]
+
+
+@pytest.mark.parametrize("value", ["[{", "", "{}", '"soar"'])
+@pytest.mark.parametrize("name", ["STEPUP_CALLERS", "STEPUP_CATALOGUE__OPERATIONS"])
+def test_a_list_in_a_variable_that_is_none_is_refused_by_its_name(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert problems() == [f"{name}: must be a JSON list"]
+
+
+@pytest.mark.parametrize("value", ["{", "127.0.0.1:1", "[]"])
+@pytest.mark.parametrize("name", ["STEPUP_SERVER", "STEPUP_TLS", "STEPUP_STORAGE__DATABASE"])
+def test_a_section_in_a_variable_that_is_none_is_refused_by_its_name(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert problems() == [f"{name}: must be a JSON object"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[callers]\nname = "soar"', "callers: must be a list: [[callers]] for each in the file"),
+        ("[[server]]\nworkers = 1", "server: must be a section: [server] in the file"),
+        (
+            "[storage]\ndatabase = 1",
+            "storage.database: must be a section: [storage.database] in the file",
+        ),
+        (
+            '[[token_issuers]]\nissuer = "x"\naudiences = "stepup"\njwks_file = "x"',
+            "token_issuers.0.audiences: must be a list",
+        ),
+    ],
+)
+def test_a_table_for_a_list_and_the_reverse_are_named(file, text, problem):
+    assert problems(file(text)) == [problem]
+
+
+PATHS = [
+    ("storage", "data_dir"),
+    ("storage", "keys_file"),
+    ("log", "decisions"),
+    ("traces", "ca_file"),
+    ("tls", "certificate"),
+    ("tls", "key"),
+    ("tls", "client_ca"),
+]
+NEEDED = {
+    "traces": {"endpoint": "https://otel:4317"},
+    "tls": {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.pem"},
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", "is empty"),
+        ("a\0b", "has a NUL in it"),
+        ("~/stepup", "in full: ~ stands for no directory here"),
+        ("/var/lib/stepup\n", "begins or ends with white space"),
+    ],
+)
+@pytest.mark.parametrize(("section", "name"), PATHS)
+def test_what_a_slip_made_is_no_path(section, name, value, why):
+    [problem] = problems(**{section: NEEDED.get(section, {}) | {name: value}})
+    assert problem.startswith(f"{section}.{name}: must be a path")
+    assert problem.endswith(why)
+
+
+@pytest.mark.parametrize("name", ["jwks_file", "ca_file", "bearer_token_file"])
+def test_an_empty_path_of_a_token_issuer_is_refused(name):
+    issuer = {"issuer": "https://issuer.example", "audiences": ["stepup"], "jwks_file": "jwks.json"}
+    [problem] = problems(token_issuers=[issuer | {name: ""}])
+    assert problem == f"token_issuers.0.{name}: must be a path, and is empty"
+
+
+def test_an_empty_path_in_a_variable_is_refused(monkeypatch):
+    monkeypatch.setenv("STEPUP_STORAGE__DATA_DIR", "")
+    assert problems() == ["storage.data_dir: must be a path, and is empty"]
+
+
+def test_every_path_among_the_settings_is_tried():
+    of_issuers = {"jwks_file", "ca_file", "bearer_token_file"}
+    found = {location for location, type_ in locations(Settings) if "Path" in str(type_)}
+    assert found == set(PATHS)
+    assert {
+        name
+        for name, field in TokenIssuerSettings.model_fields.items()
+        if "Path" in str(field.annotation)
+    } == of_issuers
 
 
 NO_ADDRESSES = [

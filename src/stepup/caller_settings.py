@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -11,17 +10,17 @@ from stepup.domain.actor import CallerId, folded
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.rate import Rate
-from stepup.settings_section import Section, checked
+from stepup.settings_section import Section, SettingPath, checked
 
 
 class TlsSettings(Section):
     """PEM files; they are read again when they change."""
 
-    certificate: Path
+    certificate: SettingPath
     """The server's certificate chain, leaf first."""
-    key: Path
+    key: SettingPath
     """Its private key."""
-    client_ca: Path | None = None
+    client_ca: SettingPath | None = None
     """The authorities of client certificates. Present: callers must have one, with a SPIFFE id."""
 
 
@@ -32,14 +31,14 @@ class TokenIssuerSettings(Section):
     """The `iss` claim."""
     audiences: Annotated[tuple[str, ...], Field(min_length=1)]
     """What the `aud` claim has to name one of: this service."""
-    jwks_file: Path | None = None
+    jwks_file: SettingPath | None = None
     """The issuer's keys in a file."""
     jwks_url: SecretStr | None = None
     """The issuer's keys at an https URL, instead of a file. Its query may have a key of the
     issuer's API (S11)."""
-    ca_file: Path | None = None
+    ca_file: SettingPath | None = None
     """The authorities of that URL's server. Absent: the system's."""
-    bearer_token_file: Path | None = None
+    bearer_token_file: SettingPath | None = None
     """Holds the token that the URL's server demands, as a Kubernetes API server does."""
     algorithms: tuple[str, ...] | None = None
     """The algorithms it signs with, `["ES256"]`. Absent: all asymmetric ones that are thought

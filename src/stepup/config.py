@@ -6,7 +6,9 @@ Environment variables are named `STEPUP_<SECTION>__<FIELD>`: `STEPUP_SERVER__LIS
 import codecs
 import os
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
@@ -32,7 +34,18 @@ from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation, OperationId
 from stepup.domain.text import Title
 from stepup.domain.totp import Label
-from stepup.settings_section import Section, checked
+from stepup.setting_names import (
+    UNKNOWN,
+    Location,
+    dotted,
+    instead_of_setting,
+    locations,
+    malformed_variables,
+    section_in,
+    unknown_variables,
+    variable,
+)
+from stepup.settings_section import A_PATH, Section, SettingPath, checked
 from stepup.stores.redis.url import parse_url as parse_redis_url
 from stepup.stores.sql.engine import parse_url as parse_database_url
 from stepup.stores.sql.limits import Limits
@@ -52,6 +65,14 @@ _MAX_PORT = 65535
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _Seconds = Annotated[float, Field(ge=0.1, le=60)]
 _LIMITS = Limits()
+_NO_HOME = Path("~/.local/state/stepup")
+
+
+def _state_directory() -> Path:
+    try:
+        return user_state_path("stepup")
+    except RuntimeError:  # neither HOME nor an entry of the user
+        return _NO_HOME
 
 
 def _address(value: str) -> str:
@@ -140,7 +161,7 @@ class TracesSettings(Section):
 
     endpoint: Annotated[str, AfterValidator(_collector)]
     """`http://host:port`, or `https://host:port` for TLS."""
-    ca_file: Path | None = None
+    ca_file: SettingPath | None = None
     """The authorities of its certificate. Absent: what `OTEL_EXPORTER_OTLP_CERTIFICATE` names, or
     the system's."""
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -193,23 +214,44 @@ class DatabaseSettings(Section):
 class StorageSettings(Section):
     """Where state lives."""
 
-    data_dir: Path = user_state_path("stepup")
-    """The directory of everything that is embedded: keys, SQLite, Valkey, the decision log."""
+    data_dir: SettingPath = _state_directory()
+    """The directory of everything that is embedded: keys, SQLite, Valkey, the decision log. It is
+    made where something is embedded, and not touched otherwise. A user without a home directory
+    has to set it."""
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
     """`sqlite:///<path>` or `postgresql://<user>@<host>/<database>`; over a network
-    `?ssl=verify-full`, with the server's authorities in `PGSSLROOTCERT`. Absent: SQLite in the data
-    directory."""
+    `?ssl=verify-full`, with the server's authorities in `PGSSLROOTCERT`; other parameters are
+    `host`, `port` and `passfile`. Absent: SQLite in the data directory."""
     database: DatabaseSettings = DatabaseSettings()
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = None
     """Of one server: `redis://<host>:6379/0` or `unix:///<path>`. Of Sentinels:
     `redis+sentinel://<host>,<host>/<master>`. Of a cluster: `redis+cluster://<host>,<host>`. With
     `rediss` instead of `redis` over TLS. Absent: an embedded Valkey."""
-    keys_file: Path | None = None
+    keys_file: SettingPath | None = None
     """The key ring. Absent: `keys.json` in the data directory, made at the first start."""
-    keys_variable: str | None = None
+    keys_variable: Annotated[str, Field(min_length=1)] | None = None
     """The name of an environment variable that holds the key ring's text, instead of a file."""
     keys_group_readable: bool = False
-    """Whether the file may be readable by its group, too: for mounted Kubernetes secrets."""
+    """Whether the key ring's file may be readable by its group, too, wherever it is: for mounted
+    Kubernetes secrets."""
+
+    def in_data_dir(self, name: str) -> Path:
+        """The path of something that is embedded.
+
+        Raises:
+            ConfigurationError: no data directory is configured, and our user has no home.
+        """
+        if self.data_dir == _NO_HOME:
+            raise ConfigurationError(
+                "storage.data_dir: has to be set, because this user has no home directory"
+            )
+        return self.data_dir / name
+
+    @property
+    def embeds_nothing(self) -> bool:
+        """Whether database, Redis and key ring are all somewhere else than in `data_dir`."""
+        has_keys = self.keys_file is not None or self.keys_variable is not None
+        return self.database_url is not None and self.redis_url is not None and has_keys
 
 
 class IdentitySettings(Section):
@@ -270,7 +312,7 @@ class LogSettings(Section):
     """The least level of what is logged."""
     format: Format = "json"
     """One JSON object per line, or lines for people."""
-    decisions: Path | Literal["-"] | None = None
+    decisions: Annotated[Path | Literal["-"], A_PATH] | None = None
     """The decision log's file; `-` is standard output. Absent: `decisions.jsonl` in the data
     directory."""
 
@@ -368,19 +410,25 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
             sources = (init_settings, env_settings)
             return (*sources, TomlConfigSettingsSource(settings_cls, file)) if file else sources
 
-    unknown = _unknown_variables()
-    if unknown:
-        raise ConfigurationError("\n".join(f"{name}: {_UNKNOWN}" for name in unknown))
     try:
         if file is not None and not file.is_file():
             raise ConfigurationError(f"{file}: no such file")
         if file is not None:
             _demand_no_mark(file)
-        settings = FromFile(**cast("dict[str, Any]", flags))
+        if malformed := malformed_variables(Settings, os.environ):
+            raise ConfigurationError("\n".join(malformed.values()))
+        try:
+            settings = FromFile(**cast("dict[str, Any]", flags))
+        except ValidationError as error:
+            unknown = unknown_variables(Settings, os.environ, _keys_variable(file))
+            raise ConfigurationError(
+                "\n".join([*unknown.values(), *_problems(error, unknown)])
+            ) from error
+        keys_variable = settings.storage.keys_variable
+        if unknown := unknown_variables(Settings, os.environ, keys_variable):
+            raise ConfigurationError("\n".join(unknown.values()))
         # What is made of several settings is validated by making it.
         settings.operations, settings.registered_callers  # noqa: B018
-    except ValidationError as error:
-        raise ConfigurationError("\n".join(_problems(error))) from error
     except ValueError as error:
         raise ConfigurationError(f"{file}: {error}") from error
     except OSError as error:
@@ -410,28 +458,36 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-_UNKNOWN = "there is no such setting"
+def _keys_variable(file: Path | None) -> str | None:
+    """The setting `storage.keys_variable`, where others are not valid."""
+    name = os.environ.get(variable(("storage", "keys_variable")))
+    if name is None and file is not None:
+        with suppress(ValueError, OSError, KeyError, TypeError):
+            name = tomllib.loads(file.read_text())["storage"]["keys_variable"]
+    return name
 
 
-def _unknown_variables() -> list[str]:
-    """Variables of sections that do not exist; pydantic finds those of unknown fields only."""
-    sections = tuple(f"STEPUP_{section.upper()}__" for section in Settings.model_fields)
-    return [
-        name
-        for name in os.environ
-        if re.match(r"STEPUP_\w+?__", name, re.IGNORECASE) and not name.upper().startswith(sections)
-    ]
-
-
-def _problems(error: ValidationError) -> list[str]:
+def _problems(error: ValidationError, said: Collection[Location]) -> list[str]:
     # The values stay out: a URL can hold a password (S11).
     return [
-        ": ".join(filter(None, (".".join(map(str, problem["loc"])), _in_words(problem))))
+        ": ".join(filter(None, (dotted(problem["loc"]), _in_words(problem))))
         for problem in error.errors(include_url=False, include_input=False)
+        if problem["loc"] not in said
     ]
+
+
+def _list_wanted(location: Location) -> str:
+    annotation = dict(locations(Settings)).get(location)
+    of_tables = f": [[{dotted(location)}]] for each in the file" if section_in(annotation) else ""
+    return f"must be a list{of_tables}"
 
 
 def _in_words(problem: ErrorDetails) -> str:
-    if problem["type"] == "extra_forbidden":
-        return _UNKNOWN
+    match problem["type"]:
+        case "extra_forbidden":
+            return UNKNOWN + instead_of_setting(Settings, problem["loc"])
+        case "tuple_type":
+            return _list_wanted(problem["loc"])
+        case "model_type" | "model_attributes_type":
+            return f"must be a section: [{dotted(problem['loc'])}] in the file"
     return problem["msg"].removeprefix("Value error, ")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prometheus_client import Counter
 
@@ -19,10 +20,11 @@ _failures = Counter(
 def key_source_of(settings: Settings) -> KeySource:
     """Where the key ring is: the configured place, or the data directory."""
     storage = settings.storage
+    if storage.keys_variable is not None:
+        return KeySource(Path(), storage.keys_variable)  # there is no file, and perhaps no home
     return KeySource(
-        storage.keys_file or storage.data_dir / "keys.json",
-        storage.keys_variable,
-        storage.keys_group_readable,
+        storage.keys_file or storage.in_data_dir("keys.json"),
+        group_readable=storage.keys_group_readable,
     )
 
 
@@ -47,7 +49,9 @@ def follow_keys(settings: Settings, clock: Clock) -> KeyRing | ReloadingKeys:
 def _make_keys(settings: Settings) -> None:
     storage = settings.storage
     if storage.keys_file is None and storage.keys_variable is None:
-        KeyRing.load_or_create(storage.data_dir / "keys.json")
+        KeyRing.load_or_create(
+            storage.in_data_dir("keys.json"), group_readable=storage.keys_group_readable
+        )
 
 
 @contextmanager

@@ -116,23 +116,27 @@ class KeyRing:
             raise KeyRingError(f"{path}: there is no such file") from None
 
     @classmethod
-    def load_or_create(cls, path: Path) -> Self:
+    def load_or_create(cls, path: Path, *, group_readable: bool = False) -> Self:
         """Read a ring from its file, which is made, with a fresh key, if there is none.
 
         Of several processes that do so at once, all get the same ring.
+
+        Args:
+            path: the file.
+            group_readable: as for `load`; a file that is made is its owner's only.
 
         Raises:
             KeyRingError: as `load`, or the file cannot be written.
         """
         try:
-            return cls._read(path)
+            return cls._read(path, group_readable=group_readable)
         except FileNotFoundError:
             pass
         file = KeyFile.generated(SystemClock().now())
         try:
             file.create(path)
         except FileExistsError:
-            return cls.load(path)
+            return cls.load(path, group_readable=group_readable)
         return cls.of(file)
 
     def __repr__(self) -> str:

@@ -127,12 +127,14 @@ def check_store_files(settings: Settings) -> None:
 
 
 def make_data_dir(settings: Settings) -> None:
-    """Make the data directory, for our user only, if there is none.
+    """Make the data directory, for our user only, if something is to be in it and there is none.
 
     Raises:
         ConfigurationError: it cannot be made.
     """
-    directory = settings.storage.data_dir
+    if settings.storage.embeds_nothing and settings.log.decisions is not None:
+        return
+    directory = settings.storage.in_data_dir("")
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -146,7 +148,7 @@ def database_url_of(settings: Settings) -> str:
     url = settings.storage.database_url
     if url is not None:
         return url.get_secret_value()
-    return f"sqlite+aiosqlite:///{settings.storage.data_dir.absolute() / 'stepup.db'}"
+    return f"sqlite+aiosqlite:///{settings.storage.in_data_dir('stepup.db').absolute()}"
 
 
 async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
@@ -158,7 +160,7 @@ async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
     url = settings.storage.redis_url
     if url is not None:
         return url.get_secret_value()
-    valkey = EmbeddedValkey(settings.storage.data_dir.absolute() / "valkey")
+    valkey = EmbeddedValkey(settings.storage.in_data_dir("valkey").absolute())
     try:
         await asyncio.to_thread(valkey.start)
     except EmbeddedValkeyError as error:
@@ -181,7 +183,7 @@ def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDec
         if target == "-":
             log = JsonLinesDecisionLog.to(sys.stdout)
         else:
-            file = Path(target) if target else settings.storage.data_dir / "decisions.jsonl"
+            file = Path(target) if target else settings.storage.in_data_dir("decisions.jsonl")
             log = JsonLinesDecisionLog.open(file)
     except OSError as error:
         raise ConfigurationError(f"log.decisions: {error}") from error

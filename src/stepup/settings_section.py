@@ -1,6 +1,8 @@
 """What every section of the settings is: frozen, and strict about names."""
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -25,3 +27,22 @@ def checked(make: Any) -> BeforeValidator:
             raise ValueError(str(error)) from error
 
     return BeforeValidator(check)
+
+
+def _usable_path(value: Any) -> Any:
+    if isinstance(value, str | Path):
+        text = os.fspath(value)
+        if not text:
+            raise ValueError("must be a path, and is empty")
+        if "\0" in text:
+            raise ValueError("must be a path, and has a NUL in it")
+        if text != text.strip():
+            raise ValueError("must be a path, and begins or ends with white space")
+        if text.startswith("~"):
+            raise ValueError("must be a path in full: ~ stands for no directory here")
+    return value
+
+
+A_PATH = BeforeValidator(_usable_path)
+SettingPath = Annotated[Path, A_PATH]
+"""A path that a slip cannot have made: an empty one would be the current directory."""

@@ -13,6 +13,7 @@ from stepup.configured_traces import check_traces
 from stepup.credentials import anyone_may_call, credentials_of, demand_credentials
 from stepup.domain.callers import Part
 from stepup.domain.idle_entries import IdleEntry, Why, idle_entries
+from stepup.near_names import instead_of
 from stepup.opened_stores import check_store_files
 from stepup.rpc.demands import DEMANDS
 from stepup.store_addresses import in_plain_text
@@ -125,5 +126,5 @@ def _in_words(idle: IdleEntry, operations: Collection[str]) -> str:
         return words
     if idle.why is Why.MATCHES_NOTHING:
         known = DEMANDS if idle.part is Part.METHODS else operations
-        words += permissions.instead_of(idle.entry, known)
+        words += instead_of(idle.entry, known)
     return f"{idle.part.value}: {idle.entry} {words}"

@@ -14,7 +14,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
+from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
 from stepup.clock import SystemClock
 from stepup.configured_keys import key_source_of
 from stepup.key_file import KeyFile, KeyRingError
@@ -166,12 +166,13 @@ class _Total:
 class _Command:
     """The key ring and the database that a command is about."""
 
-    def __init__(self, config_file: Path | None, data_dir: Path | None) -> None:
+    def __init__(self, config_file: Path | None, data_dir: str | None) -> None:
         settings = settings_of(config_file, storage={"data_dir": data_dir})
         configure_logging(settings.log.level, settings.log.format)
-        self.database_url = database_url_of(settings)
         self.retry_window = settings.verification.retry_window
-        self._source = key_source_of(settings)
+        with problems_reported():
+            self.database_url = database_url_of(settings)
+            self._source = key_source_of(settings)
 
     def content(self) -> KeyFile:
         try:

@@ -1,7 +1,9 @@
 """What the commands have in common: options, settings, and how they fail."""
 
 import asyncio
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +12,16 @@ import typer
 from stepup import config
 from stepup.domain.errors import StoreUnavailableError
 
+_CONFIG = "STEPUP_CONFIG"
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", envvar="STEPUP_CONFIG", help="A TOML file with settings."),
+    typer.Option("--config", envvar=_CONFIG, help="A TOML file with settings."),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="The directory of everything that is embedded.")]
+# Text: an empty path would have become the current directory before the settings refuse it.
+DataDir = Annotated[
+    str | None,
+    typer.Option(metavar="DIRECTORY", help="The directory of everything that is embedded."),
+]
 
 
 def settings_of(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
@@ -35,6 +42,8 @@ def load(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
     Raises:
         ConfigurationError: they are not.
     """
+    if file is None and os.environ.get(_CONFIG) == "":
+        raise config.ConfigurationError(f"{_CONFIG}: must be a path, and is empty")
     given = {
         section: {field: value for field, value in fields.items() if value is not None}
         for section, fields in flags.items()
@@ -48,8 +57,19 @@ def run(work: Any) -> Any:
     Raises:
         typer.Exit: it failed in a way that an operator can do something about, and that was said.
     """
-    try:
+    with problems_reported():
         return asyncio.run(work)
+
+
+@contextmanager
+def problems_reported() -> Iterator[None]:
+    """Report a failure that an operator can do something about.
+
+    Raises:
+        typer.Exit: there was one.
+    """
+    try:
+        yield
     except (config.ConfigurationError, StoreUnavailableError) as error:
         raise failure(error) from error
 

@@ -1,7 +1,6 @@
 """What a caller may do by its rules, as `stepup check-config --caller` tells it (S15, S16)."""
 
 from collections.abc import Collection, Iterator
-from difflib import get_close_matches
 
 import typer
 
@@ -13,6 +12,7 @@ from stepup.domain.callers import Caller, Claim, Grant, Part, Rule
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import OperationId
+from stepup.near_names import instead_of
 from stepup.rpc.demands import DEMANDS
 from stepup.rpc.errors import to_status
 
@@ -87,12 +87,6 @@ def tell(caller: Caller, question: Question) -> bool:
 def place(caller: Caller, rule: Rule) -> str:
     """Where a rule is written, and whose it is."""
     return f"{rule.origin} ({caller.caller_id})"
-
-
-def instead_of(name: str, known: Collection[str]) -> str:
-    """What might have been meant by a name that does not exist, as the end of a sentence."""
-    near = get_close_matches(name, known)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(known)}"
 
 
 def _existing(option: str, value: str, known: Collection[str]) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy.util import await_only
 from stepup import pem
 from stepup.distribution import are_installed, missing_extra
 from stepup.stores.sql.limits import Limits
+from stepup.stores.sql.url import check_postgresql, check_text
 
 _WAITS_FOR_SWITCH = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
 _GRACE_SECONDS = 1
@@ -52,14 +53,17 @@ def parse_url(text: str) -> URL:
         ValueError: it is something else, or the driver is not installed. The message does not
             repeat the URL: it may hold a password.
     """
+    check_text(text)
     try:
         url = make_url(text)
         url = url.set(drivername=_DRIVERS[url.drivername])
     except (ArgumentError, KeyError, ValueError):
         raise ValueError("the database URL must be sqlite:///... or postgresql://...") from None
-    if not is_sqlite(url) and not are_installed("asyncpg"):
-        raise ValueError(f"PostgreSQL {missing_extra('postgres')}")
-    if is_sqlite(url) and (url.database in (None, "", ":memory:") or url.query):
+    if not is_sqlite(url):
+        if not are_installed("asyncpg"):
+            raise ValueError(f"PostgreSQL {missing_extra('postgres')}")
+        check_postgresql(url, text)
+    elif url.database in (None, "", ":memory:") or url.query:
         raise ValueError("the URL of a SQLite database must be sqlite:/// and a path, no more")
     return url
 
