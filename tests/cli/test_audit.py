@@ -385,6 +385,25 @@ def test_an_export_that_cannot_be_written_says_so(stepup, tmp_path, file, proble
 
 
 @pytest.mark.usefixtures("two_tenants")
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_export_of_a_tenant_without_events_fails_as_its_verification_does(
+    stepup, tmp_path, after
+):
+    file = tmp_path / "events.jsonl"
+    options = ("--format", "jsonl", "--tenant", "acne", "--after", after, "--output", file)
+    result, verified = stepup("export", *options), stepup("verify", "--tenant", "acne")
+    assert (result.exit_code, result.stderr) == (verified.exit_code, verified.stderr)
+    assert result.exit_code == UNKNOWN
+    assert not file.exists()
+
+
+@pytest.mark.usefixtures("two_tenants")
+def test_an_export_of_what_came_after_the_newest_event_is_empty(stepup):
+    result = stepup("export", "--format", "jsonl", "--tenant", "acme", "--after", 3)
+    assert (result.exit_code, result.stdout) == (INTACT, "")
+
+
+@pytest.mark.usefixtures("two_tenants")
 def test_an_export_that_comes_to_a_damaged_row_says_how_far_it_got(stepup, sql):
     sql("UPDATE audit_events SET kind = 'x' WHERE tenant_id = 'acme' AND sequence = 2")
     result = stepup("export", "--format", "jsonl", "--tenant", "acme")

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from stepup import head_keys, private_files
-from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
+from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
 from stepup.clock import SystemClock
 from stepup.config import Settings
 from stepup.configured_keys import load_keys
@@ -26,6 +26,7 @@ from stepup.opened_stores import database_url_of
 from stepup.service.audit_events import export as export_events
 from stepup.service.audit_heads import ExportHeads, HeadDamagedError, SignedHeads
 from stepup.service.audit_verification import AuditVerification
+from stepup.service.ports import EventQuery
 from stepup.stores.sql import SqlDatabase, demand_usable_server
 
 app = typer.Typer(help="Verify, sign and export the audit events.", no_args_is_help=True)
@@ -111,11 +112,15 @@ def export(
 ) -> None:
     """Write a tenant's events in their order, up to the newest.
 
+    The exit code is 2 if they cannot be read or written, or the tenant has none.
+
     To resume, give the last line's sequence number (`sequence`, `metadata.sequence`) as --after.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     tenant_id = TenantId(_tenant_id(tenant) or "")
     write = ocsf if format_ is Format.OCSF else _plain
+    if not run(_may_have_events(settings, tenant_id)):
+        raise _without_events(tenant_id)
     with _opened(output, after) as file:
         run(_export(settings, tenant_id, after, write, file))
 
@@ -137,7 +142,7 @@ async def _verify(
             typer.echo(f"stepup: the rest was not checked: {error}", err=True)
             return found
     if tenant_id and not verification.events and not found:
-        raise failure(f"--tenant: {json.dumps(tenant_id)} has no events")
+        raise _without_events(tenant_id)
     outcome = f"problems: {found}" if found else "intact"
     typer.echo(f"tenants: {verification.tenants}, events: {verification.events}, {outcome}")
     return found
@@ -150,6 +155,20 @@ async def _signed_heads(settings: Settings, tenant_id: TenantId | None) -> str:
         except HeadDamagedError as error:
             typer.echo(_told(error.damage))
             raise typer.Exit(1) from error
+
+
+async def _may_have_events(settings: Settings, tenant_id: TenantId) -> bool:
+    """Whether there is an event, or that cannot be read: then the export says what is wrong."""
+    async with _database(settings) as database:
+        try:
+            async with database.snapshot() as records:
+                return bool(await records.audit.list(EventQuery(tenant_id), 1))
+        except StoreUnavailableError:
+            return True
+
+
+def _without_events(tenant_id: TenantId) -> typer.Exit:
+    return failure(f"--tenant: {json.dumps(tenant_id)} has no events")
 
 
 async def _export(
@@ -207,7 +226,8 @@ def _exported(
 
 
 def _public_key(settings: Settings, key_id: str | None) -> bytes:
-    keys = load_keys(settings)
+    with problems_reported():
+        keys = load_keys(settings)
     try:
         return keys.head_public_key(key_id or keys.primary)
     except KeyRingError as error:
