@@ -1,5 +1,6 @@
 """`stepup demo`: the main job, played against a server process through its gRPC API only."""
 
+import sys
 from typing import Any
 
 import grpc
@@ -8,7 +9,15 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rich.console import Console
 from rich.markup import escape
 
-from stepup.cli.stage import App, Stage, UnexpectedAnswerError, expect, server_process
+from stepup.cli.stage import (
+    App,
+    Stage,
+    UnexpectedAnswerError,
+    console_on,
+    expect,
+    is_shown,
+    server_process,
+)
 from stepup.client import Client, connect
 from stepup.client.messages import actor as people
 from stepup.client.messages import audit, enrollment, policy, step_up
@@ -21,7 +30,7 @@ OSQUERY = "response.run_osquery"
 
 def run() -> int:
     """Play the demo; returns the exit status."""
-    console = Console(highlight=False)
+    console = console_on(sys.stdout)
     with server_process() as address, connect(address) as client:
         console.print(f"[dim]A server process listens on {address}; all that follows is gRPC.[/]")
         try:
@@ -98,7 +107,11 @@ class _Play:
             enrollment.BeginEnrollmentRequest(actor=bob, account_name="bob@acme.example"),
             hide=("qr_svg", "qr_png"),
         )
-        self._console.print(qr.terminal(screen.otpauth_uri), soft_wrap=True)
+        code = qr.terminal(screen.otpauth_uri)
+        if is_shown(self._console, code):
+            self._console.print(code, soft_wrap=True)
+        else:
+            self._stage.say("A terminal in UTF-8 would show the QR code here.")
         app = App(self._console, screen.secret)
 
         self._stage.scene(

@@ -13,6 +13,7 @@ from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
 from stepup.cli.serve import say, serve_until_told
 from stepup.cli.workers import supervise, worker
 from stepup.core_dumps import forbid_core_dumps
+from stepup.distribution import NAME, version
 from stepup.opened_stores import database_url_of, make_data_dir
 from stepup.stores.sql import upgrade
 from stepup.telemetry import configure_logging
@@ -28,8 +29,20 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{NAME} {version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def _before_any_command() -> None:
+def _before_any_command(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
     # Whatever a command writes is for its owner only, and nothing that it knows is dumped (S11).
     os.umask(0o077)
     forbid_core_dumps()

@@ -1,5 +1,7 @@
 """What the demo stands on: a server process of its own, and calls that show what they say."""
 
+import codecs
+import io
 import signal
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import grpc
 import orjson
@@ -26,6 +28,35 @@ from stepup.domain.totp import STEP_SECONDS, OtpCode, TotpSecret, code_at, time_
 _CALL_SECONDS = 5
 _SAFETY_SECONDS = 2
 _LONG = 120
+
+
+_IN_ASCII = {"→": "->", "←": "<-", "…": "..."}
+
+
+def _ascii_for(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(character, "?") for character in text), error.end
+
+
+codecs.register_error("stepup.ascii", _ascii_for)
+
+
+def console_on(stream: TextIO) -> Console:
+    """A console that also shows on a terminal that is not UTF-8 what the demo says."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="stepup.ascii")
+    return Console(file=stream, highlight=False)
+
+
+def is_shown(console: Console, text: str) -> bool:
+    """Whether the console's terminal has every character of a text."""
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class UnexpectedAnswerError(Exception):

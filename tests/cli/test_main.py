@@ -1,0 +1,69 @@
+"""What holds for every command: the version, users without a home, terminals without UTF-8."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from stepup.cli.main import app
+from stepup.cli.stage import console_on, is_shown
+from stepup.distribution import version
+from stepup.rpc import qr
+
+# As a container's random user: it has no HOME, and no entry among the users.
+WITHOUT_HOME = """
+import os, pwd
+def getpwuid(uid): raise KeyError(uid)
+pwd.getpwuid = getpwuid
+os.environ.pop("HOME", None)
+from stepup.__main__ import main
+main()
+"""
+
+
+def test_the_version_is_that_of_the_distribution():
+    shown = CliRunner().invoke(app, ["--version"])
+    assert (shown.exit_code, shown.stdout) == (0, f"stepup-authz {version()}\n")
+
+
+def without_home(directory, *command, **settings):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_HOME, *command],
+        cwd=directory,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("keys", "status")])
+def test_a_user_without_a_home_is_told_which_setting_is_needed(tmp_path, command):
+    refused = without_home(tmp_path, *command)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "stepup: storage.data_dir: has to be set, because this user has no home directory\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_user_without_a_home_needs_none_where_the_directory_is_set(tmp_path):
+    done = without_home(tmp_path, "migrate", STEPUP_STORAGE__DATA_DIR="data")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "stepup.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", "-> a <- b...?"), ("utf-8", "→ a ← b…█")]
+)
+def test_the_demo_says_what_it_says_on_every_terminal(encoding, shown):
+    octets = io.BytesIO()
+    stream = io.TextIOWrapper(octets, encoding=encoding)
+    console = console_on(stream)
+    console.print("→ a ← b…█")
+    stream.flush()
+    assert octets.getvalue().decode(encoding) == f"{shown}\n"
+    assert is_shown(console, qr.terminal("otpauth://totp/x?secret=A")) == (encoding == "utf-8")
