@@ -83,8 +83,9 @@ def excessive_rights(connection: Connection) -> list[str]:
 
 
 def _reasons(connection: Connection, query: TextClause, role: str) -> list[str]:
-    found = connection.execute(query, {"role": role})
+    first: dict[str, str] = {}
+    for row in connection.execute(query, {"role": role}):
+        first.setdefault(row.of, row.said)  # one reason is enough: a superuser has them all
     return [
-        row.said if row.of == role else f"is a member of {row.of}, which {row.said}"
-        for row in found
+        said if of == role else f"is a member of {of}, which {said}" for of, said in first.items()
     ]
