@@ -559,8 +559,9 @@ class VerifyOtpRequest(_message.Message):
     """
     request_id: _builtins.str
     """request_id makes a resend safe: the same request sent again within a minute gets the recorded
-    outcome and is no second attempt. A UUID; send one with every code. Absent means that every
-    request is an attempt.
+    outcome and is no second attempt. While the first one is under way, it fails with ABORTED,
+    REQUEST_UNDER_WAY. OUTCOME_VERIFIED is answered again only while its elevation is in force. A UUID;
+    send one with every code. Absent means that every request is an attempt.
     """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
