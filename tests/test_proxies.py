@@ -114,6 +114,7 @@ def test_s11_a_channel_of_ones_own_takes_the_same_options(proxy):
         ("localhost.example:50051", False),
         ("stepup.prod:50051", False),
         ("unixsocket:50051", False),
+        ("[::1].example:50051", False),
         ("xds:///localhost:50051", False),
         ("127.0.0.1@192.0.2.1:50051", False),
         ("", False),

@@ -37,6 +37,5 @@ def is_local_target(target: str) -> bool:
 
 
 def _host_of(address: str) -> str:
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.partition(":")[0]
+    in_brackets = re.fullmatch(r"\[([^]]*)\](:\d+)?", address)
+    return in_brackets[1] if in_brackets else address.partition(":")[0]

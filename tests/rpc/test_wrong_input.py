@@ -490,6 +490,7 @@ async def test_s18_metadata_over_16_kib_is_refused(shared_world, shared_client):
     metadata = [("x-request-id", "x" * 20_000)]
     refusal = await refusal_of(shared_client.call(path_of("RevokeElevations"), payload, metadata))
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refusal.message.startswith("received metadata size exceeds hard limit")
     assert await everything(shared_world) == before
 
 
