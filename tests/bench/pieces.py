@@ -25,7 +25,7 @@ from support.otp import code_at
 from stepup.clock import SystemClock
 from stepup.domain.actor import CallerId
 from stepup.domain.audit import EventKind
-from stepup.domain.totp import OtpCode, match
+from stepup.domain.totp import OtpCode, StepMatch, match
 from stepup.domain.verification import Outcome, Verification
 from stepup.keys import KeyRing
 from stepup.log_lines import LinesOfATurn, as_json_line
@@ -242,12 +242,13 @@ class _Transaction:
         self._secret = self._ring.open(found.sealed_secret, *place)
 
     async def _compare(self):
-        match(self._secret, OtpCode("000000"), self._context.now)
+        used_step = self._found.last_step
+        match(self._secret, OtpCode("000000"), self._context.now, used_step=used_step)
 
     async def _save(self):
         # A step that is used up, but not the one of now, which is left for the whole.
-        step = self._found.last_step + 1
-        self._after, _ = self._found.attempted(step, self._context.now)
+        matched, context = StepMatch(self._found.last_step + 1), self._context
+        self._after, _ = self._found.attempted(matched, context.actor.session_hash, context.now)
         await self._records.authenticators.save(self._after)
 
     async def _append(self):
