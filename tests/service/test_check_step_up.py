@@ -386,6 +386,27 @@ async def test_s17_a_redeemed_receipt_keeps_no_transaction_open_while_redis_is_a
     assert event.details["decision_id"] == str(answers[0].decision_id)
 
 
+@pytest.mark.usefixtures("elevated")
+@pytest.mark.parametrize("is_revoked", [False, True])
+async def test_s10_a_revocation_counts_while_a_batch_waits_to_redeem_its_receipts(
+    world, worker, monkeypatch, is_revoked
+):
+    answer = await worker.check(ALICE)
+    find = world.elevations.find
+
+    async def revoke_after_the_look_up(*key):
+        found = await find(*key)
+        if is_revoked:
+            world.database.before_transaction = lambda: worker.revoke(ALICE)
+        return found
+
+    monkeypatch.setattr(world.elevations, "find", revoke_after_the_look_up)
+    checks = [(OSQUERY, "host-1", answer.receipt), (OSQUERY, "host-2")]
+    retry, other = await worker.check_all(ALICE, checks)
+    assert retry.verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
+    assert other.verdict.reason is (Reason.NOT_ELEVATED if is_revoked else Reason.ELEVATED)
+
+
 async def test_s13_where_the_commit_fails_the_decision_is_on_record_and_no_event_tells_of_it(
     world, worker, receipt
 ):

@@ -218,7 +218,11 @@ class _Facts:
             return await self._receipt.redeem(self._use_case.keys.receipts)
         if fact is ENROLLED:
             return await self._known_or_looked_up(_AUTHENTICATOR) is not None
-        return await self._known_or_looked_up(fact)
+        found = await self._known_or_looked_up(fact)
+        if fact is ELEVATION and found is not None and self._redemptions.are_uncommitted:
+            # The database was waited for since: a revocation that came in meanwhile counts (S10).
+            return None if self._use_case.snapshots.revocations().void(found) else found
+        return found
 
     async def _known_or_looked_up(self, fact: Fact[Any]) -> Any:
         if fact not in self._known:
