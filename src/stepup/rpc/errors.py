@@ -115,6 +115,12 @@ def message_late() -> Status:
     return _status(StatusCode.DEADLINE_EXCEEDED, "CLIENT_TOO_SLOW", message, [])
 
 
+def metadata_too_large() -> Status:
+    """The status of a call with more metadata than is taken (S18)."""
+    message = "the call has more than 16 KiB of metadata"
+    return _status(StatusCode.RESOURCE_EXHAUSTED, "METADATA_TOO_LARGE", message, [])
+
+
 def unknown_service() -> Status:
     """The status of a question for the health of a service that there is not."""
     return _status(StatusCode.NOT_FOUND, "UNKNOWN_SERVICE", "there is no such service", [])

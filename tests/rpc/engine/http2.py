@@ -9,6 +9,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION =
 )
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 CANCEL = 8
+FRAME_SIZE = 16_384
 INITIAL_WINDOW_SIZE = 4
 
 
@@ -35,6 +36,16 @@ def call(stream, path, *further, message=None, flags=END_HEADERS):
     if message is None:
         return headers
     return headers + frame(DATA, END_STREAM, stream, grpc_message(message))
+
+
+def large_call(stream, path, message, *further):
+    """A call whose headers need several frames: RFC 9113 §6.10."""
+    headers = block(*_pseudo_headers(path), *further)
+    first, *rest = (headers[at : at + FRAME_SIZE] for at in range(0, len(headers), FRAME_SIZE))
+    frames = [frame(HEADERS, 0, stream, first)]
+    frames += [frame(CONTINUATION, 0, stream, each) for each in rest]
+    frames.append(frame(CONTINUATION, END_HEADERS, stream))
+    return b"".join(frames) + frame(DATA, END_STREAM, stream, grpc_message(message))
 
 
 def reset(stream):
@@ -86,10 +97,12 @@ class Connection:
         self.writer = writer
 
     @classmethod
-    async def open(cls, port, **values):
+    async def open(cls, port, *, acks=True, **values):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         connection = cls(reader, writer)
-        await connection.send(PREFACE + settings(**values) + frame(SETTINGS, ACK))
+        await connection.send(
+            PREFACE + settings(**values) + (frame(SETTINGS, ACK) if acks else b"")
+        )
         return connection
 
     async def send(self, *frames):

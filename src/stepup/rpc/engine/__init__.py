@@ -8,7 +8,7 @@ with one promise, and one conformance suite (tests/rpc/engine) that both pass:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -59,6 +59,8 @@ class CallLimits:
         message_seconds: within which a message has to arrive, from the call's headers on, or from
             the answer before it.
         answer_seconds: within which a client has to take an answer.
+        metadata_bytes: how large the metadata of a call may be, as `metadata_size` counts. gRPC has
+            the same limit, but until a client acknowledges it (SETTINGS) takes far more.
     """
 
     in_flight: int = 1000
@@ -67,6 +69,7 @@ class CallLimits:
     exempt_in_flight: int = 500
     message_seconds: float = 5.0
     answer_seconds: float = 60.0
+    metadata_bytes: int = 16 * 1024
 
 
 class Engine(Protocol):
@@ -102,6 +105,11 @@ class Engine(Protocol):
 
 MakeEngine: TypeAlias = Callable[[Served, Options, CallLimits], Engine]
 """Makes an engine of methods, options and limits."""
+
+
+def metadata_size(metadata: Iterable[tuple[str, str | bytes]]) -> int:
+    """The size of metadata in bytes, as HTTP/2 counts it (RFC 9113 §6.5.2)."""
+    return sum(len(key) + len(value) + 32 for key, value in metadata)
 
 
 async def only(payloads: AsyncIterator[bytes]) -> bytes:

@@ -13,12 +13,21 @@ from functools import partial
 import grpc
 
 from stepup.rpc.call import Invocation
-from stepup.rpc.engine import CallLimits, Options, Served, Stream, Unary, is_abandoned
+from stepup.rpc.engine import (
+    CallLimits,
+    Options,
+    Served,
+    Stream,
+    Unary,
+    is_abandoned,
+    metadata_size,
+)
 from stepup.rpc.engine.waiting import Refusals, WaitingCalls
 from stepup.rpc.errors import (
     RefusedError,
     Status,
     message_late,
+    metadata_too_large,
     no_request,
     overloaded,
     to_status,
@@ -85,6 +94,15 @@ class _Calls:
         self._in_flight = 0
         self._half_open = WaitingCalls("half_open", limits.half_open, None, self._refusals)
         self._exempt = WaitingCalls("exempt", limits.exempt_in_flight, None, self._refusals)
+
+    def demand_small(self, invocation: Invocation) -> None:
+        """Refuse a call whose metadata are too large.
+
+        Raises:
+            RefusedError: they are.
+        """
+        if metadata_size(invocation.metadata) > self._limits.metadata_bytes:
+            raise RefusedError(metadata_too_large())
 
     async def first_of(self, peer: str, payloads: AsyncIterator[bytes]) -> bytes | None:
         """The first message of a call; None where the client sends none.
@@ -177,6 +195,7 @@ async def _unary(
     invocation = _invocation(context)
     peer = invocation.peer()
     try:
+        calls.demand_small(invocation)
         payload = await calls.first_of(peer, payloads)
         if payload is not None:
             async with calls.at_work(peer, exempt=method.exempt):
@@ -194,6 +213,7 @@ async def _stream(
     invocation = _invocation(context)
     peer = invocation.peer()
     try:
+        calls.demand_small(invocation)
         first = await calls.first_of(peer, payloads)
         requests = calls.from_first(peer, first, payloads)
         async with (

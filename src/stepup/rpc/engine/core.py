@@ -19,7 +19,15 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
 from stepup.background import run_for_ever
 from stepup.rpc.call import Invocation
-from stepup.rpc.engine import CallLimits, Options, Served, Stream, Unary, is_abandoned
+from stepup.rpc.engine import (
+    CallLimits,
+    Options,
+    Served,
+    Stream,
+    Unary,
+    is_abandoned,
+    metadata_size,
+)
 from stepup.rpc.engine.queue import CompletionQueue
 from stepup.rpc.engine.waiting import Refusals, WaitingCalls
 from stepup.rpc.errors import (
@@ -28,6 +36,7 @@ from stepup.rpc.errors import (
     Status,
     expired,
     message_late,
+    metadata_too_large,
     no_request,
     overloaded,
     to_status,
@@ -120,6 +129,8 @@ class CoreEngine:
         method = self._served.get(event.call_details.method)
         if method is None:
             _Call(event, self._calls).end(unimplemented())
+        elif metadata_size(event.invocation_metadata) > self._calls.limits.metadata_bytes:
+            _Call(event, self._calls).end(metadata_too_large())
         elif event.call_details.deadline <= time():
             # Where many wait for so long, work for those nobody waits for would make more of them.
             _Call(event, self._calls).end(expired())
