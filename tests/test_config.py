@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -377,10 +378,23 @@ NO_ADDRESSES = [
     "a b:1",
     "127.0.0.1:50051\n",
 ]
+NO_SOCKETS = [
+    "unix:",
+    "unix:/",
+    "unix:relative",
+    "unix:/run/",
+    "unix:///run/stepup.sock",
+    "unix:/run/a b",
+    "unix:/run/a%20b",
+    "unix:/run/é",
+    "unix:/run/a\n",
+    "unix:/" + "x" * 107,
+    "unix-abstract:stepup",
+]
 BAD = {
-    "server.listen": NO_ADDRESSES,
+    "server.listen": [*NO_ADDRESSES, *NO_SOCKETS],
     "server.insecure": ["perhaps", 2],
-    "metrics.listen": NO_ADDRESSES,
+    "metrics.listen": [*NO_ADDRESSES, "unix:/run/metrics.sock"],
     "server.drain_seconds": [-1, 301, "soon", "nan"],
     "storage.database_url": ["mysql://db/stepup", "sqlite://", "no URL"],
     "storage.redis_url": ["http://cache", "cache:6379", "rediss://cache?ssl_check_hostname=no"],
@@ -413,6 +427,19 @@ def test_an_address_has_a_host_and_a_port(listen, host, port):
     server = load(server={"listen": listen}).server
     assert (server.host, server.port) == (host, port)
     assert server.address(port) == listen
+
+
+@pytest.mark.parametrize("path", ["/run/stepup/a_b-c@1+2.sock", "/" + "x" * 106])
+def test_a_server_may_listen_on_a_socket(path):
+    server = load(server={"listen": f"unix:{path}"}).server
+    assert server.socket == Path(path)
+    assert server.is_local
+
+
+def test_several_workers_share_no_socket():
+    [problem] = problems(server={"listen": "unix:/run/stepup.sock", "workers": 2})
+    assert problem.startswith("server")
+    assert "workers" in problem
 
 
 def test_every_problem_has_a_line(file):

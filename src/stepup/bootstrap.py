@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+import grpc
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from stepup.background import repeat
 from stepup.clock import SystemClock
-from stepup.config import ConfigurationError, Settings
+from stepup.config import ConfigurationError, ServerSettings, Settings
 from stepup.configured_traces import begin_span_of
 from stepup.credentials import anyone_may_call, credentials_of, demand_credentials
 from stepup.opened_stores import Stores, make_data_dir, open_decision_log, open_stores
@@ -182,22 +183,36 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         repeat(lambda: application.housekeeping(clock.now()), INTERVAL_SECONDS, stack)
         for poll in credentials.polls:
             repeat(poll, POLL_SECONDS, stack)
-        try:
-            port = await server.start(
-                settings.server.host, settings.server.port, credentials.server
-            )
-        except (ValueError, OSError) as error:
-            raise ConfigurationError(f"server.listen: {error}") from error
+        address = await _listen(server, settings.server, credentials.server)
         stack.push_async_callback(server.stop, settings.server.drain_seconds)
         _warn_of_weaknesses(settings, stack)
         await report()
         yield RunningServer(
-            settings.server.address(port),
+            address,
             settings,
             credentials.replace_callers,
             decision_log,
             lambda: server.serving,
         )
+
+
+async def _listen(
+    server: Server, settings: ServerSettings, credentials: grpc.ServerCredentials | None
+) -> str:
+    """Have a server listen; returns where.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    try:
+        if settings.socket is not None:
+            to_group = settings.socket_group_may_connect
+            await server.start_on_socket(settings.socket, credentials, to_group=to_group)
+            return settings.listen
+        return settings.address(await server.start(settings.host, settings.port, credentials))
+    except (ValueError, OSError) as error:
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigurationError(f"server.listen: {problem}") from error
 
 
 def _warn_of_weaknesses(settings: Settings, stack: AsyncExitStack) -> None:

@@ -34,6 +34,7 @@ from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation, OperationId
 from stepup.domain.text import Title
 from stepup.domain.totp import Label
+from stepup.loopback import is_loopback
 from stepup.setting_names import (
     UNKNOWN,
     Location,
@@ -62,6 +63,9 @@ class UnusableFileError(ConfigurationError):
 
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})")
 _MAX_PORT = 65535
+_UNIX = "unix:"
+_SOCKET_PATH = re.compile(r"(?:/[A-Za-z0-9._@+-]+)+")
+_MAX_SOCKET_PATH = 107  # unix(7)
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _Seconds = Annotated[float, Field(ge=0.1, le=60)]
 _LIMITS = Limits()
@@ -79,6 +83,19 @@ def _address(value: str) -> str:
     matched = _ADDRESS.fullmatch(value)
     if matched is None or int(matched[1]) > _MAX_PORT:
         raise ValueError(f"must be a host and a port, HOST:PORT, the port {_MAX_PORT} at most")
+    return value
+
+
+def _server_address(value: str) -> str:
+    if not value.startswith(_UNIX):
+        return _address(value)
+    path = value.removeprefix(_UNIX)
+    # gRPC reads a URI: other characters would stand for something else.
+    if not _SOCKET_PATH.fullmatch(path) or len(path) > _MAX_SOCKET_PATH:
+        raise ValueError(
+            "must be HOST:PORT, or unix:/PATH with an absolute path of letters, digits and ._@+-,"
+            f" {_MAX_SOCKET_PATH} characters at most"
+        )
     return value
 
 
@@ -124,8 +141,12 @@ class _Listener(Section):
 class ServerSettings(_Listener):
     """Where and how the gRPC server listens."""
 
-    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:50051"
-    """HOST:PORT; port 0 takes a free one. Without `[tls]` it must be a loopback address."""
+    listen: Annotated[str, AfterValidator(_server_address)] = "127.0.0.1:50051"
+    """HOST:PORT; port 0 takes a free one. Without `[tls]` it must be a loopback address. Or
+    `unix:/PATH`, a socket: see [unix sockets](operating.md#unix-sockets)."""
+    socket_group_may_connect: bool = False
+    """Whether the group of a unix socket may connect to it (mode 0660), and not only its owner
+    (0600)."""
     insecure: bool = False
     """Whether to serve callers without credentials, for a trial on this machine: see
     [callers](operating.md#callers)."""
@@ -146,6 +167,23 @@ class ServerSettings(_Listener):
     """After how long clients have to connect again, give or take a tenth: then they may come to
     another server. Client certificates are checked when a connection opens, so it is an hour at
     most. See [connections](operating.md#connections)."""
+
+    @model_validator(mode="after")
+    def _workers_share_a_port(self) -> Self:
+        if self.socket is not None and self.workers > 1:
+            raise ValueError("workers: several cannot listen on one unix socket: use HOST:PORT")
+        return self
+
+    @property
+    def socket(self) -> Path | None:
+        """The path of the unix socket; None where it listens on a host and port."""
+        path = self.listen.removeprefix(_UNIX)
+        return None if path == self.listen else Path(path)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can reach it."""
+        return self.socket is not None or is_loopback(self.host)
 
 
 class MetricsSettings(_Listener):

@@ -10,7 +10,6 @@ from stepup.caller_settings import TlsSettings, TokenIssuerSettings
 from stepup.config import ConfigurationError, Settings, UnusableFileError
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
-from stepup.loopback import is_loopback
 from stepup.rpc.admission import Admission
 from stepup.rpc.call import Admitted, Invocation
 from stepup.rpc.identity import AllOf, Identification
@@ -85,7 +84,7 @@ def demand_credentials(settings: Settings) -> None:
             "server.insecure: contradicts tls and token_issuers, by which callers have credentials:"
             " take one or the other away"
         )
-    if settings.tls is None and not is_loopback(settings.server.host) and not trusts_anyone:
+    if settings.tls is None and not settings.server.is_local and not trusts_anyone:
         problems.append(
             f"server.listen: {settings.server.host} is no loopback address: that needs tls (S15)"
         )
@@ -97,6 +96,8 @@ def anyone_may_call(settings: Settings) -> str:
     """Who may call a server whose callers have no credentials: a sentence for logs and commands."""
     if settings.server.insecure_anyone_on_the_network_is_trusted:
         return f"{_TRUSTED}: everybody who reaches {settings.server.listen} may do everything"
+    if settings.server.socket is not None:
+        return f"any program that may open {settings.server.socket} may call and claim anything"
     return "any program on this machine may call and claim anything"
 
 

@@ -1,12 +1,18 @@
 """The commands, and what their configuration does."""
 
 import sqlite3
+from pathlib import Path
+from stat import S_IMODE
+from tempfile import TemporaryDirectory
 
 import pytest
 from e2e.clients import GrpCurl
 from e2e.people import administrator, person, protect, verdict
 from e2e.processes import PROGRAMS, run
 from e2e.topologies import EMBEDDED
+
+from stepup.client import connect
+from stepup.client.messages import policy
 
 pytestmark = pytest.mark.e2e
 
@@ -291,3 +297,20 @@ def test_added_response_actions_of_managed_services_are_exempt(extended, tenant)
         "ALLOWED",
         "EXEMPT_MANAGED_SERVICES",
     )
+
+
+@pytest.mark.topologies(EMBEDDED, reason="where it listens has nothing to do with its stores")
+def test_a_server_on_a_unix_socket_serves_again_after_it_was_killed(start_server):
+    """Its socket is left behind; `stepup.client` takes the address as the server says it."""
+    with TemporaryDirectory() as directory:
+        socket = Path(directory) / "stepup.sock"
+        server = start_server("--listen", f"unix:{socket}")
+        server.kill()
+        assert socket.is_socket()
+        server.start()
+        assert server.address == f"unix:{socket}"
+        assert S_IMODE(socket.stat().st_mode) == 0o600
+        with connect(server.address) as client:
+            client.policy.ListOperations(policy.ListOperationsRequest(), timeout=10)
+        assert server.terminate() == 0
+        assert not socket.exists()

@@ -52,7 +52,9 @@ def _before_any_command(
 def serve(
     *,
     config_file: ConfigFile = None,
-    listen: Annotated[str | None, typer.Option(help="Host and port; port 0 takes any.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT, where port 0 takes any; or unix:/PATH.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="auto, core or aio.")] = None,
     workers: Annotated[int | None, typer.Option(help="How many processes serve.")] = None,
     data_dir: DataDir = None,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import grpc
 
@@ -19,6 +20,7 @@ from stepup.rpc.pipeline import Method, Pipeline, StreamMethod, UnaryMethod
 from stepup.rpc.policy import PolicyHandlers
 from stepup.rpc.standard_services import Health, reflected
 from stepup.rpc.step_up import StepUpHandlers
+from stepup.rpc.unix_socket import remove_stale_socket, restrict_socket
 from stepup.service.dependencies import Condition
 from stepup.v1 import (
     audit_service_pb2,
@@ -121,7 +123,7 @@ class Server:
         self._engine: Engine = make_engine(
             {**served, **self._health.served, **reflected(SERVICES)},
             (*_OPTIONS, *limits.options, ("grpc.so_reuseport", int(shares_port))),
-            CallLimits(),
+            CallLimits(metadata_bytes=MAX_METADATA_BYTES),
         )
 
     async def start(
@@ -141,6 +143,21 @@ class Server:
         self._port = self._engine.listen(address, credentials)
         await self._engine.start()
         return self._port
+
+    async def start_on_socket(
+        self, path: Path, credentials: grpc.ServerCredentials | None = None, *, to_group: bool
+    ) -> None:
+        """Listen on a unix socket, to which only its owner can connect; with `to_group` its group.
+
+        Health says NOT_SERVING until `report`. The socket is removed at the end.
+
+        Raises:
+            OSError: it cannot be listened on; nobody else's socket or file is removed.
+        """
+        remove_stale_socket(path)
+        self._engine.listen(f"unix:{path}", credentials)
+        restrict_socket(path, to_group=to_group)
+        await self._engine.start()
 
     @property
     def serving(self) -> frozenset[str]:
