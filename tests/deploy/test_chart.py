@@ -483,6 +483,7 @@ def test_the_values_know_every_setting_that_is_not_the_charts():
             "listen",
             "insecure",
             "insecure_anyone_on_the_network_is_trusted",
+            "socket_group_may_connect",
             "workers",
         },
         "log": {"format", "decisions"},
