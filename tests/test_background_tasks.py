@@ -266,16 +266,20 @@ async def events_of_the_core_are_handled(failing, monkeypatch):
     """The queue has a thread: an event that fails must not end the ones after it."""
     events = queue.SimpleQueue()
     kinds = completion_queue.cygrpc.CompletionType
+    at_end = SimpleNamespace(completion_type=kinds.queue_shutdown)
 
     class Events:
         def poll(self, deadline=None):
             try:
-                return events.get(block=deadline is None)
+                event = events.get(block=deadline is None)
             except queue.Empty:
                 return SimpleNamespace(completion_type=kinds.queue_timeout)
+            if event is at_end:
+                events.put(at_end)  # whoever asks later gets it as well
+            return event
 
         def shutdown(self):
-            events.put(SimpleNamespace(completion_type=kinds.queue_shutdown))
+            events.put(at_end)
 
     completing = completion_queue.CompletionQueue()
     monkeypatch.setattr(completing, "cygrpc", Events())
@@ -487,8 +491,8 @@ ERROR = pytest.mark.parametrize("error", ERRORS, ids=lambda error: repr(error)[:
 @pytest.mark.parametrize("row", [each for rows in ROWS.values() for each in rows])
 async def test_s17_a_task_works_again_after_its_dependency_failed(row, error, monkeypatch):
     failing = Failing(error)
-    async with row(failing, monkeypatch):
-        await asyncio.wait_for(failing.works.wait(), PATIENCE_SECONDS)
+    async with asyncio.timeout(PATIENCE_SECONDS), row(failing, monkeypatch):
+        await failing.works.wait()
 
 
 def dependencies_on(fails):
