@@ -7,7 +7,7 @@ import codecs
 import os
 import re
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from platformdirs import user_state_path
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -36,13 +35,8 @@ from stepup.domain.text import Title
 from stepup.domain.totp import Label
 from stepup.loopback import is_loopback
 from stepup.setting_names import (
-    UNKNOWN,
-    Location,
-    dotted,
-    instead_of_setting,
-    locations,
     malformed_variables,
-    section_in,
+    problems,
     unknown_variables,
     variable,
 )
@@ -460,7 +454,7 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
         except ValidationError as error:
             unknown = unknown_variables(Settings, os.environ, _keys_variable(file))
             raise ConfigurationError(
-                "\n".join([*unknown.values(), *_problems(error, unknown)])
+                "\n".join([*unknown.values(), *problems(Settings, error, unknown)])
             ) from error
         keys_variable = settings.storage.keys_variable
         if unknown := unknown_variables(Settings, os.environ, keys_variable):
@@ -503,29 +497,3 @@ def _keys_variable(file: Path | None) -> str | None:
         with suppress(ValueError, OSError, KeyError, TypeError):
             name = tomllib.loads(file.read_text())["storage"]["keys_variable"]
     return name
-
-
-def _problems(error: ValidationError, said: Collection[Location]) -> list[str]:
-    # The values stay out: a URL can hold a password (S11).
-    return [
-        ": ".join(filter(None, (dotted(problem["loc"]), _in_words(problem))))
-        for problem in error.errors(include_url=False, include_input=False)
-        if problem["loc"] not in said
-    ]
-
-
-def _list_wanted(location: Location) -> str:
-    annotation = dict(locations(Settings)).get(location)
-    of_tables = f": [[{dotted(location)}]] for each in the file" if section_in(annotation) else ""
-    return f"must be a list{of_tables}"
-
-
-def _in_words(problem: ErrorDetails) -> str:
-    match problem["type"]:
-        case "extra_forbidden":
-            return UNKNOWN + instead_of_setting(Settings, problem["loc"])
-        case "tuple_type":
-            return _list_wanted(problem["loc"])
-        case "model_type" | "model_attributes_type":
-            return f"must be a section: [{dotted(problem['loc'])}] in the file"
-    return problem["msg"].removeprefix("Value error, ")

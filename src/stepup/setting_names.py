@@ -1,11 +1,12 @@
-"""The names of settings: in the environment, and what is near one that does not exist."""
+"""The names of settings, and the sentences about those that do not exist or are malformed."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from stepup.near_names import instead_of
 
@@ -105,7 +106,43 @@ def malformed_variables(
     return problems
 
 
-def beside(model: type[BaseModel], location: Location) -> list[str]:
+def dotted(location: Location) -> str:
+    """How messages name a setting: `callers.0.rules`."""
+    return ".".join(map(str, location))
+
+
+def problems(
+    model: type[BaseModel], error: ValidationError, said: Collection[Location]
+) -> list[str]:
+    """A line for each problem of a validation, without values: a URL can hold a password (S11).
+
+    Args:
+        model: of all settings.
+        error: what pydantic found.
+        said: where there is no need of a line, because another one says what is wrong.
+    """
+    return [
+        ": ".join(filter(None, (dotted(problem["loc"]), _in_words(model, problem))))
+        for problem in error.errors(include_url=False, include_input=False)
+        if problem["loc"] not in said
+    ]
+
+
+def _in_words(model: type[BaseModel], problem: ErrorDetails) -> str:
+    location = problem["loc"]
+    match problem["type"]:
+        case "extra_forbidden":
+            return UNKNOWN + _instead_of(model, location)
+        case "tuple_type" if section_in(dict(locations(model)).get(location)):
+            return f"must be a list: [[{dotted(location)}]] for each in the file"
+        case "tuple_type":
+            return "must be a list"
+        case "model_type" | "model_attributes_type":
+            return f"must be a section: [{dotted(location)}] in the file"
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def _beside(model: type[BaseModel], location: Location) -> list[str]:
     """What could stand where an unknown setting stands, each with its section."""
     here: type[BaseModel] | None = model
     for part in location[:-1]:
@@ -115,16 +152,11 @@ def beside(model: type[BaseModel], location: Location) -> list[str]:
     return [dotted((*location[:-1], name)) for name in (here or model).model_fields]
 
 
-def instead_of_setting(model: type[BaseModel], location: Location) -> str:
+def _instead_of(model: type[BaseModel], location: Location) -> str:
     """What might have been meant by a setting that does not exist, as the end of a sentence."""
     section = "".join(f"{part}." for part in location[:-1])
     elsewhere = [dotted(each) for each, _ in locations(model) if each[-1] == location[-1]]
-    return instead_of(dotted(location), beside(model, location), elsewhere, most=1, prefix=section)
-
-
-def dotted(location: Location) -> str:
-    """How messages name a setting: `callers.0.rules`."""
-    return ".".join(map(str, location))
+    return instead_of(dotted(location), _beside(model, location), elsewhere, most=1, prefix=section)
 
 
 def _location(name: str) -> Location:

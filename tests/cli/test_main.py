@@ -28,6 +28,23 @@ def test_the_version_is_that_of_the_distribution():
     assert (shown.exit_code, shown.stdout) == (0, f"stepup-authz {version()}\n")
 
 
+@pytest.mark.parametrize("command", [("serve", "--insecure"), ("check-config",), ("migrate",)])
+def test_an_empty_name_of_the_configuration_file_is_not_none(command, monkeypatch):
+    monkeypatch.setattr("os.umask", lambda _: 0)  # the tests' own stays as it is
+    refused = CliRunner().invoke(app, command, env={"STEPUP_CONFIG": ""})
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        "stepup: STEPUP_CONFIG: must be a path, and is empty\n",
+    )
+
+
+def test_an_empty_data_directory_is_not_the_current_one(monkeypatch):
+    monkeypatch.setattr("os.umask", lambda _: 0)
+    refused = CliRunner().invoke(app, ["check-config", "--data-dir", ""])
+    assert refused.exit_code == 2
+    assert refused.stderr == "stepup: storage.data_dir: must be a path, and is empty\n"
+
+
 def without_home(directory, *command, **settings):
     return subprocess.run(
         [sys.executable, "-c", WITHOUT_HOME, *command],
