@@ -7,10 +7,9 @@ from datetime import timedelta
 import pytest
 from rpc.engine import http2
 from support.engines import make_engine
+from support.wire import pipeline_of
 
-from stepup.credentials import admit_local_caller
 from stepup.rpc.connections import ConnectionLimits
-from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import Server
 
 __all__ = ["make_engine"]
@@ -50,18 +49,11 @@ class Client:
 @pytest.fixture
 def connected(worker, make_engine):
     """A client of a server with limits."""
-    application = worker.application
-    pipeline = Pipeline(
-        admit_local_caller,
-        application.refused_claims,
-        application.limits,
-        application.known_tenants,
-        worker.clock,
-    )
+    pipeline, handlers = pipeline_of(worker), worker.application.handlers
 
     @asynccontextmanager
     async def connect(*, alive=True, **limits):
-        server = Server(pipeline, application.handlers, make_engine, ConnectionLimits(**limits))
+        server = Server(pipeline, handlers, make_engine, ConnectionLimits(**limits))
         try:
             connection = await http2.Connection.open(await server.start("127.0.0.1", 0))
             yield Client(connection, alive=alive)

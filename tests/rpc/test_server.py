@@ -11,12 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from support.engines import engine_under_test
 from support.people import person
-from support.wire import ALL_WELL, Client, on_wire, refusal_of
+from support.wire import ALL_WELL, Client, on_wire, pipeline_of, refusal_of
 
 from stepup.credentials import LOCAL, admit_local_caller
 from stepup.loopback import is_loopback
 from stepup.rpc.call import Invocation
-from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import SERVICES, Server
 from stepup.service.dependencies import Condition
 from stepup.v1 import policy_service_pb2 as policy
@@ -39,13 +38,7 @@ NAMES = ["", *OURS, VERIFY_OTP, *PARTS]
 @pytest.fixture
 async def server(worker):
     server = Server(
-        Pipeline(
-            admit_local_caller,
-            worker.application.refused_claims,
-            worker.application.limits,
-            worker.application.known_tenants,
-            worker.clock,
-        ),
+        pipeline_of(worker),
         worker.application.handlers,
         engine_under_test(),
     )
@@ -100,15 +93,8 @@ async def test_s15_without_credentials_no_other_address_is_listened_on(server, h
 
 
 async def test_s15_where_everybody_is_trusted_another_address_is_listened_on(worker):
-    application = worker.application
-    pipeline = Pipeline(
-        admit_local_caller,
-        application.refused_claims,
-        application.limits,
-        application.known_tenants,
-        worker.clock,
-    )
-    server = Server(pipeline, application.handlers, engine_under_test(), trusts_anyone=True)
+    handlers = worker.application.handlers
+    server = Server(pipeline_of(worker), handlers, engine_under_test(), trusts_anyone=True)
     assert await server.start("0.0.0.0", 0)  # noqa: S104  # its subject
     await server.stop(0)
 
@@ -269,13 +255,7 @@ async def test_calls_in_flight_finish_within_the_grace(world):
     worker = await world.worker()
     await worker.select("response.run_osquery")
     server = Server(
-        Pipeline(
-            admit_local_caller,
-            worker.application.refused_claims,
-            worker.application.limits,
-            worker.application.known_tenants,
-            worker.clock,
-        ),
+        pipeline_of(worker),
         worker.application.handlers,
         engine_under_test(),
     )

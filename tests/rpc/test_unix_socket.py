@@ -8,10 +8,8 @@ import grpc
 import pytest
 from support.certificates import authority
 from support.engines import make_engine
-from support.wire import ALL_WELL, Client
+from support.wire import ALL_WELL, Client, pipeline_of
 
-from stepup.credentials import admit_local_caller
-from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.server import Server
 from stepup.v1 import policy_service_pb2 as policy
 
@@ -25,18 +23,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def make_server(worker, make_engine):
-    def make_server():
-        application = worker.application
-        pipeline = Pipeline(
-            admit_local_caller,
-            application.refused_claims,
-            application.limits,
-            application.known_tenants,
-            worker.clock,
-        )
-        return Server(pipeline, application.handlers, make_engine)
-
-    return make_server
+    return lambda: Server(pipeline_of(worker), worker.application.handlers, make_engine)
 
 
 @pytest.fixture

@@ -55,20 +55,25 @@ class Served:
     target: str
 
 
+def pipeline_of(worker, admit=admit_local_caller, begin_span=None):
+    """The road of a worker's calls."""
+    application = worker.application
+    return Pipeline(
+        admit,
+        application.refused_claims,
+        application.limits,
+        application.known_tenants,
+        worker.clock,
+        begin_span=begin_span,
+    )
+
+
 @asynccontextmanager
 async def served(worker, admit=admit_local_caller, begin_span=None, make_engine=None):
     """Serve a worker's handlers on a free port for as long as the block lasts."""
-    application = worker.application
     server = Server(
-        Pipeline(
-            admit,
-            application.refused_claims,
-            application.limits,
-            application.known_tenants,
-            worker.clock,
-            begin_span=begin_span,
-        ),
-        application.handlers,
+        pipeline_of(worker, admit, begin_span),
+        worker.application.handlers,
         make_engine or engine_under_test(),
     )
     port = await server.start("127.0.0.1", 0)
