@@ -11,6 +11,7 @@ ALL = [
     "ENROLLMENT_BEGUN",
     "ENROLLMENT_CONFIRMED",
     "ENROLLMENT_COMPLETED",
+    "ACCOUNT_MFA_CHANGED",
     "OTP_REJECTED",
 ]
 
@@ -30,7 +31,7 @@ def test_events_are_listed_in_the_order_in_which_they_happened(grpcurl, eventful
 
 def test_the_events_of_a_tenant_are_one_chain(grpcurl, eventful):
     listed = events(grpcurl, eventful)
-    assert [event["sequence"] for event in listed] == ["1", "2", "3", "4", "5"]
+    assert [event["sequence"] for event in listed] == [str(number) for number in range(1, 7)]
     hashes = [event["hash"] for event in listed]
     assert [event["previous_hash"] for event in listed[1:]] == hashes[:-1]
 
