@@ -117,19 +117,26 @@ class Origin:
         """
         return -CLOCK_TOLERANCE <= now - self.authorised_at < window
 
-    def is_revoked(self, revocations: UserRevocations) -> bool:
+    def is_revoked(self, revocations: UserRevocations, active_enrollment: str | None) -> bool:
         """Whether a revocation of the user, or the end of an authenticator, voids it (S10).
 
-        A code is judged as `Revocations.void` judges its elevation: by its enrollment, and by an
-        instant that covers every clock that may have dated a code. So no clock that is set, and no
-        worker that learns late of a revocation, lets a receipt survive. An exemption rests on no
-        code: its time is compared, and the clocks of two workers may differ by the tolerance.
+        A code counts while its enrollment is the active one: an enrollment that a restored database
+        never knew has no end on record (S28). The time of the code is judged as `Revocations.void`
+        judges that of its elevation, by an instant that covers every clock that may have dated a
+        code. So no clock that is set, and no worker that learns late of a revocation, lets a
+        receipt survive. An exemption rests on no code: its time is compared, and the clocks of two
+        workers may differ by the tolerance.
+
+        Args:
+            revocations: what of the user was revoked.
+            active_enrollment: the id of the user's active enrollment; None without one.
         """
         if self.exemption is None:
             through = revocations.through
-            return (through is not None and self.verified_at <= through) or any(
-                _digest(enrollment_id) == self.enrollment
-                for enrollment_id in revocations.ended_enrollments
+            return (
+                active_enrollment is None
+                or _digest(active_enrollment) != self.enrollment
+                or (through is not None and self.verified_at <= through)
             )
         instants = [*revocations.ended_enrollments.values()]
         if revocations.through is not None:

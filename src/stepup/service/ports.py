@@ -52,6 +52,13 @@ class Authenticators(Protocol):
         """
         ...
 
+    async def active_enrollment(self, tenant_id: TenantId, user_id: UserId) -> str | None:
+        """The enrollment id of the user's authenticator; nothing is locked, in a transaction too.
+
+        It MUST see what was committed before the call.
+        """
+        ...
+
     async def add(self, authenticator: Authenticator) -> None:
         """Bring an authenticator into force, at version 0.
 
@@ -287,12 +294,15 @@ class FeedPosition:
         next: everything with this transaction number or a higher one comes after the position.
         in_flight: lower numbers of transactions that had not ended, and come after it, too.
         ids_are_folded: whether stored ids of tenants and users were folded to lower case.
+        newest_event: tenant, number and hash of the newest audit event; None without one, and
+            where `server` differs after every restore.
     """
 
     server: str
     next: int
     in_flight: tuple[int, ...] = ()
     ids_are_folded: bool = False
+    newest_event: tuple[str, int, bytes] | None = None
 
     def continues(self, earlier: "FeedPosition") -> bool:
         """Whether everything between the two positions can be read from this server."""
@@ -320,6 +330,13 @@ class ChangeFeed(Protocol):
 
         Raises:
             StoreUnavailableError: also where the server is a standby.
+        """
+        ...
+
+    async def contains(self, position: FeedPosition) -> bool:
+        """Whether everything that was committed before a position of this server is still there.
+
+        It is not after a restore in place: `newest_event` is missing then, or another one (S28).
         """
         ...
 

@@ -112,7 +112,8 @@ class RedeemReceipts:
     async def _is_revoked(self, records: Records, receipt: Receipt) -> bool:
         actor = self.context.actor
         revocations = await records.changes.revocations_of(actor.tenant_id, actor.user_id)
-        return receipt.origin.is_revoked(revocations)
+        active = await records.authenticators.active_enrollment(actor.tenant_id, actor.user_id)
+        return receipt.origin.is_revoked(revocations, active)
 
 
 class PresentedReceipt:

@@ -137,7 +137,11 @@ class Snapshots:
         async with self._database.snapshot() as records:
             position = self._demand_same_ids(await records.changes.position())
             known = self._position
-            if known is None or not position.continues(known):
+            if (
+                known is None
+                or not position.continues(known)
+                or not await records.changes.contains(known)
+            ):
                 self._begin_anew(position.server)
                 await self._apply_recent(records)
                 # The first read may have taken long: what came meanwhile is read at once.

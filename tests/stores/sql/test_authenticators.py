@@ -57,6 +57,14 @@ async def saved(database, authenticator):
         await records.authenticators.save(authenticator)
 
 
+async def test_the_active_enrollment_is_the_one_on_record(enrolled):
+    async with enrolled.snapshot() as records:
+        assert await records.authenticators.active_enrollment(*KEY) == "enrollment-1"
+    async with enrolled.transaction() as records:
+        await records.authenticators.remove(ALICE)
+        assert await records.authenticators.active_enrollment(*KEY) is None
+
+
 async def test_what_was_added_is_found(enrolled):
     assert await found(enrolled) == ALICE
 

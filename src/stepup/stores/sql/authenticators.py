@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, delete, update
+from sqlalchemy import Row, and_, bindparam, delete, select, update
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
@@ -21,6 +21,10 @@ from stepup.stores.sql.connection import Connection, Query
 from stepup.stores.sql.tables import authenticators, reset_codes
 
 _AUTHENTICATOR = Query.of_user(authenticators)
+_ACTIVE_ENROLLMENT = select(authenticators.c.enrollment_id).where(
+    authenticators.c.tenant_id == bindparam("tenant_id"),
+    authenticators.c.user_id == bindparam("user_id"),
+)
 _RESET_CODE = Query.of_user(reset_codes)
 # What a statement sets has the names of the columns; what it compares has to have others.
 _AS_READ = and_(
@@ -46,6 +50,13 @@ class SqlAuthenticators:
         return await self._connection.first(
             _AUTHENTICATOR, _read_authenticator, tenant_id=tenant_id, user_id=user_id
         )
+
+    async def active_enrollment(self, tenant_id: TenantId, user_id: UserId) -> str | None:
+        """See `Authenticators`."""
+        found: list[str] = await self._connection.every(
+            _ACTIVE_ENROLLMENT, lambda row: row.enrollment_id, tenant_id=tenant_id, user_id=user_id
+        )
+        return found[0] if found else None
 
     async def add(self, authenticator: Authenticator) -> None:
         """Bring an authenticator into force, at version 0.

@@ -29,18 +29,31 @@ from stepup.domain.changes import (
 from stepup.domain.instants import MICROSECOND
 from stepup.service.ports import Announced, FeedPosition
 from stepup.stores.sql.connection import Connection
-from stepup.stores.sql.tables import changes, of_no_session
+from stepup.stores.sql.tables import audit_events, changes, of_no_session
 
 # SQLite has one writer: rows become visible in the order of their numbers, and nothing is ever in
 # flight. PostgreSQL does not: there each row has the number of its transaction, and a snapshot says
 # which of them have ended.
+#
+# An older state can be written into the open file. Each transaction that changes something appends
+# an audit event, whose hash no other history has.
 _POSITION_SQLITE = text(
-    "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'changes') AS seq,"
-    " EXISTS (SELECT 1 FROM folded_ids) AS folded"
+    """
+    SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'changes') AS seq,
+    EXISTS (SELECT 1 FROM folded_ids) AS folded, tenant_id, sequence, hash
+    FROM (SELECT 1) LEFT JOIN
+        (SELECT tenant_id, sequence, hash FROM audit_events ORDER BY rowid DESC LIMIT 1)
+    """
+)
+_EVENT = select(audit_events.c.sequence).where(
+    audit_events.c.tenant_id == bindparam("tenant_id"),
+    audit_events.c.sequence == bindparam("sequence"),
+    audit_events.c.hash == bindparam("hash"),
 )
 # The timeline of the last checkpoint may still be the old one after a promotion; the name of the
 # WAL file has the current one. A standby refuses to say it. A restart may follow the restore of a
-# file system, which PostgreSQL itself does not notice.
+# file system, which PostgreSQL itself does not notice. A restore into the database that is served
+# creates the tables anew.
 _POSITION_POSTGRESQL = text(
     """
     SELECT concat_ws(
@@ -48,7 +61,8 @@ _POSITION_POSTGRESQL = text(
         (SELECT system_identifier FROM pg_control_system()),
         left(pg_walfile_name(pg_current_wal_lsn()), 8),
         extract(epoch FROM pg_postmaster_start_time()),
-        (SELECT oid FROM pg_database WHERE datname = current_database())
+        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        CAST('changes' AS regclass)::oid
     ) AS server, CAST(pg_current_snapshot() AS text) AS snapshot,
     EXISTS (SELECT FROM folded_ids) AS folded
     """
@@ -96,11 +110,23 @@ class SqlChangeFeed:
     async def position(self) -> FeedPosition:
         """See `ChangeFeed`."""
         if self._connection.is_sqlite:
-            [(last, folded)] = await self._connection.every(_POSITION_SQLITE, tuple)
-            server = "{}/{}".format(*self._connection.file)
-            return FeedPosition(server, (last or 0) + 1, ids_are_folded=bool(folded))
+            [row] = await self._connection.every(_POSITION_SQLITE, lambda row: row)
+            return FeedPosition(
+                "{}/{}".format(*self._connection.file),
+                (row.seq or 0) + 1,
+                ids_are_folded=bool(row.folded),
+                newest_event=None if row.hash is None else (row.tenant_id, row.sequence, row.hash),
+            )
         [position] = await self._connection.every(_POSITION_POSTGRESQL, _read_position)
         return position
+
+    async def contains(self, position: FeedPosition) -> bool:
+        """See `ChangeFeed`."""
+        if position.newest_event is None:
+            return True
+        tenant_id, sequence, hash_ = position.newest_event
+        values = {"tenant_id": tenant_id, "sequence": sequence, "hash": hash_}
+        return bool(await self._connection.every(_EVENT, tuple, **values))
 
     async def newest(self) -> datetime | None:
         """See `ChangeFeed`."""
