@@ -11,6 +11,7 @@ from support import vault as fake
 from support.clock import ManualClock
 
 from stepup.domain.actor import TenantId, UserId
+from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
 from stepup.key_file import KeyFile, KeyRingError, edit
@@ -232,9 +233,35 @@ def test_s6_nobody_waits_while_vault_unwraps_a_new_key(vault, wrapped, clock, fo
     assert following.primary == ring.primary
 
 
-def test_s6_who_needs_the_new_key_waits(wrapped, following):
-    sealed = rotated(wrapped).seal(SECRET, *PLACE)
+def test_s17_no_call_waits_for_vault_what_needs_the_new_key_is_unavailable(
+    vault, wrapped, following
+):
+    ring = rotated(wrapped)
+    sealed, record = ring.seal(SECRET, *PLACE), ring.record_reset_code(CODE, *PLACE)
+    vault.silent = True
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="unwrapped"):
+            following.open(sealed, *PLACE)
+        with pytest.raises(StoreUnavailableError):
+            following.is_reset_code(CODE, record)
+        with pytest.raises(StoreUnavailableError):
+            following.reseal_reset_code(record)
+    vault.silent = False
+    vault.go_on.set()
+    unwrapped()
     assert following.open(sealed, *PLACE) == SECRET
+    assert following.is_reset_code(CODE, record)
+
+
+def test_s17_what_a_sealed_vault_cannot_unwrap_is_unavailable_and_not_tampered_with(
+    vault, wrapped, following
+):
+    sealed = rotated(wrapped).seal(SECRET, *PLACE)
+    vault.sealed = True
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            following.open(sealed, *PLACE)
+        unwrapped()
 
 
 def test_a_key_that_is_unwrapped_is_not_asked_for_again(vault, wrapped, clock, following):

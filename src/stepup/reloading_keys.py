@@ -9,12 +9,12 @@ import structlog
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
+from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.receipts import MacKeys
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
 from stepup.key_file import KeyFile, KeyRingError
 from stepup.keys import KeyRing
-from stepup.kms import TIMEOUT_SECONDS
 from stepup.service.ports import Clock
 
 LOOK_SECONDS: Final = 1.0
@@ -31,8 +31,9 @@ _Identity = tuple[int, int, int, int, int]
 class ReloadingKeys:
     """Implements the port `Keys` over a file that is read again when it has changed.
 
-    A file that cannot be used leaves the ring as it is, and is logged once. Keys that are unwrapped
-    by a KMS are so on another thread: nobody waits, but who opens what only the new key opens.
+    A file that cannot be used leaves the ring as it is, and is logged once. A KMS unwraps keys on
+    another thread, and no call waits for it: until then a secret that only the new key opens is
+    unavailable.
 
     Args:
         path: the key file; it may be a link that is replaced, as Kubernetes does.
@@ -57,7 +58,8 @@ class ReloadingKeys:
         self._group_readable = group_readable
         self._on_failure = on_failure
         self._unwrapped: Mapping[str, bytes] = {}
-        self._unwrapping: threading.Thread | None = None
+        # What the file had when it was last read: not all of it may be unwrapped yet.
+        self._ids_in_file: frozenset[str] = frozenset()
         self._failed_at: float | None = None
         self._looked_at = clock.monotonic()
         self._seen = self._identity()
@@ -105,6 +107,7 @@ class ReloadingKeys:
 
         Raises:
             SealBrokenError: as `KeyRing.open`; the file was looked at before.
+            StoreUnavailableError: the key is in the file, and the KMS has not unwrapped it yet.
         """
         return self._with(sealed.key_id).open(sealed, tenant_id, user_id, enrollment_id)
 
@@ -119,6 +122,7 @@ class ReloadingKeys:
 
         Raises:
             SealBrokenError: as `KeyRing.is_reset_code`; the file was looked at before.
+            StoreUnavailableError: as `open`.
         """
         return self._with(record.sealed_key.key_id).is_reset_code(code, record)
 
@@ -129,6 +133,7 @@ class ReloadingKeys:
 
         Raises:
             SealBrokenError: as `is_reset_code`.
+            StoreUnavailableError: as `open`.
         """
         return self._with(record.sealed_key.key_id).reseal_reset_code(record, to)
 
@@ -145,13 +150,17 @@ class ReloadingKeys:
         """The ring, after a look at the file if the key is not in it.
 
         The id comes from the database: only a rotation makes it unknown, and a look costs little.
+
+        Raises:
+            StoreUnavailableError: the file has the key, and it is not unwrapped yet. The caller may
+                be the event loop, so nothing waits here.
         """
-        ring = self._current()
-        if key_id not in ring:
+        if key_id not in self._current():
             self._look()
-            if self._unwrapping is not None:
-                self._unwrapping.join(TIMEOUT_SECONDS)
-        return self._ring
+        ring = self._ring
+        if key_id not in ring and key_id in self._ids_in_file:
+            raise StoreUnavailableError(f"the key {key_id!r} is not unwrapped yet")
+        return ring
 
     def _following(self, keys: MacKeys, of: Callable[[KeyRing], MacKeys]) -> MacKeys:
         def after_a_look() -> Mapping[str, bytes]:
@@ -176,6 +185,7 @@ class ReloadingKeys:
         self._failed_at = None
         try:
             file = self._read()
+            self._ids_in_file = frozenset(file.keys)
             wrapped = {entry.wrapped for entry in file.keys.values()} - {None}
             if wrapped <= self._unwrapped.keys():
                 self._follow(file, if_seen=identity)
@@ -194,8 +204,7 @@ class ReloadingKeys:
             except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
                 self._keep(error, is_news=is_news)
 
-        self._unwrapping = threading.Thread(target=work, name="stepup-unwrap", daemon=True)
-        self._unwrapping.start()
+        threading.Thread(target=work, name="stepup-unwrap", daemon=True).start()
 
     def _follow(self, file: KeyFile, if_seen: _Identity | None) -> None:
         ring = self._made_of(file)

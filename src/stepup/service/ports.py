@@ -596,6 +596,7 @@ class Keys(Protocol):
 
         Raises:
             SealBrokenError: it was altered, belongs elsewhere, or its key is not in the ring.
+            StoreUnavailableError: its key was added to the ring just now, and is not usable yet.
         """
         ...
 
@@ -611,6 +612,7 @@ class Keys(Protocol):
         Raises:
             SealBrokenError: the record was altered, belongs elsewhere, or its key is not in the
                 ring.
+            StoreUnavailableError: as `open`.
         """
         ...
 
@@ -621,6 +623,7 @@ class Keys(Protocol):
 
         Raises:
             SealBrokenError: as `is_reset_code`.
+            StoreUnavailableError: as `open`.
         """
         ...
 
