@@ -44,7 +44,9 @@ async def test_s28_s10_the_receipt_of_an_enrollment_that_is_not_known_exempts_no
     assert verdict.receipt_rejection is ReceiptRejection.REVOKED
 
 
-async def test_s28_s10_so_does_a_receipt_when_another_enrollment_is_active(world, worker, receipt):
+async def test_s28_s10_a_receipt_exempts_nothing_when_another_enrollment_is_active(
+    world, worker, receipt
+):
     world.sql("UPDATE authenticators SET enrollment_id = 'another'")
     verdict = (await worker.retry(ALICE, receipt)).verdict
     assert verdict.receipt_rejection is ReceiptRejection.REVOKED

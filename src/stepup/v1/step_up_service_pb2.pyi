@@ -204,7 +204,8 @@ class _ReceiptRejectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rece
     """RECEIPT_REJECTION_ALREADY_USED means that a retry has redeemed it before."""
     RECEIPT_REJECTION_REVOKED: _ReceiptRejection.ValueType  # 8
     """RECEIPT_REJECTION_REVOKED means that the user's elevations were revoked, or the user's
-    authenticator has ended, since the action was first authorised.
+    authenticator has ended, since the action was first authorised. It also means that the database
+    does not know the authenticator whose code authorised the action, as after a restore.
     """
     RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED: _ReceiptRejection.ValueType  # 9
     """RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED means that an exemption earned it, which the retry's
@@ -232,7 +233,8 @@ RECEIPT_REJECTION_ALREADY_USED: ReceiptRejection.ValueType  # 7
 """RECEIPT_REJECTION_ALREADY_USED means that a retry has redeemed it before."""
 RECEIPT_REJECTION_REVOKED: ReceiptRejection.ValueType  # 8
 """RECEIPT_REJECTION_REVOKED means that the user's elevations were revoked, or the user's
-authenticator has ended, since the action was first authorised.
+authenticator has ended, since the action was first authorised. It also means that the database
+does not know the authenticator whose code authorised the action, as after a restore.
 """
 RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED: ReceiptRejection.ValueType  # 9
 """RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED means that an exemption earned it, which the retry's

@@ -304,6 +304,19 @@ async def test_s28_another_database_of_the_same_name_is_another_place(postgres, 
     assert not (await place()).continues(before)
 
 
+async def test_s28_tables_that_a_restore_has_created_anew_are_another_place(
+    postgresql, postgresql_url
+):
+    before = await position(postgresql)
+    await execute(
+        postgresql_url,
+        "CREATE TABLE restored (LIKE changes INCLUDING ALL)",
+        "ALTER TABLE changes RENAME TO of_before",
+        "ALTER TABLE restored RENAME TO changes",
+    )
+    assert not (await position(postgresql)).continues(before)
+
+
 async def execute(url, *statements):
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     async with engine.connect() as connection:

@@ -62,7 +62,7 @@ _POSITION_POSTGRESQL = text(
         left(pg_walfile_name(pg_current_wal_lsn()), 8),
         extract(epoch FROM pg_postmaster_start_time()),
         (SELECT oid FROM pg_database WHERE datname = current_database()),
-        CAST('changes' AS regclass)::oid
+        to_regclass('changes')::oid
     ) AS server, CAST(pg_current_snapshot() AS text) AS snapshot,
     EXISTS (SELECT FROM folded_ids) AS folded
     """
