@@ -43,7 +43,6 @@ class Feed:
     portions: list = field(default_factory=list)
     on_find: object = None
     on_recent: object = None
-    was_restored: bool = False
 
     @asynccontextmanager
     async def snapshot(self):
@@ -89,8 +88,8 @@ class _Changes:
         missing = set(range(1, feed.last + 1)).difference(feed.rows)
         return FeedPosition(feed.server, feed.last + 1, tuple(missing))
 
-    async def contains(self, position):
-        return not self.feed.was_restored
+    async def contains(self, _position):
+        return True
 
     async def newest(self):
         return self.feed.announced_at if self.feed.rows else None
