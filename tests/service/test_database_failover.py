@@ -7,11 +7,12 @@ from e2e.sql import executed
 from fakeredis import FakeServer
 from fakeredis.aioredis import FakeRedis
 from prometheus_client import REGISTRY
-from support.people import administrator, person
+from support.people import ACME, administrator, person
 from support.postgres import SETTINGS, PostgresServer, run_alone
 from support.worker import OSQUERY
 from support.world import World
 
+from stepup.domain.actor import UserId
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.errors import EtagMismatchError, StoreUnavailableError
 from stepup.domain.verification import Outcome
@@ -66,9 +67,17 @@ class Pair:
         """Lose the primary, and promote the standby, which has the address now."""
         self.primary.kill()
         self.standby.start_as_standby()
+        await self.promote()
+
+    async def promote(self):
+        """Promote the standby, which has the address now; a primary that runs stays one."""
         assert await executed(self.standby.url(), "SELECT pg_promote()") == [(True,)]
+        self.lead_to(self.standby)
+
+    def lead_to(self, server):
+        """Let the address lead to a server."""
         self._address.unlink()
-        self._address.symlink_to(self.standby.directory)
+        self._address.symlink_to(server.directory)
 
     def close(self):
         self.primary.close()
@@ -121,6 +130,49 @@ async def test_s28_nothing_that_a_promoted_standby_lacks_is_believed(pair, tmp_p
         assert given_again.version == lost.version
         await reached(worker)
         assert (await worker.check(ALICE)).verdict.decision is Decision.ENROLLMENT_REQUIRED
+
+
+async def test_s28_of_two_primaries_only_the_promoted_one_is_used(pair):
+    await upgrade(pair.url)
+    database = SqlDatabase(pair.url)
+
+    async def write(user):
+        async with database.transaction() as records:
+            await records.accounts.set_mfa_enabled(ACME, UserId(user), enabled=True)
+
+    async def place():
+        async with database.snapshot() as records:
+            return await records.changes.position()
+
+    async def written_to(server):
+        rows = await executed(server.url(), "SELECT user_id FROM accounts")
+        return {user for (user,) in rows}
+
+    await write("alice")
+    await pair.cut()
+    pair.standby.start_as_standby()
+    await pair.promote()
+    # The connection that wrote leads to the primary of before, which still runs.
+    promoted = await place()
+    await write("bob")
+    assert await written_to(pair.primary) == {"alice"}
+    assert await written_to(pair.standby) == {"alice", "bob"}
+
+    # It gets the address back, restarted, and every connection has to be opened anew.
+    pair.primary.kill()
+    pair.standby.kill()
+    pair.primary.start()
+    pair.lead_to(pair.primary)
+    for call in (place, lambda: write("carol")):
+        with pytest.raises(StoreUnavailableError):
+            await call()
+    assert await written_to(pair.primary) == {"alice"}
+
+    pair.standby.start()
+    pair.lead_to(pair.standby)
+    await write("carol")
+    assert not (await place()).continues(promoted)  # it was restarted
+    await database.close()
 
 
 async def test_s28_standbys_that_may_lack_commits_are_known(pair):

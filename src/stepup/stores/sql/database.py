@@ -14,10 +14,17 @@ from stepup.stores.sql.audit import SqlAuditTrail
 from stepup.stores.sql.authenticators import SqlAuthenticators, SqlResetCodes
 from stepup.stores.sql.changes import SqlChangeFeed
 from stepup.stores.sql.connection import Connection, Lane
-from stepup.stores.sql.engine import parallel_writers, parse_url, read_engine, write_engine
+from stepup.stores.sql.engine import (
+    is_sqlite,
+    parallel_writers,
+    parse_url,
+    read_engine,
+    write_engine,
+)
 from stepup.stores.sql.enrollments import SqlPendingEnrollments
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
+from stepup.stores.sql.primary import PrimaryFence
 from stepup.stores.sql.redemptions import SqlRedemptions
 from stepup.stores.sql.seals import SqlSeals
 from stepup.stores.sql.tables import accounts
@@ -44,6 +51,8 @@ _standbys_may_lack_commits = Gauge(
 class SqlDatabase:
     """Implements `Database` on SQLite or PostgreSQL. Belongs to one event loop.
 
+    All connections lead to one primary; one that leads to another is `UNAVAILABLE` (S28).
+
     Args:
         url: `sqlite:///<path>` or `postgresql://...`. Nothing is opened yet.
         limits: how many connections there are, and how long anything may wait.
@@ -55,8 +64,13 @@ class SqlDatabase:
     def __init__(self, url: str, limits: Limits = Limits()) -> None:
         parsed = parse_url(url)
         writing = replace(limits, connections=parallel_writers(parsed, limits.connections))
-        self._writing = Lane(write_engine(parsed, writing), writing, locking=True)
-        self._reading = Lane(read_engine(parsed, limits), limits, locking=False)
+        engines = write_engine(parsed, writing), read_engine(parsed, limits)
+        if not is_sqlite(parsed):
+            fence = PrimaryFence()
+            for engine in engines:
+                fence.guard(engine)
+        self._writing = Lane(engines[0], writing, locking=True)
+        self._reading = Lane(engines[1], limits, locking=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Records]:
