@@ -369,7 +369,7 @@ def nothing():
 ROWS = {
     "bootstrap:running:repeat(pipeline.finish_lines.sum_up)": [finish_lines_are_summed_up],
     "bootstrap:running:repeat(lambda: application.housekeeping(clock.now()))": [house_is_kept],
-    "credentials:credentials_of:append(look)": [a_certificate_is_looked_at],
+    "credentials:credentials_of:append(partial(asyncio.to_thread, certificate.poll))": [a_certificate_is_looked_at],
     "credentials:credentials_of:append(tokens.poll)": [issuers_keys_are_fetched],
     "opened_stores:url_of_redis:repeat(KeepEmbeddedStore(valkey))": [
         the_embedded_store_is_looked_at,
@@ -397,6 +397,7 @@ BEGUN_BY_ANOTHER = {
     # Each poll of credentials has a row; the dependencies have a test of their own.
     "bootstrap:running:repeat(poll)",
     "watched:Watched.look_again_and_again:repeat(look)",
+    "watched:Watched.look_again_and_again:repeat(look_at_credentials)",
     # The mechanism itself: `test_background.py`.
     "background:repeat:create_task(run_for_ever(work, seconds, run_seconds))",
     "background:repeat:run_for_ever(work)",
@@ -413,6 +414,7 @@ BEGUN_BY_ANOTHER = {
 ENDS_BY_ITSELF = {
     # With a call or a command, or what it works on.
     "cli.workers:_until:create_task(told.wait())",
+    "daemon_threads:_started:Thread(run)",
     "log_lines:LinesOfATurn._write_waiting:while True",
     "reloading_keys:ReloadingKeys._unwrap:Thread(work)",
     "rpc.engine.core:CoreEngine.stop:create_task(self._end(self._patrol, grace_seconds))",
@@ -502,6 +504,7 @@ def dependencies_on(fails):
         SimpleNamespace(check_writes=fails),
         SimpleNamespace(ping=fails, check_writes=fails),
         SimpleNamespace(look=fails),
+        SimpleNamespace(check_certificate=fails, check_token_issuers=fails),
     )
 
 
@@ -534,4 +537,4 @@ async def test_s17_every_dependency_is_looked_at_again(error, report_fails):
         watched_.look_again_and_again(report, stack)
         await asyncio.wait_for(reported.wait(), PATIENCE_SECONDS)
     assert not left
-    assert len(all_) == len(fields(Condition)) - 1  # `decides` follows from others
+    assert len(all_) == len(fields(Condition)) - 2  # `admits` and `decides` follow from others

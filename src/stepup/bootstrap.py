@@ -145,12 +145,14 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         decision_log = open_decision_log(settings, stack)
         stores = await open_stores(settings, clock, decision_log, stack)
         application = assemble(stores, settings, clock)
-        watched = Watched(application.snapshots, stores.database, stores.elevations, decision_log)
-        await watched.look()
-        stack.push_async_callback(application.verify.drain)
         credentials = credentials_of(settings, clock)
         for poll in credentials.polls:
             await poll()
+        watched = Watched(
+            application.snapshots, stores.database, stores.elevations, decision_log, credentials
+        )
+        await watched.look()
+        stack.push_async_callback(application.verify.drain)
         # Before the server, whose last calls are exported, too.
         begin_span = begin_span_of(settings.traces, stack)
         pipeline = Pipeline(

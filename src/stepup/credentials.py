@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 
@@ -45,14 +46,40 @@ ANYONE = Admitted(
 class Credentials:
     """How callers are admitted, and what keeps that fresh.
 
-    `server` is None where there is no TLS. `polls` are to be awaited before the first call, and
-    then every second. `replace_callers` is None where callers are not told apart.
+    `server` and `certificate` are None where there is no TLS, `tokens` where callers show none.
+    `polls` are to be awaited before the first call, and then every second; they take seconds at
+    most. `replace_callers` is None where callers are not told apart.
     """
 
     admit: Admit
     server: grpc.ServerCredentials | None
     polls: tuple[Callable[[], Awaitable[None]], ...] = ()
     replace_callers: Callable[[Callers], None] | None = None
+    certificate: ServerCertificate | None = None
+    tokens: TokenIdentification | None = None
+
+    @property
+    def admits(self) -> bool:
+        """Whether a token can be verified, where every call needs one."""
+        return self.tokens is None or self.tokens.has_keys
+
+    async def check_certificate(self) -> None:
+        """Demand that TLS handshakes can succeed, where there is TLS.
+
+        Raises:
+            StoreUnavailableError: as `ServerCertificate.demand_in_force`.
+        """
+        if self.certificate is not None:
+            self.certificate.demand_in_force()
+
+    async def check_token_issuers(self) -> None:
+        """Demand that every issuer of tokens has keys.
+
+        Raises:
+            StoreUnavailableError: as `TokenIdentification.demand_keys`.
+        """
+        if self.tokens is not None:
+            self.tokens.demand_keys()
 
 
 def demand_credentials(settings: Settings) -> None:
@@ -123,18 +150,14 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
         return Credentials(admit_anyone if trusts_anyone else admit_local_caller, None)
     parts: list[Identification] = []
     polls: list[Callable[[], Awaitable[None]]] = []
-    server = None
+    server, certificate = None, None
     # Before any file is read, so that a setting that is wrong is named whatever the files are.
     tokens = _tokens(settings.token_issuers, clock) if settings.token_issuers else None
     if settings.tls is not None:
         certificate = _certificate(settings.tls, clock)
         server = certificate.credentials()
-
-        async def look() -> None:
-            # Off the event loop: to take over a large bundle takes a tenth of a second.
-            await asyncio.to_thread(certificate.poll)
-
-        polls.append(look)
+        # Off the event loop: to take over a large bundle takes a tenth of a second.
+        polls.append(partial(asyncio.to_thread, certificate.poll))
         if settings.tls.client_ca is not None:
             parts.append(CertificateIdentification(clock))
     if tokens is not None:
@@ -143,7 +166,7 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
         parts.append(tokens)
     identification = parts[0] if len(parts) == 1 else AllOf(*parts)
     admission = Admission(identification, settings.registered_callers)
-    return Credentials(admission, server, tuple(polls), admission.replace)
+    return Credentials(admission, server, tuple(polls), admission.replace, certificate, tokens)
 
 
 def _certificate(tls: TlsSettings, clock: Clock) -> ServerCertificate:

@@ -1,16 +1,22 @@
 """Key management services: they wrap the keys of a ring, so that its file alone opens nothing."""
 
 import os
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from stepup.daemon_threads import call_within
 from stepup.distribution import missing_extra
 from stepup.loopback import is_loopback
 
 TIMEOUT_SECONDS = 5.0
+_MAX_CALLS = 4
+"""How many calls of Vault may be under way, also those that nobody waits for any longer."""
+_calls = threading.BoundedSemaphore(_MAX_CALLS)
 _VAULT = "vault:"
 
 
@@ -123,11 +129,13 @@ class VaultTransit:
             hvac.exceptions.VaultDown: "Vault is sealed or down (503)",
             hvac.exceptions.VaultError: "Vault fails",
             Timeout: f"Vault does not answer within {self.timeout:g} s",
+            TimeoutError: f"Vault does not answer within {self.timeout:g} s",
             RequestException: "Vault cannot be reached",
             OSError: "Vault's token or certificate files cannot be read",
         }
         try:
-            answer = self._call(hvac, method, given)
+            # The timeout of `requests` counts for each read: a server that drips would not meet it.
+            answer = call_within(self.timeout, partial(self._call_if_few, hvac, method, given))
         except tuple(reasons) as error:
             # Not chained: an answer could be in it (S11).
             reason = next(text for kind, text in reasons.items() if isinstance(error, kind))
@@ -136,6 +144,15 @@ class VaultTransit:
             case {"data": {**data}} if isinstance(data.get(wanted), str):
                 return str(data[wanted])
         raise KeyWrapperError("Vault's answer is not what it should be")
+
+    def _call_if_few(self, hvac: Any, method: str, given: Mapping[str, str]) -> Any:
+        """Call Vault, unless it keeps too many threads waiting already."""
+        if not _calls.acquire(blocking=False):
+            raise TimeoutError
+        try:
+            return self._call(hvac, method, given)
+        finally:
+            _calls.release()
 
     def _call(self, hvac: Any, method: str, given: Mapping[str, str]) -> Any:
         host = urlsplit(self.address).hostname or ""

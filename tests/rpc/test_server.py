@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import grpc
 import pytest
@@ -31,7 +31,10 @@ OURS = [
 ]
 VERIFY_OTP = "stepup.v1.StepUpService/VerifyOtp"
 WRITERS = {"stepup.v1.EnrollmentService", "stepup.v1.PolicyService"}
-PARTS = ["sql", "redis", "sql_writes", "redis_writes", "decision_log"]
+PARTS = [
+    *("sql", "redis", "sql_writes", "redis_writes", "decision_log"),
+    *("certificate", "token_issuers"),
+]
 NAMES = ["", *OURS, VERIFY_OTP, *PARTS]
 
 
@@ -130,9 +133,7 @@ async def test_a_server_that_has_started_is_not_serving_yet(started, service):
     assert await health_of(started, service) == NOT_SERVING
 
 
-NOTHING_WORKS = Condition(
-    decides=False, sql=False, redis=False, sql_writes=False, redis_writes=False, decision_log=False
-)
+NOTHING_WORKS = Condition(**{each.name: False for each in fields(Condition)})
 
 
 @pytest.mark.parametrize("service", NAMES)
@@ -156,8 +157,17 @@ async def test_a_server_can_cease_to_serve_and_serve_again(server, started, serv
             {"decision_log": False, "decides": False},
             {"decision_log", "", "stepup.v1.StepUpService"},
         ),
+        ({"token_issuers": False}, {"token_issuers"}),
+        (
+            {"token_issuers": False, "admits": False},
+            {"token_issuers", "", VERIFY_OTP, *OURS},
+        ),
+        ({"certificate": False, "admits": False}, {"certificate", "", VERIFY_OTP, *OURS}),
     ],
-    ids=["redis", "redis writes", "sql for a moment", "sql", "sql writes", "decision log"],
+    ids=[
+        *("redis", "redis writes", "sql for a moment", "sql", "sql writes", "decision log"),
+        *("keys of an issuer", "keys of all issuers", "certificate"),
+    ],
 )
 async def test_s17_health_says_what_a_loss_takes_along(server, started, lost, ceased):
     await server.report(replace(ALL_WELL, **lost))

@@ -26,6 +26,7 @@ class FakeVault:
         self.keys = {"stepup": AESGCM(bytes(range(32)))}
         self.sealed = False
         self.silent = False
+        self.drips = False
         self.status = 200
         self.answer = None
         self.requests = []

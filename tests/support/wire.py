@@ -1,7 +1,7 @@
 """The real server on loopback, and what a client that is not ours sees of it."""
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import grpc
 from google.rpc import error_details_pb2
@@ -20,9 +20,7 @@ from stepup.v1 import (
 )
 from support.engines import engine_under_test
 
-ALL_WELL = Condition(
-    decides=True, sql=True, redis=True, sql_writes=True, redis_writes=True, decision_log=True
-)
+ALL_WELL = Condition(**{each.name: True for each in fields(Condition)})
 
 
 class Client:

@@ -28,6 +28,8 @@ class Admission:
 
         Raises:
             CallerUnauthenticatedError: credentials are missing or no good.
+            StoreUnavailableError: what verifies them is not known at present.
+            OverloadedError: too many calls wait until it is known.
             CallerNotPermittedError: an identity is nobody's, or they name different callers.
         """
         identities = await self._identification.identify(invocation)

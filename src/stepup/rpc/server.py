@@ -49,7 +49,10 @@ STEP_UP = step_up_service_pb2.DESCRIPTOR.services_by_name["StepUpService"].full_
 AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
 VERIFY_OTP = f"{STEP_UP}/VerifyOtp"
 """What health calls the acceptance of codes, which needs more than decisions do."""
-_PARTS = ("sql", "redis", "sql_writes", "redis_writes", "decision_log")
+_PARTS = (
+    *("sql", "redis", "sql_writes", "redis_writes", "decision_log"),
+    *("certificate", "token_issuers"),
+)
 PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
 SERVICES = tuple(
     service.full_name for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
@@ -167,16 +170,18 @@ class Server:
     async def report(self, condition: Condition) -> None:
         """Set what health checks are told (S17).
 
-        The whole server and `StepUpService` serve while decisions can be made and put on record,
+        While no caller can have credentials that count no service serves. Besides,
+        the whole server and `StepUpService` serve while decisions can be made and put on record,
         without Redis too, and while a store refuses writes: who is sent elsewhere by health would
         not get the decisions that need neither. `VerifyOtp` needs both stores to take writes. The
         audit service reads SQL, the others write it. Each part has its own name.
         """
-        writes = condition.sql and condition.sql_writes
+        admits = condition.admits
+        writes = admits and condition.sql and condition.sql_writes
         serving = {
             **dict.fromkeys(SERVICES, writes),
-            AUDIT: condition.sql,
-            **dict.fromkeys(("", STEP_UP), condition.decides),
+            AUDIT: admits and condition.sql,
+            **dict.fromkeys(("", STEP_UP), admits and condition.decides),
             VERIFY_OTP: writes and condition.redis and condition.redis_writes,
             **{part: getattr(condition, part) for part in _PARTS},
         }

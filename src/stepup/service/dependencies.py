@@ -1,4 +1,4 @@
-"""Whether the stores and the decision log work (S17): health and a metric say so.
+"""Whether the stores, the decision log and the credentials work (S17): health and a metric say so.
 
 No decision rests on it.
 """
@@ -9,18 +9,27 @@ from typing import Literal, TypeAlias
 
 from prometheus_client import Gauge
 
-Name: TypeAlias = Literal["sql", "redis", "sql_writes", "redis_writes", "decision_log"]
+Name: TypeAlias = Literal[
+    "sql",
+    "redis",
+    "sql_writes",
+    "redis_writes",
+    "decision_log",
+    "certificate",
+    "token_issuers",
+]
 
 _up = Gauge(
     "stepup_dependency_up",
-    "1 while a store answers or takes writes, else 0; of workers, what the worst off has.",
+    "1 while a store answers or takes writes, or a credential can be used, else 0; of workers, what"
+    " the worst off has.",
     ["dependency"],
     multiprocess_mode="livemin",
 )
 
 
 class Dependency:
-    """A store that is looked at every so often.
+    """A store, or what verifies credentials, that is looked at every so often.
 
     Args:
         name: what people know it by.
@@ -57,11 +66,18 @@ class Condition:
     `decides`: decisions can be made and put on record; those that an elevation counts for need
     `redis` besides. `sql` and `redis`: the store answers. `sql_writes` and `redis_writes`: it takes
     writes. `decision_log`: it can be written.
+
+    `admits`: callers can have credentials that count; every call needs it. `certificate`: neither
+    the server's certificate nor every authority of clients has expired, or there is no TLS.
+    `token_issuers`: every issuer of tokens has keys, or no tokens are demanded.
     """
 
+    admits: bool
     decides: bool
     sql: bool
     redis: bool
     sql_writes: bool
     redis_writes: bool
     decision_log: bool
+    certificate: bool
+    token_issuers: bool

@@ -384,14 +384,84 @@ async def test_without_keys_no_token_is_good(source, clock):
     source.problem = "does not answer"
     tokens = await accepting(source, clock)
     token = signed(claims_at(clock), KEY)
-    assert await refused(tokens, f"Bearer {token}") == (
-        "the keys of the token's issuer cannot be had at present"
-    )
+    with pytest.raises(StoreUnavailableError, match="issuer are not known at present"):
+        await identified(tokens, token)
+    with pytest.raises(StoreUnavailableError, match=f"no keys of {ISSUER} are known"):
+        tokens.demand_keys()
+    assert not tokens.has_keys
     assert tokens.problems == {ISSUER: "does not answer"}
     source.problem = None
     clock.advance(seconds=10)
     assert await identified(tokens, token) == {SOAR}
     assert tokens.problems == {}
+    assert tokens.has_keys
+    tokens.demand_keys()
+
+
+async def test_s15_an_issuer_that_has_withdrawn_every_key_lets_nobody_in(tokens, source, clock):
+    token = signed(claims_at(clock), KEY)
+    assert await identified(tokens, token) == {SOAR}
+    source.document = b'{"keys": []}'
+    clock.advance(seconds=source.refresh_seconds)
+    await tokens.poll()
+    assert "does not publish" in await refused(tokens, f"Bearer {token}")
+    assert not tokens.has_keys
+
+
+class Hanging(Published):
+    """Answers once, and then when the test says so."""
+
+    def __init__(self, document):
+        super().__init__(document)
+        self.answer = asyncio.Event()
+        self.answer.set()
+
+    async def fetch(self):
+        document = await super().fetch()
+        await self.answer.wait()
+        return document
+
+
+async def test_s26_of_calls_with_unknown_keys_few_wait_for_an_issuer_that_hangs(clock):
+    source = Hanging(public(KEY))
+    tokens = await accepting(source, clock)
+    source.answer.clear()
+    clock.advance(seconds=10)
+    unknown = signed(claims_at(clock), OTHER)
+
+    def call(network, token=unknown):
+        metadata = (("authorization", f"Bearer {token}"),)
+        peer = f"ipv4:192.0.2.{network}:1"
+        return asyncio.create_task(tokens.identify(Invocation(lambda: peer, metadata)))
+
+    flood = [call(network) for network in range(10) for _ in range(100)]
+    await asyncio.sleep(0.05)
+    waiting = [each for each in flood if not each.done()]
+    assert len(waiting) == jwt.MAX_WAITING
+    assert {type(each.exception()) for each in flood if each.done()} == {OverloadedError}
+    assert await call(1, signed(claims_at(clock), KEY)) == {SOAR}
+    source.answer.set()
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(error) for error in errors} == {CallerUnauthenticatedError}
+    assert source.fetches == 2
+
+
+async def test_s17_one_issuer_that_hangs_does_not_keep_the_keys_of_another(clock):
+    hanging, other = Hanging(public(KEY)), Published(public(OTHER))
+    hanging.answer.clear()
+    tokens = TokenIdentification(
+        [
+            Issuer(name, frozenset({AUDIENCE}), TrustedKeys(source, clock, fetch_seconds=0.05))
+            for name, source in ((ISSUER, hanging), ("https://other.example", other))
+        ],
+        clock,
+    )
+    polling = asyncio.create_task(tokens.poll())
+    await asyncio.sleep(0.01)
+    assert tokens.has_keys
+    await polling
+    with pytest.raises(StoreUnavailableError, match=f"no keys of {ISSUER} are known"):
+        tokens.demand_keys()
 
 
 async def test_a_token_goes_through_the_wire(make_engine, tokens, clock, servers_ca, tmp_path):

@@ -1,12 +1,14 @@
 """S15: an issuer's keys are fresh; when they cannot be, for a bounded time the old ones count."""
 
 import asyncio
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from rpc.identity.tokens import Published, key, public
 from structlog.testing import capture_logs
 from support.metrics import metric
 
+from stepup.domain.errors import OverloadedError
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 
 FAILURES = "stepup_jwks_refresh_failures_total"
@@ -90,14 +92,53 @@ async def test_a_failure_is_counted_each_time_and_logged_once(keys, source, cloc
 
 
 @pytest.mark.parametrize(
-    "document", [b"", b"[]", b"{}", b'{"keys": 1}', b'{"keys": []}', b"\xff", b"[" * 100_000]
+    "document", [b"", b"[]", b"{}", b'{"keys": 1}', b"\xff", b"[" * 100_000]
 )
 async def test_a_document_that_is_no_key_set_keeps_the_keys(keys, source, clock, document):
     source.document = document
     clock.advance(seconds=300)
     await keys.poll()
     assert ids(keys) == ["k1"]
-    assert keys.problem in ("has no JWKS", "has no public key for signatures")
+    assert keys.problem == "has no JWKS"
+
+
+@pytest.mark.parametrize("document", [b'{"keys": []}', b'{"keys": [{"kty": "oct", "k": "c2U"}]}'])
+async def test_s15_an_issuer_that_has_withdrawn_every_key_has_none(keys, source, clock, document):
+    source.document = document
+    clock.advance(seconds=300)
+    with capture_logs() as logs:
+        await keys.poll()
+    assert (ids(keys), keys.problem) == ([], None)
+    assert [entry["event"] for entry in logs] == ["jwks_has_no_usable_key"]
+    source.document = public(key("k2"))
+    clock.advance(seconds=300)
+    await keys.poll()
+    assert ids(keys) == ["k2"]
+
+
+async def test_s18_a_fetch_that_does_not_end_is_given_up_and_followed_by_another(clock):
+    source = Waiting(public(key("k1")))
+    keys = TrustedKeys(source, clock, fetch_seconds=0.01)
+    waiting = [keys.poll(), keys.beyond(None, nullcontext())]
+    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert (ids(keys), keys.problem) == (None, "does not answer in time")
+    source.answer.set()
+    clock.advance(seconds=10)
+    await keys.poll()
+    assert (ids(keys), keys.problem) == (["k1"], None)
+
+
+async def test_a_call_that_may_not_wait_is_refused_and_spoils_no_fetch(keys, source, clock):
+    @contextmanager
+    def full():
+        raise OverloadedError("full")
+        yield
+
+    clock.advance(seconds=10)
+    with pytest.raises(OverloadedError):
+        await keys.beyond(keys.current(), full())
+    assert source.fetches == 1
+    await keys.beyond(None, full())  # newer ones are here: nothing to wait for
 
 
 async def test_a_bug_in_a_source_is_a_failure_like_others(keys, source, clock):
@@ -112,13 +153,13 @@ async def test_a_bug_in_a_source_is_a_failure_like_others(keys, source, clock):
 async def test_s18_a_flood_of_unknown_keys_makes_one_fetch(keys, source, clock):
     clock.advance(seconds=10)
     for _ in range(3):
-        await asyncio.gather(*[keys.beyond(keys.current()) for _ in range(200)])
+        await asyncio.gather(*[keys.beyond(keys.current(), nullcontext()) for _ in range(200)])
     assert source.fetches == 2
     clock.advance(seconds=9)
-    await keys.beyond(keys.current())
+    await keys.beyond(keys.current(), nullcontext())
     assert source.fetches == 2
     clock.advance(seconds=1)
-    await keys.beyond(keys.current())
+    await keys.beyond(keys.current(), nullcontext())
     assert source.fetches == 3
 
 
@@ -128,7 +169,7 @@ async def test_a_flood_of_unknown_keys_does_not_put_off_the_regular_refresh_of_a
     source.problem = "does not answer"
     for _ in range(30):
         clock.advance(seconds=10)
-        await keys.beyond(keys.current())
+        await keys.beyond(keys.current(), nullcontext())
     source.problem, source.document = None, public(key("k2"))
     clock.advance(seconds=10)
     await keys.poll()
@@ -140,7 +181,7 @@ async def test_whoever_saw_older_keys_gets_the_newer_ones_without_a_fetch(keys, 
     source.document = public(key("k2"))
     clock.advance(seconds=300)
     await keys.poll()
-    assert await keys.beyond(older) is keys.current()
+    assert await keys.beyond(older, nullcontext()) is keys.current()
     assert source.fetches == 2
 
 
@@ -162,8 +203,8 @@ class Waiting(Published):
 async def test_a_caller_that_hangs_up_does_not_spoil_the_fetch_for_others(clock):
     source = Waiting(public(key("k1")))
     keys = TrustedKeys(source, clock)
-    impatient = asyncio.create_task(keys.beyond(None))
-    patient = asyncio.create_task(keys.beyond(None))
+    impatient = asyncio.create_task(keys.beyond(None, nullcontext()))
+    patient = asyncio.create_task(keys.beyond(None, nullcontext()))
     await source.asked.wait()
     impatient.cancel()
     source.answer.set()

@@ -18,7 +18,9 @@ import structlog
 
 from stepup.rpc.errors import Status, message_late, overloaded
 
-Cause: TypeAlias = Literal["in_flight", "half_open", "message_late", "unread", "exempt"]
+Cause: TypeAlias = Literal[
+    "in_flight", "half_open", "message_late", "unread", "exempt", "issuer_keys"
+]
 
 _IPV6_PREFIX: Final = 64
 """One client usually has a whole /64."""

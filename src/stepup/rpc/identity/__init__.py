@@ -26,6 +26,8 @@ class Identification(Protocol):
         Raises:
             CallerUnauthenticatedError: credentials are missing or no good. The message says which
                 and why, and has no part of them and no library's words (S11).
+            StoreUnavailableError: what verifies them is not known at present.
+            OverloadedError: too many calls wait until it is known.
         """
         ...
 
@@ -43,6 +45,8 @@ class AllOf:
 
         Raises:
             CallerUnauthenticatedError: one of the credentials is missing or no good.
+            StoreUnavailableError: what verifies one of them is not known at present.
+            OverloadedError: too many calls wait until it is known.
         """
         # In the order given, so that a token is looked at only after what is cheaper to check.
         return frozenset().union(*[await part.identify(invocation) for part in self._parts])

@@ -1,11 +1,14 @@
 """Where an issuer publishes its keys, and which of them can be used (RFC 7517)."""
 
-import asyncio
 import http.client
+import io
 import json
+import socket
 import ssl
 import time
 import urllib.request
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
@@ -17,10 +20,11 @@ from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.util import base64_to_int
 
 from stepup import pem
+from stepup.daemon_threads import await_within
 from stepup.loopback import is_loopback
 
 FETCH_SECONDS = 5.0
-"""How long a server may take: to answer at all, and then for the document."""
+"""How long a fetch may take, from the look-up of the name to the last byte of the document."""
 MAX_DOCUMENT_BYTES = 256 * 1024
 _CHUNK_BYTES = 16 * 1024
 _MIN_RSA_BITS = 2048  # RFC 7518 §3.3
@@ -40,7 +44,9 @@ class KeySource(Protocol):
         ...
 
     async def fetch(self) -> bytes:
-        """The document, without blocking the event loop, and in bounded time and space.
+        """Fetch the document, without blocking the event loop, and in bounded time and space.
+
+        It MUST stop waiting when it is cancelled, and MUST NOT keep the process from ending.
 
         Raises:
             KeySourceError: it cannot be had.
@@ -62,9 +68,9 @@ class KeyFile:
         """Read the file.
 
         Raises:
-            KeySourceError: it is missing, not readable or far too large.
+            KeySourceError: it is missing, not readable or far too large, or its file system hangs.
         """
-        return await asyncio.to_thread(self._document)
+        return await _in_time(self._document)
 
     def check(self) -> None:
         """Demand that the file can be used as it is now.
@@ -72,7 +78,8 @@ class KeyFile:
         Raises:
             KeySourceError: it cannot be read, or has no key that can be used.
         """
-        usable_keys(self._document())
+        if not usable_keys(self._document()):
+            raise KeySourceError("has no public key for signatures")
 
     def _document(self) -> bytes:
         return _limited(_read(self._path, "cannot be read"))
@@ -122,7 +129,7 @@ class KeyUrl:
         Raises:
             KeySourceError: it does not answer in time or in form, or is not to be trusted.
         """
-        return await asyncio.to_thread(self._ask)
+        return await _in_time(self._ask)
 
     def _ask(self) -> bytes:
         request = urllib.request.Request(  # noqa: S310  # the scheme was checked
@@ -130,22 +137,26 @@ class KeyUrl:
         )
         if self._bearer_token_file is not None:
             request.add_header("Authorization", f"Bearer {_token(self._bearer_token_file)}")
-        handlers = [urllib.request.HTTPSHandler(context=self._tls()), _NoRedirects()]
+        deadline = time.monotonic() + FETCH_SECONDS
+        handlers = [_Http(deadline), _Https(deadline, self._tls()), _NoRedirects()]
         if is_loopback(urlsplit(self._url).hostname or ""):
             # A proxy would read the token, and could answer with keys of its own.
             handlers.append(urllib.request.ProxyHandler({}))
         opener = urllib.request.build_opener(*handlers)
-        deadline = time.monotonic() + 2 * FETCH_SECONDS
         try:
             with opener.open(request, timeout=FETCH_SECONDS) as response:
-                return _document(response, deadline)
+                return _document(response)
         except HTTPError as error:
             error.close()
             raise KeySourceError(f"answers with the status {error.code}") from None
         except URLError as error:
             untrusted = isinstance(error.reason, ssl.SSLCertVerificationError)
             problem = "has a certificate that is not trusted" if untrusted else "does not answer"
+            if isinstance(error.reason, TimeoutError):
+                problem = "does not answer in time"
             raise KeySourceError(problem) from None
+        except TimeoutError:
+            raise KeySourceError("does not answer in time") from None
         except OSError:
             raise KeySourceError("does not answer") from None
         except (http.client.HTTPException, ValueError):
@@ -170,13 +181,85 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _document(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    # The socket's timeout is one of each read: a server that drips would never meet it.
+class _Http(urllib.request.HTTPHandler):
+    """Opens connections whose answers have to end by a deadline, in seconds of `monotonic`."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        connection = partial(_timed, http.client.HTTPConnection, self._deadline)
+        return self.do_open(connection, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    """Does the same over TLS."""
+
+    def __init__(self, deadline: float, context: ssl.SSLContext) -> None:
+        super().__init__()
+        self._deadline = deadline
+        self._tls = context
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        connection = partial(_timed, http.client.HTTPSConnection, self._deadline)
+        return self.do_open(connection, req, context=self._tls)
+
+
+def _timed(
+    kind: type[http.client.HTTPConnection], deadline: float, host: str, **given: Any
+) -> http.client.HTTPConnection:
+    connection = kind(host, **given)
+    # It also reads the answer of a proxy to CONNECT.
+    connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment]
+    return connection
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """An answer whose status, headers and body have to arrive by a deadline."""
+
+    def __init__(self, deadline: float, sock: socket.socket, *args: Any, **given: Any) -> None:
+        super().__init__(sock, *args, **given)
+        self.fp = io.BufferedReader(_TimedReads(self.fp.detach(), sock, deadline))
+
+
+class _TimedReads(io.RawIOBase):
+    """Reads a socket until a deadline.
+
+    The socket's own timeout counts for each read: a server that drips would never meet it.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+async def _in_time(read: Callable[[], bytes]) -> bytes:
+    try:
+        return await await_within(FETCH_SECONDS, read)
+    except TimeoutError:
+        raise KeySourceError("does not answer in time") from None
+
+
+def _document(response: http.client.HTTPResponse) -> bytes:
     document = b""
     while chunk := response.read1(_CHUNK_BYTES):
         document = _limited(document + chunk)
-        if time.monotonic() > deadline:
-            raise KeySourceError("does not answer in time")
     return document
 
 
@@ -205,8 +288,10 @@ def _token(path: Path) -> str:
 def usable_keys(document: bytes) -> KeySet:
     """The public keys for signatures in a JWKS; others are passed over (RFC 7517 §5).
 
+    A JWKS without such a key is an answer, too: the issuer has withdrawn them all.
+
     Raises:
-        KeySourceError: it is no JWKS, or has no such key.
+        KeySourceError: it is no JWKS.
     """
     try:
         match json.loads(document):
@@ -216,8 +301,6 @@ def usable_keys(document: bytes) -> KeySet:
                 raise KeySourceError("has no JWKS")
     except (ValueError, RecursionError):
         raise KeySourceError("has no JWKS") from None
-    if not keys:
-        raise KeySourceError("has no public key for signatures")
     return KeySet(keys)
 
 

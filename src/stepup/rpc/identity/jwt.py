@@ -4,11 +4,13 @@ RFC 7519 says what it is, RFC 8725 what goes wrong with it. Kubernetes' service 
 such tokens: their subject is `system:serviceaccount:<namespace>:<name>`.
 """
 
+import asyncio
 import json
 import math
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NoReturn
@@ -18,15 +20,19 @@ from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 from joserfc.util import urlsafe_b64decode
 
-from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.domain.errors import CallerUnauthenticatedError, StoreUnavailableError
 from stepup.domain.text import has_unfit_character
 from stepup.rpc.call import Invocation
 from stepup.rpc.identity.trusted_keys import TrustedKeys
+from stepup.rpc.network_share import NetworkShare
 from stepup.service.ports import Clock
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_SUBJECT_BYTES = 255  # OpenID Connect Core §2
 MAX_VERIFIED_TOKENS = 4096
+MAX_WAITING = 64
+"""How many calls may wait for issuers' keys, of the 1,000 that may be in flight."""
+MAX_WAITING_OF_NETWORK = 16
 LEEWAY_SECONDS = 30.0
 """How far ahead an issuer's clock may be. A token that has expired has no leeway."""
 ALGORITHMS: Final = frozenset(
@@ -104,14 +110,31 @@ class TokenIdentification:
         self._clock = clock
         # Hashes, so that no dump of memory or bug that prints has tokens from here (S11).
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._waiting = NetworkShare("issuer_keys", MAX_WAITING, MAX_WAITING_OF_NETWORK)
 
     async def poll(self) -> None:
-        """Refresh keys that are due, of one issuer after the other; it never fails.
+        """Refresh the keys that are due, of all issuers at once; it never fails.
 
         To be awaited before the first call is served, and then called every second or so.
         """
-        for issuer in self._issuers.values():
-            await issuer.keys.poll()
+        await asyncio.gather(*[issuer.keys.poll() for issuer in self._issuers.values()])
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether one issuer at least has keys; if not, no token can be verified."""
+        return len(self._without_keys()) < len(self._issuers)
+
+    def demand_keys(self) -> None:
+        """Demand that every issuer has keys.
+
+        Raises:
+            StoreUnavailableError: an issuer has none, or they are not known, or too old.
+        """
+        if names := self._without_keys():
+            raise StoreUnavailableError(f"no keys of {', '.join(names)} are known")
+
+    def _without_keys(self) -> list[str]:
+        return [name for name, issuer in self._issuers.items() if not issuer.keys.current()]
 
     @property
     def problems(self) -> dict[str, str]:
@@ -127,6 +150,8 @@ class TokenIdentification:
 
         Raises:
             CallerUnauthenticatedError: the token is missing, or is no good.
+            StoreUnavailableError: the keys of its issuer are not known, so nobody can say.
+            OverloadedError: too many calls wait for the keys of issuers.
         """
         token = _bearer_token(invocation)
         digest = sha256(token.encode()).digest()
@@ -135,22 +160,24 @@ class TokenIdentification:
         if remembered is not None and remembered.holds_at(now):
             self._verified.move_to_end(digest)
             return remembered.identities
-        verified = await self._verify(token, now)
+        verified = await self._verify(token, now, self._waiting.place(invocation.peer()))
         self._verified[digest] = verified
         self._verified.move_to_end(digest)
         if len(self._verified) > MAX_VERIFIED_TOKENS:
             self._verified.popitem(last=False)
         return verified.identities
 
-    async def _verify(self, token: str, now: float) -> _Verified:
+    async def _verify(
+        self, token: str, now: float, waiting: AbstractContextManager[None]
+    ) -> _Verified:
         header, claims = _unverified(token)
         issuer = self._issuer(claims)
         _check_header(header, issuer)
         keys = issuer.keys.current()
         if keys is None or not _has_key(keys, header):
-            keys = await issuer.keys.beyond(keys)
+            keys = await issuer.keys.beyond(keys, waiting)
         if keys is None:
-            _refuse("the keys of the token's issuer cannot be had at present")
+            raise StoreUnavailableError("the keys of the token's issuer are not known at present")
         _check_signature(token, keys)
         expires_at = _check_claims(claims, issuer, now)
         identity = f"jwt:{issuer.name}#{_subject(claims)}"

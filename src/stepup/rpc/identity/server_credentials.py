@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from prometheus_client import Counter, Gauge
 
 from stepup import pem
+from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import Clock
 
 CHECK_SECONDS = 1.0
@@ -88,6 +89,7 @@ class _Loaded:
     stamp: _Stamp
     configuration: grpc.ServerCertificateConfiguration
     not_after: datetime
+    usable_until: datetime
 
 
 class ServerCertificate:
@@ -140,6 +142,15 @@ class ServerCertificate:
             cast("Callable[[], grpc.ServerCertificateConfiguration]", latest),
             require_client_authentication=self._files.client_ca is not None,
         )
+
+    def demand_in_force(self) -> None:
+        """Demand that handshakes can succeed with what the server shows and believes.
+
+        Raises:
+            StoreUnavailableError: its certificate has expired, or all authorities of clients have.
+        """
+        if self._clock.now() >= self._loaded.usable_until:
+            raise StoreUnavailableError("the certificate or all client authorities have expired")
 
     def poll(self) -> None:
         """Take over files that have changed; it never fails, and looks once a second at the most.
@@ -215,7 +226,9 @@ def _load(files: CertificateFiles, now: datetime) -> _Loaded:
     configuration = grpc.ssl_server_certificate_configuration(
         [pair], pem.to_pem(authorities) or None
     )
-    return _Loaded(stamp, configuration, chain[0].not_valid_after_utc)
+    not_after = chain[0].not_valid_after_utc
+    believed_until = max((each.not_valid_after_utc for each in authorities), default=not_after)
+    return _Loaded(stamp, configuration, not_after, min(not_after, believed_until))
 
 
 def _read_together(files: CertificateFiles) -> tuple[_Stamp, dict[Path, bytes]]:

@@ -1,0 +1,47 @@
+"""How many calls may wait for one thing, in all and of each network."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stepup.domain.errors import OverloadedError
+from stepup.rpc.engine.waiting import Cause, Refusals, network_of
+
+
+class NetworkShare:
+    """Lets a bounded number of calls wait, and refuses the others at once (S26).
+
+    Args:
+        cause: as `stepup_overload_refusals_total` names the refusals.
+        limit: how many calls may wait.
+        of_network: how many of them may come from one network.
+    """
+
+    def __init__(self, cause: Cause, limit: int, of_network: int) -> None:
+        self._cause: Cause = cause
+        self._limit = limit
+        self._of_network = of_network
+        self._waiting: Counter[str] = Counter()
+        self._refusals = Refusals()
+
+    @contextmanager
+    def place(self, peer: str) -> Iterator[None]:
+        """Hold a place while the block lasts.
+
+        Args:
+            peer: the address of the client as gRPC writes it.
+
+        Raises:
+            OverloadedError: as many calls wait as may, in all or of the client's network.
+        """
+        network = network_of(peer)
+        if self._waiting[network] >= self._of_network or self._waiting.total() >= self._limit:
+            self._refusals.count(self._cause, peer)
+            raise OverloadedError("too many calls wait for the keys of token issuers; try again")
+        self._waiting[network] += 1
+        try:
+            yield
+        finally:
+            self._waiting[network] -= 1
+            # A network without a waiting call takes no memory.
+            self._waiting += Counter()
