@@ -369,7 +369,9 @@ def nothing():
 ROWS = {
     "bootstrap:running:repeat(pipeline.finish_lines.sum_up)": [finish_lines_are_summed_up],
     "bootstrap:running:repeat(lambda: application.housekeeping(clock.now()))": [house_is_kept],
-    "credentials:credentials_of:append(partial(asyncio.to_thread, certificate.poll))": [a_certificate_is_looked_at],
+    "credentials:credentials_of:append(partial(asyncio.to_thread, certificate.poll))": [
+        a_certificate_is_looked_at
+    ],
     "credentials:credentials_of:append(tokens.poll)": [issuers_keys_are_fetched],
     "opened_stores:url_of_redis:repeat(KeepEmbeddedStore(valkey))": [
         the_embedded_store_is_looked_at,

@@ -1,12 +1,14 @@
 """Keys that Vault's transit engine wraps. Tested against a fake of Vault only."""
 
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from support import vault as fake
 
+from stepup import kms
 from stepup.key_file import KeyFile, KeyRingError
 from stepup.keys import KeyRing
 from stepup.kms import KeyWrapperError, VaultTransit, wrapper_named
@@ -84,6 +86,24 @@ def test_s6_trouble_with_vault_has_its_reason(vault, wrapper, call, trouble, rea
         setattr(vault, name, value)
     with pytest.raises(KeyWrapperError, match=reason):
         call(wrapper)
+
+
+def test_s18_a_vault_that_drips_is_given_up_and_keeps_few_threads(vault, monkeypatch):
+    """The timeout of `requests` counts for each read, and headers are many."""
+    monkeypatch.setattr(kms, "_calls", threading.BoundedSemaphore(2))
+    vault.drips = True
+    wrapper = VaultTransit("transit", "stepup", vault.address, timeout=0.1)
+    for _ in range(4):
+        with pytest.raises(KeyWrapperError, match=r"does not answer within 0\.1 s"):
+            wrapper.wrap(KEY)
+    threads = [each for each in threading.enumerate() if each.name == "stepup-deadline"]
+    assert len(threads) == 2
+    assert len(vault.requests) == 2
+    vault.drips = False
+    vault.go_on.set()
+    for each in threads:
+        each.join()
+    assert wrapper.unwrap(wrapper.wrap(KEY)) == KEY
 
 
 def test_a_vault_that_is_not_there_has_its_reason():

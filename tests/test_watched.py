@@ -1,11 +1,12 @@
 """S17: health follows what callers' credentials are verified with."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from rpc.identity.tokens import AUDIENCE, ISSUER, Published, key, public
 from support.certificates import Authority, authority
+from support.clock import ManualClock
 from support.metrics import metric
 
 from stepup.credentials import Credentials, admit_local_caller
@@ -15,6 +16,12 @@ from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.watched import Watched
 
 OTHER = "https://other.example"
+
+
+@pytest.fixture
+def clock():
+    """A clock at the time of this machine, by which certificates are made."""
+    return ManualClock(datetime.now(UTC))
 
 
 async def works():

@@ -98,8 +98,21 @@ def running():
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(octets)))
+            if vault.drips:
+                self.drip()
             self.end_headers()
             self.wfile.write(octets)
+
+        def drip(self):
+            """Go on with headers for as long as the client takes them, and for some seconds."""
+            self.close_connection = True
+            self.flush_headers()
+            self.wfile.write(b"X-Drip: ")
+            for _ in range(300):
+                if vault.go_on.wait(0.01):
+                    break
+                self.wfile.write(b"a")
+            self.wfile.write(b"\r\n")
 
         def log_message(self, *_):
             pass

@@ -247,7 +247,10 @@ async def test_a_web_server_that_does_not_answer_in_time_is_a_problem(web, monke
 async def dripping(beginning):
     """A server that begins an answer, and goes on with a byte every few milliseconds."""
 
+    drips = []
+
     async def drip(reader, writer):
+        drips.append(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n")
         with suppress(ConnectionError):
             writer.write(beginning)
@@ -256,9 +259,12 @@ async def dripping(beginning):
                 await writer.drain()
                 await asyncio.sleep(0.01)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+        await asyncio.gather(*drips)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +284,9 @@ async def test_s18_a_web_server_that_drips_is_given_up(monkeypatch, beginning, i
         expected = "does not answer" if is_proxy and beginning.endswith(b"\n\r\n") else "in time"
         assert expected in await asyncio.wait_for(problem(KeyUrl(url)), 2)
         async with asyncio.timeout(2):
-            while any(each.name == "stepup-deadline" for each in threading.enumerate()):
+            while any(  # noqa: ASYNC110  # no event tells of the end of a thread
+                each.name == "stepup-deadline" for each in threading.enumerate()
+            ):
                 await asyncio.sleep(0.01)
 
 

@@ -91,9 +91,7 @@ async def test_a_failure_is_counted_each_time_and_logged_once(keys, source, cloc
     assert keys.problem == "answers with the status 500"
 
 
-@pytest.mark.parametrize(
-    "document", [b"", b"[]", b"{}", b'{"keys": 1}', b"\xff", b"[" * 100_000]
-)
+@pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"keys": 1}', b"\xff", b"[" * 100_000])
 async def test_a_document_that_is_no_key_set_keeps_the_keys(keys, source, clock, document):
     source.document = document
     clock.advance(seconds=300)
