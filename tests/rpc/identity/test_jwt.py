@@ -384,7 +384,7 @@ async def test_a_new_key_counts_from_its_first_token_on(tokens, source, clock):
     assert await identified(tokens, signed(claims_at(clock), OTHER)) == {SOAR}
 
 
-async def test_without_keys_no_token_is_good(source, clock):
+async def test_s17_without_keys_nobody_can_say_whether_a_token_is_good(source, clock):
     source.problem = "does not answer"
     tokens = await accepting(source, clock)
     token = signed(claims_at(clock), KEY)
