@@ -37,7 +37,7 @@ class NetworkShare:
         network = network_of(peer)
         if self._waiting[network] >= self._of_network or self._waiting.total() >= self._limit:
             self._refusals.count(self._cause, peer)
-            raise OverloadedError("too many calls wait for the keys of token issuers; try again")
+            raise OverloadedError("too many calls wait already; try again")
         self._waiting[network] += 1
         try:
             yield
