@@ -25,7 +25,7 @@ from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.policy import PolicyHandlers
 from stepup.rpc.server import HEALTH_NAMES, Handlers, Server
 from stepup.rpc.step_up import StepUpHandlers
-from stepup.rpc.tenant_share import TenantShare
+from stepup.service.tenant_share import TenantShare
 from stepup.running_server import RunningServer
 from stepup.service.audit_events import AuditEvents
 from stepup.service.begin_enrollment import BeginEnrollment

@@ -227,10 +227,10 @@ class _Busy:
         self.snapshot = inner.snapshot
 
     @asynccontextmanager
-    async def transaction(self):
+    async def transaction(self, tenant_id=None):
         if next(self._failures, None):
             raise StoreUnavailableError("told to fail")
-        async with self._inner.transaction() as records:
+        async with self._inner.transaction(tenant_id) as records:
             yield records
 
 
@@ -242,8 +242,8 @@ class _WithGhosts:
         self.snapshot = inner.snapshot
 
     @asynccontextmanager
-    async def transaction(self):
-        async with self._inner.transaction() as records:
+    async def transaction(self, tenant_id=None):
+        async with self._inner.transaction(tenant_id) as records:
             yield replace(records, pending=_Ghosts(records.pending))
 
 

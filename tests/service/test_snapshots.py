@@ -45,11 +45,14 @@ class Feed:
     on_recent: object = None
 
     @asynccontextmanager
-    async def snapshot(self):
+    async def snapshot(self, _tenant_id=None):
         self.reads += 1
         if not self.works:
             raise StoreUnavailableError("told to fail")
         yield _Records(_Policies(self), _Authenticators(self), _Changes(self))
+
+    def reserved_snapshot(self):
+        return self.snapshot()
 
 
 @dataclass

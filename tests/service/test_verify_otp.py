@@ -724,10 +724,10 @@ class _HeldUp:
         self.let_go = asyncio.Event()
 
     @asynccontextmanager
-    async def transaction(self):
+    async def transaction(self, tenant_id=None):
         self.reached.set()
         await self.let_go.wait()
-        async with self._inner.transaction() as records:
+        async with self._inner.transaction(tenant_id) as records:
             yield records
 
 

@@ -19,7 +19,7 @@ class _FullDisk:
 
 
 class FaultyDatabase:
-    """A database that fails on demand, and counts what it is asked.
+    """A database that fails on demand, counts what it is asked, and lists for which tenants.
 
     `before_transaction` is awaited once, before the next transaction begins: what another call does
     just then.
@@ -33,24 +33,34 @@ class FaultyDatabase:
         self.acknowledges_commits = True
         self.before_transaction = None
         self.transactions = self.snapshots = 0
+        self.tenants = []
 
     @asynccontextmanager
-    async def transaction(self):
+    async def transaction(self, tenant_id=None):
         hook, self.before_transaction = self.before_transaction, None
         if hook is not None:
             await hook()
         self.transactions += 1
         _demand(self.writes)
-        async with self._inner.transaction() as records:
+        self.tenants.append(tenant_id)
+        async with self._inner.transaction(tenant_id) as records:
             yield records if self.audit_trail_takes_events else replace(records, audit=_FullDisk())
             _demand(self.commits)
         _demand(self.acknowledges_commits)
 
     @asynccontextmanager
-    async def snapshot(self):
+    async def snapshot(self, tenant_id=None):
         self.snapshots += 1
         _demand(self.reads)
-        async with self._inner.snapshot() as records:
+        self.tenants.append(tenant_id)
+        async with self._inner.snapshot(tenant_id) as records:
+            yield records
+
+    @asynccontextmanager
+    async def reserved_snapshot(self):
+        self.snapshots += 1
+        _demand(self.reads)
+        async with self._inner.reserved_snapshot() as records:
             yield records
 
 

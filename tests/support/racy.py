@@ -92,11 +92,14 @@ class RacyDatabase:
         self._records = Records(**(alone | racy))
 
     @asynccontextmanager
-    async def transaction(self):
+    async def transaction(self, _tenant_id=None):
         yield self._records
 
-    def snapshot(self):
-        return self._inner.snapshot()
+    def snapshot(self, tenant_id=None):
+        return self._inner.snapshot(tenant_id)
+
+    def reserved_snapshot(self):
+        return self._inner.reserved_snapshot()
 
 
 class RacyCallerRates:

@@ -12,7 +12,7 @@ from stepup.domain.totp import Label, OtpCode
 from stepup.rpc import convert, render
 from stepup.rpc.call import Call
 from stepup.rpc.pictures import Pictures
-from stepup.rpc.tenant_share import TenantShare
+from stepup.service.tenant_share import TenantShare
 from stepup.service.begin_enrollment import BeginEnrollment, Screen
 from stepup.service.cancel_enrollment import CancelEnrollment
 from stepup.service.complete_enrollment import CompleteEnrollment

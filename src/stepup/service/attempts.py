@@ -5,10 +5,11 @@ from collections.abc import Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 from stepup.domain.actor import TenantId
+from stepup.service.tenant_share import TenantShare
 
 MAX_ATTEMPTS: Final = 32
 MAX_ATTEMPTS_OF_TENANT: Final = 8
-"""As many as PostgreSQL is given transactions at once: further ones would only wait there."""
+"""Twice as many as PostgreSQL runs transactions of a tenant: further ones would only wait there."""
 
 _T = TypeVar("_T")
 
@@ -25,9 +26,7 @@ class Attempts(Generic[_T]):
     """
 
     def __init__(self, limit: int = MAX_ATTEMPTS, of_tenant: int = MAX_ATTEMPTS_OF_TENANT) -> None:
-        self._turns = asyncio.Semaphore(limit)
-        self._limit_of_tenant = of_tenant
-        self._tenants: dict[TenantId, _Turns] = {}
+        self._turns = TenantShare(of_tenant, in_all=limit)
         self._under_way: set[asyncio.Task[_T]] = set()
 
     async def make(self, tenant: TenantId, attempt: Coroutine[Any, Any, _T]) -> _T:
@@ -38,7 +37,7 @@ class Attempts(Generic[_T]):
             attempt: makes it; closed if it never has its turn. What it raises is raised here.
         """
         try:
-            await self._take_turn(tenant)
+            await self._turns.take(tenant)
         except BaseException:
             attempt.close()
             raise
@@ -51,40 +50,8 @@ class Attempts(Generic[_T]):
         """Wait for the attempts whose callers have given up."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _take_turn(self, tenant: TenantId) -> None:
-        turns = self._tenants.setdefault(tenant, _Turns(self._limit_of_tenant))
-        turns.users += 1
-        try:
-            await turns.free.acquire()
-            try:
-                await self._turns.acquire()
-            except BaseException:
-                turns.free.release()
-                raise
-        except BaseException:
-            self._leave(tenant, turns)
-            raise
-
     def _finish(self, tenant: TenantId, task: asyncio.Task[_T]) -> None:
         self._under_way.discard(task)
-        turns = self._tenants[tenant]
-        self._turns.release()
-        turns.free.release()
-        self._leave(tenant, turns)
+        self._turns.give_back(tenant)
         if not task.cancelled():
             task.exception()  # retrieved: a caller that still waits gets it, nobody else needs it
-
-    def _leave(self, tenant: TenantId, turns: "_Turns") -> None:
-        turns.users -= 1
-        if not turns.users:
-            del self._tenants[tenant]
-
-
-class _Turns:
-    """The turns of one tenant, and how many calls have one or wait for one."""
-
-    __slots__ = ("free", "users")
-
-    def __init__(self, limit: int) -> None:
-        self.free = asyncio.Semaphore(limit)
-        self.users = 0

@@ -4,15 +4,25 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.receipts import MacKeys
 from stepup.service.ports import Database, EventQuery, Keys
+from stepup.service.tenant_share import TenantShare
 
 EXPORT_PAGE = 100
+_AT_ONCE = 2
+_WAITING = 30
+_IN_ALL = 4
+"""A page can take seconds, for a filter may match nothing: half of the connections that
+`storage.database.connections` gives for reading by default are left to other calls."""
+
+
+def _share_of_reads() -> TenantShare:
+    return TenantShare(_AT_ONCE, _WAITING, in_all=_IN_ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,7 @@ class AuditEvents:
 
     database: Database
     keys: Keys
+    share: TenantShare = field(default_factory=_share_of_reads)
 
     async def list(self, query: EventQuery, size: int, token: str = "") -> Page:
         """A page of events.
@@ -40,11 +51,15 @@ class AuditEvents:
 
         Raises:
             InvalidFieldError: the token was not given for this query.
+            OverloadedError: too many pages of the tenant are being read.
             StoreUnavailableError: the events cannot be read.
         """
         if token:
             query = replace(query, after_sequence=self._sequence(query, token))
-        async with self.database.snapshot() as records:
+        async with (
+            self.share.turn(query.tenant_id),
+            self.database.snapshot(query.tenant_id) as records,
+        ):
             events = await records.audit.list(query, size + 1)
         if len(events) <= size:
             return Page(events)
@@ -52,7 +67,7 @@ class AuditEvents:
 
     def export(self, tenant_id: TenantId, after_sequence: int) -> AsyncIterator[ChainedEvent]:
         """All events after a sequence number: `export`."""
-        return export(self.database, tenant_id, after_sequence)
+        return export(self.database, tenant_id, after_sequence, self.share)
 
     def _token(self, query: EventQuery, sequence: int) -> str:
         keys = self.keys.page_tokens
@@ -74,16 +89,25 @@ class AuditEvents:
 
 
 async def export(
-    database: Database, tenant_id: TenantId, after_sequence: int
+    database: Database, tenant_id: TenantId, after_sequence: int, share: TenantShare | None = None
 ) -> AsyncIterator[ChainedEvent]:
     """All events after a sequence number, up to the newest at the time of reading.
 
+    Args:
+        database: has the events.
+        tenant_id: whose events.
+        after_sequence: of the last event that is known; 0 for all.
+        share: gives each page its turn, so that a slow reader of the stream holds none; None where
+            nobody else reads.
+
     Raises:
+        OverloadedError: too many pages of the tenant are being read; resume from the last event.
         StoreUnavailableError: the events cannot be read further; resume from the last one.
     """
     query = EventQuery(tenant_id, after_sequence)
+    share = share or _share_of_reads()
     while True:
-        async with database.snapshot() as records:
+        async with share.turn(tenant_id), database.snapshot(tenant_id) as records:
             events = await records.audit.list(query, EXPORT_PAGE)
         for event in events:
             yield event

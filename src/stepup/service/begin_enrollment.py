@@ -57,7 +57,7 @@ class BeginEnrollment:
         """
         actor, now = context.actor, context.now
         issuer, may_replace = await self._read_ahead(context)
-        async with self.database.transaction() as records:
+        async with self.database.transaction(actor.tenant_id) as records:
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
             pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
             if pending is not None and pending.is_live(now):
@@ -85,7 +85,7 @@ class BeginEnrollment:
         Both are read before any lock is held.
         """
         actor = context.actor
-        async with self.database.snapshot() as records:
+        async with self.database.snapshot(actor.tenant_id) as records:
             policy = await records.policies.find(actor.tenant_id)
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
         own_issuer = policy.issuer if policy else None

@@ -20,6 +20,6 @@ class CancelEnrollment:
             StoreUnavailableError: nothing was cancelled.
         """
         actor = context.actor
-        async with self.database.transaction() as records:
+        async with self.database.transaction(actor.tenant_id) as records:
             if await records.pending.remove(actor.tenant_id, actor.user_id, actor.session_hash):
                 await records.audit.append(context.event(EventKind.ENROLLMENT_CANCELLED))

@@ -243,7 +243,7 @@ def _authenticator(use_case: CheckStepUp, context: Context) -> Awaitable[Authent
 
 async def _account_mfa(use_case: CheckStepUp, context: Context) -> bool:
     actor = context.actor
-    async with use_case.database.snapshot() as records:
+    async with use_case.database.snapshot(actor.tenant_id) as records:
         return await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)
 
 

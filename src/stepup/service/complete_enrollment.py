@@ -51,7 +51,7 @@ class CompleteEnrollment:
             StoreUnavailableError: nothing has changed.
         """
         actor, now = context.actor, context.now
-        async with self.database.transaction() as records:
+        async with self.database.transaction(actor.tenant_id) as records:
             # The authenticator first: everything that ends one takes its locks in this order.
             replaced = await records.authenticators.find(actor.tenant_id, actor.user_id)
             pending = await find_open(records, context)

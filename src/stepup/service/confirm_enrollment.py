@@ -45,7 +45,7 @@ class ConfirmEnrollment:
             EnrollmentStateError: nothing is pending.
             StoreUnavailableError: nothing was confirmed.
         """
-        async with self.database.transaction() as records:
+        async with self.database.transaction(context.actor.tenant_id) as records:
             pending = await find_open(records, context)
             confirmation = (
                 await self._evaluate(records, context, pending, code) if pending else None

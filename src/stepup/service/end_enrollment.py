@@ -48,7 +48,7 @@ class EndEnrollment:
         if await find_active(self.database, context) is None:
             return
         elevation = await self.elevated.require(context, "removing the authenticator")
-        async with self.database.transaction() as records:
+        async with self.database.transaction(context.actor.tenant_id) as records:
             actor = context.actor
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
             if active is None:
@@ -68,7 +68,7 @@ class EndEnrollment:
             EnrollmentStateError: none is active, or the one that is has no reset code.
             StoreUnavailableError: nothing was removed, and no attempt made.
         """
-        async with self.database.transaction() as records:
+        async with self.database.transaction(context.actor.tenant_id) as records:
             active = await _find_to_reset(records, context, context.actor.user_id)
             attempt = await try_reset_code(records, self.keys, context, active, code)
             event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
@@ -98,7 +98,7 @@ class EndEnrollment:
                 "user_id", "must be another user; RemoveEnrollment is for one's own"
             )
         await self.elevated.require(context, "resetting another user's authenticator")
-        async with self.database.transaction() as records:
+        async with self.database.transaction(context.actor.tenant_id) as records:
             active = await _find_to_reset(records, context, user_id)
             event = context.event(
                 EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,

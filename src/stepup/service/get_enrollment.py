@@ -14,7 +14,7 @@ async def find_active(database: Database, context: Context) -> Authenticator | N
     Raises:
         StoreUnavailableError: it cannot be read.
     """
-    async with database.snapshot() as records:
+    async with database.snapshot(context.actor.tenant_id) as records:
         return await records.authenticators.find(context.actor.tenant_id, context.actor.user_id)
 
 
@@ -40,7 +40,7 @@ class GetEnrollment:
             StoreUnavailableError: it cannot be read.
         """
         actor = context.actor
-        async with self.database.snapshot() as records:
+        async with self.database.snapshot(context.actor.tenant_id) as records:
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
             pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
             account_mfa = await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)

@@ -437,8 +437,13 @@ class Records:
 class Database(Protocol):
     """The durable store."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Records]:
+    def transaction(
+        self, tenant_id: TenantId | None = None
+    ) -> AbstractAsyncContextManager[Records]:
         """Read and write: all is committed, and durable, when the block ends without an error.
+
+        Work for a tenant MUST name it; None is for work of no tenant. Work of one tenant MUST NOT
+        take all the room that the work of others needs (S18).
 
         On any error, or when the call is cancelled in the block, nothing of it is stored. If the
         commit itself fails, `StoreUnavailableError` is raised; if the call is cancelled during the
@@ -446,8 +451,15 @@ class Database(Protocol):
         """
         ...
 
-    def snapshot(self) -> AbstractAsyncContextManager[Records]:
-        """Read only, without locks: each read sees what was committed before it."""
+    def snapshot(self, tenant_id: TenantId | None = None) -> AbstractAsyncContextManager[Records]:
+        """Read only, without locks: each read sees what was committed before it.
+
+        `tenant_id` is as for `transaction`.
+        """
+        ...
+
+    def reserved_snapshot(self) -> AbstractAsyncContextManager[Records]:
+        """As `snapshot`, for the change feed: it MUST NOT wait for what any other call reads."""
         ...
 
     async def check_writes(self) -> None:

@@ -105,7 +105,7 @@ class RedeemReceipts:
     async def _begin(self) -> Records:
         if self._records is None:
             self._records = await self._transaction.enter_async_context(
-                self._database.transaction()
+                self._database.transaction(self.context.actor.tenant_id)
             )
         return self._records
 

@@ -34,7 +34,7 @@ class RevokeElevations:
         """
         actor, now = context.actor, context.now
         session = actor.session_hash if scope is Scope.SESSION else None
-        async with self.database.transaction() as records:
+        async with self.database.transaction(actor.tenant_id) as records:
             # The authenticator first: everything that ends one takes its locks in this order.
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
             # The clock that dated an elevation may be ahead of this one, which was perhaps set.

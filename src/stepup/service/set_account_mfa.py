@@ -27,14 +27,14 @@ class SetAccountMfa:
             StoreUnavailableError: nothing was turned.
         """
         actor = context.actor
-        async with self.database.snapshot() as records:
+        async with self.database.snapshot(actor.tenant_id) as records:
             if await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id) == enabled:
                 return
             if not enabled:
                 await _demand_unenforced(records, actor.tenant_id)
         if not enabled:
             await self.elevated.require(context, "turning MFA off")
-        async with self.database.transaction() as records:
+        async with self.database.transaction(actor.tenant_id) as records:
             if enabled:
                 await _demand_active(records, actor.tenant_id, actor.user_id)
             else:

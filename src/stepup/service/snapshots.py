@@ -81,7 +81,9 @@ class Snapshots:
         policy = self._policies.get(tenant_id)
         if policy is None:
             changes = self._policy_changes
-            stored = await self._read(lambda records: records.policies.find(tenant_id))
+            stored = await self._read(
+                tenant_id, lambda records: records.policies.find(tenant_id)
+            )
             policy = stored or Policy(tenant_id)
             # A change that arrived during the read may be missing from what was read.
             if changes == self._policy_changes:
@@ -102,7 +104,8 @@ class Snapshots:
         enrollment_id = elevation.enrollment_id
         if enrollment_id not in self._confirmed:
             active = await self._read(
-                lambda records: records.authenticators.find(elevation.tenant_id, elevation.user_id)
+                elevation.tenant_id,
+                lambda records: records.authenticators.find(elevation.tenant_id, elevation.user_id),
             )
             if active is None or active.enrollment_id != enrollment_id:
                 return False
@@ -134,7 +137,7 @@ class Snapshots:
         """
         # The age counts from before the read: what commits during it may be missed.
         began = self._clock.monotonic()
-        async with self._database.snapshot() as records:
+        async with self._database.reserved_snapshot() as records:
             position = self._demand_same_ids(await records.changes.position())
             known = self._position
             if (
@@ -211,9 +214,11 @@ class Snapshots:
                 return
             portion = await read(portion[-1])
 
-    async def _read(self, query: Callable[[Records], Awaitable[_T]]) -> _T:
+    async def _read(
+        self, tenant_id: TenantId, query: Callable[[Records], Awaitable[_T]]
+    ) -> _T:
         """Read from the server whose changes this worker follows, and from no other (S28)."""
-        async with self._database.snapshot() as records:
+        async with self._database.snapshot(tenant_id) as records:
             position = self._demand_same_ids(await records.changes.position())
             found = await query(records)
         if position.server != self._server:

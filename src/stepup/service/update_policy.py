@@ -52,7 +52,7 @@ class GetPolicy:
         Raises:
             StoreUnavailableError: it cannot be read.
         """
-        async with self.database.snapshot() as records:
+        async with self.database.snapshot(tenant_id) as records:
             return await records.policies.find(tenant_id) or Policy(tenant_id)
 
 
@@ -94,7 +94,7 @@ class UpdatePolicy:
     async def _commit(self, context: Context, before: Policy, after: Policy) -> None:
         changed = PolicyChanged(after.tenant_id, after.version)
         try:
-            async with self.database.transaction() as records:
+            async with self.database.transaction(context.actor.tenant_id) as records:
                 _demand_same(await records.policies.find(after.tenant_id), before)
                 await records.policies.save(after)
                 await records.changes.announce(changed, context.now)

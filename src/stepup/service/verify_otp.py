@@ -106,7 +106,7 @@ class VerifyOtp:
         return not self._elevated.snapshots.revocations().void(elevation)
 
     async def _commit(self, context: Context, code: OtpCode) -> Verification:
-        async with self._database.transaction() as records:
+        async with self._database.transaction(context.actor.tenant_id) as records:
             authenticator = await records.authenticators.find(
                 context.actor.tenant_id, context.actor.user_id
             )

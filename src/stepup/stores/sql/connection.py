@@ -22,7 +22,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from stepup.domain.actor import TenantId
 from stepup.domain.errors import ConflictError, StoreUnavailableError
+from stepup.service.tenant_share import TenantShare
 from stepup.stores.sql.limits import Limits
 
 _T = TypeVar("_T")
@@ -245,23 +247,30 @@ class Connection:
 
 
 class Lane:
-    """The connections of one engine, given out in the order of asking."""
+    """The connections of one engine, given out in the order of asking.
+
+    Work of one tenant holds and waits for half of them at most, so that the work of other tenants
+    never stands behind a flood of one (S18).
+    """
 
     def __init__(self, engine: AsyncEngine, limits: Limits, *, locking: bool) -> None:
         self._engine = engine
         self._limits = limits
         self._locking = locking
         # Waiting is done here rather than in the pool or in SQLite: fair, and safe to cancel.
-        self._free = asyncio.Semaphore(limits.connections)
+        self._turns = TenantShare(max(1, limits.connections // 2), in_all=limits.connections)
 
     @asynccontextmanager
-    async def borrow(self) -> AsyncIterator[Connection]:
+    async def borrow(self, tenant_id: TenantId | None = None) -> AsyncIterator[Connection]:
         """A connection for one block.
+
+        Args:
+            tenant_id: whose work it is for; None for work of no tenant.
 
         Raises:
             StoreUnavailableError: none became free in time, or none can be opened.
         """
-        await self._wait()
+        await self._wait(tenant_id)
         try:
             connection = Connection(self._engine.connect, locking=self._locking)
             try:
@@ -270,19 +279,19 @@ class Lane:
             finally:
                 await connection.close()
         finally:
-            self._free.release()
+            self._turns.give_back(tenant_id)
 
     async def close(self) -> None:
         """Wait, within limits, for the blocks under way, and close everything."""
         with suppress(StoreUnavailableError):
             for _ in range(self._limits.connections):
-                await self._wait()
+                await self._wait(None)
         await uninterrupted(self._engine.dispose())
 
-    async def _wait(self) -> None:
+    async def _wait(self, tenant_id: TenantId | None) -> None:
         try:
             async with asyncio.timeout(self._limits.wait.total_seconds()):
-                await self._free.acquire()
+                await self._turns.take(tenant_id)
         except TimeoutError as error:
             raise StoreUnavailableError("the database is too busy") from error
 

@@ -1,4 +1,4 @@
-"""The durable store: transactions on one lane, snapshots on another."""
+"""The durable store: transactions, snapshots and the change feed, each on a lane of its own."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +8,7 @@ from uuid import uuid4
 from prometheus_client import Gauge
 from sqlalchemy import bindparam, text
 
+from stepup.domain.actor import TenantId
 from stepup.service.ports import Records
 from stepup.stores.latency import measured
 from stepup.stores.sql.audit import SqlAuditTrail
@@ -64,16 +65,22 @@ class SqlDatabase:
     def __init__(self, url: str, limits: Limits = Limits()) -> None:
         parsed = parse_url(url)
         writing = replace(limits, connections=parallel_writers(parsed, limits.connections))
-        engines = write_engine(parsed, writing), read_engine(parsed, limits)
+        reserved = replace(limits, connections=1)
+        engines = (
+            write_engine(parsed, writing),
+            read_engine(parsed, limits),
+            read_engine(parsed, reserved),
+        )
         if not is_sqlite(parsed):
             fence = PrimaryFence()
             for engine in engines:
                 fence.guard(engine)
         self._writing = Lane(engines[0], writing, locking=True)
         self._reading = Lane(engines[1], limits, locking=False)
+        self._following = Lane(engines[2], reserved, locking=False)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Records]:
+    async def transaction(self, tenant_id: TenantId | None = None) -> AsyncIterator[Records]:
         """Read and write: all or nothing is committed, and durable, when the block ends.
 
         A cancellation that arrives during the commit is raised after it.
@@ -83,19 +90,30 @@ class SqlDatabase:
             StoreUnavailableError: the database fails, is full, locked or gone.
         """
         with measured("sql_transaction"):
-            async with self._writing.borrow() as connection:
+            async with self._writing.borrow(tenant_id) as connection:
                 yield _records(connection)
                 await connection.commit()
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Records]:
+    async def snapshot(self, tenant_id: TenantId | None = None) -> AsyncIterator[Records]:
         """Read only, without locks: each read sees what was committed before it.
 
         Raises:
             StoreUnavailableError: the database fails or is gone.
         """
         with measured("sql_snapshot"):
-            async with self._reading.borrow() as connection:
+            async with self._reading.borrow(tenant_id) as connection:
+                yield _records(connection)
+
+    @asynccontextmanager
+    async def reserved_snapshot(self) -> AsyncIterator[Records]:
+        """As `snapshot`, on the one connection that is kept for the change feed.
+
+        Raises:
+            StoreUnavailableError: the database fails or is gone.
+        """
+        with measured("sql_snapshot"):
+            async with self._following.borrow() as connection:
                 yield _records(connection)
 
     async def check_writes(self) -> None:
@@ -121,6 +139,7 @@ class SqlDatabase:
         """Wait for the transactions and snapshots under way, then close all connections."""
         await self._writing.close()
         await self._reading.close()
+        await self._following.close()
 
 
 def _records(connection: Connection) -> Records:

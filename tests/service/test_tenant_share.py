@@ -7,7 +7,7 @@ import pytest
 
 from stepup.domain.actor import TenantId
 from stepup.domain.errors import OverloadedError
-from stepup.rpc.tenant_share import TenantShare
+from stepup.service.tenant_share import TenantShare
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 
