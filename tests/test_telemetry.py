@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from structlog.testing import capture_logs
 
 from stepup import metrics_server
 from stepup.metrics_server import MAX_CONNECTIONS
@@ -68,6 +69,42 @@ def test_s17_the_thread_of_the_metrics_survives_what_goes_wrong_with_a_scrape(mo
             with pytest.raises((URLError, OSError)):
                 page("127.0.0.1", port)
         assert "stepup_build_info" in page("127.0.0.1", port)
+
+
+def answer_to(port, request):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request)
+        return connection.recv(100)
+
+
+def test_s18_a_header_that_cannot_be_read_is_a_bad_request_and_prints_nothing(capfd):
+    request = b"GET / HTTP/1.1\r\nAccept: text/plain;version=abc;escaping=x\r\n\r\n"
+    with metrics_served("127.0.0.1", 0) as port, capture_logs() as lines:
+        for _ in range(3):
+            assert b" 400 " in answer_to(port, request)
+        assert b" 200 " in answer_to(port, b"GET / HTTP/1.1\r\n\r\n")
+    assert lines == []
+    assert capfd.readouterr().err == ""
+
+
+def test_s18_scrapes_that_fail_are_logged_once_a_minute(monkeypatch, capfd):
+    class Failing:
+        def describe(self):
+            return []
+
+        def collect(self):
+            raise RuntimeError("no")
+
+    registry = CollectorRegistry()
+    registry.register(Failing())
+    with metrics_served("127.0.0.1", 0, registry) as port, capture_logs() as lines:
+        for _ in range(3):
+            assert b" 500 " in answer_to(port, b"GET / HTTP/1.1\r\n\r\n")
+        assert [line["not_logged_before"] for line in lines] == [0]
+        monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic() + 61: now)
+        assert b" 500 " in answer_to(port, b"GET / HTTP/1.1\r\n\r\n")
+    assert [line["not_logged_before"] for line in lines] == [0, 2]
+    assert capfd.readouterr().err == ""
 
 
 def connected(port, stack):

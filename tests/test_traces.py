@@ -58,7 +58,7 @@ def record(exporting, number):
     """Record so many spans."""
     begin = Traces(exporting.processor, 1).begin
     for _ in range(number):
-        begin("name", None).end({}, failed=False)
+        begin("name", None, 1).end({}, failed=False)
 
 
 async def test_what_waits_is_exported_at_the_end(exporter, exporting):

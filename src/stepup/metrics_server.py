@@ -6,14 +6,17 @@ its thread for ever.
 
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from io import StringIO
 from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import choose_encoder
 
 from stepup.connection_places import ConnectionPlaces
 
@@ -23,8 +26,13 @@ SILENCE_SECONDS: Final = 5.0
 """How long a client may send nothing, or take nothing of its answer."""
 CONNECTION_SECONDS: Final = 15.0
 """How long a connection may last: Prometheus gives a scrape ten seconds by default."""
+QUIET_SECONDS: Final = 60.0
+"""How long no further request that failed is logged after one that was."""
 _THREAD_SECONDS: Final = 1.0
 """How long a connection waits for the thread of one that was closed for it."""
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +57,10 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self._places: ConnectionPlaces[socket.socket] = ConnectionPlaces(MAX_CONNECTIONS)
         self._free_threads = BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__((str(address[0]), port), _Handler)
-        self.set_app(make_wsgi_app(registry))
+        self._quiet_until = float("-inf")
+        self._not_logged = 0
+        self._answer_scrape = make_wsgi_app(registry)
+        self.set_app(self._answer)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection on a thread of its own, once there is one."""
@@ -82,8 +93,28 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
             _interrupt(late)
 
     def handle_error(self, *_: object) -> None:
-        """Log what failed. By default it is printed, and a failure to print ends the listener."""
-        _log.warning("metrics_request_failed", exc_info=True)
+        """Log what failed, once a minute at most: anybody can send what fails (S18).
+
+        By default it is printed, and a failure to print ends the listener.
+        """
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._not_logged += 1
+            return
+        self._quiet_until, not_logged = now + QUIET_SECONDS, self._not_logged
+        self._not_logged = 0
+        _log.warning("metrics_request_failed", not_logged_before=not_logged, exc_info=True)
+
+    def _answer(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        try:
+            choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        except Exception:  # noqa: BLE001  # the library raises whatever it stumbles over
+            return _refuse(start, "400 Bad Request")
+        try:
+            return self._answer_scrape(environ, start)
+        except Exception:  # noqa: BLE001  # a collector may raise anything
+            self.handle_error()
+            return _refuse(start, "500 Internal Server Error")
 
 
 class _Handler(WSGIRequestHandler):
@@ -97,6 +128,15 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Log no request."""
+
+    def get_stderr(self) -> Any:
+        """Where wsgiref prints the traceback of a request that failed: nowhere."""
+        return StringIO()
+
+
+def _refuse(start: "StartResponse", status: str) -> Iterable[bytes]:
+    start(status, [])
+    return [b""]
 
 
 def _interrupt(connection: socket.socket) -> None:

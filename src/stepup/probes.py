@@ -65,12 +65,7 @@ class _Probes:
             closing.transport.abort()
         try:
             # Whoever does not send a request of sensible size in time, or is gone, gets no answer.
-            with suppress(
-                TimeoutError,
-                ConnectionError,
-                asyncio.IncompleteReadError,
-                asyncio.LimitOverrunError,
-            ):
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(_REQUEST_SECONDS):
                     head = await reader.readuntil(b"\r\n\r\n")
                     status = self._status(head.split(b" ", 2))

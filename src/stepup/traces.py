@@ -53,13 +53,13 @@ class Traces:
         provider.add_span_processor(processor)
         self._tracer = provider.get_tracer("stepup", distribution.version())
 
-    def begin(self, name: str, parent: TraceParent | None) -> CallSpan | None:
-        """Begin the span of a call; None where its trace is not recorded.
+    def begin(self, name: str, parent: TraceParent | None, began: int) -> CallSpan | None:
+        """Record a call that began at so many nanoseconds since 1970; None if its trace is not.
 
         A caller's word counts: what it records is recorded, what it does not is not.
         """
         context = _NO_PARENT if parent is None else _context_of(parent)
-        span = self._tracer.start_span(name, context, SpanKind.SERVER)
+        span = self._tracer.start_span(name, context, SpanKind.SERVER, start_time=began)
         return _CallSpan(self._tracer, span) if isinstance(span, Span) else None
 
 

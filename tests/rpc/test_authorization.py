@@ -161,6 +161,7 @@ async def test_s16_a_refused_claim_is_on_record(worker):
         "method": "StepUpService/CheckStepUp",
         "operation": request.operation,
         "claim": "managed_services",
+        "left_out": 0,
     }
 
 

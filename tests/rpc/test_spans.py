@@ -1,6 +1,7 @@
 """The spans of calls, as OpenTelemetry's SDK records them."""
 
 import asyncio
+import time
 from contextlib import suppress
 
 import grpc
@@ -17,7 +18,11 @@ from support.requests import METHODS, valid_request
 from support.wire import Client, on_wire, refusal_of, served
 from support.worker import OSQUERY
 
-from stepup.domain.errors import CallerUnauthenticatedError, StoreUnavailableError
+from stepup.domain.errors import (
+    CallerNotPermittedError,
+    CallerUnauthenticatedError,
+    StoreUnavailableError,
+)
 from stepup.rpc.call import Invocation
 from stepup.rpc.errors import RefusedError
 from stepup.rpc.pipeline import Pipeline, UnaryMethod
@@ -161,12 +166,12 @@ def echo(handler):
 
 
 @pytest.fixture
-def made_calls(worker, traces, exporter):
-    """Makes a call in the caller's trace; returns its span."""
+def pipeline(worker, traces):
+    """Makes the pipeline of a worker, with spans."""
 
-    async def call(handler, admit=admit_local, metadata=SAMPLED):
+    def made(admit):
         application = worker.application
-        pipeline = Pipeline(
+        return Pipeline(
             admit,
             application.refused_claims,
             application.limits,
@@ -174,8 +179,17 @@ def made_calls(worker, traces, exporter):
             worker.clock,
             begin_span=traces.begin,
         )
+
+    return made
+
+
+@pytest.fixture
+def made_calls(pipeline, exporter):
+    """Makes a call in the caller's trace; returns its span."""
+
+    async def call(handler, admit=admit_local, metadata=SAMPLED):
         with suppress(RefusedError):
-            await pipeline.unary(echo(handler), b"", Invocation(lambda: "ipv4:1", metadata))
+            await pipeline(admit).unary(echo(handler), b"", Invocation(lambda: "ipv4:1", metadata))
         [span] = exporter.get_finished_spans()
         return span
 
@@ -203,14 +217,42 @@ async def test_s11_an_error_has_neither_text_nor_stack_in_its_span(made_calls):
     assert "314159" not in span.to_json()
 
 
-async def test_a_caller_that_is_not_let_in_has_no_name_and_it_is_its_own_error(made_calls):
+@pytest.mark.parametrize(
+    "refusal", [CallerUnauthenticatedError("no token"), CallerNotPermittedError("not this method")]
+)
+async def test_s18_a_call_that_is_not_admitted_has_no_span_and_its_line_has_the_trace(
+    pipeline, exporter, refusal
+):
     async def refuse(_invocation):
-        raise CallerUnauthenticatedError("a client certificate is required")
+        raise refusal
 
-    span = await made_calls(None, admit=refuse)
-    assert "stepup.caller" not in span.attributes
-    assert span.attributes["error.type"] == "CALLER_UNAUTHENTICATED"
+    with structlog.testing.capture_logs() as lines, pytest.raises(RefusedError):
+        await pipeline(refuse).unary(echo(None), b"", Invocation(lambda: "ipv4:1", SAMPLED))
+    assert exporter.get_finished_spans() == ()
+    assert [line["trace_id"] for line in lines] == [TRACE]
+
+
+async def test_a_call_that_is_refused_later_is_its_callers_error(made_calls):
+    async def handler(_request, _call):
+        raise CallerNotPermittedError("not this tenant")
+
+    span = await made_calls(handler)
+    assert span.attributes["error.type"] == "CALLER_NOT_PERMITTED"
     assert span.status.status_code is StatusCode.UNSET
+
+
+async def test_a_span_begins_when_its_call_was_received(made_calls):
+    admitted_at = []
+
+    async def admit(invocation):
+        admitted_at.append(time.time_ns())
+        return await admit_local(invocation)
+
+    async def handler(_request, _call):
+        return policy.ListOperationsResponse()
+
+    span = await made_calls(handler, admit)
+    assert span.start_time <= admitted_at[0]
 
 
 async def test_after_a_call_nothing_is_part_of_it(made_calls, exporter, worker):
@@ -235,7 +277,7 @@ async def test_each_span_is_counted(made_calls):
 @pytest.mark.parametrize(("ratio", "recorded"), [(0, 0), (1, 50)])
 async def test_of_calls_without_a_trace_a_share_begins_one(exporter, ratio, recorded):
     traces = Traces(SimpleSpanProcessor(exporter), ratio)
-    begun = [traces.begin("name", None) for _ in range(50)]
+    begun = [traces.begin("name", None, 1) for _ in range(50)]
     assert len({span.trace_id for span in begun if span}) == recorded
 
 
@@ -255,7 +297,7 @@ async def test_every_worker_is_an_instance_of_its_own(exporter, monkeypatch):
     monkeypatch.setenv("OTEL_SERVICE_NAME", "mfa")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-1,zone=a")
     for _ in range(2):
-        Traces(SimpleSpanProcessor(exporter), 1).begin("name", None).end({}, failed=False)
+        Traces(SimpleSpanProcessor(exporter), 1).begin("name", None, 1).end({}, failed=False)
     one, other = (span.resource.attributes for span in exporter.get_finished_spans())
     assert one["service.name"] == "mfa"
     assert one["zone"] == "a"

@@ -34,8 +34,9 @@ UnaryHandler: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 StreamHandler: TypeAlias = Callable[[Any, Call], AsyncIterator[Message]]
 Admit: TypeAlias = Callable[[Invocation], Awaitable[Admitted]]
 """Names the caller by its credentials, never by what it says in the message (S15)."""
-BeginSpan: TypeAlias = Callable[[str, TraceParent | None], CallSpan | None]
-"""Begins the span of a call of a method; None where its trace is not recorded."""
+BeginSpan: TypeAlias = Callable[[str, TraceParent | None, int], CallSpan | None]
+"""Begins the span of a call of a method that was received at so many nanoseconds since 1970; None
+where its trace is not recorded."""
 
 
 def path_of(service: str, name: str) -> str:
@@ -134,15 +135,12 @@ class Pipeline:
 
     def _under_way(self, method: Method, invocation: Invocation) -> "_UnderWay":
         request_id = _given_request_id(invocation) or next(self._request_ids)
-        parent = trace_parent_of(invocation)
-        span = None if self._begin_span is None else self._begin_span(method.full_name, parent)
         return _UnderWay(
             method,
             invocation,
             self._clock.now(),
             request_id,
-            parent=parent,
-            span=span,
+            begin_span=self._begin_span,
             finish_lines=self.finish_lines,
         )
 
@@ -151,6 +149,7 @@ class Pipeline:
         under_way.caller = admitted.caller.caller_id
         method = under_way.method.path
         admitted.caller.demand_method(method)
+        under_way.begin_span()
         return Call(
             admitted,
             method,
@@ -166,12 +165,17 @@ class Pipeline:
 class _UnderWay:
     """A call from its receipt to its finish line; an error ends it with a status.
 
-    It has a span of its own, if its trace is recorded. The payload is in none of them (S11).
+    It has a span of its own, if its caller is admitted and its trace is recorded: anybody can ask
+    for a trace, and a flood would push the spans of callers out of the queue (S18). The payload is
+    in none of them (S11).
     """
 
     __slots__ = (
         "_began",
+        "_begin_span",
         "_finish_lines",
+        "_parent",
+        "_received_ns",
         "_span",
         "_trace_id",
         "caller",
@@ -189,8 +193,7 @@ class _UnderWay:
         received_at: datetime,
         request_id: str,
         *,
-        parent: TraceParent | None,
-        span: CallSpan | None,
+        begin_span: BeginSpan | None,
         finish_lines: FinishLines,
     ) -> None:
         self._began = time.perf_counter()
@@ -200,15 +203,24 @@ class _UnderWay:
         self.request_id = request_id
         self.caller: CallerId | None = None
         self.conclusion: dict[str, Conclusion] = {}
-        self._span = span
+        self._begin_span = begin_span
+        self._received_ns = time.time_ns()
+        self._span: CallSpan | None = None
         self._finish_lines = finish_lines
-        within = span or parent
-        self._trace_id = None if within is None else within.trace_id
+        self._parent = trace_parent_of(invocation)
+        self._trace_id = None if self._parent is None else self._parent.trace_id
 
     def __enter__(self) -> Self:
-        if self._span is not None:
-            at_hand.set(self._span)
         return self
+
+    def begin_span(self) -> None:
+        """Begin the span of the call, as of its receipt; what takes time from now on is part of it."""
+        if self._begin_span is None:
+            return
+        self._span = self._begin_span(self.method.full_name, self._parent, self._received_ns)
+        if self._span is not None:
+            self._trace_id = self._span.trace_id
+            at_hand.set(self._span)
 
     def __exit__(
         self,

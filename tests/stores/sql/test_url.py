@@ -23,6 +23,15 @@ def test_a_url_that_the_driver_can_use_is_taken(url):
     assert parse_url(url).database
 
 
+@pytest.mark.parametrize("url", ["postgresql:///stepup", "postgresql://stepup@db/stepup"])
+@pytest.mark.parametrize("variable", ["PGSERVICE", "PGSERVICEFILE"])
+def test_s25_a_service_file_may_not_say_where_the_database_is(monkeypatch, variable, url):
+    monkeypatch.setenv(variable, SECRET)
+    with pytest.raises(ValueError, match=f"the variable {variable} is set") as refused:
+        parse_url(url)
+    assert SECRET not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [

@@ -4,6 +4,7 @@ As for Redis, no message has a part of the URL: what seems to be a parameter or 
 rest of a password that was not percent-encoded (S11).
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -17,6 +18,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = re.compile(r"/.*|[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%\w+)?")
 _PARAMETERS = frozenset({"host", "passfile", "port", "ssl"})
+_SERVICE = ("PGSERVICE", "PGSERVICEFILE")
 _REPEATED = frozenset({"host", "port"})  # of several servers
 _SSL = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _NAMES_OF_LIBPQ: Final[Mapping[str, str]] = MappingProxyType(
@@ -46,6 +48,9 @@ def check_text(text: str) -> None:
 def check_postgresql(url: URL, text: str) -> None:
     """Refuse parameters and hosts that the driver does not know, or would not take.
 
+    The variables of libpq's service file are refused, too: the driver would take hosts and TLS from
+    that file, and nothing here could say where the database is (S15, S25).
+
     Args:
         url: what SQLAlchemy reads in the text.
         text: the URL, which `check_text` has let pass.
@@ -53,6 +58,12 @@ def check_postgresql(url: URL, text: str) -> None:
     Raises:
         ValueError: the message has nothing of the URL.
     """
+    for variable in _SERVICE:
+        if os.environ.get(variable):
+            raise ValueError(
+                f"the variable {variable} is set, by which a service file would say where the"
+                " database is: unset it, and name host and ssl in the database URL"
+            )
     before, _, query = text.partition("?")
     if "@" in query or before.count("@") > 1 or "#" in text:
         raise ValueError("an @, ? or # within a part of the database URL must be percent-encoded")
