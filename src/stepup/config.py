@@ -217,7 +217,7 @@ class DatabaseSettings(Section):
 
     connections: Annotated[int, Field(ge=1, le=100)] = _LIMITS.connections
     """How many transactions, and as many reads beside them, go on at once in a process: on
-    PostgreSQL each worker opens twice as many connections at most."""
+    PostgreSQL each worker opens twice as many connections, and one more."""
     wait_seconds: _Seconds = _LIMITS.wait.total_seconds()
     """How many seconds to wait for a free connection, and for a new one to open."""
     statement_seconds: _Seconds = _LIMITS.statement.total_seconds()
