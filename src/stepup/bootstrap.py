@@ -25,7 +25,6 @@ from stepup.rpc.pipeline import Pipeline
 from stepup.rpc.policy import PolicyHandlers
 from stepup.rpc.server import HEALTH_NAMES, Handlers, Server
 from stepup.rpc.step_up import StepUpHandlers
-from stepup.service.tenant_share import TenantShare
 from stepup.running_server import RunningServer
 from stepup.service.audit_events import AuditEvents
 from stepup.service.begin_enrollment import BeginEnrollment
@@ -45,6 +44,7 @@ from stepup.service.revoke_elevations import RevokeElevations
 from stepup.service.revoker import Revoker
 from stepup.service.set_account_mfa import SetAccountMfa
 from stepup.service.snapshots import POLL_SECONDS, Snapshots
+from stepup.service.tenant_share import TenantShare
 from stepup.service.update_policy import GetPolicy, UpdatePolicy
 from stepup.service.verify_otp import VerifyOtp
 from stepup.store_addresses import in_plain_text

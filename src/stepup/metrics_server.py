@@ -111,10 +111,11 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         except Exception:  # noqa: BLE001  # the library raises whatever it stumbles over
             return _refuse(start, "400 Bad Request")
         try:
-            return self._answer_scrape(environ, start)
+            answer: Iterable[bytes] = self._answer_scrape(environ, start)
         except Exception:  # noqa: BLE001  # a collector may raise anything
             self.handle_error()
             return _refuse(start, "500 Internal Server Error")
+        return answer
 
 
 class _Handler(WSGIRequestHandler):

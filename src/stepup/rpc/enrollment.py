@@ -12,7 +12,6 @@ from stepup.domain.totp import Label, OtpCode
 from stepup.rpc import convert, render
 from stepup.rpc.call import Call
 from stepup.rpc.pictures import Pictures
-from stepup.service.tenant_share import TenantShare
 from stepup.service.begin_enrollment import BeginEnrollment, Screen
 from stepup.service.cancel_enrollment import CancelEnrollment
 from stepup.service.complete_enrollment import CompleteEnrollment
@@ -21,6 +20,7 @@ from stepup.service.end_enrollment import EndEnrollment
 from stepup.service.get_enrollment import GetEnrollment
 from stepup.service.set_account_mfa import SetAccountMfa
 from stepup.service.tallies import count_mistyped_reset_code
+from stepup.service.tenant_share import TenantShare
 from stepup.v1 import enrollment_service_pb2 as pb
 
 

@@ -214,7 +214,7 @@ class _UnderWay:
         return self
 
     def begin_span(self) -> None:
-        """Begin the span of the call, as of its receipt; what takes time from now on is part of it."""
+        """Begin the span of the call, as of its receipt; what follows in the call is part of it."""
         if self._begin_span is None:
             return
         self._span = self._begin_span(self.method.full_name, self._parent, self._received_ns)

@@ -81,9 +81,7 @@ class Snapshots:
         policy = self._policies.get(tenant_id)
         if policy is None:
             changes = self._policy_changes
-            stored = await self._read(
-                tenant_id, lambda records: records.policies.find(tenant_id)
-            )
+            stored = await self._read(tenant_id, lambda records: records.policies.find(tenant_id))
             policy = stored or Policy(tenant_id)
             # A change that arrived during the read may be missing from what was read.
             if changes == self._policy_changes:
@@ -214,9 +212,7 @@ class Snapshots:
                 return
             portion = await read(portion[-1])
 
-    async def _read(
-        self, tenant_id: TenantId, query: Callable[[Records], Awaitable[_T]]
-    ) -> _T:
+    async def _read(self, tenant_id: TenantId, query: Callable[[Records], Awaitable[_T]]) -> _T:
         """Read from the server whose changes this worker follows, and from no other (S28)."""
         async with self._database.snapshot(tenant_id) as records:
             position = self._demand_same_ids(await records.changes.position())

@@ -52,14 +52,17 @@ class AuditServiceServicer:
     """
 
     def ListAuditEvents(self, request, context):
-        """ListAuditEvents answers a tenant's events, oldest first, page by page.
+        """ListAuditEvents answers a tenant's events, oldest first, page by page. While too many pages of the
+        tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportAuditEvents(self, request, context):
-        """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends.
+        """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends. While too many
+        pages of the tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED, also
+        between two events: resume from the last one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

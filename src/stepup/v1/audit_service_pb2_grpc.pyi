@@ -34,9 +34,14 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]
-    """ListAuditEvents answers a tenant's events, oldest first, page by page."""
+    """ListAuditEvents answers a tenant's events, oldest first, page by page. While too many pages of the
+    tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
+    """
     ExportAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.ExportAuditEventsRequest, _audit_service_pb2.ExportAuditEventsResponse]
-    """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends."""
+    """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends. While too many
+    pages of the tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED, also
+    between two events: resume from the last one.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -44,9 +49,14 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """ListAuditEvents answers a tenant's events, oldest first, page by page."""
+    """ListAuditEvents answers a tenant's events, oldest first, page by page. While too many pages of the
+    tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
+    """
     ExportAuditEvents: _aio.UnaryStreamMultiCallable[_audit_service_pb2.ExportAuditEventsRequest, _audit_service_pb2.ExportAuditEventsResponse]  # type: ignore[assignment]
-    """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends."""
+    """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends. While too many
+    pages of the tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED, also
+    between two events: resume from the last one.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuditService reads audit events. They are written in the transaction of what they tell about."""
@@ -57,7 +67,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_service_pb2.ListAuditEventsResponse]]:
-        """ListAuditEvents answers a tenant's events, oldest first, page by page."""
+        """ListAuditEvents answers a tenant's events, oldest first, page by page. While too many pages of the
+        tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
+        """
 
     @_abc_1.abstractmethod
     def ExportAuditEvents(
@@ -65,6 +77,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ExportAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_service_pb2.ExportAuditEventsResponse], _abc.AsyncIterator[_audit_service_pb2.ExportAuditEventsResponse]]:
-        """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends."""
+        """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends. While too many
+        pages of the tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED, also
+        between two events: resume from the last one.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
