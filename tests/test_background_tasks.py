@@ -322,7 +322,7 @@ async def spans_are_exported(failing, monkeypatch):
 
     exporting = Exporting(SimpleNamespace(export=export, shutdown=nothing))
     traces = Traces(exporting.processor, 1.0)
-    async with again(lambda: traces.begin("a", None).end({}, failed=False)):
+    async with again(lambda: traces.begin("a", None, 1).end({}, failed=False)):
         yield
     await exporting.close()
 

@@ -152,7 +152,7 @@ async def test_s11_traces_do_not_pass_through_a_proxy(proxy):
     with collecting() as collector:
         async with AsyncExitStack() as stack:
             begin = begin_span_of(TracesSettings(endpoint=collector.endpoint), stack)
-            begin("CheckStepUp", None).end({}, failed=False)
+            begin("CheckStepUp", None, 1).end({}, failed=False)
         assert collector.spans
     assert not proxy.read
 

@@ -11,8 +11,9 @@ from contextlib import suppress
 from io import StringIO
 from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -30,9 +31,6 @@ QUIET_SECONDS: Final = 60.0
 """How long no further request that failed is logged after one that was."""
 _THREAD_SECONDS: Final = 1.0
 """How long a connection waits for the thread of one that was closed for it."""
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
 
 _log = structlog.get_logger(__name__)
 
@@ -105,7 +103,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self._not_logged = 0
         _log.warning("metrics_request_failed", not_logged_before=not_logged, exc_info=True)
 
-    def _answer(self, environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+    def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         try:
             choose_encoder(environ.get("HTTP_ACCEPT", ""))
         except Exception:  # noqa: BLE001  # the library raises whatever it stumbles over
@@ -135,7 +133,7 @@ class _Handler(WSGIRequestHandler):
         return StringIO()
 
 
-def _refuse(start: "StartResponse", status: str) -> Iterable[bytes]:
+def _refuse(start: StartResponse, status: str) -> Iterable[bytes]:
     start(status, [])
     return [b""]
 
