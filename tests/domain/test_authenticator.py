@@ -151,13 +151,34 @@ def test_s22_the_next_right_code_takes_early_and_replayed_ones_out_of_all_counte
         authenticator, _ = attempted(authenticator, matched, session)
     assert len(authenticator.throttle.recent) > 1
 
-    after, _ = attempted(authenticator, StepMatch(101), PHONE, NOW + MINUTE)
+    after, _ = attempted(authenticator, StepMatch(time_step(NOW) + 1), PHONE, NOW + MINUTE)
 
     assert after.throttle == before.throttle.succeeded()
     assert after.attempts_remaining(PHONE, NOW) == 5
     assert after.sessions.attempts_remaining(PHONE, NOW) == 10
     assert after.sessions.attempts_remaining(DESK, NOW) == 9
     assert after.history.forgivable == ()
+
+
+def test_s22_an_early_code_is_forgiven_by_none_of_the_steps_before_its_own():
+    """The counters would tell that it is the next code."""
+    early, _ = attempted(AUTHENTICATOR, EARLY)
+    wrong, _ = attempted(AUTHENTICATOR, WRONG)
+    for step in (time_step(NOW) - 1, time_step(NOW)):
+        early, _ = attempted(early, StepMatch(step), PHONE)
+        wrong, _ = attempted(wrong, StepMatch(step), PHONE)
+        assert (early.throttle, early.sessions) == (wrong.throttle, wrong.sessions)
+
+    forgiven, _ = attempted(early, StepMatch(time_step(NOW) + 1), PHONE)
+    assert forgiven.throttle == Throttle()
+
+
+def test_s22_a_replayed_code_is_forgiven_by_the_right_one_of_the_same_30_seconds():
+    """It is dead: with a step back, the code of the step before may be replayed first."""
+    used, _ = attempted(AUTHENTICATOR, StepMatch(time_step(NOW) - 1))
+    replayed, _ = attempted(used, StepMatch(time_step(NOW) - 1), PHONE)
+    after, _ = attempted(replayed, StepMatch(time_step(NOW)), PHONE)
+    assert (replayed.throttle.in_a_row, after.throttle) == (1, Throttle())
 
 
 def test_s22_no_more_failures_are_remembered_than_can_count():

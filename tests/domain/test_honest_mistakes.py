@@ -209,8 +209,41 @@ def test_s22_a_phone_that_is_ahead_and_is_put_right_costs_nothing():
         for _ in range(4):
             assert account.verify(shown(now, 1), now) is Attempt.EARLY
         assert account.verify(shown(now), now) is Attempt.VERIFIED
-    assert account.authenticator.attempts_remaining(DESK, now) == 5
+        assert account.authenticator.attempts_remaining(DESK, now) == 5
+    # What was early in the 30 seconds of the right code is forgiven by the one after it.
+    now += MINUTE
+    assert account.verify(shown(now), now) is Attempt.VERIFIED
     assert account.authenticator.throttle == NEW.throttle
+
+
+@given(
+    st.sampled_from([0, 1]),
+    st.lists(
+        st.tuples(
+            st.floats(0, 40),
+            st.sampled_from(["wrong", "guess", "right", "before"]),
+            st.sampled_from(SESSIONS[:3]),
+        ),
+        max_size=30,
+    ),
+)
+def test_s22_nobody_learns_of_a_code_that_it_is_early_while_it_may_be_accepted(back_steps, calls):
+    """Two accounts, of which one has the guess for its next code, are told apart by nothing."""
+    accounts = Account(back_steps), Account(back_steps)
+    own_step, now = time_step(MONDAY) + 1, MONDAY
+    guess = code_at(SECRET, own_step)
+    for later, kind, session in [(0, "guess", PHONE), *calls]:
+        now += later * SECOND
+        if kind == "guess" and time_step(now) >= own_step:
+            break  # it may be right from now on
+        codes = {"wrong": wrong(now), "right": shown(now), "before": shown(now, -1)}
+        early = accounts[0].verify(codes.get(kind, guess), now, session)
+        other = accounts[1].verify(codes.get(kind, wrong(now)), now, session)
+        assert early is other or (early, other) == (Attempt.EARLY, Attempt.WRONG)
+        if accounts[0].authenticator.last_step >= own_step:
+            break  # it is used up
+        counters = [(each.authenticator.throttle, each.authenticator.sessions) for each in accounts]
+        assert counters[0] == counters[1]
 
 
 def test_s4_codes_that_are_early_lock_until_the_right_one():

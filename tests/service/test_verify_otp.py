@@ -225,6 +225,30 @@ async def test_s22_an_early_code_says_nothing_and_counts_until_the_right_one(wor
     assert (await worker.fail(ALICE, app)).attempts_remaining == 4
 
 
+@pytest.mark.parametrize("back_steps", [0, 1])
+async def test_s22_no_answer_tells_an_early_code_from_a_wrong_one_in_its_time(
+    world, clock, back_steps
+):
+    """A stolen session guesses, and its owner's right code of the same 30 seconds forgives."""
+    worker = await world.worker(back_steps=back_steps)
+    answers = []
+    for name in ("alice", "bob"):
+        owner, thief = person(name), person(name, session="stolen")
+        app = await worker.enrol(owner)
+        await worker.fail(thief, app, times=4)
+        await worker.elevate(owner, app)
+        await worker.advance(seconds=30)
+        await worker.fail(thief, app, times=3)
+        early = app.code(clock.now(), steps=1)
+        guess = early if name == "alice" else app.wrong_code(clock.now())
+        answers.append([await worker.verify(thief, guess)])
+        await worker.elevate(owner, app)
+        answers[-1].append(await worker.fail(thief, app))
+        await worker.advance(seconds=30)
+    assert answers[0] == answers[1]
+    assert answers[0][1].attempts_remaining == 1
+
+
 async def test_s22_of_codes_that_count_nowhere_one_in_a_step_is_on_record(
     world, worker, clock, app
 ):

@@ -134,7 +134,7 @@ class Authenticator:
         """The authenticator after a code, and the result of the attempt.
 
         A repeated or a late code counts nowhere. A replayed one counts once in each step. Early and
-        replayed codes count until the next right code, which forgives them (S22).
+        replayed codes count until the next right code of their own step or a later one (S22).
 
         Args:
             matched: where the code fits.
@@ -152,7 +152,8 @@ class Authenticator:
         if cause.counts_nowhere:
             return replace(self, history=history), cause
         if cause is not Attempt.WRONG:
-            history = history.after_failure(ForgivableFailure(session_hash, now))
+            step = time_step(now) + 1 if matched.step is None else matched.step
+            history = history.after_failure(ForgivableFailure(session_hash, now, step))
         failed = replace(
             self,
             throttle=self.throttle.failed(now),
@@ -162,7 +163,7 @@ class Authenticator:
         return failed, cause
 
     def _verified(self, step: int, session_hash: SessionHash, now: datetime) -> "Authenticator":
-        forgiven = [(each.session_hash, each.failed_at) for each in self.history.forgivable]
+        forgiven = [(each.session_hash, each.failed_at) for each in self.history.forgiven_by(step)]
         return replace(
             self,
             last_step=step,

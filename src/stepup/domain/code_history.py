@@ -27,10 +27,15 @@ class UsedCode:
 
 @dataclass(frozen=True, slots=True)
 class ForgivableFailure:
-    """A failure that counts until the person's next right code."""
+    """A failure that counts until a right code forgives it.
+
+    `step` is the step of the refused code. No code of an earlier step forgives the failure: who
+    typed it would learn from the counters that it is right in a step that is still to come.
+    """
 
     session_hash: SessionHash
     failed_at: datetime
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,18 @@ class CodeHistory:
         """The time step of the code that the session last used."""
         return next((each.step for each in self.used if each.session_hash == session_hash), None)
 
+    def forgiven_by(self, step: int) -> tuple[ForgivableFailure, ...]:
+        """The failures that the right code of a step forgives: those whose codes it uses up."""
+        return tuple(each for each in self.forgivable if each.step <= step)
+
     def after_use(self, code: UsedCode) -> "CodeHistory":
-        """The history after a right code, which forgives all that may be forgiven."""
+        """The history after a right code, less the failures that it forgives."""
         others = (each for each in self.used if each.session_hash != code.session_hash)
-        return CodeHistory((*others, code)[-REMEMBERED_SESSIONS:], noted=self.noted)
+        return CodeHistory(
+            (*others, code)[-REMEMBERED_SESSIONS:],
+            tuple(each for each in self.forgivable if each.step > code.step),
+            self.noted,
+        )
 
     def after_failure(self, failure: ForgivableFailure) -> "CodeHistory":
         """The history after a failure that may be forgiven."""

@@ -11,9 +11,11 @@ from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
 from stepup.domain.errors import ConflictError
+from stepup.domain.instants import microseconds
 from stepup.domain.throttle import Throttle
-from stepup.domain.totp import StepMatch
+from stepup.domain.totp import StepMatch, time_step
 from stepup.stores.sql import Limits
+from stepup.stores.sql.columns import read_history
 from stepup.stores.sql.engine import parse_url, write_engine
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
@@ -196,11 +198,17 @@ async def test_s4_failed_and_spent_sessions_are_exact_to_the_microsecond(enrolle
 async def test_s22_the_history_of_codes_is_exact_to_the_microsecond(enrolled):
     history = CodeHistory(
         (UsedCode(PHONE, 99, NOW - timedelta(minutes=1)), UsedCode(DESK, 100, NOW)),
-        (ForgivableFailure(DESK, NOW + timedelta(microseconds=1)),),
+        (ForgivableFailure(DESK, NOW + timedelta(microseconds=1), 101),),
         {"late": 101, "repeated": 102},
     )
     await saved(enrolled, replace(ALICE, history=history))
     assert await found(enrolled) == replace(ALICE, history=history, version=1)
+
+
+def test_s22_a_failure_that_was_stored_without_a_step_counts_as_an_early_one():
+    stored = {"used": [], "forgivable": [[DESK, microseconds(NOW)]], "noted": {}}
+    failure = ForgivableFailure(DESK, NOW, time_step(NOW) + 1)
+    assert read_history(stored).forgivable == (failure,)
 
 
 async def run(url, *statements):

@@ -13,6 +13,7 @@ from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
 from stepup.domain.instants import instant_at, microseconds
 from stepup.domain.session_throttle import FailedSession, SessionRule, SessionThrottle
 from stepup.domain.throttle import Throttle
+from stepup.domain.totp import time_step
 
 
 class Instant(TypeDecorator[datetime]):
@@ -122,7 +123,8 @@ def history_values(history: CodeHistory) -> dict[str, Any]:
             [each.session_hash, each.step, microseconds(each.used_at)] for each in history.used
         ],
         "forgivable": [
-            [each.session_hash, microseconds(each.failed_at)] for each in history.forgivable
+            [each.session_hash, microseconds(each.failed_at), each.step]
+            for each in history.forgivable
         ],
         "noted": dict(history.noted),
     }
@@ -138,10 +140,19 @@ def read_history(stored: dict[str, Any] | None) -> CodeHistory:
             for session_hash, step, used_at in stored["used"]
         ),
         tuple(
-            ForgivableFailure(SessionHash(session_hash), instant_at(failed_at))
-            for session_hash, failed_at in stored["forgivable"]
+            _read_failure(*failure) for failure in stored["forgivable"]
         ),
         MappingProxyType(stored["noted"]),
+    )
+
+
+def _read_failure(
+    session_hash: str, failed_at: int, step: int | None = None
+) -> ForgivableFailure:
+    at = instant_at(failed_at)
+    # Without a step, the latest one that a refused code can be of.
+    return ForgivableFailure(
+        SessionHash(session_hash), at, time_step(at) + 1 if step is None else step
     )
 
 
