@@ -1,16 +1,12 @@
 """What a real PostgreSQL loses, and what a worker believes afterwards (S2, S4, S28)."""
 
-from contextlib import asynccontextmanager
-
 import pytest
 from e2e.sql import executed
-from fakeredis import FakeServer
-from fakeredis.aioredis import FakeRedis
 from prometheus_client import REGISTRY
 from support.people import ACME, administrator, person
 from support.postgres import SETTINGS, PostgresServer, run_alone
 from support.worker import OSQUERY
-from support.world import World
+from support.world import world_on
 
 from stepup.domain.actor import UserId
 from stepup.domain.decision import Decision, Reason
@@ -19,19 +15,6 @@ from stepup.domain.verification import Outcome
 from stepup.stores.sql import SqlDatabase, upgrade
 
 ALICE, BOB, ROOT = person("alice"), person("bob"), administrator()
-
-
-@asynccontextmanager
-async def world_on(url, directory):
-    """A world whose durable store is PostgreSQL."""
-    database, redis = SqlDatabase(url), FakeRedis(server=FakeServer())
-    world = World(directory, database, redis)
-    try:
-        yield world
-    finally:
-        world.close()
-        await redis.aclose()
-        await database.close()
 
 
 class Pair:

@@ -119,3 +119,16 @@ async def made_for_one_test(directory, template):
     world.close()
     await redis.aclose()
     await database.close()
+
+
+@asynccontextmanager
+async def world_on(url, directory):
+    """A world whose durable store is PostgreSQL."""
+    database, redis = SqlDatabase(url), FakeRedis(server=FakeServer())
+    world = World(directory, database, redis)
+    try:
+        yield world
+    finally:
+        world.close()
+        await redis.aclose()
+        await database.close()

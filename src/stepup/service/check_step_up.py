@@ -94,7 +94,8 @@ class CheckStepUp:
 
         While the transaction is open, nothing but the database and the decision log is waited for:
         on SQLite it keeps every other writer waiting. So a fact that is needed after the first
-        redemption is looked up after a rollback, and the checks are decided anew.
+        redemption is looked up after a rollback, and the checks are decided anew. So they are after
+        a revocation of something that they rest on, which came in while they waited (S10).
 
         Args:
             context: the call.
@@ -112,6 +113,8 @@ class CheckStepUp:
                 return await self._decide_all(context, checks, request_id, policy, known)
             except _FactNeededError as needed:
                 known[needed.fact] = await _LOOK_UPS[needed.fact](self, context)
+            except _RevokedMeanwhileError:
+                known.clear()
 
     async def _decide_all(
         self,
@@ -150,6 +153,11 @@ class CheckStepUp:
                 told = circumstances | _told(context, check, answers[-1], presented)
                 entries.append(DecisionEntry(decision_id, context.now, context.caller, told))
             await redemptions.append_events()
+            elevation = known.get(ELEVATION)
+            if await redemptions.are_revoked() or (
+                elevation is not None and self.snapshots.revocations().void(elevation)
+            ):
+                raise _RevokedMeanwhileError
             await redemptions.end_unused()
             await self.decision_log.record(entries)
         for answer in answers:
@@ -185,6 +193,10 @@ class _FactNeededError(Exception):
         self.fact = fact
 
 
+class _RevokedMeanwhileError(Exception):
+    """A revocation voids an elevation or a receipt that a check of the call rests on."""
+
+
 class _Facts:
     """Looks up what the rules ask for: each fact of the actor once, each receipt once a check."""
 
@@ -218,11 +230,7 @@ class _Facts:
             return await self._receipt.redeem(self._use_case.keys.receipts)
         if fact is ENROLLED:
             return await self._known_or_looked_up(_AUTHENTICATOR) is not None
-        found = await self._known_or_looked_up(fact)
-        if fact is ELEVATION and found is not None and self._redemptions.are_uncommitted:
-            # The database was waited for since: a revocation that came in meanwhile counts (S10).
-            return None if self._use_case.snapshots.revocations().void(found) else found
-        return found
+        return await self._known_or_looked_up(fact)
 
     async def _known_or_looked_up(self, fact: Fact[Any]) -> Any:
         if fact not in self._known:

@@ -35,6 +35,7 @@ class RedeemReceipts:
         self._transaction = AsyncExitStack()
         self._records: Records | None = None
         self._events: list[Event] = []
+        self._honoured: list[Receipt] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,11 +65,12 @@ class RedeemReceipts:
             the receipt is refused.
         """
         records = await self._begin()
-        if await self._is_revoked(records, receipt):
+        if await self._is_any_revoked(receipt):
             return ReceiptRejection.REVOKED
         tenant_id = self.context.actor.tenant_id
         if await records.redemptions.redeem(tenant_id, receipt.decision_id, redemption, forget_at):
             self._events.append(event)
+            self._honoured.append(receipt)
             return redemption
         return await self.share(receipt, redemption) or ReceiptRejection.ALREADY_USED
 
@@ -86,9 +88,18 @@ class RedeemReceipts:
         if earlier is None or not earlier.is_shared_with(again):
             return None
         # Read after the wait for the first call: a revocation that came in meanwhile counts.
-        if await self._is_revoked(records, receipt):
+        if await self._is_any_revoked(receipt):
             return ReceiptRejection.REVOKED
+        self._honoured.append(receipt)
         return earlier
+
+    async def are_revoked(self) -> bool:
+        """Whether a receipt that was redeemed or shared here has been revoked since (S10).
+
+        It may have been: a redemption waits for other calls with its receipt, and an event for
+        other events of the tenant.
+        """
+        return bool(self._honoured) and await self._is_any_revoked(*self._honoured)
 
     async def end_unused(self) -> None:
         """End a transaction that has redeemed nothing: what comes next keeps no call waiting."""
@@ -109,11 +120,12 @@ class RedeemReceipts:
             )
         return self._records
 
-    async def _is_revoked(self, records: Records, receipt: Receipt) -> bool:
+    async def _is_any_revoked(self, *of: Receipt) -> bool:
+        records = await self._begin()
         actor = self.context.actor
         revocations = await records.changes.revocations_of(actor.tenant_id, actor.user_id)
         active = await records.authenticators.active_enrollment(actor.tenant_id, actor.user_id)
-        return receipt.origin.is_revoked(revocations, active)
+        return any(receipt.origin.is_revoked(revocations, active) for receipt in of)
 
 
 class PresentedReceipt:

@@ -139,16 +139,12 @@ def read_history(stored: dict[str, Any] | None) -> CodeHistory:
             UsedCode(SessionHash(session_hash), step, instant_at(used_at))
             for session_hash, step, used_at in stored["used"]
         ),
-        tuple(
-            _read_failure(*failure) for failure in stored["forgivable"]
-        ),
+        tuple(_read_failure(*failure) for failure in stored["forgivable"]),
         MappingProxyType(stored["noted"]),
     )
 
 
-def _read_failure(
-    session_hash: str, failed_at: int, step: int | None = None
-) -> ForgivableFailure:
+def _read_failure(session_hash: str, failed_at: int, step: int | None = None) -> ForgivableFailure:
     at = instant_at(failed_at)
     # Without a step, the latest one that a refused code can be of.
     return ForgivableFailure(
