@@ -7,7 +7,9 @@ import pytest
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, SealedSecret
+from stepup.domain.changes import UserRevocations
 from stepup.domain.code_history import CodeHistory, UsedCode
+from stepup.domain.elevation import CLOCK_TOLERANCE
 from stepup.domain.enrollment import PENDING_LIFETIME, EnrollmentState, PendingEnrollment
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
 from stepup.domain.totp import Label, StepMatch
@@ -161,3 +163,22 @@ def test_it_replaces_nothing_else(replaces, active):
     with pytest.raises(EnrollmentStateError, match="another one") as refused:
         replace(CONFIRMED, replaces=replaces).completed(active and in_force(active), NOW)
     assert refused.value.fault is EnrollmentFault.OTHER_AUTHENTICATOR
+
+
+@pytest.mark.parametrize(
+    ("elevated_at", "last_that_counts"),
+    [(NOW - timedelta(minutes=1), NOW - timedelta(minutes=1)), (None, NOW - CLOCK_TOLERANCE)],
+    ids=["known", "stored by an earlier version"],
+)
+def test_s10_a_wizard_is_revoked_with_the_elevation_that_permitted_it(
+    elevated_at, last_that_counts
+):
+    wizard = replace(PENDING, replaces="before", elevated_at=elevated_at)
+    assert wizard.is_revoked(UserRevocations(last_that_counts))
+    assert not wizard.is_revoked(UserRevocations(last_that_counts - MICROSECOND))
+    assert not wizard.is_revoked(UserRevocations())
+
+
+@pytest.mark.parametrize("permitted", [{}, {"replaces": "before", "by_reset_code": True}])
+def test_a_wizard_that_no_elevation_permitted_is_not_revoked(permitted):
+    assert not replace(PENDING, **permitted).is_revoked(UserRevocations(NOW))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
-from stepup.domain.changes import EnrollmentEnded, SessionRevoked, UserRevoked
+from stepup.domain.changes import EnrollmentEnded, SessionRevoked, UserRevocations, UserRevoked
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.revocations import REMEMBER_SECONDS, Revocations
 
@@ -116,3 +116,14 @@ def test_s27_a_revocation_takes_few_bytes_and_gives_them_back():
         assert tracemalloc.get_traced_memory()[0] < count
     finally:
         tracemalloc.stop()
+
+
+@UNTIL
+def test_s10_what_the_feed_holds_voids_what_was_verified_until_then(through, is_void):
+    assert UserRevocations(through).void(ELEVATION) is is_void
+
+
+def test_s10_what_the_feed_holds_of_ended_enrollments_voids_their_elevations():
+    long_ago = VERIFIED_AT - timedelta(days=1)
+    assert UserRevocations(None, {"enrollment": long_ago}).void(ELEVATION)
+    assert not UserRevocations(None, {"other": VERIFIED_AT}).void(ELEVATION)

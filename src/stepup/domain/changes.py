@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.elevation import Elevation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,24 @@ Change: TypeAlias = PolicyChanged | UserRevoked | SessionRevoked | EnrollmentEnd
 class UserRevocations:
     """What the feed still holds of one user: the latest revocation, and ended enrollments.
 
-    `through` is that of the latest `UserRevoked`, None where there is none. `ended_enrollments`
-    has, by enrollment id, when its end was announced. Sign-outs are not part of it.
+    `through` is the latest of the `UserRevoked`, and of the `SessionRevoked` of the one session
+    that was asked for, if any; None where there is none. `ended_enrollments` has, by enrollment id,
+    when its end was announced.
     """
 
     through: datetime | None = None
     ended_enrollments: Mapping[str, datetime] = field(default_factory=dict)
+
+    def void(self, elevation: Elevation) -> bool:
+        """Whether an elevation was revoked, judged as `Revocations.void` does.
+
+        Args:
+            elevation: of the user, and of the session that was asked for.
+        """
+        return elevation.enrollment_id in self.ended_enrollments or self.reaches(
+            elevation.verified_at
+        )
+
+    def reaches(self, instant: datetime) -> bool:
+        """Whether what was verified at the instant is revoked."""
+        return self.through is not None and instant <= self.through

@@ -10,7 +10,9 @@ from enum import Enum, unique
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, SealedSecret
+from stepup.domain.changes import UserRevocations
 from stepup.domain.code_history import CodeHistory, UsedCode
+from stepup.domain.elevation import CLOCK_TOLERANCE
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
 from stepup.domain.totp import Label, StepMatch
 
@@ -33,8 +35,9 @@ class PendingEnrollment:
     `account_name` and `issuer` are what the authenticator app shows; the issuer is None where a
     server of an earlier version stored the wizard. `replaces` is the enrollment that was active
     when the wizard was opened, and that this one was permitted to replace. `by_reset_code` says
-    that a reset code permitted it, which completion uses up. `confirmed_step` is the time step of
-    the latest confirming code.
+    that a reset code permitted it, which completion uses up. `elevated_at` is when the code of the
+    elevation that permitted it was received; None without one, and where a server of an earlier
+    version stored the wizard. `confirmed_step` is the time step of the latest confirming code.
     """
 
     tenant_id: TenantId
@@ -47,6 +50,7 @@ class PendingEnrollment:
     issuer: Label | None = None
     replaces: str | None = None
     by_reset_code: bool = False
+    elevated_at: datetime | None = None
     failures: int = 0
     confirmed_step: int | None = None
     version: int = 0
@@ -64,6 +68,24 @@ class PendingEnrollment:
     def is_live(self, now: datetime) -> bool:
         """Whether the wizard can go on."""
         return now < self.expires_at and self.tries_remaining > 0
+
+    @property
+    def rests_on_elevation(self) -> bool:
+        """Whether an elevation permitted it; a first enrollment and a reset code need none."""
+        return self.replaces is not None and not self.by_reset_code
+
+    def is_revoked(self, revocations: UserRevocations) -> bool:
+        """Whether the elevation that permitted it was revoked (S10).
+
+        Where a server of an earlier version stored the wizard, it counts as revoked after any
+        revocation since its beginning, or so shortly before it that the server may not have known.
+
+        Args:
+            revocations: of its user and session.
+        """
+        begun_at = self.expires_at - PENDING_LIFETIME
+        elevated_at = self.elevated_at or begun_at - CLOCK_TOLERANCE
+        return self.rests_on_elevation and revocations.reaches(elevated_at)
 
     def confirmed(self, matched: StepMatch) -> "PendingEnrollment":
         """The wizard after a code.

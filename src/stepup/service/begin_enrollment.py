@@ -6,13 +6,15 @@ from uuid import uuid4
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Authenticator
+from stepup.domain.elevation import Elevation
 from stepup.domain.enrollment import PENDING_LIFETIME, EnrollmentState, PendingEnrollment
 from stepup.domain.errors import ElevationRequiredError
 from stepup.domain.labels import issuer_of_tenant, label_of_authenticator
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, TotpSecret, key_uri
 from stepup.service.context import Context
-from stepup.service.elevated import Elevated
+from stepup.service.elevated import Elevated, is_revoked
+from stepup.service.open_wizard import is_open
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.reset_codes import ResetAttempt, try_reset_code
 
@@ -56,15 +58,16 @@ class BeginEnrollment:
             StoreUnavailableError: nothing was begun.
         """
         actor, now = context.actor, context.now
-        issuer, may_replace = await self._read_ahead(context)
+        issuer, elevation = await self._read_ahead(context)
         async with self.database.transaction(actor.tenant_id) as records:
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
             pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
-            if pending is not None and pending.is_live(now):
+            if pending is not None and await is_open(records, pending, now):
                 return self._screen(pending)
 
-            by_reset_code = False
-            if active is not None and active.enrollment_id != may_replace:
+            if not await _permits(records, elevation, active):
+                elevation = None
+            if active is not None and elevation is None:
                 if reset_code is None:
                     raise ElevationRequiredError(
                         "replacing the authenticator in force needs an elevated session or its"
@@ -73,14 +76,11 @@ class BeginEnrollment:
                 attempt = await try_reset_code(records, self.keys, context, active, reset_code)
                 if not attempt.is_accepted:
                     return attempt
-                by_reset_code = True
-            pending = await self._begin(
-                records, context, (issuer, account_name), active, by_reset_code
-            )
-        return replace(self._screen(pending), by_reset_code=by_reset_code)
+            pending = await self._begin(records, context, (issuer, account_name), active, elevation)
+        return replace(self._screen(pending), by_reset_code=pending.by_reset_code)
 
-    async def _read_ahead(self, context: Context) -> tuple[Label, str | None]:
-        """The tenant's issuer, and the active enrollment whose code elevated this session.
+    async def _read_ahead(self, context: Context) -> tuple[Label, Elevation | None]:
+        """The tenant's issuer, and the session's elevation, if an authenticator is active.
 
         Both are read before any lock is held.
         """
@@ -91,7 +91,7 @@ class BeginEnrollment:
         own_issuer = policy.issuer if policy else None
         issuer = issuer_of_tenant(own_issuer, self.issuer, actor.tenant_id)
         elevation = await self.elevated.find_live(context) if active else None
-        return issuer, elevation.enrollment_id if elevation else None
+        return issuer, elevation
 
     async def _begin(
         self,
@@ -99,7 +99,7 @@ class BeginEnrollment:
         context: Context,
         entry: tuple[Label, Label],
         active: Authenticator | None,
-        by_reset_code: bool,
+        elevation: Elevation | None,
     ) -> PendingEnrollment:
         actor, enrollment_id = context.actor, str(uuid4())
         issuer, account_name = entry
@@ -118,7 +118,8 @@ class BeginEnrollment:
             expires_at=context.now + PENDING_LIFETIME,
             issuer=issuer,
             replaces=active.enrollment_id if active else None,
-            by_reset_code=by_reset_code,
+            by_reset_code=active is not None and elevation is None,
+            elevated_at=elevation.verified_at if elevation else None,
         )
         await records.pending.put(pending)
         await records.audit.append(
@@ -126,7 +127,7 @@ class BeginEnrollment:
                 EventKind.ENROLLMENT_BEGUN,
                 enrollment_id=enrollment_id,
                 replaces=pending.replaces,
-                by_reset_code=by_reset_code,
+                by_reset_code=pending.by_reset_code,
             )
         )
         return pending
@@ -144,3 +145,18 @@ class BeginEnrollment:
             secret,
             key_uri(secret, pending.issuer or self.issuer, pending.account_name),
         )
+
+
+async def _permits(
+    records: Records, elevation: Elevation | None, active: Authenticator | None
+) -> bool:
+    """Whether an elevation that was looked up before permits to replace the locked authenticator.
+
+    A revocation takes the same lock: it comes before, and counts here, or it finds the wizard.
+    """
+    return (
+        elevation is not None
+        and active is not None
+        and active.enrollment_id == elevation.enrollment_id
+        and not await is_revoked(records, elevation)
+    )

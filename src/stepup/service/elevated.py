@@ -6,7 +6,7 @@ from stepup.domain.elevation import Elevation
 from stepup.domain.errors import ElevationRequiredError
 from stepup.service.context import Context
 from stepup.service.get_enrollment import find_active
-from stepup.service.ports import Database, Elevations
+from stepup.service.ports import Database, Elevations, Records
 from stepup.service.snapshots import Snapshots
 
 
@@ -55,11 +55,40 @@ class Elevated:
         if elevation is not None:
             return elevation
         is_enrolled = await find_active(self.database, context) is not None
-        next_step = (
-            "give a code first (VerifyOtp)"
-            if is_enrolled
-            else "enrol an authenticator first (BeginEnrollment), which elevates the session"
+        raise _refusal(f"{purpose} needs an elevated session", is_enrolled=is_enrolled)
+
+
+async def is_revoked(records: Records, elevation: Elevation) -> bool:
+    """Whether an elevation was revoked durably (S10), also since it was looked up.
+
+    With the lock of the user's authenticator, or of the tenant's audit chain, which every
+    revocation takes, the answer holds until the transaction ends.
+    """
+    revocations = await records.changes.revocations_of(
+        elevation.tenant_id, elevation.user_id, elevation.session_hash
+    )
+    return revocations.void(elevation)
+
+
+async def demand_unrevoked(records: Records, elevation: Elevation) -> None:
+    """Refuse what an elevation permitted that was revoked meanwhile; call it as `is_revoked`.
+
+    Raises:
+        ElevationRequiredError: it was revoked.
+    """
+    if await is_revoked(records, elevation):
+        active = await records.authenticators.active_enrollment(
+            elevation.tenant_id, elevation.user_id
         )
-        raise ElevationRequiredError(
-            f"{purpose} needs an elevated session: {next_step}", is_enrolled=is_enrolled
+        raise _refusal(
+            "the elevation of the session was revoked meanwhile", is_enrolled=active is not None
         )
+
+
+def _refusal(problem: str, *, is_enrolled: bool) -> ElevationRequiredError:
+    next_step = (
+        "give a code first (VerifyOtp)"
+        if is_enrolled
+        else "enrol an authenticator first (BeginEnrollment), which elevates the session"
+    )
+    return ElevationRequiredError(f"{problem}: {next_step}", is_enrolled=is_enrolled)

@@ -16,7 +16,7 @@ from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
 from stepup.service.account_toggle import append_and_turn_account_mfa
 from stepup.service.context import Context
-from stepup.service.elevated import Elevated
+from stepup.service.elevated import Elevated, demand_unrevoked
 from stepup.service.get_enrollment import find_active
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.reset_codes import ResetAttempt, try_reset_code
@@ -55,6 +55,7 @@ class EndEnrollment:
                 return
             if active.enrollment_id != elevation.enrollment_id:
                 raise ElevationRequiredError("the authenticator in force has changed: give a code")
+            await demand_unrevoked(records, elevation)
             event = context.event(
                 EventKind.AUTHENTICATOR_REMOVED, enrollment_id=active.enrollment_id
             )
@@ -97,7 +98,7 @@ class EndEnrollment:
             raise InvalidFieldError(
                 "user_id", "must be another user; RemoveEnrollment is for one's own"
             )
-        await self.elevated.require(context, "resetting another user's authenticator")
+        elevation = await self.elevated.require(context, "resetting another user's authenticator")
         async with self.database.transaction(context.actor.tenant_id) as records:
             active = await _find_to_reset(records, context, user_id)
             event = context.event(
@@ -107,6 +108,7 @@ class EndEnrollment:
                 reason=reason,
             )
             ended = await self._end(records, context, active, event)
+            await demand_unrevoked(records, elevation)  # with the lock of the audit chain
         await self.revoker.put_into_effect(ended, context.now)
 
     async def _end(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.service.context import Context
+from stepup.service.open_wizard import is_open
 from stepup.service.ports import Database
 
 
@@ -34,7 +35,7 @@ class GetEnrollment:
     database: Database
 
     async def __call__(self, context: Context) -> Standing:
-        """The actor's standing; an expired wizard is none.
+        """The actor's standing; a wizard that expired or is revoked is none.
 
         Raises:
             StoreUnavailableError: it cannot be read.
@@ -43,6 +44,7 @@ class GetEnrollment:
         async with self.database.snapshot(context.actor.tenant_id) as records:
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
             pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
+            if pending is not None and not await is_open(records, pending, context.now):
+                pending = None
             account_mfa = await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)
-        live = pending is not None and pending.is_live(context.now)
-        return Standing(active, pending if live else None, account_mfa)
+        return Standing(active, pending, account_mfa)

@@ -1,6 +1,6 @@
 """The wizard that is open in a session, and why none is."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.enrollment import PENDING_LIFETIME, PendingEnrollment
@@ -9,15 +9,27 @@ from stepup.service.context import Context
 from stepup.service.ports import Records
 
 
+async def is_open(records: Records, pending: PendingEnrollment, now: datetime) -> bool:
+    """Whether a stored wizard can go on: it is live, and what permitted it is not revoked (S10)."""
+    if not pending.is_live(now):
+        return False
+    if not pending.rests_on_elevation:
+        return True
+    revocations = await records.changes.revocations_of(
+        pending.tenant_id, pending.user_id, pending.session_hash
+    )
+    return not pending.is_revoked(revocations)
+
+
 async def find_open(records: Records, context: Context) -> PendingEnrollment | None:
     """The wizard of the actor's session; None where nothing is stored of one.
 
     Raises:
-        EnrollmentStateError: its ten minutes or five tries are over.
+        EnrollmentStateError: its ten minutes or five tries are over, or its elevation is revoked.
     """
     actor = context.actor
     pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
-    if pending is not None and not pending.is_live(context.now):
+    if pending is not None and not await is_open(records, pending, context.now):
         raise nothing_pending(context, None)
     return pending
 
@@ -49,6 +61,6 @@ def nothing_pending(context: Context, active: Authenticator | None) -> Enrollmen
         )
     return EnrollmentStateError(
         EnrollmentFault.NOTHING_PENDING,
-        "no enrollment is pending in this session: it was never begun, or it was cancelled, or it"
-        " ended after 10 minutes or 5 wrong codes; call BeginEnrollment",
+        "no enrollment is pending in this session: it was never begun, it was cancelled or"
+        " revoked, or it ended after 10 minutes or 5 wrong codes; call BeginEnrollment",
     )

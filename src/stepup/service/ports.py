@@ -48,7 +48,8 @@ class Authenticators(Protocol):
         """The user's authenticator.
 
         In a transaction it MUST be locked until the end, so that of parallel attempts one is
-        decided after the other (S3).
+        decided after the other (S3). So is its absence: a revocation and a first enrollment wait
+        for each other (S10).
         """
         ...
 
@@ -340,8 +341,12 @@ class ChangeFeed(Protocol):
         """
         ...
 
-    async def revocations_of(self, tenant_id: TenantId, user_id: UserId) -> UserRevocations:
+    async def revocations_of(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None = None
+    ) -> UserRevocations:
         """What of a user was revoked, as far back as the feed goes (S10).
+
+        The sign-outs of one session are part of it if the session is given.
 
         It MUST see what was committed before the call, and cost no more when many sessions were
         signed out, of this user or of others.

@@ -6,7 +6,7 @@ from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import EventKind
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, MfaEnforcedError
 from stepup.service.context import Context
-from stepup.service.elevated import Elevated
+from stepup.service.elevated import Elevated, demand_unrevoked
 from stepup.service.ports import Database, Records
 
 
@@ -32,8 +32,7 @@ class SetAccountMfa:
                 return
             if not enabled:
                 await _demand_unenforced(records, actor.tenant_id)
-        if not enabled:
-            await self.elevated.require(context, "turning MFA off")
+        elevation = None if enabled else await self.elevated.require(context, "turning MFA off")
         async with self.database.transaction(actor.tenant_id) as records:
             if enabled:
                 await _demand_active(records, actor.tenant_id, actor.user_id)
@@ -43,6 +42,8 @@ class SetAccountMfa:
             await records.audit.append(
                 context.event(EventKind.ACCOUNT_MFA_CHANGED, enabled=enabled, cause="user")
             )
+            if elevation is not None:
+                await demand_unrevoked(records, elevation)  # with the lock of the audit chain
 
 
 async def _demand_active(records: Records, tenant_id: TenantId, user_id: UserId) -> None:

@@ -8,12 +8,13 @@ from typing import Literal
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import EventKind, Json
 from stepup.domain.changes import PolicyChanged
+from stepup.domain.elevation import Elevation
 from stepup.domain.errors import ConflictError, EtagMismatchError, InvalidFieldError
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import MAX_AGE_PROBLEM, Policy
 from stepup.domain.totp import Label
 from stepup.service.context import Context
-from stepup.service.elevated import Elevated
+from stepup.service.elevated import Elevated, demand_unrevoked
 from stepup.service.ports import Database
 from stepup.service.snapshots import Snapshots
 
@@ -84,14 +85,17 @@ class UpdatePolicy:
         if after == before and before.version:
             return before
         _refuse_too_short(before, after)
-        weakenings = before.weakenings(after)
+        weakenings, elevation = before.weakenings(after), None
         if weakenings:
-            await self.elevated.require(context, f"weakening the policy ({'; '.join(weakenings)})")
+            purpose = f"weakening the policy ({'; '.join(weakenings)})"
+            elevation = await self.elevated.require(context, purpose)
         after = replace(after, version=before.version + 1, updated_at=context.now)
-        await self._commit(context, before, after)
+        await self._commit(context, before, after, elevation)
         return after
 
-    async def _commit(self, context: Context, before: Policy, after: Policy) -> None:
+    async def _commit(
+        self, context: Context, before: Policy, after: Policy, elevation: Elevation | None
+    ) -> None:
         changed = PolicyChanged(after.tenant_id, after.version)
         try:
             async with self.database.transaction(context.actor.tenant_id) as records:
@@ -103,6 +107,8 @@ class UpdatePolicy:
                 )
                 # It concerns the tenant, nobody in particular.
                 await records.audit.append(replace(event, subject_user_id=None))
+                if elevation is not None:
+                    await demand_unrevoked(records, elevation)  # with the lock of the audit chain
         except ConflictError as conflict:
             raise EtagMismatchError("the policy has changed: read it again") from conflict
         self.snapshots.apply(changed)

@@ -67,6 +67,21 @@ async def test_the_active_enrollment_is_the_one_on_record(enrolled):
         assert await records.authenticators.active_enrollment(*KEY) is None
 
 
+async def test_s10_who_finds_none_waits_for_the_one_that_is_being_added(database):
+    """A revocation and the completion of a first enrollment: either comes first."""
+
+    async def find():
+        async with database.transaction() as records:
+            return await records.authenticators.find(*KEY)
+
+    async with database.transaction() as records:
+        assert await records.authenticators.find(*KEY) is None
+        other = asyncio.create_task(find())
+        await asyncio.wait([other], timeout=0.5)  # unless it waits, it has found none by then
+        await records.authenticators.add(ALICE)
+    assert await other == ALICE
+
+
 async def test_what_was_added_is_found(enrolled):
     assert await found(enrolled) == ALICE
 

@@ -24,6 +24,7 @@ WIZARD = PendingEnrollment(
     issuer=Label("Äcme"),
     replaces="enrollment-0",
     by_reset_code=True,
+    elevated_at=NOW - timedelta(minutes=1, microseconds=1),
 )
 KEY = (WIZARD.tenant_id, WIZARD.user_id, WIZARD.session_hash)
 CONFIRMED = replace(WIZARD, confirmed_step=100)

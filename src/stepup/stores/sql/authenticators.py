@@ -46,10 +46,12 @@ class SqlAuthenticators:
         self._connection = connection
 
     async def find(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
-        """The user's authenticator, locked in a transaction (S3)."""
-        return await self._connection.first(
-            _AUTHENTICATOR, _read_authenticator, tenant_id=tenant_id, user_id=user_id
-        )
+        """The user's authenticator, locked in a transaction (S3), and so is its absence (S10)."""
+        key = {"tenant_id": tenant_id, "user_id": user_id}
+        found = await self._connection.first(_AUTHENTICATOR, _read_authenticator, **key)
+        if found is None and await self._connection.hold(f"{tenant_id}/{user_id}"):
+            found = await self._connection.first(_AUTHENTICATOR, _read_authenticator, **key)
+        return found
 
     async def active_enrollment(self, tenant_id: TenantId, user_id: UserId) -> str | None:
         """See `Authenticators`."""

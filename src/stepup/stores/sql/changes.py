@@ -166,8 +166,10 @@ class SqlChangeFeed:
             statement, end=end.next, last=last, last_id=last_id, limit=limit
         )
 
-    async def revocations_of(self, tenant_id: TenantId, user_id: UserId) -> UserRevocations:
-        """See `ChangeFeed`: one index lookup, grouped by ended enrollment."""
+    async def revocations_of(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None = None
+    ) -> UserRevocations:
+        """See `ChangeFeed`: an index lookup, grouped by ended enrollment; one for a session."""
         columns = changes.c
         rows = await self._connection.every(
             select(
@@ -185,7 +187,26 @@ class SqlChangeFeed:
             lambda row: (row.enrollment_id, row.through, row.announced_at),
         )
         ended = {id_: announced_at for id_, _, announced_at in rows if id_ is not None}
-        return UserRevocations(next((row[1] for row in rows if row[0] is None), None), ended)
+        instants = [row[1] for row in rows if row[0] is None]
+        if session_hash is not None:
+            instants += await self._signed_out(tenant_id, user_id, session_hash)
+        return UserRevocations(max(instants, default=None), ended)
+
+    async def _signed_out(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> Sequence[datetime]:
+        columns = changes.c
+        return await self._connection.every(
+            select(func.max(columns.through))
+            .where(
+                columns.tenant_id == tenant_id,
+                columns.user_id == user_id,
+                columns.session_hash == session_hash,
+                columns.kind == "session_revoked",
+            )
+            .group_by(columns.kind),
+            lambda row: row[0],
+        )
 
     async def purge(self, before: datetime, limit: int) -> int:
         """See `ChangeFeed`."""

@@ -91,6 +91,7 @@ pending_enrollments = Table(
     Column("reset_digest", LargeBinary),
     Column("version", Integer, nullable=False),
     Column("issuer", String),  # null: an older release has stored it
+    Column("elevated_at", Instant),
     PrimaryKeyConstraint("tenant_id", "user_id", "session_hash"),
     Index(None, "expires_at"),
 )
@@ -162,6 +163,7 @@ audit_events = Table(
 
 of_no_session = column("session_hash").is_(None)
 """The changes that a partial index is over; a query has to say so in the same words."""
+_of_a_session = column("session_hash").is_not(None)
 
 folded_ids = Table(
     "folded_ids",
@@ -190,6 +192,7 @@ changes = Table(
         postgresql_where=of_no_session,
         sqlite_where=of_no_session,
     ),
+    Index(None, "session_hash", postgresql_where=_of_a_session, sqlite_where=_of_a_session),
     # PostgreSQL: the number of the transaction, by a default in the database, so that servers of
     # the version before write it, too. SQLite: always null.
     Column("xact_id", big_integer()),
