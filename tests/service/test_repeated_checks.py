@@ -154,8 +154,9 @@ async def test_s10_a_revocation_in_between_counts(worker, app, receipt, end):
     assert again.receipt is None
 
 
+@pytest.mark.parametrize("unseen", [1, 2])
 async def test_s10_a_revocation_counts_while_the_resend_waits_for_the_first_call(
-    worker, receipt, monkeypatch
+    worker, receipt, monkeypatch, unseen
 ):
     """It was not there when the resend began, and is committed before the resend is answered."""
     await worker.retry(ALICE, receipt, request_id=REQUEST)
@@ -164,7 +165,7 @@ async def test_s10_a_revocation_counts_while_the_resend_waits_for_the_first_call
 
     async def find_none_at_first(feed, *user):
         asked.append(user)
-        return await revocations_of(feed, *user) if len(asked) > 1 else UserRevocations()
+        return await revocations_of(feed, *user) if len(asked) > unseen else UserRevocations()
 
     monkeypatch.setattr(SqlChangeFeed, "revocations_of", find_none_at_first)
     verdict = (await worker.retry(ALICE, receipt, request_id=REQUEST)).verdict
