@@ -1,4 +1,4 @@
-"""What counts that comes while a check waits for another call, on a real PostgreSQL (S10)."""
+"""What counts that comes while a call waits for another one, on a real PostgreSQL (S10)."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -7,6 +7,7 @@ import pytest
 from e2e.sql import executed
 from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from support.otp import code_at
 from support.people import person
 from support.postgres import new_database, postgres, postgres_template
 from support.worker import OSQUERY
@@ -104,3 +105,30 @@ async def test_s10_no_check_of_a_batch_rests_on_an_elevation_that_ends_while_one
     assert [each.reason for each in verdicts] == 3 * [Reason.NOT_ELEVATED]
     assert verdicts[1].receipt_rejection is ReceiptRejection.ALREADY_USED
     assert len(world.decisions()) == decided + 3
+
+
+@pytest.mark.parametrize("scope", Scope)
+async def test_s10_a_revocation_voids_the_first_enrollment_that_it_waited_for(
+    worker, url, clock, scope
+):
+    """The revocation was received first, and there was no authenticator yet."""
+    await worker.select(OSQUERY)
+    screen = await worker.begin(ALICE)
+    await worker.confirm(ALICE, code_at(screen.secret.octets, clock.now()))
+    received_before = worker.context(ALICE)
+    clock.advance(seconds=1)
+    calls = [
+        worker.complete(ALICE),
+        worker.application.handlers.step_up.revoke(received_before, scope),
+    ]
+    tasks = []
+    async with create_async_engine(make_url(url), poolclass=NullPool).connect() as other:
+        await other.execute(text("SELECT FROM audit_heads FOR UPDATE"))
+        for number, call in enumerate(calls, start=1):
+            tasks.append(asyncio.create_task(call))
+            while await executed(url, WAITING) != [(number,)]:
+                assert not tasks[-1].done()
+    completion, _ = await asyncio.gather(*tasks)
+
+    assert completion.authenticator.enrollment_id == screen.enrollment_id
+    assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED

@@ -35,7 +35,8 @@ class RevokeElevations:
         actor, now = context.actor, context.now
         session = actor.session_hash if scope is Scope.SESSION else None
         async with self.database.transaction(actor.tenant_id) as records:
-            # The authenticator first: everything that ends one takes its locks in this order.
+            # The authenticator, or its absence, first: everything that ends one takes its locks in
+            # this order, and what an elevation permits is compared with revocations under them.
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
             # The clock that dated an elevation may be ahead of this one, which was perhaps set.
             through = max(now, active.elevated_through(self.back_steps)) if active else now
