@@ -42,7 +42,13 @@ def enabling(enabled, etag, actor=ROOT):
 
 def test_the_docs_name_every_error_with_its_status():
     reasons = {(code.name, reason) for _, code, reason in wire._REASONS}  # noqa: SLF001
-    others = (wire.unimplemented(), wire.unknown_service(), wire.expired(), wire.message_late())
+    others = (
+        wire.unimplemented(),
+        wire.unknown_service(),
+        wire.expired(),
+        wire.message_late(),
+        wire.metadata_too_large(),
+    )
     reasons |= {(status.code.name, status.reason) for status in others} | {("INTERNAL", "INTERNAL")}
     listed = re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \|", INTEGRATING.read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(reasons)
