@@ -159,6 +159,7 @@ class Checks:
         self._channel.close()
 
 
+@pytest.mark.slow  # a minute and a half; `make e2e-topologies` runs it
 @pytest.mark.parametrize("lose", ["kill", "freeze"])
 def test_s2_s17_a_lost_master_is_unavailable_for_a_time_and_nothing_else(
     redis, server, client, lose, record_property
