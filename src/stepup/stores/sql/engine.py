@@ -122,6 +122,16 @@ def read_engine(url: URL, limits: Limits) -> AsyncEngine:
     return engine
 
 
+@contextmanager
+def terminated_on_failure(driver: Any) -> Iterator[None]:
+    """End a new connection of asyncpg when the block fails: the pool has not taken it yet."""
+    try:
+        yield
+    except BaseException:
+        driver.terminate()
+        raise
+
+
 def is_sqlite(url: URL) -> bool:
     """Whether a database is a file of SQLite."""
     return url.get_backend_name() == "sqlite"
@@ -177,11 +187,8 @@ def _postgresql(url: URL, limits: Limits, setting: str, **options: Any) -> Async
 
     def set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         driver: Any = connection
-        try:
+        with terminated_on_failure(driver):
             await_only(driver.driver_connection.execute(settings))
-        except BaseException:
-            driver.terminate()  # the pool has not taken it yet
-            raise
 
     def still_open(
         _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection

@@ -11,6 +11,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from stepup.domain.errors import StoreUnavailableError
+from stepup.stores.sql.engine import terminated_on_failure
 
 _log = structlog.get_logger(__name__)
 
@@ -78,13 +79,10 @@ class PrimaryFence:
 
         def admit_new(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
             driver: Any = connection
-            try:
+            with terminated_on_failure(driver):
                 row = await_only(driver.driver_connection.fetchrow(_SERVER))
                 entry.info["server"] = Server(*row)
                 self.admit(entry.info["server"])
-            except BaseException:
-                driver.terminate()  # the pool has not taken it yet
-                raise
 
         def refuse_other(
             _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection
