@@ -102,7 +102,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     enrollment = EnrollmentHandlers(
         BeginEnrollment(database, elevated, keys, options.issuer),
         ConfirmEnrollment(database, keys, options.back_steps),
-        CompleteEnrollment(database, stores.elevations, elevated, revoker),
+        CompleteEnrollment(database, elevated, revoker),
         CancelEnrollment(database),
         GetEnrollment(database),
         EndEnrollment(database, elevated, revoker, keys),

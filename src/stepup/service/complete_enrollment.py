@@ -13,7 +13,7 @@ from stepup.service.context import Context
 from stepup.service.elevated import Elevated
 from stepup.service.get_enrollment import find_active
 from stepup.service.open_wizard import came_meanwhile, find_open, nothing_pending
-from stepup.service.ports import Database, Elevations, Records
+from stepup.service.ports import Database, Records
 from stepup.service.revoker import Revoker
 from stepup.service.verify_otp import elevate
 
@@ -35,7 +35,6 @@ class CompleteEnrollment:
     """Activates a confirmed enrollment, and ends the one that it replaces."""
 
     database: Database
-    elevations: Elevations
     elevated: Elevated
     revoker: Revoker
 
@@ -64,7 +63,7 @@ class CompleteEnrollment:
             await self.revoker.put_into_effect(_end_of(replaced), now)
         elevation = elevate(context, authenticator.enrollment_id)
         try:
-            await self.elevations.put(elevation)
+            await self.elevated.elevations.put(elevation)
         except StoreUnavailableError:
             return Completion(authenticator, None)
         return Completion(authenticator, elevation)
