@@ -15,7 +15,7 @@ from support.engines import make_engine
 from support.metrics import metric
 from support.people import person
 from support.requests import METHODS, valid_request
-from support.wire import Client, on_wire, refusal_of, served
+from support.wire import Client, on_wire, pipeline_of, refusal_of, served
 from support.worker import OSQUERY
 
 from stepup.domain.errors import (
@@ -25,7 +25,7 @@ from stepup.domain.errors import (
 )
 from stepup.rpc.call import Invocation
 from stepup.rpc.errors import RefusedError
-from stepup.rpc.pipeline import Pipeline, UnaryMethod
+from stepup.rpc.pipeline import UnaryMethod
 from stepup.traces import Traces
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
@@ -170,15 +170,7 @@ def pipeline(worker, traces):
     """Makes the pipeline of a worker, with spans."""
 
     def made(admit):
-        application = worker.application
-        return Pipeline(
-            admit,
-            application.refused_claims,
-            application.limits,
-            application.known_tenants,
-            worker.clock,
-            begin_span=traces.begin,
-        )
+        return pipeline_of(worker, admit, traces.begin)
 
     return made
 
