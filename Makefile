@@ -65,42 +65,42 @@ topologies-smoke:
 
 .PHONY: engine-matrix
 engine-matrix: install-dev ## Run tests/rpc on the core engine on each supported grpcio; or MATRIX_ARGS, versions
-	PYTHONPATH=tests $(BIN)/python -m engine_matrix $(MATRIX_ARGS)
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.engine_matrix $(MATRIX_ARGS)
 
 .PHONY: soak
 soak: install-dev ## Make a million calls of each engine, good and bad, and demand that nothing is kept; or SOAK_ARGS
 	for engine in core aio; do \
-	  STEPUP_TEST_ENGINE=$$engine PYTHONPATH=tests $(BIN)/python -m bench soak $(SOAK_ARGS) || exit; \
+	  STEPUP_TEST_ENGINE=$$engine PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench soak $(SOAK_ARGS) || exit; \
 	done
 
 .PHONY: bench
 bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS, such as --help
-	PYTHONPATH=tests $(BIN)/python -m bench run $(BENCH_ARGS)
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench run $(BENCH_ARGS)
 
 .PHONY: bench-growth
 bench-growth: install-dev ## Measure a million elevations against one; or BENCH_ARGS
-	PYTHONPATH=tests $(BIN)/python -m bench growth $(BENCH_ARGS)
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench growth $(BENCH_ARGS)
 
 .PHONY: bench-revocations
 bench-revocations: install-dev ## Measure a start after a million sign-outs; or BENCH_ARGS
-	PYTHONPATH=tests $(BIN)/python -m bench revocations $(BENCH_ARGS)
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench revocations $(BENCH_ARGS)
 
 .PHONY: bench-rows
 bench-rows: install-dev ## Measure what users and audit events take of PostgreSQL; or BENCH_ARGS
-	PYTHONPATH=tests $(BIN)/python -m bench rows $(BENCH_ARGS)
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench rows $(BENCH_ARGS)
 
 .PHONY: bench-verify
 bench-verify: install-dev ## Measure verifications of codes, and what each piece costs; or BENCH_ARGS
-	PYTHONPATH=tests $(BIN)/python -m bench verify $(BENCH_ARGS)
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench verify $(BENCH_ARGS)
 
 .PHONY: bench-workers
 bench-workers: install-dev ## Measure two workers against one; or BENCH_ARGS
-	PYTHONPATH=tests $(BIN)/python -m bench workers $(BENCH_ARGS)
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench workers $(BENCH_ARGS)
 
 .PHONY: bench-profile
 bench-profile: install-dev ## Show where the time of a call goes; or BENCH_ARGS, such as a variant
 	$(BIN)/pip install --quiet --disable-pip-version-check py-spy
-	PYTHONPATH=tests $(BIN)/python -m bench profile $(BENCH_ARGS)
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench profile $(BENCH_ARGS)
 
 .PHONY: format
 format: install-dev ## Format Python and protos
@@ -119,9 +119,9 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	@$(MAKE) --no-print-directory generated OUT=$$(mktemp -d) COMPARE=1
-	@$(BIN)/python deploy/monitoring/dashboard.py | diff deploy/monitoring/dashboard.json - \
-	  || { echo "deploy/monitoring/dashboard.json is not what dashboard.py makes: make dashboard"; exit 1; }
-	@PYTHONPATH=tests $(BIN)/python -m settings_reference | diff docs/settings.md - \
+	@$(BIN)/python -m tools.dashboard | diff deploy/monitoring/dashboard.json - \
+	  || { echo "deploy/monitoring/dashboard.json is not what tools/dashboard.py makes: make dashboard"; exit 1; }
+	@PYTHONPATH=tests/helpers $(BIN)/python -m tools.settings_reference | diff docs/settings.md - \
 	  || { echo "docs/settings.md is not what the settings classes say: make settings-reference"; exit 1; }
 
 # The tools of deploy/ have an environment of their own: what they need would be at odds with ours.
@@ -158,7 +158,7 @@ deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Comp
 
 .PHONY: release-check
 release-check: install-dev .release/stamp ## Build the commit twice, compare, check licences, and write dist/: before each release
-	$(BIN)/python tests/release_check.py
+	$(BIN)/python -m tools.release_check
 
 # The embedded Valkey has no TLS. What needs a Redis with TLS takes that of the machine, or else this one.
 .redis/stamp: requirements/redis_with_tls.sh requirements/unpack_debian.sh
@@ -187,12 +187,12 @@ generated:
 
 .PHONY: settings-reference
 settings-reference: install-dev ## Write docs/settings.md from the settings classes
-	PYTHONPATH=tests $(BIN)/python -m settings_reference > .settings.md
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.settings_reference > .settings.md
 	@mv .settings.md docs/settings.md
 
 .PHONY: dashboard
-dashboard: install-dev ## Generate deploy/monitoring/dashboard.json from dashboard.py
-	$(BIN)/python deploy/monitoring/dashboard.py > deploy/monitoring/dashboard.json
+dashboard: install-dev ## Generate deploy/monitoring/dashboard.json from tools/dashboard.py
+	$(BIN)/python -m tools.dashboard > deploy/monitoring/dashboard.json
 
 .PHONY: descriptors
 descriptors: install-dev ## Write what Envoy needs to take JSON: the protos, and those of errors; or OUT

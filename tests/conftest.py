@@ -1,7 +1,7 @@
 """What holds for every test."""
 
 from hypothesis import settings
-from support.proxy import use_no_proxy_on_loopback
+from stepup_tests.proxy import use_no_proxy_on_loopback
 
 use_no_proxy_on_loopback()
 

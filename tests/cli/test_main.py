@@ -7,10 +7,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from stepup.cli.demo.stage import console_on, is_shown
 from stepup.cli.main import app
-from stepup.cli.stage import console_on, is_shown
-from stepup.distribution import version
-from stepup.rpc import qr
+from stepup.rpc.wire import qr
+from stepup.system.distribution import version
 
 # As a container's random user: it has no HOME, and no entry among the users.
 WITHOUT_HOME = """

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stepup.cli.audit.ocsf import ocsf
 from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
-from stepup.ocsf import ocsf
 
 FACTS = yaml.safe_load((Path(__file__).parent / "ocsf_required.yaml").read_text())
 CLASSES = {facts["uid"]: facts for facts in FACTS["classes"].values()}

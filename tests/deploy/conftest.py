@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from deploy.tools import Tools
+from stepup_tests.deploy.tools import Tools
 
 collect_ignore_glob = [] if "STEPUP_DEPLOY_TOOLS" in os.environ else ["test_*.py"]
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 import yaml
-from deploy.promql import metrics_of_a_server, problems
-from e2e.processes import ROOT
+from stepup_tests.deploy.promql import metrics_of_a_server, problems
+from stepup_tests.places import ROOT
 
 MONITORING = ROOT / "deploy" / "monitoring"
 GROUPS = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]

@@ -8,11 +8,12 @@ from itertools import chain, product
 
 import pytest
 import yaml
-from deploy.decisions import DECISIONS, read_from_pipe
-from deploy.tools import CHART, FULL
-from e2e.processes import PROGRAMS, ROOT, run
+from stepup_tests.deploy.decisions import DECISIONS, read_from_pipe
+from stepup_tests.deploy.tools import CHART, FULL
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.places import ROOT
 
-from stepup.config import DatabaseSettings, Settings, load
+from stepup.settings.settings import DatabaseSettings, Settings, load
 
 # The first that the chart allows, and the newest that there are schemas of.
 VERSIONS = ["1.30", "1.37"]

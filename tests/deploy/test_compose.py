@@ -5,11 +5,12 @@ import tomllib
 
 import pytest
 import yaml
-from deploy.decisions import DECISIONS, read_from_pipe
-from e2e.processes import PROGRAMS, ROOT, run
+from stepup_tests.deploy.decisions import DECISIONS, read_from_pipe
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.places import ROOT
 
 from stepup.rpc.engine import CallLimits
-from stepup.rpc.server import MAX_STREAMS
+from stepup.rpc.server.server import MAX_STREAMS
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from deploy.promql import metrics_of_a_server, problems
-from e2e.processes import ROOT
+from stepup_tests.deploy.promql import metrics_of_a_server, problems
+from stepup_tests.places import ROOT
 
 FILE = ROOT / "deploy" / "monitoring" / "dashboard.json"
 PANELS = json.loads(FILE.read_text())["panels"]

@@ -1,38 +1,19 @@
 """Servers to drive, and programs to drive them with."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from e2e.clients import BufCurl, Client, GrpCurl
-from e2e.collector import Collector, collecting
-from e2e.leaks import leaks
-from e2e.processes import ServerProcess, temporary_directory
-from e2e.topologies import TOPOLOGY, Session
-from support.postgres import directory_of_session
+from stepup_tests.e2e.clients import BufCurl, Client, GrpCurl
+from stepup_tests.e2e.collector import Collector, collecting
+from stepup_tests.e2e.processes import ServerProcess
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import TOPOLOGY, Session
+from stepup_tests.postgres import directory_of_session
 
 StartServer = Callable[..., ServerProcess]
-
-
-@contextmanager
-def serving(directory: Path, *arguments: str, insecure: bool = True) -> Iterator[ServerProcess]:
-    """A server that ends with the block; no secret of its calls may be in what it wrote (S11)."""
-    with temporary_directory() as temporary, Session.current.site(directory) as site:
-        server = ServerProcess(directory, temporary, *arguments, site=site, insecure=insecure)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.close()
-        written = {
-            "stdout": server.stdout.read_bytes(),
-            "stderr": server.stderr.read_bytes(),
-            "errors": "\n".join(server.errors).encode(),
-        }
-        leaked = list(leaks(server.secrets, server.data_dir, written, site.files()))
-        assert not leaked, leaked
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

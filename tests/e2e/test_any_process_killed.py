@@ -7,22 +7,22 @@ import time
 from collections import Counter
 
 import pytest
-from bench.store import free_port
-from e2e.business import IN_DOUBT, TENANT, at_work
-from e2e.clients import GrpCurl
-from e2e.conftest import serving
-from e2e.enrolled import enrolled
-from e2e.people import OSQUERY, administrator, protect
-from e2e.processes import PROGRAMS, eventually, run
-from e2e.sql import execute
-from e2e.topologies import EMBEDDED
-from support.postgres import PostgresServer
-from support.valkey_sentinel import valkey_sentinel
+from stepup_tests.e2e.business import IN_DOUBT, TENANT, at_work
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.enrolled import enrolled
+from stepup_tests.e2e.people import OSQUERY, administrator, protect
+from stepup_tests.e2e.processes import PROGRAMS, eventually, run
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.sql import execute
+from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.postgres import PostgresServer
+from stepup_tests.valkey_sentinel import valkey_sentinel
 
 from stepup.domain.actor import TenantId
 from stepup.domain.totp import TotpSecret
 from stepup.service.ports import EventQuery
 from stepup.stores.sql import SqlDatabase
+from tools.bench.store import free_port
 
 pytestmark = [
     pytest.mark.e2e,

@@ -1,8 +1,17 @@
 """What auditors read."""
 
 import pytest
-from e2e.clients import Refused
-from e2e.people import OSQUERY, administrator, enrol, events, kinds, person, protect, verify
+from stepup_tests.e2e.clients import Refused
+from stepup_tests.e2e.people import (
+    OSQUERY,
+    administrator,
+    enrol,
+    events,
+    kinds,
+    person,
+    protect,
+    verify,
+)
 
 pytestmark = pytest.mark.e2e
 

@@ -3,13 +3,13 @@
 from contextlib import suppress
 
 import pytest
-from e2e.clients import GrpCurl
-from e2e.conftest import serving
-from e2e.guarded import CLIENTS, SOAR, TokenIssuer
-from e2e.leaks import Secrets, leaks
-from e2e.people import OSQUERY, administrator, check, person, protect
-from e2e.topologies import ENVOY
 from redis.exceptions import ResponseError
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.guarded import CLIENTS, SOAR, TokenIssuer
+from stepup_tests.e2e.leaks import Secrets, leaks
+from stepup_tests.e2e.people import OSQUERY, administrator, check, person, protect
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import ENVOY
 
 pytestmark = pytest.mark.e2e
 

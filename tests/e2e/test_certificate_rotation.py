@@ -5,13 +5,13 @@ import ssl
 
 import grpc
 import pytest
-from e2e.guarded import CLIENTS, SERVERS, SOAR, configured, tls
-from e2e.load import check_on, connection, under_load
-from e2e.metrics import LISTEN, metrics
-from e2e.processes import eventually
-from e2e.topologies import DIRECT
 from grpc import StatusCode
-from support.certificates import Authority
+from stepup_tests.certificates import Authority
+from stepup_tests.e2e.guarded import CLIENTS, SERVERS, SOAR, configured, tls
+from stepup_tests.e2e.load import check_on, connection, under_load
+from stepup_tests.e2e.metrics import LISTEN, metrics
+from stepup_tests.e2e.processes import eventually
+from stepup_tests.e2e.topologies import DIRECT
 
 pytestmark = [
     pytest.mark.e2e,

@@ -6,10 +6,10 @@ from stat import S_IMODE
 from tempfile import TemporaryDirectory
 
 import pytest
-from e2e.clients import GrpCurl
-from e2e.people import administrator, person, protect, verdict
-from e2e.processes import PROGRAMS, run
-from e2e.topologies import EMBEDDED
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.people import administrator, person, protect, verdict
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.topologies import EMBEDDED
 
 from stepup.client import connect
 from stepup.client.messages import policy

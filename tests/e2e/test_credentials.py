@@ -7,9 +7,9 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from e2e.clients import BufCurl, GrpCurl, Refused, Unreachable
-from e2e.conftest import serving
-from e2e.guarded import (
+from stepup_tests.certificates import DAY, authority
+from stepup_tests.e2e.clients import BufCurl, GrpCurl, Refused, Unreachable
+from stepup_tests.e2e.guarded import (
     CLIENTS,
     SERVERS,
     SOAR,
@@ -20,11 +20,11 @@ from e2e.guarded import (
     tls,
     trusting,
 )
-from e2e.metrics import LISTEN, metrics
-from e2e.people import OSQUERY, check, person, verdict, verify
-from e2e.processes import PROGRAMS, run
-from e2e.topologies import DIRECT
-from support.certificates import DAY, authority
+from stepup_tests.e2e.metrics import LISTEN, metrics
+from stepup_tests.e2e.people import OSQUERY, check, person, verdict, verify
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import DIRECT
 
 pytestmark = [
     pytest.mark.e2e,

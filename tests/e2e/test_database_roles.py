@@ -4,15 +4,15 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from e2e.clients import GrpCurl
-from e2e.conftest import serving
-from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
-from e2e.processes import PROGRAMS, run
-from e2e.topologies import EMBEDDED
-from support.postgres import PostgresServer
-from support.roles import SERVES, empty_database_with_roles
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.postgres import PostgresServer
+from stepup_tests.roles import SERVES, empty_database_with_roles
 
-from stepup.service.housekeeping import Housekeeping
+from stepup.service.upkeep.housekeeping import Housekeeping
 from stepup.stores.sql import SqlDatabase
 
 pytestmark = [

@@ -1,8 +1,8 @@
 """`stepup demo`."""
 
 import pytest
-from e2e.processes import PROGRAMS, processes_in, run, temporary_directory
-from support.proxy import recording_proxy
+from stepup_tests.e2e.processes import PROGRAMS, processes_in, run, temporary_directory
+from stepup_tests.proxy import recording_proxy
 
 pytestmark = pytest.mark.e2e
 

@@ -4,9 +4,8 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from e2e.clients import GrpCurl
-from e2e.conftest import serving
-from e2e.people import (
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.people import (
     OSQUERY,
     Enrolled,
     administrator,
@@ -20,8 +19,9 @@ from e2e.people import (
     verdict,
     verify,
 )
-from e2e.processes import PROGRAMS, eventually, processes_in, run
-from e2e.topologies import EMBEDDED
+from stepup_tests.e2e.processes import PROGRAMS, eventually, processes_in, run
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import EMBEDDED
 
 pytestmark = pytest.mark.e2e
 

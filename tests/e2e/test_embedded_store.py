@@ -4,8 +4,8 @@ import os
 import signal
 
 import pytest
-from e2e.clients import GrpCurl, Refused
-from e2e.people import (
+from stepup_tests.e2e.clients import GrpCurl, Refused
+from stepup_tests.e2e.people import (
     API_KEYS,
     OSQUERY,
     administrator,
@@ -15,8 +15,8 @@ from e2e.people import (
     protect,
     verdict,
 )
-from e2e.processes import eventually
-from e2e.topologies import EMBEDDED
+from stepup_tests.e2e.processes import eventually
+from stepup_tests.e2e.topologies import EMBEDDED
 
 pytestmark = [
     pytest.mark.e2e,

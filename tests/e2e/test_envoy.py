@@ -14,18 +14,18 @@ from urllib.request import Request, urlopen
 
 import grpc
 import pytest
-from bench.store import store
-from e2e.conftest import serving
-from e2e.envoy import CERTIFICATE, in_front_of
-from e2e.guarded import SERVERS, TokenIssuer, configured
-from e2e.processes import PROGRAMS, eventually, run
-from e2e.topologies import EMBEDDED
 from grpc_health.v1 import health_pb2
-from rpc.engine import http2
+from stepup_tests.e2e.envoy import CERTIFICATE, in_front_of
+from stepup_tests.e2e.guarded import SERVERS, TokenIssuer, configured
+from stepup_tests.e2e.processes import PROGRAMS, eventually, run
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.engine import http2
 
 from stepup.client import SERVICE_CONFIG, connect, reason
 from stepup.client.messages import actor, step_up
-from stepup.rpc.server import MAX_MESSAGE_BYTES, PROTOS
+from stepup.rpc.server.server import MAX_MESSAGE_BYTES, PROTOS
+from tools.bench.store import store
 
 pytestmark = [
     pytest.mark.e2e,

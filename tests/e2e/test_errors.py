@@ -1,8 +1,8 @@
 """What a caller sees of an error."""
 
 import pytest
-from e2e.clients import Refused
-from e2e.people import OSQUERY, check, person, verify
+from stepup_tests.e2e.clients import Refused
+from stepup_tests.e2e.people import OSQUERY, check, person, verify
 
 pytestmark = pytest.mark.e2e
 

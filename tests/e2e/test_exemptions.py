@@ -1,8 +1,8 @@
 """For whom and for what no code is asked (S16)."""
 
 import pytest
-from e2e.clients import GrpCurl, Refused
-from e2e.people import (
+from stepup_tests.e2e.clients import GrpCurl, Refused
+from stepup_tests.e2e.people import (
     API_KEYS,
     OSQUERY,
     administrator,

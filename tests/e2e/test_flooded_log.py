@@ -4,11 +4,11 @@ import asyncio
 
 import grpc
 import pytest
-from e2e.conftest import serving
-from e2e.guarded import CLIENTS, SERVERS, SOAR, configured, tls
-from e2e.topologies import DIRECT
+from stepup_tests.e2e.guarded import CLIENTS, SERVERS, SOAR, configured, tls
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import DIRECT
 
-from stepup.rpc.finish_lines import REFUSED
+from stepup.rpc.pipeline.finish_lines import REFUSED
 
 pytestmark = [
     pytest.mark.e2e,

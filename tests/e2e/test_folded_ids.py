@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from e2e.clients import GrpCurl
-from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
-from e2e.topologies import EMBEDDED
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from stepup_tests.e2e.topologies import EMBEDDED
 
 pytestmark = [
     pytest.mark.e2e,

@@ -4,9 +4,9 @@ import time
 
 import orjson
 import pytest
-from e2e.clients import GrpCurl
-from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
-from e2e.topologies import EMBEDDED
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from stepup_tests.e2e.topologies import EMBEDDED
 
 from stepup.domain.actor import Actor, SessionId, TenantId, UserId
 from stepup.stores.redis.keyspace import digest, elevation_key

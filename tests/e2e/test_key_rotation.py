@@ -8,11 +8,11 @@ from itertools import cycle
 
 import grpc
 import pytest
-from e2e.enrolled import enrolled
-from e2e.guarded import configured
-from e2e.processes import PROGRAMS, environment
-from e2e.sql import executed
-from support.otp import code_at
+from stepup_tests.e2e.enrolled import enrolled
+from stepup_tests.e2e.guarded import configured
+from stepup_tests.e2e.processes import PROGRAMS, environment
+from stepup_tests.e2e.sql import executed
+from stepup_tests.otp import code_at
 
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.totp import TotpSecret

@@ -6,12 +6,21 @@ from pathlib import Path
 
 import grpc
 import pytest
-from e2e.clients import GrpCurl, Refused
-from e2e.guarded import CLIENTS, SOAR, TokenIssuer, bearing, configured, presenting, tls
-from e2e.leaks import leaks
-from e2e.load import connection
-from e2e.metrics import LISTEN, exposed, metrics
-from e2e.people import (
+from google.protobuf.json_format import MessageToDict
+from stepup_tests.e2e.clients import GrpCurl, Refused
+from stepup_tests.e2e.guarded import (
+    CLIENTS,
+    SOAR,
+    TokenIssuer,
+    bearing,
+    configured,
+    presenting,
+    tls,
+)
+from stepup_tests.e2e.leaks import leaks
+from stepup_tests.e2e.load import connection
+from stepup_tests.e2e.metrics import LISTEN, exposed, metrics
+from stepup_tests.e2e.people import (
     OSQUERY,
     administrator,
     begin,
@@ -22,10 +31,9 @@ from e2e.people import (
     protect,
     verify,
 )
-from e2e.processes import PROGRAMS, eventually, run
-from e2e.sql import execute
-from e2e.topologies import DIRECT, EMBEDDED, TOPOLOGY
-from google.protobuf.json_format import MessageToDict
+from stepup_tests.e2e.processes import PROGRAMS, eventually, run
+from stepup_tests.e2e.sql import execute
+from stepup_tests.e2e.topologies import DIRECT, EMBEDDED, TOPOLOGY
 
 from stepup.v1 import actor_pb2, enrollment_service_pb2_grpc, step_up_service_pb2_grpc
 from stepup.v1.enrollment_service_pb2 import ResetEnrollmentRequest

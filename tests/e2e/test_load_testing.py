@@ -3,10 +3,9 @@
 import shutil
 
 import pytest
-from e2e.authenticator_app import seconds_left_at_least
-from e2e.processes import ROOT
-from e2e.readme import examples, section
-from e2e.test_readme import TITLE, run_in_one_shell
+from stepup_tests.e2e.authenticator_app import seconds_left_at_least
+from stepup_tests.e2e.readme import TITLE, examples, run_in_one_shell, section
+from stepup_tests.places import ROOT
 
 pytestmark = pytest.mark.e2e
 

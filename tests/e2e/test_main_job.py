@@ -1,9 +1,9 @@
 """The main job of product.md, from the first policy to an elevated session."""
 
 import pytest
-from e2e.authenticator_app import AuthenticatorApp, next_step, png
-from e2e.clients import BufCurl, GrpCurl
-from e2e.people import (
+from stepup_tests.e2e.authenticator_app import AuthenticatorApp, next_step, png
+from stepup_tests.e2e.clients import BufCurl, GrpCurl
+from stepup_tests.e2e.people import (
     OSQUERY,
     administrator,
     begin,
@@ -16,7 +16,7 @@ from e2e.people import (
     verdict,
     verify,
 )
-from support.pictures import rasterised, read_qr
+from stepup_tests.pictures import rasterised, read_qr
 
 pytestmark = pytest.mark.e2e
 

@@ -7,14 +7,15 @@ from contextlib import suppress
 from importlib.metadata import version
 
 import pytest
-from e2e.clients import GrpCurl, Refused
-from e2e.metrics import LISTEN, exposed, metrics
-from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict, verify
-from e2e.processes import PROGRAMS, ROOT, run
-from e2e.topologies import DIRECT
 from joserfc.jwk import ECKey
 from prometheus_client.parser import text_string_to_metric_families
-from support.certificates import authority
+from stepup_tests.certificates import authority
+from stepup_tests.e2e.clients import GrpCurl, Refused
+from stepup_tests.e2e.metrics import LISTEN, exposed, metrics
+from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict, verify
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.topologies import DIRECT
+from stepup_tests.places import ROOT
 
 pytestmark = pytest.mark.e2e
 

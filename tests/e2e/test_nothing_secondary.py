@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from e2e.processes import (
+from stepup_tests.e2e.processes import (
     PROGRAMS,
     environment,
     eventually,
@@ -18,8 +18,8 @@ from e2e.processes import (
     run,
     temporary_directory,
 )
-from support.postgres import PostgresServer
-from support.valkey_server import free_port
+from stepup_tests.postgres import PostgresServer
+from stepup_tests.valkey_server import free_port
 
 pytestmark = [
     pytest.mark.e2e,

@@ -1,8 +1,9 @@
 """What docs/operating.md says of callers holds for the configuration that it shows."""
 
 import pytest
-from e2e.processes import PROGRAMS, ROOT, run
-from e2e.readme import blocks, section, transcripts
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.readme import blocks, section, transcripts
+from stepup_tests.places import ROOT
 
 pytestmark = pytest.mark.e2e
 

@@ -1,8 +1,8 @@
 """Who changes a policy, and with what."""
 
 import pytest
-from e2e.clients import Refused
-from e2e.people import (
+from stepup_tests.e2e.clients import Refused
+from stepup_tests.e2e.people import (
     OSQUERY,
     SHELL,
     administrator,

@@ -4,12 +4,12 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from e2e.conftest import serving
-from e2e.enrolled import enrolled
-from e2e.processes import PROGRAMS, run
-from e2e.sql import execute
-from e2e.topologies import EMBEDDED
-from e2e.verifiers import (
+from stepup_tests.e2e.enrolled import enrolled
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.sql import execute
+from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.e2e.verifiers import (
     LATEST_SECONDS,
     OUTCOMES,
     SECRET,
@@ -18,7 +18,7 @@ from e2e.verifiers import (
     Load,
     recorded_verifications,
 )
-from support.postgres import PostgresServer
+from stepup_tests.postgres import PostgresServer
 
 pytestmark = [
     pytest.mark.e2e,

@@ -1,8 +1,8 @@
 """A server process under an orchestrator's probes."""
 
 import pytest
-from e2e.probes import status
-from e2e.processes import eventually
+from stepup_tests.e2e.probes import status
+from stepup_tests.e2e.processes import eventually
 
 pytestmark = pytest.mark.e2e
 

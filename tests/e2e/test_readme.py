@@ -1,39 +1,19 @@
 """What README.md shows is what happens."""
 
-import shlex
-import subprocess
-
 import pytest
-from e2e.authenticator_app import seconds_left_at_least
-from e2e.processes import ROOT, environment
-from e2e.readme import Example, Transcript, examples, section, transcripts
+from stepup_tests.e2e.authenticator_app import seconds_left_at_least
+from stepup_tests.e2e.readme import (
+    TITLE,
+    Example,
+    Transcript,
+    examples,
+    run_in_one_shell,
+    section,
+    transcripts,
+)
+from stepup_tests.places import ROOT
 
 pytestmark = pytest.mark.e2e
-
-TITLE = "Try it with grpcurl"
-PUBLISHED_ADDRESS = "127.0.0.1:50051"
-
-
-def run_in_one_shell(commands, server, directory):
-    """Exit status and output of each command."""
-    into = shlex.quote(str(directory))
-    script = "".join(
-        f"{{ {command}\n}} > {into}/{n}.out 2>&1; echo $? > {into}/{n}.status\n"
-        for n, command in enumerate(commands)
-    )
-    subprocess.run(
-        ["bash"],
-        input=script.replace(PUBLISHED_ADDRESS, server.address),
-        cwd=ROOT,
-        env=environment(directory, server.temporary),
-        text=True,
-        timeout=100,
-        check=True,
-    )
-    return [
-        ((directory / f"{n}.status").read_text().strip(), (directory / f"{n}.out").read_text())
-        for n in range(len(commands))
-    ]
 
 
 def test_the_examples_with_grpcurl_say_what_the_readme_says(server, tmp_path):

@@ -1,9 +1,9 @@
 """Lost and replaced authenticators, wrong codes (S2, S4, S5, S7, S8, S10)."""
 
 import pytest
-from e2e.authenticator_app import AuthenticatorApp
-from e2e.clients import Refused
-from e2e.people import (
+from stepup_tests.e2e.authenticator_app import AuthenticatorApp
+from stepup_tests.e2e.clients import Refused
+from stepup_tests.e2e.people import (
     OSQUERY,
     administrator,
     begin,
@@ -17,7 +17,7 @@ from e2e.people import (
     verdict,
     verify,
 )
-from e2e.sql import execute
+from stepup_tests.e2e.sql import execute
 
 pytestmark = pytest.mark.e2e
 

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import grpc
 import pytest
-from e2e.authenticator_app import AuthenticatorApp
-from e2e.clients import GrpCurl, Refused
-from e2e.conftest import serving
-from e2e.enrolled import enrolled
-from e2e.people import (
+from google.protobuf.json_format import ParseDict
+from stepup_tests.e2e.authenticator_app import AuthenticatorApp
+from stepup_tests.e2e.clients import GrpCurl, Refused
+from stepup_tests.e2e.enrolled import enrolled
+from stepup_tests.e2e.people import (
     OSQUERY,
     administrator,
     enrol,
@@ -22,9 +22,10 @@ from e2e.people import (
     standing,
     verify,
 )
-from e2e.processes import PROGRAMS, eventually, run
-from e2e.topologies import EMBEDDED
-from e2e.verifiers import (
+from stepup_tests.e2e.processes import PROGRAMS, eventually, run
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.e2e.verifiers import (
     LATEST_SECONDS,
     OUTCOMES,
     SECRET,
@@ -33,9 +34,8 @@ from e2e.verifiers import (
     Load,
     recorded_verifications,
 )
-from google.protobuf.json_format import ParseDict
-from support.valkey_cluster import is_master, valkey_cluster
-from support.valkey_sentinel import valkey_sentinel
+from stepup_tests.valkey_cluster import is_master, valkey_cluster
+from stepup_tests.valkey_sentinel import valkey_sentinel
 
 from stepup.domain.actor import Actor, SessionId, TenantId, UserId
 from stepup.service.ports import RequestKey

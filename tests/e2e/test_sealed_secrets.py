@@ -1,13 +1,13 @@
 """Somebody moves encrypted secrets in a server's database: nothing opens, and it shows (S6)."""
 
 import pytest
-from e2e.authenticator_app import AuthenticatorApp
-from e2e.clients import GrpCurl, Refused
-from e2e.enrolled import enrolled
-from e2e.guarded import configured
-from e2e.metrics import LISTEN, metrics
-from e2e.people import OSQUERY, administrator, person, protect, verdict, verify
-from e2e.sql import execute
+from stepup_tests.e2e.authenticator_app import AuthenticatorApp
+from stepup_tests.e2e.clients import GrpCurl, Refused
+from stepup_tests.e2e.enrolled import enrolled
+from stepup_tests.e2e.guarded import configured
+from stepup_tests.e2e.metrics import LISTEN, metrics
+from stepup_tests.e2e.people import OSQUERY, administrator, person, protect, verdict, verify
+from stepup_tests.e2e.sql import execute
 
 from stepup.domain.totp import TotpSecret
 

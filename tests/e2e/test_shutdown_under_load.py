@@ -11,14 +11,14 @@ from contextlib import ExitStack
 
 import grpc
 import pytest
-from e2e.checkers import CALLERS, TENANT, checking
-from e2e.clients import GrpCurl
-from e2e.conftest import serving
-from e2e.people import OSQUERY, administrator, protect
-from e2e.processes import eventually
-from e2e.topologies import DIRECT
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
+from stepup_tests.e2e.checkers import CALLERS, TENANT, checking
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.people import OSQUERY, administrator, protect
+from stepup_tests.e2e.processes import eventually
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import DIRECT
 
 from stepup.client import SERVICE_CONFIG
 

@@ -1,8 +1,8 @@
 """`account.sign_in`, and the users' own toggle in Account Settings."""
 
 import pytest
-from e2e.clients import Refused
-from e2e.people import OSQUERY, SIGN_IN, administrator, enrol, person, protect, verdict
+from stepup_tests.e2e.clients import Refused
+from stepup_tests.e2e.people import OSQUERY, SIGN_IN, administrator, enrol, person, protect, verdict
 
 pytestmark = pytest.mark.e2e
 

@@ -6,10 +6,10 @@ import signal
 import subprocess
 
 import pytest
-from e2e.clients import BufCurlByReflection
-from e2e.people import OSQUERY, person, verdict
-from e2e.processes import PROGRAMS, eventually
-from e2e.topologies import EMBEDDED
+from stepup_tests.e2e.clients import BufCurlByReflection
+from stepup_tests.e2e.people import OSQUERY, person, verdict
+from stepup_tests.e2e.processes import PROGRAMS, eventually
+from stepup_tests.e2e.topologies import EMBEDDED
 
 pytestmark = pytest.mark.e2e
 

@@ -1,10 +1,10 @@
 """What `make e2e-topologies` runs on is what it says, and there is service on it."""
 
 import pytest
-from e2e.clients import GrpCurl
-from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
-from e2e.sql import execute
-from e2e.topologies import EMBEDDED, ENVOY, NOT_EMBEDDED, TOPOLOGY
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from stepup_tests.e2e.sql import execute
+from stepup_tests.e2e.topologies import EMBEDDED, ENVOY, NOT_EMBEDDED, TOPOLOGY
 
 pytestmark = pytest.mark.e2e
 

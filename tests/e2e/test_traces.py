@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import grpc
 import pytest
-from e2e.clients import GrpCurl
-from e2e.collector import attributes, collecting, silent
-from e2e.leaks import leaks
-from e2e.metrics import LISTEN, metrics
-from e2e.people import OSQUERY, administrator, check, enrol, person, protect, verdict
-from e2e.processes import eventually
-from support.certificates import authority
+from stepup_tests.certificates import authority
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.collector import attributes, collecting, silent
+from stepup_tests.e2e.leaks import leaks
+from stepup_tests.e2e.metrics import LISTEN, metrics
+from stepup_tests.e2e.people import OSQUERY, administrator, check, enrol, person, protect, verdict
+from stepup_tests.e2e.processes import eventually
 
 from stepup.v1.actor_pb2 import ActorContext
 from stepup.v1.step_up_service_pb2 import CheckStepUpRequest

@@ -9,16 +9,16 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
 import pytest
-from e2e.checkers import CALLERS, TENANT, checking
-from e2e.clients import GrpCurl
-from e2e.conftest import serving
-from e2e.metrics import LISTEN, exposed, metrics
-from e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
-from e2e.probes import status
-from e2e.processes import PROGRAMS, eventually, is_alive, run
-from e2e.topologies import DIRECT, EMBEDDED, TOPOLOGY
 from google.protobuf.json_format import ParseDict
-from support.engines import CONNECTION_OF_ITS_OWN
+from stepup_tests.e2e.checkers import CALLERS, TENANT, checking
+from stepup_tests.e2e.clients import GrpCurl
+from stepup_tests.e2e.metrics import LISTEN, exposed, metrics
+from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from stepup_tests.e2e.probes import status
+from stepup_tests.e2e.processes import PROGRAMS, eventually, is_alive, run
+from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import DIRECT, EMBEDDED, TOPOLOGY
+from stepup_tests.engines import CONNECTION_OF_ITS_OWN
 
 from stepup.client import SERVICE_CONFIG
 from stepup.v1 import actor_pb2

@@ -9,26 +9,22 @@ import pytest_asyncio
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from support.callers import all_powerful
-from support.clock import ManualClock
-from support.postgres import backend, new_database, postgres, postgres_template
-from support.racy import RacyCallerRates, RacyDatabase
-from support.wire import Client, served
-from support.worker import Worker
+from stepup_tests.callers import all_powerful
+from stepup_tests.clock import ManualClock
+from stepup_tests.postgres import backend, new_database, postgres, postgres_template
+from stepup_tests.racy import RacyCallerRates, RacyDatabase
+from stepup_tests.wire import Client, served
+from stepup_tests.worker import Worker
 
-from stepup.config import Settings, StorageSettings
 from stepup.domain.rate import Rate
-from stepup.keys import KeyRing
-from stepup.opened_stores import Stores
-from stepup.rpc.call import Admitted
+from stepup.keys.ring import KeyRing
+from stepup.rpc.pipeline.call import Admitted
+from stepup.settings.settings import Settings, StorageSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey
-from stepup.stores.redis import (
-    RedisCallerRates,
-    RedisElevations,
-    RedisRecordedOutcomes,
-)
+from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
+from stepup.wiring.stores import Stores
 
 __all__ = ["backend", "postgres", "postgres_template"]
 

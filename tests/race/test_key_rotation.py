@@ -11,23 +11,23 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
-from support.clock import ManualClock
-from support.enrolled import RESET_CODE, store_enrolled
-from support.otp import code_at
-from support.people import ACME, person
-from support.postgres import new_database
-from support.worker import Worker
+from stepup_tests.clock import ManualClock
+from stepup_tests.enrolled import RESET_CODE, store_enrolled
+from stepup_tests.otp import code_at
+from stepup_tests.people import ACME, person
+from stepup_tests.postgres import new_database
+from stepup_tests.worker import Worker
 
-from stepup.clock import SystemClock
-from stepup.config import Settings, StorageSettings
 from stepup.domain.actor import UserId
 from stepup.domain.totp import TotpSecret
 from stepup.domain.verification import Outcome, Verification
-from stepup.key_file import KeyFile
-from stepup.keys import KeyRing
-from stepup.reloading_keys import ReloadingKeys
+from stepup.keys.file import KeyFile
+from stepup.keys.following import ReloadingKeys
+from stepup.keys.ring import KeyRing
+from stepup.settings.settings import Settings, StorageSettings
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.engine import parse_url, read_engine
+from stepup.system.clock import SystemClock
 
 pytestmark = [pytest.mark.race, pytest.mark.asyncio(loop_scope="module")]
 

@@ -11,10 +11,10 @@ from itertools import count
 from uuid import uuid4
 
 import pytest
-from support.otp import code_at
-from support.people import person
-from support.wire import on_wire, refusal
-from support.worker import API_KEYS, OSQUERY
+from stepup_tests.otp import code_at
+from stepup_tests.people import person
+from stepup_tests.wire import on_wire, refusal
+from stepup_tests.worker import API_KEYS, OSQUERY
 
 from stepup.domain.audit import EventKind
 from stepup.domain.reset_code import ResetCode

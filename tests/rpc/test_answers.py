@@ -13,11 +13,11 @@ import pyotp
 import pytest
 from grpc import StatusCode
 from PIL import Image
-from support.metrics import metric
-from support.otp import code_at, wrong_code_at
-from support.people import ACME, administrator, person
-from support.wire import Client, on_wire, refusal_of, served
-from support.worker import API_KEYS, OSQUERY, SIGN_IN, details_of
+from stepup_tests.metrics import metric
+from stepup_tests.otp import code_at, wrong_code_at
+from stepup_tests.people import ACME, administrator, person
+from stepup_tests.wire import Client, on_wire, refusal_of, served
+from stepup_tests.worker import API_KEYS, OSQUERY, SIGN_IN, details_of
 from zxingcpp import read_barcode
 
 from stepup.domain.audit import EventKind

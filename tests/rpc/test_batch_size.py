@@ -1,11 +1,11 @@
 """A batch of 100 checks with receipts fits into a message (S18)."""
 
-from support.people import person
-from support.wire import on_wire, refusal_of
-from support.worker import OSQUERY
+from stepup_tests.people import person
+from stepup_tests.wire import on_wire, refusal_of
+from stepup_tests.worker import OSQUERY
 
 from stepup.rpc.engine import CallLimits
-from stepup.rpc.server import MAX_MESSAGE_BYTES
+from stepup.rpc.server.server import MAX_MESSAGE_BYTES
 from stepup.v1 import step_up_service_pb2 as step_up
 
 CHECKS = 100

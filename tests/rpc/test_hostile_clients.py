@@ -7,9 +7,9 @@ from contextlib import suppress
 import grpc
 import pytest
 import structlog
-from support.people import person
-from support.requests import valid_request
-from support.wire import Client, on_wire, refusal_of
+from stepup_tests.people import person
+from stepup_tests.requests import valid_request
+from stepup_tests.wire import Client, on_wire, refusal_of
 
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up

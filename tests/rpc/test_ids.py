@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import grpc
 import pytest
-from support.metrics import metric
-from support.people import administrator, person
-from support.requests import METHODS, PROTOS, path_of, valid_request
-from support.wire import Client, on_wire, refusal_of, served
+from stepup_tests.metrics import metric
+from stepup_tests.people import administrator, person
+from stepup_tests.requests import METHODS, PROTOS, path_of, valid_request
+from stepup_tests.wire import Client, on_wire, refusal_of, served
 
 from stepup.domain.actor import folded
-from stepup.rpc.convert import fold_ids
+from stepup.rpc.wire.decode import fold_ids
 from stepup.v1 import enrollment_service_pb2 as enrollment
 from stepup.v1 import step_up_service_pb2 as step_up
 

@@ -4,10 +4,10 @@ from uuid import uuid4
 
 import grpc
 import pytest
-from support.cutting_proxy import cutting_proxy
-from support.people import person
-from support.wire import Client, on_wire
-from support.worker import OSQUERY
+from stepup_tests.cutting_proxy import cutting_proxy
+from stepup_tests.people import person
+from stepup_tests.wire import Client, on_wire
+from stepup_tests.worker import OSQUERY
 
 from stepup.client import SERVICE_CONFIG
 from stepup.v1 import step_up_service_pb2 as step_up

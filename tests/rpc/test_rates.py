@@ -5,16 +5,16 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from support.callers import all_powerful
-from support.people import person
-from support.requests import METHODS, path_of, valid_request
-from support.wire import Client, on_wire, refusal_of, served
-from support.worker import OSQUERY
+from stepup_tests.callers import all_powerful
+from stepup_tests.people import person
+from stepup_tests.requests import METHODS, path_of, valid_request
+from stepup_tests.wire import Client, on_wire, refusal_of, served
+from stepup_tests.worker import OSQUERY
 
 from stepup.domain.audit import EventKind
 from stepup.domain.callers import Patterns
 from stepup.domain.rate import Rate
-from stepup.rpc.call import Admitted
+from stepup.rpc.pipeline.call import Admitted
 from stepup.v1 import actor_pb2
 from stepup.v1 import step_up_service_pb2 as step_up
 

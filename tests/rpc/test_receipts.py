@@ -11,17 +11,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from rpc.desk import ALICE, GLOBEX, Desk, identity_of, issued, told
-from support.people import administrator, person, playbook_run
-from support.wire import refusal_of
-from support.worker import API_KEYS, OSQUERY, REMOTE_SHELL, SIGN_IN
+from stepup_tests.desk import ALICE, GLOBEX, Desk, identity_of, issued, told
+from stepup_tests.people import administrator, person, playbook_run
+from stepup_tests.wire import refusal_of
+from stepup_tests.worker import API_KEYS, OSQUERY, REMOTE_SHELL, SIGN_IN
 
 from stepup.domain.actor import PlaybookTrigger, Team
 from stepup.domain.audit import written
 from stepup.domain.elevation import CLOCK_TOLERANCE
 from stepup.domain.receipts import RETRY_WINDOW
-from stepup.key_file import KeyFile
-from stepup.service.revoke_elevations import Scope
+from stepup.keys.file import KeyFile
+from stepup.service.step_up.revoke_elevations import Scope
 
 CHECK = "stepup.v1.StepUpService/CheckStepUp"
 BOB = person("bob")

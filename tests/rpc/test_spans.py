@@ -10,23 +10,23 @@ import structlog
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from support.callers import admit_local
-from support.engines import make_engine
-from support.metrics import metric
-from support.people import person
-from support.requests import METHODS, valid_request
-from support.wire import Client, on_wire, pipeline_of, refusal_of, served
-from support.worker import OSQUERY
+from stepup_tests.callers import admit_local
+from stepup_tests.engines import make_engine
+from stepup_tests.metrics import metric
+from stepup_tests.people import person
+from stepup_tests.requests import METHODS, valid_request
+from stepup_tests.wire import Client, on_wire, pipeline_of, refusal_of, served
+from stepup_tests.worker import OSQUERY
 
 from stepup.domain.errors import (
     CallerNotPermittedError,
     CallerUnauthenticatedError,
     StoreUnavailableError,
 )
-from stepup.rpc.call import Invocation
-from stepup.rpc.errors import RefusedError
-from stepup.rpc.pipeline import UnaryMethod
-from stepup.traces import Traces
+from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.pipeline.pipeline import UnaryMethod
+from stepup.rpc.wire.errors import RefusedError
+from stepup.telemetry.traces import Traces
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 

@@ -3,15 +3,15 @@
 import grpc
 import pytest
 import pytest_asyncio
-from support.requests import METHODS, WITH_ACTOR, path_of, valid_request
-from support.wire import Client, refusal_of, served
-from support.worker import OSQUERY, SIGN_IN
-from support.world import made_for_one_test
+from stepup_tests.requests import METHODS, WITH_ACTOR, path_of, valid_request
+from stepup_tests.wire import Client, refusal_of, served
+from stepup_tests.worker import OSQUERY, SIGN_IN
+from stepup_tests.world import made_for_one_test
 
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.operations import SHIPPED, Operation, OperationId
 from stepup.domain.text import Title
-from stepup.rpc import convert
+from stepup.rpc.wire import decode
 from stepup.v1 import actor_pb2, audit_service_pb2, step_up_service_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -362,7 +362,7 @@ async def test_more_than_a_thousand_selected_operations_are_refused():
     request = valid_request("UpdatePolicy")
     selecting(*(operation.id for operation in added))(request)
     with pytest.raises(InvalidFieldError) as refused:
-        convert.policy_change(catalogue, request)
+        decode.policy_change(catalogue, request)
     assert refused.value.field == "policy.operations"
 
 

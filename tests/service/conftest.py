@@ -1,3 +1,3 @@
-from support.fixtures import clock, template, worker, world
+from stepup_tests.fixtures import clock, template, worker, world
 
 __all__ = ["clock", "template", "worker", "world"]

@@ -2,9 +2,9 @@
 
 import pytest
 from fakeredis import FakeAsyncRedis
-from support.fixtures import advance
-from support.valkey_cluster import valkey_cluster
-from support.valkey_sentinel import valkey_sentinel
+from stepup_tests.fixtures import advance
+from stepup_tests.valkey_cluster import valkey_cluster
+from stepup_tests.valkey_sentinel import valkey_sentinel
 
 from stepup.stores.embedded_valkey import EmbeddedValkey
 from stepup.stores.redis import connect

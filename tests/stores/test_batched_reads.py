@@ -5,11 +5,11 @@ from collections import deque
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from support.spans import CallSpan
+from stepup_tests.spans import CallSpan
 
 from stepup.domain.errors import StoreUnavailableError
-from stepup.spans import at_hand
 from stepup.stores.redis.batched_reads import SLOW_SECONDS, BatchedReads
+from stepup.telemetry.spans import at_hand
 
 
 class Server:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
-from support.clock import ManualClock
+from stepup_tests.clock import ManualClock
 
 from stepup.domain.actor import CallerId, TenantId
 from stepup.domain.errors import StoreUnavailableError

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 import pytest
-from support.metrics import metric
+from stepup_tests.metrics import metric
 
 from stepup.domain.actor import CallerId
 from stepup.domain.errors import StoreUnavailableError

@@ -14,10 +14,10 @@ from urllib.parse import urlparse
 import pytest
 from redis import Redis
 
-from stepup import opened_stores
-from stepup.opened_stores import KeepEmbeddedStore
 from stepup.stores import embedded_valkey
 from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
+from stepup.wiring import stores as opened_stores
+from stepup.wiring.stores import KeepEmbeddedStore
 
 END_SECONDS = 20
 

@@ -1,12 +1,12 @@
 """What is measured of the stores."""
 
 import pytest
-from support.metrics import metric
-from support.spans import CallSpan
+from stepup_tests.metrics import metric
+from stepup_tests.spans import CallSpan
 
 from stepup.domain.errors import ConflictError, StoreUnavailableError
-from stepup.spans import at_hand
 from stepup.stores.latency import measured
+from stepup.telemetry.spans import at_hand
 
 
 def counts(work):

@@ -5,13 +5,13 @@ import time
 from uuid import uuid4
 
 import pytest
-from support.valkey_cluster import valkey_cluster
-from support.valkey_server import wait_until
+from stepup_tests.valkey_cluster import valkey_cluster
+from stepup_tests.valkey_server import wait_until
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.verification import Outcome, Verification
-from stepup.keys import KeyRing
+from stepup.keys.ring import KeyRing
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisRecordedOutcomes, connect
 from stepup.stores.redis.batched_reads import reads_of

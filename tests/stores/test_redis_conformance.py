@@ -16,7 +16,7 @@ from stepup.domain.actor import Actor, SessionHash, SessionId, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
 from stepup.domain.verification import Outcome, Verification
-from stepup.keys import KeyRing
+from stepup.keys.ring import KeyRing
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes
 from stepup.stores.redis.authentic_values import AuthenticValues

@@ -5,22 +5,21 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from cryptography import x509
 from redis.exceptions import NoPermissionError, ResponseError
-from stores.test_redis_server import assert_unavailable, every_call
-from support.certificates import Authority
-from support.valkey_cluster import valkey_cluster
-from support.valkey_sentinel import MASTER, valkey_sentinel
-from support.valkey_server import Server, wait_until
+from stepup_tests.certificates import Authority
+from stepup_tests.places import ROOT
+from stepup_tests.redis_calls import assert_unavailable, every_call
+from stepup_tests.valkey_cluster import valkey_cluster
+from stepup_tests.valkey_sentinel import MASTER, valkey_sentinel
+from stepup_tests.valkey_server import Server, wait_until
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.redis import connect
 from stepup.stores.redis.tls import _context
 
-ROOT = Path(__file__).parents[2]
 REDIS = shutil.which("redis-server", path=f"{os.environ['PATH']}:{ROOT / '.redis'}")
 ADMIN, PASSWORD = "admin-word", "p@ss/word"
 AS_TEXT = "p%40ss%2Fword"

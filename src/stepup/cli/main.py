@@ -6,17 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from stepup import config
-from stepup.cli import audit, keys
-from stepup.cli.check_config import check_config
+from stepup.cli.audit import commands as audit
+from stepup.cli.check_config.command import check_config
+from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
-from stepup.cli.serve import say, serve_until_told
-from stepup.cli.workers import supervise, worker
-from stepup.core_dumps import forbid_core_dumps
-from stepup.distribution import NAME, version
-from stepup.opened_stores import database_url_of, make_data_dir
+from stepup.process.serving import say, serve_until_told
+from stepup.process.workers import serve_to_order, supervise, take_order
+from stepup.settings import settings as config
 from stepup.stores.sql import upgrade
-from stepup.telemetry import configure_logging
+from stepup.system.core_dumps import forbid_core_dumps
+from stepup.system.distribution import NAME, version
+from stepup.telemetry.logs import configure_logging
+from stepup.wiring.stores import database_url_of, make_data_dir
 
 app = typer.Typer(
     help="Step-up authorization: must this person give a one-time code first?",
@@ -82,7 +83,16 @@ def serve(
     run(serve_until_told(settings, partial(load, config_file, **flags), say))
 
 
-app.command(hidden=True)(worker)
+@app.command(hidden=True)
+def worker(order: str) -> None:
+    """Serve as one of several workers, as the parent process orders it."""
+    given = take_order(order)
+    settings = settings_of(given.config_file, **given.flags)
+    configure_logging(settings.log.level, settings.log.format)
+    reload = partial(load, given.config_file, **given.flags)
+    run(serve_to_order(given, settings, reload))
+
+
 app.command()(check_config)
 
 
@@ -107,7 +117,7 @@ def migrate(
 @app.command()
 def demo() -> None:
     """Start a server with a throw-away data directory, and play the main job through its API."""
-    from stepup.cli.demo import run as play  # noqa: PLC0415  # a server needs none of its output
+    from stepup.cli.demo.play import run as play  # noqa: PLC0415  # a server needs none of its output
 
     raise typer.Exit(play())
 

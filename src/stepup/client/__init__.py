@@ -14,7 +14,7 @@ import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
-from stepup.loopback import NO_GRPC_PROXY, is_local_target
+from stepup.system.loopback import NO_GRPC_PROXY, is_local_target
 from stepup.v1 import (
     audit_service_pb2_grpc,
     enrollment_service_pb2_grpc,

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Self
 
 from prometheus_client import Counter
 
-from stepup.ascii_json import ascii_json
 from stepup.domain.audit import written
 from stepup.domain.errors import StoreUnavailableError
-from stepup.outlet import Outlet, Stream
 from stepup.service.ports import DecisionEntry
+from stepup.system.ascii_json import ascii_json
+from stepup.system.outlet import Outlet, Stream
 
 PATIENCE_SECONDS = 1.0
 """How long decisions wait for a pipe that is full; then their calls end with UNAVAILABLE."""

@@ -14,7 +14,7 @@ from threading import Event, RLock, Thread
 from typing import Self
 from urllib.parse import quote
 
-from stepup.distribution import missing_extra
+from stepup.system.distribution import missing_extra
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from prometheus_client import Counter, Histogram
 
 from stepup.domain.errors import StoreUnavailableError
-from stepup.spans import Part, has_failed
+from stepup.telemetry.spans import Part, has_failed
 
 _BUCKETS: Final = (
     0.00025,

@@ -5,20 +5,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 import pytest
-from support.engines import connection_of_its_own, make_engine
+from stepup_tests.engine.options import CALLS_PER_CONNECTION, OPTIONS
+from stepup_tests.engines import connection_of_its_own, make_engine
 
 from stepup.rpc.engine import CallLimits, Stream, Unary
 
 __all__ = ["make_engine", "serving"]
 
-OPTIONS = (
-    ("grpc.max_receive_message_length", 64 * 1024),
-    ("grpc.so_reuseport", 0),
-)
 MAX_IN_FLIGHT = 100
 PATIENCE_SECONDS = 20
 TOGETHER = "/test.Standard/Together"
-CALLS_PER_CONNECTION = 50
 
 
 class Port:

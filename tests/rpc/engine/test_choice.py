@@ -4,11 +4,11 @@ import tomllib
 
 import grpc
 import pytest
-from e2e.processes import ROOT
 from packaging.requirements import Requirement
 from packaging.version import Version
+from stepup_tests.metrics import metric
+from stepup_tests.places import ROOT
 from structlog.testing import capture_logs
-from support.metrics import metric
 
 from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.engine.choice import CONFORMING, engine_of

@@ -11,11 +11,11 @@ from datetime import timedelta
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any
-from support.wire import refusal, refusal_of
+from stepup_tests.wire import refusal, refusal_of
 
 from stepup.domain.errors import CallerRateLimitedError, InvalidFieldError
 from stepup.rpc.engine import CallLimits
-from stepup.rpc.errors import RefusedError, Status
+from stepup.rpc.wire.errors import RefusedError, Status
 
 CALL = "/test.Service/Call"
 OTHER = "/test.Service/Other"

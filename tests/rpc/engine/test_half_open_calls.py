@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
-from rpc.engine import http2
+from stepup_tests.engine import http2
+from stepup_tests.engines import connection_of_its_own
+from stepup_tests.metrics import metric
+from stepup_tests.wire import refusal_of
 from structlog.testing import capture_logs
-from support.engines import connection_of_its_own
-from support.metrics import metric
-from support.wire import refusal_of
 
 from stepup.rpc.engine.core import CoreEngine
 

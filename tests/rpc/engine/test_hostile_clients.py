@@ -10,11 +10,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from rpc.engine import http2
-from rpc.engine.conftest import CALLS_PER_CONNECTION
+from stepup_tests.engine import http2
+from stepup_tests.engine.options import CALLS_PER_CONNECTION
+from stepup_tests.engines import connection_of_its_own
+from stepup_tests.wire import refusal_of
 from structlog.testing import capture_logs
-from support.engines import connection_of_its_own
-from support.wire import refusal_of
 
 CALL = "/test.Service/Call"
 STREAM = "/test.Service/Stream"

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from rpc.engine.conftest import OPTIONS
-from rpc.engine.interop.cases import run_all
-from rpc.engine.interop.clients import AioClient, BufCurl, GrpCurl, SyncClient
-from rpc.engine.interop.envoy import in_front_of
-from rpc.engine.interop.grpc_js import GrpcJs
-from rpc.engine.interop.schema import SERVICE, message
-from rpc.engine.interop.service import InteropService
+from stepup_tests.engine.options import OPTIONS
+from stepup_tests.interop.cases import run_all
+from stepup_tests.interop.clients import AioClient, BufCurl, GrpCurl, SyncClient
+from stepup_tests.interop.envoy import in_front_of
+from stepup_tests.interop.grpc_js import GrpcJs
+from stepup_tests.interop.schema import SERVICE, message
+from stepup_tests.interop.service import InteropService
 
 from stepup.rpc.engine import CallLimits
 

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from rpc.engine import http2
+from stepup_tests.engine import http2
 
 from stepup.domain.errors import InvalidFieldError
 

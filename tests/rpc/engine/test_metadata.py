@@ -4,8 +4,8 @@ import asyncio
 
 import grpc
 import pytest
-from rpc.engine import http2
-from support.wire import refusal_of
+from stepup_tests.engine import http2
+from stepup_tests.wire import refusal_of
 
 CALL = "/test.Service/Call"
 STREAM = "/test.Service/Stream"

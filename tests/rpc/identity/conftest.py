@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
-from support.certificates import authority
-from support.clock import ManualClock
-from support.engines import make_engine
+from stepup_tests.certificates import authority
+from stepup_tests.clock import ManualClock
+from stepup_tests.engines import make_engine
 
 from stepup.rpc.identity.server_credentials import CertificateFiles
 

@@ -2,10 +2,10 @@
 
 import grpc
 import pytest
-from rpc.identity.door import doorkeeper, refusal, who
-from rpc.identity.tokens import AUDIENCE, ISSUER, Published, claims_at, key, public, signed
-from support.certificates import DAY
-from support.wire import served
+from stepup_tests.certificates import DAY
+from stepup_tests.identity.door import doorkeeper, refusal, who
+from stepup_tests.identity.tokens import AUDIENCE, ISSUER, Published, claims_at, key, public, signed
+from stepup_tests.wire import served
 
 from stepup.domain.errors import CallerUnauthenticatedError
 from stepup.rpc.identity import AllOf

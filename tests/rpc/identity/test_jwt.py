@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jws
-from rpc.identity.door import doorkeeper, refusal, who
-from rpc.identity.tokens import (
+from stepup_tests.clock import ManualClock
+from stepup_tests.identity.door import doorkeeper, refusal, who
+from stepup_tests.identity.tokens import (
     AUDIENCE,
     ISSUER,
     Published,
@@ -22,18 +23,13 @@ from rpc.identity.tokens import (
     put_together,
     signed,
 )
-from support.clock import ManualClock
 
-from stepup.domain.errors import (
-    CallerUnauthenticatedError,
-    OverloadedError,
-    StoreUnavailableError,
-)
-from stepup.rpc.call import Invocation
+from stepup.domain.errors import CallerUnauthenticatedError, OverloadedError, StoreUnavailableError
 from stepup.rpc.identity import jwt
 from stepup.rpc.identity.jwt import Issuer, TokenIdentification
 from stepup.rpc.identity.server_credentials import CertificateFiles, ServerCertificate
 from stepup.rpc.identity.trusted_keys import TrustedKeys
+from stepup.rpc.pipeline.call import Invocation
 
 KEY = key("k1")
 OTHER = key("k2")

@@ -10,13 +10,13 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from rpc.identity.door import doorkeeper, refusal, who
-from support.certificates import DAY, authority
+from stepup_tests.certificates import DAY, authority
+from stepup_tests.identity.door import doorkeeper, refusal, who
 
 from stepup.domain.errors import CallerUnauthenticatedError
-from stepup.rpc.call import Invocation
 from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import CertificateFiles, ServerCertificate
+from stepup.rpc.pipeline.call import Invocation
 
 SOAR = "spiffe://acme/ns/prod/sa/soar"
 URI = x509.UniformResourceIdentifier

@@ -12,12 +12,11 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from rpc.identity.door import doorkeeper, refusal, who
+from stepup_tests.certificates import DAY, Authority, authority
+from stepup_tests.identity.door import doorkeeper, refusal, who
+from stepup_tests.metrics import metric
 from structlog.testing import capture_logs
-from support.certificates import DAY, Authority, authority
-from support.metrics import metric
 
-from stepup import pem
 from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import (
     CHECK_SECONDS,
@@ -25,6 +24,7 @@ from stepup.rpc.identity.server_credentials import (
     CertificateFiles,
     ServerCertificate,
 )
+from stepup.system import pem
 
 SOAR = "spiffe://acme/ns/prod/sa/soar"
 FAILURES = "stepup_certificate_reload_failures_total"

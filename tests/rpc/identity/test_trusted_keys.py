@@ -4,9 +4,9 @@ import asyncio
 from contextlib import contextmanager, nullcontext
 
 import pytest
-from rpc.identity.tokens import Published, key, public
+from stepup_tests.identity.tokens import Published, key, public
+from stepup_tests.metrics import metric
 from structlog.testing import capture_logs
-from support.metrics import metric
 
 from stepup.domain.errors import OverloadedError
 from stepup.rpc.identity.trusted_keys import TrustedKeys

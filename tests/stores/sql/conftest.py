@@ -1,7 +1,7 @@
 """The databases that every promise is tested on: SQLite and PostgreSQL."""
 
 import pytest
-from support.postgres import backend, new_database, postgres, postgres_template
+from stepup_tests.postgres import backend, new_database, postgres, postgres_template
 
 from stepup.stores.sql import SqlDatabase, upgrade
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.chain import Damage, Head
-from stepup.service.audit_verification import AuditVerification
+from stepup.service.audit.verification import AuditVerification
 from stepup.service.ports import Place
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.engine import parse_url, write_engine

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.ext.asyncio import create_async_engine
-from support.postgres import new_database
+from stepup_tests.postgres import new_database
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.changes import (

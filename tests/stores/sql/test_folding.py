@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.clock import ManualClock
-from support.enrolled import RESET_CODE, store_enrolled
+from stepup_tests.clock import ManualClock
+from stepup_tests.enrolled import RESET_CODE, store_enrolled
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
@@ -12,9 +12,9 @@ from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
 from stepup.domain.totp import Label, TotpSecret
-from stepup.keys import KeyRing
-from stepup.service.audit_verification import AuditVerification
-from stepup.service.snapshots import Snapshots
+from stepup.keys.ring import KeyRing
+from stepup.service.audit.verification import AuditVerification
+from stepup.service.policy.snapshots import Snapshots
 from stepup.stores.sql import IdsCollideError, fold_ids, tables
 from stepup.stores.sql.folding import _HISTORY
 

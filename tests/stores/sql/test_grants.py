@@ -4,11 +4,11 @@ The roles are those of `deploy/postgresql/roles.sql`, on a server of their own.
 """
 
 import pytest
-from e2e.processes import PROGRAMS, run
-from e2e.sql import executed
 from sqlalchemy.exc import ProgrammingError
-from support.postgres import PostgresServer
-from support.roles import MIGRATES, SERVES, empty_database_with_roles
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.sql import executed
+from stepup_tests.postgres import PostgresServer
+from stepup_tests.roles import MIGRATES, SERVES, empty_database_with_roles
 
 from stepup.stores.sql import GrantError, audit_rights, check_schema, downgrade, upgrade
 

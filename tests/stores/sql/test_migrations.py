@@ -9,7 +9,7 @@ from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, inspect, select, text
-from support.enrolled import store_enrolled
+from stepup_tests.enrolled import store_enrolled
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
@@ -19,7 +19,7 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
 from stepup.domain.receipts import Redemption
 from stepup.domain.totp import Label, TotpSecret
-from stepup.keys import KeyRing
+from stepup.keys.ring import KeyRing
 from stepup.stores.sql import (
     Limits,
     SchemaRevisionError,

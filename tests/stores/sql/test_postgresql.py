@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from support.postgres import SETTINGS, PostgresServer, new_database, run_alone
+from stepup_tests.postgres import SETTINGS, PostgresServer, new_database, run_alone
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError, StoreUnavailableError

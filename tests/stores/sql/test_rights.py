@@ -9,16 +9,16 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from stepup_tests.postgres import PostgresServer
+from stepup_tests.roles import SERVES, empty_database_with_roles
 from structlog.testing import capture_logs
-from support.postgres import PostgresServer
-from support.roles import SERVES, empty_database_with_roles
 
-from stepup.clock import SystemClock
-from stepup.config import load
-from stepup.opened_stores import open_stores
+from stepup.settings.settings import load
 from stepup.stores.sql import GrantError, upgrade
 from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.rights import excessive_rights
+from stepup.system.clock import SystemClock
+from stepup.wiring.stores import open_stores
 
 GROUP = "stepup_group"
 POWERS = [

@@ -5,11 +5,11 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from e2e.processes import PROGRAMS, run
-from e2e.sql import executed
 from sqlalchemy import make_url
-from support.pgbouncer import PROGRAM, pooled
-from support.postgres import new_database, run_alone
+from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.sql import executed
+from stepup_tests.pgbouncer import PROGRAM, pooled
+from stepup_tests.postgres import new_database, run_alone
 from typer.testing import CliRunner
 
 from stepup.cli.main import app

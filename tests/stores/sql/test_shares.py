@@ -5,13 +5,13 @@ from contextlib import AsyncExitStack, nullcontext
 from datetime import timedelta
 
 import pytest
-from support.clock import ManualClock
+from stepup_tests.clock import ManualClock
 
 from stepup.domain.actor import TenantId
 from stepup.domain.errors import StoreUnavailableError
-from stepup.service.audit_events import AuditEvents
+from stepup.service.audit.events import AuditEvents
+from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import EventQuery
-from stepup.service.snapshots import Snapshots
 from stepup.stores.sql import Limits, SqlDatabase
 
 ACME, GLOBEX = TenantId("acme"), TenantId("globex")

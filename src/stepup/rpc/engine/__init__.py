@@ -14,8 +14,8 @@ from typing import Protocol, TypeAlias
 
 import grpc
 
-from stepup.rpc.call import Invocation
-from stepup.rpc.errors import RefusedError, no_request
+from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.wire.errors import RefusedError, no_request
 
 
 @dataclass(frozen=True, slots=True)

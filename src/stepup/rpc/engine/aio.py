@@ -12,7 +12,6 @@ from functools import partial
 
 import grpc
 
-from stepup.rpc.call import Invocation
 from stepup.rpc.engine import (
     CallLimits,
     Options,
@@ -23,7 +22,8 @@ from stepup.rpc.engine import (
     metadata_size,
 )
 from stepup.rpc.engine.waiting import Refusals, WaitingCalls
-from stepup.rpc.errors import (
+from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.wire.errors import (
     RefusedError,
     Status,
     message_late,

@@ -17,8 +17,6 @@ import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
-from stepup.background import run_for_ever
-from stepup.rpc.call import Invocation
 from stepup.rpc.engine import (
     CallLimits,
     Options,
@@ -30,7 +28,8 @@ from stepup.rpc.engine import (
 )
 from stepup.rpc.engine.queue import CompletionQueue
 from stepup.rpc.engine.waiting import Refusals, WaitingCalls
-from stepup.rpc.errors import (
+from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.wire.errors import (
     OK,
     RefusedError,
     Status,
@@ -42,6 +41,7 @@ from stepup.rpc.errors import (
     to_status,
     unimplemented,
 )
+from stepup.service.upkeep.background import run_for_ever
 
 _Event: TypeAlias = Any
 _Operation: TypeAlias = Any

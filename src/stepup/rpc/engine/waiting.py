@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import prometheus_client
 import structlog
 
-from stepup.rpc.errors import Status, message_late, overloaded
+from stepup.rpc.wire.errors import Status, message_late, overloaded
 
 Cause: TypeAlias = Literal[
     "in_flight", "half_open", "message_late", "unread", "exempt", "issuer_keys"

@@ -19,9 +19,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.util import base64_to_int
 
-from stepup import pem
-from stepup.daemon_threads import await_within
-from stepup.loopback import is_loopback
+from stepup.system import pem
+from stepup.system.daemon_threads import await_within
+from stepup.system.loopback import is_loopback
 
 FETCH_SECONDS = 5.0
 """How long a fetch may take, from the look-up of the name to the last byte of the document."""

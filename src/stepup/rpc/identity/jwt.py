@@ -22,9 +22,9 @@ from joserfc.util import urlsafe_b64decode
 
 from stepup.domain.errors import CallerUnauthenticatedError, StoreUnavailableError
 from stepup.domain.text import has_unfit_character
-from stepup.rpc.call import Invocation
 from stepup.rpc.identity.trusted_keys import TrustedKeys
-from stepup.rpc.network_share import NetworkShare
+from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.server.network_share import NetworkShare
 from stepup.service.ports import Clock
 
 MAX_TOKEN_BYTES = 8 * 1024

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from prometheus_client import Counter, Gauge
 
-from stepup import pem
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import Clock
+from stepup.system import pem
 
 CHECK_SECONDS = 1.0
 """How often the files are looked at, at the most."""

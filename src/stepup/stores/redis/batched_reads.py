@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from stepup.domain.errors import StoreUnavailableError
-from stepup.spans import Part
 from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.connection import Client, answering
+from stepup.telemetry.spans import Part
 
 SLOW_SECONDS: Final = 0.005
 """Reads wait for a batch under way this long at most before they go out beside it."""

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from redis.asyncio import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection
 
-from stepup import pem
 from stepup.stores.redis.url import Tls
+from stepup.system import pem
 
 _Version: TypeAlias = tuple[str, int] | None
 

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from stepup.domain.actor import TenantId
 from stepup.domain.errors import ConflictError, StoreUnavailableError
-from stepup.service.tenant_share import TenantShare
+from stepup.service.calls.tenant_share import TenantShare
 from stepup.stores.sql.limits import Limits
 
 _T = TypeVar("_T")

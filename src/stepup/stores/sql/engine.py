@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
-from stepup import pem
-from stepup.distribution import are_installed, missing_extra
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.url import check_postgresql, check_text
+from stepup.system import pem
+from stepup.system.distribution import are_installed, missing_extra
 
 _WAITS_FOR_SWITCH = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
 _GRACE_SECONDS = 1

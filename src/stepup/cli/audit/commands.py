@@ -1,0 +1,276 @@
+"""`stepup audit`: verify the chains, sign their heads, export the events."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from stepup.cli.audit.ocsf import ocsf
+from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
+from stepup.domain.actor import TenantId
+from stepup.domain.audit import ChainedEvent, Json, canonical_json, described
+from stepup.domain.chain import Damage, Head
+from stepup.domain.errors import InvalidValueError, StoreUnavailableError
+from stepup.keys import public
+from stepup.keys.public import PublicKeyError
+from stepup.keys.ring import KeyRingError
+from stepup.service.audit.events import export as export_events
+from stepup.service.audit.heads import ExportHeads, HeadDamagedError, SignedHeads
+from stepup.service.audit.verification import AuditVerification
+from stepup.service.ports import EventQuery
+from stepup.settings.settings import Settings
+from stepup.stores.sql import SqlDatabase, demand_usable_server
+from stepup.system import private_files
+from stepup.system.clock import SystemClock
+from stepup.wiring.keys import load_keys
+from stepup.wiring.stores import database_url_of
+
+app = typer.Typer(help="Verify, sign and export the audit events.", no_args_is_help=True)
+
+Tenant = Annotated[str | None, typer.Option(help="One tenant instead of all.")]
+
+
+class Format(Enum):
+    """How an event is written: as it is hashed, or as OCSF has it."""
+
+    JSONL = "jsonl"
+    OCSF = "ocsf"
+
+
+@app.command()
+def verify(
+    tenant: Tenant = None,
+    head: Annotated[
+        Path | None, typer.Option(help="A file of `audit head`: the chains have to contain it.")
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(help="The public key to that file's signature. Without: the key ring's."),
+    ] = None,
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Recompute every hash chain, and name the tenant and event of any damage.
+
+    The exit code is 0 if everything is intact, 1 if there is damage, 2 if that cannot be known.
+    """
+    settings = settings_of(config_file, storage={"data_dir": data_dir})
+    tenant_id = _tenant_id(tenant)
+    exported = _exported(head, public_key, settings, tenant_id) if head is not None else {}
+    if run(_verify(settings, tenant_id, exported)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def head(
+    output: Annotated[Path, typer.Option(help="The file to write; it replaces an earlier one.")],
+    tenant: Tenant = None,
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Sign the heads of the chains; keep the file where nobody who can write here can write.
+
+    The exit code is 1 if a head is not the end of its chain: then nothing is signed.
+    """
+    settings = settings_of(config_file, storage={"data_dir": data_dir})
+    text = run(_signed_heads(settings, _tenant_id(tenant)))
+    try:
+        try:
+            private_files.create(output, text.encode())
+        except FileExistsError:
+            private_files.replace(output, text.encode())
+    except OSError as error:
+        raise failure(f"{output}: cannot be written: {error.strerror}") from error
+
+
+@app.command()
+def public_key(
+    key_id: Annotated[
+        str | None, typer.Option(help="A key of the ring. Without: the primary one.")
+    ] = None,
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show the public key to the signatures of `audit head`, in PEM, for auditors to keep."""
+    settings = settings_of(config_file, storage={"data_dir": data_dir})
+    typer.echo(public.to_pem(_public_key(settings, key_id)), nl=False)
+
+
+@app.command()
+def export(
+    tenant: Annotated[str, typer.Option(help="Whose events.")],
+    format_: Annotated[Format, typer.Option("--format", help="One line of JSON each.")],
+    after: Annotated[int, typer.Option(min=0, help="The last sequence number that you have.")] = 0,
+    output: Annotated[Path, typer.Option(help="A file; with --after it is added to.")] = Path("-"),
+    *,
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a tenant's events in their order, up to the newest.
+
+    The exit code is 2 if they cannot be read or written, or the tenant has none.
+
+    To resume, give the last line's sequence number (`sequence`, `metadata.sequence`) as --after.
+    """
+    settings = settings_of(config_file, storage={"data_dir": data_dir})
+    tenant_id = TenantId(_tenant_id(tenant) or "")
+    write = ocsf if format_ is Format.OCSF else _plain
+    if not run(_may_have_events(settings, tenant_id)):
+        raise _without_events(tenant_id)
+    with _opened(output, after) as file:
+        run(_export(settings, tenant_id, after, write, file))
+
+
+async def _verify(
+    settings: Settings, tenant_id: TenantId | None, exported: Mapping[str, Head]
+) -> int:
+    found = 0
+    async with _database(settings) as database:
+        verification = AuditVerification(database, exported)
+        damages = verification.of(tenant_id) if tenant_id else verification.of_all()
+        try:
+            async for damage in damages:
+                found += 1
+                typer.echo(_told(damage))
+        except StoreUnavailableError as error:
+            if not found:
+                raise
+            typer.echo(f"stepup: the rest was not checked: {error}", err=True)
+            return found
+    if tenant_id and not verification.events and not found:
+        raise _without_events(tenant_id)
+    outcome = f"problems: {found}" if found else "intact"
+    typer.echo(f"tenants: {verification.tenants}, events: {verification.events}, {outcome}")
+    return found
+
+
+async def _signed_heads(settings: Settings, tenant_id: TenantId | None) -> str:
+    async with _database(settings) as database:
+        try:
+            return await ExportHeads(database, load_keys(settings))(SystemClock().now(), tenant_id)
+        except HeadDamagedError as error:
+            typer.echo(_told(error.damage))
+            raise typer.Exit(1) from error
+
+
+async def _may_have_events(settings: Settings, tenant_id: TenantId) -> bool:
+    """Whether there is an event, or that cannot be read: then the export says what is wrong."""
+    async with _database(settings) as database:
+        try:
+            async with database.snapshot() as records:
+                return bool(await records.audit.list(EventQuery(tenant_id), 1))
+        except StoreUnavailableError:
+            return True
+
+
+def _without_events(tenant_id: TenantId) -> typer.Exit:
+    return failure(f"--tenant: {json.dumps(tenant_id)} has no events")
+
+
+async def _export(
+    settings: Settings,
+    tenant_id: TenantId,
+    after: int,
+    write: Callable[[ChainedEvent], Mapping[str, Json]],
+    file: BinaryIO,
+) -> None:
+    last = after
+    async with _database(settings) as database:
+        events = export_events(database, tenant_id, after)
+        try:
+            async for chained in events:
+                file.write(f"{canonical_json(write(chained))}\n".encode())
+                last = chained.sequence
+            file.flush()
+        except StoreUnavailableError as error:
+            raise failure(f"{error}; the last event written is {last}") from error
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[SqlDatabase]:
+    url, limits = database_url_of(settings), settings.storage.database.limits
+    await demand_usable_server(url, limits)
+    database = SqlDatabase(url, limits)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def _exported(
+    head: Path, public_key: Path | None, settings: Settings, tenant_id: TenantId | None
+) -> Mapping[str, Head]:
+    """The heads of a file that is signed as it should be."""
+    try:
+        signed = SignedHeads.parse(head.read_bytes())
+        key = public.parse(public_key.read_bytes()) if public_key else None
+    except InvalidValueError as error:
+        raise failure(f"{head}: {error}") from error
+    except PublicKeyError as error:
+        raise failure(f"{public_key}: {error}") from error
+    except OSError as error:
+        raise failure(f"{error.filename}: cannot be read: {error.strerror}") from error
+    if key is None:
+        key = _public_key(settings, signed.key_id)
+    if not public.has_signed(key, signed.signature, signed.message):
+        raise failure(f"{head}: the signature is not of this key and these heads")
+    if tenant_id is None:
+        return signed.heads
+    if tenant_id not in signed.heads:
+        raise failure(f"{head}: there is no head of {json.dumps(tenant_id)}")
+    return {tenant_id: signed.heads[tenant_id]}
+
+
+def _public_key(settings: Settings, key_id: str | None) -> bytes:
+    with problems_reported():
+        keys = load_keys(settings)
+    try:
+        return keys.head_public_key(key_id or keys.primary)
+    except KeyRingError as error:
+        raise failure(f"{key_id}: {error}") from error
+
+
+@contextmanager
+def _opened(output: Path, after: int) -> Iterator[BinaryIO]:
+    try:
+        if output == Path("-"):
+            yield typer.get_binary_stream("stdout")
+            return
+        with output.open("ab" if after else "xb") as file:
+            if output.is_file() and _ends_within_line(output):
+                raise failure(f"{output}: ends within a line: take that away first")
+            yield file
+    except FileExistsError as error:
+        raise failure(f"{output}: there is such a file: give --after to go on with it") from error
+    except OSError as error:
+        raise failure(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def _ends_within_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        return file.read(1) not in (b"", b"\n")
+
+
+def _plain(chained: ChainedEvent) -> Mapping[str, Json]:
+    """What is hashed, and the hashes."""
+    hashes = {"previous_hash": chained.previous_hash.hex(), "hash": chained.hash.hex()}
+    return {**described(chained.event, chained.sequence), **hashes}
+
+
+def _told(damage: Damage) -> str:
+    where = "a row" if damage.sequence is None else f"event {damage.sequence}"
+    return f"tenant {json.dumps(damage.tenant)}, {where}: {damage.problem}"
+
+
+def _tenant_id(tenant: str | None) -> TenantId | None:
+    try:
+        return None if tenant is None else TenantId(tenant)
+    except InvalidValueError as error:
+        raise failure(f"--tenant: {error}") from error

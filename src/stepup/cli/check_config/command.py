@@ -1,0 +1,130 @@
+"""`stepup check-config`: what is in effect, what can never apply, and what a caller may do."""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Annotated
+
+import typer
+
+from stepup.cli.check_config import permissions
+from stepup.cli.options import ConfigFile, DataDir, failure, settings_of
+from stepup.domain.callers import Part
+from stepup.domain.idle_entries import IdleEntry, Why, idle_entries
+from stepup.rpc.server.demands import DEMANDS
+from stepup.settings import settings as config
+from stepup.settings.store_addresses import in_plain_text
+from stepup.system.clock import SystemClock
+from stepup.system.near_names import instead_of
+from stepup.wiring.credentials import anyone_may_call, credentials_of, demand_credentials
+from stepup.wiring.stores import check_store_files
+from stepup.wiring.traces import check_traces
+from stepup.wiring.unprovable import unprovable
+
+_WORDS = {
+    Why.MATCHES_NOTHING: "matches nothing",
+    Why.NO_METHODS: "grants nothing: it has no methods",
+    Why.NO_TENANTS: "grants nothing: the rule has no tenants",
+    Why.NO_OPERATIONS: "grants nothing: the rule has no operations",
+    Why.LIMITS_NOTHING: "limits nothing: no method of the rule is about an operation",
+    Why.NEVER_COUNTS: "counts in no call that the rule grants",
+}
+
+
+def check_config(
+    *,
+    caller: Annotated[
+        str | None, typer.Option(help="Say what this caller may do: its name, or an identity.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="What it calls, such as StepUpService/CheckStepUp.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="The tenant that it calls for.")] = None,
+    operation: Annotated[str | None, typer.Option(help="The operation that it asks about.")] = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(help="What it claims of the actor; may be repeated.")
+    ] = None,
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Validate the configuration for serving, and show what is in effect; URLs are not shown.
+
+    What is valid, but can have no effect, is warned of. With --caller, say instead by which rules
+    that caller may make a call, or why it may not. The exit code is 0 if it may, 1 if it may not,
+    2 if the configuration or the question is not valid.
+    """
+    settings = settings_of(config_file, storage={"data_dir": data_dir})
+    if caller is not None:
+        # A server that would not start permits nobody anything; files may be on another machine.
+        _checked_for_serving(settings)
+        asked_of = permissions.caller_of(settings, caller)
+        question = permissions.question_of(settings, method, tenant, operation, claim or ())
+        _warn(_unprovable(settings, asked_of.caller_id))
+        if not permissions.tell(asked_of, question):
+            raise typer.Exit(1)
+    elif (method, tenant, operation) != (None, None, None) or claim:
+        raise failure("--method, --tenant, --operation and --claim need a --caller")
+    else:
+        _show(settings)
+        _warn(_checked_for_serving(settings))
+        _warn(_unprovable(settings))
+        _warn(_idle(settings))
+        _warn(sentence for _, sentence in in_plain_text(settings.storage))
+        if settings.server.insecure_anyone_on_the_network_is_trusted:
+            _warn([anyone_may_call(settings)])
+
+
+def _show(settings: config.Settings) -> None:
+    for name, value in config.in_effect(settings):
+        typer.echo(f"{name} = {value}")
+    typer.echo(f"{sum(len(members) for _, members in settings.operations)} operations")
+
+
+def _warn(problems: Iterable[str]) -> None:
+    for problem in problems:
+        typer.echo(f"stepup: warning: {problem}", err=True)
+
+
+def _checked_for_serving(settings: config.Settings) -> list[str]:
+    """What would keep a server from starting on this machine: a file that cannot be used here.
+
+    Raises:
+        typer.Exit: a setting would, on any machine; it was said which.
+    """
+    unusable = []
+    for check in (
+        lambda: demand_credentials(settings),
+        lambda: credentials_of(settings, SystemClock()),
+        lambda: check_traces(settings.traces),
+        lambda: check_store_files(settings),
+    ):
+        try:
+            check()
+        except config.UnusableFileError as error:
+            unusable.append(str(error))
+        except config.ConfigurationError as error:
+            raise failure(error) from error
+    return unusable
+
+
+def _unprovable(settings: config.Settings, only: str | None = None) -> Iterator[str]:
+    for index, caller in enumerate(settings.callers):
+        if only in (None, caller.name):
+            for problem in unprovable(caller, settings):
+                yield f"callers[{index}].identities ({caller.name}): {problem}"
+
+
+def _idle(settings: config.Settings) -> Iterator[str]:
+    operations = settings.operations.ids
+    for caller in settings.registered_callers:
+        for rule in caller.rules:
+            for idle in idle_entries(rule, DEMANDS.values(), operations):
+                yield f"{permissions.place(caller, rule)}: {_in_words(idle, operations)}"
+
+
+def _in_words(idle: IdleEntry, operations: Collection[str]) -> str:
+    words = _WORDS[idle.why]
+    if idle.entry is None:
+        return words
+    if idle.why is Why.MATCHES_NOTHING:
+        known = DEMANDS if idle.part is Part.METHODS else operations
+        words += instead_of(idle.entry, known)
+    return f"{idle.part.value}: {idle.entry} {words}"

@@ -1,0 +1,144 @@
+"""What a caller may do by its rules, as `stepup check-config --caller` tells it (S15, S16)."""
+
+from collections.abc import Collection, Iterator
+
+import typer
+
+from stepup.cli.options import failure
+from stepup.domain.actor import TenantId, folded
+from stepup.domain.callers import Caller, Claim, Grant, Part, Rule
+from stepup.domain.errors import InvalidValueError
+from stepup.domain.explanation import Question, Refusal, explain
+from stepup.domain.operations import OperationId
+from stepup.rpc.server.demands import DEMANDS
+from stepup.rpc.wire.errors import to_status
+from stepup.settings.settings import Settings
+from stepup.system.near_names import instead_of
+from stepup.wiring.credentials import ANYONE, LOCAL_CALLER
+
+_ALL_ARE_ALIKE = "without tls or token_issuers every caller is {}, who may do everything"
+
+
+def caller_of(settings: Settings, name: str) -> Caller:
+    """The caller of this name, or that this identity names.
+
+    Raises:
+        typer.Exit: there is none, and that was said.
+    """
+    if not settings.authenticates_callers:
+        trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
+        everybody = ANYONE.caller if trusts_anyone else LOCAL_CALLER
+        if name == everybody.caller_id:
+            return everybody
+        raise failure(f"--caller: there is no {name}: {_ALL_ARE_ALIKE.format(everybody.caller_id)}")
+    callers = settings.registered_callers
+    caller = callers.named(name) or callers.identified(name)
+    if caller is None:
+        names = [each.name for each in settings.callers]
+        identities = [identity for each in settings.callers for identity in each.identities]
+        raise failure(f"--caller: there is no {name}{instead_of(name, [*names, *identities])}")
+    return caller
+
+
+def question_of(
+    settings: Settings,
+    method: str | None,
+    tenant: str | None,
+    operation: str | None,
+    claims: Collection[str],
+) -> Question:
+    """What is asked about the caller.
+
+    Raises:
+        typer.Exit: an option is missing, one too many, or names what there is not; that was said.
+    """
+    if method is None:
+        raise failure("--caller needs a --method")
+    demands = DEMANDS[_existing("--method", method, DEMANDS)]
+    _check_given("--tenant", tenant, demands.tenant, method)
+    _check_given("--operation", operation, demands.operation, method)
+    if claims and not demands.claims:
+        raise failure(f"--claim: {method} has no actor of whom to claim anything")
+    for claim in claims:
+        _existing("--claim", claim, [each.value for each in Claim])
+    return Question(
+        method,
+        tenant_id=None if tenant is None else _tenant_id(settings, tenant),
+        operation=None
+        if operation is None
+        else OperationId(_existing("--operation", operation, settings.operations.ids)),
+        # In the order in which the service demands them.
+        claims=tuple(claim for claim in Claim if claim.value in claims),
+    )
+
+
+def tell(caller: Caller, question: Question) -> bool:
+    """Say by which rules the call may be made, or why by none; returns whether it may."""
+    answer = explain(caller, question)
+    for line in (
+        _refused(caller, answer)
+        if isinstance(answer, Refusal)
+        else _granted(caller, question, answer)
+    ):
+        typer.echo(line)
+    return isinstance(answer, Grant)
+
+
+def place(caller: Caller, rule: Rule) -> str:
+    """Where a rule is written, and whose it is."""
+    return f"{rule.origin} ({caller.caller_id})"
+
+
+def _existing(option: str, value: str, known: Collection[str]) -> str:
+    if value not in known:
+        raise failure(f"{option}: there is no {value}{instead_of(value, known)}")
+    return value
+
+
+def _check_given(option: str, value: str | None, demanded: bool, method: str) -> None:
+    if demanded and value is None:
+        raise failure(f"{method} needs {option}")
+    if value is not None and not demanded:
+        raise failure(f"{option}: {method} has none, and rules are not asked for it")
+
+
+def _tenant_id(settings: Settings, tenant: str) -> TenantId:
+    try:
+        return TenantId(folded(tenant) if settings.identity.fold_case else tenant)
+    except InvalidValueError as error:
+        raise failure(f"--tenant: {error}") from error
+
+
+def _granted(caller: Caller, question: Question, grant: Grant) -> Iterator[str]:
+    yield "PERMITTED"
+    yield f"  {question.method} by {place(caller, grant.rule)}"
+    for claim in question.claims:
+        rule = grant.claims.get(claim)
+        yield (
+            f"  {claim.value} by {place(caller, rule)}"
+            if rule
+            else f"  {claim.value} needs no rule, for it counts for nothing here"
+        )
+    if caller in (LOCAL_CALLER, ANYONE.caller):
+        yield f"  {_ALL_ARE_ALIKE.format(caller.caller_id)}"
+
+
+def _refused(caller: Caller, refusal: Refusal) -> Iterator[str]:
+    yield f"{to_status(refusal.error, '').reason}: {refusal.error}"
+    for mismatch in refusal.mismatches:
+        entries = ", ".join(_entries(mismatch.rule, mismatch.part)) or "none"
+        yield f"  {place(caller, mismatch.rule)}: its {mismatch.part.value} are {entries}"
+    if not refusal.mismatches:
+        yield f"  {caller.caller_id} has no rules"
+
+
+def _entries(rule: Rule, part: Part) -> Collection[str]:
+    match part:
+        case Part.METHODS:
+            return rule.methods.entries
+        case Part.TENANTS:
+            return rule.tenants.entries
+        case Part.OPERATIONS:
+            return rule.operations.entries
+        case Part.CLAIMS:
+            return [claim.value for claim in Claim if claim in rule.claims]

@@ -1,0 +1,1 @@
+"""`stepup keys`."""

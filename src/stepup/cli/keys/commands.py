@@ -1,0 +1,240 @@
+"""`stepup keys`: make a key ring, rotate it while serving, retire its old keys.
+
+No command prints a key.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
+from stepup.keys.file import KeyFile, KeyRingError
+from stepup.keys.following import LOOK_SECONDS
+from stepup.service.ports import SealCounts
+from stepup.service.upkeep.rewrap import Rewrap, Rewrapped
+from stepup.stores.sql import Limits, SqlDatabase, check_schema
+from stepup.system.clock import SystemClock
+from stepup.telemetry.logs import configure_logging
+from stepup.wiring.keys import key_source_of
+from stepup.wiring.stores import database_url_of
+
+app = typer.Typer(help="Make, rotate and retire the keys of the key ring.", no_args_is_help=True)
+
+Wait = Annotated[
+    float,
+    typer.Option(min=0, help="Seconds until every server has read a changed file for certain."),
+]
+_WAIT = LOOK_SECONDS + 2
+_PATIENCE = timedelta(seconds=30)
+"""How long to wait for a lock. A rotation has more time than a server has."""
+_USERS_PER_LINE = 500
+"""How often the log says how far it has come."""
+_clock = SystemClock()
+_log = structlog.get_logger(__name__)
+
+
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option(help="The file to make; none is replaced.")],
+    wrapped_by: Annotated[
+        str | None, typer.Option(help="Wrap its keys: vault:<mount>/<transit key>.")
+    ] = None,
+) -> None:
+    """Make a new key ring with one key."""
+    try:
+        file = KeyFile.generated(_clock.now(), wrapped_by)
+        file.create(output)
+    except FileExistsError:
+        raise failure(f"{output}: there is such a file; none is replaced") from None
+    except KeyRingError as error:
+        raise failure(error) from error
+    typer.echo(f"{output}: made, with the primary key {file.primary}")
+
+
+@app.command()
+def rotate(config_file: ConfigFile = None, data_dir: DataDir = None, wait: Wait = _WAIT) -> None:
+    """Make a new key primary, and seal everything by it, while servers go on serving.
+
+    All servers must read the same file, or copies that follow it within the time to wait.
+    """
+    command = _Command(config_file, data_dir)
+    run(check_schema(command.database_url))
+    staged = command.edit(lambda file: file.staging(_clock.now()))
+    typer.echo(f"added the key {staged.staged}; waiting {wait:g} s until all servers know it")
+    time.sleep(wait)
+    key_id = staged.staged or staged.primary
+    command.edit(lambda file: file.promoting(key_id, _clock.now()))
+    typer.echo(f"{key_id} is primary; waiting {wait:g} s until all servers use it")
+    time.sleep(wait)
+    command.rewrap()
+
+
+@app.command()
+def add(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Add a key that waits to become primary: the first of rotation's steps."""
+    file = _Command(config_file, data_dir).edit(lambda file: file.staging(_clock.now()))
+    typer.echo(f"the key {file.staged} waits to become primary: stepup keys promote {file.staged}")
+
+
+@app.command()
+def promote(key_id: str, config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Make a key primary that all servers know: the second of rotation's steps."""
+    command = _Command(config_file, data_dir)
+    command.edit(lambda file: file.promoting(key_id, _clock.now()))
+    typer.echo(f"{key_id} is primary; when all servers have read that: stepup keys rewrap")
+
+
+@app.command()
+def rewrap(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Seal by the primary key what other keys seal: the last of rotation's steps.
+
+    It can be interrupted at any time; running it again goes on from there.
+    """
+    _Command(config_file, data_dir).rewrap()
+
+
+@app.command()
+def status(
+    config_file: ConfigFile = None,
+    data_dir: DataDir = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what each key is used for, and which can be retired; fails if one is missing."""
+    from stepup.cli.keys import status as key_status  # noqa: PLC0415  # a server needs none of its output
+
+    command = _Command(config_file, data_dir)
+    statuses = key_status.report(
+        command.content(), command.counts(), command.retry_window, _clock.now()
+    )
+    key_status.show(statuses, as_json=as_json)
+    if any(key.is_missing for key in statuses):
+        raise failure("secrets are sealed by keys that are not in the ring: they cannot be opened")
+
+
+@app.command()
+def retire(key_id: str, config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Remove a key that nothing uses any more."""
+    from stepup.cli.keys import status as key_status  # noqa: PLC0415  # a server needs none of its output
+
+    command = _Command(config_file, data_dir)
+    counts = command.counts()
+
+    def unused(file: KeyFile) -> KeyFile:
+        after = file.without(key_id)
+        statuses = key_status.report(file, counts, command.retry_window, _clock.now())
+        reasons = next(key.in_use for key in statuses if key.key_id == key_id)
+        if reasons:
+            raise KeyRingError(f"{key_id} is in use: {'; '.join(reasons)}")
+        return after
+
+    command.edit(unused)
+    typer.echo(f"{key_id} is retired")
+
+
+@dataclass
+class _Total:
+    """What has become of the secrets so far."""
+
+    users: int = 0
+    authenticators: int = 0
+    pending_enrollments: int = 0
+    reset_codes: int = 0
+    unreadable: int = 0
+
+    @property
+    def secrets(self) -> int:
+        return self.authenticators + self.pending_enrollments + self.reset_codes + self.unreadable
+
+    def add(self, user: Rewrapped) -> None:
+        before = self.secrets
+        self.authenticators += user.sealed_anew.authenticators
+        self.pending_enrollments += user.sealed_anew.pending_enrollments
+        self.reset_codes += user.sealed_anew.reset_codes
+        self.unreadable += user.unreadable
+        # Another rewrap, beside this one, may have been faster.
+        self.users += self.secrets > before
+
+
+class _Command:
+    """The key ring and the database that a command is about."""
+
+    def __init__(self, config_file: Path | None, data_dir: str | None) -> None:
+        settings = settings_of(config_file, storage={"data_dir": data_dir})
+        configure_logging(settings.log.level, settings.log.format)
+        self.retry_window = settings.verification.retry_window
+        with problems_reported():
+            self.database_url = database_url_of(settings)
+            self._source = key_source_of(settings)
+
+    def content(self) -> KeyFile:
+        try:
+            return self._source.content()
+        except KeyRingError as error:
+            raise failure(error) from error
+
+    def edit(self, change: Callable[[KeyFile], KeyFile]) -> KeyFile:
+        try:
+            return self._source.edit(change)
+        except KeyRingError as error:
+            raise failure(error) from error
+
+    def counts(self) -> Mapping[str, SealCounts]:
+        counts: Mapping[str, SealCounts] = run(self._counts())
+        return counts
+
+    def rewrap(self) -> None:
+        try:
+            unreadable = run(self._rewrap())
+        except KeyRingError as error:
+            raise failure(error) from error
+        if unreadable:
+            raise failure(f"{unreadable} secrets cannot be opened: see the log")
+
+    async def _counts(self) -> Mapping[str, SealCounts]:
+        async with self._database() as database, database.snapshot() as records:
+            return await records.seals.counts()
+
+    async def _rewrap(self) -> int:
+        from rich.progress import Progress  # noqa: PLC0415  # a server needs none of it
+
+        keys = self._source.keys(_clock)
+        total = _Total()
+        async with self._database() as database:
+            async with database.snapshot() as records:
+                counts = await records.seals.counts()
+            left = sum(
+                sum(asdict(number).values())
+                for key_id, number in counts.items()
+                if key_id != keys.primary
+            )
+            with Progress() as progress:
+                task = progress.add_task("Sealing anew", total=left)
+                async for user in Rewrap(database, keys, _clock)():
+                    total.add(user)
+                    progress.update(task, completed=total.secrets)
+                    if total.users % _USERS_PER_LINE == 0:
+                        _log.info("secrets_rewrapped", primary=keys.primary, **asdict(total))
+        _log.info("rewrap_finished", primary=keys.primary, **asdict(total))
+        typer.echo(
+            f"sealed by {keys.primary}: {total.authenticators} authenticators,"
+            f" {total.pending_enrollments} pending enrollments, {total.reset_codes} reset codes"
+            f" of {total.users} users; {total.unreadable} secrets cannot be opened"
+        )
+        return total.unreadable
+
+    @asynccontextmanager
+    async def _database(self) -> AsyncIterator[SqlDatabase]:
+        await check_schema(self.database_url)
+        database = SqlDatabase(self.database_url, Limits.lasting(_PATIENCE))
+        try:
+            yield database
+        finally:
+            await database.close()

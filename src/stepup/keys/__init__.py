@@ -1,0 +1,1 @@
+"""The key ring: where it is, what it holds, how a running server follows it."""

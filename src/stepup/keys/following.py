@@ -1,0 +1,272 @@
+"""A key ring that follows its file: a running server takes part in a rotation by itself."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
+from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.receipts import MacKeys
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import TotpSecret
+from stepup.keys.file import KeyFile, KeyRingError
+from stepup.keys.ring import KeyRing
+from stepup.service.ports import Clock
+
+LOOK_SECONDS: Final = 1.0
+"""How long a change of the file may go unnoticed. A look is one stat."""
+TOKEN_LOOK_SECONDS: Final = 0.1
+"""How often a token may cause a look in between: anybody can present one with a made-up key id."""
+RETRY_SECONDS: Final = 5.0
+"""When a file that could not be used is tried again though it has not changed: its KMS was down."""
+
+_log = structlog.get_logger(__name__)
+_Identity = tuple[int, int, int, int, int]
+
+
+class ReloadingKeys:
+    """Implements the port `Keys` over a file that is read again when it has changed.
+
+    A file that cannot be used leaves the ring as it is, and is logged once. A KMS unwraps keys on
+    another thread, and no call waits for it: until then a secret that only the new key opens is
+    unavailable.
+
+    Args:
+        path: the key file; it may be a link that is replaced, as Kubernetes does.
+        clock: for the time between two looks at the file.
+        group_readable: as `KeyRing.load` takes it.
+        on_failure: called whenever the file could not be used, on any thread.
+
+    Raises:
+        KeyRingError: the file cannot be used now.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        group_readable: bool = False,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._group_readable = group_readable
+        self._on_failure = on_failure
+        self._unwrapped: Mapping[str, bytes] = {}
+        # What the file had when it was last read: not all of it may be unwrapped yet.
+        self._ids_in_file: frozenset[str] = frozenset()
+        self._failed_at: float | None = None
+        self._looked_at = clock.monotonic()
+        self._seen = self._identity()
+        try:
+            self._take(self._made_of(self._read()))
+        except FileNotFoundError:
+            raise KeyRingError(f"{path}: there is no such file") from None
+
+    def __repr__(self) -> str:
+        return f"ReloadingKeys({str(self._path)!r}, {self._ring!r})"
+
+    @property
+    def primary(self) -> str:
+        """The id of the key that new seals and MACs take."""
+        return self._current().primary
+
+    @property
+    def receipts(self) -> MacKeys:
+        """The MAC keys of retry receipts."""
+        self._look_if_due()
+        return self._receipts
+
+    @property
+    def page_tokens(self) -> MacKeys:
+        """The MAC keys of page tokens."""
+        self._look_if_due()
+        return self._page_tokens
+
+    @property
+    def stored_values(self) -> MacKeys:
+        """The MAC keys of elevations and recorded outcomes (S25)."""
+        self._look_if_due()
+        return self._stored_values
+
+    def seal(
+        self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
+    ) -> SealedSecret:
+        """Encrypt a secret with the primary key (S6)."""
+        return self._current().seal(secret, tenant_id, user_id, enrollment_id)
+
+    def open(
+        self, sealed: SealedSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
+    ) -> TotpSecret:
+        """Decrypt a secret (S6).
+
+        Raises:
+            SealBrokenError: as `KeyRing.open`; the file was looked at before.
+            StoreUnavailableError: the key is in the file, and the KMS has not unwrapped it yet.
+        """
+        return self._with(sealed.key_id).open(sealed, tenant_id, user_id, enrollment_id)
+
+    def record_reset_code(
+        self, code: ResetCode, tenant_id: TenantId, user_id: UserId, enrollment_id: str
+    ) -> ResetCodeRecord:
+        """What is stored of a reset code (S8)."""
+        return self._current().record_reset_code(code, tenant_id, user_id, enrollment_id)
+
+    def is_reset_code(self, code: ResetCode, record: ResetCodeRecord) -> bool:
+        """Whether this is the reset code on record (S8).
+
+        Raises:
+            SealBrokenError: as `KeyRing.is_reset_code`; the file was looked at before.
+            StoreUnavailableError: as `open`.
+        """
+        return self._with(record.sealed_key.key_id).is_reset_code(code, record)
+
+    def reseal_reset_code(
+        self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
+    ) -> ResetCodeRecord:
+        """The record under the primary key; it will belong to the user `to`.
+
+        Raises:
+            SealBrokenError: as `is_reset_code`.
+            StoreUnavailableError: as `open`.
+        """
+        return self._with(record.sealed_key.key_id).reseal_reset_code(record, to)
+
+    def fingerprint(self, *parts: str) -> bytes:
+        """A keyed hash by which equal requests are recognised."""
+        return self._current().fingerprint(*parts)
+
+    def _current(self) -> KeyRing:
+        """The ring, after a look at the file if the last one is long ago."""
+        self._look_if_due()
+        return self._ring
+
+    def _with(self, key_id: str) -> KeyRing:
+        """The ring, after a look at the file if the key is not in it.
+
+        The id comes from the database: only a rotation makes it unknown, and a look costs little.
+
+        Raises:
+            StoreUnavailableError: the file has the key, and it is not unwrapped yet. The caller may
+                be the event loop, so nothing waits here.
+        """
+        if key_id not in self._current():
+            self._look()
+        ring = self._ring
+        if key_id not in ring and key_id in self._ids_in_file:
+            raise StoreUnavailableError(f"the key {key_id!r} is not unwrapped yet")
+        return ring
+
+    def _following(self, keys: MacKeys, of: Callable[[KeyRing], MacKeys]) -> MacKeys:
+        def after_a_look() -> Mapping[str, bytes]:
+            if self._clock.monotonic() - self._looked_at >= TOKEN_LOOK_SECONDS:
+                self._look()
+            return of(self._ring).keys
+
+        return MacKeys(keys.primary, _Following(keys.keys, after_a_look))
+
+    def _look_if_due(self) -> None:
+        if self._clock.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._look()
+
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        self._looked_at = now
+        identity = self._identity()
+        is_due = self._failed_at is not None and now - self._failed_at >= RETRY_SECONDS
+        if identity == self._seen and not is_due:
+            return
+        is_news, self._seen = identity != self._seen, identity
+        self._failed_at = None
+        try:
+            file = self._read()
+            self._ids_in_file = frozenset(file.keys)
+            wrapped = {entry.wrapped for entry in file.keys.values()} - {None}
+            if wrapped <= self._unwrapped.keys():
+                self._follow(file, if_seen=identity)
+            else:
+                self._unwrap(file, is_news=is_news)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+            self._keep(error, is_news=is_news)
+
+    def _unwrap(self, file: KeyFile, *, is_news: bool) -> None:
+        seen = self._seen
+
+        def work() -> None:
+            try:
+                # By now the file may be another one, whose own thread was faster.
+                self._follow(file, if_seen=seen)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+                self._keep(error, is_news=is_news)
+
+        threading.Thread(target=work, name="stepup-unwrap", daemon=True).start()
+
+    def _follow(self, file: KeyFile, if_seen: _Identity | None) -> None:
+        ring = self._made_of(file)
+        if if_seen == self._seen:
+            self._take(ring)
+            _log.info("key_ring_reloaded", primary=file.primary, keys=sorted(file.keys))
+
+    def _take(self, ring: KeyRing) -> None:
+        """Go on with a ring. Its MAC keys are made once: every check takes some of them."""
+        self._ring = ring
+        self._receipts = self._following(ring.receipts, lambda ring: ring.receipts)
+        self._page_tokens = self._following(ring.page_tokens, lambda ring: ring.page_tokens)
+        self._stored_values = self._following(ring.stored_values, lambda ring: ring.stored_values)
+
+    def _keep(self, error: Exception, *, is_news: bool) -> None:
+        self._failed_at = self._clock.monotonic()
+        if is_news:
+            is_ours = isinstance(error, (KeyRingError, OSError))
+            # The text of any other error could have values (S11).
+            problem = str(error) if is_ours else type(error).__name__
+            _log.error("key_ring_not_reloaded", problem=problem, in_force=repr(self._ring))
+        self._on_failure()
+
+    def _read(self) -> KeyFile:
+        return KeyFile.read(self._path, group_readable=self._group_readable)
+
+    def _made_of(self, file: KeyFile) -> KeyRing:
+        try:
+            material = file.material(self._unwrapped)
+            ring = KeyRing(file.primary, material)
+        except KeyRingError as error:
+            raise KeyRingError(f"{self._path}: {error}") from None
+        self._unwrapped = {
+            entry.wrapped: material[key_id] for key_id, entry in file.keys.items() if entry.wrapped
+        }
+        return ring
+
+    def _identity(self) -> _Identity | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        # A changed mode counts: it may be what was wrong.
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class _Following(Mapping[str, bytes]):
+    """MAC keys; one that is missing is looked for once more."""
+
+    def __init__(
+        self, keys: Mapping[str, bytes], after_a_look: Callable[[], Mapping[str, bytes]]
+    ) -> None:
+        self._keys = keys
+        self._after_a_look = after_a_look
+
+    def __getitem__(self, key_id: str) -> bytes:
+        if key_id in self._keys:
+            return self._keys[key_id]
+        return self._after_a_look()[key_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)

@@ -1,0 +1,44 @@
+"""`AuditService`: the handlers."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from stepup.domain.actor import TenantId
+from stepup.domain.errors import InvalidFieldError
+from stepup.rpc.pipeline.call import Call
+from stepup.rpc.wire import decode, encode
+from stepup.service.audit.events import AuditEvents
+from stepup.v1 import audit_service_pb2 as pb
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHandlers:
+    """What happened, for auditors."""
+
+    events: AuditEvents
+
+    async def list_audit_events(
+        self, request: pb.ListAuditEventsRequest, call: Call
+    ) -> pb.ListAuditEventsResponse:
+        """Answer a page of events."""
+        query = decode.event_query(request)
+        await call.for_tenant(query.tenant_id)
+        if not 0 <= request.page_size <= MAX_PAGE:
+            raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
+        page = await self.events.list(query, request.page_size or DEFAULT_PAGE, request.page_token)
+        return pb.ListAuditEventsResponse(
+            events=map(encode.event, page.events), next_page_token=page.next_token
+        )
+
+    async def export_audit_events(
+        self, request: pb.ExportAuditEventsRequest, call: Call
+    ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
+        """Stream events from a cursor on."""
+        tenant_id = await call.for_tenant(decode.parse_id("tenant_id", TenantId, request.tenant_id))
+        if request.after_sequence < 0:
+            raise InvalidFieldError("after_sequence", "must not be negative")
+        async for event in self.events.export(tenant_id, request.after_sequence):
+            yield pb.ExportAuditEventsResponse(event=encode.event(event))

@@ -1,0 +1,181 @@
+"""`EnrollmentService`: the handlers."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from stepup.domain.actor import UserId
+from stepup.domain.errors import InvalidFieldError
+from stepup.domain.labels import label_of_id
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.text import StatedReason
+from stepup.domain.totp import Label, OtpCode
+from stepup.rpc.pipeline.call import Call
+from stepup.rpc.wire import decode, encode
+from stepup.rpc.wire.pictures import Pictures
+from stepup.service.calls.tallies import count_mistyped_reset_code
+from stepup.service.calls.tenant_share import TenantShare
+from stepup.service.enrollment.begin import BeginEnrollment, Screen
+from stepup.service.enrollment.cancel import CancelEnrollment
+from stepup.service.enrollment.complete import CompleteEnrollment
+from stepup.service.enrollment.confirm import ConfirmEnrollment
+from stepup.service.enrollment.end import EndEnrollment
+from stepup.service.enrollment.get import GetEnrollment
+from stepup.service.enrollment.set_account_mfa import SetAccountMfa
+from stepup.v1 import enrollment_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentHandlers:
+    """The wizard's screens, and what happens to an authenticator afterwards."""
+
+    begin: BeginEnrollment
+    confirm: ConfirmEnrollment
+    complete: CompleteEnrollment
+    cancel: CancelEnrollment
+    get: GetEnrollment
+    end: EndEnrollment
+    account_mfa: SetAccountMfa
+    pictures: Pictures
+    beginning: TenantShare
+
+    async def begin_enrollment(
+        self, request: pb.BeginEnrollmentRequest, call: Call
+    ) -> pb.BeginEnrollmentResponse:
+        """Show the first screen, or refuse the reset code.
+
+        Raises:
+            OverloadedError: too many such calls of the tenant are in flight.
+        """
+        context = await call.on_behalf_of(decode.actor(request))
+        account_name = (
+            decode.parse("account_name", Label, request.account_name)
+            if request.account_name
+            else label_of_id(context.actor.user_id)
+        )
+        reset_code = None
+        if request.reset_code:
+            reset_code = decode.parse("reset_code", ResetCode.parse, request.reset_code)
+            if reset_code is None:
+                count_mistyped_reset_code()
+                return pb.BeginEnrollmentResponse(outcome=pb.RESET_OUTCOME_MISTYPED)
+        async with self.beginning.turn(context.actor.tenant_id):
+            begun = await self.begin(context, account_name, reset_code)
+            if isinstance(begun, Screen):
+                return await self._screen(begun, context.now)
+        return pb.BeginEnrollmentResponse(
+            outcome=encode.RESET_OUTCOMES[begun.outcome],
+            attempts_remaining=begun.attempts_remaining,
+            retry_after=encode.duration(begun.retry_after),
+        )
+
+    async def _screen(self, screen: Screen, now: datetime) -> pb.BeginEnrollmentResponse:
+        response = pb.BeginEnrollmentResponse(
+            outcome=pb.RESET_OUTCOME_ACCEPTED
+            if screen.by_reset_code
+            else pb.RESET_OUTCOME_NOT_CHECKED,
+            enrollment_id=screen.enrollment_id,
+            expires_at=encode.timestamp(screen.expires_at),
+            state=encode.ENROLLMENT_STATES[screen.state],
+        )
+        if screen.secret is not None and screen.otpauth_uri is not None:
+            picture = await self.pictures.find_or_draw(
+                screen.enrollment_id, screen.otpauth_uri, screen.expires_at, now
+            )
+            response.secret = screen.secret.base32
+            response.otpauth_uri = screen.otpauth_uri
+            response.qr_svg, response.qr_png = picture.svg, picture.png
+        else:
+            self.pictures.forget(screen.enrollment_id)
+        return response
+
+    async def confirm_enrollment(
+        self, request: pb.ConfirmEnrollmentRequest, call: Call
+    ) -> pb.ConfirmEnrollmentResponse:
+        """Take a code, and show a new reset code."""
+        context = await call.on_behalf_of(decode.actor(request))
+        confirmation = await self.confirm(context, decode.parse("code", OtpCode, request.code))
+        if confirmation.reset_code is None:
+            return pb.ConfirmEnrollmentResponse(
+                outcome=pb.CONFIRM_OUTCOME_REJECTED,
+                attempts_remaining=confirmation.tries_remaining,
+                next_code_after=encode.duration(confirmation.next_code_after),
+            )
+        return pb.ConfirmEnrollmentResponse(
+            outcome=pb.CONFIRM_OUTCOME_CONFIRMED,
+            reset_code=confirmation.reset_code.text,
+            attempts_remaining=confirmation.tries_remaining,
+        )
+
+    async def complete_enrollment(
+        self, request: pb.CompleteEnrollmentRequest, call: Call
+    ) -> pb.CompleteEnrollmentResponse:
+        """Bring the authenticator into force."""
+        context = await call.on_behalf_of(decode.actor(request))
+        if not request.reset_code_stored:
+            raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
+        completion = await self.complete(context)
+        response = pb.CompleteEnrollmentResponse(
+            enrollment=encode.active(completion.authenticator, context.now)
+        )
+        encode.set_elevation(response, completion.elevation)
+        return response
+
+    async def cancel_enrollment(
+        self, request: pb.CancelEnrollmentRequest, call: Call
+    ) -> pb.CancelEnrollmentResponse:
+        """Abandon the wizard."""
+        await self.cancel(await call.on_behalf_of(decode.actor(request)))
+        return pb.CancelEnrollmentResponse()
+
+    async def get_enrollment(
+        self, request: pb.GetEnrollmentRequest, call: Call
+    ) -> pb.GetEnrollmentResponse:
+        """Tell where the user stands."""
+        context = await call.on_behalf_of(decode.actor(request))
+        standing = await self.get(context)
+        return pb.GetEnrollmentResponse(
+            active=encode.active(standing.active, context.now) if standing.active else None,
+            pending=encode.pending(standing.pending) if standing.pending else None,
+            account_mfa_enabled=standing.account_mfa_enabled,
+        )
+
+    async def remove_enrollment(
+        self, request: pb.RemoveEnrollmentRequest, call: Call
+    ) -> pb.RemoveEnrollmentResponse:
+        """Remove the user's own authenticator."""
+        await self.end.remove(await call.on_behalf_of(decode.actor(request)))
+        return pb.RemoveEnrollmentResponse()
+
+    async def reset_enrollment(
+        self, request: pb.ResetEnrollmentRequest, call: Call
+    ) -> pb.ResetEnrollmentResponse:
+        """Remove the authenticator by its reset code."""
+        context = await call.on_behalf_of(decode.actor(request))
+        code = decode.parse("reset_code", ResetCode.parse, request.reset_code)
+        if code is None:
+            count_mistyped_reset_code()
+            return pb.ResetEnrollmentResponse(outcome=pb.RESET_OUTCOME_MISTYPED)
+        attempt = await self.end.reset(context, code)
+        return pb.ResetEnrollmentResponse(
+            outcome=encode.RESET_OUTCOMES[attempt.outcome],
+            attempts_remaining=attempt.attempts_remaining,
+            retry_after=encode.duration(attempt.retry_after),
+        )
+
+    async def admin_reset_enrollment(
+        self, request: pb.AdminResetEnrollmentRequest, call: Call
+    ) -> pb.AdminResetEnrollmentResponse:
+        """Remove another user's authenticator."""
+        context = await call.on_behalf_of(decode.actor(request))
+        user_id = decode.parse_id("user_id", UserId, request.user_id)
+        reason = decode.parse("reason", StatedReason, request.reason)
+        await self.end.reset_by_administrator(context, user_id, reason)
+        return pb.AdminResetEnrollmentResponse()
+
+    async def set_account_mfa(
+        self, request: pb.SetAccountMfaRequest, call: Call
+    ) -> pb.SetAccountMfaResponse:
+        """Turn the user's own toggle."""
+        context = await call.on_behalf_of(decode.actor(request))
+        await self.account_mfa(context, request.enabled)
+        return pb.SetAccountMfaResponse(enabled=request.enabled)

@@ -1,0 +1,38 @@
+"""`PolicyService`: the handlers."""
+
+from dataclasses import dataclass
+
+from stepup.domain.actor import TenantId
+from stepup.domain.operations import Catalogue
+from stepup.rpc.pipeline.call import Call
+from stepup.rpc.wire import decode, encode
+from stepup.service.policy.update import GetPolicy, UpdatePolicy
+from stepup.v1 import policy_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyHandlers:
+    """Policies, and the catalogue that they select from."""
+
+    catalogue: Catalogue
+    get: GetPolicy
+    update: UpdatePolicy
+
+    async def get_policy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
+        """Answer a tenant's policy."""
+        tenant_id = await call.for_tenant(decode.parse_id("tenant_id", TenantId, request.tenant_id))
+        return pb.GetPolicyResponse(policy=encode.tenant_policy(await self.get(tenant_id)))
+
+    async def update_policy(
+        self, request: pb.UpdatePolicyRequest, call: Call
+    ) -> pb.UpdatePolicyResponse:
+        """Change the policy of the actor's tenant."""
+        context = await call.on_behalf_of(decode.actor(request))
+        policy = await self.update(context, decode.policy_change(self.catalogue, request))
+        return pb.UpdatePolicyResponse(policy=encode.tenant_policy(policy))
+
+    async def list_operations(
+        self, _request: pb.ListOperationsRequest, _call: Call
+    ) -> pb.ListOperationsResponse:
+        """Answer the catalogue."""
+        return pb.ListOperationsResponse(categories=encode.catalogue(self.catalogue))

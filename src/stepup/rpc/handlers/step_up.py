@@ -1,0 +1,70 @@
+"""`StepUpService`: the handlers."""
+
+from dataclasses import dataclass
+
+from stepup.domain.operations import Catalogue
+from stepup.domain.totp import OtpCode
+from stepup.rpc.pipeline.call import Call
+from stepup.rpc.wire import decode, encode
+from stepup.service.step_up.check import CheckStepUp
+from stepup.service.step_up.revoke_elevations import RevokeElevations
+from stepup.service.step_up.verify_otp import VerifyOtp
+from stepup.v1 import step_up_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class StepUpHandlers:
+    """The question before every sensitive action, and its follow-ups."""
+
+    catalogue: Catalogue
+    check: CheckStepUp
+    verify: VerifyOtp
+    revoke: RevokeElevations
+
+    async def check_step_up(
+        self, request: pb.CheckStepUpRequest, call: Call
+    ) -> pb.CheckStepUpResponse:
+        """Decide one operation."""
+        actor = decode.actor(request)
+        check = decode.check(self.catalogue, request.operation, request.target)
+        request_id = decode.request_id(request.request_id)
+        context = await call.on_behalf_of(actor, check.operation.id)
+        [answer] = await self.check(context, [check], request_id)
+        verdict = answer.verdict
+        call.conclude(decision=verdict.decision, decision_reason=verdict.reason)
+        return encode.answer(answer)
+
+    async def batch_check_step_up(
+        self, request: pb.BatchCheckStepUpRequest, call: Call
+    ) -> pb.BatchCheckStepUpResponse:
+        """Decide several operations of one actor, in order."""
+        actor, checks = decode.actor(request), decode.batch(self.catalogue, request)
+        operations = {check.operation.id for check in checks}
+        request_id = decode.request_id(request.request_id)
+        retrying = {
+            check.operation.id: check.presented_by(actor)
+            for check in checks
+            if check.retry_receipt is not None
+        }
+        context = await call.on_behalf_of(actor, *operations, cost=len(checks), asserting=retrying)
+        answers = await self.check(context, checks, request_id)
+        verdicts = [answer.verdict for answer in answers]
+        call.conclude(decisions=[f"{each.decision}/{each.reason}" for each in verdicts])
+        return pb.BatchCheckStepUpResponse(decisions=map(encode.answer, answers))
+
+    async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
+        """Take a code."""
+        context = await call.on_behalf_of(decode.actor(request))
+        code = decode.parse("code", OtpCode, request.code)
+        request_id = decode.request_id(request.request_id)
+        verification = await self.verify(context, code, request_id)
+        call.conclude(outcome=verification.outcome.value)
+        return encode.verification(verification)
+
+    async def revoke_elevations(
+        self, request: pb.RevokeElevationsRequest, call: Call
+    ) -> pb.RevokeElevationsResponse:
+        """End elevations."""
+        context = await call.on_behalf_of(decode.actor(request))
+        await self.revoke(context, decode.scope(request.scope))
+        return pb.RevokeElevationsResponse()

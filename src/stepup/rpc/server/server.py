@@ -1,0 +1,212 @@
+"""The gRPC server: every service, on an engine."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import grpc
+
+from stepup.rpc.engine import CallLimits, Engine, MakeEngine, Stream, Unary, only
+from stepup.rpc.engine.aio import AioEngine
+from stepup.rpc.handlers.audit import AuditHandlers
+from stepup.rpc.handlers.enrollment import EnrollmentHandlers
+from stepup.rpc.handlers.policy import PolicyHandlers
+from stepup.rpc.handlers.step_up import StepUpHandlers
+from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.pipeline.pipeline import Method, Pipeline, StreamMethod, UnaryMethod
+from stepup.rpc.server.connections import ConnectionLimits
+from stepup.rpc.server.listeners import end_listening
+from stepup.rpc.server.standard_services import Health, reflected
+from stepup.rpc.server.unix_socket import remove_stale_socket, restrict_socket
+from stepup.service.upkeep.dependencies import Condition
+from stepup.system.loopback import is_loopback
+from stepup.v1 import (
+    audit_service_pb2,
+    enrollment_service_pb2,
+    policy_service_pb2,
+    step_up_service_pb2,
+)
+
+MAX_MESSAGE_BYTES = 128 * 1024
+"""A batch of 100 checks with receipts fits. What clients have sent of messages that are not whole
+takes this much times `CallLimits.half_open` of a worker's memory at most (S18, S26)."""
+MAX_METADATA_BYTES = 16 * 1024
+MAX_STREAMS = 100
+"""Calls on one connection: far fewer than `CallLimits.in_flight` (S26)."""
+_HANDSHAKES_SECONDS = 0.5
+"""How long those who have just connected are given to say what they want."""
+_LIMITS = ConnectionLimits()
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+)
+STEP_UP = step_up_service_pb2.DESCRIPTOR.services_by_name["StepUpService"].full_name
+AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
+VERIFY_OTP = f"{STEP_UP}/VerifyOtp"
+"""What health calls the acceptance of codes, which needs more than decisions do."""
+_PARTS = (
+    *("sql", "redis", "sql_writes", "redis_writes", "decision_log"),
+    *("certificate", "token_issuers"),
+)
+PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
+SERVICES = tuple(
+    service.full_name for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
+)
+
+HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
+"""What health can be asked for; the empty name is the whole server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """The handlers of all services."""
+
+    step_up: StepUpHandlers
+    enrollment: EnrollmentHandlers
+    policy: PolicyHandlers
+    audit: AuditHandlers
+
+
+def methods(handlers: Handlers) -> Iterable[Method]:
+    """Every method of every service; the handler of `CheckStepUp` is `check_step_up`."""
+    implementations = (handlers.step_up, handlers.enrollment, handlers.policy, handlers.audit)
+    for proto, implementation in zip(PROTOS, implementations, strict=True):
+        [service] = proto.DESCRIPTOR.services_by_name.values()
+        for rpc in service.methods:
+            kind = StreamMethod if rpc.server_streaming else UnaryMethod
+            yield kind(
+                service=service.full_name,
+                name=rpc.name,
+                request=rpc.input_type._concrete_class,  # noqa: SLF001  # protobuf names no other way
+                handler=getattr(implementation, _snake_case(rpc.name)),
+            )
+
+
+def _snake_case(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+class Server:
+    """Serves all methods, health and reflection on one address.
+
+    Args:
+        pipeline: the road of every call.
+        handlers: what answers them.
+        make_engine: makes what carries them.
+        limits: of its connections.
+        shares_port: whether others that say so, too, may listen on the same address; the kernel
+            spreads connections over them. Without, a port that is taken is an error, not a second
+            server that gets every other connection.
+        trusts_anyone: whether it may listen without TLS on an address that others reach (S15).
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        handlers: Handlers,
+        make_engine: MakeEngine = AioEngine,
+        limits: ConnectionLimits = _LIMITS,
+        *,
+        shares_port: bool = False,
+        trusts_anyone: bool = False,
+    ) -> None:
+        self._shares_port = shares_port
+        self._trusts_anyone = trusts_anyone
+        self._port = 0
+        self._health = Health(HEALTH_NAMES)
+        served = {
+            f"/{method.service}/{method.name}": _served(pipeline, method)
+            for method in methods(handlers)
+        }
+        self._engine: Engine = make_engine(
+            {**served, **self._health.served, **reflected(SERVICES)},
+            (*_OPTIONS, *limits.options, ("grpc.so_reuseport", int(shares_port))),
+            CallLimits(metadata_bytes=MAX_METADATA_BYTES),
+        )
+
+    async def start(
+        self, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+    ) -> int:
+        """Listen, without credentials on a loopback address only; returns the port.
+
+        Health says NOT_SERVING until `report`.
+
+        Raises:
+            ValueError: the address can be reached from other machines, and there is no TLS (S15).
+            OSError: it cannot be listened on.
+        """
+        if credentials is None and not is_loopback(host) and not self._trusts_anyone:
+            raise ValueError(f"{host} is no loopback address: that needs tls (S15)")
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._port = self._engine.listen(address, credentials)
+        await self._engine.start()
+        return self._port
+
+    async def start_on_socket(
+        self, path: Path, credentials: grpc.ServerCredentials | None = None, *, to_group: bool
+    ) -> None:
+        """Listen on a unix socket, to which only its owner can connect; with `to_group` its group.
+
+        Health says NOT_SERVING until `report`. The socket is removed at the end.
+
+        Raises:
+            OSError: it cannot be listened on; nobody else's socket or file is removed.
+        """
+        remove_stale_socket(path)
+        self._engine.listen(f"unix:{path}", credentials)
+        restrict_socket(path, to_group=to_group)
+        await self._engine.start()
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """The health names that serve; the empty one is the whole server."""
+        return self._health.serving
+
+    async def report(self, condition: Condition) -> None:
+        """Set what health checks are told (S17).
+
+        While no caller can have credentials that count no service serves. Besides,
+        the whole server and `StepUpService` serve while decisions can be made and put on record,
+        without Redis too, and while a store refuses writes: who is sent elsewhere by health would
+        not get the decisions that need neither. `VerifyOtp` needs both stores to take writes. The
+        audit service reads SQL, the others write it. Each part has its own name.
+        """
+        admits = condition.admits
+        writes = admits and condition.sql and condition.sql_writes
+        serving = {
+            **dict.fromkeys(SERVICES, writes),
+            AUDIT: admits and condition.sql,
+            **dict.fromkeys(("", STEP_UP), admits and condition.decides),
+            VERIFY_OTP: writes and condition.redis and condition.redis_writes,
+            **{part: getattr(condition, part) for part in _PARTS},
+        }
+        await self._health.set_serving(name for name, serves in serving.items() if serves)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Say NOT_SERVING, take no new calls, and let those in flight finish within the grace.
+
+        Who shares the port leaves new connections to the others first.
+        """
+        await self._health.end()
+        if self._shares_port:
+            end_listening(self._port)
+            await asyncio.sleep(_HANDSHAKES_SECONDS)
+        await self._engine.stop(grace_seconds)
+
+
+def _served(pipeline: Pipeline, method: Method) -> Unary | Stream:
+    if isinstance(method, UnaryMethod):
+        return Unary(partial(pipeline.unary, method))
+
+    async def answers(
+        payloads: AsyncIterator[bytes], invocation: Invocation
+    ) -> AsyncGenerator[bytes]:
+        async for response in pipeline.stream(method, await only(payloads), invocation):
+            yield response
+
+    return Stream(answers)

@@ -1,0 +1,144 @@
+"""The services that every gRPC server has: health and reflection."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import Default, DescriptorPool
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from stepup.rpc.engine import Served, Stream, Unary, only
+from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.wire.decode import decoded
+from stepup.rpc.wire.errors import RefusedError, unknown_service
+
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+REFLECTION = "grpc.reflection.v1.ServerReflection"
+_ServingStatus = health_pb2.HealthCheckResponse
+# The stubs do not know them yet.
+_ListRequest: Any = health_pb2.HealthListRequest  # type: ignore[attr-defined]
+_ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
+
+
+class Health:
+    """`grpc.health.v1.Health`: which services serve; `""` stands for the whole server.
+
+    Args:
+        names: what can be asked for. All begin with NOT_SERVING.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._statuses: dict[str, Any] = dict.fromkeys(names, _ServingStatus.NOT_SERVING)
+        self._changed = asyncio.Condition()
+        self._has_ended = False
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """The names that serve; the empty one is the whole server."""
+        return frozenset(
+            name for name, status in self._statuses.items() if status == _ServingStatus.SERVING
+        )
+
+    async def set_serving(self, serving: Iterable[str]) -> None:
+        """Set who serves, by name; all others do not. Once it has ended that has no effect."""
+        if not self._has_ended:
+            await self._set(frozenset(serving))
+
+    async def end(self) -> None:
+        """Say NOT_SERVING from now on, whatever is set later, and send home who watches."""
+        self._has_ended = True
+        await self._set(frozenset())
+
+    async def _set(self, serving: frozenset[str]) -> None:
+        async with self._changed:
+            for name in self._statuses:
+                self._statuses[name] = (
+                    _ServingStatus.SERVING if name in serving else _ServingStatus.NOT_SERVING
+                )
+            self._changed.notify_all()
+
+    @property
+    def served(self) -> Served:
+        """Its methods."""
+        return {
+            f"/{HEALTH}/Check": Unary(self._check, exempt=True),
+            f"/{HEALTH}/List": Unary(self._list, exempt=True),
+            f"/{HEALTH}/Watch": Stream(self._watch, exempt=True),
+        }
+
+    async def _check(self, payload: bytes, _invocation: Invocation) -> bytes:
+        service = decoded(health_pb2.HealthCheckRequest, payload).service
+        if service not in self._statuses:
+            raise RefusedError(unknown_service())
+        return _ServingStatus(status=self._statuses[service]).SerializeToString()
+
+    async def _list(self, payload: bytes, _invocation: Invocation) -> bytes:
+        decoded(_ListRequest, payload)
+        statuses = {name: _ServingStatus(status=status) for name, status in self._statuses.items()}
+        response: bytes = _ListResponse(statuses=statuses).SerializeToString()
+        return response
+
+    async def _watch(
+        self, payloads: AsyncIterator[bytes], _invocation: Invocation
+    ) -> AsyncGenerator[bytes]:
+        service = decoded(health_pb2.HealthCheckRequest, await only(payloads)).service
+        told = None
+        while True:
+            status = self._statuses.get(service, _ServingStatus.SERVICE_UNKNOWN)
+            if status != told:
+                yield _ServingStatus(status=status).SerializeToString()
+                told = status
+                continue  # it may have changed while that was sent
+            async with self._changed:
+                if self._has_ended:
+                    return  # a server that drains would wait for them
+                if self._statuses.get(service, _ServingStatus.SERVICE_UNKNOWN) == told:
+                    await self._changed.wait()
+
+
+def reflected(services: Iterable[str]) -> Served:
+    """Reflection, versions v1 and v1alpha, over services, health and itself."""
+    names = (*services, HEALTH, REFLECTION, reflection.SERVICE_NAME)
+    answering = reflection.aio.ReflectionServicer(names, _pool_with_reflection_v1())
+
+    async def answers(
+        payloads: AsyncIterator[bytes], _invocation: Invocation
+    ) -> AsyncGenerator[bytes]:
+        requests = (
+            decoded(reflection_pb2.ServerReflectionRequest, payload) async for payload in payloads
+        )
+        stream: Any = answering.ServerReflectionInfo(requests, None)
+        async for response in stream:
+            yield response.SerializeToString()
+
+    return {
+        f"/{name}/ServerReflectionInfo": Stream(answers, exempt=True)
+        for name in (REFLECTION, reflection.SERVICE_NAME)
+    }
+
+
+def _pool_with_reflection_v1() -> DescriptorPool:
+    """The default pool with the descriptor of version v1, which grpcio does not have.
+
+    Its messages are those of v1alpha but for the name of their package.
+    """
+    file = FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    old, new = file.package, REFLECTION.rpartition(".")[0]
+    file.name = f"{new.replace('.', '/')}/reflection.proto"
+    file.package = new
+    for message in file.message_type:
+        for field in message.field:
+            if field.HasField("type_name"):
+                field.type_name = field.type_name.replace(old, new)
+    for method in file.service[0].method:
+        method.input_type = method.input_type.replace(old, new)
+        method.output_type = method.output_type.replace(old, new)
+    pool = Default()
+    try:
+        pool.FindFileByName(file.name)  # another library may know it
+    except KeyError:
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool

@@ -1,0 +1,343 @@
+"""From the wire to the domain. Past this module nobody asks again whether a value is valid."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol, TypeVar
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stepup.domain import actor as domain
+from stepup.domain.audit import EventKind
+from stepup.domain.elevation import LIFETIME
+from stepup.domain.errors import InvalidFieldError, InvalidValueError, UnknownOperationError
+from stepup.domain.operations import MAX_BATCH, Catalogue, OperationId
+from stepup.domain.policy import MAX_AGE_PROBLEM, MAX_SELECTED, checked_max_age
+from stepup.domain.receipts import MAX_TARGET_BYTES
+from stepup.domain.totp import Label
+from stepup.service.policy.update import PolicyChange
+from stepup.service.ports import EventQuery
+from stepup.service.step_up.check import Check
+from stepup.service.step_up.revoke_elevations import Scope
+from stepup.v1 import actor_pb2, audit_service_pb2, policy_service_pb2, step_up_service_pb2
+
+T = TypeVar("T")
+K = TypeVar("K", bound=int)
+M = TypeVar("M", bound=Message)
+
+
+class HasActor(Protocol):
+    """A request that is made on behalf of somebody."""
+
+    @property
+    def actor(self) -> actor_pb2.ActorContext:
+        """The person."""
+        ...
+
+    def HasField(self, field_name: Any, /) -> bool:  # noqa: N802  # protobuf's name
+        """Whether a message field is present."""
+        ...
+
+
+_FOLDED = ("tenant_id", "user_id")
+MAX_KINDS = 32
+
+_ACCOUNT_TYPES = {
+    actor_pb2.ACCOUNT_TYPE_UNSPECIFIED: domain.AccountType.LOCAL,
+    actor_pb2.ACCOUNT_TYPE_LOCAL: domain.AccountType.LOCAL,
+    actor_pb2.ACCOUNT_TYPE_SAML: domain.AccountType.SAML,
+    actor_pb2.ACCOUNT_TYPE_SAML_GROUP: domain.AccountType.SAML_GROUP,
+}
+_ROLES = {
+    actor_pb2.ROLE_UNSPECIFIED: domain.Role.OTHER,
+    actor_pb2.ROLE_MASTER_ADMINISTRATOR: domain.Role.MASTER_ADMINISTRATOR,
+    actor_pb2.ROLE_OTHER: domain.Role.OTHER,
+}
+_TEAMS = {
+    actor_pb2.TEAM_UNSPECIFIED: domain.Team.OTHER,
+    actor_pb2.TEAM_MANAGED_SERVICES_OPERATIONS: domain.Team.MANAGED_SERVICES_OPERATIONS,
+    actor_pb2.TEAM_OTHER: domain.Team.OTHER,
+}
+_TRIGGERS = {
+    actor_pb2.PLAYBOOK_TRIGGER_AUTOMATIC: domain.PlaybookTrigger.AUTOMATIC,
+    actor_pb2.PLAYBOOK_TRIGGER_MANUAL: domain.PlaybookTrigger.MANUAL,
+}
+_SCOPES = {
+    step_up_service_pb2.REVOCATION_SCOPE_SESSION: Scope.SESSION,
+    step_up_service_pb2.REVOCATION_SCOPE_USER: Scope.USER,
+}
+EVENT_KINDS: Mapping[audit_service_pb2.AuditEventKind.ValueType, EventKind] = {
+    audit_service_pb2.AuditEventKind.Value(f"AUDIT_EVENT_KIND_{kind.name}"): kind
+    for kind in EventKind
+}
+
+
+def decoded(kind: type[M], payload: bytes) -> M:
+    """A message from its bytes.
+
+    Raises:
+        InvalidFieldError: they are none of this kind.
+    """
+    try:
+        return kind.FromString(payload)
+    except DecodeError as error:
+        problem = f"is not a valid {kind.DESCRIPTOR.full_name} message"
+        raise InvalidFieldError("request", problem) from error
+
+
+def fold_ids(message: Message) -> None:
+    """Fold every tenant and user id of a message to ASCII lower case, at any depth.
+
+    Session ids and targets stay as they are: they are compared byte by byte in every deployment.
+    """
+    for field, value in message.ListFields():
+        if isinstance(value, Message):
+            fold_ids(value)
+        elif field.message_type is not None:
+            for inner in value:
+                fold_ids(inner)
+        elif field.name.endswith(_FOLDED):
+            setattr(message, field.name, domain.folded(value))
+
+
+def parse(field: str, make: Callable[[str], T], value: str) -> T:
+    """Make a value of a field.
+
+    Raises:
+        InvalidFieldError: the value refuses; the error names the field.
+    """
+    try:
+        return make(value)
+    except InvalidValueError as error:
+        raise InvalidFieldError(field, str(error)) from error
+
+
+def parse_id(field: str, make: Callable[[str], T], value: str) -> T:
+    """Make an id of a field.
+
+    A stored id may begin or end with a blank, because earlier versions took such ids. So this is
+    checked here and not by the id itself.
+
+    Raises:
+        InvalidFieldError: the value refuses, or begins or ends with a blank.
+    """
+    if value != value.strip():
+        raise InvalidFieldError(field, "must not begin or end with a blank")
+    return parse(field, make, value)
+
+
+def required(message: Message | HasActor, field: str) -> None:
+    """Demand that a message field is present.
+
+    Raises:
+        InvalidFieldError: it is absent.
+    """
+    if not message.HasField(field):
+        raise InvalidFieldError(field, "is required")
+
+
+def _enum(field: str, values: Mapping[K, T], value: K) -> T:
+    try:
+        return values[value]
+    except KeyError:
+        problem = "is required" if value == 0 else f"has the unknown value {value}"
+        raise InvalidFieldError(field, problem) from None
+
+
+def actor(request: HasActor) -> domain.Actor:
+    """The actor of a request.
+
+    Raises:
+        InvalidFieldError: it is missing, or one of its fields is not valid.
+    """
+    required(request, "actor")
+    message = request.actor
+    return domain.Actor(
+        tenant_id=parse_id("actor.tenant_id", domain.TenantId, message.tenant_id),
+        user_id=parse_id("actor.user_id", domain.UserId, message.user_id),
+        session_id=parse_id("actor.session_id", domain.SessionId, message.session_id),
+        account_type=_enum("actor.account_type", _ACCOUNT_TYPES, message.account_type),
+        role=_enum("actor.role", _ROLES, message.role),
+        team=_enum("actor.team", _TEAMS, message.team),
+        playbook_run=(
+            _playbook_run(message.playbook_run) if message.HasField("playbook_run") else None
+        ),
+        retry_receipt=_retry_receipt("actor.retry_receipt", message.retry_receipt),
+    )
+
+
+def _playbook_run(message: actor_pb2.PlaybookRun) -> domain.PlaybookRun:
+    path = "actor.playbook_run"
+    return domain.PlaybookRun(
+        parse_id(f"{path}.playbook_id", domain.OpaqueId, message.playbook_id),
+        parse_id(f"{path}.run_id", domain.OpaqueId, message.run_id),
+        _enum(f"{path}.trigger", _TRIGGERS, message.trigger),
+    )
+
+
+def check(
+    catalogue: Catalogue, operation: str, target: str, path: str = "", *, retry_receipt: str = ""
+) -> Check:
+    """One check; `path` leads to its fields.
+
+    Raises:
+        UnknownOperationError: the operation is not in the catalogue.
+        InvalidFieldError: the target or the receipt is too long, or no operation is given.
+    """
+    found = catalogue.find(operation)
+    if found is None:
+        if not operation:
+            raise InvalidFieldError(f"{path}operation", "is required")
+        raise UnknownOperationError(f"{path}operation", "is not in the catalogue")
+    if len(target.encode()) > MAX_TARGET_BYTES:
+        raise InvalidFieldError(f"{path}target", f"must be at most {MAX_TARGET_BYTES} bytes")
+    return Check(found, target, _retry_receipt(f"{path}retry_receipt", retry_receipt))
+
+
+def _retry_receipt(field: str, value: str) -> domain.RetryReceipt | None:
+    return parse(field, domain.RetryReceipt, value) if value else None
+
+
+def batch(
+    catalogue: Catalogue, request: step_up_service_pb2.BatchCheckStepUpRequest
+) -> list[Check]:
+    """The checks of a batch, 1 to 100.
+
+    Raises:
+        InvalidFieldError: there are none or too many, or one is not valid.
+    """
+    if not 1 <= len(request.checks) <= MAX_BATCH:
+        raise InvalidFieldError("checks", f"must be 1 to {MAX_BATCH}")
+    return [
+        check(
+            catalogue,
+            item.operation,
+            item.target,
+            f"checks[{index}].",
+            retry_receipt=item.retry_receipt,
+        )
+        for index, item in enumerate(request.checks)
+    ]
+
+
+def scope(value: step_up_service_pb2.RevocationScope.ValueType) -> Scope:
+    """The scope of a revocation.
+
+    Raises:
+        InvalidFieldError: it is absent or unknown.
+    """
+    return _enum("scope", _SCOPES, value)
+
+
+def request_id(value: str) -> UUID | None:
+    """The id of a request, None when it has none.
+
+    Raises:
+        InvalidFieldError: it is no UUID in its usual spelling.
+    """
+    if not value:
+        return None
+    try:
+        parsed = UUID(value)
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != value.lower():
+        raise InvalidFieldError("request_id", "must be a UUID")
+    return parsed
+
+
+def policy_change(
+    catalogue: Catalogue, request: policy_service_pb2.UpdatePolicyRequest
+) -> PolicyChange:
+    """The wanted change of a policy: what the update mask names.
+
+    Raises:
+        UnknownOperationError: an operation is not in the catalogue.
+        InvalidFieldError: something is missing, unknown, twice, or out of range.
+    """
+    required(request, "policy")
+    if not request.policy.etag:
+        raise InvalidFieldError("policy.etag", "is required")
+    paths = set(request.update_mask.paths)
+    if not paths:
+        raise InvalidFieldError("update_mask", "is required")
+    if unknown := sorted(paths - {"enabled", "operations", "issuer"}):
+        raise InvalidFieldError("update_mask", f"has the unknown path {unknown[0][:64]!r}")
+    return PolicyChange(
+        etag=request.policy.etag,
+        enabled=request.policy.enabled if "enabled" in paths else None,
+        max_ages=(
+            _max_ages(catalogue, request.policy.operations) if "operations" in paths else None
+        ),
+        issuer=_issuer(request.policy.issuer) if "issuer" in paths else None,
+    )
+
+
+def _issuer(value: str) -> Label | Literal[""]:
+    return parse("policy.issuer", Label, value) if value else ""
+
+
+def _max_ages(
+    catalogue: Catalogue, selected: Iterable[policy_service_pb2.SelectedOperation]
+) -> dict[OperationId, timedelta]:
+    max_ages: dict[OperationId, timedelta] = {}
+    for index, item in enumerate(selected):
+        path = f"policy.operations[{index}]"
+        if index >= MAX_SELECTED:
+            raise InvalidFieldError("policy.operations", f"must be at most {MAX_SELECTED}")
+        operation = check(catalogue, item.operation, "", f"{path}.").operation
+        if not catalogue.is_selectable(operation.id):
+            raise InvalidFieldError(f"{path}.operation", "is built in and cannot be selected")
+        if operation.id in max_ages:
+            raise InvalidFieldError(f"{path}.operation", "is selected twice")
+        max_ages[operation.id] = (
+            _max_age(f"{path}.max_age", item.max_age) if item.HasField("max_age") else LIFETIME
+        )
+    return max_ages
+
+
+def _max_age(field: str, message: Duration) -> timedelta:
+    # Before it is a timedelta, which has no nanoseconds and rounds them away.
+    if message.nanos:
+        raise InvalidFieldError(field, MAX_AGE_PROBLEM)
+    try:
+        return checked_max_age(message.ToTimedelta())
+    except (InvalidValueError, ValueError, OverflowError) as error:
+        raise InvalidFieldError(field, MAX_AGE_PROBLEM) from error
+
+
+def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery:
+    """Which audit events to read.
+
+    Raises:
+        InvalidFieldError: the tenant is missing, or a filter is not valid.
+    """
+    message = request.filter
+    if len(message.kinds) > MAX_KINDS:
+        raise InvalidFieldError("filter.kinds", f"must be at most {MAX_KINDS}")
+    return EventQuery(
+        tenant_id=parse_id("tenant_id", domain.TenantId, request.tenant_id),
+        start=_instant("filter.start_time", message, "start_time"),
+        end=_instant("filter.end_time", message, "end_time"),
+        user_id=parse_id("filter.user_id", domain.UserId, message.user_id)
+        if message.user_id
+        else None,
+        kinds=frozenset(
+            _enum(f"filter.kinds[{index}]", EVENT_KINDS, kind)
+            for index, kind in enumerate(message.kinds)
+        ),
+    )
+
+
+def _instant(
+    path: str, message: audit_service_pb2.AuditEventFilter, field: Literal["start_time", "end_time"]
+) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    try:
+        value: Timestamp = getattr(message, field)
+        return value.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidFieldError(path, "must lie in the years 1 to 9999") from error

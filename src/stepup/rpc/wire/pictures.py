@@ -1,0 +1,71 @@
+"""QR codes for the wizard: drawn on a thread of their own, and remembered as long as the wizard."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from stepup.rpc.wire.qr import Picture, draw
+
+_REMEMBERED: Final = 256
+"""Pictures of about 7 kB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    uri: str
+    picture: Picture
+    forgetting: asyncio.TimerHandle
+
+
+class Pictures:
+    """Draws one code at a time, off the event loop, and keeps the latest in memory.
+
+    A picture holds a secret: it is forgotten when its wizard expires, at the latest (S6).
+
+    Args:
+        drawing: what draws; it may block.
+        capacity: how many pictures are remembered.
+    """
+
+    def __init__(
+        self, drawing: Callable[[str], Picture] = draw, capacity: int = _REMEMBERED
+    ) -> None:
+        self._draw = drawing
+        self._capacity = capacity
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        # One thread: more would only take turns at the interpreter's lock with the event loop.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="qr")
+
+    async def find_or_draw(
+        self, enrollment_id: str, uri: str, expires_at: datetime, now: datetime
+    ) -> Picture:
+        """The picture of a wizard's key URI. A cancelled call's drawing is not begun.
+
+        Args:
+            enrollment_id: the wizard.
+            uri: what the code says; another one than before is drawn anew.
+            expires_at: when the wizard ends and its picture is forgotten.
+            now: when the call was received.
+        """
+        known = self._remembered.get(enrollment_id)
+        if known is not None and known.uri == uri:
+            self._remembered.move_to_end(enrollment_id)
+            return known.picture
+        loop = asyncio.get_running_loop()
+        picture = await loop.run_in_executor(self._executor, self._draw, uri)
+        self.forget(enrollment_id)
+        forgetting = loop.call_later((expires_at - now).total_seconds(), self.forget, enrollment_id)
+        self._remembered[enrollment_id] = _Remembered(uri, picture, forgetting)
+        while len(self._remembered) > self._capacity:
+            self.forget(next(iter(self._remembered)))
+        return picture
+
+    def forget(self, enrollment_id: str) -> None:
+        """Forget a wizard's picture, if it is remembered."""
+        known = self._remembered.pop(enrollment_id, None)
+        if known is not None:
+            known.forgetting.cancel()

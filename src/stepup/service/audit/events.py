@@ -1,0 +1,133 @@
+"""`ListAuditEvents` and `ExportAuditEvents`: read what happened."""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from stepup.domain.actor import TenantId
+from stepup.domain.audit import ChainedEvent
+from stepup.domain.errors import InvalidFieldError
+from stepup.domain.receipts import MacKeys
+from stepup.service.calls.tenant_share import TenantShare
+from stepup.service.ports import Database, EventQuery, Keys
+
+EXPORT_PAGE = 100
+_AT_ONCE = 2
+_WAITING = 30
+_IN_ALL = 4
+"""A page can take seconds, for a filter may match nothing: half of the connections that
+`storage.database.connections` gives for reading by default are left to other calls."""
+
+
+def _share_of_reads() -> TenantShare:
+    return TenantShare(_AT_ONCE, _WAITING, in_all=_IN_ALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some events, oldest first, and the token of the next page; empty when there is none."""
+
+    events: Sequence[ChainedEvent]
+    next_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvents:
+    """Reads a tenant's events."""
+
+    database: Database
+    keys: Keys
+    share: TenantShare = field(default_factory=_share_of_reads)
+
+    async def list(self, query: EventQuery, size: int, token: str = "") -> Page:
+        """A page of events.
+
+        Args:
+            query: what to read; its `after_sequence` comes from the token.
+            size: how many events at most.
+            token: the `next_token` of the page before, with the same query; empty for the first.
+
+        Raises:
+            InvalidFieldError: the token was not given for this query.
+            OverloadedError: too many pages of the tenant are being read.
+            StoreUnavailableError: the events cannot be read.
+        """
+        if token:
+            query = replace(query, after_sequence=self._sequence(query, token))
+        async with (
+            self.share.turn(query.tenant_id),
+            self.database.snapshot(query.tenant_id) as records,
+        ):
+            events = await records.audit.list(query, size + 1)
+        if len(events) <= size:
+            return Page(events)
+        return Page(events[:size], self._token(query, events[size - 1].sequence))
+
+    def export(self, tenant_id: TenantId, after_sequence: int) -> AsyncIterator[ChainedEvent]:
+        """All events after a sequence number: `export`."""
+        return export(self.database, tenant_id, after_sequence, self.share)
+
+    def _token(self, query: EventQuery, sequence: int) -> str:
+        keys = self.keys.page_tokens
+        return _token(keys, keys.primary, query, sequence)
+
+    def _sequence(self, query: EventQuery, token: str) -> int:
+        """The place that a token stands for: only this service makes tokens, each for one query."""
+        keys = self.keys.page_tokens
+        try:
+            key_id, number, _ = urlsafe_b64decode(token).decode().split(".")
+            sequence = int(number)
+            expected = _token(keys, key_id, query, sequence)
+        except (Base64Error, ValueError, KeyError):
+            expected = ""
+        # The whole text is compared: base64 and numbers have further spellings that read alike.
+        if not expected or not hmac.compare_digest(token.encode(), expected.encode()):
+            raise InvalidFieldError("page_token", "was not given for this tenant and filter")
+        return sequence
+
+
+async def export(
+    database: Database, tenant_id: TenantId, after_sequence: int, share: TenantShare | None = None
+) -> AsyncIterator[ChainedEvent]:
+    """All events after a sequence number, up to the newest at the time of reading.
+
+    Args:
+        database: has the events.
+        tenant_id: whose events.
+        after_sequence: of the last event that is known; 0 for all.
+        share: gives each page its turn, so that a slow reader of the stream holds none; None where
+            nobody else reads.
+
+    Raises:
+        OverloadedError: too many pages of the tenant are being read; resume from the last event.
+        StoreUnavailableError: the events cannot be read further; resume from the last one.
+    """
+    query = EventQuery(tenant_id, after_sequence)
+    share = share or _share_of_reads()
+    while True:
+        async with share.turn(tenant_id), database.snapshot(tenant_id) as records:
+            events = await records.audit.list(query, EXPORT_PAGE)
+        for event in events:
+            yield event
+        if len(events) < EXPORT_PAGE:
+            return
+        query = replace(query, after_sequence=events[-1].sequence)
+
+
+def _token(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:
+    mac = _mac(keys, key_id, query, sequence)
+    return urlsafe_b64encode(f"{key_id}.{sequence}.{mac}".encode()).decode()
+
+
+def _mac(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:
+    filters = (
+        query.tenant_id,
+        query.start.isoformat() if query.start else "",
+        query.end.isoformat() if query.end else "",
+        query.user_id or "",
+        ",".join(sorted(kind.value for kind in query.kinds)),
+        str(sequence),
+    )
+    return hmac.digest(keys.keys[key_id], "\0".join(filters).encode(), "sha256").hex()

@@ -1,0 +1,1 @@
+"""What every call has: its caller, its limits, its counts."""

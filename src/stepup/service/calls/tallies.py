@@ -1,0 +1,87 @@
+"""Counts what was decided, and what became of codes, for whoever watches a platform.
+
+A label says what a rule of the product calls it, never whom it was about (S11).
+"""
+
+from functools import cache
+from typing import Final
+
+from prometheus_client import Counter
+
+from stepup.domain.authenticator import Attempt
+from stepup.domain.decision import Decision, Reason, Verdict
+from stepup.domain.totp import StepMatch
+from stepup.domain.verification import Outcome, Verification
+from stepup.service.enrollment.reset_codes import ResetAttempt
+
+_decisions = Counter(
+    "stepup_decisions", "Decisions on record, and the rule that decided.", ["decision", "reason"]
+)
+_refused_receipts = Counter(
+    "stepup_receipts_refused", "Retry receipts that bought no exemption.", ["rejection"]
+)
+_verifications = Counter(
+    "stepup_verifications",
+    "Codes given to VerifyOtp, by outcome, and why a code was rejected.",
+    ["outcome", "cause"],
+)
+_resets = Counter("stepup_resets", "Reset codes, by what became of them.", ["outcome"])
+_locks = Counter(
+    "stepup_locks",
+    "Times that wrong codes locked or suspended somebody's codes, or kept a session from them.",
+    ["codes"],
+)
+_near_misses = Counter(
+    "stepup_near_misses",
+    "Refused codes of the 30-second step just before those that are accepted, or just after.",
+    ["step"],
+)
+_BY_OFFSET: Final = {-1: _near_misses.labels("before"), 1: _near_misses.labels("after")}
+
+
+def count_decision(verdict: Verdict) -> None:
+    """Count a decision that is on record."""
+    _of(verdict.decision, verdict.reason).inc()
+    if verdict.receipt_rejection is not None:
+        _refused_receipts.labels(verdict.receipt_rejection).inc()
+
+
+def count_verification(verification: Verification, attempt: Attempt | None = None) -> None:
+    """Count an attempt with a code, once it is committed."""
+    is_rejected = verification.outcome is Outcome.REJECTED
+    cause = attempt.value if attempt and is_rejected else ""
+    _verifications.labels(verification.outcome.value, cause).inc()
+    if is_rejected and verification.retry_after:
+        _locks.labels("one_time").inc()
+
+
+def count_spent_session() -> None:
+    """Count a session whose codes are not looked at any more, once that is committed."""
+    _locks.labels("session").inc()
+
+
+def count_reset(attempt: ResetAttempt) -> None:
+    """Count an attempt with a reset code, once it is committed."""
+    _resets.labels(attempt.outcome.value).inc()
+    if attempt.outcome is Attempt.WRONG and not attempt.attempts_remaining:
+        _locks.labels("reset").inc()
+
+
+def count_mistyped_reset_code() -> None:
+    """Count a reset code whose check characters do not fit. It is no attempt."""
+    _resets.labels("mistyped").inc()
+
+
+def count_near_miss(matched: StepMatch) -> None:
+    """Count a code, if it is a near miss (S1).
+
+    Many of them tell that a clock is off, of this machine or of the people's, or that somebody
+    passes codes on. They are never a reason to accept one.
+    """
+    if matched.near_miss:
+        _BY_OFFSET[matched.near_miss].inc()
+
+
+@cache
+def _of(decision: Decision, reason: Reason) -> Counter:
+    return _decisions.labels(decision, reason)

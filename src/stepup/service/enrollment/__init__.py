@@ -1,0 +1,1 @@
+"""The wizard, reset codes and the account's toggle."""

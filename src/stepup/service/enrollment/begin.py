@@ -1,0 +1,162 @@
+"""`BeginEnrollment`, the wizard's first screen: the secret, to scan or to type."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import uuid4
+
+from stepup.domain.audit import EventKind
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.elevation import Elevation
+from stepup.domain.enrollment import PENDING_LIFETIME, EnrollmentState, PendingEnrollment
+from stepup.domain.errors import ElevationRequiredError
+from stepup.domain.labels import issuer_of_tenant, label_of_authenticator
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import Label, TotpSecret, key_uri
+from stepup.service.calls.context import Context
+from stepup.service.enrollment.open_wizard import is_open
+from stepup.service.enrollment.reset_codes import ResetAttempt, try_reset_code
+from stepup.service.ports import Database, Keys, Records
+from stepup.service.step_up.elevated import Elevated, is_revoked
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Screen:
+    """What the person sees. Secret and key URI never show in a repr (S11).
+
+    Once the wizard is confirmed it has neither of them (S6). `by_reset_code` says that the call's
+    reset code was right, and opened the wizard.
+    """
+
+    enrollment_id: str
+    state: EnrollmentState
+    expires_at: datetime
+    secret: TotpSecret | None = None
+    otpauth_uri: str | None = None
+    by_reset_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BeginEnrollment:
+    """Opens the wizard, or shows its first screen again."""
+
+    database: Database
+    elevated: Elevated
+    keys: Keys
+    issuer: Label
+
+    async def __call__(
+        self, context: Context, account_name: Label, reset_code: ResetCode | None = None
+    ) -> Screen | ResetAttempt:
+        """Show the pending secret of this session, or a fresh one; or the refused reset code.
+
+        A wizard that is confirmed is shown without its secret (S6). A wizard that is shown again
+        has the label and issuer that it was opened with.
+
+        Raises:
+            ElevationRequiredError: an authenticator is active, and neither a live elevation nor a
+                reset code permits to replace it.
+            StoreUnavailableError: nothing was begun.
+        """
+        actor, now = context.actor, context.now
+        issuer, elevation = await self._read_ahead(context)
+        async with self.database.transaction(actor.tenant_id) as records:
+            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
+            if pending is not None and await is_open(records, pending, now):
+                return self._screen(pending)
+
+            if not await _permits(records, elevation, active):
+                elevation = None
+            if active is not None and elevation is None:
+                if reset_code is None:
+                    raise ElevationRequiredError(
+                        "replacing the authenticator in force needs an elevated session or its"
+                        " reset code: give a code first, or send reset_code"
+                    )
+                attempt = await try_reset_code(records, self.keys, context, active, reset_code)
+                if not attempt.is_accepted:
+                    return attempt
+            pending = await self._begin(records, context, (issuer, account_name), active, elevation)
+        return replace(self._screen(pending), by_reset_code=pending.by_reset_code)
+
+    async def _read_ahead(self, context: Context) -> tuple[Label, Elevation | None]:
+        """The tenant's issuer, and the session's elevation, if an authenticator is active.
+
+        Both are read before any lock is held.
+        """
+        actor = context.actor
+        async with self.database.snapshot(actor.tenant_id) as records:
+            policy = await records.policies.find(actor.tenant_id)
+            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+        own_issuer = policy.issuer if policy else None
+        issuer = issuer_of_tenant(own_issuer, self.issuer, actor.tenant_id)
+        elevation = await self.elevated.find_live(context) if active else None
+        return issuer, elevation
+
+    async def _begin(
+        self,
+        records: Records,
+        context: Context,
+        entry: tuple[Label, Label],
+        active: Authenticator | None,
+        elevation: Elevation | None,
+    ) -> PendingEnrollment:
+        actor, enrollment_id = context.actor, str(uuid4())
+        issuer, account_name = entry
+        pending = PendingEnrollment(
+            tenant_id=actor.tenant_id,
+            user_id=actor.user_id,
+            session_hash=actor.session_hash,
+            enrollment_id=enrollment_id,
+            sealed_secret=self.keys.seal(
+                TotpSecret.generate(), actor.tenant_id, actor.user_id, enrollment_id
+            ),
+            # Another label than that of the authenticator in force, which the app must not lose.
+            account_name=label_of_authenticator(
+                account_name, active.generation + 1 if active else 1
+            ),
+            expires_at=context.now + PENDING_LIFETIME,
+            issuer=issuer,
+            replaces=active.enrollment_id if active else None,
+            by_reset_code=active is not None and elevation is None,
+            elevated_at=elevation.verified_at if elevation else None,
+        )
+        await records.pending.put(pending)
+        await records.audit.append(
+            context.event(
+                EventKind.ENROLLMENT_BEGUN,
+                enrollment_id=enrollment_id,
+                replaces=pending.replaces,
+                by_reset_code=pending.by_reset_code,
+            )
+        )
+        return pending
+
+    def _screen(self, pending: PendingEnrollment) -> Screen:
+        if pending.state is EnrollmentState.CONFIRMED:
+            return Screen(pending.enrollment_id, pending.state, pending.expires_at)
+        secret = self.keys.open(
+            pending.sealed_secret, pending.tenant_id, pending.user_id, pending.enrollment_id
+        )
+        return Screen(
+            pending.enrollment_id,
+            pending.state,
+            pending.expires_at,
+            secret,
+            key_uri(secret, pending.issuer or self.issuer, pending.account_name),
+        )
+
+
+async def _permits(
+    records: Records, elevation: Elevation | None, active: Authenticator | None
+) -> bool:
+    """Whether an elevation that was looked up before permits to replace the locked authenticator.
+
+    A revocation takes the same lock: it comes before, and counts here, or it finds the wizard.
+    """
+    return (
+        elevation is not None
+        and active is not None
+        and active.enrollment_id == elevation.enrollment_id
+        and not await is_revoked(records, elevation)
+    )

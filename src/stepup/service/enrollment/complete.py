@@ -1,0 +1,124 @@
+"""`CompleteEnrollment`, the third screen: the authenticator comes into force."""
+
+from dataclasses import dataclass
+
+from stepup.domain.audit import EventKind
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.changes import EnrollmentEnded
+from stepup.domain.elevation import Elevation
+from stepup.domain.enrollment import PendingEnrollment
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUnavailableError
+from stepup.service.calls.context import Context
+from stepup.service.enrollment.account_toggle import append_and_turn_account_mfa
+from stepup.service.enrollment.get import find_active
+from stepup.service.enrollment.open_wizard import came_meanwhile, find_open, nothing_pending
+from stepup.service.ports import Database, Records
+from stepup.service.step_up.elevated import Elevated
+from stepup.service.step_up.revoker import Revoker
+from stepup.service.step_up.verify_otp import elevate
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The active authenticator, and the elevation that its enrollment earned.
+
+    The elevation is None where Redis could not take it, or where the call was repeated and the
+    session is not elevated any more: the authenticator is active all the same, and a code elevates.
+    """
+
+    authenticator: Authenticator
+    elevation: Elevation | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteEnrollment:
+    """Activates a confirmed enrollment, and ends the one that it replaces."""
+
+    database: Database
+    elevated: Elevated
+    revoker: Revoker
+
+    async def __call__(self, context: Context) -> Completion:
+        """Activate the session's confirmed enrollment, and turn the account's MFA on.
+
+        The same call again, within ten minutes, changes nothing and answers what holds: the answer
+        to the first one may have been lost.
+
+        Raises:
+            EnrollmentStateError: nothing is pending or confirmed, or another authenticator came
+                into force since the wizard was opened.
+            StoreUnavailableError: nothing has changed.
+        """
+        actor, now = context.actor, context.now
+        async with self.database.transaction(actor.tenant_id) as records:
+            # The authenticator first: everything that ends one takes its locks in this order.
+            replaced = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            pending = await find_open(records, context)
+            authenticator = (
+                await self._activate(records, context, pending, replaced) if pending else None
+            )
+        if authenticator is None:
+            return await self._repeat(context)
+        if replaced is not None:
+            await self.revoker.put_into_effect(_end_of(replaced), now)
+        elevation = elevate(context, authenticator.enrollment_id)
+        try:
+            await self.elevated.elevations.put(elevation)
+        except StoreUnavailableError:
+            return Completion(authenticator, None)
+        return Completion(authenticator, elevation)
+
+    async def _activate(
+        self,
+        records: Records,
+        context: Context,
+        pending: PendingEnrollment,
+        replaced: Authenticator | None,
+    ) -> Authenticator:
+        actor, now = context.actor, context.now
+        authenticator = pending.completed(replaced, now)
+        reset_code = await records.pending.reset_code(pending)
+        if reset_code is None:
+            raise EnrollmentStateError(
+                EnrollmentFault.NOT_CONFIRMED,
+                "the enrollment has no reset code: call ConfirmEnrollment with a new code",
+            )
+        if replaced is not None:
+            await records.authenticators.remove(replaced)
+            await records.changes.announce(_end_of(replaced), now)
+        await records.authenticators.add(authenticator)
+        await records.reset_codes.add(reset_code)
+        # Other sessions' wizards were permitted to replace what is no longer there.
+        await records.pending.remove(actor.tenant_id, actor.user_id)
+        completed = context.event(
+            EventKind.ENROLLMENT_COMPLETED,
+            enrollment_id=authenticator.enrollment_id,
+            replaced=pending.replaces,
+            by_reset_code=pending.by_reset_code,
+        )
+        await append_and_turn_account_mfa(records, context, completed, actor.user_id, enabled=True)
+        return authenticator
+
+    async def _repeat(self, context: Context) -> Completion:
+        """Answer what holds, if this session has completed its wizard already."""
+        session = context.actor.session_hash
+        active = await find_active(self.database, context)
+        if (
+            active is None
+            or active.enrolled_session != session
+            or not came_meanwhile(active, context)
+        ):
+            raise nothing_pending(context, active)
+        try:
+            elevation = await self.elevated.find_live(context)
+        except StoreUnavailableError:
+            elevation = None
+        if elevation is not None and elevation.enrollment_id != active.enrollment_id:
+            elevation = None
+        return Completion(active, elevation)
+
+
+def _end_of(authenticator: Authenticator) -> EnrollmentEnded:
+    return EnrollmentEnded(
+        authenticator.tenant_id, authenticator.user_id, authenticator.enrollment_id
+    )

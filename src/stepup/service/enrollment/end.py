@@ -1,0 +1,133 @@
+"""The three ways in which an authenticator ends: removed, reset by its code, reset by an admin."""
+
+from dataclasses import dataclass
+
+from stepup.domain.actor import UserId
+from stepup.domain.audit import Event, EventKind
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.changes import EnrollmentEnded
+from stepup.domain.errors import (
+    ElevationRequiredError,
+    EnrollmentFault,
+    EnrollmentStateError,
+    InvalidFieldError,
+)
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.text import StatedReason
+from stepup.service.calls.context import Context
+from stepup.service.calls.tallies import count_reset
+from stepup.service.enrollment.account_toggle import append_and_turn_account_mfa
+from stepup.service.enrollment.get import find_active
+from stepup.service.enrollment.reset_codes import ResetAttempt, try_reset_code
+from stepup.service.ports import Database, Keys, Records
+from stepup.service.step_up.elevated import Elevated, demand_unrevoked
+from stepup.service.step_up.revoker import Revoker
+
+
+@dataclass(frozen=True, slots=True)
+class EndEnrollment:
+    """Removes authenticators; with one go its reset code, its elevations and open wizards.
+
+    The account's MFA is turned off: nobody is asked for a code that no app can show.
+    """
+
+    database: Database
+    elevated: Elevated
+    revoker: Revoker
+    keys: Keys
+
+    async def remove(self, context: Context) -> None:
+        """`RemoveEnrollment`: the user removes their own authenticator.
+
+        Without one it changes nothing: the answer to an earlier call may have been lost.
+
+        Raises:
+            ElevationRequiredError: the session is not elevated by it.
+            StoreUnavailableError: nothing was removed.
+        """
+        if await find_active(self.database, context) is None:
+            return
+        elevation = await self.elevated.require(context, "removing the authenticator")
+        async with self.database.transaction(context.actor.tenant_id) as records:
+            actor = context.actor
+            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            if active is None:
+                return
+            if active.enrollment_id != elevation.enrollment_id:
+                raise ElevationRequiredError("the authenticator in force has changed: give a code")
+            await demand_unrevoked(records, elevation)
+            event = context.event(
+                EventKind.AUTHENTICATOR_REMOVED, enrollment_id=active.enrollment_id
+            )
+            ended = await self._end(records, context, active, event)
+        await self.revoker.put_into_effect(ended, context.now)
+
+    async def reset(self, context: Context, code: ResetCode) -> ResetAttempt:
+        """`ResetEnrollment`: the reset code removes the authenticator, and is used up with it.
+
+        Raises:
+            EnrollmentStateError: none is active, or the one that is has no reset code.
+            StoreUnavailableError: nothing was removed, and no attempt made.
+        """
+        async with self.database.transaction(context.actor.tenant_id) as records:
+            active = await _find_to_reset(records, context, context.actor.user_id)
+            attempt = await try_reset_code(records, self.keys, context, active, code)
+            event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
+            ended = (
+                await self._end(records, context, active, event) if attempt.is_accepted else None
+            )
+        count_reset(attempt)
+        if ended is not None:
+            await self.revoker.put_into_effect(ended, context.now)
+        return attempt
+
+    async def reset_by_administrator(
+        self, context: Context, user_id: UserId, reason: StatedReason
+    ) -> None:
+        """`AdminResetEnrollment`: a Master Administrator removes another user's authenticator.
+
+        Raises:
+            RoleRequiredError: the actor is no Master Administrator.
+            InvalidFieldError: it is their own.
+            ElevationRequiredError: their session is not elevated.
+            EnrollmentStateError: the user has no active authenticator.
+            StoreUnavailableError: nothing was removed.
+        """
+        context.actor.require_master_administrator()
+        if user_id == context.actor.user_id:
+            raise InvalidFieldError(
+                "user_id", "must be another user; RemoveEnrollment is for one's own"
+            )
+        elevation = await self.elevated.require(context, "resetting another user's authenticator")
+        async with self.database.transaction(context.actor.tenant_id) as records:
+            active = await _find_to_reset(records, context, user_id)
+            event = context.event(
+                EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
+                subject=user_id,
+                enrollment_id=active.enrollment_id,
+                reason=reason,
+            )
+            ended = await self._end(records, context, active, event)
+            await demand_unrevoked(records, elevation)  # with the lock of the audit chain
+        await self.revoker.put_into_effect(ended, context.now)
+
+    async def _end(
+        self, records: Records, context: Context, active: Authenticator, event: Event
+    ) -> EnrollmentEnded:
+        ended = EnrollmentEnded(active.tenant_id, active.user_id, active.enrollment_id)
+        await records.authenticators.remove(active)
+        await records.pending.remove(active.tenant_id, active.user_id)
+        await records.changes.announce(ended, context.now)
+        await append_and_turn_account_mfa(records, context, event, active.user_id, enabled=False)
+        return ended
+
+
+async def _find_to_reset(records: Records, context: Context, user_id: UserId) -> Authenticator:
+    active = await records.authenticators.find(context.actor.tenant_id, user_id)
+    if active is None:
+        raise EnrollmentStateError(
+            EnrollmentFault.NO_AUTHENTICATOR,
+            "the user has no authenticator to reset: it was removed or reset before, or was never"
+            " enrolled; BeginEnrollment enrols a new one",
+        )
+    return active

@@ -1,0 +1,66 @@
+"""The wizard that is open in a session, and why none is."""
+
+from datetime import UTC, datetime
+
+from stepup.domain.authenticator import Authenticator
+from stepup.domain.enrollment import PENDING_LIFETIME, PendingEnrollment
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
+from stepup.service.calls.context import Context
+from stepup.service.ports import Records
+
+
+async def is_open(records: Records, pending: PendingEnrollment, now: datetime) -> bool:
+    """Whether a stored wizard can go on: it is live, and what permitted it is not revoked (S10)."""
+    if not pending.is_live(now):
+        return False
+    if not pending.rests_on_elevation:
+        return True
+    revocations = await records.changes.revocations_of(
+        pending.tenant_id, pending.user_id, pending.session_hash
+    )
+    return not pending.is_revoked(revocations)
+
+
+async def find_open(records: Records, context: Context) -> PendingEnrollment | None:
+    """The wizard of the actor's session; None where nothing is stored of one.
+
+    Raises:
+        EnrollmentStateError: its ten minutes or five tries are over, or its elevation is revoked.
+    """
+    actor = context.actor
+    pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
+    if pending is not None and not await is_open(records, pending, context.now):
+        raise nothing_pending(context, None)
+    return pending
+
+
+def came_meanwhile(active: Authenticator, context: Context) -> bool:
+    """Whether a wizard that was open when the authenticator came into force would be open still."""
+    return context.now < active.activated_at + PENDING_LIFETIME
+
+
+def nothing_pending(context: Context, active: Authenticator | None) -> EnrollmentStateError:
+    """The error of a step that needs an open wizard.
+
+    Args:
+        context: the call.
+        active: the authenticator in force, where nothing at all is stored of a wizard.
+    """
+    if active is not None and came_meanwhile(active, context):
+        if active.enrolled_session == context.actor.session_hash:
+            return EnrollmentStateError(
+                EnrollmentFault.COMPLETED,
+                "the enrollment of this session is completed: its authenticator is in force",
+            )
+        return EnrollmentStateError(
+            EnrollmentFault.OTHER_AUTHENTICATOR,
+            "no enrollment is pending in this session: at"
+            f" {active.activated_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} an authenticator of another"
+            " session came into force, and ended the enrollments that were pending; to replace it,"
+            " call BeginEnrollment",
+        )
+    return EnrollmentStateError(
+        EnrollmentFault.NOTHING_PENDING,
+        "no enrollment is pending in this session: it was never begun, it was cancelled or"
+        " revoked, or it ended after 10 minutes or 5 wrong codes; call BeginEnrollment",
+    )

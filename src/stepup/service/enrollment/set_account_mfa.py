@@ -1,0 +1,61 @@
+"""`SetAccountMfa`: the user's own toggle in Account Settings."""
+
+from dataclasses import dataclass
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.audit import EventKind
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, MfaEnforcedError
+from stepup.service.calls.context import Context
+from stepup.service.ports import Database, Records
+from stepup.service.step_up.elevated import Elevated, demand_unrevoked
+
+
+@dataclass(frozen=True, slots=True)
+class SetAccountMfa:
+    """Turns the toggle; turning it to where it stands changes nothing."""
+
+    database: Database
+    elevated: Elevated
+
+    async def __call__(self, context: Context, enabled: bool) -> None:
+        """Turn the toggle on or off.
+
+        Raises:
+            EnrollmentStateError: on, without an active authenticator.
+            MfaEnforcedError: off, while the tenant's policy is enabled.
+            ElevationRequiredError: off, without a live elevation.
+            StoreUnavailableError: nothing was turned.
+        """
+        actor = context.actor
+        async with self.database.snapshot(actor.tenant_id) as records:
+            if await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id) == enabled:
+                return
+            if not enabled:
+                await _demand_unenforced(records, actor.tenant_id)
+        elevation = None if enabled else await self.elevated.require(context, "turning MFA off")
+        async with self.database.transaction(actor.tenant_id) as records:
+            if enabled:
+                await _demand_active(records, actor.tenant_id, actor.user_id)
+            else:
+                await _demand_unenforced(records, actor.tenant_id)
+            await records.accounts.set_mfa_enabled(actor.tenant_id, actor.user_id, enabled)
+            await records.audit.append(
+                context.event(EventKind.ACCOUNT_MFA_CHANGED, enabled=enabled, cause="user")
+            )
+            if elevation is not None:
+                await demand_unrevoked(records, elevation)  # with the lock of the audit chain
+
+
+async def _demand_active(records: Records, tenant_id: TenantId, user_id: UserId) -> None:
+    if await records.authenticators.find(tenant_id, user_id) is None:
+        raise EnrollmentStateError(
+            EnrollmentFault.NO_AUTHENTICATOR,
+            "turning MFA on needs an authenticator: enrol one with BeginEnrollment, which turns"
+            " MFA on when it is completed",
+        )
+
+
+async def _demand_unenforced(records: Records, tenant_id: TenantId) -> None:
+    policy = await records.policies.find(tenant_id)
+    if policy is not None and policy.enabled:
+        raise MfaEnforcedError("the tenant's policy is enabled: MFA stays on")

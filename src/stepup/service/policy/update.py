@@ -1,0 +1,138 @@
+"""`GetPolicy` and `UpdatePolicy`: what a tenant's Master Administrators have decided."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Literal
+
+from stepup.domain.actor import TenantId
+from stepup.domain.audit import EventKind, Json
+from stepup.domain.changes import PolicyChanged
+from stepup.domain.elevation import Elevation
+from stepup.domain.errors import ConflictError, EtagMismatchError, InvalidFieldError
+from stepup.domain.operations import OperationId
+from stepup.domain.policy import MAX_AGE_PROBLEM, Policy
+from stepup.domain.totp import Label
+from stepup.service.calls.context import Context
+from stepup.service.policy.snapshots import Snapshots
+from stepup.service.ports import Database
+from stepup.service.step_up.elevated import Elevated, demand_unrevoked
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """The wanted values, None where a field stays, and the version they are based on.
+
+    An `issuer` of "" takes the tenant's own away.
+    """
+
+    etag: str
+    enabled: bool | None = None
+    max_ages: Mapping[OperationId, timedelta] | None = None
+    issuer: Label | Literal[""] | None = None
+
+    def applied_to(self, policy: Policy) -> Policy:
+        """The policy with the wanted values."""
+        return replace(
+            policy,
+            enabled=policy.enabled if self.enabled is None else self.enabled,
+            max_ages=policy.max_ages if self.max_ages is None else self.max_ages,
+            issuer=policy.issuer if self.issuer is None else self.issuer or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GetPolicy:
+    """Reads a tenant's policy as it is stored now."""
+
+    database: Database
+
+    async def __call__(self, tenant_id: TenantId) -> Policy:
+        """The policy; the disabled, empty one where none was ever set.
+
+        Raises:
+            StoreUnavailableError: it cannot be read.
+        """
+        async with self.database.snapshot(tenant_id) as records:
+            return await records.policies.find(tenant_id) or Policy(tenant_id)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePolicy:
+    """Changes a tenant's policy, by compare-and-set on its version."""
+
+    database: Database
+    elevated: Elevated
+    snapshots: Snapshots
+
+    async def __call__(self, context: Context, change: PolicyChange) -> Policy:
+        """Change the policy of the actor's tenant; the same values again change nothing.
+
+        A tenant without a policy always gets one, also a disabled one: from then on it is known.
+
+        Raises:
+            RoleRequiredError: the actor is no Master Administrator.
+            InvalidFieldError: a new `max_age` is shorter than 30 seconds.
+            EtagMismatchError: the policy has changed since it was read.
+            ElevationRequiredError: it would be weaker, and the session is not elevated.
+            StoreUnavailableError: nothing was changed.
+        """
+        context.actor.require_master_administrator()
+        before = await GetPolicy(self.database)(context.actor.tenant_id)
+        if change.etag != before.etag:
+            raise EtagMismatchError("the policy has changed: read it again")
+        after = change.applied_to(before)
+        if after == before and before.version:
+            return before
+        _refuse_too_short(before, after)
+        weakenings, elevation = before.weakenings(after), None
+        if weakenings:
+            purpose = f"weakening the policy ({'; '.join(weakenings)})"
+            elevation = await self.elevated.require(context, purpose)
+        after = replace(after, version=before.version + 1, updated_at=context.now)
+        await self._commit(context, before, after, elevation)
+        return after
+
+    async def _commit(
+        self, context: Context, before: Policy, after: Policy, elevation: Elevation | None
+    ) -> None:
+        changed = PolicyChanged(after.tenant_id, after.version)
+        try:
+            async with self.database.transaction(context.actor.tenant_id) as records:
+                _demand_same(await records.policies.find(after.tenant_id), before)
+                await records.policies.save(after)
+                await records.changes.announce(changed, context.now)
+                event = context.event(
+                    EventKind.POLICY_CHANGED, before=_described(before), after=_described(after)
+                )
+                # It concerns the tenant, nobody in particular.
+                await records.audit.append(replace(event, subject_user_id=None))
+                if elevation is not None:
+                    await demand_unrevoked(records, elevation)  # with the lock of the audit chain
+        except ConflictError as conflict:
+            raise EtagMismatchError("the policy has changed: read it again") from conflict
+        self.snapshots.apply(changed)
+
+
+def _refuse_too_short(before: Policy, after: Policy) -> None:
+    for operation_id in before.too_short(after):
+        index = list(after.max_ages).index(operation_id)
+        raise InvalidFieldError(f"policy.operations[{index}].max_age", MAX_AGE_PROBLEM)
+
+
+def _demand_same(stored: Policy | None, before: Policy) -> None:
+    # By identity: after a fail-over the same version may be another policy (S28).
+    if (stored or Policy(before.tenant_id)) != before:
+        raise ConflictError("the policy has changed")
+
+
+def _described(policy: Policy) -> Mapping[str, Json]:
+    return {
+        "etag": policy.etag,
+        "enabled": policy.enabled,
+        "issuer": policy.issuer,
+        "operations": {
+            operation_id: int(max_age.total_seconds())
+            for operation_id, max_age in sorted(policy.max_ages.items())
+        },
+    }

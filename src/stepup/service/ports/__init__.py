@@ -1,0 +1,54 @@
+"""What the use cases need from the outside, as promises that an implementation must keep.
+
+Every port may raise `StoreUnavailableError`, and only that, when its store cannot be reached, is
+full, or does not answer in time. A driver's exception never passes a port.
+"""
+
+from stepup.service.ports.audit import AuditTrail, EventQuery, Place, StoredChains
+from stepup.service.ports.change_feed import Announced, ChangeFeed, FeedPosition
+from stepup.service.ports.clock import Clock
+from stepup.service.ports.decision_log import DecisionEntry, DecisionLog
+from stepup.service.ports.elevations import CallerRates, Elevations, RecordedOutcomes, RequestKey
+from stepup.service.ports.keys import HeadKeys, Keys, SealBrokenError
+from stepup.service.ports.records import (
+    Accounts,
+    Authenticators,
+    Database,
+    PendingEnrollments,
+    Policies,
+    Records,
+    Redemptions,
+    ResetCodes,
+    SealCounts,
+    Seals,
+)
+
+__all__ = [
+    "Accounts",
+    "Announced",
+    "AuditTrail",
+    "Authenticators",
+    "CallerRates",
+    "ChangeFeed",
+    "Clock",
+    "Database",
+    "DecisionEntry",
+    "DecisionLog",
+    "Elevations",
+    "EventQuery",
+    "FeedPosition",
+    "HeadKeys",
+    "Keys",
+    "PendingEnrollments",
+    "Place",
+    "Policies",
+    "RecordedOutcomes",
+    "Records",
+    "Redemptions",
+    "RequestKey",
+    "ResetCodes",
+    "SealBrokenError",
+    "SealCounts",
+    "Seals",
+    "StoredChains",
+]

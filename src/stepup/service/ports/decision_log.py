@@ -1,0 +1,28 @@
+"""The log of decisions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from stepup.domain.actor import CallerId
+from stepup.domain.audit import Json
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionEntry:
+    """One line of the decision log: JSON values by name, never a secret."""
+
+    decision_id: UUID
+    decided_at: datetime
+    caller: CallerId
+    facts: Mapping[str, Json]
+
+
+class DecisionLog(Protocol):
+    """Where every decision stands before it is answered (S13)."""
+
+    async def record(self, entries: Sequence[DecisionEntry]) -> None:
+        """Write entries, in order; they have left the process when the call returns."""
+        ...

@@ -1,0 +1,1 @@
+"""Checks, codes and elevations."""

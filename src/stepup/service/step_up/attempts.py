@@ -1,0 +1,57 @@
+"""Attempts that are finished even though their call is gone, and how many there may be (S18)."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, Generic, TypeVar
+
+from stepup.domain.actor import TenantId
+from stepup.service.calls.tenant_share import TenantShare
+
+MAX_ATTEMPTS: Final = 32
+MAX_ATTEMPTS_OF_TENANT: Final = 8
+"""Twice as many as PostgreSQL runs transactions of a tenant: further ones would only wait there."""
+
+_T = TypeVar("_T")
+
+
+class Attempts(Generic[_T]):
+    """Gives each attempt its turn; from then on it is finished, whether its call waits or not.
+
+    A call that is gone before its turn makes no attempt. So there are never more attempts under way
+    than turns, however many calls are made and given up.
+
+    Args:
+        limit: how many attempts may be under way.
+        of_tenant: how many of them may be of one tenant.
+    """
+
+    def __init__(self, limit: int = MAX_ATTEMPTS, of_tenant: int = MAX_ATTEMPTS_OF_TENANT) -> None:
+        self._turns = TenantShare(of_tenant, in_all=limit)
+        self._under_way: set[asyncio.Task[_T]] = set()
+
+    async def make(self, tenant: TenantId, attempt: Coroutine[Any, Any, _T]) -> _T:
+        """Wait for a turn, then make the attempt, and finish it although the caller is cancelled.
+
+        Args:
+            tenant: whose attempt it is.
+            attempt: makes it; closed if it never has its turn. What it raises is raised here.
+        """
+        try:
+            await self._turns.take(tenant)
+        except BaseException:
+            attempt.close()
+            raise
+        task = asyncio.create_task(attempt)
+        self._under_way.add(task)
+        task.add_done_callback(lambda done: self._finish(tenant, done))
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait for the attempts whose callers have given up."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    def _finish(self, tenant: TenantId, task: asyncio.Task[_T]) -> None:
+        self._under_way.discard(task)
+        self._turns.give_back(tenant)
+        if not task.cancelled():
+            task.exception()  # retrieved: a caller that still waits gets it, nobody else needs it

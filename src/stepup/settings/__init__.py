@@ -1,0 +1,1 @@
+"""The settings: frozen, validated once."""

@@ -1,0 +1,1 @@
+"""Small things of the machine, with nothing of the product in them."""

@@ -1,0 +1,144 @@
+"""The HTTP server of the metrics: a few threads, each for a bounded time (S18).
+
+prometheus_client's own server starts a thread for each connection, and a silent connection keeps
+its thread for ever.
+"""
+
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from io import StringIO
+from socketserver import ThreadingMixIn
+from threading import BoundedSemaphore
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import structlog
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import choose_encoder
+
+from stepup.system.connection_places import ConnectionPlaces
+
+MAX_CONNECTIONS: Final = 16
+"""How many connections are open at a time; each has a thread."""
+SILENCE_SECONDS: Final = 5.0
+"""How long a client may send nothing, or take nothing of its answer."""
+CONNECTION_SECONDS: Final = 15.0
+"""How long a connection may last: Prometheus gives a scrape ten seconds by default."""
+QUIET_SECONDS: Final = 60.0
+"""How long no further request that failed is logged after one that was."""
+_THREAD_SECONDS: Final = 1.0
+"""How long a connection waits for the thread of one that was closed for it."""
+
+_log = structlog.get_logger(__name__)
+
+
+class MetricsServer(ThreadingMixIn, WSGIServer):
+    """Serves a registry's metrics over HTTP on any path.
+
+    Beyond MAX_CONNECTIONS the oldest connection of the busiest host is closed.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128  # those that the kernel holds until they are accepted
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
+        [(family, _, _, _, address), *_] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        self.address_family = family
+        self._places: ConnectionPlaces[socket.socket] = ConnectionPlaces(MAX_CONNECTIONS)
+        self._free_threads = BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__((str(address[0]), port), _Handler)
+        self._quiet_until = float("-inf")
+        self._not_logged = 0
+        self._answer_scrape = make_wsgi_app(registry)
+        self.set_app(self._answer)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection on a thread of its own, once there is one."""
+        for closing in self._places.take(request, client_address[0], time.monotonic()):
+            _interrupt(closing)
+        if not self._free_threads.acquire(timeout=_THREAD_SECONDS):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # such as a thread that cannot be started
+            self._free_threads.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a connection; free its thread whatever happens."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free_threads.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection and free its place."""
+        self._places.leave(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Interrupt the connections that have lasted too long; called twice a second."""
+        for late in self._places.opened_before(time.monotonic() - CONNECTION_SECONDS):
+            _interrupt(late)
+
+    def handle_error(self, *_: object) -> None:
+        """Log what failed, once a minute at most: anybody can send what fails (S18).
+
+        By default it is printed, and a failure to print ends the listener.
+        """
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._not_logged += 1
+            return
+        self._quiet_until, not_logged = now + QUIET_SECONDS, self._not_logged
+        self._not_logged = 0
+        _log.warning("metrics_request_failed", not_logged_before=not_logged, exc_info=True)
+
+    def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        try:
+            choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        except Exception:  # noqa: BLE001  # the library raises whatever it stumbles over
+            return _refuse(start, "400 Bad Request")
+        try:
+            answer: Iterable[bytes] = self._answer_scrape(environ, start)
+        except Exception:  # noqa: BLE001  # a collector may raise anything
+            self.handle_error()
+            return _refuse(start, "500 Internal Server Error")
+        return answer
+
+
+class _Handler(WSGIRequestHandler):
+    def setup(self) -> None:
+        super().setup()
+        self.connection.settimeout(SILENCE_SECONDS)
+
+    def handle(self) -> None:
+        with suppress(TimeoutError, ConnectionError):  # a client that is silent, or gone
+            super().handle()
+
+    def log_message(self, *_: object) -> None:
+        """Log no request."""
+
+    def get_stderr(self) -> Any:
+        """Where wsgiref prints the traceback of a request that failed: nowhere."""
+        return StringIO()
+
+
+def _refuse(start: StartResponse, status: str) -> Iterable[bytes]:
+    start(status, [])
+    return [b""]
+
+
+def _interrupt(connection: socket.socket) -> None:
+    """End what a thread waits for on a connection; the thread closes it."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

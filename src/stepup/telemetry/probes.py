@@ -1,0 +1,99 @@
+"""Answers an orchestrator's probes over plain HTTP, for it seldom speaks gRPC with mutual TLS."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qs
+
+from stepup.system.connection_places import ConnectionPlaces
+
+MAX_CONNECTIONS: Final = 64
+"""How many probes are answered at a time."""
+_REQUEST_SECONDS = 5.0
+_MAX_REQUEST_BYTES = 8 * 1024
+_SERVER = ""
+"""What health calls the whole server."""
+
+Serving = Callable[[], Collection[str]]
+"""The health names that serve now."""
+
+
+@asynccontextmanager
+async def probes_answered(
+    host: str, port: int, serving: Serving, names: Collection[str]
+) -> AsyncIterator[int]:
+    """Answer probes for as long as the block lasts; yields the port.
+
+    `/live` is 200 while the event loop turns, whatever becomes of the stores: a restart would not
+    bring them back. `/ready` is 200 while decisions can be made, else 503; `/ready?service=NAME` is
+    the same for one health name, and 404 for a name that is not known. GET and HEAD are answered.
+    Other parameters are ignored. The loop that serves calls answers itself, so that no answer comes
+    when it is stuck.
+
+    Beyond MAX_CONNECTIONS the oldest connection of the busiest host is closed.
+
+    Args:
+        host: an address of this machine.
+        port: 0 takes any.
+        serving: is called for each probe of `/ready`.
+        names: the health names that are known; the empty one is the whole server.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    probes = _Probes(serving, names)
+    server = await asyncio.start_server(probes.answer, host, port, limit=_MAX_REQUEST_BYTES)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+class _Probes:
+    def __init__(self, serving: Serving, names: Collection[str]) -> None:
+        self._serving = serving
+        self._names = names
+        self._places: ConnectionPlaces[asyncio.StreamWriter] = ConnectionPlaces(MAX_CONNECTIONS)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection, once."""
+        host = (writer.get_extra_info("peername") or ("",))[0]
+        for closing in self._places.take(writer, host, asyncio.get_running_loop().time()):
+            closing.transport.abort()
+        try:
+            # Whoever does not send a request of sensible size in time, or is gone, gets no answer.
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(_REQUEST_SECONDS):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    status = self._status(head.split(b" ", 2))
+                    writer.write(
+                        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+                        "content-length: 0\r\nconnection: close\r\n\r\n".encode()
+                    )
+                    await writer.drain()
+        finally:
+            self._places.leave(writer)
+            writer.close()
+
+    def _status(self, request: list[bytes]) -> HTTPStatus:
+        match request:
+            case [b"GET" | b"HEAD", target, _]:
+                path, _, query = target.partition(b"?")
+                if path == b"/live":
+                    return HTTPStatus.OK
+                if path == b"/ready":
+                    return self._readiness(query)
+        return HTTPStatus.NOT_FOUND
+
+    def _readiness(self, query: bytes) -> HTTPStatus:
+        fields = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+        asked = fields.get("service", [_SERVER])
+        if not all(name in self._names for name in asked):
+            return HTTPStatus.NOT_FOUND
+        serving = self._serving()
+        if all(name in serving for name in asked):
+            return HTTPStatus.OK
+        return HTTPStatus.SERVICE_UNAVAILABLE

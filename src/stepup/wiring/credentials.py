@@ -1,0 +1,219 @@
+"""The credentials that the settings ask for: of the server, and of its callers (S15)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import grpc
+
+from stepup.domain.actor import CallerId
+from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
+from stepup.rpc.identity import AllOf, Identification
+from stepup.rpc.identity.jwks import KeyFile, KeySourceError, KeyUrl
+from stepup.rpc.identity.jwt import DEFAULT_ALGORITHMS, Issuer, TokenIdentification
+from stepup.rpc.identity.mtls import CertificateIdentification
+from stepup.rpc.identity.server_credentials import (
+    CertificateError,
+    CertificateFiles,
+    ServerCertificate,
+)
+from stepup.rpc.identity.trusted_keys import TrustedKeys
+from stepup.rpc.pipeline.admission import Admission
+from stepup.rpc.pipeline.call import Admitted, Invocation
+from stepup.rpc.pipeline.pipeline import Admit
+from stepup.service.ports import Clock
+from stepup.settings.callers import TlsSettings, TokenIssuerSettings
+from stepup.settings.settings import ConfigurationError, Settings, UnusableFileError
+from stepup.settings.store_addresses import is_near, store_addresses
+
+_ALL = Patterns(["*"])
+LOCAL_CALLER = Caller(
+    CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
+)
+"""Whoever reaches a loopback address where callers have no credentials: may do everything."""
+LOCAL = Admitted(LOCAL_CALLER, ("loopback",))
+"""It proves no more than that it is on this machine."""
+_TRUSTED = "server.insecure_anyone_on_the_network_is_trusted"
+ANYONE = Admitted(
+    Caller(CallerId("anyone"), frozenset(), (Rule(_TRUSTED, _ALL, _ALL, _ALL, frozenset(Claim)),)),
+    ("network",),
+)
+"""Whoever reaches a server that trusts everybody: may do everything, and proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How callers are admitted, and what keeps that fresh.
+
+    `server` and `certificate` are None where there is no TLS, `tokens` where callers show none.
+    `polls` are to be awaited before the first call, and then every second; they take seconds at
+    most. `replace_callers` is None where callers are not told apart.
+    """
+
+    admit: Admit
+    server: grpc.ServerCredentials | None
+    polls: tuple[Callable[[], Awaitable[None]], ...] = ()
+    replace_callers: Callable[[Callers], None] | None = None
+    certificate: ServerCertificate | None = None
+    tokens: TokenIdentification | None = None
+
+    @property
+    def admits(self) -> bool:
+        """Whether a token can be verified, where every call needs one."""
+        return self.tokens is None or self.tokens.has_keys
+
+    async def check_certificate(self) -> None:
+        """Demand that TLS handshakes can succeed, where there is TLS.
+
+        Raises:
+            StoreUnavailableError: as `ServerCertificate.demand_in_force`.
+        """
+        if self.certificate is not None:
+            self.certificate.demand_in_force()
+
+    async def check_token_issuers(self) -> None:
+        """Demand that every issuer of tokens has keys.
+
+        Raises:
+            StoreUnavailableError: as `TokenIdentification.demand_keys`.
+        """
+        if self.tokens is not None:
+            self.tokens.demand_keys()
+
+
+def demand_credentials(settings: Settings) -> None:
+    """Demand what only serving needs: that callers have credentials, or were not meant to (S15).
+
+    Raises:
+        ConfigurationError: they have none and nobody said so; somebody said so and they have; or
+            there is no TLS on an address that other machines reach, and nobody said that everybody
+            there is trusted, or the stores may be those of a real deployment.
+    """
+    problems = []
+    trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
+    if settings.authenticates_callers and trusts_anyone:
+        problems.append(f"{_TRUSTED}: contradicts tls and token_issuers: take one away")
+    if trusts_anyone:
+        problems += [
+            f"{_TRUSTED}: refused, as {address.setting} names a host without a loopback or private"
+            " address: callers without credentials would reach what may be real data"
+            for address in store_addresses(settings.storage)
+            if not is_near(address)
+        ]
+    if not settings.authenticates_callers and not (settings.server.insecure or trusts_anyone):
+        problems.append(
+            "server.insecure: callers have no credentials: configure tls or token_issuers;"
+            " or, for a trial on a loopback address, set it to true (serve --insecure)"
+        )
+    if settings.authenticates_callers and settings.server.insecure:
+        problems.append(
+            "server.insecure: contradicts tls and token_issuers, by which callers have credentials:"
+            " take one or the other away"
+        )
+    if settings.tls is None and not settings.server.is_local and not trusts_anyone:
+        problems.append(
+            f"server.listen: {settings.server.host} is no loopback address: that needs tls (S15)"
+        )
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+
+
+def anyone_may_call(settings: Settings) -> str:
+    """Who may call a server whose callers have no credentials: a sentence for logs and commands."""
+    if settings.server.insecure_anyone_on_the_network_is_trusted:
+        return f"{_TRUSTED}: everybody who reaches {settings.server.listen} may do everything"
+    if settings.server.socket is not None:
+        return f"any program that may open {settings.server.socket} may call and claim anything"
+    return "any program on this machine may call and claim anything"
+
+
+async def admit_anyone(_invocation: Invocation) -> Admitted:
+    """Take every caller alike, wherever it is: the settings say that all are trusted."""
+    return ANYONE
+
+
+async def admit_local_caller(_invocation: Invocation) -> Admitted:
+    """Take every caller alike: the server listens on loopback only."""
+    return LOCAL
+
+
+def credentials_of(settings: Settings, clock: Clock) -> Credentials:
+    """Read the files that the settings name.
+
+    Raises:
+        ConfigurationError: a setting cannot be used.
+        UnusableFileError: a file cannot be used.
+    """
+    if not settings.authenticates_callers:
+        trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
+        return Credentials(admit_anyone if trusts_anyone else admit_local_caller, None)
+    parts: list[Identification] = []
+    polls: list[Callable[[], Awaitable[None]]] = []
+    server, certificate = None, None
+    # Before any file is read, so that a setting that is wrong is named whatever the files are.
+    tokens = _tokens(settings.token_issuers, clock) if settings.token_issuers else None
+    if settings.tls is not None:
+        certificate = _certificate(settings.tls, clock)
+        server = certificate.credentials()
+        # Off the event loop: to take over a large bundle takes a tenth of a second.
+        polls.append(partial(asyncio.to_thread, certificate.poll))
+        if settings.tls.client_ca is not None:
+            parts.append(CertificateIdentification(clock))
+    if tokens is not None:
+        _check_key_files(settings.token_issuers)
+        polls.append(tokens.poll)
+        parts.append(tokens)
+    identification = parts[0] if len(parts) == 1 else AllOf(*parts)
+    admission = Admission(identification, settings.registered_callers)
+    return Credentials(admission, server, tuple(polls), admission.replace, certificate, tokens)
+
+
+def _certificate(tls: TlsSettings, clock: Clock) -> ServerCertificate:
+    try:
+        return ServerCertificate.load(
+            CertificateFiles(tls.certificate, tls.key, tls.client_ca), clock
+        )
+    except CertificateError as error:
+        raise UnusableFileError(str(error)) from error
+
+
+def _tokens(issuers: Iterable[TokenIssuerSettings], clock: Clock) -> TokenIdentification:
+    made = [_issuer(index, each, clock) for index, each in enumerate(issuers)]
+    try:
+        return TokenIdentification(made, clock)
+    except ValueError as error:
+        raise ConfigurationError(f"token_issuers: {error}") from error
+
+
+def _issuer(index: int, settings: TokenIssuerSettings, clock: Clock) -> Issuer:
+    try:
+        source = (
+            KeyFile(settings.jwks_file)
+            if settings.jwks_file is not None
+            else KeyUrl(
+                settings.jwks_url.get_secret_value() if settings.jwks_url else "",
+                ca_file=settings.ca_file,
+                bearer_token_file=settings.bearer_token_file,
+            )
+        )
+        return Issuer(
+            settings.issuer,
+            frozenset(settings.audiences),
+            TrustedKeys(source, clock),
+            DEFAULT_ALGORITHMS if settings.algorithms is None else frozenset(settings.algorithms),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"token_issuers[{index}]: {error}") from error
+
+
+def _check_key_files(issuers: Iterable[TokenIssuerSettings]) -> None:
+    # URLs are not asked: an issuer that is down for a while must not keep a server down.
+    for index, issuer in enumerate(issuers):
+        if issuer.jwks_file is not None:
+            file = KeyFile(issuer.jwks_file)
+            try:
+                file.check()
+            except KeySourceError as error:
+                place = f"token_issuers[{index}].jwks_file"
+                raise UnusableFileError(f"{place}: {file} {error}") from error

@@ -1,0 +1,278 @@
+"""The only place that wires: settings in, a running server out."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import grpc
+import structlog
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+
+from stepup.rpc.engine.choice import engine_of
+from stepup.rpc.handlers.audit import AuditHandlers
+from stepup.rpc.handlers.enrollment import EnrollmentHandlers
+from stepup.rpc.handlers.policy import PolicyHandlers
+from stepup.rpc.handlers.step_up import StepUpHandlers
+from stepup.rpc.pipeline.finish_lines import SUMMARY_SECONDS
+from stepup.rpc.pipeline.pipeline import Pipeline
+from stepup.rpc.server.connections import ConnectionLimits
+from stepup.rpc.server.server import HEALTH_NAMES, Handlers, Server
+from stepup.rpc.wire.pictures import Pictures
+from stepup.service.audit.events import AuditEvents
+from stepup.service.calls.caller_limits import CallerLimits
+from stepup.service.calls.refused_claims import RefusedClaims
+from stepup.service.calls.tenant_share import TenantShare
+from stepup.service.enrollment.begin import BeginEnrollment
+from stepup.service.enrollment.cancel import CancelEnrollment
+from stepup.service.enrollment.complete import CompleteEnrollment
+from stepup.service.enrollment.confirm import ConfirmEnrollment
+from stepup.service.enrollment.end import EndEnrollment
+from stepup.service.enrollment.get import GetEnrollment
+from stepup.service.enrollment.set_account_mfa import SetAccountMfa
+from stepup.service.policy.known_tenants import KnownTenants
+from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
+from stepup.service.policy.update import GetPolicy, UpdatePolicy
+from stepup.service.ports import Clock
+from stepup.service.step_up.check import CheckStepUp
+from stepup.service.step_up.elevated import Elevated
+from stepup.service.step_up.revoke_elevations import RevokeElevations
+from stepup.service.step_up.revoker import Revoker
+from stepup.service.step_up.verify_otp import VerifyOtp
+from stepup.service.upkeep.background import repeat
+from stepup.service.upkeep.housekeeping import INTERVAL_SECONDS, Housekeeping
+from stepup.settings.settings import ConfigurationError, ServerSettings, Settings
+from stepup.settings.store_addresses import in_plain_text
+from stepup.stores.memory_caller_rates import MemoryCallerRates
+from stepup.system.clock import SystemClock
+from stepup.telemetry.logs import metrics_served
+from stepup.telemetry.probes import Serving, probes_answered
+from stepup.wiring.credentials import anyone_may_call, credentials_of, demand_credentials
+from stepup.wiring.running_server import RunningServer
+from stepup.wiring.stores import Stores, make_data_dir, open_decision_log, open_stores
+from stepup.wiring.traces import begin_span_of
+from stepup.wiring.watched import Watched
+
+# Of BeginEnrollment, for each tenant in each worker: a few, so that the drawing and the database
+# have time for other tenants; the wait of the last one is about a second.
+_BEGINNING_AT_ONCE = 4
+_BEGINNING_WAITING = 60
+
+_log = structlog.get_logger(__name__)
+_unauthenticated = Gauge(
+    "stepup_callers_unauthenticated",
+    "1 while callers without credentials are served and may do everything, else 0.",
+    multiprocess_mode="livemax",
+)
+
+_in_plain_text = Gauge(
+    "stepup_store_in_plain_text",
+    "1 for a store that is reached over a network without TLS.",
+    ["store"],
+    multiprocess_mode="livemax",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The handlers, and what has to run beside them."""
+
+    handlers: Handlers
+    snapshots: Snapshots
+    verify: VerifyOtp
+    housekeeping: Housekeeping
+    refused_claims: RefusedClaims
+    limits: CallerLimits
+    known_tenants: KnownTenants
+
+
+def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
+    """Wire use cases and handlers over stores."""
+    database, keys, catalogue = stores.database, stores.keys, settings.operations
+    options = settings.verification
+    snapshots = Snapshots(database, clock, folds_ids=settings.identity.fold_case)
+    elevated = Elevated(stores.elevations, snapshots, database)
+    revoker = Revoker(stores.elevations, snapshots)
+    verify = VerifyOtp(database, elevated, stores.outcomes, keys, back_steps=options.back_steps)
+    step_up = StepUpHandlers(
+        catalogue,
+        CheckStepUp(snapshots, elevated, database, keys, stores.decision_log, options.retry_window),
+        verify,
+        RevokeElevations(database, revoker, options.back_steps),
+    )
+    enrollment = EnrollmentHandlers(
+        BeginEnrollment(database, elevated, keys, options.issuer),
+        ConfirmEnrollment(database, keys, options.back_steps),
+        CompleteEnrollment(database, elevated, revoker),
+        CancelEnrollment(database),
+        GetEnrollment(database),
+        EndEnrollment(database, elevated, revoker, keys),
+        SetAccountMfa(database, elevated),
+        Pictures(),
+        TenantShare(_BEGINNING_AT_ONCE, _BEGINNING_WAITING),
+    )
+    policy = PolicyHandlers(
+        catalogue, GetPolicy(database), UpdatePolicy(database, elevated, snapshots)
+    )
+    audit = AuditHandlers(AuditEvents(database, keys))
+    return Application(
+        Handlers(step_up, enrollment, policy, audit),
+        snapshots,
+        verify,
+        Housekeeping(database, options.retry_window),
+        RefusedClaims(database),
+        CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
+        KnownTenants(snapshots, refuse=settings.identity.unknown_tenants == "refuse"),
+    )
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[RunningServer]:
+    """Run a server for as long as the block lasts.
+
+    One of several workers shares its port, and leaves metrics and probes to whoever started it.
+
+    Raises:
+        ConfigurationError: the settings cannot be put into effect; the message says which.
+        StoreUnavailableError: a configured store cannot be reached.
+    """
+    demand_credentials(settings)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        is_one_of_many = settings.server.workers > 1
+        if not is_one_of_many:
+            serve_metrics(settings, stack)
+        make_data_dir(settings)
+        decision_log = open_decision_log(settings, stack)
+        stores = await open_stores(settings, clock, decision_log, stack)
+        application = assemble(stores, settings, clock)
+        credentials = credentials_of(settings, clock)
+        for poll in credentials.polls:
+            await poll()
+        watched = Watched(
+            application.snapshots, stores.database, stores.elevations, decision_log, credentials
+        )
+        await watched.look()
+        stack.push_async_callback(application.verify.drain)
+        # Before the server, whose last calls are exported, too.
+        begin_span = begin_span_of(settings.traces, stack)
+        pipeline = Pipeline(
+            credentials.admit,
+            application.refused_claims,
+            application.limits,
+            application.known_tenants,
+            clock,
+            begin_span=begin_span,
+            fold_case=settings.identity.fold_case,
+        )
+        stack.push_async_callback(pipeline.finish_lines.sum_up)
+        repeat(pipeline.finish_lines.sum_up, SUMMARY_SECONDS, stack)
+        server = Server(
+            pipeline,
+            application.handlers,
+            engine_of(settings.server.engine),
+            ConnectionLimits(max_age=settings.server.max_connection_age),
+            shares_port=is_one_of_many,
+            trusts_anyone=settings.server.insecure_anyone_on_the_network_is_trusted,
+        )
+        if not is_one_of_many:
+            await answer_probes(settings, lambda: server.serving, stack)
+
+        async def report() -> None:
+            await server.report(watched.condition)
+
+        # Stopped last, so that what is known stays fresh while calls in flight finish.
+        watched.look_again_and_again(report, stack)
+        repeat(lambda: application.housekeeping(clock.now()), INTERVAL_SECONDS, stack)
+        for poll in credentials.polls:
+            repeat(poll, POLL_SECONDS, stack)
+        address = await _listen(server, settings.server, credentials.server)
+        stack.push_async_callback(server.stop, settings.server.drain_seconds)
+        _warn_of_weaknesses(settings, stack)
+        await report()
+        yield RunningServer(
+            address,
+            settings,
+            credentials.replace_callers,
+            decision_log,
+            lambda: server.serving,
+        )
+
+
+async def _listen(
+    server: Server, settings: ServerSettings, credentials: grpc.ServerCredentials | None
+) -> str:
+    """Have a server listen; returns where.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    try:
+        if settings.socket is not None:
+            to_group = settings.socket_group_may_connect
+            await server.start_on_socket(settings.socket, credentials, to_group=to_group)
+            return settings.listen
+        return settings.address(await server.start(settings.host, settings.port, credentials))
+    except (ValueError, OSError) as error:
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigurationError(f"server.listen: {problem}") from error
+
+
+def _warn_of_weaknesses(settings: Settings, stack: AsyncExitStack) -> None:
+    """Log what the settings weaken, and show it in the metrics until the stack is left."""
+    if not settings.authenticates_callers:
+        _unauthenticated.set(1)
+        stack.callback(_unauthenticated.set, 0)
+        _log.warning("callers_are_not_authenticated", explanation=anyone_may_call(settings))
+    for store, explanation in in_plain_text(settings.storage):
+        _in_plain_text.labels(store).set(1)
+        stack.callback(_in_plain_text.labels(store).set, 0)
+        _log.warning("store_is_reached_in_plain_text", explanation=explanation)
+    if settings.verification.back_steps:
+        _log.warning(
+            "codes_of_the_step_before_are_accepted",
+            explanation="verification.back_steps weakens S1",
+        )
+
+
+def serve_metrics(
+    settings: Settings, stack: AsyncExitStack, registry: CollectorRegistry = REGISTRY
+) -> None:
+    """Serve a registry's metrics, if that is configured, until the stack is left.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    metrics = settings.metrics
+    if metrics is None:
+        return
+    with _listening("metrics", metrics.listen):
+        port = stack.enter_context(metrics_served(metrics.host, metrics.port, registry))
+    _log.info("metrics_are_served", address=metrics.address(port))
+
+
+async def answer_probes(settings: Settings, serving: Serving, stack: AsyncExitStack) -> None:
+    """Answer them, if that is configured, until the stack is left.
+
+    That should be from before a server serves until it has ended: then, too, it is alive.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    probes = settings.probes
+    if probes is None:
+        return
+    answering = probes_answered(probes.host, probes.port, serving, HEALTH_NAMES)
+    with _listening("probes", probes.listen):
+        port = await stack.enter_async_context(answering)
+    _log.info("probes_are_answered", address=probes.address(port))
+
+
+@contextmanager
+def _listening(section: str, address: str) -> Iterator[None]:
+    """Have the error say which setting has the address that cannot be listened on."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"{section}.listen: cannot listen on {address}: {error}"
+        ) from error

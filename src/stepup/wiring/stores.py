@@ -1,0 +1,213 @@
+"""The stores that the settings name, opened: those of production, or embedded ones."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from stepup.service.ports import (
+    CallerRates,
+    Clock,
+    Database,
+    DecisionLog,
+    Elevations,
+    Keys,
+    RecordedOutcomes,
+)
+from stepup.service.upkeep.background import repeat
+from stepup.settings.settings import ConfigurationError, Settings, UnusableFileError
+from stepup.stores.decision_log import JsonLinesDecisionLog
+from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
+from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes, connect
+from stepup.stores.redis.tls import check_files
+from stepup.stores.redis.url import parse_url as parse_redis_url
+from stepup.stores.sql import (
+    IdsCollideError,
+    SqlDatabase,
+    audit_rights,
+    check_schema,
+    fold_ids,
+    upgrade,
+)
+from stepup.stores.sql.engine import check_tls_files
+from stepup.stores.sql.engine import parse_url as parse_database_url
+from stepup.system.pem import PemError
+from stepup.wiring.keys import follow_keys
+
+_log = structlog.get_logger(__name__)
+REVIVE_SECONDS = 1.0
+"""How often is looked whether the embedded store has ended."""
+HANGS_AFTER_LOOKS = 15
+"""It is killed when it has not answered so many looks in a row; each takes up to two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything behind the ports."""
+
+    database: Database
+    elevations: Elevations
+    outcomes: RecordedOutcomes
+    rates: CallerRates
+    keys: Keys
+    decision_log: DecisionLog
+
+
+async def open_stores(
+    settings: Settings, clock: Clock, decision_log: DecisionLog, stack: AsyncExitStack
+) -> Stores:
+    """Open what the settings name, until the stack is left; an embedded database is migrated.
+
+    Raises:
+        ConfigurationError: something cannot be used as it is configured.
+        StoreUnavailableError: the database cannot be reached. Redis may come later (S17).
+    """
+    storage = settings.storage
+    check_store_files(settings)
+    client = connect(await url_of_redis(settings, stack))
+    stack.push_async_callback(client.aclose)
+    database_url = database_url_of(settings)
+    if storage.database_url is None:
+        await upgrade(database_url)
+    else:
+        await check_schema(database_url, storage.database.limits)
+        if rights := await audit_rights(database_url, storage.database.limits):
+            _log.warning(
+                "database_role_can_rewrite_the_audit_trail",
+                explanation=f"storage.database_url: the role of this server {'; it '.join(rights)}:"
+                " serve as a role of its own, see docs/operating.md, Roles",
+            )
+    keys = follow_keys(settings, clock)
+    if settings.identity.fold_case:
+        try:
+            await fold_ids(database_url, keys)
+        except IdsCollideError as error:
+            raise ConfigurationError(
+                f"identity.fold_case: {error}: remove one of them, or turn it off"
+            ) from error
+    database = SqlDatabase(database_url, storage.database.limits)
+    stack.push_async_callback(database.close)
+    return Stores(
+        database,
+        RedisElevations(client, keys),
+        RedisRecordedOutcomes(client, keys),
+        RedisCallerRates(client),
+        keys,
+        decision_log,
+    )
+
+
+def check_store_files(settings: Settings) -> None:
+    """Find PEM files of the stores with which a server would not start.
+
+    Raises:
+        UnusableFileError: one cannot be used; the message names the setting and the file.
+    """
+    storage = settings.storage
+    if storage.database_url is not None:
+        try:
+            check_tls_files(parse_database_url(storage.database_url.get_secret_value()))
+        except PemError as error:
+            raise UnusableFileError(f"storage.database_url: {error}") from error
+    if storage.redis_url is not None:
+        tls = parse_redis_url(storage.redis_url.get_secret_value()).tls
+        if tls is not None:
+            try:
+                check_files(tls)
+            except OSError as error:
+                raise UnusableFileError(f"storage.redis_url: {error}") from error
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the data directory, for our user only, if something is to be in it and there is none.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    if settings.storage.embeds_nothing and settings.log.decisions is not None:
+        return
+    directory = settings.storage.in_data_dir("")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"storage.data_dir: {directory} cannot be made: {error.strerror}"
+        ) from error
+
+
+def database_url_of(settings: Settings) -> str:
+    """The configured database, or SQLite in the data directory."""
+    url = settings.storage.database_url
+    if url is not None:
+        return url.get_secret_value()
+    return f"sqlite+aiosqlite:///{settings.storage.in_data_dir('stepup.db').absolute()}"
+
+
+async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
+    """The configured Redis, or an embedded store that lives until the stack is left.
+
+    Raises:
+        ConfigurationError: the embedded store cannot be started.
+    """
+    url = settings.storage.redis_url
+    if url is not None:
+        return url.get_secret_value()
+    valkey = EmbeddedValkey(settings.storage.in_data_dir("valkey").absolute())
+    try:
+        await asyncio.to_thread(valkey.start)
+    except EmbeddedValkeyError as error:
+        raise ConfigurationError(f"storage.redis_url: {error}") from error
+    stack.push_async_callback(asyncio.to_thread, valkey.stop)
+    repeat(KeepEmbeddedStore(valkey), REVIVE_SECONDS, stack)
+    return valkey.url
+
+
+def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDecisionLog:
+    """The decision log, open until the stack is left.
+
+    Raises:
+        ConfigurationError: it cannot be opened.
+    """
+    target = settings.log.decisions
+    try:
+        if target == "-" and sys.stdout is None:
+            raise ConfigurationError("log.decisions: standard output is closed")
+        if target == "-":
+            log = JsonLinesDecisionLog.to(sys.stdout)
+        else:
+            file = Path(target) if target else settings.storage.in_data_dir("decisions.jsonl")
+            log = JsonLinesDecisionLog.open(file)
+    except OSError as error:
+        raise ConfigurationError(f"log.decisions: {error}") from error
+    stack.callback(log.close)
+    return log
+
+
+class KeepEmbeddedStore:
+    """One look at the embedded store: it is started again when it has ended or hangs."""
+
+    def __init__(self, valkey: EmbeddedValkey) -> None:
+        self._valkey = valkey
+        self._silent = 0
+
+    async def __call__(self) -> None:
+        """Look; what the store acknowledged is in its file, so that nothing is lost."""
+        if self._valkey.is_running:
+            if await asyncio.to_thread(lambda: self._valkey.answers):
+                self._silent = 0
+                return
+            self._silent += 1
+            if self._silent < HANGS_AFTER_LOOKS:
+                return
+            _log.error("embedded_store_hangs", looks=self._silent)
+            await asyncio.to_thread(self._valkey.kill)
+        self._silent = 0
+        try:
+            await asyncio.to_thread(self._valkey.start)
+        except EmbeddedValkeyError as error:
+            _log.error("embedded_store_is_down", problem=str(error))
+        else:
+            _log.warning("embedded_store_started_again", explanation="it had ended, or hung")

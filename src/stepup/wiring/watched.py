@@ -1,0 +1,101 @@
+"""What is looked at every so often, so that health says what calls would meet (S17)."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from typing import Final
+
+from stepup.domain.errors import StoreUnavailableError
+from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
+from stepup.service.ports import Database, Elevations
+from stepup.service.upkeep.background import repeat
+from stepup.service.upkeep.dependencies import Condition, Dependency
+from stepup.stores.decision_log import JsonLinesDecisionLog
+from stepup.wiring.credentials import Credentials
+
+LOOK_SECONDS: Final = 10.0
+"""How long a look may take; the store's own limits end it before."""
+WRITE_LOOK_SECONDS: Final = 5.0
+"""How often SQL is tried with a write: each is a commit."""
+
+
+class Watched:
+    """The stores, the decision log and the credentials, each a `Dependency`."""
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        database: Database,
+        elevations: Elevations,
+        decision_log: JsonLinesDecisionLog,
+        credentials: Credentials,
+    ) -> None:
+        self._snapshots = snapshots
+        self._sql = Dependency("sql", snapshots.poll)
+        self._redis = Dependency("redis", elevations.ping)
+        self._sql_writes = Dependency("sql_writes", database.check_writes)
+        self._redis_writes = Dependency("redis_writes", elevations.check_writes)
+        self._decision_log = Dependency("decision_log", decision_log.look)
+        self._credentials = credentials
+        self._certificate = Dependency("certificate", credentials.check_certificate)
+        self._token_issuers = Dependency("token_issuers", credentials.check_token_issuers)
+
+    async def look(self) -> None:
+        """Look at all, before the first call.
+
+        Raises:
+            StoreUnavailableError: SQL does not answer. Without the others a server starts, and
+                serves as soon as they work.
+        """
+        await self._sql.look()
+        for dependency in (self._redis, self._sql_writes, self._redis_writes, self._decision_log):
+            with suppress(StoreUnavailableError):
+                await dependency.look()
+        await self._look_at_credentials()
+
+    async def _look_at_credentials(self) -> None:
+        for dependency in (self._certificate, self._token_issuers):
+            # The log has the reason already: `jwks_not_refreshed`, `certificate_not_reloaded`.
+            with suppress(StoreUnavailableError):
+                await dependency.look()
+
+    @property
+    def condition(self) -> Condition:
+        """What was found when each was looked at last."""
+        return Condition(
+            admits=self._certificate.is_up and self._credentials.admits,
+            decides=self._snapshots.is_fresh and self._decision_log.is_up,
+            sql=self._sql.is_up,
+            redis=self._redis.is_up,
+            sql_writes=self._sql_writes.is_up,
+            redis_writes=self._redis_writes.is_up,
+            decision_log=self._decision_log.is_up,
+            certificate=self._certificate.is_up,
+            token_issuers=self._token_issuers.is_up,
+        )
+
+    def look_again_and_again(
+        self, report: Callable[[], Awaitable[None]], stack: AsyncExitStack
+    ) -> None:
+        """Look at each until the stack is left; `report` is awaited after each look."""
+        for dependency in (self._sql, self._redis, self._redis_writes, self._decision_log):
+            look = partial(_look, dependency, report)
+            repeat(look, POLL_SECONDS, stack, run_seconds=LOOK_SECONDS)
+
+        async def look_at_credentials() -> None:
+            try:
+                await self._look_at_credentials()
+            finally:
+                await report()
+
+        repeat(look_at_credentials, POLL_SECONDS, stack, run_seconds=LOOK_SECONDS)
+        look = partial(_look, self._sql_writes, report)
+        repeat(look, WRITE_LOOK_SECONDS, stack, run_seconds=LOOK_SECONDS)
+
+
+async def _look(dependency: Dependency, report: Callable[[], Awaitable[None]]) -> None:
+    """Look at a dependency; health says at once what was found."""
+    try:
+        await dependency.look()
+    finally:
+        await report()

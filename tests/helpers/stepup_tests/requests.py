@@ -1,0 +1,67 @@
+"""A request of every method that is valid in every field: what tests then spoil."""
+
+from google.protobuf.json_format import ParseDict
+
+from stepup.v1 import (
+    audit_service_pb2,
+    enrollment_service_pb2,
+    policy_service_pb2,
+    step_up_service_pb2,
+)
+from stepup_tests.people import administrator
+from stepup_tests.wire import on_wire
+from stepup_tests.worker import OSQUERY
+
+PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
+METHODS = {
+    f"{service.full_name}/{method.name}": method
+    for proto in PROTOS
+    for service in proto.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+"""Descriptors by path."""
+
+
+def request_type(path):
+    """The class of a method's requests."""
+    return METHODS[path].input_type._concrete_class  # noqa: SLF001  # protobuf names no other way
+
+
+def answer_type(path):
+    """The class of a method's answers."""
+    return METHODS[path].output_type._concrete_class  # noqa: SLF001  # as above
+
+
+def path_of(name):
+    """The path of a method, by its name alone."""
+    [path] = [path for path in METHODS if path.endswith(f"/{name}")]
+    return path
+
+
+def valid_request(name):
+    """A request of a Master Administrator of Acme that no field check refuses."""
+    request = request_type(path_of(name))()
+    fields = request.DESCRIPTOR.fields_by_name
+    if "actor" in fields:
+        request.actor.CopyFrom(on_wire(administrator()))
+    if "tenant_id" in fields:
+        request.tenant_id = "acme"
+    return ParseDict(_FIELDS.get(name, {}), request)
+
+
+_FIELDS = {
+    "CheckStepUp": {"operation": OSQUERY},
+    "BatchCheckStepUp": {"checks": [{"operation": OSQUERY}]},
+    "VerifyOtp": {"code": "123456"},
+    "RevokeElevations": {"scope": "REVOCATION_SCOPE_USER"},
+    "ConfirmEnrollment": {"code": "123456"},
+    "CompleteEnrollment": {"reset_code_stored": True},
+    "ResetEnrollment": {"reset_code": "AAAAA-AAAAA-AAAAA-AAAAA-AAAAA-A"},
+    "AdminResetEnrollment": {"user_id": "alice", "reason": "lost phone"},
+    "SetAccountMfa": {"enabled": True},
+    "UpdatePolicy": {
+        "policy": {"etag": "etag", "enabled": True, "operations": [{"operation": OSQUERY}]},
+        "update_mask": "enabled,operations",
+    },
+}
+WITH_ACTOR = [path for path in METHODS if "actor" in request_type(path).DESCRIPTOR.fields_by_name]

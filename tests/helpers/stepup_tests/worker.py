@@ -1,0 +1,205 @@
+"""A worker of the service: the application as it is wired, and short words for its use cases."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from stepup.domain.actor import RetryReceipt, SessionId, UserId
+from stepup.domain.callers import Grant, claims_of
+from stepup.domain.elevation import LIFETIME
+from stepup.domain.operations import OperationId
+from stepup.domain.reset_code import ResetCode
+from stepup.domain.totp import Label, OtpCode
+from stepup.domain.verification import Outcome
+from stepup.service.calls.context import Context
+from stepup.service.policy.update import PolicyChange
+from stepup.service.ports import EventQuery
+from stepup.service.step_up.check import Check
+from stepup.service.step_up.revoke_elevations import Scope
+from stepup.wiring.credentials import LOCAL_CALLER
+from stepup.wiring.server import assemble
+from stepup_tests.otp import code_at, wrong_code_at
+from stepup_tests.people import ACME, CALLER, administrator, person
+
+OSQUERY = "response.run_osquery"
+REMOTE_SHELL = "response.start_remote_shell"
+API_KEYS = "iam.configure_api_keys"
+SIGN_IN = "account.sign_in"
+REQUEST_ID = "request-1"
+
+
+def details_of(actor, **further):
+    """The details of an event of a worker's call: those that every event has, and further ones."""
+    return {"session": actor.session_hash, "request_id": REQUEST_ID, **further}
+
+
+@dataclass(frozen=True)
+class App:
+    """What a person has after the wizard: the authenticator app, and the reset code on paper."""
+
+    enrollment_id: str
+    secret: bytes
+    reset_code: ResetCode
+
+    def code(self, now: datetime, *, steps: int = 0) -> str:
+        """What the app shows."""
+        return code_at(self.secret, now, steps=steps)
+
+    def wrong_code(self, now: datetime) -> str:
+        """What the app does not show, just now or around now."""
+        return wrong_code_at(self.secret, now)
+
+
+class Worker:
+    """Calls the use cases of one application, at the time of the clock."""
+
+    def __init__(self, stores, settings, clock):
+        self.clock = clock
+        self.catalogue = settings.operations
+        self.application = assemble(stores, settings, clock)
+        self.snapshots = self.application.snapshots
+        self.database = stores.database
+        self._step_up = self.application.handlers.step_up
+        self._enrollment = self.application.handlers.enrollment
+        self._policy = self.application.handlers.policy
+        self._audit = self.application.handlers.audit.events
+
+    async def advance(self, *, seconds=0, minutes=0):
+        """Let time pass for everybody; this worker has polled when it is over."""
+        self.clock.advance(seconds=seconds, minutes=minutes)
+        await self.poll()
+
+    async def poll(self):
+        await self.snapshots.poll()
+
+    def context(self, actor, caller=CALLER, operations=(None,)):
+        """The call of a caller that has been let in, and may assert what the actor has."""
+        rule = LOCAL_CALLER.rules[0]
+        grants = {
+            operation: Grant(rule, dict.fromkeys(claims_of(actor, operation), rule))
+            for operation in operations
+        }
+        identities = (f"spiffe://acme/{caller}",)
+        return Context(caller, actor, self.clock.now(), REQUEST_ID, identities, grants)
+
+    async def check(self, actor, operation=OSQUERY, target="host-1", **options):
+        [answer] = await self.check_all(actor, [(operation, target)], **options)
+        return answer
+
+    async def check_all(self, actor, checks, *, caller=CALLER, request_id=None, context=None):
+        """Check operations and targets, each with a receipt of its own if one is given."""
+        wanted = [
+            Check(self.catalogue.find(operation), target, *map(RetryReceipt, receipt))
+            for operation, target, *receipt in checks
+        ]
+        if context is None:
+            context = self.context(actor, caller, [check.operation.id for check in wanted])
+        return await self._step_up.check(context, wanted, request_id)
+
+    async def retry(self, actor, receipt, operation=OSQUERY, target="host-1", **options):
+        """Check the retry of an action that timed out."""
+        claimed = replace(actor, retry_receipt=RetryReceipt(receipt))
+        return await self.check(claimed, operation, target, **options)
+
+    async def verify(self, actor, code, request_id=None, *, caller=CALLER):
+        return await self._step_up.verify(self.context(actor, caller), OtpCode(code), request_id)
+
+    async def drain(self):
+        await self.application.verify.drain()
+
+    async def revoke(self, actor, scope=Scope.SESSION):
+        await self._step_up.revoke(self.context(actor), scope)
+
+    async def begin(self, actor, reset_code=None, account_name="alice@acme.example"):
+        return await self._enrollment.begin(self.context(actor), Label(account_name), reset_code)
+
+    async def confirm(self, actor, code):
+        return await self._enrollment.confirm(self.context(actor), OtpCode(code))
+
+    async def complete(self, actor):
+        return await self._enrollment.complete(self.context(actor))
+
+    async def cancel(self, actor):
+        await self._enrollment.cancel(self.context(actor))
+
+    async def standing(self, actor):
+        return await self._enrollment.get(self.context(actor))
+
+    async def remove(self, actor):
+        await self._enrollment.end.remove(self.context(actor))
+
+    async def reset(self, actor, reset_code):
+        return await self._enrollment.end.reset(self.context(actor), reset_code)
+
+    async def admin_reset(self, actor, user, reason="lost phone"):
+        end = self._enrollment.end
+        await end.reset_by_administrator(self.context(actor), UserId(user), reason)
+
+    async def set_account_mfa(self, actor, *, enabled):
+        await self._enrollment.account_mfa(self.context(actor), enabled)
+
+    async def keep_house(self):
+        await self.application.housekeeping(self.clock.now())
+
+    async def policy(self, tenant=ACME):
+        return await self._policy.get(tenant)
+
+    async def update_policy(self, actor, *, enabled=None, selected=None, issuer=None, etag=None):
+        """Change the policy; `selected` is a list of operations, or maps them to a max_age."""
+        if etag is None:
+            etag = (await self.policy(actor.tenant_id)).etag
+        if selected is not None:
+            max_ages = selected if isinstance(selected, dict) else dict.fromkeys(selected, LIFETIME)
+            selected = {OperationId(operation): age for operation, age in max_ages.items()}
+        change = PolicyChange(etag, enabled, selected, issuer and Label(issuer))
+        return await self._policy.update(self.context(actor), change)
+
+    async def select(self, *operations, tenant=ACME, **max_ages):
+        """Enable the tenant's policy, and select operations in place of those selected before."""
+        selected = dict.fromkeys(operations, LIFETIME) | max_ages
+        return await self.update_policy(
+            administrator(tenant=tenant), enabled=True, selected=selected
+        )
+
+    async def events(self, *kinds, tenant=ACME):
+        """The tenant's audit events, of these kinds if any are given."""
+        query = EventQuery(tenant, kinds=frozenset(kinds))
+        async with self.database.snapshot() as records:
+            return [chained.event for chained in await records.audit.list(query, 10_000)]
+
+    async def page(self, query, size, token=""):
+        return await self._audit.list(query, size, token)
+
+    async def export(self, tenant=ACME, after=0):
+        return [event async for event in self._audit.export(tenant, after)]
+
+    async def wizard(self, actor, reset_code=None):
+        """Go through the wizard's three screens in the actor's session, which is elevated then."""
+        screen = await self.begin(actor, reset_code)
+        octets = screen.secret.octets
+        confirmation = await self.confirm(actor, code_at(octets, self.clock.now()))
+        await self.complete(actor)
+        return App(screen.enrollment_id, octets, confirmation.reset_code)
+
+    async def enrol(self, actor):
+        """Enrol a user in another session, until the first unused code."""
+        app = await self.wizard(replace(actor, session_id=SessionId("wizard")))
+        await self.advance(seconds=30)
+        return app
+
+    async def elevate(self, actor, app):
+        """Give the code of the current time step, which must not be used up."""
+        verification = await self.verify(actor, app.code(self.clock.now()))
+        assert verification.outcome is Outcome.VERIFIED
+        return verification.elevation
+
+    async def suspend(self, app):
+        """Give a hundred wrong codes for the person of an app, over ever new sessions."""
+        for number in range(100):
+            verification = await self.fail(person(session=f"guess-{number // 5}"), app)
+            await self.advance(seconds=verification.retry_after.total_seconds())
+
+    async def fail(self, actor, app, times=1):
+        """Give wrong codes; returns what became of the last."""
+        for _ in range(times):
+            verification = await self.verify(actor, app.wrong_code(self.clock.now()))
+        return verification

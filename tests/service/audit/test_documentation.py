@@ -1,0 +1,142 @@
+"""docs/auditing.md tells every kind of event and every fact of a decision, and no others."""
+
+import json
+import re
+import subprocess
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from stepup_tests.otp import wrong_code_at
+from stepup_tests.people import administrator, person, playbook_run
+from stepup_tests.places import ROOT
+from stepup_tests.worker import OSQUERY
+
+from stepup.domain.audit import EventKind
+from stepup.domain.operations import OperationId
+from stepup.domain.reset_code import ResetCode
+
+ALICE, BOB, ADMINISTRATOR = person("alice"), person("bob"), administrator()
+DOCUMENT = ROOT / "docs" / "auditing.md"
+OPERATING = DOCUMENT.with_name("operating.md")
+
+
+def rows_of(heading):
+    """The cells of the table that begins with this heading."""
+    table = DOCUMENT.read_text().partition(heading)[2].partition("\n\n")[0]
+    return [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+
+
+def documented_events():
+    """Details by kind, of the table that says what happened."""
+    # What stands in brackets, or after a colon, are values.
+    plain = [
+        (kind, re.sub(r"\(.*?\)|:.*", "", details))
+        for kind, _, details in rows_of("| kind | happened |")
+    ]
+    return {kind.strip(" `"): set(re.findall(r"`(\w+)`", details)) for kind, details in plain}
+
+
+async def everything(worker):
+    """Bring about every kind of event."""
+    app = await worker.enrol(ALICE)
+    await worker.elevate(ALICE, app)
+    await worker.set_account_mfa(ALICE, enabled=True)
+    await worker.select(OSQUERY)
+    answer = await worker.check(ALICE)
+    await worker.retry(ALICE, answer.receipt)
+    await worker.fail(ALICE, app, times=6)
+    await worker.reset(ALICE, ResetCode.generate())
+    await worker.remove(ALICE)
+
+    screen = await worker.begin(BOB)
+    await worker.confirm(BOB, wrong_code_at(screen.secret.octets, worker.clock.now()))
+    await worker.cancel(BOB)
+    app = await worker.enrol(BOB)
+    await worker.reset(BOB, app.reset_code)
+
+    await worker.enrol(BOB)
+    await worker.wizard(ADMINISTRATOR)
+    await worker.admin_reset(ADMINISTRATOR, "bob")
+    await worker.revoke(ADMINISTRATOR)
+    await worker.application.refused_claims(
+        worker.context(ALICE), "StepUpService/CheckStepUp", OperationId(OSQUERY), "saml_account"
+    )
+
+
+def documented_hash(session_id):
+    """What the command of docs/operating.md answers, and the section that it stands in."""
+    section = OPERATING.read_text().partition("### The hash of a session\n")[2].partition("\n#")[0]
+    [command] = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)
+    ran = subprocess.run(
+        ["bash", "-c", command], input=f"{session_id}\n", capture_output=True, text=True, check=True
+    )
+    return ran.stdout.strip(), section
+
+
+async def test_s9_the_documented_command_finds_a_session_in_the_logs(world, worker):
+    session = person("alice", session="s-4711")
+    await worker.check(session)
+    await worker.begin(session)
+    computed, section = documented_hash("s-4711")
+    assert [line["session"] for line in world.decisions()] == [computed]
+    assert [event.details["session"] for event in await worker.events()] == [computed]
+    assert f"`{computed}`" in section
+    assert f'"session": "{computed}"' in DOCUMENT.read_text()
+
+
+async def test_every_kind_of_event_is_documented_with_all_its_details(worker):
+    await everything(worker)
+    expected = {}
+    for event in await worker.events():
+        expected.setdefault(event.kind.value, set()).update(event.details)
+    assert set(expected) == {kind.value for kind in EventKind}
+    of_all = {"session", "request_id"}
+    assert {kind: of_all | told for kind, told in documented_events().items()} == expected
+
+
+def documented_facts():
+    """The keys of the table about the decision log, by where they stand."""
+    found = {}
+    for keys, where, _ in rows_of("| key | stands in |"):
+        found.setdefault(where, set()).update(re.findall(r"`(\w+)`", keys))
+    return found
+
+
+@pytest.fixture
+async def lines(world, worker):
+    """Of decisions for every reason that leaves facts of its own; the last is a retry's."""
+    await worker.select(OSQUERY)
+    app = await worker.enrol(ALICE)
+    await worker.check(replace(ALICE, playbook_run=playbook_run()))
+    await worker.check(ALICE)
+    await worker.elevate(ALICE, app)
+    receipt = (await worker.check(ALICE)).receipt
+    other = (await worker.check(ALICE, target="host-3")).receipt
+    for _ in range(2):
+        await worker.retry(ALICE, other, target="host-3", request_id=UUID(int=1))
+    await worker.retry(ALICE, receipt, target="host-2")
+    await worker.retry(ALICE, "forged")
+    await worker.retry(ALICE, receipt)
+    return world.decisions()
+
+
+def test_every_fact_of_a_decision_is_documented_and_no_other(lines):
+    assert set().union(*documented_facts().values()) == set().union(*lines)
+
+
+def test_the_facts_of_every_line_are_documented_as_such(lines):
+    assert documented_facts()["every line"] == set(lines[0]).intersection(*lines)
+
+
+@pytest.mark.parametrize("reason", ["elevated", "exempt_timed_out_retry"])
+def test_what_is_documented_for_one_reason_stands_in_its_lines_only(lines, reason):
+    facts = documented_facts()[f"`{reason}`"]
+    assert [facts & set(line) for line in lines] == [
+        facts if line["reason"] == reason else set() for line in lines
+    ]
+
+
+def test_the_example_of_a_line_has_the_facts_of_a_retry(lines):
+    [example] = re.findall(r"```json\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+    assert list(json.loads(example)) == list(lines[-1])

@@ -1,0 +1,331 @@
+"""`GetPolicy` and `UpdatePolicy`: who may change what, and what is recorded of it."""
+
+from datetime import timedelta
+
+import pytest
+from stepup_tests.people import ACME, administrator, person
+from stepup_tests.worker import API_KEYS, OSQUERY, REMOTE_SHELL, details_of
+
+from stepup.domain.actor import TenantId
+from stepup.domain.audit import EventKind
+from stepup.domain.elevation import LIFETIME
+from stepup.domain.errors import (
+    ElevationRequiredError,
+    EtagMismatchError,
+    InvalidFieldError,
+    RoleRequiredError,
+    StoreUnavailableError,
+)
+from stepup.domain.policy import Policy
+
+ROOT = administrator()
+MINUTE = timedelta(minutes=1)
+FIVE_MINUTES = timedelta(minutes=5)
+
+
+@pytest.fixture
+async def policy(worker):
+    return await worker.update_policy(
+        ROOT, enabled=True, selected={OSQUERY: FIVE_MINUTES, REMOTE_SHELL: LIFETIME}
+    )
+
+
+async def elevate_root(worker):
+    await worker.elevate(ROOT, await worker.enrol(ROOT))
+
+
+async def test_a_tenant_that_never_set_a_policy_has_the_disabled_empty_one(worker):
+    assert await worker.policy() == Policy(ACME, enabled=False, max_ages={}, version=0)
+
+
+async def test_the_policy_is_what_it_was_set_to(worker, clock, policy):
+    assert await worker.policy() == policy
+    assert policy == Policy(
+        ACME,
+        enabled=True,
+        max_ages={OSQUERY: FIVE_MINUTES, REMOTE_SHELL: LIFETIME},
+        version=1,
+        updated_at=clock.now(),
+    )
+
+
+async def test_reading_is_not_from_memory(world, worker, policy):
+    other_worker = await world.worker()
+    await other_worker.check(person())
+    await worker.update_policy(ROOT, selected={**policy.max_ages, API_KEYS: MINUTE})
+    assert (await other_worker.policy()).selects(API_KEYS)
+
+
+@pytest.mark.usefixtures("policy")
+async def test_another_tenants_policy_is_untouched(worker):
+    assert not (await worker.policy(TenantId("globex"))).enabled
+
+
+async def test_another_role_changes_nothing(world, worker):
+    before = await world.state()
+    with pytest.raises(RoleRequiredError):
+        await worker.update_policy(person(), enabled=True)
+    assert await world.state() == before
+
+
+async def test_a_field_that_is_not_given_stays(worker, policy):
+    await elevate_root(worker)
+    after = await worker.update_policy(ROOT, enabled=False)
+    assert after.max_ages == policy.max_ages
+
+
+async def test_every_change_has_another_etag(worker, policy):
+    after = await worker.update_policy(ROOT, selected={**policy.max_ages, API_KEYS: MINUTE})
+    assert after.etag != policy.etag
+
+
+# --- Compare and set ---
+
+
+async def test_a_stale_etag_changes_nothing(world, worker, policy):
+    await worker.update_policy(ROOT, selected={**policy.max_ages, API_KEYS: MINUTE})
+    before = await world.state()
+    with pytest.raises(EtagMismatchError):
+        await worker.update_policy(ROOT, selected=[OSQUERY], etag=policy.etag)
+    assert await world.state() == before
+
+
+async def test_an_etag_of_another_tenant_changes_nothing(world, worker):
+    elsewhere = administrator(tenant="globex")
+    other = await worker.update_policy(elsewhere, enabled=True)
+    await worker.update_policy(ROOT, enabled=True)
+    before = await world.state()
+    with pytest.raises(EtagMismatchError):
+        await worker.update_policy(ROOT, selected=[OSQUERY], etag=other.etag)
+    assert await world.state() == before
+
+
+@pytest.mark.usefixtures("policy")
+async def test_an_etag_is_asked_for_even_where_nothing_would_change(worker):
+    with pytest.raises(EtagMismatchError):
+        await worker.update_policy(ROOT, enabled=True, etag="another")
+
+
+async def test_of_two_parallel_changes_one_is_refused(world, worker, policy):
+    """The other one commits after this one has read the policy."""
+    other_worker = await world.worker()
+
+    async def change_it():
+        await other_worker.update_policy(ROOT, selected={**policy.max_ages, API_KEYS: MINUTE})
+
+    world.database.before_transaction = change_it
+    with pytest.raises(EtagMismatchError):
+        await worker.update_policy(
+            ROOT, selected={**policy.max_ages, API_KEYS: FIVE_MINUTES}, etag=policy.etag
+        )
+    assert (await worker.policy()).max_ages[API_KEYS] == MINUTE
+
+
+# --- What weakens a policy needs the administrator's own elevation ---
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"enabled": True},
+        {"selected": [OSQUERY]},
+        {"enabled": True, "selected": {OSQUERY: MINUTE}},
+    ],
+    ids=["enable", "select", "enable and select"],
+)
+async def test_enabling_and_selecting_need_no_elevation(worker, change):
+    assert (await worker.update_policy(ROOT, **change)).version == 1
+
+
+@pytest.mark.usefixtures("policy")
+async def test_selecting_one_more_needs_no_elevation(worker):
+    selected = {OSQUERY: FIVE_MINUTES, REMOTE_SHELL: LIFETIME, API_KEYS: LIFETIME}
+    assert (await worker.update_policy(ROOT, selected=selected)).version == 2
+
+
+@pytest.mark.usefixtures("policy")
+async def test_shortening_a_max_age_needs_no_elevation(worker):
+    selected = {OSQUERY: MINUTE, REMOTE_SHELL: MINUTE}
+    assert (await worker.update_policy(ROOT, selected=selected)).version == 2
+
+
+WEAKENINGS = {
+    "disable": {"enabled": False},
+    "deselect": {"selected": {OSQUERY: FIVE_MINUTES}},
+    "deselect all": {"selected": []},
+    "lengthen a max_age": {"selected": {OSQUERY: 2 * FIVE_MINUTES, REMOTE_SHELL: LIFETIME}},
+    "drop a max_age": {"selected": [OSQUERY, REMOTE_SHELL]},
+    "strengthen and weaken": {"selected": {OSQUERY: MINUTE, API_KEYS: MINUTE}},
+}
+
+
+@pytest.mark.usefixtures("policy")
+@pytest.mark.parametrize("change", WEAKENINGS.values(), ids=WEAKENINGS)
+async def test_a_weakening_needs_an_elevation(world, worker, change):
+    before = await world.state()
+    with pytest.raises(ElevationRequiredError):
+        await worker.update_policy(ROOT, **change)
+    assert await world.state() == before
+
+
+@pytest.mark.usefixtures("policy")
+@pytest.mark.parametrize("change", WEAKENINGS.values(), ids=WEAKENINGS)
+async def test_an_elevated_administrator_may_weaken(worker, change):
+    await elevate_root(worker)
+    assert (await worker.update_policy(ROOT, **change)).version == 2
+
+
+@pytest.mark.usefixtures("policy")
+async def test_the_elevation_of_another_administrator_does_not_do(worker):
+    other = administrator("other-root")
+    await worker.elevate(other, await worker.enrol(other))
+    with pytest.raises(ElevationRequiredError):
+        await worker.update_policy(ROOT, enabled=False)
+
+
+@pytest.mark.usefixtures("policy")
+async def test_an_elevation_that_has_expired_does_not_do(worker):
+    await elevate_root(worker)
+    await worker.advance(minutes=15)
+    with pytest.raises(ElevationRequiredError):
+        await worker.update_policy(ROOT, enabled=False)
+
+
+@pytest.mark.usefixtures("policy")
+async def test_the_error_says_what_would_be_weaker(worker):
+    with pytest.raises(ElevationRequiredError, match=f"{REMOTE_SHELL} is deselected"):
+        await worker.update_policy(ROOT, selected={OSQUERY: FIVE_MINUTES})
+
+
+async def test_deselecting_needs_an_elevation_even_while_the_policy_is_off(worker):
+    await worker.update_policy(ROOT, selected=[OSQUERY])
+    with pytest.raises(ElevationRequiredError):
+        await worker.update_policy(ROOT, selected=[])
+
+
+# --- What is recorded ---
+
+
+async def test_the_same_values_again_change_nothing(world, worker, policy):
+    before = await world.state()
+    again = await worker.update_policy(ROOT, enabled=True, selected=dict(policy.max_ages))
+    assert again == policy
+    assert await world.state() == before
+
+
+async def test_a_tenant_without_a_policy_always_gets_one_also_a_disabled_one(worker):
+    policy = await worker.update_policy(ROOT, enabled=False)
+    assert (policy.enabled, policy.version) == (False, 1)
+    assert await worker.policy() == policy
+    assert [event.kind for event in await worker.events()] == [EventKind.POLICY_CHANGED]
+
+
+async def test_s13_a_change_is_one_event_with_before_and_after(worker):
+    before = await worker.policy()
+    after = await worker.update_policy(ROOT, enabled=True, selected={OSQUERY: FIVE_MINUTES})
+    [event] = await worker.events()
+    assert event.kind is EventKind.POLICY_CHANGED
+    assert event.details == details_of(
+        ROOT,
+        before={"etag": before.etag, "enabled": False, "issuer": None, "operations": {}},
+        after={
+            "etag": after.etag,
+            "enabled": True,
+            "issuer": None,
+            "operations": {OSQUERY: 300},
+        },
+    )
+
+
+async def test_s13_a_change_of_the_issuer_is_one_event_with_before_and_after(worker):
+    await worker.update_policy(ROOT, issuer="Acme")
+    await worker.update_policy(ROOT, issuer="Acme GmbH")
+    event = (await worker.events())[-1]
+    assert [event.details[when]["issuer"] for when in ("before", "after")] == ["Acme", "Acme GmbH"]
+
+
+async def test_the_issuer_is_set_without_an_elevation_and_stays_until_it_is_changed(worker):
+    named = await worker.update_policy(ROOT, issuer="Acme")
+    enabled = await worker.update_policy(ROOT, enabled=True, selected=[OSQUERY])
+    assert (named.issuer, enabled.issuer) == ("Acme", "Acme")
+    assert (await worker.policy()).issuer == "Acme"
+
+
+async def test_a_change_is_by_the_administrator_and_to_nobody_in_particular(worker, clock):
+    await worker.update_policy(ROOT, enabled=True)
+    [event] = await worker.events()
+    assert (event.actor_user_id, event.subject_user_id) == ("root", None)
+    assert event.occurred_at == clock.now()
+
+
+@pytest.mark.parametrize("fault", ["reads", "writes", "audit_trail_takes_events", "commits"])
+async def test_s13_without_its_event_nothing_is_changed(world, worker, fault):
+    etag = (await worker.policy()).etag
+    before = await world.state()
+    setattr(world.database, fault, False)
+    with pytest.raises(StoreUnavailableError):
+        await worker.update_policy(ROOT, enabled=True, etag=etag)
+    assert await world.state() == before
+
+
+@pytest.mark.usefixtures("policy")
+async def test_s17_without_redis_nothing_is_weakened(world, worker):
+    world.elevations.finds = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.update_policy(ROOT, enabled=False)
+    assert (await worker.policy()).enabled
+
+
+async def test_s17_without_redis_a_policy_is_enabled(world, worker):
+    world.elevations.finds = False
+    assert (await worker.update_policy(ROOT, enabled=True)).enabled
+
+
+# --- How short a max_age may be ---
+
+TEN_SECONDS = timedelta(seconds=10)
+
+
+@pytest.fixture
+async def short_since_before(world, worker):
+    """A policy of the release before, which took a max_age of ten seconds."""
+    await worker.select(OSQUERY, **{REMOTE_SHELL: FIVE_MINUTES})
+    world.sql("UPDATE policies SET max_ages = replace(max_ages, '900', '10')")
+    assert (await worker.policy()).max_ages[OSQUERY] == TEN_SECONDS
+
+
+async def test_s22_a_new_max_age_is_at_least_30_seconds(worker, policy):
+    short = {API_KEYS: MINUTE, OSQUERY: timedelta(seconds=29)}
+    with pytest.raises(InvalidFieldError, match="from 30 seconds to 15 minutes") as refused:
+        await worker.update_policy(ROOT, selected=short)
+    assert refused.value.field == "policy.operations[1].max_age"
+    assert await worker.policy() == policy
+
+
+async def test_s22_a_max_age_of_30_seconds_is_taken(worker):
+    selected = {OSQUERY: timedelta(seconds=30)}
+    assert (await worker.update_policy(ROOT, selected=selected)).max_ages == selected
+
+
+@pytest.mark.usefixtures("short_since_before")
+async def test_s22_a_shorter_max_age_from_before_stays_while_others_change(worker):
+    changed = {OSQUERY: TEN_SECONDS, REMOTE_SHELL: MINUTE}
+    assert (await worker.update_policy(ROOT, selected=changed)).max_ages == changed
+    assert (await worker.update_policy(ROOT, enabled=True)).max_ages == changed
+
+
+@pytest.mark.usefixtures("short_since_before")
+@pytest.mark.parametrize(
+    ("selected", "index"),
+    [
+        ({OSQUERY: timedelta(seconds=9)}, 0),
+        ({REMOTE_SHELL: FIVE_MINUTES, OSQUERY: timedelta(seconds=11)}, 1),
+        ({OSQUERY: TEN_SECONDS, REMOTE_SHELL: TEN_SECONDS}, 1),
+    ],
+)
+async def test_s22_a_shorter_max_age_from_before_is_not_changed_to_another_short_one(
+    worker, selected, index
+):
+    with pytest.raises(InvalidFieldError) as refused:
+        await worker.update_policy(ROOT, selected=selected)
+    assert refused.value.field == f"policy.operations[{index}].max_age"

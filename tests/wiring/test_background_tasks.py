@@ -1,0 +1,544 @@
+"""S17: every task beside the calls does its work again, whatever its dependency did (issue 11).
+
+The tasks are found in the source: one that has no row here fails `test_every_task_has_a_row`.
+"""
+
+import ast
+import asyncio
+import os
+import queue
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from opentelemetry.sdk.trace.export import SpanExportResult
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from stepup_tests.clock import ManualClock
+from structlog.testing import capture_logs
+
+import stepup
+from stepup.domain.errors import StoreUnavailableError
+from stepup.process import supervisor, workers
+from stepup.process.serving import reload_whenever
+from stepup.rpc.engine import CallLimits, core
+from stepup.rpc.engine import queue as completion_queue
+from stepup.rpc.identity import server_credentials
+from stepup.rpc.identity.trusted_keys import TrustedKeys
+from stepup.rpc.pipeline import finish_lines
+from stepup.rpc.pipeline.finish_lines import FinishLines
+from stepup.service.upkeep import background
+from stepup.service.upkeep.dependencies import Condition, Dependency
+from stepup.service.upkeep.housekeeping import Housekeeping
+from stepup.telemetry.logs import metrics_served
+from stepup.telemetry.traces import Exporting, Traces
+from stepup.wiring.stores import KeepEmbeddedStore
+from stepup.wiring.watched import Watched
+
+SOURCE = Path(stepup.__file__).parent
+FAILURES = 3
+"""How often a dependency fails before it works again."""
+PATIENCE_SECONDS = 10
+
+ERRORS = [
+    StoreUnavailableError("gone"),
+    BrokenPipeError(32, "Broken pipe"),
+    OSError(28, "No space left on device"),
+    TimeoutError(),
+    KeyError("a bug"),
+    RuntimeError("a bug"),
+    ExceptionGroup("several", [RuntimeError("a bug"), OSError(5, "an error")]),
+    asyncio.CancelledError(),
+]
+
+
+class Failing:
+    """A dependency that raises FAILURES times; `works` is set when it was asked again after."""
+
+    def __init__(self, error):
+        self.left = FAILURES
+        self.works = asyncio.Event()
+        self._error = error
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, *_args, **_kwargs):
+        if self.left:
+            self.left -= 1
+            raise self._error
+        self._loop.call_soon_threadsafe(self.works.set)
+
+    async def awaited(self, *_args, **_kwargs):
+        self()
+
+
+# --- The rows: each runs the task as it is wired, on a dependency that fails ---
+
+
+@asynccontextmanager
+async def finish_lines_are_summed_up(failing, monkeypatch):
+    lines = FinishLines(ManualClock())
+    line = {"caller": None, "code": "CANCELLED", "reason": None}
+    monkeypatch.setattr(finish_lines, "_log", SimpleNamespace(info=lambda *_a, **_f: None))
+    for _ in range(finish_lines.REFUSED.burst + 1):
+        lines.write(line, has_concluded=False)
+    monkeypatch.setattr(finish_lines, "_log", SimpleNamespace(info=failing))
+    async with repeated(lines.sum_up):
+        yield
+
+
+@asynccontextmanager
+async def house_is_kept(failing, _monkeypatch):
+    @asynccontextmanager
+    async def transaction():
+        failing()
+        purging = SimpleNamespace(purge=nothing_left)
+        yield SimpleNamespace(pending=purging, redemptions=purging, changes=purging)
+
+    housekeeping = Housekeeping(SimpleNamespace(transaction=transaction))
+    async with repeated(lambda: housekeeping(ManualClock().now())):
+        yield
+
+
+async def nothing_left(*_args):
+    return 0
+
+
+@asynccontextmanager
+async def a_certificate_is_looked_at(failing, monkeypatch):
+    clock = ManualClock()
+    loaded = SimpleNamespace(stamp=None, not_after=clock.now())
+    certificate = server_credentials.ServerCertificate(None, clock, loaded)
+    monkeypatch.setattr(server_credentials, "_stamp", failing)
+
+    async def look():
+        clock.advance(seconds=server_credentials.CHECK_SECONDS)
+        await asyncio.to_thread(certificate.poll)
+
+    async with repeated(look):
+        yield
+
+
+@asynccontextmanager
+async def issuers_keys_are_fetched(failing, _monkeypatch):
+    clock = ManualClock()
+
+    async def fetch():
+        failing()
+        return b'{"keys": []}'
+
+    keys = TrustedKeys(SimpleNamespace(fetch=fetch, refresh_seconds=0), clock)
+
+    async def poll():
+        clock.advance(seconds=3600)
+        await keys.poll()
+
+    async with repeated(poll):
+        yield
+
+
+@asynccontextmanager
+async def the_embedded_store_is_looked_at(failing, _monkeypatch):
+    class Valkey:
+        is_running = True
+
+        @property
+        def answers(self):
+            failing()
+            return True
+
+    async with repeated(KeepEmbeddedStore(Valkey())):
+        yield
+
+
+@asynccontextmanager
+async def the_embedded_store_is_started_again(failing, _monkeypatch):
+    valkey = SimpleNamespace(is_running=False, start=failing)
+    async with repeated(KeepEmbeddedStore(valkey)):
+        yield
+
+
+@asynccontextmanager
+async def the_configuration_is_reloaded(failing, _monkeypatch):
+    hung_up = asyncio.Event()
+    server = SimpleNamespace(reopen_decision_log=lambda: None, reload=lambda _settings: None)
+    async with until_cancelled(reload_whenever(hung_up, server, failing)), again(hung_up.set):
+        yield
+
+
+@asynccontextmanager
+async def the_decision_log_is_opened_again_at_a_hangup(failing, _monkeypatch):
+    hung_up = asyncio.Event()
+    server = SimpleNamespace(reopen_decision_log=failing, reload=lambda _settings: None)
+    async with until_cancelled(reload_whenever(hung_up, server, nothing)), again(hung_up.set):
+        yield
+
+
+@asynccontextmanager
+async def a_worker_reports(failing, _monkeypatch):
+    reading, writing = os.pipe()
+    working = iter([frozenset({""})])  # the first report, which the loop follows
+
+    def serving():
+        first = next(working, None)
+        return first if first is not None else failing() or frozenset()
+
+    try:
+        async with until_cancelled(
+            workers.report_to_parent(writing, SimpleNamespace(serving=serving))
+        ):
+            yield
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@asynccontextmanager
+async def workers_are_restarted(failing, _monkeypatch):
+    restart = asyncio.Event()
+
+    async def started():
+        return None
+
+    supervised = SimpleNamespace(start=started, replace_all=failing.awaited)
+    work = workers.keep_workers(supervised, "unix:/dev/null", restart)
+    async with until_cancelled(work), again(restart.set):
+        yield
+
+
+class Worker:
+    """One that serves, and ends at once or never."""
+
+    pid = 1
+
+    def __init__(self, *, lasts):
+        self._lasts = lasts
+
+    async def comes_up(self):
+        return True
+
+    async def falls_silent(self):
+        pass
+
+    async def ended(self):
+        if self._lasts:
+            await asyncio.Event().wait()
+        return 1
+
+
+@asynccontextmanager
+async def a_place_is_filled(failing, monkeypatch):
+    started = []
+
+    async def start_one(_supervisor):
+        if started:
+            failing()
+        started.append(Worker(lasts=bool(started)))
+        return started[-1]
+
+    monkeypatch.setattr("stepup.process.supervisor.Supervisor._start_one", start_one)
+    monkeypatch.setattr(supervisor, "back_off", lambda _: 0)
+    supervised = supervisor.Supervisor(lambda _: [], 1, 0)
+    await supervised.start()
+    try:
+        yield
+    finally:
+        await supervised.stop()
+
+
+@asynccontextmanager
+async def slow_calls_are_watched(failing, monkeypatch):
+    monkeypatch.setattr("stepup.rpc.engine.core._Calls.end_overdue", failing)
+    engine = core.CoreEngine({}, (), CallLimits())
+    engine.listen("127.0.0.1:0", None)
+    await engine.start()
+    try:
+        yield
+    finally:
+        await engine.stop(0)
+
+
+@asynccontextmanager
+async def events_of_the_core_are_handled(failing, monkeypatch):
+    """The queue has a thread: an event that fails must not end the ones after it."""
+    events = queue.SimpleQueue()
+    kinds = completion_queue.cygrpc.CompletionType
+    at_end = SimpleNamespace(completion_type=kinds.queue_shutdown)
+
+    class Events:
+        def poll(self, deadline=None):
+            try:
+                event = events.get(block=deadline is None)
+            except queue.Empty:
+                return SimpleNamespace(completion_type=kinds.queue_timeout)
+            if event is at_end:
+                events.put(at_end)  # whoever asks later gets it as well
+            return event
+
+        def shutdown(self):
+            events.put(at_end)
+
+    completing = completion_queue.CompletionQueue()
+    monkeypatch.setattr(completing, "cygrpc", Events())
+    completing.start()
+    event = SimpleNamespace(completion_type=kinds.operation_complete, tag=lambda _event: failing())
+    async with again(lambda: events.put(event)):
+        yield
+    await completing.close()
+
+
+@asynccontextmanager
+async def metrics_are_scraped(failing, _monkeypatch):
+    class Collector:
+        def describe(self):
+            return []
+
+        def collect(self):
+            failing()
+            yield GaugeMetricFamily("a", "b", 1)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collector())
+    with metrics_served("127.0.0.1", 0, registry) as port:
+
+        async def scrape():
+            with suppress(URLError, OSError):
+                await asyncio.to_thread(urlopen, f"http://127.0.0.1:{port}/", timeout=5)
+
+        async with repeated(scrape):
+            yield
+
+
+@asynccontextmanager
+async def spans_are_exported(failing, monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
+
+    def export(_spans):
+        failing()
+        return SpanExportResult.SUCCESS
+
+    exporting = Exporting(SimpleNamespace(export=export, shutdown=nothing))
+    traces = Traces(exporting.processor, 1.0)
+    async with again(lambda: traces.begin("a", None, 1).end({}, failed=False)):
+        yield
+    await exporting.close()
+
+
+# --- How they are run ---
+
+
+@asynccontextmanager
+async def repeated(work):
+    async with AsyncExitStack() as stack:
+        background.repeat(work, 0, stack)
+        yield
+
+
+@asynccontextmanager
+async def until_cancelled(work):
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def again(cause):
+    """Cause something again and again, as whoever sends signals does."""
+
+    async def causing():
+        while True:
+            cause()
+            await asyncio.sleep(0.001)
+
+    async with until_cancelled(causing()):
+        yield
+
+
+def nothing():
+    pass
+
+
+# --- The table ---
+
+ROWS = {
+    "wiring.server:running:repeat(pipeline.finish_lines.sum_up)": [finish_lines_are_summed_up],
+    "wiring.server:running:repeat(lambda: application.housekeeping(clock.now()))": [house_is_kept],
+    "wiring.credentials:credentials_of:append(partial(asyncio.to_thread, certificate.poll))": [
+        a_certificate_is_looked_at
+    ],
+    "wiring.credentials:credentials_of:append(tokens.poll)": [issuers_keys_are_fetched],
+    "wiring.stores:url_of_redis:repeat(KeepEmbeddedStore(valkey))": [
+        the_embedded_store_is_looked_at,
+        the_embedded_store_is_started_again,
+    ],
+    "process.serving:reload_whenever:run_for_ever(reload)": [
+        the_configuration_is_reloaded,
+        the_decision_log_is_opened_again_at_a_hangup,
+    ],
+    "process.workers:report_to_parent:run_for_ever(tell)": [a_worker_reports],
+    "process.workers:keep_workers:run_for_ever(replace)": [workers_are_restarted],
+    "process.supervisor:_Place._keep:run_for_ever(fill)": [a_place_is_filled],
+    "rpc.engine.core:CoreEngine._watch_slow_calls:run_for_ever(self._calls.watch_slow)": [
+        slow_calls_are_watched
+    ],
+    "rpc.engine.queue:CompletionQueue.__init__:Thread(self._wait)": [
+        events_of_the_core_are_handled
+    ],
+    "telemetry.logs:metrics_served:Thread(server.serve_forever)": [metrics_are_scraped],
+    "telemetry.traces:Exporting.__init__:BatchSpanProcessor(_Watched(exporter))": [
+        spans_are_exported
+    ],
+}
+"""Each task by where it is begun, and how a dependency of it fails here."""
+
+BEGUN_BY_ANOTHER = {
+    # Each poll of credentials has a row; the dependencies have a test of their own.
+    "wiring.server:running:repeat(poll)",
+    "wiring.watched:Watched.look_again_and_again:repeat(look)",
+    "wiring.watched:Watched.look_again_and_again:repeat(look_at_credentials)",
+    # The mechanism itself: `test_background.py`.
+    "service.upkeep.background:repeat:create_task(run_for_ever(work, seconds, run_seconds))",
+    "service.upkeep.background:repeat:run_for_ever(work)",
+    "service.upkeep.background:run_for_ever:while True",
+    # Their work has a row.
+    "process.serving:serve_until_told:create_task(work)",
+    "process.supervisor:_Place.__init__:create_task(self._keep())",
+    "process.supervisor:Supervisor._next:while True",
+    "process.workers:_until:create_task(work)",
+    "rpc.engine.core:CoreEngine.start:create_task(self._watch_slow_calls())",
+    "rpc.engine.queue:CompletionQueue._wait:while True",
+}
+
+ENDS_BY_ITSELF = {
+    # With a call or a command, or what it works on.
+    "process.workers:_until:create_task(told.wait())",
+    "system.daemon_threads:_started:Thread(run)",
+    "telemetry.log_lines:LinesOfATurn._write_waiting:while True",
+    "keys.following:ReloadingKeys._unwrap:Thread(work)",
+    "rpc.engine.core:CoreEngine.stop:create_task(self._end(self._patrol, grace_seconds))",
+    "rpc.engine.core:_ServedCall._begin_work:create_task(self._answer(payload))",
+    "rpc.identity.trusted_keys:TrustedKeys._refresh:create_task(self._fetch_once())",
+    "rpc.server.standard_services:Health._watch:while True",
+    "service.step_up.attempts:Attempts.make:create_task(attempt)",
+    "service.audit.events:export:while True",
+    "service.audit.verification:AuditVerification._of:while True",
+    "service.step_up.check:CheckStepUp.__call__:while True",
+    "service.step_up.check:_Facts.settle:while True",
+    "service.upkeep.rewrap:Rewrap._batches:while True",
+    "stores.embedded_valkey:EmbeddedValkey._lock_data_dir:while True",
+    "stores.embedded_valkey:EmbeddedValkey._launch:Thread(keep)",
+    "stores.redis.batched_reads:BatchedReads._begin:create_task(self._read_waiting())",
+    "stores.redis.cluster:Cluster.initialize:create_task(self._look_for_servers())",
+    "stores.sql.connection:uninterrupted:create_task(work)",
+    "telemetry.traces:Exporting.close:create_task(asyncio.to_thread(self.processor.shutdown))",
+}
+
+BEGINNERS = {"repeat", "run_for_ever", "Thread", "create_task", "BatchSpanProcessor"}
+
+
+def tasks_in(file):
+    """Where a source file begins something that could last."""
+    module = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
+
+    def visit(node, within):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            within = [*within, node.name]
+        place = f"{module}:{'.'.join(within)}"
+        if isinstance(node, ast.While) and isinstance(node.test, ast.Constant):
+            yield f"{place}:while True"
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in BEGINNERS or (name == "append" and ast.unparse(node.func) == "polls.append"):
+                targets = [each.value for each in node.keywords if each.arg == "target"]
+                yield f"{place}:{name}({ast.unparse([*node.args, *targets][0])})"
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, within)
+
+    yield from visit(ast.parse(file.read_text()), [])
+
+
+def test_every_task_has_a_row():
+    files = [file for file in SOURCE.rglob("*.py") if not file.is_relative_to(SOURCE / "v1")]
+    found = {task for file in files for task in tasks_in(file)}
+    assert found == ROWS.keys() | BEGUN_BY_ANOTHER | ENDS_BY_ITSELF
+
+
+# --- The tests ---
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch):
+    """The pauses between two runs are the owner's; here they only cost time."""
+    real = asyncio.sleep
+
+    async def sleep(_seconds):
+        await real(0)
+
+    clockless = SimpleNamespace(**{**vars(asyncio), "sleep": sleep})
+    monkeypatch.setattr(background, "asyncio", clockless)
+
+
+@pytest.fixture(autouse=True)
+def logged():
+    with capture_logs() as lines:
+        yield lines
+
+
+ERROR = pytest.mark.parametrize("error", ERRORS, ids=lambda error: repr(error)[:40])
+
+
+@ERROR
+@pytest.mark.parametrize("row", [each for rows in ROWS.values() for each in rows])
+async def test_s17_a_task_works_again_after_its_dependency_failed(row, error, monkeypatch):
+    failing = Failing(error)
+    async with asyncio.timeout(PATIENCE_SECONDS), row(failing, monkeypatch):
+        await failing.works.wait()
+
+
+def dependencies_on(fails):
+    """What `Watched` looks at, all of which fail alike."""
+    return Watched(
+        SimpleNamespace(poll=fails, is_fresh=True),
+        SimpleNamespace(check_writes=fails),
+        SimpleNamespace(ping=fails, check_writes=fails),
+        SimpleNamespace(look=fails),
+        SimpleNamespace(check_certificate=fails, check_token_issuers=fails),
+    )
+
+
+@ERROR
+@pytest.mark.parametrize("report_fails", [False, True], ids=["looking fails", "reporting fails"])
+async def test_s17_every_dependency_is_looked_at_again(error, report_fails):
+    """Those that there are, whatever they are called: each is up in the end."""
+    left = 5 * FAILURES
+
+    async def fails():
+        nonlocal left
+        if left:
+            left -= 1
+            raise error
+
+    async def works():
+        await asyncio.sleep(0)
+
+    watched_ = dependencies_on(works if report_fails else fails)
+    all_ = [each for each in vars(watched_).values() if isinstance(each, Dependency)]
+    reported = asyncio.Event()
+
+    async def report():
+        if report_fails:
+            await fails()
+        if all(each.is_up for each in all_):
+            reported.set()
+
+    async with AsyncExitStack() as stack:
+        watched_.look_again_and_again(report, stack)
+        await asyncio.wait_for(reported.wait(), PATIENCE_SECONDS)
+    assert not left
+    assert len(all_) == len(fields(Condition)) - 2  # `admits` and `decides` follow from others

@@ -1,0 +1,345 @@
+"""`docs/settings.md`, made from the settings classes: `python -m settings_reference`.
+
+What a setting means is the docstring below its field. What it may be is the field's type.
+"""
+
+import ast
+import inspect
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from textwrap import dedent, wrap
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from stepup.settings.settings import Settings
+
+_WIDTH = 100
+_EXAMPLE = tomllib.loads("""
+[storage]
+data_dir = "/var/lib/stepup"
+database_url = "postgresql://stepup@db/stepup?ssl=verify-full"
+redis_url = "rediss://cache:6379/0?ssl_ca_certs=/etc/stepup/redis-ca.pem"
+keys_file = "/etc/stepup/keys.json"
+keys_variable = "STEPUP_KEYS"
+
+[[catalogue.categories]]
+id = "forensics"
+title = "Forensics"
+
+[[catalogue.operations]]
+id = "forensics.dump_memory"
+title = "Dump memory"
+
+[log]
+decisions = "-"
+
+[metrics]
+listen = "127.0.0.1:9464"
+
+[probes]
+listen = "0.0.0.0:9465"
+
+[traces]
+endpoint = "https://otel-collector:4317"
+ca_file = "/etc/stepup/collector-ca.pem"
+
+[tls]
+certificate = "/etc/stepup/tls.crt"
+key = "/etc/stepup/tls.key"
+client_ca = "/etc/stepup/clients.pem"
+
+[[token_issuers]]
+issuer = "https://kubernetes.default.svc"
+audiences = ["stepup"]
+jwks_file = "/etc/stepup/jwks.json"
+jwks_url = "https://kubernetes.default.svc/openid/v1/jwks"
+ca_file = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+bearer_token_file = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+algorithms = ["RS256", "ES256"]
+
+[[callers]]
+name = "response-actions"
+identities = [
+  "spiffe://acme/ns/prod/sa/response-actions",
+  "jwt:https://kubernetes.default.svc#system:serviceaccount:prod:response-actions",
+]
+rate = { per_second = 50, burst = 100 }
+
+[[callers.rules]]
+methods = ["StepUpService/CheckStepUp", "StepUpService/VerifyOtp"]
+tenants = ["*"]
+operations = ["response.*"]
+claims = ["managed_services", "timed_out_retry"]
+""")
+"""What the complete example has where there is no default."""
+ALTERNATIVES = {("storage", "keys_variable"), ("token_issuers", "jwks_file")}
+"""Not to be set together with the setting beside it: a comment in the example."""
+_HEAD = """\
+# Settings
+
+Made by `make settings-reference` from the settings classes; `make lint` compares. What is behind
+the settings, [operating](operating.md) tells.
+
+They are given in a TOML file (`--config` or `STEPUP_CONFIG`), as environment variables, and some
+as flags (`stepup serve --help`). Flags win over variables, those over the file, that over the
+defaults. `stepup check-config` validates for serving, names the setting that is wrong, and shows
+what is in effect.
+
+An unknown setting is an error that names what may be meant, in the file and in the environment:
+every variable that begins with `STEPUP_` counts. Exceptions are `STEPUP_CLIENT_*`, `STEPUP_TEST_*`,
+`STEPUP_DEPLOY_TOOLS`, the two passwords of `roles.sql`, the variable that `storage.keys_variable`
+names, and what Kubernetes sets for a Service whose name begins with `stepup`
+(`STEPUP_SERVICE_HOST`, `STEPUP_PORT=tcp://...`).
+
+- A *duration* is ISO 8601 text, `PT90S` or `PT1H`. In a file a number of seconds does as well.
+- A *list* is a TOML array, and a *table* a TOML table. In a variable both are JSON:
+  `STEPUP_CALLERS='[{"name": "soar", ...}]'`.
+- A *path* must not be empty, and `~` is not expanded.
+- A *secret* is text that no output shows.
+
+A change of `[[callers]]` takes effect on
+[SIGHUP](operating.md#changing-callers-while-serving), any other at the next start.
+"""
+_EXAMPLE_HEAD = """\
+## Example
+
+Every setting, with its default or, where there is none, with something that it may be.
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field that has a value of its own."""
+
+    path: tuple[str, ...]
+    field: FieldInfo
+    says: str
+    variable: str | None
+
+    @property
+    def name(self) -> str:
+        return self.path[-1]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A TOML table, or each of an array of tables."""
+
+    path: tuple[str, ...]
+    is_array: bool
+    says: str
+    variable: str | None
+    settings: tuple[Setting, ...]
+
+    @property
+    def header(self) -> str:
+        name = ".".join(self.path)
+        return f"[[{name}]]" if self.is_array else f"[{name}]"
+
+
+def reference() -> str:
+    """The whole document."""
+    sections = ("\n".join(_section(table)) for table in tables())
+    return "\n".join((_HEAD, *sections, f"{_EXAMPLE_HEAD}\n```toml\n{example()}```\n"))
+
+
+def tables(
+    model: type[BaseModel] = Settings,
+    path: tuple[str, ...] = (),
+    variable: str | None = "STEPUP",
+) -> Iterator[Table]:
+    """All tables, each before those within it."""
+    for name, field in model.model_fields.items():
+        inner, is_array = _model_in(field.annotation)
+        if inner is None:
+            continue
+        where = (*path, name)
+        own = _joined(variable, where)
+        # Only an array as a whole has a variable.
+        below = None if is_array else own
+        settings = tuple(
+            Setting((*where, each), what, _says(inner, each), _joined(below, (*where, each)))
+            for each, what in inner.model_fields.items()
+            if _model_in(what.annotation)[0] is None
+        )
+        says = f"{inner.__doc__} {_says(model, name)}"
+        if settings:
+            yield Table(where, is_array, says, own, settings)
+        yield from tables(inner, where, below)
+
+
+def example() -> str:
+    """A TOML file with every setting."""
+    return "\n".join("\n".join(_shown(table)) for table in tables()).lstrip() + "\n"
+
+
+def _section(table: Table) -> Iterator[str]:
+    yield f"## `{table.header}`\n"
+    yield f"{_flowing(table.says)}\n"
+    if table.is_array and table.variable:
+        yield f"Variable: `{table.variable}`, all of them as one list.\n"
+    if table.variable and not table.is_array:
+        yield "| setting | variable | is | default | |\n|---|---|---|---|---|"
+    else:
+        yield "| setting | is | default | |\n|---|---|---|---|"
+    for setting in table.settings:
+        if not setting.says:
+            raise SystemExit(f"{'.'.join(setting.path)} has no docstring")
+        variable = f" `{setting.variable}` |" if setting.variable else ""
+        cells = (_kind(setting.field), _default(setting.field), _flowing(setting.says))
+        yield f"| `{setting.name}` |{variable} " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _shown(table: Table) -> Iterator[str]:
+    yield from ("", table.header)
+    for setting in table.settings:
+        yield from (f"# {line}" for line in wrap(_flowing(setting.says), _WIDTH - 2))
+        line = f"{setting.name} = {_toml(_example_of(setting))}"
+        yield f"# {line}" if setting.path in ALTERNATIVES else line
+
+
+def _example_of(setting: Setting) -> Any:
+    value: Any = _EXAMPLE
+    for name in setting.path:
+        value = value[0] if isinstance(value, list) else value
+        value = value.get(name) if value is not None else None
+    if value is not None:
+        return value
+    default = setting.field.get_default(call_default_factory=True)
+    if setting.field.is_required() or default is None:
+        raise SystemExit(f"_EXAMPLE has nothing for {'.'.join(setting.path)}")
+    return to_jsonable_python(default)
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return f'"{value}"'
+        case list():
+            line = f"[{', '.join(map(_toml, value))}]"
+            lines = "".join(f"  {_toml(each)},\n" for each in value)
+            return line if len(line) < _WIDTH else f"[\n{lines}]"
+    return f"{value:g}"
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True)
+    if field.is_required():
+        return "required"
+    match default:
+        case None | ():
+            return "none"
+        case Path() if default.is_relative_to(Path.home()):
+            return f"`~/{default.relative_to(Path.home())}`"
+    return f"`{_toml(to_jsonable_python(default))}`"
+
+
+def _kind(field: FieldInfo) -> str:
+    return ", ".join(filter(None, (_in_words(field.annotation), *map(_limit, field.metadata))))
+
+
+def _in_words(kind: Any) -> str:
+    arguments = [each for each in get_args(kind) if each is not type(None)]
+    match get_origin(kind) or kind:
+        case origin if origin is Union or origin is UnionType:
+            return " or ".join(map(_in_words, arguments))
+        case origin if origin is Literal:
+            *others, last = (f"`{value}`" for value in arguments)
+            return f"{', '.join(others)} or {last}" if others else last
+        case origin if origin is Annotated:
+            return _in_words(arguments[0])
+        case origin if origin is tuple:
+            return f"list of {_in_words(arguments[0])}"
+        case type() as known if issubclass(known, Enum):
+            return ", ".join(f"`{each.value}`" for each in known)
+        case type() as known:
+            return next(word for base, word in _WORDS.items() if issubclass(known, base))
+    raise SystemExit(f"there are no words for {kind}")
+
+
+_WORDS: dict[type, str] = {
+    bool: "`true` or `false`",
+    int: "whole number",
+    float: "number",
+    timedelta: "duration",
+    Path: "path",
+    SecretStr: "secret",
+    object: "text",
+}
+
+
+def _limit(constraint: Any) -> str:
+    for attribute, words in _LIMITS.items():
+        if (value := getattr(constraint, attribute, None)) is not None:
+            return f"{words} {_written(value)}"
+    return ""
+
+
+_LIMITS = {
+    "ge": "at least",
+    "gt": "more than",
+    "le": "at most",
+    "lt": "less than",
+    "min_length": "at least of length",
+    "pattern": "like",
+}
+
+
+def _written(value: Any) -> str:
+    match value:
+        case timedelta():
+            return f"`{to_jsonable_python(value)}`"
+        case str():
+            return f"`{value}`"
+    return f"{value:g}"
+
+
+def _model_in(kind: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The section that a field holds, and whether it holds several."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind, False
+    is_array = get_origin(kind) is tuple
+    for argument in get_args(kind):
+        if (inner := _model_in(argument)[0]) is not None:
+            return inner, is_array
+    return None, False
+
+
+def _joined(variable: str | None, path: tuple[str, ...]) -> str | None:
+    return None if variable is None else f"STEPUP_{'__'.join(path)}".upper()
+
+
+def _says(model: type[BaseModel], name: str) -> str:
+    """The docstring below a field, of the nearest class that has one."""
+    for each in model.__mro__:
+        if name in inspect.get_annotations(each):
+            [definition] = ast.parse(dedent(inspect.getsource(each))).body
+            assert isinstance(definition, ast.ClassDef)
+            for statement, below in zip(definition.body, definition.body[1:], strict=False):
+                match statement, below:
+                    case (
+                        ast.AnnAssign(target=ast.Name(id=found)),
+                        ast.Expr(value=ast.Constant(value=str() as text)),
+                    ) if found == name:
+                        return inspect.cleandoc(text)
+    return ""
+
+
+def _flowing(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
