@@ -176,9 +176,6 @@ def test_the_last_number_is_known_at_any_time():
     assert check.last == 5
 
 
-# --- The head ---
-
-
 @pytest.mark.parametrize(
     ("head", "problem"),
     [
@@ -198,9 +195,6 @@ def test_s14_a_head_that_is_ahead_tells_what_is_missing():
 
 def test_s14_a_head_without_events_is_told():
     assert damage([], Head(0, NO_HASH)) == [(0, "the head of the chain is at 0")]
-
-
-# --- The exported head: what whoever can write to the database cannot change ---
 
 
 @pytest.mark.parametrize("number", [1, 3, 5])

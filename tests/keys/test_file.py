@@ -180,9 +180,6 @@ def test_s11_a_malformed_file_is_refused_without_a_word_of_its_keys(path, docume
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-# --- What a rotation changes ---
-
-
 def test_a_new_key_waits_to_become_primary(file):
     staged = file.staging(NOW)
     assert staged.primary == file.primary
@@ -295,9 +292,6 @@ def test_a_reader_never_sees_half_an_edit(path):
         done.set()
     for each in reading:
         each.result()
-
-
-# --- The environment ---
 
 
 @pytest.fixture

@@ -191,9 +191,6 @@ def test_a_link_that_is_replaced_is_followed(tmp_path, clock):
     assert keys.primary != before
 
 
-# --- Keys that a KMS wraps ---
-
-
 @pytest.fixture
 def vault(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -50,9 +50,6 @@ def verifying(code, **fields):
     return step_up.VerifyOtpRequest(actor=ON_WIRE, code=code, **fields)
 
 
-# --- StepUpService ---
-
-
 @pytest.mark.usefixtures("app")
 async def test_a_required_step_up_says_what_it_has_to_meet(worker, client):
     answer = await client.step_up.CheckStepUp(checking())
@@ -204,9 +201,6 @@ async def test_a_revocation_is_answered_with_nothing(worker, client, app, scope)
     assert await client.step_up.RevokeElevations(request) == step_up.RevokeElevationsResponse()
     answer = await client.step_up.CheckStepUp(checking())
     assert answer.reason == step_up.DECISION_REASON_NOT_ELEVATED
-
-
-# --- EnrollmentService ---
 
 
 WRONG = ResetCode(bytes(16)).text
@@ -502,9 +496,6 @@ async def test_an_administrator_resets_another_user(worker, client):
     assert not (await client.enrollment.GetEnrollment(standing())).HasField("active")
 
 
-# --- PolicyService ---
-
-
 def updating(etag, operations, *paths, enabled=True):
     return policy.UpdatePolicyRequest(
         actor=on_wire(ROOT),
@@ -591,9 +582,6 @@ async def test_the_catalogue_is_listed_in_its_order(worker, client):
         (category.id, [(operation.id, operation.title) for operation in members])
         for category, members in worker.catalogue
     ]
-
-
-# --- AuditService ---
 
 
 def listing(**fields):

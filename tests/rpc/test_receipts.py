@@ -41,9 +41,6 @@ async def desk(world):
         yield desk
 
 
-# --- What buys nothing ---
-
-
 async def with_another_mac(desk):
     signed_part = desk.receipt.token.rpartition(".")[0]
     macs = ["", "A" * 43, *(secrets.token_urlsafe(32) for _ in range(20))]
@@ -391,9 +388,6 @@ async def test_a_refused_receipt_does_not_hinder_an_elevated_session(desk):
     assert not await desk.redemptions()
 
 
-# --- What exempts one retry ---
-
-
 async def at_once(desk):
     return desk.receipt
 
@@ -530,9 +524,6 @@ async def test_presented_fifty_times_at_once_a_receipt_exempts_one(desk):
         ("exempt_timed_out_retry", None): 1,
         ("not_elevated", desk.receipt.of): 49,
     }
-
-
-# --- Which decisions have one ---
 
 
 async def elevated(desk, **asked):

@@ -158,9 +158,6 @@ async def test_health_and_what_is_not_served_have_none(client, exporter):
     assert exporter.get_finished_spans() == ()
 
 
-# --- Without an engine ---
-
-
 def echo(handler):
     return UnaryMethod("test.Service", "Method", policy.ListOperationsRequest, handler)
 

@@ -64,9 +64,6 @@ def refused(shared_world, send):
     return by
 
 
-# --- What every method takes ---
-
-
 async def test_there_is_a_valid_request_of_every_method():
     names = {path.rpartition("/")[2] for path in METHODS}
     assert len(names) == len(METHODS) == 18
@@ -148,9 +145,6 @@ async def test_a_spoilt_tenant_is_refused(refused, name, value):
     request.tenant_id = value
     refusal = await refused(path_of(name), request.SerializeToString())
     assert (refusal.reason, refusal.fields) == ("INVALID_FIELD", ["tenant_id"])
-
-
-# --- What each method takes ---
 
 
 def spoilt(name, field, /, **values):
@@ -403,9 +397,6 @@ async def test_one_unknown_operation_refuses_the_whole_batch(refused):
     _, _, request = batch("", {"operation": OSQUERY}, {"operation": "response.unknown"})
     refusal = await refused(path_of("BatchCheckStepUp"), request.SerializeToString())
     assert refusal.fields == ["checks[1].operation"]
-
-
-# --- What is no message of ours at all ---
 
 
 def field(number, wire_type, value=b""):

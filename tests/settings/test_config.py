@@ -84,9 +84,6 @@ def test_a_lock_that_would_never_be_given_up_is_refused():
     ]
 
 
-# --- Where settings come from ---
-
-
 def test_without_anything_the_defaults_are_in_effect():
     settings = load()
     assert settings.server.listen == "127.0.0.1:50051"
@@ -129,9 +126,6 @@ def test_settings_are_frozen():
         settings.server.listen = "127.0.0.1:1"
     with pytest.raises(ValueError, match="frozen"):
         settings.server = settings.server
-
-
-# --- What is refused ---
 
 
 def test_a_file_that_is_missing_is_refused(tmp_path):
@@ -447,9 +441,6 @@ def test_every_problem_has_a_line(file):
     assert len(problems(file(text))) == 3
 
 
-# --- What no message shows ---
-
-
 @pytest.mark.parametrize(
     ("field", "url"),
     [
@@ -495,9 +486,6 @@ def test_s11_a_password_in_the_environment_shows_in_no_error(monkeypatch):
     monkeypatch.setenv("STEPUP_STORAGE__REDIS_URL", f"http://:{PASSWORD}@cache")
     [problem] = problems()
     assert PASSWORD not in problem
-
-
-# --- Additions to the catalogue ---
 
 
 def test_an_operator_adds_an_operation(file):

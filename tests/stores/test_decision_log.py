@@ -181,9 +181,6 @@ async def test_a_line_that_broke_off_before_a_restart_stays_apart(path):
     assert numbers(line) == [1]
 
 
-# --- Calls of one turn of the event loop ---
-
-
 @pytest.fixture
 def writes(monkeypatch):
     """What is written to descriptors, write by write."""
@@ -274,9 +271,6 @@ async def test_what_waits_goes_to_the_file_that_is_at_the_path_when_it_is_writte
     log.reopen()
     await recording
     assert numbers(path.read_text()) == [1]
-
-
-# --- Rotation ---
 
 
 async def test_s13_after_a_rename_lines_go_to_a_new_file(log, path):
@@ -437,9 +431,6 @@ async def test_no_descriptor_is_left_behind(log, path):
     assert descriptors() == before
 
 
-# --- One line for every reader ---
-
-
 @pytest.mark.parametrize("text", ["\u2028", "\u2029", "\x85", "\x9b2J", "\u202e", "\x7f", "\u20ac"])
 async def test_s13_a_decision_is_one_line_of_ascii_for_every_reader(log, path, text):
     await log.record([an_entry(target=f"a{text}b")])
@@ -448,9 +439,6 @@ async def test_s13_a_decision_is_one_line_of_ascii_for_every_reader(log, path, t
     assert b"\x7f" not in written
     [line] = written.decode().splitlines()
     assert json.loads(line)["target"] == f"a{text}b"
-
-
-# --- A pipe that nobody empties ---
 
 
 def fill(source, sink):
@@ -512,9 +500,6 @@ async def test_s13_a_batch_of_decisions_is_whole_lines_for_a_pipe(pipe, writes):
     log, _, _ = pipe
     await log.record([an_entry(n, filler="x" * 1000) for n in range(8)])
     assert [numbers(each.decode()) for each in writes] == [[0, 1, 2], [3, 4, 5], [6, 7]]
-
-
-# --- What health asks ---
 
 
 async def test_s17_a_look_at_a_log_that_works_writes_nothing(log, path):

@@ -66,9 +66,6 @@ def the_line(stream):
     return json.loads(line)
 
 
-# --- What is in a line ---
-
-
 def test_a_line_has_event_level_fields_and_time(log, stream):
     log.info("call", code="OK", reason=None, duration_ms=0.5)
     line = the_line(stream)
@@ -123,9 +120,6 @@ def test_s11_a_stack_has_no_values(log, stream):
 def test_what_is_below_the_level_is_not_written(log, stream):
     log.debug("call")
     assert not stream.writes
-
-
-# --- When it is written ---
 
 
 async def test_the_lines_of_a_turn_are_one_write_at_its_end(lines, stream):
@@ -193,9 +187,6 @@ def test_no_line_of_any_thread_is_lost_or_torn(lines, stream):
         list(threads.map(log, [wanted[first::4] for first in range(4)]))
     written = b"".join(stream.writes).splitlines(keepends=True)
     assert sorted(written) == sorted(wanted)
-
-
-# --- When it cannot be written ---
 
 
 @pytest.fixture

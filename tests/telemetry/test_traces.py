@@ -104,9 +104,6 @@ async def test_the_first_failure_is_told_with_its_reason_and_the_first_success_a
     assert {line["log_level"] for line in lines} == {"warning"}
 
 
-# --- The settings ---
-
-
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "stepup.toml"

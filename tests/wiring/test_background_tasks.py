@@ -75,9 +75,6 @@ class Failing:
         self()
 
 
-# --- The rows: each runs the task as it is wired, on a dependency that fails ---
-
-
 @asynccontextmanager
 async def finish_lines_are_summed_up(failing, monkeypatch):
     lines = FinishLines(ManualClock())
@@ -327,9 +324,6 @@ async def spans_are_exported(failing, monkeypatch):
     await exporting.close()
 
 
-# --- How they are run ---
-
-
 @asynccontextmanager
 async def repeated(work):
     async with AsyncExitStack() as stack:
@@ -363,8 +357,6 @@ async def again(cause):
 def nothing():
     pass
 
-
-# --- The table ---
 
 ROWS = {
     "wiring.server:running:repeat(pipeline.finish_lines.sum_up)": [finish_lines_are_summed_up],
@@ -467,9 +459,6 @@ def test_every_task_has_a_row():
     files = [file for file in SOURCE.rglob("*.py") if not file.is_relative_to(SOURCE / "v1")]
     found = {task for file in files for task in tasks_in(file)}
     assert found == ROWS.keys() | BEGUN_BY_ANOTHER | ENDS_BY_ITSELF
-
-
-# --- The tests ---
 
 
 @pytest.fixture(autouse=True)

@@ -97,9 +97,6 @@ def lines(result):
     return result.stdout.splitlines()
 
 
-# --- verify ---
-
-
 @pytest.mark.usefixtures("two_tenants")
 def test_s14_intact_chains_are_summed_up(stepup):
     result = stepup("verify")
@@ -169,9 +166,6 @@ def test_a_check_that_breaks_off_after_damage_reports_the_damage(stepup, sql, mo
     assert result.exit_code == DAMAGED
     assert "stepup: the rest was not checked: " in result.stderr
     assert "intact" not in result.stdout
-
-
-# --- head, public-key, verify --head ---
 
 
 @pytest.fixture
@@ -309,9 +303,6 @@ def test_the_public_key_of_any_key_of_the_ring_is_shown(stepup, exported):
     assert stepup("public-key", "--key-id", "gone").exit_code == UNKNOWN
 
 
-# --- export ---
-
-
 def sequences(text):
     return [json.loads(line)["sequence"] for line in text.splitlines()]
 
@@ -416,9 +407,6 @@ def test_an_export_needs_its_tenant_to_be_one(stepup):
     result = stepup("export", "--format", "jsonl", "--tenant", "")
     assert result.exit_code == UNKNOWN
     assert "--tenant: is required" in result.stderr
-
-
-# --- The documentation ---
 
 
 @pytest.fixture

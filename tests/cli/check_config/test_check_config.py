@@ -70,9 +70,6 @@ def warnings(check_config):
     return said
 
 
-# --- What a caller may do ---
-
-
 def test_the_rule_that_permits_a_call_is_named_and_that_of_each_claim(check_config):
     claims = ("--claim", "managed_services", "--claim", "timed_out_retry")
     result = check_config(*SOAR, *CHECK, *ACME, *OSQUERY, *claims)
@@ -205,9 +202,6 @@ def test_a_caller_who_can_never_be_let_in_is_warned_of(check_config):
     assert other.stderr == ""
 
 
-# --- Questions that cannot be answered ---
-
-
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -274,9 +268,6 @@ def test_nobody_may_do_anything_on_a_server_that_would_not_start(check_config):
     assert result.exit_code == WRONG
     assert result.stdout == ""
     assert "server.insecure: callers have no credentials" in result.stderr
-
-
-# --- What can have no effect ---
 
 
 def test_nothing_is_warned_of_where_everything_can_apply(warnings):

@@ -135,9 +135,6 @@ def rotated(data):
     return old, read(data).primary
 
 
-# --- Making a ring ---
-
-
 def test_a_ring_is_generated(tmp_path, clock):
     path = tmp_path / "keys.json"
     shown = ok("generate", "--output", path)
@@ -154,9 +151,6 @@ def test_no_file_is_replaced(data):
 
 def test_a_file_that_cannot_be_written_is_named(data):
     assert "cannot be written" in refused("generate", "--output", data / "none" / "keys.json")
-
-
-# --- Rotating ---
 
 
 def test_s6_s8_a_rotation_seals_everything_by_a_new_key(data, clock):
@@ -241,9 +235,6 @@ def test_s6_what_cannot_be_opened_is_told_and_the_rest_is_done(data, clock):
     assert "1 authenticators are sealed by it" in refused("retire", old, "--data-dir", data)
 
 
-# --- Status ---
-
-
 def test_status_counts_what_each_key_seals(data, clock):
     sealed(data, "ann", now=clock.now())
     old = read(data).primary
@@ -292,9 +283,6 @@ def test_s6_a_key_that_secrets_need_but_the_ring_lacks_is_an_alarm(data, clock):
     [line] = [line for line in shown.stdout.splitlines() if lost in line]
     assert line.split()[1] == "missing"
     assert "not in the ring" in shown.stderr
-
-
-# --- Retiring ---
 
 
 def test_a_key_that_nothing_uses_is_retired(data, clock):
@@ -366,9 +354,6 @@ def test_s11_a_key_pasted_in_place_of_its_id_is_not_repeated(data):
     pasted = b64encode(bytes(range(32))).decode()
     for command in ("retire", "promote"):
         assert pasted not in refused(command, pasted, "--data-dir", data)
-
-
-# --- No key is shown; keys of a KMS ---
 
 
 def test_s11_no_command_shows_a_key(data, clock):

@@ -61,9 +61,6 @@ class Sleeper:
                 await self.entered.acquire()
 
 
-# --- Messages ---
-
-
 @pytest.mark.parametrize("size", [0, 1, 60_000])
 async def test_a_message_is_answered(serving, size):
     async with serving(unary={CALL: echo}) as port:
@@ -109,9 +106,6 @@ async def test_a_call_without_a_message_is_refused(serving):
 
 async def _answer_of_none(call):
     return [answer async for answer in call]
-
-
-# --- Streams ---
 
 
 async def test_a_stream_is_answered_in_order(serving):
@@ -174,9 +168,6 @@ async def test_a_stream_that_is_refused_ends_after_its_messages(serving):
     assert (read, refused.fields) == ([b"one"], ["page"])
 
 
-# --- Metadata ---
-
-
 async def test_metadata_arrive_text_and_binary(serving):
     seen = []
 
@@ -200,9 +191,6 @@ async def test_a_connection_without_tls_proves_nothing(serving):
     async with serving(unary={CALL: look}) as port:
         await port.unary(CALL)
     assert "x509_common_name" not in seen[0]
-
-
-# --- How a call ends ---
 
 
 @pytest.mark.parametrize("kind", ["unary", "stream"])
@@ -308,9 +296,6 @@ async def test_a_call_that_was_refused_can_be_tried_again_by_its_client(serving,
         grpc.aio.insecure_channel(port.target, options=options) as channel,
     ):
         assert [each async for each in channel.unary_stream(CALL)(b"x")] == [b"x"]
-
-
-# --- Calls that are given up ---
 
 
 @pytest.mark.parametrize("kind", ["unary", "stream"])
@@ -439,9 +424,6 @@ async def _drained(call):
             pass
 
 
-# --- Too many calls ---
-
-
 async def test_calls_beyond_the_limit_are_refused_until_others_end(serving):
     sleeper = Sleeper()
     async with serving(unary={CALL: sleeper.answer, OTHER: echo}, max_in_flight=3) as port:
@@ -459,9 +441,6 @@ async def test_calls_beyond_the_limit_are_refused_until_others_end(serving):
                     break
                 except grpc.aio.AioRpcError:
                     await asyncio.sleep(0.01)
-
-
-# --- Connections that have grown old ---
 
 
 async def test_calls_on_an_old_connection_finish_and_later_ones_go_over_another(serving):
@@ -485,9 +464,6 @@ async def test_calls_on_an_old_connection_finish_and_later_ones_go_over_another(
                 pass
         may_end.set()
         assert await in_flight == first
-
-
-# --- Where it listens, and how it stops ---
 
 
 async def test_a_port_that_is_taken_is_an_error(make_engine):
@@ -590,9 +566,6 @@ async def test_who_waits_for_the_end_may_give_up_and_another_wait_for_it(serving
         assert await call == b"last"
         async with asyncio.timeout(10):
             await port.engine.stop(0)
-
-
-# --- Bytes of any kind (S18) ---
 
 
 @pytest.mark.parametrize(

@@ -125,9 +125,6 @@ async def read(connection, seen=None):
         await asyncio.wait([reading])
 
 
-# --- Calls that are taken back ---
-
-
 @pytest.mark.parametrize("message", [None, b"x"], ids=["headers", "message"])
 @pytest.mark.parametrize("path", [CALL, STREAM, HOLD, HOLD_STREAM, LARGE, UNKNOWN])
 async def test_calls_that_are_reset_at_once_hold_no_place(port, path, message):
@@ -159,9 +156,6 @@ async def test_connections_that_come_and_go_hold_no_place(port):
         async with connection(port) as attacker:
             await attacker.send(*(http2.call(each, HOLD_STREAM) for each in range(1, 20, 2)))
     await port.has_forgotten_all_calls()
-
-
-# --- Clients that stop half-way ---
 
 
 @pytest.mark.parametrize("path", [CALL, HOLD, LARGE])
@@ -255,9 +249,6 @@ async def test_a_client_that_is_frozen_is_given_up_when_it_does_not_answer(servi
         await port.has_forgotten_all_calls()
 
 
-# --- An engine that stops meanwhile ---
-
-
 @pytest.mark.parametrize("path", [None, CALL, HOLD, HOLD_STREAM, LARGE])
 async def test_a_client_that_does_nothing_keeps_no_engine_from_stopping(port_that_stops, path):
     """It neither reads nor answers, whether it has called or not."""
@@ -311,9 +302,6 @@ async def test_an_engine_stops_while_calls_of_every_kind_come(port_that_stops, g
     assert lines == []
 
 
-# --- Too much of something ---
-
-
 async def test_more_streams_than_a_connection_may_have_are_refused(port):
     streams = range(1, 2 * 5 * STREAMS_PER_CONNECTION, 2)
     async with connection(port) as attacker, read(attacker) as seen:
@@ -364,9 +352,6 @@ async def test_frames_that_want_an_answer_keep_nobody_else_waiting(port, nuisanc
                 for _ in range(200):
                     await attacker.send(nuisance * 1_000)
         await a_good_client_is_served(port)
-
-
-# --- Nonsense ---
 
 
 @pytest.mark.parametrize(

@@ -483,8 +483,6 @@ async def test_a_token_goes_through_the_wire(make_engine, tokens, clock, servers
         )
 
 
-# --- Arbitrary input ---------------------------------------------------------------------------
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),

@@ -48,9 +48,6 @@ def served_methods(worker):
     return {f"{each.service}/{each.name}": each for each in methods(worker.application.handlers)}
 
 
-# --- Every method ---
-
-
 async def test_every_method_of_the_contract_is_served(served_methods):
     assert set(served_methods) == set(METHODS)
 
@@ -86,9 +83,6 @@ async def test_a_stream_is_bytes_too(pipeline, worker, served_methods):
     payload = valid_request("ExportAuditEvents").SerializeToString()
     [answer] = [each async for each in pipeline.stream(method, payload, PEER)]
     assert audit.ExportAuditEventsResponse.FromString(answer).event.sequence == 1
-
-
-# --- Who calls, and when ---
 
 
 async def test_the_caller_is_who_its_credentials_say(world, worker, served_methods):
@@ -164,9 +158,6 @@ async def test_a_caller_that_cannot_be_named_reaches_no_handler(worker):
     assert refused.value.status.reason == "STORE_UNAVAILABLE"
 
 
-# --- The request id ---
-
-
 @pytest.mark.parametrize("given", ["req-1", "x", "x" * 128, " ~"])
 async def test_a_request_id_is_taken_over(pipeline, given):
     call = await seen_by_the_handler(pipeline, Invocation(lambda: "", [("x-request-id", given)]))
@@ -202,9 +193,6 @@ async def test_of_two_request_ids_the_first_counts(pipeline):
     assert (
         await seen_by_the_handler(pipeline, Invocation(lambda: "", metadata))
     ).request_id == "one"
-
-
-# --- The finish line of the log ---
 
 
 @asynccontextmanager

@@ -66,9 +66,6 @@ def test_the_services_are_those_of_the_contract():
     assert list(SERVICES) == OURS
 
 
-# --- Where it listens ---
-
-
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
@@ -123,9 +120,6 @@ async def test_the_loopback_address_of_ipv6_is_listened_on(server):
 
 async def test_whoever_reaches_loopback_is_the_local_caller():
     assert await admit_local_caller(Invocation(lambda: "ipv4:127.0.0.1:1")) is LOCAL
-
-
-# --- Health ---
 
 
 @pytest.mark.parametrize("service", NAMES)
@@ -201,9 +195,6 @@ async def test_an_unknown_service_is_not_found(started):
     assert refusal.code is grpc.StatusCode.NOT_FOUND
 
 
-# --- Reflection ---
-
-
 REFLECTIONS = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
@@ -241,9 +232,6 @@ async def test_reflection_knows_what_it_lists(reflected, service):
         FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto
     )
     assert service in {f"{file.package}.{each.name}" for file in files for each in file.service}
-
-
-# --- The end ---
 
 
 class _HeldUp:

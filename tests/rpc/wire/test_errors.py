@@ -261,9 +261,6 @@ async def test_no_error_has_more_details_than_its_row_says(world, worker, client
     assert set(field.details) == {"ErrorInfo", "BadRequest"}
 
 
-# --- A bug ---
-
-
 @pytest.fixture
 async def broken(world, worker):
     """A server whose key ring has lost the key of a secret, and what it logs."""

@@ -86,9 +86,6 @@ async def test_s14_the_events_form_one_chain(worker):
         previous = chained.hash
 
 
-# --- Filters ---
-
-
 @pytest.fixture
 async def start(clock, five_events):  # noqa: ARG001  # counted from its end
     return clock.now() - timedelta(minutes=5)
@@ -168,9 +165,6 @@ async def test_time_user_and_kind_hold_together(worker):
     second = await worker.page(query, 1, first.next_token)
     assert sequences([*first.events, *second.events]) == [4, 6]
     assert second.next_token == ""
-
-
-# --- Page tokens ---
 
 
 @pytest.fixture
@@ -289,9 +283,6 @@ async def test_another_worker_takes_the_token(world, token):
     assert sequences((await other_worker.page(ALL, 2, token)).events) == [3, 4]
 
 
-# --- The stream ---
-
-
 async def test_a_tenant_where_nothing_happened_exports_nothing(worker):
     assert await worker.export() == []
 
@@ -332,9 +323,6 @@ async def test_an_export_goes_on_beyond_one_read(worker, number):
 async def test_an_export_has_no_other_tenants_events(worker):
     await worker.revoke(person(tenant="globex"))
     assert len(await worker.export(GLOBEX)) == 1
-
-
-# --- Stores that fail ---
 
 
 async def test_without_sql_there_is_no_page(world, worker):

@@ -126,8 +126,6 @@ async def test_what_cannot_be_read_is_not_signed(world, export):
         await export(NOON)
 
 
-# --- Files that are none ---
-
 GOOD = {
     "format": FORMAT,
     "key_id": "k",

@@ -118,9 +118,6 @@ async def test_what_cannot_be_read_is_not_called_intact(world):
         await found(AuditVerification(world.database))
 
 
-# --- Pages, and chains that grow ---
-
-
 class GrowingChain:
     """A chain in memory; `after_page` is called between a page and what is asked next."""
 

@@ -64,9 +64,6 @@ async def test_all_workers_count_together(limits, limits_elsewhere):
     assert await spend(limits) == [False]
 
 
-# --- While Redis does not answer ---
-
-
 async def test_s17_each_worker_then_counts_by_itself(world, limits, limits_elsewhere):
     world.rates.works = False
     before = counted("unknown")

@@ -143,9 +143,6 @@ async def test_s11_a_screen_does_not_show_in_a_repr(worker):
     assert screen.secret.base32 not in repr(screen)
 
 
-# --- Replacing an active authenticator ---
-
-
 @pytest.fixture
 async def app(worker):
     return await worker.enrol(ALICE)
@@ -249,9 +246,6 @@ async def test_another_user_may_not_use_the_reset_code(worker, app):
     assert (await worker.begin(bob, app.reset_code)).outcome is Attempt.WRONG
 
 
-# --- Stores that fail ---
-
-
 async def test_without_redis_a_first_enrollment_begins_all_the_same(world, worker):
     world.elevations.finds = False
     assert (await worker.begin(ALICE)).secret is not None
@@ -307,9 +301,6 @@ async def test_s6_a_confirmed_wizard_is_shown_without_its_secret(worker):
     assert (again.enrollment_id, again.state) == (screen.enrollment_id, EnrollmentState.CONFIRMED)
     assert again.secret is None
     assert again.otpauth_uri is None
-
-
-# --- What the app shows ---
 
 
 def entry(screen):

@@ -95,9 +95,6 @@ async def test_s7_another_session_completes_nothing(worker):
         await worker.complete(ON_PHONE)
 
 
-# --- The same call again, as its answer was lost ---
-
-
 async def test_completing_again_changes_nothing_and_answers_what_holds(world, worker):
     await confirmed(worker, ALICE)
     first = await worker.complete(ALICE)
@@ -170,9 +167,6 @@ async def test_of_two_calls_at_once_the_later_answers_what_the_earlier_did(world
     assert await worker.complete(ALICE) == completions[0]
 
 
-# --- Events ---
-
-
 async def test_s13_a_first_enrollment_is_four_events(worker):
     await worker.wizard(ALICE)
     assert [event.kind for event in await worker.events()] == [
@@ -181,9 +175,6 @@ async def test_s13_a_first_enrollment_is_four_events(worker):
         EventKind.ENROLLMENT_COMPLETED,
         EventKind.ACCOUNT_MFA_CHANGED,
     ]
-
-
-# --- The account's own toggle ---
 
 
 async def test_completing_turns_the_accounts_mfa_on(worker):
@@ -235,9 +226,6 @@ async def test_s10_an_enrollment_after_a_revocation_in_the_same_step_elevates(
     await worker.wizard(ALICE)
     expected = Reason.ELEVATED if microseconds else Reason.NOT_ELEVATED
     assert (await worker.check(ALICE)).verdict.reason is expected
-
-
-# --- Replacing an older authenticator ---
 
 
 @pytest.fixture
@@ -328,9 +316,6 @@ async def test_a_replacement_starts_with_no_failures(worker, old):
     await worker.fail(ALICE, old, times=5)
     await worker.wizard(ON_PHONE, old.reset_code)
     assert not (await worker.standing(ALICE)).active.throttle.in_a_row
-
-
-# --- Stores that fail ---
 
 
 @pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])

@@ -97,9 +97,6 @@ async def test_without_a_wizard_nothing_is_confirmed(worker):
         await worker.confirm(ALICE, "123456")
 
 
-# --- Until it is completed: who reloads the page, or lost the answer, is not stuck ---
-
-
 async def next_code(worker, secret):
     await worker.advance(seconds=30)
     return code_at(secret, worker.clock.now())
@@ -176,9 +173,6 @@ async def test_s13_each_reset_code_is_one_event_that_says_whether_there_was_anot
     await worker.confirm(ALICE, await next_code(worker, secret))
     confirmed = await worker.events(EventKind.ENROLLMENT_CONFIRMED)
     assert [event.details["again"] for event in confirmed] == [False, True]
-
-
-# --- Why there is no wizard ---
 
 
 async def fault_of(call):

@@ -34,9 +34,6 @@ async def app(worker):
     return await worker.enrol(ALICE)
 
 
-# --- Removing one's own ---
-
-
 async def test_an_elevated_user_removes_the_own_authenticator(worker, app):
     await worker.elevate(ALICE, app)
     await worker.remove(ALICE)
@@ -163,9 +160,6 @@ async def test_s10_a_removal_that_redis_does_not_hear_of_holds(world, worker, ap
     world.elevations.revokes = False
     await worker.remove(ALICE)
     assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ENROLLED
-
-
-# --- Resetting by the reset code ---
 
 
 async def test_the_reset_code_removes_the_authenticator(worker, app):
@@ -320,9 +314,6 @@ async def test_s7_resetting_closes_the_wizards_that_the_reset_code_permitted(wor
     assert (await worker.standing(ON_PHONE)).pending is None
 
 
-# --- Reset by an administrator ---
-
-
 @pytest.fixture
 async def elevated_root(worker, app):  # noqa: ARG001  # somebody to be reset
     await worker.elevate(ROOT, await worker.enrol(ROOT))
@@ -423,9 +414,6 @@ async def test_s17_without_redis_an_administrator_removes_nothing(world, worker)
     with pytest.raises(StoreUnavailableError):
         await worker.admin_reset(ROOT, "alice")
     assert await world.state() == before
-
-
-# --- The account's own toggle ---
 
 
 async def remove(worker, app):

@@ -157,9 +157,6 @@ def voiding(request, elevation):
     return changes_that_void(elevation)[request.param]
 
 
-# --- Revocations ---
-
-
 async def test_s10_a_change_holds_after_one_poll(snapshots, feed, elevation, voiding):
     assert not snapshots.revocations().void(elevation)
     feed.rows[1] = voiding
@@ -373,9 +370,6 @@ async def test_memory_does_not_grow_a_change_is_forgotten_when_nothing_is_left_t
     assert not snapshots.revocations().void(elevation)
 
 
-# --- Policies ---
-
-
 async def test_a_policy_is_read_once(snapshots, feed):
     feed.policies[ACME] = Policy(ACME, enabled=True, version=1)
     reads = feed.reads
@@ -434,9 +428,6 @@ async def test_memory_does_not_grow_with_the_number_of_tenants(snapshots, feed):
     assert feed.reads == reads
     await snapshots.policy(tenants[0])
     assert feed.reads == reads + 1
-
-
-# --- Another server ---
 
 
 async def test_s28_a_policy_whose_version_was_given_twice_is_read_again(snapshots, feed):
@@ -566,9 +557,6 @@ async def test_memory_does_not_grow_with_the_enrollments_that_were_looked_up(
     reads = feed.reads
     assert await snapshots.vouches(elevation)
     assert feed.reads == reads + 1
-
-
-# --- Age ---
 
 
 async def test_s17_before_the_first_poll_nothing_is_known(feed, clock):

@@ -79,9 +79,6 @@ async def test_every_change_has_another_etag(worker, policy):
     assert after.etag != policy.etag
 
 
-# --- Compare and set ---
-
-
 async def test_a_stale_etag_changes_nothing(world, worker, policy):
     await worker.update_policy(ROOT, selected={**policy.max_ages, API_KEYS: MINUTE})
     before = await world.state()
@@ -119,9 +116,6 @@ async def test_of_two_parallel_changes_one_is_refused(world, worker, policy):
             ROOT, selected={**policy.max_ages, API_KEYS: FIVE_MINUTES}, etag=policy.etag
         )
     assert (await worker.policy()).max_ages[API_KEYS] == MINUTE
-
-
-# --- What weakens a policy needs the administrator's own elevation ---
 
 
 @pytest.mark.parametrize(
@@ -203,9 +197,6 @@ async def test_deselecting_needs_an_elevation_even_while_the_policy_is_off(worke
         await worker.update_policy(ROOT, selected=[])
 
 
-# --- What is recorded ---
-
-
 async def test_the_same_values_again_change_nothing(world, worker, policy):
     before = await world.state()
     again = await worker.update_policy(ROOT, enabled=True, selected=dict(policy.max_ages))
@@ -280,8 +271,6 @@ async def test_s17_without_redis_a_policy_is_enabled(world, worker):
     world.elevations.finds = False
     assert (await worker.update_policy(ROOT, enabled=True)).enabled
 
-
-# --- How short a max_age may be ---
 
 TEN_SECONDS = timedelta(seconds=10)
 

@@ -44,9 +44,6 @@ async def reason(worker, actor=ALICE, operation=OSQUERY):
     return (await worker.check(actor, operation)).verdict.reason
 
 
-# --- The rules, over what is stored ---
-
-
 async def test_a_tenant_that_never_set_a_policy_asks_for_no_code(worker):
     assert await reason(worker) is Reason.MFA_NOT_ENABLED
 
@@ -153,9 +150,6 @@ async def test_the_answer_names_the_policy_that_decided(worker):
     assert (await worker.check(ALICE)).policy_etag == (await worker.policy()).etag
 
 
-# --- What is looked up, and how often ---
-
-
 async def looked_up(world, worker, actor=ALICE, operation=OSQUERY):
     """How often one check asks Redis and SQL, when the policy is in memory."""
     await worker.check(actor, API_KEYS)
@@ -196,9 +190,6 @@ async def test_nothing_is_looked_up_for_a_saml_sign_in(world, worker):
 @pytest.mark.usefixtures("elevated")
 async def test_the_toggle_is_not_looked_up_where_the_policy_is_on(world, worker):
     assert await looked_up(world, worker, operation=SIGN_IN) == (1, 0)
-
-
-# --- Batches ---
 
 
 @pytest.mark.usefixtures("app")
@@ -244,9 +235,6 @@ async def test_in_a_batch_a_receipt_matches_its_own_target_only(worker):
     other, same = await worker.check_all(retry, [(OSQUERY, "host-1"), (OSQUERY, "host-2")])
     assert other.verdict.receipt_rejection is ReceiptRejection.OTHER_TARGET
     assert same.verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
-
-
-# --- Receipts ---
 
 
 @pytest.fixture
@@ -418,9 +406,6 @@ async def test_s13_where_the_commit_fails_the_decision_is_on_record_and_no_event
     assert world.decisions()[-1]["reason"] == "exempt_timed_out_retry"
 
 
-# --- The decision log ---
-
-
 @pytest.mark.usefixtures("app")
 async def test_s13_every_decision_is_on_record(world, worker, clock):
     answer = await worker.check(ALICE, target="host-7")
@@ -528,9 +513,6 @@ async def test_s13_a_decision_that_cannot_be_put_on_record_is_not_answered(world
     with pytest.raises(StoreUnavailableError):
         await worker.check(ALICE)
     assert world.decisions() == []
-
-
-# --- Other workers ---
 
 
 @pytest.fixture
@@ -757,9 +739,6 @@ async def test_s10_revoking_a_user_leaves_other_users_elevated(worker):
     await worker.elevate(bob, await worker.enrol(bob))
     await worker.revoke(ALICE, Scope.USER)
     assert await reason(worker, bob) is Reason.ELEVATED
-
-
-# --- Never ALLOWED because something is down ---
 
 
 @pytest.mark.usefixtures("elevated", "elevated")

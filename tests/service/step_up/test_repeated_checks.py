@@ -207,9 +207,6 @@ async def test_a_commit_whose_acknowledgement_was_lost_costs_nothing(world, work
     assert (line["decision_id"], line["repeated"]) == (first["decision_id"], True)
 
 
-# --- Batches ---
-
-
 def presenting(receipts):
     return [(OSQUERY, host, receipt) for host, receipt in zip(HOSTS, receipts, strict=True)]
 

@@ -165,9 +165,6 @@ async def test_s22_the_audit_event_tells_all_kinds_of_refused_codes_apart(worker
     ]
 
 
-# --- Honest mistakes ---
-
-
 async def test_s22_the_own_code_again_changes_nothing_and_says_when_the_next_begins(
     worker, clock, app
 ):
@@ -291,9 +288,6 @@ async def test_s3_no_repeated_code_is_answered_before_it_is_on_record(
     setattr(world.database, fault, False)
     with pytest.raises(StoreUnavailableError):
         await worker.verify(ALICE, app.code(clock.now()))
-
-
-# --- Wrong codes ---
 
 
 async def test_s4_the_fifth_wrong_code_locks_for_fifteen_minutes(worker, app):
@@ -495,9 +489,6 @@ async def test_s11_no_event_has_a_code(worker, clock, app):
     assert code not in str([event.details for event in await worker.events()])
 
 
-# --- The same request again ---
-
-
 async def test_the_same_request_again_gets_the_recorded_outcome(worker, clock, app):
     code = app.code(clock.now())
     first = await worker.verify(ALICE, code, REQUEST)
@@ -628,9 +619,6 @@ async def test_s11_redis_holds_no_code(world, worker, clock, app):
     assert code.encode() not in b"".join((await world.remembered()).values())
 
 
-# --- Stores that fail ---
-
-
 @pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
 async def test_s3_no_outcome_leaves_before_the_attempt_is_committed(
     world, worker, clock, app, fault
@@ -734,9 +722,6 @@ async def test_s6_a_secret_moved_to_another_user_verifies_nothing(world, worker,
     )
     with pytest.raises(SealBrokenError):
         await worker.verify(ALICE, mallorys.code(clock.now()))
-
-
-# --- Callers that give up ---
 
 
 class _HeldUp:

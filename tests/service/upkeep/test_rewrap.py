@@ -153,9 +153,6 @@ async def test_an_elevation_outlives_a_rotation(world, worker):
     assert (await worker.check(ALICE)).verdict == before.verdict
 
 
-# --- Many users, busy stores ---
-
-
 async def test_batches_follow_each_other_until_everybody_is_done(world, worker, monkeypatch):
     monkeypatch.setattr(rewrap, "BATCH", 2)
     users = [f"user-{number}" for number in range(5)]
@@ -253,9 +250,6 @@ class _Ghosts:
 
     async def sessions(self, *_user):
         return [SessionHash("ghost")]
-
-
-# --- Secrets that cannot be opened ---
 
 
 @pytest.mark.parametrize(

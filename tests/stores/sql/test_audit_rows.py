@@ -88,9 +88,6 @@ async def run_sql(url, *statements):
     await engine.dispose()
 
 
-# --- Rows that were left alone, in both databases ---
-
-
 async def test_rows_come_as_they_were_appended(database):
     appended = await append(database, ACME)
     assert await stored(database) == appended
@@ -137,9 +134,6 @@ async def test_s14_what_was_appended_is_intact(database):
     for tenant in (ACME, GLOBEX):
         await append(database, tenant)
     assert await damages(database) == []
-
-
-# --- Rows that were altered, in both databases ---
 
 
 @pytest.mark.parametrize(
@@ -212,9 +206,6 @@ async def without_keys(url):
             f"DROP TABLE {table}",
             f"ALTER TABLE copy RENAME TO {table}",
         )
-
-
-# --- What only SQLite stores ---
 
 
 async def two_chains(url):
@@ -318,9 +309,6 @@ async def test_s14_a_tenant_that_cannot_be_is_found(altered, value, tenant):
 async def test_s14_details_that_were_never_written_so_are_found(altered, details):
     found = await altered("details", f"'{details}'")
     assert [(damage.tenant, damage.sequence) for damage in found] == [("acme", 2)]
-
-
-# --- Any byte of any column of any row ---
 
 
 @pytest.fixture(scope="module")

@@ -242,9 +242,6 @@ async def test_s10_revocations_are_found_by_indexes_that_have_few_sign_outs(
     await engine.dispose()
 
 
-# --- PostgreSQL: transactions commit in any order ---
-
-
 @pytest.fixture
 async def postgresql_url(postgres, postgres_template):
     async with new_database(postgres, postgres_template) as url:

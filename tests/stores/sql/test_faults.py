@@ -166,9 +166,6 @@ async def test_a_row_that_stays_locked_is_unavailable(url, database):
     await impatient.close()
 
 
-# --- Writes that are refused (S17) ---
-
-
 async def test_s17_to_try_a_write_leaves_nothing_behind(database):
     await database.check_writes()
     await database.check_writes()

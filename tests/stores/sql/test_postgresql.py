@@ -76,9 +76,6 @@ def sqlstate(raised):
     return raised.value.__cause__.orig.sqlstate
 
 
-# --- Limits ---
-
-
 async def test_a_statement_that_is_too_slow_is_given_up(url, execute):
     await execute(
         "CREATE FUNCTION crawl() RETURNS trigger LANGUAGE plpgsql"
@@ -115,9 +112,6 @@ async def test_there_are_no_more_connections_than_the_limit(url, execute):
         ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'stepup'"
         in_database = " AND datname = current_database()"
         assert len(await execute(ours + in_database)) == 2 * PATIENT.connections
-
-
-# --- Connections that are lost ---
 
 
 async def waiting(execute):
@@ -183,9 +177,6 @@ async def test_a_deadlock_is_a_conflict_and_one_of_the_two_goes_on(url, execute)
         assert await read(database) is False
 
 
-# --- A server that writes no more ---
-
-
 async def test_a_server_that_became_read_only_is_used_again_when_it_writes(url, execute):
     name = make_url(url).database
     await execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -196,9 +187,6 @@ async def test_a_server_that_became_read_only_is_used_again_when_it_writes(url, 
         assert await read(database) is False
         await execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         await write(database)
-
-
-# --- A server that is lost ---
 
 
 @pytest.fixture(scope="module")
@@ -274,9 +262,6 @@ async def test_a_standby_is_not_mistaken_for_the_primary(mortal):
     server.start()
     await write(database)
     assert await read(database) is True
-
-
-# --- Commits are durable whatever the server's configuration says (S2) ---
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,6 @@ async def in_force(engine):
     return found
 
 
-# --- The encoding ---
-
-
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 async def test_a_database_that_is_not_utf_8_is_refused_and_stays_as_it_is(postgres, encoding):
     options = f"TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
@@ -60,9 +57,6 @@ async def test_a_database_that_is_not_utf_8_is_refused_and_stays_as_it_is(postgr
             with pytest.raises(UnusableServerError, match=f"encoding {encoding}, .* UTF-8"):
                 await use(url)
         assert not await executed(url, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'")
-
-
-# --- Poolers ---
 
 
 @needs_pgbouncer
