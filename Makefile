@@ -108,6 +108,9 @@ format: install-dev ## Format Python and protos
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/buf format --write protos
 
+# What is in plain English already; the goal is everything: no argument.
+PLAIN := $(wildcard *.md)
+
 .PHONY: lint
 lint: install-dev ## Check format, style, types, layers, dead code, protos and generated code
 	$(BIN)/ruff format --check .
@@ -115,6 +118,7 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+	$(BIN)/python -m tools.plain_english $(PLAIN)
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/released.binpb
