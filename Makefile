@@ -102,6 +102,10 @@ bench-profile: install-dev ## Show where the time of a call goes; or BENCH_ARGS,
 	$(BIN)/pip install --quiet --disable-pip-version-check py-spy
 	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench profile $(BENCH_ARGS)
 
+.PHONY: road
+road: install-dev ## Count the Python calls and the modules of one check; or ROAD_ARGS
+	@PYTHONPATH=tests/helpers $(BIN)/python -m tools.road $(ROAD_ARGS)
+
 .PHONY: format
 format: install-dev ## Format Python and protos
 	$(BIN)/ruff format .
