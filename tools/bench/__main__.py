@@ -15,8 +15,8 @@ from stepup_tests.engines import ENGINE
 from stepup_tests.places import ROOT
 from stepup_tests.proxy import use_no_proxy_on_loopback
 
-from tools.bench import growth as growing
 from tools.bench import (
+    cerbos,
     machine,
     picture,
     report,
@@ -26,6 +26,7 @@ from tools.bench import (
     verify_report,
     yardstick,
 )
+from tools.bench import growth as growing
 from tools.bench import profile as profiling
 from tools.bench import soak as soaking
 from tools.bench import verify as verifying
@@ -51,16 +52,21 @@ def run(
     only: Only = "",
     repetitions: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
     seconds: Annotated[float, typer.Option(help="How long a run is, at full and half load.")] = 5,
+    before: Annotated[
+        Path | None, typer.Option(help="`stepup` of another checkout, to compare with.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
 ) -> None:
     """Measure throughput and latency of the variants, in turns."""
     machine.prepare()
     effort = Effort(repetitions, seconds)
-    with _stage() as stage:
+    with _stage(before) as stage:
         variants = _runnable(stage, only)
         results = measure(stage, variants, effort, _console.print)
     go = yardstick.versions() if any(v.name.startswith("go-") for v in variants) else None
     about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM, go)}
+    if any(v.name.startswith("cerbos") for v in variants):
+        about["versions"]["cerbos"] = cerbos.VERSION
     document = report.document(results, variants, RATIOS, effort, about)
     _write(output, "latest.json", _written(document))
     _write(output, "latest.svg", picture.svg(document).encode())
@@ -243,11 +249,13 @@ def _written(document):
 
 
 @contextmanager
-def _stage():
+def _stage(before=None):
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name:
         directory = Path(name)
         with store(directory) as address:
-            yield Stage(directory, address, _go(directory / "go"))
+            yield Stage(
+                directory, address, go=_go(directory / "go"), cerbos=_cerbos(), before=before
+            )
 
 
 def _go(directory):
@@ -257,6 +265,14 @@ def _go(directory):
         _console.print(f"Without the Go yardstick: apt-get install {' '.join(missing)}")
         return None
     return yardstick.build(directory)
+
+
+def _cerbos():
+    """Cerbos PDP, installed once; None without npm, after saying so."""
+    program = cerbos.install(ROOT / ".bench")
+    if program is None:
+        _console.print("Without Cerbos: npm is missing (apt-get install npm)")
+    return program
 
 
 def _runnable(stage, only):

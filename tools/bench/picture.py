@@ -70,7 +70,7 @@ def _bar(name, figures, top, scale):
     rps, middle = figures["rps"], top + _BAR / 2
     median = statistics.median(rps)
     low, high = (_LEFT + value * scale for value in (min(rps), max(rps)))
-    colour = _YARDSTICK if name.endswith("-noop") or name.startswith("go-") else _OURS
+    colour = _YARDSTICK if name.endswith("-noop") or name.startswith(("go-", "cerbos")) else _OURS
     size = f'width="{median * scale:.1f}" height="{_BAR}"'
     alone, at_half = (
         f"{figures['p50_ms']:.2f}, {figures['p99_ms']:.2f} ms",

@@ -5,9 +5,6 @@ from contextlib import contextmanager
 
 import grpc
 
-from stepup.v1 import step_up_service_pb2_grpc
-from tools.bench.answers import check_answer
-
 _CALL_SECONDS = 5
 _WARM_UP_CALLS = 300
 
@@ -15,10 +12,10 @@ _WARM_UP_CALLS = 300
 class Probe:
     """Makes the one call of the benchmark, and looks at each answer."""
 
-    def __init__(self, channel, variant, request, metadata) -> None:
-        self._check = step_up_service_pb2_grpc.StepUpServiceStub(channel).CheckStepUp
+    def __init__(self, channel, variant, question, metadata) -> None:
+        self._ask = channel.unary_unary(question.method)
         self._variant = variant
-        self._request = request
+        self._question = question
         self._metadata = metadata
         self.calls = 0
 
@@ -29,13 +26,13 @@ class Probe:
             WrongAnswersError: it is not.
             grpc.RpcError: the call ended with an error.
         """
-        answer, call = self._check.with_call(
-            self._request, timeout=_CALL_SECONDS, metadata=self._metadata
+        answer, call = self._ask.with_call(
+            self._question.payload, timeout=_CALL_SECONDS, metadata=self._metadata
         )
         self.calls += 1
         assert call.code() is grpc.StatusCode.OK
-        check_answer(self._variant, answer)
-        return answer.ByteSize()
+        self._question.check(self._variant, answer)
+        return len(answer)
 
     def latencies_ms(self, calls):
         """How long each of so many calls takes, after others to warm up."""
@@ -45,10 +42,10 @@ class Probe:
 
     def _timed_ms(self):
         began = time.perf_counter()
-        answer = self._check(self._request, timeout=_CALL_SECONDS, metadata=self._metadata)
+        answer = self._ask(self._question.payload, timeout=_CALL_SECONDS, metadata=self._metadata)
         elapsed = time.perf_counter() - began
         self.calls += 1
-        check_answer(self._variant, answer)
+        self._question.check(self._variant, answer)
         return elapsed * 1000
 
 
@@ -57,4 +54,4 @@ def probing(address, variant, stage):
     """A probe of a server, on a channel of its own."""
     console, access = stage.console, variant.access
     with console.channel(address, access) as channel:
-        yield Probe(channel, variant, stage.person.question, console.metadata(access))
+        yield Probe(channel, variant, stage.question(variant), console.metadata(access))

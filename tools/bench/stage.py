@@ -6,6 +6,7 @@ The elevation lies in the store, and is found by every server that is started on
 import sys
 import time
 from pathlib import Path
+from string import Formatter
 
 from stepup_tests.e2e.processes import PROGRAMS
 
@@ -14,10 +15,10 @@ from tools.bench.answers import FRAME
 from tools.bench.callers import Console
 from tools.bench.h2load import Target
 from tools.bench.person import Person
+from tools.bench.questions import CerbosQuestion, CheckQuestion
 from tools.bench.servers import serving
-from tools.bench.variants import Access, Variant
+from tools.bench.variants import Access, Service, Variant
 
-_METHOD = "/stepup.v1.StepUpService/CheckStepUp"
 _STALE_SECONDS = 8 * 60  # of the 15 minutes of an elevation; no variant is measured for the rest
 _SETUP = Variant("setup", ("{stepup}", "serve", "--config", "{config}", "--listen", "127.0.0.1:0"))
 
@@ -28,19 +29,23 @@ class Stage:
     Args:
         directory: for everything; it is thrown away by whoever made it.
         store: host and port of the store.
-        go: the yardstick in Go, where there is one.
+        others: the programs `go`, `cerbos` and `before`, by name; None where there is none.
     """
 
-    def __init__(self, directory, store, go=None) -> None:
+    def __init__(self, directory, store, **others) -> None:
         self.directory = Path(directory)
         self.console = Console(self.directory, store)
         self.person = Person()
         self._places = {"python": sys.executable, "stepup": PROGRAMS / "stepup", "redis": store}
-        if go is not None:
-            self._places["go"] = go
+        self._places |= {name: program for name, program in others.items() if program}
         self._elevated_at = float("-inf")
-        message = self.person.question.SerializeToString()
-        self._payload.write_bytes(FRAME.pack(0, len(message)) + message)
+        self._questions = {
+            Service.STEP_UP: CheckQuestion(self.person.question.SerializeToString()),
+            Service.CERBOS: CerbosQuestion(),
+        }
+        for service, question in self._questions.items():
+            framed = FRAME.pack(0, len(question.payload)) + question.payload
+            self._payload(service).write_bytes(framed)
 
     @property
     def record(self):
@@ -49,18 +54,28 @@ class Stage:
 
     def can_run(self, variant):
         """Whether everything is there that the command needs."""
-        return "go" in self._places or not any("{go}" in word for word in variant.command)
+        needed = {name for word in variant.command for _, name, *_ in Formatter().parse(word)}
+        return needed - {None, "config", "directory"} <= self._places.keys()
+
+    def question(self, variant):
+        """What the variant is asked."""
+        return self._questions[variant.service]
 
     def command(self, variant):
         """How the variant is started."""
-        places = self._places | {"config": self.console.config(variant.access)}
+        places = self._places | {
+            "config": self.console.config(variant.access),
+            "directory": self.directory,
+        }
         return tuple(word.format(**places) for word in variant.command)
 
     def target(self, variant, address):
         """What h2load sends where."""
         scheme = "http" if variant.access is Access.TOKEN else "https"
-        url = f"{scheme}://{address}{_METHOD}"
-        return Target(url, str(self._payload), self.console.metadata(variant.access))
+        url = f"{scheme}://{address}{self.question(variant).method}"
+        return Target(
+            url, str(self._payload(variant.service)), self.console.metadata(variant.access)
+        )
 
     def elevate(self):
         """See to it that the person is elevated for some minutes; it may take a code's 30 s."""
@@ -73,6 +88,5 @@ class Stage:
             self.person.elevate(client, self.console.metadata(Access.TOKEN))
         self._elevated_at = time.monotonic()
 
-    @property
-    def _payload(self):
-        return self.directory / "request"
+    def _payload(self, service):
+        return self.directory / f"request-{service.value}"

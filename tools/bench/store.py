@@ -21,7 +21,7 @@ def store(directory):
             (PROGRAM, *settings), cwd=directory, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        eventually(lambda: _listens(port), "the store listens")
+        eventually(lambda: listens(port), "the store listens")
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -29,12 +29,14 @@ def store(directory):
 
 
 def free_port():
+    """Return a port of loopback that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _listens(port):
+def listens(port):
+    """Whether a server accepts connections on a port of loopback."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -16,6 +16,7 @@ _LIBRARIES = {
     "google.golang.org/protobuf": "golang-google-protobuf-dev",
     "github.com/golang/protobuf/proto": "golang-github-golang-protobuf-1-5-dev",
     "github.com/gomodule/redigo": "golang-github-gomodule-redigo-dev",
+    "golang.org/x/crypto/blake2b": "golang-golang-x-crypto-dev",
 }
 _PROGRAMS = {
     "go": "golang-go",

@@ -2,7 +2,7 @@
 //
 // "noop" decodes the request and answers a constant. "check" does what a check cannot do without:
 // it reads the elevation and the mark of revocation that stepup itself has written, in one round
-// trip, decides, and answers. It has no authentication, policy, decision log, receipt or metrics.
+// trip, decides, and answers. "same-work" also does the rest of stepup's work: see same_work.go.
 package main
 
 import (
@@ -48,10 +48,11 @@ func (c check) CheckStepUp(_ context.Context, in *pb.CheckStepUpRequest) (*pb.Ch
 	if err != nil {
 		return nil, err
 	}
-	elevation, err := live(stored, mark, time.Now())
+	found, err := live(payload(stored), mark, time.Now())
 	if err != nil {
 		return nil, err
 	}
+	elevation := found.message()
 	if elevation == nil {
 		return &pb.CheckStepUpResponse{
 			Decision: pb.Decision_DECISION_STEP_UP_REQUIRED,
@@ -86,16 +87,29 @@ func digest(parts ...string) string {
 	return base64.URLEncoding.EncodeToString(sum[:12])
 }
 
-// live is the stored elevation, or nil when there is none, it has ended, or it was revoked.
-func live(stored, mark []byte, now time.Time) (*pb.Elevation, error) {
-	if stored == nil {
+// payload is what a stored value says, without its version, its MAC and the id of the MAC's key.
+func payload(stored []byte) []byte {
+	if len(stored) < 18 || len(stored) < 18+int(stored[17]) {
+		return nil
+	}
+	return stored[18+int(stored[17]):]
+}
+
+type elevation struct {
+	enrollment           string
+	verifiedAt, expireAt time.Time
+}
+
+// live is the elevation of a payload, or nil when there is none, it has ended, or it was revoked.
+func live(payload, mark []byte, now time.Time) (*elevation, error) {
+	if payload == nil {
 		return nil, nil
 	}
-	var owner, enrollment string
-	var version, verified, lifetime int64
+	var enrollment string
+	var verified, lifetime int64
 	var methods []string
-	fields := []interface{}{&version, &owner, &enrollment, &verified, &lifetime, &methods}
-	if err := json.Unmarshal(stored, &fields); err != nil {
+	fields := []interface{}{&enrollment, &verified, &lifetime, &methods}
+	if err := json.Unmarshal(payload, &fields); err != nil {
 		return nil, err
 	}
 	if mark != nil {
@@ -104,19 +118,27 @@ func live(stored, mark []byte, now time.Time) (*pb.Elevation, error) {
 			return nil, err
 		}
 	}
-	from, until := time.UnixMicro(verified), time.UnixMicro(verified+lifetime)
-	if !now.Before(until) {
+	found := elevation{enrollment, time.UnixMicro(verified), time.UnixMicro(verified + lifetime)}
+	if !now.Before(found.expireAt) {
 		return nil, nil
 	}
+	return &found, nil
+}
+
+func (e *elevation) message() *pb.Elevation {
+	if e == nil {
+		return nil
+	}
 	return &pb.Elevation{
-		VerifiedAt: timestamppb.New(from),
-		ExpiresAt:  timestamppb.New(until),
+		VerifiedAt: timestamppb.New(e.verifiedAt),
+		ExpiresAt:  timestamppb.New(e.expireAt),
 		Methods:    []pb.AuthenticationMethod{pb.AuthenticationMethod_AUTHENTICATION_METHOD_TOTP},
-	}, nil
+	}
 }
 
 func main() {
-	kind := flag.String("kind", "noop", "noop or check")
+	kind := flag.String("kind", "noop", "noop, check or same-work")
+	directory := flag.String("directory", ".", "the stage's directory, for same-work")
 	store := flag.String("redis", "", "host and port of the store")
 	flag.Parse()
 
@@ -124,14 +146,20 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	dial := func() (redis.Conn, error) { return redis.Dial("tcp", *store) }
+	pool := &redis.Pool{Dial: dial, MaxIdle: 64, MaxActive: 64, Wait: true}
 	server := grpc.NewServer()
 	switch *kind {
 	case "noop":
 		pb.RegisterStepUpServiceServer(server, noop{})
 	case "check":
-		dial := func() (redis.Conn, error) { return redis.Dial("tcp", *store) }
-		pool := &redis.Pool{Dial: dial, MaxIdle: 64, MaxActive: 64, Wait: true}
 		pb.RegisterStepUpServiceServer(server, check{store: pool})
+	case "same-work":
+		work, err := newSameWork(check{store: pool}, *directory)
+		if err != nil {
+			log.Fatal(err)
+		}
+		pb.RegisterStepUpServiceServer(server, work)
 	default:
 		log.Fatalf("there is no kind %q", *kind)
 	}
