@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from stepup.domain import receipts
 from stepup.domain.actor import Actor, RetryReceipt
@@ -35,6 +35,7 @@ from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
 from stepup.service.step_up.elevated import Elevated
 from stepup.service.step_up.redeem_receipts import PresentedReceipt, RedeemReceipts
+from stepup.system.random_ids import random_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class CheckStepUp:
             for index, check in enumerate(checks):
                 presented = PresentedReceipt(
                     redemptions,
-                    Redemption(uuid4(), context.now, request_id, index),
+                    Redemption(random_id(), context.now, request_id, index),
                     check.presented_by(context.actor),
                     operation=check.operation.id,
                     target=check.target,
