@@ -12,8 +12,9 @@ from stepup_tests.identity.door import doorkeeper
 
 from stepup.client import connect, metadata, reason
 from stepup.domain.errors import ElevationRequiredError, MfaEnforcedError
+from stepup.rpc.identity.certificate_files import CertificateFiles
 from stepup.rpc.identity.mtls import CertificateIdentification
-from stepup.rpc.identity.server_credentials import CertificateFiles, ServerCertificate
+from stepup.rpc.identity.server_credentials import ServerCertificate
 from stepup.rpc.wire.errors import to_status
 
 SOAR = "spiffe://acme/ns/prod/sa/soar"
@@ -39,7 +40,7 @@ async def test_s15_with_credentials_the_caller_is_who_its_certificate_says(tmp_p
     client_ca = tmp_path / "clients.crt"
     client_ca.write_bytes(authority("clients").chain)
     clock = ManualClock(datetime.now(UTC))
-    certificate = ServerCertificate.load(CertificateFiles(chain, key, client_ca), clock)
+    certificate = ServerCertificate(CertificateFiles(chain, key, client_ca), clock)
     ours = authority("clients").client(SOAR)
     credentials = grpc.ssl_channel_credentials(authority("servers").chain, ours.key, ours.chain)
 

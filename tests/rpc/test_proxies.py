@@ -18,7 +18,7 @@ from stepup_tests.proxy import recording_proxy
 from stepup.client import channel_options, connect
 from stepup.client.messages import step_up
 from stepup.keys.kms import VaultTransit
-from stepup.rpc.identity.jwks import KeyUrl
+from stepup.rpc.identity.jwks import JwksUrl
 from stepup.settings.settings import TracesSettings
 from stepup.system.loopback import is_local_target
 from stepup.telemetry.probes import probes_answered
@@ -129,14 +129,14 @@ async def test_s11_the_token_for_an_issuers_keys_does_not_pass_through_a_proxy(p
     token = tmp_path / "token"
     token.write_text("a-token")
     with served(WebServer()) as web:
-        assert await KeyUrl(web.url, bearer_token_file=token).fetch()
+        assert await JwksUrl(web.url, bearer_token_file=token).fetch()
     assert not proxy.read
 
 
 @pytest.mark.usefixtures("proxy")
 async def test_an_issuer_on_another_machine_is_asked_through_the_proxy(proxy):
     with pytest.raises(Exception, match="does not answer"):
-        await KeyUrl("https://issuer.invalid/jwks").fetch()
+        await JwksUrl("https://issuer.invalid/jwks").fetch()
     assert proxy.read.startswith(b"CONNECT issuer.invalid:443")
 
 

@@ -105,11 +105,13 @@ async def nothing_left(*_args):
 
 
 @asynccontextmanager
-async def a_certificate_is_looked_at(failing, monkeypatch):
+async def a_certificate_is_looked_at(failing, _monkeypatch):
     clock = ManualClock()
-    loaded = SimpleNamespace(stamp=None, not_after=clock.now())
-    certificate = server_credentials.ServerCertificate(None, clock, loaded)
-    monkeypatch.setattr(server_credentials, "_stamp", failing)
+    files = SimpleNamespace(
+        watch=lambda: SimpleNamespace(look=failing),
+        load=lambda now: SimpleNamespace(not_after=now),
+    )
+    certificate = server_credentials.ServerCertificate(files, clock)
 
     async def look():
         clock.advance(seconds=server_credentials.CHECK_SECONDS)

@@ -9,8 +9,9 @@ from stepup_tests.clock import ManualClock
 from stepup_tests.identity.tokens import AUDIENCE, ISSUER, Published, key, public
 from stepup_tests.metrics import metric
 
+from stepup.rpc.identity.certificate_files import CertificateFiles
 from stepup.rpc.identity.jwt import Issuer, TokenIdentification
-from stepup.rpc.identity.server_credentials import CertificateFiles, ServerCertificate
+from stepup.rpc.identity.server_credentials import ServerCertificate
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.wiring.credentials import Credentials, admit_local_caller
 from stepup.wiring.watched import Watched
@@ -81,7 +82,7 @@ async def test_s17_a_certificate_or_all_authorities_that_expired_admit_nobody(
     client_ca = tmp_path / "clients.crt"
     client_ca.write_bytes(Authority.create("clients", lifetime=lifetimes["client_ca"]).chain)
     files = CertificateFiles(*pair.write(tmp_path, "server"), client_ca)
-    watched_ = watched(certificate=ServerCertificate.load(files, clock))
+    watched_ = watched(certificate=ServerCertificate(files, clock))
     assert await seen(watched_) == (True, True, True)
     clock.advance(seconds=timedelta(days=5).total_seconds())
     assert await seen(watched_) == (False, False, True)

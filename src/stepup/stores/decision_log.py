@@ -17,6 +17,7 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import DecisionEntry
 from stepup.system.ascii_json import ascii_json
 from stepup.system.outlet import Outlet, Stream
+from stepup.system.portions import ends_within_line
 
 PATIENCE_SECONDS = 1.0
 """How long decisions wait for a pipe that is full; then their calls end with UNAVAILABLE."""
@@ -64,7 +65,7 @@ class JsonLinesDecisionLog:
             OSError: it cannot be opened, or it is a pipe that nobody reads from.
         """
         outlet = _open(path)
-        return cls(outlet, path, within_line=_ends_within_line(path, outlet))
+        return cls(outlet, path, within_line=_broke_off(path, outlet))
 
     @classmethod
     def to(cls, stream: Stream) -> Self:
@@ -246,7 +247,7 @@ class JsonLinesDecisionLog:
         if self._path is None:
             return before
         self._outlet = outlet = _open(self._path)
-        self._within_line = _ends_within_line(self._path, outlet)
+        self._within_line = _broke_off(self._path, outlet)
         if self._watched is not None:
             self._loop.remove_writer(self._watched)
             self._watched = None
@@ -327,7 +328,7 @@ def _is_at(path: Path, outlet: Outlet) -> bool:
         found = path.stat()
     except FileNotFoundError:
         return False
-    return (found.st_dev, found.st_ino) == outlet.identity
+    return os.path.samestat(found, outlet.status)
 
 
 def _unavailable(error: OSError) -> StoreUnavailableError:
@@ -349,22 +350,11 @@ def _as_json(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 
-def _ends_within_line(path: Path, outlet: Outlet) -> bool:
-    """Whether an earlier process broke off while it wrote."""
+def _broke_off(path: Path, outlet: Outlet) -> bool:
+    """Whether an earlier process stopped within a line."""
     if not outlet.is_regular:
         return False
-    if not _last_line_is_open(path):
+    if not ends_within_line(path):
         return False
-    time.sleep(_A_WRITE_SECONDS)  # another process may have been at it just then
-    return _last_line_is_open(path)
-
-
-def _last_line_is_open(path: Path) -> bool:
-    # Since it was opened the file may have been renamed, and another may be in its place, or none.
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 1, 0))
-            return file.read(1) not in (b"", b"\n")
-    except FileNotFoundError:
-        return False
+    time.sleep(_A_WRITE_SECONDS)  # another process may have been writing at that moment
+    return ends_within_line(path)

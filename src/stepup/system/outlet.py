@@ -41,8 +41,7 @@ class Outlet:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        status = os.fstat(descriptor)
-        self.identity = status.st_dev, status.st_ino
+        self.status = status = os.fstat(descriptor)
         self.is_regular = S_ISREG(status.st_mode)
         self._socket: socket.socket | None = None
         if S_ISSOCK(status.st_mode):

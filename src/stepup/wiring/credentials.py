@@ -10,14 +10,11 @@ import grpc
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.rpc.identity import AllOf, Identification
-from stepup.rpc.identity.jwks import KeyFile, KeySourceError, KeyUrl
+from stepup.rpc.identity.certificate_files import CertificateError, CertificateFiles
+from stepup.rpc.identity.jwks import JwksError, JwksFile, JwksUrl
 from stepup.rpc.identity.jwt import DEFAULT_ALGORITHMS, Issuer, TokenIdentification
 from stepup.rpc.identity.mtls import CertificateIdentification
-from stepup.rpc.identity.server_credentials import (
-    CertificateError,
-    CertificateFiles,
-    ServerCertificate,
-)
+from stepup.rpc.identity.server_credentials import ServerCertificate
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline.admission import Admission
 from stepup.rpc.pipeline.call import Admitted, Invocation
@@ -171,9 +168,8 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
 
 def _certificate(tls: TlsSettings, clock: Clock) -> ServerCertificate:
     try:
-        return ServerCertificate.load(
-            CertificateFiles(tls.certificate, tls.key, tls.client_ca), clock
-        )
+        files = CertificateFiles(tls.certificate, tls.key, tls.client_ca)
+        return ServerCertificate(files, clock)
     except CertificateError as error:
         raise UnusableFileError(str(error)) from error
 
@@ -189,9 +185,9 @@ def _tokens(issuers: Iterable[TokenIssuerSettings], clock: Clock) -> TokenIdenti
 def _issuer(index: int, settings: TokenIssuerSettings, clock: Clock) -> Issuer:
     try:
         source = (
-            KeyFile(settings.jwks_file)
+            JwksFile(settings.jwks_file)
             if settings.jwks_file is not None
-            else KeyUrl(
+            else JwksUrl(
                 settings.jwks_url.get_secret_value() if settings.jwks_url else "",
                 ca_file=settings.ca_file,
                 bearer_token_file=settings.bearer_token_file,
@@ -211,9 +207,9 @@ def _check_key_files(issuers: Iterable[TokenIssuerSettings]) -> None:
     # URLs are not asked: an issuer that is down for a while must not keep a server down.
     for index, issuer in enumerate(issuers):
         if issuer.jwks_file is not None:
-            file = KeyFile(issuer.jwks_file)
+            file = JwksFile(issuer.jwks_file)
             try:
                 file.check()
-            except KeySourceError as error:
+            except JwksError as error:
                 place = f"token_issuers[{index}].jwks_file"
                 raise UnusableFileError(f"{place}: {file} {error}") from error

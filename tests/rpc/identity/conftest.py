@@ -7,7 +7,7 @@ from stepup_tests.certificates import authority
 from stepup_tests.clock import ManualClock
 from stepup_tests.engines import make_engine
 
-from stepup.rpc.identity.server_credentials import CertificateFiles
+from stepup.rpc.identity.certificate_files import CertificateFiles
 
 __all__ = ["clients_ca", "clock", "files", "make_engine", "servers_ca"]
 

@@ -23,7 +23,7 @@ async def door(make_engine, files, clock):
     keys = TrustedKeys(Published(public(key("k1"))), clock)
     tokens = TokenIdentification([Issuer(ISSUER, frozenset({AUDIENCE}), keys)], clock)
     await tokens.poll()
-    credentials = ServerCertificate.load(files, clock).credentials()
+    credentials = ServerCertificate(files, clock).credentials()
     async with doorkeeper(
         make_engine, AllOf(CertificateIdentification(clock), tokens), credentials
     ) as door:

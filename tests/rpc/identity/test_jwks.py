@@ -12,7 +12,7 @@ from stepup_tests.identity.tokens import key, public
 from stepup_tests.identity.web_server import DOCUMENT, WebServer, served
 
 from stepup.rpc.identity import jwks
-from stepup.rpc.identity.jwks import KeyFile, KeySourceError, KeyUrl, usable_keys
+from stepup.rpc.identity.jwks import JwksError, JwksFile, JwksUrl, usable_keys
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 
 
@@ -65,18 +65,18 @@ def test_public_keys_of_every_kind_are_usable(kind):
 
 async def test_a_file_is_read(tmp_path):
     (tmp_path / "jwks.json").write_bytes(DOCUMENT)
-    assert await KeyFile(tmp_path / "jwks.json").fetch() == DOCUMENT
+    assert await JwksFile(tmp_path / "jwks.json").fetch() == DOCUMENT
 
 
 async def test_a_missing_file_is_a_problem(tmp_path):
-    with pytest.raises(KeySourceError, match="cannot be read"):
-        await KeyFile(tmp_path / "jwks.json").fetch()
+    with pytest.raises(JwksError, match="cannot be read"):
+        await JwksFile(tmp_path / "jwks.json").fetch()
 
 
 async def test_a_file_that_is_replaced_rotates_the_keys(tmp_path, clock):
     path = tmp_path / "jwks.json"
     path.write_bytes(DOCUMENT)
-    keys = TrustedKeys(KeyFile(path, refresh_seconds=5), clock)
+    keys = TrustedKeys(JwksFile(path, refresh_seconds=5), clock)
     await keys.poll()
     path.write_bytes(public(key("k2")))
     clock.advance(seconds=5)
@@ -104,31 +104,31 @@ def ca_file(tmp_path):
 
 
 async def problem(source):
-    with pytest.raises(KeySourceError) as error:
+    with pytest.raises(JwksError) as error:
         await source.fetch()
     assert error.value.__suppress_context__ or error.value.__context__ is None
     return str(error.value)
 
 
 async def test_a_web_server_is_asked(web):
-    assert await KeyUrl(web.url).fetch() == DOCUMENT
+    assert await JwksUrl(web.url).fetch() == DOCUMENT
 
 
 async def test_a_web_server_whose_authority_is_known_is_asked_over_tls(tls_web, ca_file):
-    assert await KeyUrl(tls_web.url, ca_file=ca_file).fetch() == DOCUMENT
+    assert await JwksUrl(tls_web.url, ca_file=ca_file).fetch() == DOCUMENT
 
 
 async def test_s15_a_web_server_of_a_foreign_authority_is_not_believed(tls_web, tmp_path):
     foreign = tmp_path / "foreign.crt"
     foreign.write_bytes(authority("foreign").chain)
-    for source in (KeyUrl(tls_web.url), KeyUrl(tls_web.url, ca_file=foreign)):
+    for source in (JwksUrl(tls_web.url), JwksUrl(tls_web.url, ca_file=foreign)):
         assert await problem(source) == "has a certificate that is not trusted"
     assert tls_web.requests == []
 
 
 async def test_an_api_server_gets_the_token_that_it_demands(tls_web, ca_file, tmp_path):
     token = tmp_path / "token"
-    source = KeyUrl(tls_web.url, ca_file=ca_file, bearer_token_file=token)
+    source = JwksUrl(tls_web.url, ca_file=ca_file, bearer_token_file=token)
     for content in ("one", "two\n"):  # Kubernetes rotates it
         token.write_text(content)
         await source.fetch()
@@ -140,7 +140,7 @@ async def test_an_api_server_gets_the_token_that_it_demands(tls_web, ca_file, tm
 async def test_a_token_file_without_a_token_is_a_problem(web, tmp_path, content):
     if content is not None:
         (tmp_path / "token").write_bytes(content)
-    source = KeyUrl(web.url, bearer_token_file=tmp_path / "token")
+    source = JwksUrl(web.url, bearer_token_file=tmp_path / "token")
     assert "needs a bearer token file that" in await problem(source)
     assert web.requests == []
 
@@ -149,7 +149,7 @@ async def test_a_token_file_without_a_token_is_a_problem(web, tmp_path, content)
 async def test_a_ca_file_without_authorities_is_a_problem(web, tmp_path, content):
     if content is not None:
         (tmp_path / "ca").write_bytes(content)
-    found = await problem(KeyUrl(web.url, ca_file=tmp_path / "ca"))
+    found = await problem(JwksUrl(web.url, ca_file=tmp_path / "ca"))
     assert f"needs its ca_file, {tmp_path / 'ca'}, which " in found
 
 
@@ -157,14 +157,14 @@ async def test_s15_each_authority_of_a_ca_file_counts_whatever_form_it_has(tls_w
     """OpenSSL passes over what is indented, or stands behind a byte-order mark."""
     indented = b"".join(b"  " + line for line in ca_file.read_bytes().splitlines(keepends=True))
     ca_file.write_bytes(b"\xef\xbb\xbf" + indented + authority("foreign").chain)
-    assert await KeyUrl(tls_web.url, ca_file=ca_file).fetch() == DOCUMENT
+    assert await JwksUrl(tls_web.url, ca_file=ca_file).fetch() == DOCUMENT
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_s15_a_redirect_is_not_followed(web, tmp_path, status):
     (tmp_path / "token").write_text("secret")
     web.status, web.headers = status, {"Location": f"{web.url}/elsewhere"}
-    source = KeyUrl(web.url, bearer_token_file=tmp_path / "token")
+    source = JwksUrl(web.url, bearer_token_file=tmp_path / "token")
     assert await problem(source) == f"answers with the status {status}"
     assert len(web.requests) == 1
 
@@ -172,26 +172,26 @@ async def test_s15_a_redirect_is_not_followed(web, tmp_path, status):
 @pytest.mark.parametrize("status", [401, 404, 500])
 async def test_an_error_of_the_web_server_is_a_problem(web, status):
     web.status = status
-    assert await problem(KeyUrl(web.url)) == f"answers with the status {status}"
+    assert await problem(JwksUrl(web.url)) == f"answers with the status {status}"
 
 
 async def test_s18_a_document_that_is_too_large_is_not_read(web, tmp_path):
     web.body = b" " * (jwks.MAX_DOCUMENT_BYTES + 1)
     (tmp_path / "jwks.json").write_bytes(web.body)
-    for source in (KeyUrl(web.url), KeyFile(tmp_path / "jwks.json")):
+    for source in (JwksUrl(web.url), JwksFile(tmp_path / "jwks.json")):
         assert await problem(source) == "has a document that is too large"
 
 
 async def test_a_web_server_that_is_away_is_a_problem():
     web = WebServer()
     web.server.server_close()
-    assert await problem(KeyUrl(web.url)) == "does not answer"
+    assert await problem(JwksUrl(web.url)) == "does not answer"
 
 
 async def test_a_web_server_that_does_not_answer_in_time_is_a_problem(web, monkeypatch):
     monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.01)
     web.may_answer.clear()
-    assert await problem(KeyUrl(web.url)) == "does not answer in time"
+    assert await problem(JwksUrl(web.url)) == "does not answer in time"
 
 
 @asynccontextmanager
@@ -233,7 +233,7 @@ async def test_s18_a_web_server_that_drips_is_given_up(monkeypatch, beginning, i
             monkeypatch.setenv("https_proxy", url)
             url = "https://issuer.invalid/keys"
         expected = "does not answer" if is_proxy and beginning.endswith(b"\n\r\n") else "in time"
-        assert expected in await asyncio.wait_for(problem(KeyUrl(url)), 2)
+        assert expected in await asyncio.wait_for(problem(JwksUrl(url)), 2)
         async with asyncio.timeout(2):
             while any(  # noqa: ASYNC110  # no event tells of the end of a thread
                 each.name == "stepup-deadline" for each in threading.enumerate()
@@ -247,7 +247,7 @@ def test_s18_a_fetch_that_hangs_does_not_keep_the_process_from_ending(web, monke
 
     async def give_up():
         async with asyncio.timeout(0.05):
-            await KeyUrl(web.url).fetch()
+            await JwksUrl(web.url).fetch()
 
     began = time.monotonic()
     with pytest.raises(TimeoutError):
@@ -257,8 +257,8 @@ def test_s18_a_fetch_that_hangs_does_not_keep_the_process_from_ending(web, monke
 
 def test_a_file_without_a_usable_key_is_refused_at_the_start(tmp_path):
     (tmp_path / "jwks.json").write_bytes(a_set(UNUSABLE["symmetric"]))
-    with pytest.raises(KeySourceError, match="has no public key for signatures"):
-        KeyFile(tmp_path / "jwks.json").check()
+    with pytest.raises(JwksError, match="has no public key for signatures"):
+        JwksFile(tmp_path / "jwks.json").check()
 
 
 async def test_what_is_no_http_is_a_problem():
@@ -270,12 +270,12 @@ async def test_what_is_no_http_is_a_problem():
 
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        assert await problem(KeyUrl(f"http://127.0.0.1:{port}/")) == "does not answer in HTTP"
+        assert await problem(JwksUrl(f"http://127.0.0.1:{port}/")) == "does not answer in HTTP"
 
 
 async def test_a_fetch_does_not_hold_up_the_event_loop(web):
     web.may_answer.clear()
-    fetch = asyncio.create_task(KeyUrl(web.url).fetch())
+    fetch = asyncio.create_task(JwksUrl(web.url).fetch())
     while not web.requests:  # noqa: ASYNC110  # the server has no event loop to set an event of
         await asyncio.sleep(0)
     assert not fetch.done()
@@ -298,10 +298,10 @@ async def test_a_fetch_does_not_hold_up_the_event_loop(web):
 )
 def test_s15_keys_come_from_a_server_that_proves_itself(url):
     with pytest.raises(ValueError, match="must be") as error:
-        KeyUrl(url)
+        JwksUrl(url)
     assert "secret" not in str(error.value)
 
 
 def test_a_source_is_named_without_its_query():
-    named = str(KeyUrl("https://issuer.example:8443/keys?api_key=secret#x"))
+    named = str(JwksUrl("https://issuer.example:8443/keys?api_key=secret#x"))
     assert named == "https://issuer.example:8443/keys"

@@ -14,8 +14,9 @@ from stepup_tests.certificates import DAY, authority
 from stepup_tests.identity.door import doorkeeper, refusal, who
 
 from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.rpc.identity.certificate_files import CertificateFiles
 from stepup.rpc.identity.mtls import CertificateIdentification
-from stepup.rpc.identity.server_credentials import CertificateFiles, ServerCertificate
+from stepup.rpc.identity.server_credentials import ServerCertificate
 from stepup.rpc.pipeline.call import Invocation
 
 SOAR = "spiffe://acme/ns/prod/sa/soar"
@@ -25,7 +26,7 @@ URI = x509.UniformResourceIdentifier
 @pytest.fixture
 async def door(make_engine, files, clock):
     """A server that demands client certificates."""
-    credentials = ServerCertificate.load(files, clock).credentials()
+    credentials = ServerCertificate(files, clock).credentials()
     async with doorkeeper(make_engine, CertificateIdentification(clock), credentials) as door:
         yield door
 
@@ -164,7 +165,7 @@ async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
     make_engine, files, clock, servers_ca, clients_ca
 ):
     asks_nobody = CertificateFiles(files.chain, files.key)
-    credentials = ServerCertificate.load(asks_nobody, clock).credentials()
+    credentials = ServerCertificate(asks_nobody, clock).credentials()
     async with (
         doorkeeper(make_engine, CertificateIdentification(clock), credentials) as door,
         door.channel(servers_ca.chain, clients_ca.client(SOAR)) as channel,

@@ -17,13 +17,9 @@ from stepup_tests.identity.door import doorkeeper, refusal, who
 from stepup_tests.metrics import metric
 from structlog.testing import capture_logs
 
+from stepup.rpc.identity.certificate_files import CertificateError, CertificateFiles
 from stepup.rpc.identity.mtls import CertificateIdentification
-from stepup.rpc.identity.server_credentials import (
-    CHECK_SECONDS,
-    CertificateError,
-    CertificateFiles,
-    ServerCertificate,
-)
+from stepup.rpc.identity.server_credentials import CHECK_SECONDS, ServerCertificate
 from stepup.system import pem
 
 SOAR = "spiffe://acme/ns/prod/sa/soar"
@@ -33,7 +29,7 @@ NOT_AFTER = "stepup_certificate_not_after_seconds"
 
 @pytest.fixture
 def certificate(files, clock):
-    return ServerCertificate.load(files, clock)
+    return ServerCertificate(files, clock)
 
 
 @pytest.fixture
@@ -303,7 +299,7 @@ def test_files_that_are_swapped_together_are_read_together(tmp_path, clock, serv
 
     swap(0)
     files = CertificateFiles(SwappedWhileRead(link / "tls.crt"), link / "tls.key")
-    certificate = ServerCertificate.load(files, clock)
+    certificate = ServerCertificate(files, clock)
     failures = metric(FAILURES)
     swap(1)
     for _ in range(2):
@@ -374,7 +370,7 @@ def test_a_file_that_is_no_good_is_named(files, clock, file, content, problem):
     else:
         path.write_bytes(content)
     with pytest.raises(CertificateError) as error:
-        ServerCertificate.load(files, clock)
+        ServerCertificate(files, clock)
     named = "key" if "is not the key" in problem else file
     setting = {"chain": "certificate"}.get(named, named)
     assert str(error.value).startswith(f"tls.{setting}: {getattr(files, named)}: {problem}")
@@ -382,7 +378,7 @@ def test_a_file_that_is_no_good_is_named(files, clock, file, content, problem):
 
 def test_a_directory_is_no_file(files, clock, tmp_path):
     with pytest.raises(CertificateError, match="cannot be read: Is a directory"):
-        ServerCertificate.load(CertificateFiles(tmp_path, files.key), clock)
+        ServerCertificate(CertificateFiles(tmp_path, files.key), clock)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +392,7 @@ def test_a_directory_is_no_file(files, clock, tmp_path):
 def test_a_pair_that_no_client_would_take_is_named(files, clock, servers_ca, made, problem):
     replace_pair(files, servers_ca.server(**made))
     with pytest.raises(CertificateError, match=problem):
-        ServerCertificate.load(files, clock)
+        ServerCertificate(files, clock)
 
 
 BOM = b"\xef\xbb\xbf"
@@ -450,7 +446,7 @@ async def test_s15_a_server_starts_with_every_authority_of_a_file_with_a_byte_or
     for path in (files.chain, files.key):
         path.write_bytes(BOM + path.read_bytes())
     files.client_ca.write_bytes(BOM + clients_ca.chain + second.chain)
-    credentials = ServerCertificate.load(files, clock).credentials()
+    credentials = ServerCertificate(files, clock).credentials()
     async with doorkeeper(make_engine, CertificateIdentification(clock), credentials) as door:
         for each in (clients_ca, second):
             async with door.channel(servers_ca.chain, each.client(SOAR)) as channel:
@@ -465,7 +461,7 @@ async def test_each_form_of_a_private_key_is_served(make_engine, files, clock, s
     parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
     files.chain.write_bytes(renewed.chain)
     files.key.write_bytes(parameters + key)
-    credentials = ServerCertificate.load(files, clock).credentials()
+    credentials = ServerCertificate(files, clock).credentials()
     async with doorkeeper(make_engine, CertificateIdentification(clock), credentials) as door:
         assert await shown(door, servers_ca) == renewed.certificate.serial_number
 
@@ -481,7 +477,7 @@ def test_s15_what_grpc_itself_does_not_take_is_not_said_to_be_served(files, cloc
     files.client_ca.write_bytes(files.client_ca.read_bytes() + authority("foreign").chain)
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(CertificateError) as error:
-        ServerCertificate.load(files, clock)
+        ServerCertificate(files, clock)
     expected = f"tls.client_ca: {files.client_ca}: gRPC does not take certificate 2 of it"
     assert str(error.value) == expected
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
@@ -490,17 +486,17 @@ def test_s15_what_grpc_itself_does_not_take_is_not_said_to_be_served(files, cloc
 def test_one_authority_in_force_beside_an_expired_one_will_do(files, clock, clients_ca):
     expired = Authority.create("clients of yesterday", lifetime=-DAY)
     files.client_ca.write_bytes(expired.chain + clients_ca.chain)
-    ServerCertificate.load(files, clock)
+    ServerCertificate(files, clock)
 
 
 def test_the_private_key_is_in_no_repr_log_or_error(files, clock, servers_ca):
     secret = servers_ca.server().key
     files.key.write_bytes(secret)
     with pytest.raises(CertificateError) as mismatch:
-        ServerCertificate.load(files, clock)
+        ServerCertificate(files, clock)
     replace_pair(files, servers_ca.server())
     with capture_logs() as logs:
-        certificate = ServerCertificate.load(files, clock)
+        certificate = ServerCertificate(files, clock)
         replace(files.key, secret)
         clock.advance(seconds=CHECK_SECONDS)
         certificate.poll()

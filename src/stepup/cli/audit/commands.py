@@ -1,7 +1,6 @@
 """`stepup audit`: verify the chains, sign their heads, export the events."""
 
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
@@ -27,6 +26,7 @@ from stepup.settings.settings import Settings
 from stepup.stores.sql import SqlDatabase, demand_usable_server
 from stepup.system import private_files
 from stepup.system.clock import SystemClock
+from stepup.system.portions import ends_within_line
 from stepup.wiring.keys import load_keys
 from stepup.wiring.stores import database_url_of
 
@@ -242,20 +242,13 @@ def _opened(output: Path, after: int) -> Iterator[BinaryIO]:
             yield typer.get_binary_stream("stdout")
             return
         with output.open("ab" if after else "xb") as file:
-            if output.is_file() and _ends_within_line(output):
+            if output.is_file() and ends_within_line(output):
                 raise failure(f"{output}: ends within a line: take that away first")
             yield file
     except FileExistsError as error:
         raise failure(f"{output}: there is such a file: give --after to go on with it") from error
     except OSError as error:
         raise failure(f"{output}: cannot be written: {error.strerror}") from error
-
-
-def _ends_within_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 1, 0))
-        return file.read(1) not in (b"", b"\n")
 
 
 def _plain(chained: ChainedEvent) -> Mapping[str, Json]:

@@ -1,14 +1,11 @@
 """Where an issuer publishes its keys, and which of them can be used (RFC 7517)."""
 
 import http.client
-import io
 import json
-import socket
 import ssl
 import time
 import urllib.request
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
@@ -19,6 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.util import base64_to_int
 
+from stepup.rpc.identity.timed_http import opener_until
 from stepup.system import pem
 from stepup.system.daemon_threads import await_within
 from stepup.system.loopback import is_loopback
@@ -31,11 +29,11 @@ _MIN_RSA_BITS = 2048  # RFC 7518 §3.3
 _ASYMMETRIC = ("RSA", "EC", "OKP")
 
 
-class KeySourceError(Exception):
+class JwksError(Exception):
     """Keys cannot be had. The message completes "<source> ..." and has none of what was read."""
 
 
-class KeySource(Protocol):
+class JwksSource(Protocol):
     """A place that has an issuer's JWKS. Its `str()` names it in logs, metrics and messages."""
 
     @property
@@ -49,12 +47,12 @@ class KeySource(Protocol):
         It MUST stop waiting when it is cancelled, and MUST NOT keep the process from ending.
 
         Raises:
-            KeySourceError: it cannot be had.
+            JwksError: it cannot be had.
         """
         ...
 
 
-class KeyFile:
+class JwksFile:
     """A JWKS in a file; it is replaced to rotate keys."""
 
     def __init__(self, path: Path, refresh_seconds: float = 5.0) -> None:
@@ -68,7 +66,7 @@ class KeyFile:
         """Read the file.
 
         Raises:
-            KeySourceError: it is missing, not readable or far too large, or its file system hangs.
+            JwksError: it is missing, not readable or far too large, or its file system hangs.
         """
         return await _in_time(self._document)
 
@@ -76,16 +74,16 @@ class KeyFile:
         """Demand that the file can be used as it is now.
 
         Raises:
-            KeySourceError: it cannot be read, or has no key that can be used.
+            JwksError: it cannot be read, or has no key that can be used.
         """
         if not usable_keys(self._document()):
-            raise KeySourceError("has no public key for signatures")
+            raise JwksError("has no public key for signatures")
 
     def _document(self) -> bytes:
         return _limited(_read(self._path, "cannot be read"))
 
 
-class KeyUrl:
+class JwksUrl:
     """A JWKS on a web server: an identity provider, or a Kubernetes API server.
 
     Args:
@@ -127,7 +125,7 @@ class KeyUrl:
         """Ask the server.
 
         Raises:
-            KeySourceError: it does not answer in time or in form, or is not to be trusted.
+            JwksError: it does not answer in time or in form, or is not to be trusted.
         """
         return await _in_time(self._ask)
 
@@ -137,30 +135,30 @@ class KeyUrl:
         )
         if self._bearer_token_file is not None:
             request.add_header("Authorization", f"Bearer {_token(self._bearer_token_file)}")
-        deadline = time.monotonic() + FETCH_SECONDS
-        handlers = [_Http(deadline), _Https(deadline, self._tls()), _NoRedirects()]
-        if is_loopback(urlsplit(self._url).hostname or ""):
-            # A proxy would read the token, and could answer with keys of its own.
-            handlers.append(urllib.request.ProxyHandler({}))
-        opener = urllib.request.build_opener(*handlers)
+        opener = opener_until(
+            time.monotonic() + FETCH_SECONDS,
+            self._tls(),
+            # To this machine, a proxy would read the token and could answer with its own keys.
+            uses_proxies=not is_loopback(urlsplit(self._url).hostname or ""),
+        )
         try:
             with opener.open(request, timeout=FETCH_SECONDS) as response:
                 return _document(response)
         except HTTPError as error:
             error.close()
-            raise KeySourceError(f"answers with the status {error.code}") from None
+            raise JwksError(f"answers with the status {error.code}") from None
         except URLError as error:
             untrusted = isinstance(error.reason, ssl.SSLCertVerificationError)
             problem = "has a certificate that is not trusted" if untrusted else "does not answer"
             if isinstance(error.reason, TimeoutError):
                 problem = "does not answer in time"
-            raise KeySourceError(problem) from None
+            raise JwksError(problem) from None
         except TimeoutError:
-            raise KeySourceError("does not answer in time") from None
+            raise JwksError("does not answer in time") from None
         except OSError:
-            raise KeySourceError("does not answer") from None
+            raise JwksError("does not answer") from None
         except (http.client.HTTPException, ValueError):
-            raise KeySourceError("does not answer in HTTP") from None
+            raise JwksError("does not answer in HTTP") from None
 
     def _tls(self) -> ssl.SSLContext:
         if self._ca_file is None:
@@ -168,92 +166,14 @@ class KeyUrl:
         try:
             return pem.context_trusting(pem.read(self._ca_file))
         except pem.PemError as error:
-            raise KeySourceError(f"needs its ca_file, {self._ca_file}, which {error}") from None
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Takes a redirect for an error: keys come from where the operator said, and from there only.
-
-    It would also carry the bearer token to another host.
-    """
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-class _Http(urllib.request.HTTPHandler):
-    """Opens connections whose answers have to end by a deadline, in seconds of `monotonic`."""
-
-    def __init__(self, deadline: float) -> None:
-        super().__init__()
-        self._deadline = deadline
-
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        connection = partial(_timed, http.client.HTTPConnection, self._deadline)
-        return self.do_open(connection, req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    """Does the same over TLS."""
-
-    def __init__(self, deadline: float, context: ssl.SSLContext) -> None:
-        super().__init__()
-        self._deadline = deadline
-        self._tls = context
-
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        connection = partial(_timed, http.client.HTTPSConnection, self._deadline)
-        return self.do_open(connection, req, context=self._tls)
-
-
-def _timed(
-    kind: type[http.client.HTTPConnection], deadline: float, host: str, **given: Any
-) -> http.client.HTTPConnection:
-    connection = kind(host, **given)
-    # It also reads the answer of a proxy to CONNECT.
-    connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment]
-    return connection
-
-
-class _TimedResponse(http.client.HTTPResponse):
-    """An answer whose status, headers and body have to arrive by a deadline."""
-
-    def __init__(self, deadline: float, sock: socket.socket, *args: Any, **given: Any) -> None:
-        super().__init__(sock, *args, **given)
-        self.fp = io.BufferedReader(_TimedReads(self.fp.detach(), sock, deadline))
-
-
-class _TimedReads(io.RawIOBase):
-    """Reads a socket until a deadline.
-
-    The socket's own timeout counts for each read: a server that drips would never meet it.
-    """
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+            raise JwksError(f"needs its ca_file, {self._ca_file}, which {error}") from None
 
 
 async def _in_time(read: Callable[[], bytes]) -> bytes:
     try:
         return await await_within(FETCH_SECONDS, read)
     except TimeoutError:
-        raise KeySourceError("does not answer in time") from None
+        raise JwksError("does not answer in time") from None
 
 
 def _document(response: http.client.HTTPResponse) -> bytes:
@@ -265,7 +185,7 @@ def _document(response: http.client.HTTPResponse) -> bytes:
 
 def _limited(document: bytes) -> bytes:
     if len(document) > MAX_DOCUMENT_BYTES:
-        raise KeySourceError("has a document that is too large")
+        raise JwksError("has a document that is too large")
     return document
 
 
@@ -274,14 +194,14 @@ def _read(path: Path, problem: str) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_DOCUMENT_BYTES + 1)
     except OSError:
-        raise KeySourceError(problem) from None
+        raise JwksError(problem) from None
 
 
 def _token(path: Path) -> str:
     token = _read(path, "needs a bearer token file that cannot be read").strip()
     # Anything else could be a header of its own.
     if not token or not token.isascii() or not token.decode().isprintable():
-        raise KeySourceError("needs a bearer token file that holds a token")
+        raise JwksError("needs a bearer token file that holds a token")
     return token.decode()
 
 
@@ -291,16 +211,16 @@ def usable_keys(document: bytes) -> KeySet:
     A JWKS without such a key is an answer, too: the issuer has withdrawn them all.
 
     Raises:
-        KeySourceError: it is no JWKS.
+        JwksError: it is no JWKS.
     """
     try:
         match json.loads(document):
             case {"keys": [*entries]}:
                 keys = [key for entry in entries if (key := _usable(entry)) is not None]
             case _:
-                raise KeySourceError("has no JWKS")
+                raise JwksError("has no JWKS")
     except (ValueError, RecursionError):
-        raise KeySourceError("has no JWKS") from None
+        raise JwksError("has no JWKS") from None
     return KeySet(keys)
 
 

@@ -5,7 +5,6 @@ such tokens: their subject is `system:serviceaccount:<namespace>:<name>`.
 """
 
 import asyncio
-import json
 import math
 import re
 from collections import OrderedDict
@@ -26,6 +25,7 @@ from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline.call import Invocation
 from stepup.rpc.server.network_share import NetworkShare
 from stepup.service.ports import Clock
+from stepup.system import strict_json
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_SUBJECT_BYTES = 255  # OpenID Connect Core §2
@@ -136,15 +136,6 @@ class TokenIdentification:
     def _without_keys(self) -> list[str]:
         return [name for name, issuer in self._issuers.items() if not issuer.keys.current()]
 
-    @property
-    def problems(self) -> dict[str, str]:
-        """By issuer, why the latest fetch of its keys failed; empty when none did."""
-        return {
-            name: problem
-            for name, issuer in self._issuers.items()
-            if (problem := issuer.keys.problem) is not None
-        }
-
     async def identify(self, invocation: Invocation) -> frozenset[str]:
         """The identity `jwt:<issuer>#<subject>` of the token.
 
@@ -225,22 +216,12 @@ def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _object(segment: str) -> dict[str, Any]:
     try:
-        value = json.loads(
-            urlsafe_b64decode(segment.encode()), object_pairs_hook=_without_repetition
-        )
-    except (ValueError, RecursionError):
+        value = strict_json.parse(urlsafe_b64decode(segment.encode()))
+    except ValueError:
         _refuse("the token is no JWT")
     if not isinstance(value, dict):
         _refuse("the token is no JWT")
     return value
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # RFC 7519 §4: of a name that stands twice, another parser might believe the other value.
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a name stands twice")
-    return fields
 
 
 def _check_header(header: dict[str, Any], issuer: Issuer) -> None:

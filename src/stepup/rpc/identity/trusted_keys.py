@@ -7,7 +7,7 @@ import structlog
 from joserfc.jwk import KeySet
 from prometheus_client import Counter
 
-from stepup.rpc.identity.jwks import KeySource, KeySourceError, usable_keys
+from stepup.rpc.identity.jwks import JwksError, JwksSource, usable_keys
 from stepup.service.ports import Clock
 
 KEEP_SECONDS = 3600.0
@@ -36,7 +36,7 @@ class TrustedKeys:
 
     def __init__(
         self,
-        source: KeySource,
+        source: JwksSource,
         clock: Clock,
         *,
         keep_seconds: float = KEEP_SECONDS,
@@ -53,11 +53,6 @@ class TrustedKeys:
         self._problem: str | None = None
         # From the first scrape on, so that an alert sees the first failure as an increase.
         self._failures = _failures.labels(str(source))
-
-    @property
-    def problem(self) -> str | None:
-        """Why the latest fetch failed; None when it did not."""
-        return self._problem
 
     def current(self) -> KeySet | None:
         """The keys; None when they are not known, or too old. Without any it is an empty set.
@@ -117,7 +112,7 @@ class TrustedKeys:
                     _log.error("jwks_has_no_usable_key", source=str(self._source))
         except TimeoutError:
             self._failed("does not answer in time")
-        except KeySourceError as error:
+        except JwksError as error:
             self._failed(str(error))
         except Exception as error:  # noqa: BLE001  # a bug must not leave callers without an answer
             _log.error("jwks_fetch_broke", source=str(self._source), exc_info=error)

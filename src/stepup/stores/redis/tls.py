@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from redis.asyncio import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection
 
 from stepup.stores.redis.url import Tls
 from stepup.system import pem
-
-_Version: TypeAlias = tuple[str, int] | None
+from stepup.system.file_watch import FileVersions, FileWatch
 
 
 class TlsConnection(SSLConnection):
@@ -23,21 +22,12 @@ class TlsConnection(SSLConnection):
     """
 
     def _connection_arguments(self) -> Mapping[str, Any]:
-        versions = map(_version, (self.ca_certs, self.certfile, self.keyfile))
-        return {**super(SSLConnection, self)._connection_arguments(), "ssl": _context(*versions)}
+        context = _context_of(Tls(self.ca_certs, self.certfile, self.keyfile))
+        return {**super(SSLConnection, self)._connection_arguments(), "ssl": context}
 
 
 class TlsMasterConnection(SentinelManagedConnection, TlsConnection):
     """The same to a master that Sentinels name."""
-
-
-def _version(path: str | None) -> _Version:
-    if path is None:
-        return None
-    try:
-        return path, Path(path).stat().st_mtime_ns
-    except OSError as error:
-        raise TlsFileError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 class TlsFileError(OSError):
@@ -50,38 +40,43 @@ def check_files(tls: Tls) -> None:
     Raises:
         OSError: one cannot be read, or is not what its parameter needs.
     """
-    _context(*map(_version, (tls.ca_certs, tls.certfile, tls.keyfile)))
+    _context_of(tls)
+
+
+def _context_of(tls: Tls) -> ssl.SSLContext:
+    paths = (tls.ca_certs, tls.certfile, tls.keyfile)
+    return _context(tls, FileWatch(*[Path(path) for path in paths if path is not None]).versions)
 
 
 @lru_cache(maxsize=4)
-def _context(ca_certs: _Version, certfile: _Version, keyfile: _Version) -> ssl.SSLContext:
-    if ca_certs is None:
+def _context(tls: Tls, _: FileVersions) -> ssl.SSLContext:
+    if tls.ca_certs is None:
         context = ssl.create_default_context()
     else:
-        with _naming("ssl_ca_certs", ca_certs):
-            context = pem.context_trusting(pem.read(Path(ca_certs[0])))
-    if certfile is not None and keyfile is not None:
-        with _naming("ssl_certfile", certfile):
-            _check_plain(certfile, pem.parse_certificates)
-        with _naming("ssl_keyfile", keyfile):
+        with _naming("ssl_ca_certs", tls.ca_certs):
+            context = pem.context_trusting(pem.read(Path(tls.ca_certs)))
+    if tls.certfile is not None and tls.keyfile is not None:
+        with _naming("ssl_certfile", tls.certfile):
+            _check_plain(tls.certfile, pem.parse_certificates)
+        with _naming("ssl_keyfile", tls.keyfile):
             # OpenSSL would ask for the passphrase of an encrypted key on the terminal.
-            _check_plain(keyfile, pem.parse_private_key)
+            _check_plain(tls.keyfile, pem.parse_private_key)
             try:
-                context.load_cert_chain(certfile[0], keyfile[0])
+                context.load_cert_chain(tls.certfile, tls.keyfile)
             except ssl.SSLError:
                 raise pem.PemError("is not the key of the certificate in ssl_certfile") from None
     return context
 
 
-def _check_plain(file: tuple[str, int], parse: Callable[[bytes], object]) -> None:
-    content = pem.read(Path(file[0]))
+def _check_plain(path: str, parse: Callable[[bytes], object]) -> None:
+    content = pem.read(Path(path))
     parse(content)
     pem.demand_plain(content)
 
 
 @contextmanager
-def _naming(parameter: str, file: tuple[str, int]) -> Iterator[None]:
+def _naming(parameter: str, path: str) -> Iterator[None]:
     try:
         yield
     except pem.PemError as error:
-        raise TlsFileError(f"{parameter}: {file[0]}: {error}") from None
+        raise TlsFileError(f"{parameter}: {path}: {error}") from None

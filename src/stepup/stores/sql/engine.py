@@ -149,13 +149,13 @@ def _sqlite(url: URL, limits: Limits, *, create: bool = False, **options: Any) -
     def find_file(_: Dialect, entry: ConnectionPoolEntry, __: Any, ___: Any) -> None:
         if create:
             path.touch(mode=0o600)
-        entry.info["file"] = _identity(path)
+        entry.info["file"] = path.stat()
 
     def same_file(
         _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection
     ) -> None:
         # SQLite would go on with a file that was removed or replaced, and lose what it commits.
-        if entry.info["file"] != _identity(path):
+        if not os.path.samestat(entry.info["file"], path.stat()):
             raise DisconnectionError
 
     event.listen(engine.sync_engine, "do_connect", find_file)
@@ -258,8 +258,3 @@ def _begin_immediate(connection: Connection) -> None:
     # A deferred transaction would take the write lock at its first write, when others may have
     # written what it has read.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from stepup.rpc.identity.jwks import KeySourceError
+from stepup.rpc.identity.jwks import JwksError
 from stepup.rpc.pipeline.call import Invocation
 
 ISSUER = "https://issuer.example"
@@ -97,5 +97,5 @@ class Published:
     async def fetch(self):
         self.fetches += 1
         if self.problem:
-            raise KeySourceError(self.problem)
+            raise JwksError(self.problem)
         return self.document

@@ -1,0 +1,23 @@
+"""JSON that two parsers could read differently is refused."""
+
+import pytest
+
+from stepup.system import strict_json
+
+
+def test_json_is_parsed():
+    assert strict_json.parse(b'{"a": [{"b": 1}, {"b": 2}]}') == {"a": [{"b": 1}, {"b": 2}]}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", b"\xff", "[" * 100_000], ids=["empty", "cut off", "not UTF-8", "deep"]
+)
+def test_other_text_is_refused(text):
+    with pytest.raises(ValueError, match="is not JSON"):
+        strict_json.parse(text)
+
+
+def test_s11_a_name_given_twice_is_refused_without_its_values():
+    with pytest.raises(ValueError, match=r"^has a name twice in one object$") as refused:
+        strict_json.parse('{"a": {"secret": 1, "secret": 2}}')
+    assert refused.value.__suppress_context__
