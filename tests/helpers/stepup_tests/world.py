@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from fakeredis import FakeServer
 from fakeredis.aioredis import FakeRedis
 
+from stepup.domain.errors import StoreUnavailableError
 from stepup.keys.ring import KeyRing
 from stepup.settings.settings import Settings, StorageSettings, VerificationSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
@@ -102,6 +104,14 @@ class World:
     async def state(self):
         """All that is stored anywhere, for comparison."""
         return self.tables(), await self.remembered()
+
+    async def refuses(self, call, error=StoreUnavailableError):
+        """Await a call that fails and changes nothing that is stored; returns its error."""
+        before = await self.state()
+        with pytest.raises(error) as refused:
+            await call
+        assert await self.state() == before
+        return refused.value
 
     def close(self):
         self._log.close()

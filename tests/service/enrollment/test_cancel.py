@@ -4,7 +4,7 @@ import pytest
 from stepup_tests.people import person
 
 from stepup.domain.audit import EventKind
-from stepup.domain.errors import EnrollmentStateError, StoreUnavailableError
+from stepup.domain.errors import EnrollmentStateError
 
 ALICE = person()
 ON_PHONE = person(session="phone")
@@ -16,12 +16,6 @@ async def test_the_wizard_is_gone(worker):
     assert (await worker.standing(ALICE)).pending is None
     with pytest.raises(EnrollmentStateError):
         await worker.confirm(ALICE, "123456")
-
-
-async def test_the_next_wizard_has_another_secret(worker):
-    first = await worker.begin(ALICE)
-    await worker.cancel(ALICE)
-    assert (await worker.begin(ALICE)).secret.octets != first.secret.octets
 
 
 async def test_the_other_sessions_wizard_stays_open(worker):
@@ -54,8 +48,5 @@ async def test_without_a_wizard_nothing_changes(world, worker):
 @pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
 async def test_s13_without_its_event_nothing_is_cancelled(world, worker, fault):
     await worker.begin(ALICE)
-    before = await world.state()
     setattr(world.database, fault, False)
-    with pytest.raises(StoreUnavailableError):
-        await worker.cancel(ALICE)
-    assert await world.state() == before
+    await world.refuses(worker.cancel(ALICE))

@@ -10,7 +10,6 @@ from stepup_tests.worker import OSQUERY
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Attempt
-from stepup.domain.enrollment import EnrollmentState
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUnavailableError
 from stepup.domain.verification import Outcome
 from stepup.service.enrollment.confirm import Confirmation
@@ -34,15 +33,6 @@ def wrong(secret, clock):
     return wrong_code_at(secret, clock.now())
 
 
-async def test_a_right_code_shows_the_reset_code(worker, right):
-    confirmation = await worker.confirm(ALICE, right)
-    assert len(confirmation.reset_code.octets) == 16
-
-
-async def test_a_wrong_code_shows_no_reset_code(worker, wrong):
-    assert (await worker.confirm(ALICE, wrong)).reset_code is None
-
-
 async def test_s7_a_wrong_code_tells_how_many_tries_are_left(worker, wrong):
     left = [(await worker.confirm(ALICE, wrong)).tries_remaining for _ in range(5)]
     assert left == [4, 3, 2, 1, 0]
@@ -51,16 +41,7 @@ async def test_s7_a_wrong_code_tells_how_many_tries_are_left(worker, wrong):
 async def test_s7_the_fifth_wrong_code_ends_the_wizard(world, worker, right, wrong):
     for _ in range(5):
         await worker.confirm(ALICE, wrong)
-    before = await world.state()
-    with pytest.raises(EnrollmentStateError):
-        await worker.confirm(ALICE, right)
-    assert await world.state() == before
-
-
-async def test_a_right_code_after_wrong_ones_is_right(worker, right, wrong):
-    for _ in range(4):
-        await worker.confirm(ALICE, wrong)
-    assert (await worker.confirm(ALICE, right)).reset_code is not None
+    await world.refuses(worker.confirm(ALICE, right), EnrollmentStateError)
 
 
 @pytest.mark.parametrize("steps", [-1, 1])
@@ -82,30 +63,14 @@ async def test_s7_after_ten_minutes_nothing_is_confirmed(worker, clock, secret):
         await worker.confirm(ALICE, code_at(secret, clock.now()))
 
 
-async def test_until_ten_minutes_have_passed_it_is_confirmed(worker, clock, secret):
-    await worker.advance(minutes=10, seconds=-1)
-    assert (await worker.confirm(ALICE, code_at(secret, clock.now()))).reset_code is not None
-
-
 async def test_s7_another_session_confirms_nothing(worker, right):
     with pytest.raises(EnrollmentStateError):
         await worker.confirm(ON_PHONE, right)
 
 
-async def test_without_a_wizard_nothing_is_confirmed(worker):
-    with pytest.raises(EnrollmentStateError):
-        await worker.confirm(ALICE, "123456")
-
-
 async def next_code(worker, secret):
     await worker.advance(seconds=30)
     return code_at(secret, worker.clock.now())
-
-
-async def test_a_further_code_issues_a_new_reset_code(worker, secret, right):
-    first = await worker.confirm(ALICE, right)
-    second = await worker.confirm(ALICE, await next_code(worker, secret))
-    assert second.reset_code.octets != first.reset_code.octets
 
 
 async def test_s8_the_new_reset_code_takes_the_place_of_the_one_before(worker, secret, right):
@@ -159,13 +124,6 @@ async def test_s7_wrong_codes_end_a_confirmed_wizard_too(worker, right, wrong):
         await worker.complete(ALICE)
 
 
-async def test_s7_a_further_code_does_not_lengthen_the_ten_minutes(worker, secret, right):
-    await worker.confirm(ALICE, right)
-    expires_at = (await worker.standing(ALICE)).pending.expires_at
-    await worker.confirm(ALICE, await next_code(worker, secret))
-    assert (await worker.standing(ALICE)).pending.expires_at == expires_at
-
-
 async def test_s13_each_reset_code_is_one_event_that_says_whether_there_was_another(
     worker, secret, right
 ):
@@ -216,21 +174,10 @@ async def test_s7_a_confirmed_wizard_grants_nothing(worker, right):
     assert (await worker.standing(ALICE)).active is None
 
 
-async def test_a_confirmed_wizard_is_still_open(worker, right):
-    await worker.confirm(ALICE, right)
-    assert (await worker.standing(ALICE)).pending.state is EnrollmentState.CONFIRMED
-
-
 async def test_s1_a_near_miss_is_counted(worker, clock, secret):
     before = metric("stepup_near_misses_total", step="before")
     await worker.confirm(ALICE, code_at(secret, clock.now(), steps=-1))
     assert metric("stepup_near_misses_total", step="before") == before + 1
-
-
-async def test_s13_a_right_code_is_one_event(worker, right):
-    await worker.confirm(ALICE, right)
-    kinds = [event.kind for event in await worker.events()]
-    assert kinds == [EventKind.ENROLLMENT_BEGUN, EventKind.ENROLLMENT_CONFIRMED]
 
 
 async def test_s13_a_wrong_code_is_one_event(worker, clock, secret):
@@ -252,11 +199,8 @@ async def test_s8_the_reset_code_is_not_stored_as_it_is(world, worker, right):
 @pytest.mark.parametrize("make", [code_at, wrong_code_at])
 async def test_s13_without_its_event_nothing_is_confirmed(world, worker, secret, fault, make):
     code = make(secret, world.clock.now())
-    before = await world.state()
     setattr(world.database, fault, False)
-    with pytest.raises(StoreUnavailableError):
-        await worker.confirm(ALICE, code)
-    assert await world.state() == before
+    await world.refuses(worker.confirm(ALICE, code))
 
 
 async def test_what_was_lost_in_a_failed_confirmation_is_confirmed_by_the_same_code(

@@ -40,10 +40,7 @@ async def test_a_user_with_an_authenticator_turns_it_on(worker):
 
 
 async def test_without_an_authenticator_it_stays_off(world, worker):
-    before = await world.state()
-    with pytest.raises(EnrollmentStateError):
-        await worker.set_account_mfa(ALICE, enabled=True)
-    assert await world.state() == before
+    await world.refuses(worker.set_account_mfa(ALICE, enabled=True), EnrollmentStateError)
 
 
 async def test_s7_a_pending_enrollment_is_no_authenticator(worker):
@@ -61,11 +58,10 @@ async def test_an_elevated_user_turns_it_off(worker, app):
 
 @pytest.mark.usefixtures("turned_on")
 async def test_turning_it_off_needs_an_elevation(world, worker):
-    before = await world.state()
-    with pytest.raises(ElevationRequiredError) as refused:
-        await worker.set_account_mfa(ALICE, enabled=False)
-    assert refused.value.is_enrolled
-    assert await world.state() == before
+    refused = await world.refuses(
+        worker.set_account_mfa(ALICE, enabled=False), ElevationRequiredError
+    )
+    assert refused.is_enrolled
 
 
 async def test_on_without_an_authenticator_the_way_on_is_to_enrol(world, worker):
@@ -83,10 +79,7 @@ async def test_on_without_an_authenticator_the_way_on_is_to_enrol(world, worker)
 async def test_it_cannot_be_turned_off_while_the_policy_is_enabled(world, worker, app):
     await worker.select(OSQUERY)
     await worker.elevate(ALICE, app)
-    before = await world.state()
-    with pytest.raises(MfaEnforcedError):
-        await worker.set_account_mfa(ALICE, enabled=False)
-    assert await world.state() == before
+    await world.refuses(worker.set_account_mfa(ALICE, enabled=False), MfaEnforcedError)
 
 
 @pytest.mark.usefixtures("turned_on")
@@ -149,11 +142,8 @@ async def test_s13_each_turn_is_one_event(worker, app):
 @pytest.mark.usefixtures("app")
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_s13_without_its_event_nothing_is_turned(world, worker, fault):
-    before = await world.state()
     setattr(world.database, fault, False)
-    with pytest.raises(StoreUnavailableError):
-        await worker.set_account_mfa(ALICE, enabled=True)
-    assert await world.state() == before
+    await world.refuses(worker.set_account_mfa(ALICE, enabled=True))
 
 
 @pytest.mark.usefixtures("turned_on")

@@ -62,10 +62,7 @@ async def test_another_tenants_policy_is_untouched(worker):
 
 
 async def test_another_role_changes_nothing(world, worker):
-    before = await world.state()
-    with pytest.raises(RoleRequiredError):
-        await worker.update_policy(person(), enabled=True)
-    assert await world.state() == before
+    await world.refuses(worker.update_policy(person(), enabled=True), RoleRequiredError)
 
 
 async def test_a_field_that_is_not_given_stays(worker, policy):
@@ -81,20 +78,18 @@ async def test_every_change_has_another_etag(worker, policy):
 
 async def test_a_stale_etag_changes_nothing(world, worker, policy):
     await worker.update_policy(ROOT, selected={**policy.max_ages, API_KEYS: MINUTE})
-    before = await world.state()
-    with pytest.raises(EtagMismatchError):
-        await worker.update_policy(ROOT, selected=[OSQUERY], etag=policy.etag)
-    assert await world.state() == before
+    await world.refuses(
+        worker.update_policy(ROOT, selected=[OSQUERY], etag=policy.etag), EtagMismatchError
+    )
 
 
 async def test_an_etag_of_another_tenant_changes_nothing(world, worker):
     elsewhere = administrator(tenant="globex")
     other = await worker.update_policy(elsewhere, enabled=True)
     await worker.update_policy(ROOT, enabled=True)
-    before = await world.state()
-    with pytest.raises(EtagMismatchError):
-        await worker.update_policy(ROOT, selected=[OSQUERY], etag=other.etag)
-    assert await world.state() == before
+    await world.refuses(
+        worker.update_policy(ROOT, selected=[OSQUERY], etag=other.etag), EtagMismatchError
+    )
 
 
 @pytest.mark.usefixtures("policy")
@@ -156,10 +151,7 @@ WEAKENINGS = {
 @pytest.mark.usefixtures("policy")
 @pytest.mark.parametrize("change", WEAKENINGS.values(), ids=WEAKENINGS)
 async def test_a_weakening_needs_an_elevation(world, worker, change):
-    before = await world.state()
-    with pytest.raises(ElevationRequiredError):
-        await worker.update_policy(ROOT, **change)
-    assert await world.state() == before
+    await world.refuses(worker.update_policy(ROOT, **change), ElevationRequiredError)
 
 
 @pytest.mark.usefixtures("policy")
@@ -252,11 +244,8 @@ async def test_a_change_is_by_the_administrator_and_to_nobody_in_particular(work
 @pytest.mark.parametrize("fault", ["reads", "writes", "audit_trail_takes_events", "commits"])
 async def test_s13_without_its_event_nothing_is_changed(world, worker, fault):
     etag = (await worker.policy()).etag
-    before = await world.state()
     setattr(world.database, fault, False)
-    with pytest.raises(StoreUnavailableError):
-        await worker.update_policy(ROOT, enabled=True, etag=etag)
-    assert await world.state() == before
+    await world.refuses(worker.update_policy(ROOT, enabled=True, etag=etag))
 
 
 @pytest.mark.usefixtures("policy")

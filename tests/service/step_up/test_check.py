@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from stepup_tests.otp import code_at
@@ -17,7 +17,7 @@ from stepup_tests.worker import (
     details_of,
 )
 
-from stepup.domain.actor import AccountType, RetryReceipt, Role, SessionId, Team
+from stepup.domain.actor import AccountType, RetryReceipt, SessionId, Team
 from stepup.domain.audit import EventKind, written
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import LIFETIME
@@ -26,6 +26,8 @@ from stepup.domain.receipts import ReceiptRejection
 from stepup.service.step_up.revoke_elevations import Scope
 
 ALICE = person()
+AUTOMATIC = replace(ALICE, playbook_run=playbook_run())
+SAML = replace(ALICE, account_type=AccountType.SAML_GROUP)
 FIVE_MINUTES = timedelta(minutes=5)
 
 
@@ -42,38 +44,6 @@ async def elevated(worker, app):
 
 async def reason(worker, actor=ALICE, operation=OSQUERY):
     return (await worker.check(actor, operation)).verdict.reason
-
-
-async def test_a_tenant_that_never_set_a_policy_asks_for_no_code(worker):
-    assert await reason(worker) is Reason.MFA_NOT_ENABLED
-
-
-@pytest.mark.usefixtures("app")
-async def test_an_operation_that_is_not_selected_needs_no_code(worker):
-    assert await reason(worker, operation=API_KEYS) is Reason.OPERATION_NOT_SELECTED
-
-
-@pytest.mark.usefixtures("app")
-async def test_a_selected_operation_needs_a_code(worker):
-    verdict = (await worker.check(ALICE)).verdict
-    assert (verdict.decision, verdict.reason) == (Decision.STEP_UP_REQUIRED, Reason.NOT_ELEVATED)
-
-
-@pytest.mark.usefixtures("app")
-async def test_a_selected_operation_needs_an_authenticator_first(worker):
-    verdict = (await worker.check(person("bob"))).verdict
-    assert (verdict.decision, verdict.reason) == (Decision.ENROLLMENT_REQUIRED, Reason.NOT_ENROLLED)
-
-
-@pytest.mark.usefixtures("app")
-async def test_saml_accounts_give_codes_for_operations_too(worker):
-    saml = replace(ALICE, account_type=AccountType.SAML)
-    assert await reason(worker, saml) is Reason.NOT_ELEVATED
-
-
-async def test_an_elevated_session_may_act(worker, elevated):
-    verdict = (await worker.check(ALICE)).verdict
-    assert (verdict.decision, verdict.elevation) == (Decision.ALLOWED, elevated)
 
 
 @pytest.mark.usefixtures("elevated")
@@ -117,18 +87,6 @@ async def test_an_elevation_older_than_the_max_age_does_not_do(worker, app):
     assert (verdict.reason, verdict.max_age) == (Reason.ELEVATION_TOO_OLD, FIVE_MINUTES)
 
 
-@pytest.mark.usefixtures("app")
-async def test_managed_services_are_exempt_for_response_actions(worker):
-    managed = replace(ALICE, team=Team.MANAGED_SERVICES_OPERATIONS)
-    assert await reason(worker, managed) is Reason.EXEMPT_MANAGED_SERVICES
-
-
-@pytest.mark.usefixtures("app")
-async def test_automatic_playbooks_are_exempt_for_response_actions(worker):
-    automatic = replace(ALICE, playbook_run=playbook_run())
-    assert await reason(worker, automatic) is Reason.EXEMPT_AUTOMATIC_PLAYBOOK
-
-
 async def test_sign_in_follows_the_own_toggle_where_the_policy_is_off(worker):
     assert await reason(worker, operation=SIGN_IN) is Reason.MFA_NOT_ENABLED
     app = await worker.enrol(ALICE)
@@ -139,18 +97,7 @@ async def test_sign_in_follows_the_own_toggle_where_the_policy_is_off(worker):
     assert await reason(worker, operation=SIGN_IN) is Reason.MFA_NOT_ENABLED
 
 
-async def test_a_code_at_sign_in_elevates_for_operations(worker, app):
-    assert await reason(worker, operation=SIGN_IN) is Reason.NOT_ELEVATED
-    await worker.elevate(ALICE, app)
-    assert await reason(worker) is Reason.ELEVATED
-
-
-@pytest.mark.usefixtures("app")
-async def test_the_answer_names_the_policy_that_decided(worker):
-    assert (await worker.check(ALICE)).policy_etag == (await worker.policy()).etag
-
-
-async def looked_up(world, worker, actor=ALICE, operation=OSQUERY):
+async def looked_up(world, worker, actor, operation):
     """How often one check asks Redis and SQL, when the policy is in memory."""
     await worker.check(actor, API_KEYS)
     elevations, database = world.elevations, world.database
@@ -160,36 +107,21 @@ async def looked_up(world, worker, actor=ALICE, operation=OSQUERY):
     return after[0] - before[0], after[1] - before[1]
 
 
-@pytest.mark.usefixtures("app")
-async def test_nothing_is_looked_up_for_an_operation_that_is_not_selected(world, worker):
-    assert await looked_up(world, worker, operation=API_KEYS) == (0, 0)
-
-
-@pytest.mark.usefixtures("app")
-async def test_nothing_is_looked_up_for_an_exemption(world, worker):
-    automatic = replace(ALICE, playbook_run=playbook_run())
-    assert await looked_up(world, worker, automatic) == (0, 0)
-
-
-@pytest.mark.usefixtures("elevated")
-async def test_only_redis_is_asked_for_an_elevated_session(world, worker):
-    assert await looked_up(world, worker) == (1, 0)
-
-
-@pytest.mark.usefixtures("app")
-async def test_sql_is_asked_only_where_there_is_no_elevation(world, worker):
-    assert await looked_up(world, worker) == (1, 1)
-
-
-@pytest.mark.usefixtures("app")
-async def test_nothing_is_looked_up_for_a_saml_sign_in(world, worker):
-    saml = replace(ALICE, account_type=AccountType.SAML_GROUP)
-    assert await looked_up(world, worker, saml, SIGN_IN) == (0, 0)
-
-
-@pytest.mark.usefixtures("elevated")
-async def test_the_toggle_is_not_looked_up_where_the_policy_is_on(world, worker):
-    assert await looked_up(world, worker, operation=SIGN_IN) == (1, 0)
+@pytest.mark.parametrize(
+    ("is_elevated", "call", "asked"),
+    [
+        pytest.param(False, (ALICE, API_KEYS), (0, 0), id="not selected"),
+        pytest.param(False, (AUTOMATIC, OSQUERY), (0, 0), id="exempt"),
+        pytest.param(False, (SAML, SIGN_IN), (0, 0), id="a SAML sign-in"),
+        pytest.param(True, (ALICE, OSQUERY), (1, 0), id="elevated"),
+        pytest.param(True, (ALICE, SIGN_IN), (1, 0), id="the toggle, where the policy is on"),
+        pytest.param(False, (ALICE, OSQUERY), (1, 1), id="not elevated"),
+    ],
+)
+async def test_only_what_decides_is_looked_up(world, worker, app, is_elevated, call, asked):
+    if is_elevated:
+        await worker.elevate(ALICE, app)
+    assert await looked_up(world, worker, *call) == asked
 
 
 @pytest.mark.usefixtures("app")
@@ -200,6 +132,7 @@ async def test_a_batch_is_answered_in_order(worker):
         Reason.OPERATION_NOT_SELECTED,
         Reason.NOT_ELEVATED,
     ]
+    assert len({answer.decision_id for answer in answers}) == 3
 
 
 @pytest.mark.usefixtures("app")
@@ -209,12 +142,6 @@ async def test_a_batch_looks_each_fact_up_once(world, worker):
     await worker.check_all(ALICE, [(OSQUERY, str(number)) for number in range(100)])
     assert world.elevations.look_ups - looked_up == 1
     assert world.database.snapshots - read == 1
-
-
-@pytest.mark.usefixtures("app")
-async def test_every_decision_of_a_batch_has_its_own_id(worker):
-    answers = await worker.check_all(ALICE, [(OSQUERY, "same")] * 3)
-    assert len({answer.decision_id for answer in answers}) == 3
 
 
 @pytest.mark.usefixtures("elevated")
@@ -258,16 +185,14 @@ async def test_a_used_receipt_stays_used_after_housekeeping(worker, clock, recei
 async def test_a_deployment_sets_the_retry_window(world):
     worker = await world.worker(retry_window=FIVE_MINUTES)
     await worker.select(OSQUERY)
-    automatic = replace(ALICE, playbook_run=playbook_run())
-    receipt = (await worker.check(automatic)).receipt
+    receipt = (await worker.check(AUTOMATIC)).receipt
     await worker.advance(minutes=5)
     verdict = (await worker.retry(ALICE, receipt)).verdict
     assert verdict.receipt_rejection is ReceiptRejection.EXPIRED
 
 
 async def test_an_exemption_that_comes_first_uses_up_no_receipt(worker, receipt):
-    automatic = replace(ALICE, playbook_run=playbook_run())
-    assert (await worker.retry(automatic, receipt)).verdict.reason is (
+    assert (await worker.retry(AUTOMATIC, receipt)).verdict.reason is (
         Reason.EXEMPT_AUTOMATIC_PLAYBOOK
     )
     assert (await worker.retry(ALICE, receipt)).verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
@@ -292,19 +217,13 @@ async def test_s13_the_redemption_of_a_receipt_is_an_event(worker):
 
 @pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
 async def test_s17_a_receipt_that_cannot_be_used_up_buys_nothing(world, worker, receipt, fault):
-    before = world.tables()
     setattr(world.database, fault, False)
-    with pytest.raises(StoreUnavailableError):
-        await worker.retry(ALICE, receipt)
-    assert world.tables() == before
+    await world.refuses(worker.retry(ALICE, receipt))
 
 
 async def test_s13_a_decision_log_that_is_full_uses_up_no_receipt(world, worker, receipt):
-    before = world.tables()
     world.decision_log.works = False
-    with pytest.raises(StoreUnavailableError):
-        await worker.retry(ALICE, receipt)
-    assert world.tables() == before
+    await world.refuses(worker.retry(ALICE, receipt))
     world.decision_log.works = True
     assert (await worker.retry(ALICE, receipt)).verdict.reason is Reason.EXEMPT_TIMED_OUT_RETRY
 
@@ -398,11 +317,8 @@ async def test_s10_a_revocation_counts_while_a_batch_waits_to_redeem_its_receipt
 async def test_s13_where_the_commit_fails_the_decision_is_on_record_and_no_event_tells_of_it(
     world, worker, receipt
 ):
-    before = world.tables()
     world.database.commits = False
-    with pytest.raises(StoreUnavailableError):
-        await worker.retry(ALICE, receipt)
-    assert world.tables() == before
+    await world.refuses(worker.retry(ALICE, receipt))
     assert world.decisions()[-1]["reason"] == "exempt_timed_out_retry"
 
 
@@ -433,14 +349,6 @@ async def test_s13_every_decision_is_on_record(world, worker, clock):
     }
 
 
-@pytest.mark.usefixtures("app")
-async def test_s13_a_batch_is_on_record_in_its_order(world, worker):
-    answers = await worker.check_all(ALICE, [(OSQUERY, "b"), (OSQUERY, "a")])
-    lines = world.decisions()
-    assert [UUID(line["decision_id"]) for line in lines] == [a.decision_id for a in answers]
-    assert [line["target"] for line in lines] == ["b", "a"]
-
-
 async def test_the_record_of_an_elevated_session_says_by_which_code(world, worker, elevated):
     await worker.check(ALICE)
     [line] = world.decisions()
@@ -450,7 +358,7 @@ async def test_the_record_of_an_elevated_session_says_by_which_code(world, worke
 
 @pytest.mark.usefixtures("app")
 async def test_the_record_of_an_exemption_has_what_was_claimed_and_what_lets_it_be(world, worker):
-    await worker.check(replace(ALICE, playbook_run=playbook_run()))
+    await worker.check(AUTOMATIC)
     [line] = world.decisions()
     assert line["playbook_run"] == {
         "playbook_id": "pb-1",
@@ -458,14 +366,6 @@ async def test_the_record_of_an_exemption_has_what_was_claimed_and_what_lets_it_
         "trigger": "automatic",
     }
     assert line["claims"] == {"automatic_playbook": "loopback"}
-
-
-@pytest.mark.usefixtures("app")
-async def test_the_record_has_the_role(world, worker):
-    await worker.check(administrator())
-    [line] = world.decisions()
-    assert line["role"] == "master_administrator"
-    assert line["claims"] == {"master_administrator": "loopback"}
 
 
 @pytest.mark.usefixtures("elevated")
@@ -733,14 +633,6 @@ async def test_s10_revoking_a_user_ends_all_of_their_sessions(worker, app):
     assert await reason(worker, phone) is Reason.NOT_ELEVATED
 
 
-@pytest.mark.usefixtures("app")
-async def test_s10_revoking_a_user_leaves_other_users_elevated(worker):
-    bob = person("bob")
-    await worker.elevate(bob, await worker.enrol(bob))
-    await worker.revoke(ALICE, Scope.USER)
-    assert await reason(worker, bob) is Reason.ELEVATED
-
-
 @pytest.mark.usefixtures("elevated", "elevated")
 async def test_s17_without_redis_nothing_that_needs_an_elevation_is_answered(world, worker):
     world.elevations.finds = False
@@ -752,8 +644,7 @@ async def test_s17_without_redis_nothing_that_needs_an_elevation_is_answered(wor
 async def test_s17_without_redis_other_decisions_go_on(world, worker):
     world.elevations.finds = False
     assert await reason(worker, operation=API_KEYS) is Reason.OPERATION_NOT_SELECTED
-    automatic = replace(ALICE, playbook_run=playbook_run())
-    assert await reason(worker, automatic) is Reason.EXEMPT_AUTOMATIC_PLAYBOOK
+    assert await reason(worker, AUTOMATIC) is Reason.EXEMPT_AUTOMATIC_PLAYBOOK
 
 
 @pytest.mark.usefixtures("elevated", "elevated")
@@ -770,7 +661,7 @@ async def test_s17_without_sql_decisions_go_on_from_memory_for_five_seconds(worl
     [
         ALICE,
         replace(ALICE, team=Team.MANAGED_SERVICES_OPERATIONS),
-        replace(ALICE, playbook_run=playbook_run()),
+        AUTOMATIC,
     ],
     ids=["elevated", "managed services", "automatic playbook"],
 )
@@ -852,10 +743,3 @@ async def test_s17_redis_answering_does_not_make_up_for_old_revocations(world, w
     world.elevations.find = find_slowly
     with pytest.raises(StoreUnavailableError):
         await worker.check(ALICE)
-
-
-@pytest.mark.usefixtures("app")
-async def test_the_role_is_no_exemption(worker):
-    assert await reason(worker, replace(ALICE, role=Role.MASTER_ADMINISTRATOR)) is (
-        Reason.NOT_ELEVATED
-    )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from stepup_tests.metrics import metric
-from stepup_tests.people import ACME, CALLER, administrator, person
+from stepup_tests.people import ACME, CALLER, person
 from stepup_tests.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind, written
@@ -22,7 +22,6 @@ from stepup.service.step_up.verify_otp import VerifyOtp
 
 ALICE = person()
 REQUEST = UUID("6f2c1f3e-0000-4000-8000-000000000001")
-OTHER_REQUEST = UUID("6f2c1f3e-0000-4000-8000-000000000002")
 
 
 @pytest.fixture
@@ -37,12 +36,6 @@ async def test_a_right_code_elevates_the_session_for_fifteen_minutes(worker, clo
     assert verification.elevation.verified_at == clock.now()
     assert verification.elevation.expires_at == clock.now() + timedelta(minutes=15)
     assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
-
-
-async def test_s9_a_right_code_elevates_no_other_session(worker, clock, app):
-    await worker.verify(ALICE, app.code(clock.now()))
-    other = person(session="phone")
-    assert (await worker.check(other)).verdict.reason is Reason.NOT_ELEVATED
 
 
 async def test_s9_the_elevation_names_tenant_user_session_and_enrollment(worker, app):
@@ -60,16 +53,6 @@ async def test_a_new_code_replaces_the_elevation_with_fresh_fifteen_minutes(work
     await worker.elevate(ALICE, app)
     await worker.advance(minutes=10)
     assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
-
-
-async def test_a_wrong_code_is_rejected_and_tells_how_many_attempts_are_left(worker, clock, app):
-    verification = await worker.verify(ALICE, app.wrong_code(clock.now()))
-    assert verification == Verification(Outcome.REJECTED, attempts_remaining=4)
-
-
-async def test_a_wrong_code_elevates_nothing(worker, app):
-    await worker.fail(ALICE, app)
-    assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
 
 
 @pytest.mark.parametrize("steps", [-1, 1])
@@ -332,19 +315,11 @@ async def test_s4_a_new_sign_in_resets_no_failures(worker, app):
     assert after.retry_after == timedelta(minutes=15)
 
 
-async def test_s4_another_user_is_not_locked(worker, clock, app):
-    bob = person("bob")
-    bobs = await worker.enrol(bob)
+@pytest.mark.parametrize("other", [person("bob"), person(tenant="globex")], ids=["user", "tenant"])
+async def test_s4_nobody_else_is_locked(worker, clock, app, other):
+    theirs = await worker.enrol(other)
     await worker.fail(ALICE, app, times=5)
-    assert (await worker.verify(bob, bobs.code(clock.now()))).outcome is Outcome.VERIFIED
-
-
-async def test_s4_the_same_user_id_of_another_tenant_is_not_locked(worker, clock, app):
-    namesake = person(tenant="globex")
-    namesakes = await worker.enrol(namesake)
-    await worker.fail(ALICE, app, times=5)
-    verification = await worker.verify(namesake, namesakes.code(clock.now()))
-    assert verification.outcome is Outcome.VERIFIED
+    assert (await worker.verify(other, theirs.code(clock.now()))).outcome is Outcome.VERIFIED
 
 
 async def test_s4_the_locks_grow(worker, app):
@@ -385,24 +360,12 @@ async def test_s4_a_session_with_ten_wrong_codes_is_spent(worker, clock, app):
     assert verification == Verification(Outcome.SESSION_SPENT)
 
 
-async def test_s4_a_spent_session_stays_spent_for_longer_than_a_day(worker, clock, app):
-    await spend(worker, app)
-    await worker.advance(minutes=7 * 24 * 60)
-    assert (await worker.verify(ALICE, app.code(clock.now()))).outcome is Outcome.SESSION_SPENT
-
-
 async def test_s4_codes_of_a_spent_session_count_for_nobody(world, worker, app):
     await spend(worker, app)
     await worker.fail(ALICE, app)  # on record
     before = await world.state()
     await worker.fail(ALICE, app, times=20)
     assert await world.state() == before
-
-
-async def test_s4_another_worker_knows_a_spent_session(world, worker, clock, app):
-    await spend(worker, app)
-    verification = await (await world.worker()).verify(ALICE, app.code(clock.now()))
-    assert verification.outcome is Outcome.SESSION_SPENT
 
 
 async def test_s4_after_a_new_sign_in_the_person_gives_codes_again(worker, clock, app):
@@ -479,20 +442,6 @@ async def test_the_event_of_a_right_code_says_for_whom_through_whom_and_which_st
         enrollment_id=app.enrollment_id,
         step=int(clock.now().timestamp()) // 30,
     )
-
-
-@pytest.mark.usefixtures("world")
-async def test_s11_no_event_has_a_code(worker, clock, app):
-    code = app.code(clock.now())
-    await worker.verify(ALICE, code)
-    await worker.verify(ALICE, code)
-    assert code not in str([event.details for event in await worker.events()])
-
-
-async def test_the_same_request_again_gets_the_recorded_outcome(worker, clock, app):
-    code = app.code(clock.now())
-    first = await worker.verify(ALICE, code, REQUEST)
-    assert await worker.verify(ALICE, code, REQUEST) == first
 
 
 @pytest.mark.parametrize("is_right", [True, False])
@@ -579,19 +528,12 @@ async def test_s17_without_the_change_feed_no_recorded_elevation_is_answered(wor
         await worker.verify(ALICE, code, REQUEST)
 
 
-async def test_another_request_id_is_another_attempt(worker, clock, app):
-    code = app.code(clock.now())
-    await worker.verify(ALICE, code, REQUEST)
-    assert (await worker.verify(ALICE, code, OTHER_REQUEST)).outcome is Outcome.REJECTED
-
-
 async def test_a_request_id_with_another_code_is_refused(world, worker, clock, app):
     await worker.verify(ALICE, app.wrong_code(clock.now()), REQUEST)
-    before = world.tables()
-    with pytest.raises(InvalidFieldError) as refused:
-        await worker.verify(ALICE, app.code(clock.now()), REQUEST)
-    assert refused.value.field == "request_id"
-    assert world.tables() == before
+    refused = await world.refuses(
+        worker.verify(ALICE, app.code(clock.now()), REQUEST), InvalidFieldError
+    )
+    assert refused.field == "request_id"
 
 
 @pytest.mark.parametrize(
@@ -623,11 +565,8 @@ async def test_s11_redis_holds_no_code(world, worker, clock, app):
 async def test_s3_no_outcome_leaves_before_the_attempt_is_committed(
     world, worker, clock, app, fault
 ):
-    before = await world.state()
     setattr(world.database, fault, False)
-    with pytest.raises(StoreUnavailableError):
-        await worker.verify(ALICE, app.code(clock.now()))
-    assert await world.state() == before
+    await world.refuses(worker.verify(ALICE, app.code(clock.now())))
 
 
 @pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
@@ -676,18 +615,12 @@ async def test_a_request_whose_elevation_could_not_be_stored_stays_pending(
     with pytest.raises(StoreUnavailableError):
         await worker.verify(ALICE, code, REQUEST)
     world.elevations.puts = True
-    before = world.tables()
-    with pytest.raises(RequestUnderWayError):
-        await worker.verify(ALICE, code, REQUEST)
-    assert world.tables() == before
+    await world.refuses(worker.verify(ALICE, code, REQUEST), RequestUnderWayError)
 
 
 async def test_without_the_recorded_outcomes_a_request_id_is_no_answer(world, worker, clock, app):
-    before = await world.state()
     world.outcomes.claims = False
-    with pytest.raises(StoreUnavailableError):
-        await worker.verify(ALICE, app.code(clock.now()), REQUEST)
-    assert await world.state() == before
+    await world.refuses(worker.verify(ALICE, app.code(clock.now()), REQUEST))
 
 
 async def test_without_a_request_id_nothing_is_recorded(world, worker, clock, app):
@@ -705,10 +638,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_no_answer(world, worker, cl
 async def test_s6_a_secret_whose_key_is_gone_verifies_nothing(world, clock, app):
     world.keys = KeyRing.generate()
     other_worker = await world.worker()
-    before = await world.state()
-    with pytest.raises(SealBrokenError):
-        await other_worker.verify(ALICE, app.code(clock.now()), REQUEST)
-    assert await world.state() == before
+    await world.refuses(other_worker.verify(ALICE, app.code(clock.now()), REQUEST), SealBrokenError)
 
 
 @pytest.mark.usefixtures("app")
@@ -788,10 +718,6 @@ async def test_draining_waits_for_attempts_that_fail(world, worker, app, held_up
     assert await worker.events(EventKind.OTP_VERIFIED) == []
 
 
-async def test_draining_with_nothing_under_way_is_done_at_once(worker):
-    await worker.drain()
-
-
 async def test_a_cancelled_attempt_is_cancelled_for_whoever_waits(
     worker, clock, app, held_up, verify_held_up
 ):
@@ -806,9 +732,3 @@ async def test_a_cancelled_attempt_is_cancelled_for_whoever_waits(
     with pytest.raises(asyncio.CancelledError):
         await call
     assert await worker.events(EventKind.OTP_VERIFIED) == []
-
-
-async def test_an_administrator_gives_codes_like_everybody_else(worker, clock):
-    root = administrator()
-    app = await worker.enrol(root)
-    assert (await worker.verify(root, app.code(clock.now()))).outcome is Outcome.VERIFIED
