@@ -46,10 +46,6 @@ def attempted(authenticator, matched, session=DESK, now=NOW):
     return authenticator.attempted(matched, session, now)
 
 
-def test_a_code_of_the_step_after_the_last_one_is_verified():
-    assert attempted(AUTHENTICATOR, StepMatch(101))[1] is Attempt.VERIFIED
-
-
 @pytest.mark.parametrize("step", [100, 99])
 def test_a_code_of_a_step_up_to_the_last_one_is_replayed(step):
     assert attempted(AUTHENTICATOR, StepMatch(step))[1] is Attempt.REPLAYED
@@ -66,12 +62,6 @@ def test_a_code_of_a_step_up_to_the_last_one_is_replayed(step):
 )
 def test_a_code_that_fits_no_accepted_step_is_refused_by_its_cause(matched, cause):
     assert attempted(AUTHENTICATOR, matched)[1] is cause
-
-
-def test_a_code_is_accepted_once():
-    after, _ = attempted(AUTHENTICATOR, StepMatch(101))
-
-    assert attempted(after, StepMatch(101))[1] is Attempt.REPLAYED
 
 
 def test_a_verified_code_moves_the_last_step_ends_the_row_and_is_remembered():
@@ -201,10 +191,6 @@ def test_whatever_is_tried_the_verified_steps_only_ever_grow(matches):
             verified.append(matched.step)
 
     assert verified == sorted(set(verified))
-
-
-def test_a_code_is_looked_at_where_nothing_forbids_it():
-    assert AUTHENTICATOR.refusal(DESK, NOW) is None
 
 
 def test_a_locked_authenticator_looks_at_no_code():

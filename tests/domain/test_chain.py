@@ -69,10 +69,6 @@ def test_s14_an_intact_chain_has_no_damage():
     assert damage(CHAIN) == []
 
 
-def test_a_tenant_without_events_and_head_has_no_damage():
-    assert damage([], head=None) == []
-
-
 @pytest.mark.parametrize("number", [1, 3, 5])
 def test_s14_an_altered_event_is_named_and_no_other(number):
     assert places(with_row(number, event=altered(number))) == [number]

@@ -199,9 +199,6 @@ def test_s22_a_dead_code_buys_no_evaluation_however_often_it_is_sent():
     assert account.authenticator.throttle == NEW.throttle
 
 
-# Phones whose clock is ahead
-
-
 def test_s22_a_phone_that_is_ahead_and_is_put_right_costs_nothing():
     account = Account()
     for round_ in range(50):

@@ -3,7 +3,7 @@
 import pytest
 
 from stepup.domain.callers import Claim, Demands, Part, Patterns, Rule
-from stepup.domain.idle_entries import IdleEntry, Why, idle_entries
+from stepup.domain.idle_entries import Why, idle_entries
 from stepup.domain.operations import SHIPPED
 
 METHODS = (
@@ -91,9 +91,3 @@ def test_a_claim_that_counts_in_no_call_is_found(methods, operations, claim):
     assert found(methods, operations=operations, claims=[claim]) == [
         (Part.CLAIMS, claim.value, Why.NEVER_COUNTS)
     ]
-
-
-def test_every_idle_entry_says_which_rule_it_is_of():
-    rule = Rule("r", Patterns([]), Patterns([]), Patterns([]), frozenset())
-    [idle] = idle_entries(rule, METHODS, SHIPPED.ids)
-    assert idle == IdleEntry(rule, Part.METHODS, None, Why.NO_METHODS)

@@ -65,11 +65,6 @@ def test_the_codes_are_those_of_rfc_4226_appendix_d(counter, digits):
     assert code_at(RFC_SECRET, counter) == OtpCode(digits)
 
 
-@pytest.mark.parametrize(("step", "digits"), list(enumerate(RFC_4226_APPENDIX_D))[1:])
-def test_the_codes_of_rfc_4226_appendix_d_fit_their_steps(step, digits):
-    assert rfc_match(digits, step) == StepMatch(step)
-
-
 @pytest.mark.parametrize(("seconds", "eight_digits"), RFC_6238_APPENDIX_B)
 def test_the_codes_of_rfc_6238_appendix_b_fit_at_their_times(seconds, eight_digits):
     now = datetime.fromtimestamp(seconds, UTC)
@@ -131,13 +126,6 @@ def test_a_step_has_30_seconds_and_begins_on_the_half_minute(now, step):
     assert time_step(now) == step
 
 
-@pytest.mark.parametrize("year", [2026, 2099])
-def test_the_last_microsecond_of_a_step_belongs_to_it(year):
-    begin = datetime(year, 3, 1, 12, 0, 30, tzinfo=UTC)
-
-    assert time_step(begin - MICROSECOND) == time_step(begin) - 1
-
-
 def test_a_step_does_not_depend_on_the_time_zone():
     elsewhere = at(5).astimezone(datetime.fromisoformat("2026-03-01T12:00-05:45").tzinfo)
 
@@ -185,10 +173,6 @@ def test_with_one_back_step_the_code_of_the_step_before_is_accepted_for_that_ste
     assert rfc_match(RFC_4226_APPENDIX_D[code_of], step=5, back_steps=1) == found
 
 
-def test_a_code_of_no_step_around_is_wrong_and_no_near_miss():
-    assert rfc_match("000000", step=5) == StepMatch(None, near_miss=0)
-
-
 # The RFC's secret has the code 617002 both for step 56188870 and for step 56188871.
 def test_a_code_that_fits_two_accepted_steps_is_accepted_for_the_later_one():
     assert rfc_match("617002", 56188871, back_steps=1) == StepMatch(56188871)
@@ -231,10 +215,6 @@ def test_s22_a_repeated_code_is_refused_though_the_present_step_has_the_same():
 )
 def test_s22_the_next_code_begins_with_the_next_step(now, wait):
     assert next_code_after(now) == wait
-
-
-def test_another_secret_has_other_codes():
-    assert match(TotpSecret(b"x" * 20), OtpCode(RFC_4226_APPENDIX_D[5]), at(5)).step is None
 
 
 def test_a_secret_is_typed_as_32_characters_of_base32():

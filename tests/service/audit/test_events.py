@@ -31,21 +31,6 @@ def sequences(events):
     return [event.sequence for event in events]
 
 
-async def test_a_tenant_where_nothing_happened_has_no_events(worker):
-    page = await worker.page(ALL, 10)
-    assert (page.events, page.next_token) == ([], "")
-
-
-@pytest.mark.usefixtures("five_events")
-async def test_events_are_oldest_first(worker):
-    assert sequences((await worker.page(ALL, 10)).events) == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.usefixtures("five_events")
-async def test_the_last_page_has_no_token(worker):
-    assert (await worker.page(ALL, 5)).next_token == ""
-
-
 @pytest.mark.usefixtures("five_events")
 async def test_pages_follow_each_other_without_gap_or_overlap(worker):
     first = await worker.page(ALL, 2)
@@ -53,12 +38,6 @@ async def test_pages_follow_each_other_without_gap_or_overlap(worker):
     third = await worker.page(ALL, 2, second.next_token)
     assert [sequences(page.events) for page in (first, second, third)] == [[1, 2], [3, 4], [5]]
     assert third.next_token == ""
-
-
-@pytest.mark.usefixtures("five_events")
-async def test_a_page_may_have_another_size_than_the_one_before(worker):
-    first = await worker.page(ALL, 1)
-    assert sequences((await worker.page(ALL, 3, first.next_token)).events) == [2, 3, 4]
 
 
 @pytest.mark.usefixtures("five_events")
@@ -101,13 +80,6 @@ async def test_the_end_is_excluded(worker, start):
     assert sequences((await worker.page(query, 10)).events) == [1, 2, 3]
 
 
-async def test_start_and_end_make_a_span(worker, start):
-    query = replace(
-        ALL, start=start + timedelta(minutes=1), end=start + timedelta(minutes=1, microseconds=1)
-    )
-    assert sequences((await worker.page(query, 10)).events) == [2]
-
-
 @pytest.mark.usefixtures("five_events")
 async def test_a_user_filter_keeps_what_the_user_did(worker):
     page = await worker.page(replace(ALL, user_id=UserId("bob")), 10)
@@ -124,27 +96,6 @@ async def test_a_user_filter_keeps_what_was_done_to_the_user(worker):
         EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
         EventKind.ACCOUNT_MFA_CHANGED,
     ]
-
-
-async def test_a_kind_filter_keeps_events_of_these_kinds(worker):
-    await worker.wizard(ALICE)
-    await worker.revoke(ALICE)
-    kinds = {EventKind.ENROLLMENT_CONFIRMED, EventKind.ELEVATIONS_REVOKED}
-    page = await worker.page(replace(ALL, kinds=frozenset(kinds)), 10)
-    assert {chained.event.kind for chained in page.events} == kinds
-
-
-@pytest.mark.usefixtures("five_events")
-async def test_pages_of_a_filter_follow_each_other(worker):
-    query = replace(ALL, user_id=UserId("alice"))
-    first = await worker.page(query, 2)
-    second = await worker.page(query, 2, first.next_token)
-    assert [sequences(page.events) for page in (first, second)] == [[1, 3], [5]]
-
-
-async def test_every_condition_has_to_hold(worker, start):
-    query = replace(ALL, user_id=UserId("bob"), start=start + timedelta(minutes=2))
-    assert sequences((await worker.page(query, 10)).events) == [4]
 
 
 async def test_time_user_and_kind_hold_together(worker):
@@ -278,25 +229,6 @@ async def test_a_token_of_a_key_that_has_left_the_ring_is_refused(world, token):
         await other_worker.page(ALL, 2, token)
 
 
-async def test_another_worker_takes_the_token(world, token):
-    other_worker = await world.worker()
-    assert sequences((await other_worker.page(ALL, 2, token)).events) == [3, 4]
-
-
-async def test_a_tenant_where_nothing_happened_exports_nothing(worker):
-    assert await worker.export() == []
-
-
-@pytest.mark.usefixtures("five_events")
-async def test_an_export_has_all_events(worker):
-    assert sequences(await worker.export()) == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.usefixtures("five_events")
-async def test_an_export_resumes_after_a_sequence(worker):
-    assert sequences(await worker.export(after=3)) == [4, 5]
-
-
 @pytest.mark.usefixtures("five_events")
 async def test_an_export_that_is_resumed_anywhere_has_every_event_once(worker):
     events = await worker.export()
@@ -323,12 +255,6 @@ async def test_an_export_goes_on_beyond_one_read(worker, number):
 async def test_an_export_has_no_other_tenants_events(worker):
     await worker.revoke(person(tenant="globex"))
     assert len(await worker.export(GLOBEX)) == 1
-
-
-async def test_without_sql_there_is_no_page(world, worker):
-    world.database.reads = False
-    with pytest.raises(StoreUnavailableError):
-        await worker.page(ALL, 10)
 
 
 async def test_an_export_that_breaks_off_says_so(world, worker):

@@ -80,12 +80,6 @@ async def test_s17_a_worker_by_itself_lets_calls_through_at_the_rate(world, cloc
         assert await spend(limits, 2) == [True, False]
 
 
-async def test_what_is_shared_is_not_counted_as_unknown(limits):
-    before = counted("unknown")
-    await spend(limits, 3)
-    assert counted("unknown") == before
-
-
 async def test_redis_is_asked_once_a_second_then(world, clock, limits):
     world.rates.works = False
     await spend(limits, 10)

@@ -40,12 +40,6 @@ async def test_a_decision_is_counted_under_its_rule(worker):
         await worker.check(ALICE)
 
 
-async def test_each_decision_of_a_batch_is_counted(worker, app):
-    await worker.elevate(ALICE, app)
-    async with counted(3, "stepup_decisions_total", **ELEVATED):
-        await worker.check_all(ALICE, [(OSQUERY, f"host-{number}") for number in range(3)])
-
-
 @pytest.mark.usefixtures("app")
 async def test_a_decision_that_is_not_on_record_is_not_counted(world, worker):
     world.decision_log.works = False
@@ -75,11 +69,6 @@ async def test_an_attempt_is_counted_by_what_became_of_it(worker, clock, app):
             await worker.verify(actor, app.code(clock.now()))
         for steps in (-1, 1):
             await worker.verify(ALICE, app.code(clock.now(), steps=steps))
-
-
-async def test_a_code_of_somebody_who_is_not_enrolled_is_counted(worker):
-    async with counted(1, "stepup_verifications_total", outcome="not_enrolled", cause=""):
-        await worker.verify(person("bob"), "123456")
 
 
 async def test_an_attempt_that_was_not_committed_is_not_counted(world, worker, clock, app):

@@ -334,31 +334,6 @@ async def test_s10_s27_whatever_the_order_of_commits_each_poll_knows_all(data):
                 feed.rows[number] = EnrollmentEnded(ACME, ALICE, str(number))
 
 
-async def test_reading_a_change_again_voids_nothing_new(snapshots, feed, clock, voiding, elevation):
-    feed.rows[1] = voiding
-    await snapshots.poll()
-    clock.advance(seconds=1)
-    await snapshots.poll()
-    later = replace(
-        elevation,
-        enrollment_id="another",
-        verified_at=clock.now(),
-        expires_at=clock.now() + LIFETIME,
-    )
-    assert not snapshots.revocations().void(later)
-
-
-async def test_s10_a_change_is_remembered_for_as_long_as_elevations_live(
-    snapshots, feed, clock, elevation, voiding
-):
-    feed.rows[1] = voiding
-    await snapshots.poll()
-    feed.rows.clear()
-    clock.advance(seconds=LIFETIME.total_seconds())
-    await snapshots.poll()
-    assert snapshots.revocations().void(elevation)
-
-
 async def test_memory_does_not_grow_a_change_is_forgotten_when_nothing_is_left_to_void(
     snapshots, feed, clock, elevation, voiding
 ):
@@ -568,14 +543,6 @@ async def test_s17_before_the_first_poll_nothing_is_known(feed, clock):
         started.revocations()
 
 
-async def test_s17_what_is_known_serves_for_five_seconds(snapshots, clock):
-    await snapshots.policy(ACME)
-    clock.advance(seconds=5)
-    assert snapshots.is_fresh
-    await snapshots.policy(ACME)
-    snapshots.revocations()
-
-
 async def test_s17_after_five_seconds_it_is_too_old(snapshots, clock):
     await snapshots.policy(ACME)
     clock.advance(seconds=5.001)
@@ -608,9 +575,3 @@ async def test_s17_the_age_counts_from_before_the_read(clock):
     await snapshots.poll()
     clock.advance(seconds=2.001)
     assert not snapshots.is_fresh
-
-
-async def test_s17_after_the_next_poll_everything_goes_on(snapshots, clock):
-    clock.advance(minutes=60)
-    await snapshots.poll()
-    assert snapshots.is_fresh

@@ -13,7 +13,6 @@ from stepup_tests.worker import (
     REMOTE_SHELL,
     REQUEST_ID,
     SIGN_IN,
-    Worker,
     details_of,
 )
 
@@ -107,21 +106,24 @@ async def looked_up(world, worker, actor, operation):
     return after[0] - before[0], after[1] - before[1]
 
 
+@pytest.mark.usefixtures("app")
 @pytest.mark.parametrize(
-    ("is_elevated", "call", "asked"),
+    ("call", "asked"),
     [
-        pytest.param(False, (ALICE, API_KEYS), (0, 0), id="not selected"),
-        pytest.param(False, (AUTOMATIC, OSQUERY), (0, 0), id="exempt"),
-        pytest.param(False, (SAML, SIGN_IN), (0, 0), id="a SAML sign-in"),
-        pytest.param(True, (ALICE, OSQUERY), (1, 0), id="elevated"),
-        pytest.param(True, (ALICE, SIGN_IN), (1, 0), id="the toggle, where the policy is on"),
-        pytest.param(False, (ALICE, OSQUERY), (1, 1), id="not elevated"),
+        pytest.param((ALICE, API_KEYS), (0, 0), id="not selected"),
+        pytest.param((AUTOMATIC, OSQUERY), (0, 0), id="exempt"),
+        pytest.param((SAML, SIGN_IN), (0, 0), id="a SAML sign-in"),
+        pytest.param((ALICE, OSQUERY), (1, 1), id="not elevated"),
     ],
 )
-async def test_only_what_decides_is_looked_up(world, worker, app, is_elevated, call, asked):
-    if is_elevated:
-        await worker.elevate(ALICE, app)
+async def test_only_what_decides_is_looked_up(world, worker, call, asked):
     assert await looked_up(world, worker, *call) == asked
+
+
+@pytest.mark.usefixtures("elevated")
+@pytest.mark.parametrize("operation", [OSQUERY, SIGN_IN])
+async def test_only_redis_is_asked_for_an_elevated_session(world, worker, operation):
+    assert await looked_up(world, worker, ALICE, operation) == (1, 0)
 
 
 @pytest.mark.usefixtures("app")
@@ -680,13 +682,6 @@ async def test_s17_even_what_needs_no_code_is_not_decided_on_old_knowledge(
     clock.advance(seconds=5.001)
     with pytest.raises(StoreUnavailableError):
         await worker.check(ALICE, operation)
-
-
-@pytest.mark.usefixtures("app")
-async def test_s17_a_worker_that_has_never_polled_decides_nothing(world):
-    worker = Worker(world.stores, world.settings(), world.clock)
-    with pytest.raises(StoreUnavailableError):
-        await worker.check(ALICE)
 
 
 @pytest.mark.usefixtures("elevated")

@@ -54,11 +54,6 @@ async def test_a_session_that_was_revoked(world, worker, scope):
         assert await detail(each) is NotElevatedDetail.REVOKED
 
 
-async def test_a_code_that_was_given_in_another_session(worker, app):
-    await worker.elevate(person(session="phone"), app)
-    assert await detail(worker) is NotElevatedDetail.OTHER_SESSION
-
-
 async def test_a_wizard_that_was_completed_counts_as_a_code(worker):
     await worker.select(OSQUERY)
     await worker.wizard(ALICE)
@@ -91,23 +86,3 @@ async def test_s17_where_revocations_cannot_be_known_the_decision_goes_without(
 
     monkeypatch.setattr(worker.snapshots, "revocations", revocations_too_late)
     assert await detail(worker) is None
-
-
-@pytest.mark.usefixtures("elevated")
-async def test_the_decision_log_has_it(world, worker):
-    await worker.check(ALICE)
-    await worker.revoke(ALICE)
-    await worker.check(ALICE)
-    allowed, refused = world.decisions()[-2:]
-    assert "detail" not in allowed
-    assert refused["detail"] == "revoked"
-
-
-@pytest.mark.usefixtures("elevated")
-async def test_nothing_more_is_looked_up_for_it(world, worker):
-    await worker.revoke(ALICE)
-    await worker.check(ALICE)
-    before = world.database.snapshots, world.database.transactions, world.elevations.look_ups
-    assert await detail(worker) is NotElevatedDetail.REVOKED
-    after = world.database.snapshots, world.database.transactions, world.elevations.look_ups
-    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 0, 1]

@@ -68,12 +68,6 @@ async def test_the_receipt_of_a_shared_redemption_is_good_once(worker, receipt):
     assert verdict.receipt_rejection is ReceiptRejection.ALREADY_USED
 
 
-async def test_another_worker_shares_it(world, worker, receipt):
-    first = await worker.retry(ALICE, receipt, request_id=REQUEST)
-    other_worker = await world.worker()
-    assert await other_worker.retry(ALICE, receipt, request_id=REQUEST) == first
-
-
 @pytest.mark.parametrize(("first", "again"), [(REQUEST, OTHER_REQUEST), (REQUEST, None)])
 async def test_another_request_or_one_without_a_name_shares_nothing(worker, receipt, first, again):
     await worker.retry(ALICE, receipt, request_id=first)

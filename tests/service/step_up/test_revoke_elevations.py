@@ -33,11 +33,6 @@ async def test_s13_a_revocation_is_one_event_with_its_scope(worker, scope):
     assert event.details == details_of(ALICE, scope=scope.value)
 
 
-@pytest.mark.parametrize("scope", Scope)
-async def test_who_is_not_elevated_may_sign_out(worker, scope):
-    await worker.revoke(ALICE, scope)
-
-
 async def test_s7_signing_out_closes_the_wizard_of_the_session(worker):
     await worker.begin(ALICE)
     await worker.begin(ON_PHONE)
@@ -52,12 +47,6 @@ async def test_s7_revoking_a_user_closes_the_wizards_of_all_sessions(worker):
     await worker.revoke(ALICE, Scope.USER)
     assert (await worker.standing(ALICE)).pending is None
     assert (await worker.standing(ON_PHONE)).pending is None
-
-
-async def test_a_revocation_leaves_the_authenticator_in_force(worker, app):
-    await worker.revoke(ALICE, Scope.USER)
-    await worker.advance(seconds=30)
-    await worker.elevate(ALICE, app)
 
 
 @pytest.mark.parametrize("scope", Scope)

@@ -106,15 +106,6 @@ async def test_what_is_in_force_and_what_happened_stay(world, worker):
     await worker.elevate(ALICE, app)
 
 
-async def test_another_worker_doing_it_too_does_no_harm(world, worker):
-    other_worker = await world.worker()
-    await worker.begin(ALICE)
-    await worker.advance(minutes=10)
-    await worker.keep_house()
-    await other_worker.keep_house()
-    assert world.tables()["pending_enrollments"] == []
-
-
 @pytest.mark.parametrize("fault", ["writes", "commits"])
 async def test_what_fails_removes_nothing(world, worker, fault):
     await worker.begin(ALICE)
