@@ -19,7 +19,7 @@ import typer
 
 from stepup.client import connect
 from stepup.process.serving import settle_memory
-from stepup.settings.settings import load
+from stepup.settings import load
 from stepup.telemetry.logs import configure_logging
 from stepup.v1 import step_up_service_pb2 as pb
 from stepup.wiring.server import running

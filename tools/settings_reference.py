@@ -20,7 +20,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from stepup.settings.settings import Settings
+from stepup.settings import Settings
 
 _WIDTH = 100
 _EXAMPLE = tomllib.loads("""
@@ -86,21 +86,21 @@ ALTERNATIVES = {("storage", "keys_variable"), ("token_issuers", "jwks_file")}
 _HEAD = """\
 # Settings
 
-Made by `make settings-reference` from the settings classes; `make lint` compares. What is behind
-the settings, [operating](operating.md) tells.
+This page is made by `make settings-reference` from the settings classes; `make lint` compares the
+two. [Operating](operating.md) explains the subjects behind the settings.
 
-They are given in a TOML file (`--config` or `STEPUP_CONFIG`), as environment variables, and some
-as flags (`stepup serve --help`). Flags win over variables, those over the file, that over the
-defaults. `stepup check-config` validates for serving, names the setting that is wrong, and shows
-what is in effect.
+Settings come from a TOML file (`--config` or `STEPUP_CONFIG`), from environment variables, and some
+from flags (`stepup serve --help`). Flags win over variables, variables over the file, and the file
+over the defaults. `stepup check-config` validates the settings for serving, names each setting that
+is wrong, and shows the settings in effect.
 
-An unknown setting is an error that names what may be meant, in the file and in the environment:
-every variable that begins with `STEPUP_` counts. Exceptions are `STEPUP_CLIENT_*`, `STEPUP_TEST_*`,
-`STEPUP_DEPLOY_TOOLS`, the two passwords of `roles.sql`, the variable that `storage.keys_variable`
-names, and what Kubernetes sets for a Service whose name begins with `stepup`
-(`STEPUP_SERVICE_HOST`, `STEPUP_PORT=tcp://...`).
+An unknown setting is an error, in the file and in the environment; the message suggests a setting
+that exists. Every variable that begins with `STEPUP_` counts as a setting. Exceptions are
+`STEPUP_CLIENT_*`, `STEPUP_TEST_*`, `STEPUP_DEPLOY_TOOLS`, the two passwords of `roles.sql`, the
+variable that `storage.keys_variable` names, and the variables that Kubernetes sets for a Service
+whose name begins with `stepup` (`STEPUP_SERVICE_HOST`, `STEPUP_PORT=tcp://...`).
 
-- A *duration* is ISO 8601 text, `PT90S` or `PT1H`. In a file a number of seconds does as well.
+- A *duration* is ISO 8601 text, `PT90S` or `PT1H`. In a file it may be a number of seconds.
 - A *list* is a TOML array, and a *table* a TOML table. In a variable both are JSON:
   `STEPUP_CALLERS='[{"name": "soar", ...}]'`.
 - A *path* must not be empty, and `~` is not expanded.
@@ -112,7 +112,7 @@ A change of `[[callers]]` takes effect on
 _EXAMPLE_HEAD = """\
 ## Example
 
-Every setting, with its default or, where there is none, with something that it may be.
+Every setting with its default, or with an example where the setting has no default.
 """
 
 

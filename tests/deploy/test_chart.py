@@ -13,7 +13,7 @@ from stepup_tests.deploy.tools import CHART, FULL
 from stepup_tests.e2e.processes import PROGRAMS, run
 from stepup_tests.places import ROOT
 
-from stepup.settings.settings import DatabaseSettings, Settings, load
+from stepup.settings import DatabaseSettings, Settings, load
 
 # The first that the chart allows, and the newest that there are schemas of.
 VERSIONS = ["1.30", "1.37"]

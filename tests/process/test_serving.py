@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 from stepup.process.serving import reload_whenever, settle_memory
-from stepup.settings.settings import ConfigurationError
+from stepup.settings import ConfigurationError
 
 
 class Server:

@@ -19,7 +19,7 @@ from stepup_tests.worker import Worker
 from stepup.domain.rate import Rate
 from stepup.keys.ring import KeyRing
 from stepup.rpc.pipeline.call import Admitted
-from stepup.settings.settings import Settings, StorageSettings
+from stepup.settings import Settings, StorageSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey
 from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes

@@ -24,7 +24,7 @@ from stepup.domain.verification import Outcome, Verification
 from stepup.keys.file import KeyFile
 from stepup.keys.following import ReloadingKeys
 from stepup.keys.ring import KeyRing
-from stepup.settings.settings import Settings, StorageSettings
+from stepup.settings import Settings, StorageSettings
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.engine import parse_url, read_engine
 from stepup.system.clock import SystemClock

@@ -19,7 +19,7 @@ from stepup.client import channel_options, connect
 from stepup.client.messages import step_up
 from stepup.keys.kms import VaultTransit
 from stepup.rpc.identity.jwks import JwksUrl
-from stepup.settings.settings import TracesSettings
+from stepup.settings import TracesSettings
 from stepup.system.loopback import is_local_target
 from stepup.telemetry.probes import probes_answered
 from stepup.v1.step_up_service_pb2_grpc import StepUpServiceStub

@@ -7,7 +7,7 @@ from stepup_tests.identity.tokens import key, public
 from stepup.domain.callers import Claim
 from stepup.domain.rate import Rate
 from stepup.rpc.pipeline.call import Invocation
-from stepup.settings.settings import ConfigurationError, load
+from stepup.settings import ConfigurationError, load
 from stepup.wiring.credentials import LOCAL, credentials_of, demand_credentials
 
 ISSUER = """

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stepup.settings import ConfigurationError, Settings, load
 from stepup.settings.callers import TokenIssuerSettings
 from stepup.settings.names import locations
-from stepup.settings.settings import ConfigurationError, Settings, load
 from stepup.stores.sql import Limits
 
 PASSWORD = "hunter2-of-the-database"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stepup.settings.settings import StorageSettings
+from stepup.settings import StorageSettings
 from stepup.settings.store_addresses import in_plain_text, is_near, store_addresses
 
 

@@ -12,7 +12,7 @@ import structlog
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from stepup_tests.metrics import metric
 
-from stepup.settings.settings import ConfigurationError, TracesSettings, UnusableFileError, load
+from stepup.settings import ConfigurationError, TracesSettings, UnusableFileError, load
 from stepup.telemetry import traces
 from stepup.telemetry.traces import Exporting, Traces
 from stepup.wiring.traces import begin_span_of, check_traces

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from stepup.settings.settings import in_effect, load
+from stepup.settings import in_effect, load
 from tools import settings_reference
 
 EXAMPLE = settings_reference.example()

@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-from stepup.settings.settings import ConfigurationError, load
+from stepup.settings import ConfigurationError, load
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.wiring.running_server import RunningServer
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stepup.settings.settings import ConfigurationError, load
+from stepup.settings import ConfigurationError, load
 from stepup.wiring.keys import load_keys
 from stepup.wiring.stores import make_data_dir
 

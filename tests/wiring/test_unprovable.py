@@ -2,8 +2,8 @@
 
 import pytest
 
+from stepup.settings import Settings
 from stepup.settings.callers import CallerSettings, TlsSettings, TokenIssuerSettings
-from stepup.settings.settings import Settings
 from stepup.wiring.unprovable import unprovable
 
 SPIFFE, TOKEN = "spiffe://acme/soar", "jwt:https://issuer.example#soar"

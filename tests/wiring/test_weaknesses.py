@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 import structlog
 from stepup_tests.metrics import metric
 
-from stepup.settings.settings import load
+from stepup.settings import load
 from stepup.wiring.server import _warn_of_weaknesses
 
 GAUGE = "stepup_store_in_plain_text"

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from stepup import settings as config
 from stepup.cli.audit import commands as audit
 from stepup.cli.check_config.command import check_config
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
 from stepup.process.serving import say, serve_until_told
 from stepup.process.workers import serve_to_order, supervise, take_order
-from stepup.settings import settings as config
 from stepup.stores.sql import upgrade
 from stepup.system.core_dumps import forbid_core_dumps
 from stepup.system.distribution import NAME, version

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from stepup import settings as config
 from stepup.domain.errors import StoreUnavailableError
-from stepup.settings import settings as config
 
 _CONFIG = "STEPUP_CONFIG"
 ConfigFile = Annotated[

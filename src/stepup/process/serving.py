@@ -13,7 +13,7 @@ from prometheus_client import Counter
 
 from stepup.process.signals import heeding, told_to_end
 from stepup.service.upkeep.background import run_for_ever
-from stepup.settings.settings import ConfigurationError, Settings
+from stepup.settings import ConfigurationError, Settings
 from stepup.system.outlet import Outlet
 from stepup.wiring.running_server import RunningServer
 from stepup.wiring.server import running

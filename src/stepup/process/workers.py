@@ -31,7 +31,7 @@ from stepup.process.supervisor import Supervisor
 from stepup.process.worker_reports import report
 from stepup.service.policy.snapshots import POLL_SECONDS
 from stepup.service.upkeep.background import run_for_ever
-from stepup.settings.settings import ConfigurationError, Settings
+from stepup.settings import ConfigurationError, Settings
 from stepup.telemetry.logs import metrics_of_workers
 from stepup.telemetry.worker_metrics import METRICS_DIRECTORY
 from stepup.wiring.credentials import demand_credentials

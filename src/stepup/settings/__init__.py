@@ -1,1 +1,27 @@
-"""The settings: frozen, validated once."""
+"""The settings of a server: frozen, and validated once, by `load`."""
+
+from stepup.settings.callers import CallerSettings, RateSettings, TlsSettings, TokenIssuerSettings
+from stepup.settings.errors import ConfigurationError, UnusableFileError
+from stepup.settings.loading import in_effect, load
+from stepup.settings.root import Settings
+from stepup.settings.server import ServerSettings
+from stepup.settings.step_up import VerificationSettings
+from stepup.settings.storage import DatabaseSettings, StorageSettings
+from stepup.settings.telemetry import TracesSettings
+
+__all__ = [
+    "CallerSettings",
+    "ConfigurationError",
+    "DatabaseSettings",
+    "RateSettings",
+    "ServerSettings",
+    "Settings",
+    "StorageSettings",
+    "TlsSettings",
+    "TokenIssuerSettings",
+    "TracesSettings",
+    "UnusableFileError",
+    "VerificationSettings",
+    "in_effect",
+    "load",
+]

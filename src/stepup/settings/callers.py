@@ -1,4 +1,4 @@
-"""The settings that say who may call: credentials, and the rules of each caller (S15, S16)."""
+"""The settings of callers: their credentials, and the rules of each caller (S15, S16)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,54 +14,55 @@ from stepup.settings.section import Section, SettingPath, checked
 
 
 class TlsSettings(Section):
-    """PEM files; they are read again when they change."""
+    """PEM files. The server reads a file again when it has changed."""
 
     certificate: SettingPath
     """The server's certificate chain, leaf first."""
     key: SettingPath
-    """Its private key."""
+    """The private key of the certificate."""
     client_ca: SettingPath | None = None
-    """The authorities of client certificates. Present: callers must have one, with a SPIFFE id."""
+    """The authorities of client certificates. Present: callers must have a certificate with a
+    SPIFFE id."""
 
 
 class TokenIssuerSettings(Section):
-    """Who signs bearer tokens (JWT) that callers present."""
+    """An issuer of the bearer tokens (JWT) that callers present."""
 
     issuer: Annotated[str, Field(min_length=1, pattern="^[^#]*$")]
     """The `iss` claim."""
     audiences: Annotated[tuple[str, ...], Field(min_length=1)]
-    """What the `aud` claim has to name one of: this service."""
+    """The names of this service. The `aud` claim must have one of them."""
     jwks_file: SettingPath | None = None
     """The issuer's keys in a file."""
     jwks_url: SecretStr | None = None
-    """The issuer's keys at an https URL, instead of a file. Its query may have a key of the
-    issuer's API (S11)."""
+    """The issuer's keys at an https URL, instead of a file. The query of the URL may have a key of
+    the issuer's API (S11)."""
     ca_file: SettingPath | None = None
     """The authorities of that URL's server. Absent: the system's."""
     bearer_token_file: SettingPath | None = None
-    """Holds the token that the URL's server demands, as a Kubernetes API server does."""
+    """The file of the token that the URL's server demands, as a Kubernetes API server does."""
     algorithms: tuple[str, ...] | None = None
-    """The algorithms it signs with, `["ES256"]`. Absent: all asymmetric ones that are thought
-    safe."""
+    """The algorithms of the issuer's signatures, `["ES256"]`. Absent: all asymmetric algorithms
+    that are considered safe."""
 
     @model_validator(mode="after")
-    def _has_one_source(self) -> Self:
+    def _demand_one_source(self) -> Self:
         if (self.jwks_file is None) == (self.jwks_url is None):
             raise ValueError("needs either jwks_file or jwks_url")
         return self
 
 
 class RuleSettings(Section):
-    """One grant: everything in it holds together. `*` at the end of a name is a wildcard."""
+    """A grant: it permits a call that matches all its settings. `*` ends a name as a wildcard."""
 
     methods: tuple[str, ...]
-    """What it may call: `StepUpService/CheckStepUp`, `EnrollmentService/*`."""
+    """The methods that the caller may call: `StepUpService/CheckStepUp`, `EnrollmentService/*`."""
     tenants: tuple[str, ...]
-    """For which tenants."""
+    """The tenants that the caller may call for."""
     operations: tuple[str, ...] = ()
-    """About which operations, for methods that are about one. Absent: about none."""
+    """The operations that the caller may name, in methods that have an operation. Absent: none."""
     claims: tuple[Claim, ...] = ()
-    """What it may assert of the actor."""
+    """The claims that the caller may make about the actor."""
 
 
 class RateSettings(Section):
@@ -70,20 +71,20 @@ class RateSettings(Section):
     per_second: float
     """How many calls, or operations of a batch, per second: 0.1 to 10000."""
     burst: int
-    """How many at once after a pause: 1 to 10000."""
+    """How many calls at once after a pause: 1 to 10000."""
 
 
 class CallerSettings(Section):
     """A service that may call."""
 
     name: Annotated[CallerId, checked(CallerId)]
-    """Stands in logs, audit events and receipts."""
+    """The name of the caller in logs, audit events and receipts."""
     identities: Annotated[tuple[str, ...], Field(min_length=1)]
     """`spiffe://<domain>/<path>` of its certificates, `jwt:<issuer>#<subject>` of its tokens."""
     rules: tuple[RuleSettings, ...] = ()
-    """What it may do. Absent: nothing."""
+    """What the caller may do. Absent: nothing."""
     rate: RateSettings | None = None
-    """How often. Absent: as often as it likes."""
+    """How often the caller may call. Absent: without limit."""
 
 
 def callers_of(settings: Iterable[CallerSettings], *, fold_case: bool = False) -> Callers:
@@ -91,11 +92,11 @@ def callers_of(settings: Iterable[CallerSettings], *, fold_case: bool = False) -
 
     Args:
         settings: of each caller.
-        fold_case: whether the tenants of rules are folded, as those of calls are.
+        fold_case: whether to fold the tenants of rules, as the server folds the tenants of calls.
 
     Raises:
-        InvalidValueError: a wildcard stands in the middle, a tenant begins or ends with a blank, a
-            rate is out of its limits, or a name or identity stands twice.
+        InvalidValueError: a wildcard is not at the end, a tenant begins or ends with a blank, a
+            rate is out of its limits, or a name or identity occurs twice.
     """
     return Callers(_caller(index, each, fold_case) for index, each in enumerate(settings))
 
@@ -107,13 +108,13 @@ def _caller(index: int, settings: CallerSettings, fold_case: bool) -> Caller:
     )
     rate = None
     if settings.rate is not None:
-        with _named(f"callers[{index}].rate"):
+        with _errors_named(f"callers[{index}].rate"):
             rate = Rate(settings.rate.per_second, settings.rate.burst)
     return Caller(settings.name, frozenset(settings.identities), rules, rate)
 
 
 def _rule(origin: str, settings: RuleSettings, fold_case: bool) -> Rule:
-    with _named(origin):
+    with _errors_named(origin):
         for tenant in settings.tenants:
             if tenant != tenant.strip():
                 raise InvalidValueError(
@@ -130,8 +131,8 @@ def _rule(origin: str, settings: RuleSettings, fold_case: bool) -> Rule:
 
 
 @contextmanager
-def _named(origin: str) -> Iterator[None]:
-    """Have the error say where in the settings the value stands that is not valid."""
+def _errors_named(origin: str) -> Iterator[None]:
+    """Add the name of the setting to the error of a value that is not valid."""
     try:
         yield
     except InvalidValueError as error:

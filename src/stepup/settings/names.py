@@ -1,4 +1,4 @@
-"""The names of settings, and the sentences about those that do not exist or are malformed."""
+"""The names of settings, and the sentences about unknown and malformed settings."""
 
 import json
 import re
@@ -11,16 +11,16 @@ from pydantic_core import ErrorDetails
 from stepup.system.near_names import instead_of
 
 Location: TypeAlias = tuple[str | int, ...]
-"""Where a setting stands, such as `("callers", 0, "rules")`."""
+"""The path of a setting, such as `("callers", 0, "rules")`."""
 
 UNKNOWN = "there is no such setting"
 PREFIX = "STEPUP_"
 _OF_COMMANDS = ("STEPUP_CONFIG", "STEPUP_GRANT_TO")
-# Those of other programs: clients, tests, and the files in deploy/.
+# Variables of other programs: clients, tests, and the files in deploy/.
 _OF_OTHERS = re.compile(
     r"STEPUP_((CLIENT|TEST)_\w+|DEPLOY_TOOLS|MIGRATE_PASSWORD|SERVE_PASSWORD)", re.IGNORECASE
 )
-# What Kubernetes sets in each container for a Service whose name begins with `stepup`.
+# Kubernetes sets these in each container for a Service whose name begins with `stepup`.
 _SERVICE_LINK = re.compile(
     r"STEPUP_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -28,7 +28,7 @@ _PORT_OF_SERVICE = re.compile(r"STEPUP_(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp
 
 
 def section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a setting is, may be, or has a list of."""
+    """The section type in a setting's type: the type itself, of a union, or of a list; or None."""
     for each in (annotation, *get_args(annotation)):
         if isinstance(each, type) and issubclass(each, BaseModel):
             return each
@@ -41,7 +41,7 @@ def is_list(annotation: Any) -> bool:
 
 
 def locations(model: type[BaseModel]) -> Iterator[tuple[Location, Any]]:
-    """Every section, list and setting with its type; not what is within lists."""
+    """Every section, list and setting with its type, without the settings inside lists."""
     for name, field in model.model_fields.items():
         yield (name,), field.annotation
         section = section_in(field.annotation)
@@ -57,12 +57,12 @@ def variable(location: Location) -> str:
 def unknown_variables(
     model: type[BaseModel], environment: Mapping[str, str], keys_variable: str | None
 ) -> dict[Location, str]:
-    """A problem for each variable that looks like ours and sets nothing, by where it would stand.
+    """A problem for each variable that begins with `STEPUP_` and sets nothing, by its location.
 
     Args:
         model: of all settings.
         environment: the variables.
-        keys_variable: the one that holds the key ring, whatever its name.
+        keys_variable: the name of the variable that holds the key ring.
     """
     known = [variable(location) for location, _ in locations(model)]
     sections = [variable((name,)) for name in model.model_fields]
@@ -84,9 +84,9 @@ def unknown_variables(
 def malformed_variables(
     model: type[BaseModel], environment: Mapping[str, str]
 ) -> dict[Location, str]:
-    """A problem for each variable of a section or list that is not its JSON, by where it stands.
+    """A problem for each variable of a section or list that is not JSON, by its location.
 
-    The messages have nothing of the values (S11).
+    The messages contain no values (S11).
     """
     given = {name.upper(): (name, value) for name, value in environment.items()}
     problems = {}
@@ -107,24 +107,24 @@ def malformed_variables(
 
 
 def dotted(location: Location) -> str:
-    """How messages name a setting: `callers.0.rules`."""
+    """The name of a setting in messages: `callers.0.rules`."""
     return ".".join(map(str, location))
 
 
 def problems(
-    model: type[BaseModel], error: ValidationError, said: Collection[Location]
+    model: type[BaseModel], error: ValidationError, reported: Collection[Location]
 ) -> list[str]:
-    """A line for each problem of a validation, without values: a URL can hold a password (S11).
+    """A line for each problem of a validation, without values: a URL can contain a password (S11).
 
     Args:
         model: of all settings.
-        error: what pydantic found.
-        said: where there is no need of a line, because another one says what is wrong.
+        error: of pydantic.
+        reported: the locations that other lines report already.
     """
     return [
         ": ".join(filter(None, (dotted(problem["loc"]), _in_words(model, problem))))
         for problem in error.errors(include_url=False, include_input=False)
-        if problem["loc"] not in said
+        if problem["loc"] not in reported
     ]
 
 
@@ -143,7 +143,7 @@ def _in_words(model: type[BaseModel], problem: ErrorDetails) -> str:
 
 
 def _beside(model: type[BaseModel], location: Location) -> list[str]:
-    """What could stand where an unknown setting stands, each with its section."""
+    """The names of the settings in the section of an unknown setting."""
     here: type[BaseModel] | None = model
     for part in location[:-1]:
         if here is not None and isinstance(part, str):
@@ -153,7 +153,7 @@ def _beside(model: type[BaseModel], location: Location) -> list[str]:
 
 
 def _instead_of(model: type[BaseModel], location: Location) -> str:
-    """What might have been meant by a setting that does not exist, as the end of a sentence."""
+    """The end of a sentence that suggests a setting in place of an unknown setting."""
     section = "".join(f"{part}." for part in location[:-1])
     elsewhere = [dotted(each) for each, _ in locations(model) if each[-1] == location[-1]]
     return instead_of(dotted(location), _beside(model, location), elsewhere, most=1, prefix=section)

@@ -1,4 +1,4 @@
-"""What every section of the settings is: frozen, and strict about names."""
+"""The base of every section of the settings, and the types of paths."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,13 @@ from stepup.domain.errors import InvalidValueError
 
 
 class Section(BaseModel):
-    """A section; an unknown setting in it is an error."""
+    """A frozen section of the settings. An unknown setting is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 def checked(make: Any) -> BeforeValidator:
-    """Let a domain type that is made of text check a setting."""
+    """A validator that builds a domain type from a setting's text."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, str):
@@ -45,4 +45,4 @@ def _usable_path(value: Any) -> Any:
 
 A_PATH = BeforeValidator(_usable_path)
 SettingPath = Annotated[Path, A_PATH]
-"""A path that a slip cannot have made: an empty one would be the current directory."""
+"""A path without typing errors: an empty path would be the current directory."""

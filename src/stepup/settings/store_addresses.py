@@ -1,4 +1,4 @@
-"""Where the configured stores are, and whether connections to them are encrypted (S15, S25)."""
+"""The hosts of the configured stores, and whether connections to them are encrypted (S15, S25)."""
 
 import ipaddress
 import os
@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stepup.settings.settings import StorageSettings
+from stepup.settings.storage import StorageSettings
 from stepup.stores.redis.url import parse_url as parse_redis_url
 from stepup.stores.sql.engine import parse_url as parse_database_url
 from stepup.system.loopback import is_loopback
@@ -16,12 +16,12 @@ _WITH_TLS = {"require", "verify-ca", "verify-full"}
 
 @dataclass(frozen=True, slots=True)
 class StoreAddress:
-    """Where a store is.
+    """The hosts of a store.
 
     Attributes:
         store: `sql` or `redis`.
         setting: the setting that names it.
-        hosts: names and addresses; none for a file, a unix socket, and what is embedded.
+        hosts: names and addresses; none for a file, a unix socket, and an embedded store.
         has_tls: whether every connection to it is encrypted.
     """
 
@@ -32,12 +32,12 @@ class StoreAddress:
 
     @property
     def is_in_plain_text(self) -> bool:
-        """Whether what is sent to it, and received, can be read and altered on a network."""
+        """Whether others on a network can read and alter the traffic to the store."""
         return not self.has_tls and not all(map(is_loopback, self.hosts))
 
 
 def store_addresses(storage: StorageSettings) -> Iterator[StoreAddress]:
-    """Where the stores are that the settings name."""
+    """The addresses of the stores that the settings name."""
     if storage.database_url is not None:
         yield _database(storage.database_url.get_secret_value())
     if storage.redis_url is not None:
@@ -47,7 +47,7 @@ def store_addresses(storage: StorageSettings) -> Iterator[StoreAddress]:
 
 
 def in_plain_text(storage: StorageSettings) -> Iterator[tuple[str, str]]:
-    """The stores that are reached over a network without TLS: each with a sentence about it."""
+    """Each store that the server reaches over a network without TLS, with a warning about it."""
     remedies = {
         "sql": "add ?ssl=verify-full, and name the authorities in PGSSLROOTCERT",
         "redis": "take a URL that begins with rediss",
@@ -62,7 +62,7 @@ def in_plain_text(storage: StorageSettings) -> Iterator[tuple[str, str]]:
 
 
 def is_near(address: StoreAddress) -> bool:
-    """Whether all hosts of a store have loopback or private addresses; names are looked up."""
+    """Whether all hosts of a store have loopback or private addresses. This looks names up."""
     return all(map(_is_near, address.hosts))
 
 
@@ -83,11 +83,11 @@ def _database(text: str) -> StoreAddress:
     setting = "storage.database_url"
     if url.get_backend_name() == "sqlite":
         return StoreAddress("sql", setting, (), has_tls=False)
-    # As the driver is called; it reads these variables where the URL says nothing.
+    # SQLAlchemy calls the driver with these options. The driver reads the variables without them.
     _, options = url.get_dialect()().create_connect_args(url)
     hosts = options.get("host") or os.environ.get("PGHOST", "").split(",")
     mode = options.get("ssl") or os.environ.get("PGSSLMODE", "prefer")
     named = (hosts,) if isinstance(hosts, str) else hosts
-    # Without a host the driver takes a socket of this machine; a path is a socket, too.
+    # Without a host the driver takes a socket of this machine. A path is a socket, too.
     reached = tuple(host for host in named if host and not host.startswith("/"))
     return StoreAddress("sql", setting, reached, has_tls=mode in _WITH_TLS)

@@ -28,7 +28,7 @@ from stepup.telemetry.log_lines import (
 from stepup.telemetry.metrics_server import MetricsServer
 from stepup.telemetry.worker_metrics import WorkerMetrics
 
-Format = Literal["json", "console"]
+LogFormat = Literal["json", "console"]
 
 _build = Gauge(
     "stepup_build_info",
@@ -38,7 +38,7 @@ _build = Gauge(
 )
 
 
-def configure_logging(level: str, log_format: Format) -> None:
+def configure_logging(level: str, log_format: LogFormat) -> None:
     """Set up structlog once, at start; what else is written to standard error goes the same way.
 
     No line that is logged raises, or waits for a reader: see `LinesOfATurn`.

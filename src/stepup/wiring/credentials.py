@@ -20,8 +20,8 @@ from stepup.rpc.pipeline.admission import Admission
 from stepup.rpc.pipeline.call import Admitted, Invocation
 from stepup.rpc.pipeline.pipeline import Admit
 from stepup.service.ports import Clock
+from stepup.settings import ConfigurationError, Settings, UnusableFileError
 from stepup.settings.callers import TlsSettings, TokenIssuerSettings
-from stepup.settings.settings import ConfigurationError, Settings, UnusableFileError
 from stepup.settings.store_addresses import is_near, store_addresses
 
 _ALL = Patterns(["*"])

@@ -10,7 +10,7 @@ from stepup.keys.following import ReloadingKeys
 from stepup.keys.ring import KeyRing, KeyRingError
 from stepup.keys.source import KeySource
 from stepup.service.ports import Clock
-from stepup.settings.settings import ConfigurationError, Settings
+from stepup.settings import ConfigurationError, Settings
 
 _failures = Counter(
     "stepup_key_ring_reload_failures", "Changes of the key file that could not be taken over."

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from stepup.domain.callers import Callers
-from stepup.settings.settings import ConfigurationError, Settings
+from stepup.settings import ConfigurationError, Settings
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.wiring.credentials import demand_credentials
 

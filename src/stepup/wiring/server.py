@@ -40,7 +40,7 @@ from stepup.service.step_up.revoker import Revoker
 from stepup.service.step_up.verify_otp import VerifyOtp
 from stepup.service.upkeep.background import repeat
 from stepup.service.upkeep.housekeeping import INTERVAL_SECONDS, Housekeeping
-from stepup.settings.settings import ConfigurationError, ServerSettings, Settings
+from stepup.settings import ConfigurationError, ServerSettings, Settings
 from stepup.settings.store_addresses import in_plain_text
 from stepup.stores.memory_caller_rates import MemoryCallerRates
 from stepup.system.clock import SystemClock

@@ -18,7 +18,7 @@ from stepup.service.ports import (
     RecordedOutcomes,
 )
 from stepup.service.upkeep.background import repeat
-from stepup.settings.settings import ConfigurationError, Settings, UnusableFileError
+from stepup.settings import ConfigurationError, Settings, UnusableFileError
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes, connect

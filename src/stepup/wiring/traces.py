@@ -7,7 +7,7 @@ import grpc
 import structlog
 
 from stepup.rpc.pipeline.pipeline import BeginSpan
-from stepup.settings.settings import ConfigurationError, TracesSettings, UnusableFileError
+from stepup.settings import ConfigurationError, TracesSettings, UnusableFileError
 from stepup.system import pem
 from stepup.system.distribution import are_installed, missing_extra
 from stepup.system.loopback import NO_GRPC_PROXY, is_loopback

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from stepup.rpc.identity.mtls import is_spiffe_id
+from stepup.settings import Settings
 from stepup.settings.callers import CallerSettings
-from stepup.settings.settings import Settings
 
 
 def unprovable(caller: CallerSettings, settings: Settings) -> Iterator[str]:

@@ -14,7 +14,7 @@ from fakeredis.aioredis import FakeRedis
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.keys.ring import KeyRing
-from stepup.settings.settings import Settings, StorageSettings, VerificationSettings
+from stepup.settings import Settings, StorageSettings, VerificationSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
 from stepup.stores.sql import SqlDatabase, upgrade

@@ -13,7 +13,7 @@ from stepup_tests.postgres import PostgresServer
 from stepup_tests.roles import SERVES, empty_database_with_roles
 from structlog.testing import capture_logs
 
-from stepup.settings.settings import load
+from stepup.settings import load
 from stepup.stores.sql import GrantError, upgrade
 from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.rights import excessive_rights

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stepup.settings.settings import load
+from stepup.settings import load
 from stepup.v1 import step_up_service_pb2 as pb
 from tools.bench.answers import FRAME
 from tools.bench.stage import Stage

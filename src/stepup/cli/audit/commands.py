@@ -22,7 +22,7 @@ from stepup.service.audit.events import export as export_events
 from stepup.service.audit.heads import ExportHeads, HeadDamagedError, SignedHeads
 from stepup.service.audit.verification import AuditVerification
 from stepup.service.ports import EventQuery
-from stepup.settings.settings import Settings
+from stepup.settings import Settings
 from stepup.stores.sql import SqlDatabase, demand_usable_server
 from stepup.system import private_files
 from stepup.system.clock import SystemClock

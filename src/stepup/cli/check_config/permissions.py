@@ -12,7 +12,7 @@ from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import OperationId
 from stepup.rpc.server.demands import DEMANDS
 from stepup.rpc.wire.errors import to_status
-from stepup.settings.settings import Settings
+from stepup.settings import Settings
 from stepup.system.near_names import instead_of
 from stepup.wiring.credentials import ANYONE, LOCAL_CALLER
 
