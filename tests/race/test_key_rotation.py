@@ -93,11 +93,11 @@ class Deployment:
 
     async def all_open(self, ring):
         """Whether everybody's secrets open with a ring, and are the right ones."""
-        async with self.database.snapshot() as records:
+        async with self.database.transaction() as records:
             for user in self.users:
                 place = (ACME, UserId(user))
                 found = await records.authenticators.find(*place)
-                code = await records.reset_codes.find(*place)
+                code = await records.reset_codes.find_for_update(*place)
                 if ring.open(found.sealed_secret, *place, found.enrollment_id) != SECRET:
                     return False
                 if not ring.is_reset_code(RESET_CODE, code):

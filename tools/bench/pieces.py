@@ -234,7 +234,9 @@ class _Transaction:
 
     async def _find(self):
         actor = self._context.actor
-        self._found = await self._records.authenticators.find(actor.tenant_id, actor.user_id)
+        self._found = await self._records.authenticators.find_for_update(
+            actor.tenant_id, actor.user_id
+        )
 
     async def _open(self):
         found = self._found

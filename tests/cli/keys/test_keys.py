@@ -90,7 +90,7 @@ def sealed(data, *users, now):
                     Authenticator(*place, ring.seal(SECRET, *place), now, last_step=1)
                 )
                 await records.reset_codes.add(ring.record_reset_code(CODE, *place))
-                await records.pending.put(
+                await records.pending.replace(
                     PendingEnrollment(
                         ACME,
                         UserId(name),
@@ -113,9 +113,9 @@ def opened(data, user):
 
     async def find():
         database = SqlDatabase(f"sqlite:///{data / 'stepup.db'}")
-        async with database.snapshot() as records:
+        async with database.transaction() as records:
             authenticator = await records.authenticators.find(*place)
-            code = await records.reset_codes.find(*place)
+            code = await records.reset_codes.find_for_update(*place)
             pending = await records.pending.find(*place, SessionHash("session"))
         await database.close()
         return authenticator, code, pending

@@ -25,22 +25,18 @@ class _Alone:
 
 
 class _Blind(_Alone):
-    """It reads without a lock, and writes whatever has been written meanwhile."""
-
-    async def find(self, *key):
-        async with self._database.snapshot() as records:
-            return await getattr(records, self._name).find(*key)
+    """It locks for no longer than a read, and overwrites what was written meanwhile."""
 
     async def save(self, changed):
         async with self._database.transaction() as records:
             repository = getattr(records, self._name)
-            stored = await repository.find(changed.tenant_id, changed.user_id)
+            stored = await repository.find_for_update(changed.tenant_id, changed.user_id)
             await repository.save(replace(changed, version=stored.version))
 
     async def remove(self, read):
         async with self._database.transaction() as records:
             repository = getattr(records, self._name)
-            stored = await repository.find(read.tenant_id, read.user_id)
+            stored = await repository.find_for_update(read.tenant_id, read.user_id)
             if stored is not None:
                 await repository.remove(stored)
 

@@ -243,7 +243,7 @@ class _WithGhosts:
 
 class _Ghosts:
     def __init__(self, inner):
-        self.find = inner.find
+        self.find_for_update = inner.find_for_update
 
     async def sessions(self, *_user):
         return [SessionHash("ghost")]

@@ -50,8 +50,8 @@ async def found(database):
 
 
 async def found_reset_code(database):
-    async with database.snapshot() as records:
-        return await records.reset_codes.find(*KEY)
+    async with database.transaction() as records:
+        return await records.reset_codes.find_for_update(*KEY)
 
 
 async def saved(database, authenticator):
@@ -59,12 +59,13 @@ async def saved(database, authenticator):
         await records.authenticators.save(authenticator)
 
 
-async def test_the_active_enrollment_is_the_one_on_record(enrolled):
-    async with enrolled.snapshot() as records:
-        assert await records.authenticators.active_enrollment(*KEY) == "enrollment-1"
+async def test_a_find_waits_for_no_transaction_that_has_locked_the_authenticator(enrolled):
     async with enrolled.transaction() as records:
+        await records.authenticators.find_for_update(*KEY)
+        assert await found(enrolled) == ALICE
         await records.authenticators.remove(ALICE)
-        assert await records.authenticators.active_enrollment(*KEY) is None
+        assert await records.authenticators.find(*KEY) is None
+        assert await found(enrolled) == ALICE
 
 
 async def test_s10_who_finds_none_waits_for_the_one_that_is_being_added(database):
@@ -72,10 +73,10 @@ async def test_s10_who_finds_none_waits_for_the_one_that_is_being_added(database
 
     async def find():
         async with database.transaction() as records:
-            return await records.authenticators.find(*KEY)
+            return await records.authenticators.find_for_update(*KEY)
 
     async with database.transaction() as records:
-        assert await records.authenticators.find(*KEY) is None
+        assert await records.authenticators.find_for_update(*KEY) is None
         other = asyncio.create_task(find())
         await asyncio.wait([other], timeout=0.5)  # unless it waits, it has found none by then
         await records.authenticators.add(ALICE)
@@ -274,7 +275,7 @@ async def test_saving_a_reset_code_that_has_changed_meanwhile_is_refused(enrolle
 
 async def locking_guess(database, _read):
     async with database.transaction() as records:
-        authenticator = await records.authenticators.find(*KEY)
+        authenticator = await records.authenticators.find_for_update(*KEY)
         if authenticator.refusal(DESK, NOW):
             return 0
         rejected, _ = authenticator.attempted(StepMatch(None), DESK, NOW)
@@ -287,7 +288,7 @@ async def racy_guess(database, read):
     rejected, _ = (await found(database)).attempted(StepMatch(None), DESK, NOW)
     await read.wait()
     async with database.transaction() as records:
-        stored = await records.authenticators.find(*KEY)
+        stored = await records.authenticators.find_for_update(*KEY)
         await records.authenticators.save(replace(rejected, version=stored.version))
     return 1
 

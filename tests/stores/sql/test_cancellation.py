@@ -28,7 +28,7 @@ async def call(database):
         await records.authenticators.find(ACME, ALICE)
     async with database.transaction() as records:
         event_id = str(uuid4())
-        await records.authenticators.find(ACME, ALICE)
+        await records.authenticators.find_for_update(ACME, ALICE)
         await records.changes.announce(EnrollmentEnded(ACME, ALICE, event_id), NOW)
         await records.audit.append(
             Event(ACME, EventKind.OTP_VERIFIED, NOW, CallerId("c"), ALICE, event_id=event_id)

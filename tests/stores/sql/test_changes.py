@@ -225,7 +225,7 @@ async def test_s10_revocations_are_found_by_indexes_that_have_few_sign_outs(
         statements.append(statement)
         return []
 
-    monkeypatch.setattr(Connection, "every", note)
+    monkeypatch.setattr(Connection, "fetch_all", note)
     await revocations_of(database, SessionHash("a" * 32))
     indexes = ["ix_changes_tenant_id_user_id", "ix_changes_session_hash"]
     engine = write_engine(parse_url(url), Limits())
@@ -361,13 +361,13 @@ async def test_s27_a_portion_costs_the_same_however_many_were_read(
             "INSERT INTO changes (created_at, kind, tenant_id, version) VALUES (?, ?, ?, 7)",
             [row] * rows,
         )
-    statements, every = [], Connection.every
+    statements, fetch_all = [], Connection.fetch_all
 
     async def note(self, statement, read, **values):
         statements.append((statement, values))
-        return await every(self, statement, read, **values)
+        return await fetch_all(self, statement, read, **values)
 
-    monkeypatch.setattr(Connection, "every", note)
+    monkeypatch.setattr(Connection, "fetch_all", note)
     database = SqlDatabase(sqlite)
     end = await position(database)
     last = Announced(NOW, rows - 10, rows - 10, CHANGES[0])

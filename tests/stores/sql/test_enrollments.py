@@ -41,7 +41,7 @@ async def begun(database):
 
 async def put(database, wizard):
     async with database.transaction() as records:
-        await records.pending.put(wizard)
+        await records.pending.replace(wizard)
 
 
 async def found(database, key=KEY):
@@ -68,9 +68,9 @@ async def test_a_name_that_an_earlier_release_took_is_read(database):
 async def test_s7_of_two_that_begin_at_once_the_later_finds_what_the_earlier_put(database):
     async def begin(number):
         async with database.transaction() as records:
-            found = await records.pending.find(*KEY)
+            found = await records.pending.find_for_update(*KEY)
             if found is None:
-                await records.pending.put(replace(WIZARD, enrollment_id=f"enrollment-{number}"))
+                await records.pending.replace(replace(WIZARD, enrollment_id=f"enrollment-{number}"))
             return found
 
     begun = await asyncio.gather(*(begin(number) for number in range(3)))

@@ -31,7 +31,7 @@ async def store(database, tenant=SPELLED, user=ANN):
         await records.accounts.set_mfa_enabled(tenant, user, True)
         await records.policies.save(Policy(tenant, True, {}, 1, NOW))
         place = (tenant, user, "e-2")
-        await records.pending.put(
+        await records.pending.replace(
             PendingEnrollment(
                 tenant,
                 user,
@@ -51,11 +51,13 @@ async def store(database, tenant=SPELLED, user=ANN):
 async def test_what_is_in_force_is_found_under_folded_ids_and_opens(url, database):
     secret = await store(database)
     await fold_ids(url, KEYS)
-    async with database.snapshot() as records:
+    async with database.transaction() as records:
         found = await records.authenticators.find(ACME, FOLDED_ANN)
         place = (ACME, FOLDED_ANN, found.enrollment_id)
         assert KEYS.open(found.sealed_secret, *place).octets == secret.octets
-        assert KEYS.is_reset_code(RESET_CODE, await records.reset_codes.find(ACME, FOLDED_ANN))
+        assert KEYS.is_reset_code(
+            RESET_CODE, await records.reset_codes.find_for_update(ACME, FOLDED_ANN)
+        )
         assert await records.accounts.mfa_enabled(ACME, FOLDED_ANN)
         assert (await records.policies.find(ACME)).enabled
         assert await records.authenticators.find(SPELLED, ANN) is None

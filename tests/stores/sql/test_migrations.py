@@ -128,7 +128,7 @@ async def fill(url):
         actor_user_id=place[1],
     )
     async with database.transaction() as records:
-        await records.pending.put(wizard)
+        await records.pending.replace(wizard)
         await records.policies.save(Policy(place[0], version=1, updated_at=NOW))
         await records.changes.announce(PolicyChanged(place[0], 1), NOW)
         await records.accounts.set_mfa_enabled(*place, enabled=True)

@@ -36,7 +36,7 @@ async def begin(database, tenant, user, session, key, *, reset_key=None):
         NOW + timedelta(minutes=10),
     )
     async with database.transaction() as records:
-        await records.pending.put(pending)
+        await records.pending.replace(pending)
         if reset_key is not None:
             record = ResetCodeRecord(*who, "enrollment", SealedSecret(reset_key, b"x"), b"digest")
             await records.pending.save(replace(pending, confirmed_step=1), record)

@@ -22,7 +22,7 @@ async def append_and_turn_account_mfa(
         enabled: the new position.
     """
     tenant_id = context.actor.tenant_id
-    changes = await records.accounts.mfa_enabled(tenant_id, user_id) != enabled
+    changes = await records.accounts.mfa_enabled_for_update(tenant_id, user_id) != enabled
     if changes:
         # Before any event: everything takes the lock of the audit chain last.
         await records.accounts.set_mfa_enabled(tenant_id, user_id, enabled)

@@ -60,8 +60,10 @@ class BeginEnrollment:
         actor, now = context.actor, context.now
         issuer, elevation = await self._read_ahead(context)
         async with self.database.transaction(actor.tenant_id) as records:
-            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
-            pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
+            active = await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
+            pending = await records.pending.find_for_update(
+                actor.tenant_id, actor.user_id, actor.session_hash
+            )
             if pending is not None and await is_open(records, pending, now):
                 return self._screen(pending)
 
@@ -121,7 +123,7 @@ class BeginEnrollment:
             by_reset_code=active is not None and elevation is None,
             elevated_at=elevation.verified_at if elevation else None,
         )
-        await records.pending.put(pending)
+        await records.pending.replace(pending)
         await records.audit.append(
             context.event(
                 EventKind.ENROLLMENT_BEGUN,

@@ -11,7 +11,11 @@ from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUna
 from stepup.service.calls.context import Context
 from stepup.service.enrollment.account_toggle import append_and_turn_account_mfa
 from stepup.service.enrollment.get import find_active
-from stepup.service.enrollment.open_wizard import came_meanwhile, find_open, nothing_pending
+from stepup.service.enrollment.open_wizard import (
+    came_meanwhile,
+    find_open_for_update,
+    nothing_pending,
+)
 from stepup.service.ports import Database, Records
 from stepup.service.step_up.elevated import Elevated
 from stepup.service.step_up.revoker import Revoker
@@ -52,8 +56,8 @@ class CompleteEnrollment:
         actor, now = context.actor, context.now
         async with self.database.transaction(actor.tenant_id) as records:
             # The authenticator first: everything that ends one takes its locks in this order.
-            replaced = await records.authenticators.find(actor.tenant_id, actor.user_id)
-            pending = await find_open(records, context)
+            replaced = await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
+            pending = await find_open_for_update(records, context)
             authenticator = (
                 await self._activate(records, context, pending, replaced) if pending else None
             )

@@ -10,7 +10,7 @@ from stepup.domain.totp import OtpCode, match, next_code_after
 from stepup.service.calls.context import Context
 from stepup.service.calls.tallies import count_near_miss
 from stepup.service.enrollment.get import find_active
-from stepup.service.enrollment.open_wizard import find_open, nothing_pending
+from stepup.service.enrollment.open_wizard import find_open_for_update, nothing_pending
 from stepup.service.ports import Database, Keys, Records
 
 
@@ -46,7 +46,7 @@ class ConfirmEnrollment:
             StoreUnavailableError: nothing was confirmed.
         """
         async with self.database.transaction(context.actor.tenant_id) as records:
-            pending = await find_open(records, context)
+            pending = await find_open_for_update(records, context)
             confirmation = (
                 await self._evaluate(records, context, pending, code) if pending else None
             )

@@ -50,7 +50,7 @@ class EndEnrollment:
         elevation = await self.elevated.require(context, "removing the authenticator")
         async with self.database.transaction(context.actor.tenant_id) as records:
             actor = context.actor
-            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            active = await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
             if active is None:
                 return
             if active.enrollment_id != elevation.enrollment_id:
@@ -70,7 +70,7 @@ class EndEnrollment:
             StoreUnavailableError: nothing was removed, and no attempt made.
         """
         async with self.database.transaction(context.actor.tenant_id) as records:
-            active = await _find_to_reset(records, context, context.actor.user_id)
+            active = await _demand_authenticator_for_update(records, context, context.actor.user_id)
             attempt = await try_reset_code(records, self.keys, context, active, code)
             event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
             ended = (
@@ -100,7 +100,7 @@ class EndEnrollment:
             )
         elevation = await self.elevated.require(context, "resetting another user's authenticator")
         async with self.database.transaction(context.actor.tenant_id) as records:
-            active = await _find_to_reset(records, context, user_id)
+            active = await _demand_authenticator_for_update(records, context, user_id)
             event = context.event(
                 EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
                 subject=user_id,
@@ -122,8 +122,10 @@ class EndEnrollment:
         return ended
 
 
-async def _find_to_reset(records: Records, context: Context, user_id: UserId) -> Authenticator:
-    active = await records.authenticators.find(context.actor.tenant_id, user_id)
+async def _demand_authenticator_for_update(
+    records: Records, context: Context, user_id: UserId
+) -> Authenticator:
+    active = await records.authenticators.find_for_update(context.actor.tenant_id, user_id)
     if active is None:
         raise EnrollmentStateError(
             EnrollmentFault.NO_AUTHENTICATOR,

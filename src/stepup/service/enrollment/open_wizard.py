@@ -21,14 +21,16 @@ async def is_open(records: Records, pending: PendingEnrollment, now: datetime) -
     return not pending.is_revoked(revocations)
 
 
-async def find_open(records: Records, context: Context) -> PendingEnrollment | None:
+async def find_open_for_update(records: Records, context: Context) -> PendingEnrollment | None:
     """The wizard of the actor's session; None where nothing is stored of one.
 
     Raises:
         EnrollmentStateError: its ten minutes or five tries are over, or its elevation is revoked.
     """
     actor = context.actor
-    pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
+    pending = await records.pending.find_for_update(
+        actor.tenant_id, actor.user_id, actor.session_hash
+    )
     if pending is not None and not await is_open(records, pending, context.now):
         raise nothing_pending(context, None)
     return pending

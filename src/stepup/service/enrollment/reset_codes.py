@@ -39,7 +39,7 @@ async def try_reset_code(
     """
     actor, now = context.actor, context.now
     session = actor.session_hash
-    record = await records.reset_codes.find(actor.tenant_id, actor.user_id)
+    record = await records.reset_codes.find_for_update(actor.tenant_id, actor.user_id)
     if record is None:
         raise EnrollmentStateError(
             EnrollmentFault.NO_RESET_CODE,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import EventKind
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, MfaEnforcedError
+from stepup.domain.policy import Policy
 from stepup.service.calls.context import Context
 from stepup.service.ports import Database, Records
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
@@ -31,13 +32,13 @@ class SetAccountMfa:
             if await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id) == enabled:
                 return
             if not enabled:
-                await _demand_unenforced(records, actor.tenant_id)
+                _demand_unenforced(await records.policies.find(actor.tenant_id))
         elevation = None if enabled else await self.elevated.require(context, "turning MFA off")
         async with self.database.transaction(actor.tenant_id) as records:
             if enabled:
                 await _demand_active(records, actor.tenant_id, actor.user_id)
             else:
-                await _demand_unenforced(records, actor.tenant_id)
+                _demand_unenforced(await records.policies.find_for_update(actor.tenant_id))
             await records.accounts.set_mfa_enabled(actor.tenant_id, actor.user_id, enabled)
             await records.audit.append(
                 context.event(EventKind.ACCOUNT_MFA_CHANGED, enabled=enabled, cause="user")
@@ -47,7 +48,7 @@ class SetAccountMfa:
 
 
 async def _demand_active(records: Records, tenant_id: TenantId, user_id: UserId) -> None:
-    if await records.authenticators.find(tenant_id, user_id) is None:
+    if await records.authenticators.find_for_update(tenant_id, user_id) is None:
         raise EnrollmentStateError(
             EnrollmentFault.NO_AUTHENTICATOR,
             "turning MFA on needs an authenticator: enrol one with BeginEnrollment, which turns"
@@ -55,7 +56,6 @@ async def _demand_active(records: Records, tenant_id: TenantId, user_id: UserId)
         )
 
 
-async def _demand_unenforced(records: Records, tenant_id: TenantId) -> None:
-    policy = await records.policies.find(tenant_id)
+def _demand_unenforced(policy: Policy | None) -> None:
     if policy is not None and policy.enabled:
         raise MfaEnforcedError("the tenant's policy is enabled: MFA stays on")

@@ -99,7 +99,7 @@ class UpdatePolicy:
         changed = PolicyChanged(after.tenant_id, after.version)
         try:
             async with self.database.transaction(context.actor.tenant_id) as records:
-                _demand_same(await records.policies.find(after.tenant_id), before)
+                _demand_same(await records.policies.find_for_update(after.tenant_id), before)
                 await records.policies.save(after)
                 await records.changes.announce(changed, context.now)
                 event = context.event(

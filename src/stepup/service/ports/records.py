@@ -20,23 +20,19 @@ class Authenticators(Protocol):
     """The authenticators in force, at most one per user."""
 
     async def find(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
-        """The user's authenticator.
-
-        In a transaction it MUST be locked until the end, so that of parallel attempts one is
-        decided after the other (S3). So is its absence: a revocation and a first enrollment wait
-        for each other (S10).
-        """
+        """Return the user's authenticator. It MUST see what was committed before the call."""
         ...
 
-    async def active_enrollment(self, tenant_id: TenantId, user_id: UserId) -> str | None:
-        """The enrollment id of the user's authenticator; nothing is locked, in a transaction too.
+    async def find_for_update(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
+        """Return the user's authenticator, in a transaction; another such call waits for its end.
 
-        It MUST see what was committed before the call.
+        It MUST be locked, so that of parallel attempts one is decided after the other (S3). So MUST
+        its absence: a revocation and a first enrollment wait for each other (S10).
         """
         ...
 
     async def add(self, authenticator: Authenticator) -> None:
-        """Bring an authenticator into force, at version 0.
+        """Store a new authenticator, at version 0; it is in force from the commit on.
 
         Raises:
             ConflictError: the user has one.
@@ -44,7 +40,7 @@ class Authenticators(Protocol):
         ...
 
     async def save(self, authenticator: Authenticator) -> None:
-        """Store what an attempt or a new key has changed, and count the version up.
+        """Replace what an attempt or a new key has changed, and count the version up.
 
         It MUST be one statement whose condition names the enrollment and the version that was read,
         and MUST NOT lower `last_step` (S2).
@@ -55,7 +51,7 @@ class Authenticators(Protocol):
         ...
 
     async def remove(self, authenticator: Authenticator) -> None:
-        """Take the authenticator out of force, with its reset code.
+        """Delete the authenticator, and its reset code with it.
 
         Raises:
             ConflictError: the stored version is another one, or the authenticator is gone.
@@ -66,8 +62,8 @@ class Authenticators(Protocol):
 class ResetCodes(Protocol):
     """The reset code of each authenticator in force."""
 
-    async def find(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
-        """The user's reset code; locked in a transaction, as authenticators are."""
+    async def find_for_update(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
+        """Return the user's reset code, in a transaction; it MUST be locked until the end (S8)."""
         ...
 
     async def add(self, record: ResetCodeRecord) -> None:
@@ -79,7 +75,7 @@ class ResetCodes(Protocol):
         ...
 
     async def save(self, record: ResetCodeRecord) -> None:
-        """Store changed sessions or `sealed_key`, with the conditions of `Authenticators.save`.
+        """Replace sessions and `sealed_key`, under the conditions of `Authenticators.save`.
 
         Raises:
             ConflictError: the stored version is another one, or the reset code is gone.
@@ -93,25 +89,31 @@ class PendingEnrollments(Protocol):
     async def find(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> PendingEnrollment | None:
-        """The session's wizard, expired or not; locked in a transaction.
+        """Return the session's wizard, expired or not."""
+        ...
 
-        So is its absence: of two calls that find none, the later one finds what the earlier one
-        has put.
+    async def find_for_update(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> PendingEnrollment | None:
+        """Return the session's wizard, expired or not, in a transaction.
+
+        It MUST be locked until the end, and so MUST its absence: of two calls that find none, the
+        later one waits, and finds the wizard that the earlier one has stored.
         """
         ...
 
-    async def put(self, pending: PendingEnrollment) -> None:
-        """Store a wizard at version 0, in place of the session's earlier one."""
+    async def replace(self, pending: PendingEnrollment) -> None:
+        """Store a wizard at version 0, in place of the session's earlier one if there is one."""
         ...
 
     async def save(
         self, pending: PendingEnrollment, reset_code: ResetCodeRecord | None = None
     ) -> None:
-        """Store changed `failures` or `sealed_secret`, the `confirmed_step`, the reset code.
+        """Replace `failures`, `sealed_secret`, `confirmed_step` and the reset code.
 
         Args:
-            pending: the wizard with what has changed.
-            reset_code: the record of its reset code; None leaves what is stored.
+            pending: the wizard with the new values.
+            reset_code: the record of its reset code; None keeps the stored one.
 
         Raises:
             ConflictError: the stored version is another one, or the wizard is gone.
@@ -119,33 +121,37 @@ class PendingEnrollments(Protocol):
         ...
 
     async def sessions(self, tenant_id: TenantId, user_id: UserId) -> Sequence[SessionHash]:
-        """The sessions in which the user has a wizard, expired or not; nothing is locked."""
+        """Return the sessions in which the user has a wizard, expired or not."""
         ...
 
     async def reset_code(self, pending: PendingEnrollment) -> ResetCodeRecord | None:
-        """The reset code that was stored with the confirmation."""
+        """Return the reset code that was stored with the confirmation."""
         ...
 
     async def remove(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None = None
     ) -> int:
-        """Remove the session's wizard, or all of the user's; returns how many there were."""
+        """Delete the session's wizard, or without a session all of the user's; return how many."""
         ...
 
     async def purge(self, now: datetime, limit: int) -> int:
-        """Remove up to `limit` expired wizards, of all tenants; returns how many."""
+        """Delete up to `limit` expired wizards, of all tenants; return how many."""
         ...
 
 
 class Policies(Protocol):
-    """The policies that were ever set."""
+    """The policies of all tenants that ever had one."""
 
     async def find(self, tenant_id: TenantId) -> Policy | None:
-        """The tenant's policy; locked in a transaction."""
+        """Return the tenant's policy. It MUST see what was committed before the call."""
+        ...
+
+    async def find_for_update(self, tenant_id: TenantId) -> Policy | None:
+        """Return the tenant's policy, in a transaction; it MUST be locked until the end."""
         ...
 
     async def save(self, policy: Policy) -> None:
-        """Store a policy of version N in place of version N - 1; none is stored for version 0.
+        """Store a policy of version N in place of version N - 1; version 1 is a tenant's first.
 
         Raises:
             ConflictError: the stored version is another one.
@@ -154,14 +160,18 @@ class Policies(Protocol):
 
 
 class Accounts(Protocol):
-    """The users' own MFA toggles."""
+    """The MFA toggles of the users' own accounts."""
 
     async def mfa_enabled(self, tenant_id: TenantId, user_id: UserId) -> bool:
-        """The toggle; off when it was never turned."""
+        """Whether the toggle is on; it is off until it is first turned on."""
+        ...
+
+    async def mfa_enabled_for_update(self, tenant_id: TenantId, user_id: UserId) -> bool:
+        """As `mfa_enabled`, in a transaction; the toggle MUST be locked until the end."""
         ...
 
     async def set_mfa_enabled(self, tenant_id: TenantId, user_id: UserId, enabled: bool) -> None:
-        """Turn the toggle."""
+        """Turn the toggle on or off."""
         ...
 
 
@@ -171,7 +181,7 @@ class Redemptions(Protocol):
     async def redeem(
         self, tenant_id: TenantId, receipt_of: UUID, redemption: Redemption, forget_at: datetime
     ) -> bool:
-        """Use a receipt up; False when it was used before.
+        """Record that a receipt is used; return False if it was used before.
 
         It MUST be one statement, so that of parallel retries one wins; the others wait until its
         transaction has ended. The record is kept until `forget_at` at least.
@@ -179,17 +189,17 @@ class Redemptions(Protocol):
         Args:
             tenant_id: the tenant.
             receipt_of: the decision that the receipt is of.
-            redemption: what is recorded of this use.
-            forget_at: when the record may be removed.
+            redemption: the record of this use.
+            forget_at: when the record may be deleted.
         """
         ...
 
     async def find(self, tenant_id: TenantId, receipt_of: UUID) -> Redemption | None:
-        """How a receipt was used; None also where a server of an earlier version recorded it."""
+        """Return how a receipt was used; None also if an older version of stepup recorded it."""
         ...
 
     async def purge(self, now: datetime, limit: int) -> int:
-        """Forget up to `limit` receipts that may be forgotten; returns how many."""
+        """Delete up to `limit` records whose `forget_at` has come; return how many."""
         ...
 
 
@@ -203,19 +213,19 @@ class SealCounts:
 
 
 class Seals(Protocol):
-    """Which key seals what, over all tenants: for rotation. Nothing is locked."""
+    """Which key seals which secret, over all tenants: for rotation. Nothing is locked."""
 
     async def counts(self) -> Mapping[str, SealCounts]:
-        """How many secrets each key seals, by its id."""
+        """Return how many secrets each key seals, by the key's id."""
         ...
 
     async def users_without(
         self, key_id: str, after: tuple[TenantId, UserId] | None, limit: int
     ) -> Sequence[tuple[TenantId, UserId]]:
-        """Users of whom something is sealed by another key, in a stable order.
+        """Return users with a secret that another key seals, in a stable order.
 
         Args:
-            key_id: the one key that does not count.
+            key_id: the key that should seal all secrets.
             after: the last user of the previous answer, None for the first.
             limit: how many users at most.
         """
@@ -248,9 +258,9 @@ class Database(Protocol):
         Work for a tenant MUST name it; None is for work of no tenant. Work of one tenant MUST NOT
         take all the room that the work of others needs (S18).
 
-        On any error, or when the call is cancelled in the block, nothing of it is stored. If the
-        commit itself fails, `StoreUnavailableError` is raised; if the call is cancelled during the
-        commit, that is raised after it. In both cases all is stored or nothing is.
+        If the block fails, or the call is cancelled in it, nothing is stored. If the commit itself
+        fails, `StoreUnavailableError` is raised; a cancellation that arrives during the commit is
+        raised after it. In both cases all is stored or nothing is.
         """
         ...
 
@@ -262,7 +272,7 @@ class Database(Protocol):
         ...
 
     def reserved_snapshot(self) -> AbstractAsyncContextManager[Records]:
-        """As `snapshot`, for the change feed: it MUST NOT wait for what any other call reads."""
+        """As `snapshot`, for the change feed: it MUST NOT wait for the reads of any other call."""
         ...
 
     async def check_writes(self) -> None:

@@ -77,9 +77,7 @@ async def demand_unrevoked(records: Records, elevation: Elevation) -> None:
         ElevationRequiredError: it was revoked.
     """
     if await is_revoked(records, elevation):
-        active = await records.authenticators.active_enrollment(
-            elevation.tenant_id, elevation.user_id
-        )
+        active = await records.authenticators.find(elevation.tenant_id, elevation.user_id)
         raise _refusal(
             "the elevation of the session was revoked meanwhile", is_enrolled=active is not None
         )

@@ -124,8 +124,9 @@ class RedeemReceipts:
         records = await self._begin()
         actor = self.context.actor
         revocations = await records.changes.revocations_of(actor.tenant_id, actor.user_id)
-        active = await records.authenticators.active_enrollment(actor.tenant_id, actor.user_id)
-        return any(receipt.origin.is_revoked(revocations, active) for receipt in of)
+        active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+        enrollment_id = active.enrollment_id if active else None
+        return any(receipt.origin.is_revoked(revocations, enrollment_id) for receipt in of)
 
 
 class PresentedReceipt:

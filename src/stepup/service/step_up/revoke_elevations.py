@@ -37,7 +37,7 @@ class RevokeElevations:
         async with self.database.transaction(actor.tenant_id) as records:
             # The authenticator, or its absence, first: everything that ends one takes its locks in
             # this order, and what an elevation permits is compared with revocations under them.
-            active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            active = await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
             # The clock that dated an elevation may be ahead of this one, which was perhaps set.
             through = max(now, active.elevated_through(self.back_steps)) if active else now
             change: SessionRevoked | UserRevoked

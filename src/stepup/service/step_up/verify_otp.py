@@ -107,7 +107,7 @@ class VerifyOtp:
 
     async def _commit(self, context: Context, code: OtpCode) -> Verification:
         async with self._database.transaction(context.actor.tenant_id) as records:
-            authenticator = await records.authenticators.find(
+            authenticator = await records.authenticators.find_for_update(
                 context.actor.tenant_id, context.actor.user_id
             )
             if authenticator is None:

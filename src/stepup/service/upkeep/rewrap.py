@@ -117,7 +117,7 @@ class _User:
         return Rewrapped(*self._user, counts, self._unreadable)
 
     async def _authenticator(self) -> int:
-        authenticator = await self._records.authenticators.find(*self._user)
+        authenticator = await self._records.authenticators.find_for_update(*self._user)
         if authenticator is None:
             return 0
         sealed = self._secret(authenticator.sealed_secret, authenticator.enrollment_id)
@@ -127,14 +127,14 @@ class _User:
         return 1
 
     async def _reset_code(self) -> int:
-        record = self._code(await self._records.reset_codes.find(*self._user))
+        record = self._code(await self._records.reset_codes.find_for_update(*self._user))
         if record is None:
             return 0
         await self._records.reset_codes.save(record)
         return 1
 
     async def _pending(self, session_hash: SessionHash) -> tuple[int, int]:
-        pending = await self._records.pending.find(*self._user, session_hash)
+        pending = await self._records.pending.find_for_update(*self._user, session_hash)
         if pending is None:
             return 0, 0
         sealed = self._secret(pending.sealed_secret, pending.enrollment_id)

@@ -10,12 +10,13 @@ from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonic
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import EventQuery
 from stepup.stores.sql.audit_rows import SqlStoredChains
-from stepup.stores.sql.connection import Query
 from stepup.stores.sql.tables import audit_events, audit_heads
 
-_HEAD = Query(select(audit_heads).where(audit_heads.c.tenant_id == bindparam("tenant_id")))
+_HEAD = (
+    select(audit_heads).where(audit_heads.c.tenant_id == bindparam("tenant_id")).with_for_update()
+)
 _MOVE_HEAD = update(audit_heads).where(audit_heads.c.tenant_id == bindparam("of_tenant"))
-# One text for one value: another one in its place is an alteration (S14).
+# Each value has exactly one text: any other text is an alteration (S14).
 _APPEND = insert(audit_events).values(details=bindparam("canonical_details", type_=Text))
 
 
@@ -23,12 +24,7 @@ class SqlAuditTrail(SqlStoredChains):
     """Implements `AuditTrail`. The head of each chain is a row: to lock it is to lock the chain."""
 
     async def append(self, event: Event) -> ChainedEvent:
-        """Add an event after the tenant's last one; locks the chain until the end.
-
-        Raises:
-            StoreUnavailableError: the head is gone, or the database fails.
-        """
-        sequence, previous_hash = await self._head(event.tenant_id)
+        sequence, previous_hash = await self._lock_head(event.tenant_id)
         chained = ChainedEvent.after(sequence, previous_hash, event)
         await self._connection.write(
             _APPEND,
@@ -53,19 +49,17 @@ class SqlAuditTrail(SqlStoredChains):
         return chained
 
     async def list(self, query: EventQuery, limit: int) -> Sequence[ChainedEvent]:
-        """The first events that match, in the order of their sequence numbers."""
-        return await self._connection.every(_matching(query).limit(limit), _read)
+        return await self._connection.fetch_all(_matching(query).limit(limit), _read)
 
-    async def _head(self, tenant_id: TenantId) -> tuple[int, bytes]:
-        found = await self._connection.first(_HEAD, _read_head, tenant_id=tenant_id)
+    async def _lock_head(self, tenant_id: TenantId) -> tuple[int, bytes]:
+        found = await self._connection.fetch_first(_HEAD, _read_head, tenant_id=tenant_id)
         if found is None:
-            # Another transaction may make the tenant's first event as well: one of the two waits
-            # here for the other, and then reads what that one has left.
-            first = self._connection.insert(audit_heads).values(
-                tenant_id=tenant_id, sequence=0, hash=NO_HASH
+            # Another transaction may append the tenant's first event as well: one of the two waits
+            # here for the other, and then reads the head that the other has left.
+            await self._connection.insert_if_absent(
+                audit_heads, tenant_id=tenant_id, sequence=0, hash=NO_HASH
             )
-            await self._connection.write(first.on_conflict_do_nothing())
-            found = await self._connection.first(_HEAD, _read_head, tenant_id=tenant_id)
+            found = await self._connection.fetch_first(_HEAD, _read_head, tenant_id=tenant_id)
         if found is None:
             raise StoreUnavailableError("the head of the audit chain is gone")
         return found

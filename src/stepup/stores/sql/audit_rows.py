@@ -16,7 +16,7 @@ from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import ChainedEvent, Event, EventKind, canonical_json
 from stepup.domain.chain import Damage, Head, StoredEvent, StoredHead, Unreadable
 from stepup.service.ports import Place
-from stepup.stores.sql.connection import Connection, Query
+from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.octets import IsNoText, Octets, RowPlace, TextOf, Types
 from stepup.stores.sql.tables import audit_events, audit_heads
 
@@ -24,11 +24,8 @@ _T = TypeVar("_T")
 _HASH_BYTES = 32
 
 
-class SqlStoredChains:
+class SqlStoredChains(Repository):
     """Implements `StoredChains`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     async def next_tenant(self, after: str | None) -> str | None:
         """The tenant after a tenant, among those that have events or a head; None at the end."""
@@ -36,8 +33,8 @@ class SqlStoredChains:
         either = union_all(*(select(found.c.tenant_id) for found in first)).subquery()
         # The database compares, as it does in the condition: collations differ.
         statement = select(Octets(func.min(either.c.tenant_id)))
-        return await self._connection.first(
-            Query(statement), lambda row: None if row[0] is None else _tenant(row[0])
+        return await self._connection.fetch_first(
+            statement, lambda row: None if row[0] is None else _tenant(row[0])
         )
 
     async def stored(self, tenant: str, place: Place, limit: int) -> Sequence[StoredEvent]:
@@ -46,12 +43,12 @@ class SqlStoredChains:
         if place.sequence is not None:
             condition &= audit_events.c.sequence >= place.sequence
         statement = _rows(audit_events, condition, limit, place.seen)
-        return await self._connection.every(statement, lambda row: _event(tenant, row))
+        return await self._connection.fetch_all(statement, lambda row: _event(tenant, row))
 
     async def head(self, tenant: str) -> StoredHead:
         """The head of the chain."""
         statement = _rows(audit_heads, audit_heads.c.tenant_id == _key(tenant), limit=2)
-        found = await self._connection.every(statement, lambda row: _head(tenant, row))
+        found = await self._connection.fetch_all(statement, lambda row: _head(tenant, row))
         return Unreadable(None, "there are two") if len(found) > 1 else next(iter(found), None)
 
     async def misplaced(self, limit: int) -> Sequence[Damage]:
@@ -59,7 +56,7 @@ class SqlStoredChains:
         found: list[Damage] = []
         for table in (audit_events, audit_heads):
             statement = _rows(table, IsNoText(table.c.tenant_id), limit)
-            found += await self._connection.every(statement, _misplaced)
+            found += await self._connection.fetch_all(statement, _misplaced)
         return found[:limit]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, delete, select, update
+from sqlalchemy import Row, and_, bindparam, delete, update
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
@@ -17,16 +17,13 @@ from stepup.stores.sql.columns import (
     session_values,
     throttle_values,
 )
-from stepup.stores.sql.connection import Connection, Query
-from stepup.stores.sql.tables import authenticators, reset_codes
+from stepup.stores.sql.connection import Repository
+from stepup.stores.sql.tables import authenticators, reset_codes, row_of_user
 
-_AUTHENTICATOR = Query.of_user(authenticators)
-_ACTIVE_ENROLLMENT = select(authenticators.c.enrollment_id).where(
-    authenticators.c.tenant_id == bindparam("tenant_id"),
-    authenticators.c.user_id == bindparam("user_id"),
-)
-_RESET_CODE = Query.of_user(reset_codes)
-# What a statement sets has the names of the columns; what it compares has to have others.
+_FIND = row_of_user(authenticators)
+_FIND_FOR_UPDATE = _FIND.with_for_update()
+_FIND_RESET_CODE_FOR_UPDATE = row_of_user(reset_codes).with_for_update()
+# Values that are set have the names of their columns; values that are compared need other names.
 _AS_READ = and_(
     authenticators.c.tenant_id == bindparam("of_tenant"),
     authenticators.c.user_id == bindparam("of_user"),
@@ -39,34 +36,26 @@ _SAVE = update(authenticators).where(
 _REMOVE = delete(authenticators).where(_AS_READ)
 
 
-class SqlAuthenticators:
+class SqlAuthenticators(Repository):
     """Implements `Authenticators`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
     async def find(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
-        """The user's authenticator, locked in a transaction (S3), and so is its absence (S10)."""
-        key = {"tenant_id": tenant_id, "user_id": user_id}
-        found = await self._connection.first(_AUTHENTICATOR, _read_authenticator, **key)
-        if found is None and await self._connection.hold(f"{tenant_id}/{user_id}"):
-            found = await self._connection.first(_AUTHENTICATOR, _read_authenticator, **key)
-        return found
-
-    async def active_enrollment(self, tenant_id: TenantId, user_id: UserId) -> str | None:
-        """See `Authenticators`."""
-        found: list[str] = await self._connection.every(
-            _ACTIVE_ENROLLMENT, lambda row: row.enrollment_id, tenant_id=tenant_id, user_id=user_id
+        return await self._connection.fetch_first(
+            _FIND, _read_authenticator, tenant_id=tenant_id, user_id=user_id
         )
-        return found[0] if found else None
+
+    async def find_for_update(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
+        return await self._connection.fetch_or_lock(
+            _FIND_FOR_UPDATE,
+            _read_authenticator,
+            f"{tenant_id}/{user_id}",
+            tenant_id=tenant_id,
+            user_id=user_id,
+        )
 
     async def add(self, authenticator: Authenticator) -> None:
-        """Bring an authenticator into force, at version 0.
-
-        Raises:
-            ConflictError: the user has one.
-        """
-        statement = self._connection.insert(authenticators).values(
+        added = await self._connection.insert_if_absent(
+            authenticators,
             tenant_id=authenticator.tenant_id,
             user_id=authenticator.user_id,
             enrollment_id=authenticator.enrollment_id,
@@ -76,15 +65,10 @@ class SqlAuthenticators:
             version=0,
             **_changing(authenticator),
         )
-        if not await self._connection.write(statement.on_conflict_do_nothing()):
+        if not added:
             raise ConflictError("the user has an authenticator")
 
     async def save(self, authenticator: Authenticator) -> None:
-        """Store what an attempt or a new key changed; `last_step` never goes down (S2).
-
-        Raises:
-            ConflictError: the stored version is another one, or the authenticator is gone.
-        """
         stored = await self._connection.write(
             _SAVE,
             **_as_read(authenticator),
@@ -96,34 +80,21 @@ class SqlAuthenticators:
             raise ConflictError("the authenticator has changed")
 
     async def remove(self, authenticator: Authenticator) -> None:
-        """Take the authenticator out of force; its reset code goes with it.
-
-        Raises:
-            ConflictError: the stored version is another one, or the authenticator is gone.
-        """
         if not await self._connection.write(_REMOVE, **_as_read(authenticator)):
             raise ConflictError("the authenticator has changed")
 
 
-class SqlResetCodes:
+class SqlResetCodes(Repository):
     """Implements `ResetCodes`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def find(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
-        """The user's reset code, locked in a transaction (S8)."""
-        return await self._connection.first(
-            _RESET_CODE, _read_reset_code, tenant_id=tenant_id, user_id=user_id
+    async def find_for_update(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
+        return await self._connection.fetch_first(
+            _FIND_RESET_CODE_FOR_UPDATE, _read_reset_code, tenant_id=tenant_id, user_id=user_id
         )
 
     async def add(self, record: ResetCodeRecord) -> None:
-        """Store the reset code of a new authenticator, at version 0.
-
-        Raises:
-            ConflictError: the user has one.
-        """
-        statement = self._connection.insert(reset_codes).values(
+        added = await self._connection.insert_if_absent(
+            reset_codes,
             tenant_id=record.tenant_id,
             user_id=record.user_id,
             enrollment_id=record.enrollment_id,
@@ -132,15 +103,10 @@ class SqlResetCodes:
             **throttle_values(Throttle()),
             **_changing_reset_code(record),
         )
-        if not await self._connection.write(statement.on_conflict_do_nothing()):
+        if not added:
             raise ConflictError("the user has a reset code")
 
     async def save(self, record: ResetCodeRecord) -> None:
-        """Store what an attempt or a new key changed (S8).
-
-        Raises:
-            ConflictError: the stored version is another one, or the reset code is gone.
-        """
         table = reset_codes.c
         statement = (
             update(reset_codes)

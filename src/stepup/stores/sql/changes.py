@@ -28,7 +28,7 @@ from stepup.domain.changes import (
 )
 from stepup.domain.instants import MICROSECOND
 from stepup.service.ports import Announced, FeedPosition
-from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.tables import audit_events, changes, of_no_session
 
 # SQLite has one writer: rows become visible in the order of their numbers, and nothing is ever in
@@ -95,11 +95,8 @@ def _between(transaction: ColumnElement[int]) -> Select[Any]:
 _BETWEEN_SQLITE, _BETWEEN_POSTGRESQL = _between(changes.c.id), _between(changes.c.xact_id)
 
 
-class SqlChangeFeed:
+class SqlChangeFeed(Repository):
     """Implements `ChangeFeed`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     async def announce(self, change: Change, now: datetime) -> None:
         """See `ChangeFeed`. PostgreSQL fills in `xact_id` by itself."""
@@ -110,14 +107,14 @@ class SqlChangeFeed:
     async def position(self) -> FeedPosition:
         """See `ChangeFeed`."""
         if self._connection.is_sqlite:
-            [row] = await self._connection.every(_POSITION_SQLITE, lambda row: row)
+            [row] = await self._connection.fetch_all(_POSITION_SQLITE, lambda row: row)
             return FeedPosition(
                 "{}/{}".format(*self._connection.file),
                 (row.seq or 0) + 1,
                 ids_are_folded=bool(row.folded),
                 newest_event=None if row.hash is None else (row.tenant_id, row.sequence, row.hash),
             )
-        [position] = await self._connection.every(_POSITION_POSTGRESQL, _read_position)
+        [position] = await self._connection.fetch_all(_POSITION_POSTGRESQL, _read_position)
         return position
 
     async def contains(self, position: FeedPosition) -> bool:
@@ -126,12 +123,12 @@ class SqlChangeFeed:
             return True
         tenant_id, sequence, hash_ = position.newest_event
         values = {"tenant_id": tenant_id, "sequence": sequence, "hash": hash_}
-        return bool(await self._connection.every(_EVENT, tuple, **values))
+        return bool(await self._connection.fetch_all(_EVENT, tuple, **values))
 
     async def newest(self) -> datetime | None:
         """See `ChangeFeed`."""
         newest: datetime | None
-        [newest] = await self._connection.every(_NEWEST, lambda row: row[0])
+        [newest] = await self._connection.fetch_all(_NEWEST, lambda row: row[0])
         return newest
 
     async def recent(
@@ -154,7 +151,7 @@ class SqlChangeFeed:
         """See `ChangeFeed`."""
         if not position.in_flight:
             return []
-        return await self._connection.every(_LATE, _read, in_flight=position.in_flight)
+        return await self._connection.fetch_all(_LATE, _read, in_flight=position.in_flight)
 
     async def between(
         self, start: FeedPosition, end: FeedPosition, after: Announced | None, limit: int
@@ -171,7 +168,7 @@ class SqlChangeFeed:
     ) -> UserRevocations:
         """See `ChangeFeed`: an index lookup, grouped by ended enrollment; one for a session."""
         columns = changes.c
-        rows = await self._connection.every(
+        rows = await self._connection.fetch_all(
             select(
                 columns.enrollment_id,
                 func.max(columns.through).label("through"),
@@ -196,7 +193,7 @@ class SqlChangeFeed:
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> Sequence[datetime]:
         columns = changes.c
-        return await self._connection.every(
+        return await self._connection.fetch_all(
             select(func.max(columns.through))
             .where(
                 columns.tenant_id == tenant_id,
@@ -213,7 +210,7 @@ class SqlChangeFeed:
         return await self._connection.delete_some(changes, changes.c.created_at < before, limit)
 
     async def _announced(self, statement: Executable, **values: Any) -> Sequence[Announced]:
-        return await self._connection.every(statement, _read_announced, **values)
+        return await self._connection.fetch_all(statement, _read_announced, **values)
 
 
 def _read_position(row: Row[Any]) -> FeedPosition:

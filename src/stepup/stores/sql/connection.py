@@ -1,9 +1,9 @@
-"""One connection for the length of a block: interrupted by nothing, failing in one way."""
+"""One connection for the length of a block: it is never interrupted, and fails in one way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,147 +20,101 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stepup.domain.actor import TenantId
 from stepup.domain.errors import ConflictError, StoreUnavailableError
-from stepup.service.calls.tenant_share import TenantShare
-from stepup.stores.sql.limits import Limits
 
 _T = TypeVar("_T")
 _LOST_RACES = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
 _ENDED = {"57P01", "57P02"}  # PostgreSQL: shut down by its administrator, or after a crash
 _OPTIONS = {"preserve_rowcount": True}
-_HOLD = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
-
-
-class Query:
-    """A SELECT, with and without a lock on its rows.
-
-    Made once and run with other values each time, as every statement of a frequent call is: to
-    build a statement costs as much as to run it.
-    """
-
-    def __init__(self, statement: Select[Any]) -> None:
-        self.statement = statement
-        self.locking = statement.with_for_update()
-
-    @classmethod
-    def of_user(cls, table: Table) -> Self:
-        """The row of a table that belongs to the user `user_id` of the tenant `tenant_id`."""
-        columns = table.c
-        return cls(
-            select(table).where(
-                columns.tenant_id == bindparam("tenant_id"), columns.user_id == bindparam("user_id")
-            )
-        )
+_LOCK_NAME = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name"), 0)))
 
 
 class Connection:
     """Runs statements, one after the other.
 
-    When a connection turns out to be lost at the first of them, as after a fail-over, that one is
-    run once more on another: nothing was done that could be done twice. Nothing else is ever tried
-    again here, and least of all a commit.
+    If the connection turns out to be lost at the first statement, as after a fail-over, it is
+    replaced, and the statement runs once more: it cannot have had an effect. Nothing else is ever
+    repeated here, and least of all a commit.
 
-    After a statement that failed or was cancelled nothing more is done: SQLite may have rolled
-    back, and what came next would be committed by itself.
+    After a statement has failed or was cancelled, no other one runs: SQLite may have rolled back,
+    and would commit the next statement by itself.
+
+    Every method raises `StoreUnavailableError` if the driver fails, or a row cannot be read; those
+    that write raise `ConflictError` if they contradict what another call has written.
     """
 
-    def __init__(self, connect: Callable[[], AsyncConnection], *, locking: bool) -> None:
+    def __init__(self, connect: Callable[[], AsyncConnection], *, in_transaction: bool) -> None:
         self._connect = connect
         self._connection = connect()
-        self._locking = locking
+        self._in_transaction = in_transaction
         self._unused = True
         self._broken = False
 
     async def open(self) -> None:
-        """Take a connection from the pool and begin.
+        """Take a connection from the engine's pool, and begin the transaction if there is one."""
+        await self._finish(self._begin())
 
-        Raises:
-            StoreUnavailableError: there is none, or it cannot lock.
-        """
-        await self._drive(self._begin())
-
-    async def first(self, query: Query, read: Callable[[Row[Any]], _T], **values: Any) -> _T | None:
-        """What `read` makes of the first row; the row is locked in a transaction.
-
-        Args:
-            query: the statement.
-            read: makes something of a row.
-            values: of the statement's parameters.
-
-        Raises:
-            StoreUnavailableError: the driver failed, or the row cannot be read.
-        """
-        # SQLite ignores FOR UPDATE: its transaction has locked everything.
-        statement = query.locking if self._locking else query.statement
-        found = await self._drive(
-            self._execute(statement, lambda result: _each(result, read), values)
-        )
-        return found[0] if found else None
-
-    async def every(
+    async def fetch_all(
         self, statement: Executable, read: Callable[[Row[Any]], _T], **values: Any
     ) -> list[_T]:
-        """What `read` makes of each row, without locks.
-
-        Args:
-            statement: the statement.
-            read: makes something of a row.
-            values: of the statement's parameters.
-
-        Raises:
-            StoreUnavailableError: the driver failed, or a row cannot be read.
-        """
-        return await self._drive(
-            self._execute(statement, lambda result: _each(result, read), values)
+        """Return what `read` makes of each row. The other values are the statement's parameters."""
+        return await self._finish(
+            self._execute(statement, lambda result: [read(row) for row in result], values)
         )
 
-    async def write(self, statement: Executable, **values: Any) -> int:
-        """Change something; returns how many rows there were.
+    async def fetch_first(
+        self, statement: Executable, read: Callable[[Row[Any]], _T], **values: Any
+    ) -> _T | None:
+        """Return what `read` makes of the first row; None if there is no row."""
+        found = await self.fetch_all(statement, read, **values)
+        return found[0] if found else None
 
-        Args:
-            statement: what to do.
-            values: of its columns and parameters.
+    async def fetch_or_lock(
+        self, locking: Select[Any], read: Callable[[Row[Any]], _T], name: str, **values: Any
+    ) -> _T | None:
+        """Lock and return the first row of a SELECT ... FOR UPDATE; if there is none, lock a name.
 
-        Raises:
-            ConflictError: it contradicts what another call has written.
-            StoreUnavailableError: the driver failed.
+        Both locks last until the transaction ends. Another transaction may have held the name, and
+        have inserted the row: so the row is looked for once more.
         """
-        return await self._drive(self._execute(statement, lambda result: result.rowcount, values))
+        found = await self.fetch_first(locking, read, **values)
+        # SQLite ignores FOR UPDATE: its transaction has locked everything.
+        if found is None and not self.is_sqlite:
+            await self._finish(self._execute(_LOCK_NAME, lambda _: None, {"name": name}))
+            found = await self.fetch_first(locking, read, **values)
+        return found
+
+    async def write(self, statement: Executable, **values: Any) -> int:
+        """Change rows; return how many. Values are for the statement's columns and parameters."""
+        return await self._finish(self._execute(statement, lambda result: result.rowcount, values))
+
+    async def insert_if_absent(self, table: Table, **values: Any) -> bool:
+        """Insert a row; return False if a row with its primary key exists."""
+        return await self.write(self._insert(table).on_conflict_do_nothing(), **values) == 1
+
+    async def insert_or_replace(self, table: Table, **values: Any) -> None:
+        """Insert a row with a value for every column, in place of the one with its primary key."""
+        statement = self._insert(table)
+        await self.write(
+            statement.on_conflict_do_update(
+                index_elements=list(table.primary_key.columns),
+                set_={
+                    column.name: statement.excluded[column.name]
+                    for column in table.columns
+                    if not column.primary_key
+                },
+            ),
+            **values,
+        )
 
     async def delete_some(self, table: Table, where: ColumnElement[bool], limit: int) -> int:
-        """Delete up to `limit` rows; returns how many. Rows that another call locks are left out.
-
-        Raises:
-            StoreUnavailableError: the driver failed.
-        """
+        """Delete up to `limit` rows; return how many. Rows that another call locks are left out."""
         key = list(table.primary_key.columns)
         # SQLite ignores FOR UPDATE.
         some = select(*key).where(where).limit(limit).with_for_update(skip_locked=True)
         return await self.write(delete(table).where(tuple_(*key).in_(some)))
-
-    async def hold(self, name: str) -> bool:
-        """Lock a name until the transaction ends, where there is no row to lock.
-
-        Returns:
-            Whether another call may have been waited for. Reading waits for nobody, and SQLite's
-            transaction has locked everything.
-
-        Raises:
-            StoreUnavailableError: the driver failed, or another call keeps it too long.
-        """
-        if not self._locking or self.is_sqlite:
-            return False
-        await self._drive(self._execute(_HOLD, lambda _: None, {"name": name}))
-        return True
-
-    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
-        """An INSERT that takes ON CONFLICT, which the dialects write alike but apart."""
-        if self.is_sqlite:
-            return sqlite.insert(table)
-        return postgresql.insert(table)
 
     @property
     def is_sqlite(self) -> bool:
@@ -174,47 +128,43 @@ class Connection:
         return identity
 
     async def commit(self) -> None:
-        """Make everything durable.
-
-        Raises:
-            ConflictError: it contradicts what another call has written.
-            StoreUnavailableError: the commit failed.
-        """
-        await self._drive(self._connection.commit())
+        """Make everything durable."""
+        await self._finish(self._connection.commit())
 
     async def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
         await uninterrupted(self._give_back())
 
+    def _insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
     async def _begin(self) -> None:
         await self._connection.start()
-        if self._locking:
+        if self._in_transaction:
             await self._connection.begin()
 
     async def _execute(
         self,
         statement: Executable,
         read: Callable[[CursorResult[Any]], _T],
-        values: Mapping[str, Any] | None = None,
+        values: Mapping[str, Any],
     ) -> _T:
         try:
-            result = await self._run(statement, values)
+            result = await self._send(statement, values)
         except DBAPIError as error:
             if not (self._unused and _is_lost(error)):
                 raise
             await self._discard()
             self._connection = self._connect()
             await self._begin()
-            result = await self._run(statement, values)
+            result = await self._send(statement, values)
         self._unused = False
         return read(result)
 
-    async def _run(
-        self, statement: Executable, values: Mapping[str, Any] | None
-    ) -> CursorResult[Any]:
+    async def _send(self, statement: Executable, values: Mapping[str, Any]) -> CursorResult[Any]:
         return await self._connection.execute(statement, values or None, execution_options=_OPTIONS)
 
-    async def _drive(self, work: Coroutine[Any, Any, _T]) -> _T:
+    async def _finish(self, work: Coroutine[Any, Any, _T]) -> _T:
         if self._broken:
             work.close()
             raise StoreUnavailableError("the transaction has failed")
@@ -232,7 +182,8 @@ class Connection:
     async def _give_back(self) -> None:
         if self._connection.sync_connection is None:
             return
-        # What is broken, or does not even roll back, is closed: no server keeps its transaction.
+        # A connection that is broken, or cannot roll back, is closed: no server keeps its
+        # transaction.
         if not self._broken:
             with suppress(Exception):
                 await self._connection.close()
@@ -246,61 +197,18 @@ class Connection:
             await self._connection.close()
 
 
-class Lane:
-    """The connections of one engine, given out in the order of asking.
+class Repository:
+    """Reads and writes the tables of one port, on one connection."""
 
-    Work of one tenant holds and waits for half of them at most, so that the work of other tenants
-    never stands behind a flood of one (S18).
-    """
-
-    def __init__(self, engine: AsyncEngine, limits: Limits, *, locking: bool) -> None:
-        self._engine = engine
-        self._limits = limits
-        self._locking = locking
-        # Waiting is done here rather than in the pool or in SQLite: fair, and safe to cancel.
-        self._turns = TenantShare(max(1, limits.connections // 2), in_all=limits.connections)
-
-    @asynccontextmanager
-    async def borrow(self, tenant_id: TenantId | None = None) -> AsyncIterator[Connection]:
-        """A connection for one block.
-
-        Args:
-            tenant_id: whose work it is for; None for work of no tenant.
-
-        Raises:
-            StoreUnavailableError: none became free in time, or none can be opened.
-        """
-        await self._wait(tenant_id)
-        try:
-            connection = Connection(self._engine.connect, locking=self._locking)
-            try:
-                await connection.open()
-                yield connection
-            finally:
-                await connection.close()
-        finally:
-            self._turns.give_back(tenant_id)
-
-    async def close(self) -> None:
-        """Wait, within limits, for the blocks under way, and close everything."""
-        with suppress(StoreUnavailableError):
-            for _ in range(self._limits.connections):
-                await self._wait(None)
-        await uninterrupted(self._engine.dispose())
-
-    async def _wait(self, tenant_id: TenantId | None) -> None:
-        try:
-            async with asyncio.timeout(self._limits.wait.total_seconds()):
-                await self._turns.take(tenant_id)
-        except TimeoutError as error:
-            raise StoreUnavailableError("the database is too busy") from error
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
 
 async def uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
-    """Let a driver finish what it does before a cancellation goes on its way.
+    """Wait for a driver's work to its end, and only then raise a cancellation that has arrived.
 
     A driver that is interrupted leaves its connection in a state that nobody knows. Each step is
-    short: whoever is cancelled waits no longer than a statement may take.
+    short: a cancelled call waits no longer than a statement may take.
     """
     task = asyncio.create_task(work)
     cancellation: asyncio.CancelledError | None = None
@@ -319,10 +227,6 @@ async def uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
         # Its traceback holds this frame: without this they would hold each other, and with them
         # everything of the call, until the garbage collector comes (S18).
         del cancellation
-
-
-def _each(result: CursorResult[Any], read: Callable[[Row[Any]], _T]) -> list[_T]:
-    return [read(row) for row in result]
 
 
 def _is_lost(error: DBAPIError) -> bool:

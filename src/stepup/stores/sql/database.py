@@ -1,4 +1,4 @@
-"""The durable store: transactions, snapshots and the change feed, each on a lane of its own."""
+"""The durable store: transactions, snapshots, and the feed, each on connections of its own."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from stepup.stores.latency import measured
 from stepup.stores.sql.audit import SqlAuditTrail
 from stepup.stores.sql.authenticators import SqlAuthenticators, SqlResetCodes
 from stepup.stores.sql.changes import SqlChangeFeed
-from stepup.stores.sql.connection import Connection, Lane
+from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.engine import (
     is_sqlite,
     parallel_writers,
@@ -25,6 +25,7 @@ from stepup.stores.sql.engine import (
 from stepup.stores.sql.enrollments import SqlPendingEnrollments
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
+from stepup.stores.sql.pool import ConnectionPool
 from stepup.stores.sql.primary import PrimaryFence
 from stepup.stores.sql.redemptions import SqlRedemptions
 from stepup.stores.sql.seals import SqlSeals
@@ -75,9 +76,9 @@ class SqlDatabase:
             fence = PrimaryFence()
             for engine in engines:
                 fence.guard(engine)
-        self._writing = Lane(engines[0], writing, locking=True)
-        self._reading = Lane(engines[1], limits, locking=False)
-        self._following = Lane(engines[2], reserved, locking=False)
+        self._writing = ConnectionPool(engines[0], writing, in_transaction=True)
+        self._reading = ConnectionPool(engines[1], limits, in_transaction=False)
+        self._following = ConnectionPool(engines[2], reserved, in_transaction=False)
 
     @asynccontextmanager
     async def transaction(self, tenant_id: TenantId | None = None) -> AsyncIterator[Records]:
@@ -129,7 +130,7 @@ class SqlDatabase:
             await connection.write(_PROBE, **user)
             await connection.write(_PROBE_REMOVED, user_id=user["user_id"])
             if not connection.is_sqlite:
-                [may_lack_commits] = await connection.every(
+                [may_lack_commits] = await connection.fetch_all(
                     _STANDBYS_MAY_LACK_COMMITS, lambda row: row.asynchronous and row.has_standbys
                 )
                 _standbys_may_lack_commits.set(may_lack_commits)

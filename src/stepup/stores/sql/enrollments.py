@@ -11,63 +11,50 @@ from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import ConflictError
 from stepup.domain.totp import Label
-from stepup.stores.sql.connection import Connection, Query
+from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.tables import pending_enrollments as pendings
 
-_KEY = (pendings.c.tenant_id, pendings.c.user_id, pendings.c.session_hash)
 
-
-class SqlPendingEnrollments:
+class SqlPendingEnrollments(Repository):
     """Implements `PendingEnrollments` (S7)."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     async def find(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> PendingEnrollment | None:
-        """The session's wizard, expired or not; locked in a transaction, and so is its absence."""
-        query = Query(select(pendings).where(_of(tenant_id, user_id, session_hash)))
-        found = await self._connection.first(query, _read)
-        if found is None and await self._connection.hold(f"{tenant_id}/{user_id}/{session_hash}"):
-            found = await self._connection.first(query, _read)
-        return found
+        query = select(pendings).where(_of(tenant_id, user_id, session_hash))
+        return await self._connection.fetch_first(query, _read)
 
-    async def put(self, pending: PendingEnrollment) -> None:
-        """Store a wizard at version 0, in place of the session's earlier one."""
-        rest = {
-            "enrollment_id": pending.enrollment_id,
-            "key_id": pending.sealed_secret.key_id,
-            "ciphertext": pending.sealed_secret.ciphertext,
-            "account_name": pending.account_name,
-            "expires_at": pending.expires_at,
-            "issuer": pending.issuer,
-            "replaces": pending.replaces,
-            "by_reset_code": pending.by_reset_code,
-            "elevated_at": pending.elevated_at,
-            "failures": pending.failures,
-            "confirmed_step": pending.confirmed_step,
-            **_reset_code_values(None),
-            "version": 0,
-        }
-        statement = self._connection.insert(pendings).values(
+    async def find_for_update(
+        self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+    ) -> PendingEnrollment | None:
+        query = select(pendings).where(_of(tenant_id, user_id, session_hash)).with_for_update()
+        name = f"{tenant_id}/{user_id}/{session_hash}"
+        return await self._connection.fetch_or_lock(query, _read, name)
+
+    async def replace(self, pending: PendingEnrollment) -> None:
+        await self._connection.insert_or_replace(
+            pendings,
             tenant_id=pending.tenant_id,
             user_id=pending.user_id,
             session_hash=pending.session_hash,
-            **rest,
-        )
-        await self._connection.write(
-            statement.on_conflict_do_update(index_elements=_KEY, set_=rest)
+            enrollment_id=pending.enrollment_id,
+            key_id=pending.sealed_secret.key_id,
+            ciphertext=pending.sealed_secret.ciphertext,
+            account_name=pending.account_name,
+            expires_at=pending.expires_at,
+            issuer=pending.issuer,
+            replaces=pending.replaces,
+            by_reset_code=pending.by_reset_code,
+            elevated_at=pending.elevated_at,
+            failures=pending.failures,
+            confirmed_step=pending.confirmed_step,
+            **_reset_code_values(None),
+            version=0,
         )
 
     async def save(
         self, pending: PendingEnrollment, reset_code: ResetCodeRecord | None = None
     ) -> None:
-        """Store what a code or a new key changed; without a reset code the stored one stays.
-
-        Raises:
-            ConflictError: the stored version is another one, or the wizard is gone.
-        """
         changed: dict[str, Any] = {
             "key_id": pending.sealed_secret.key_id,
             "ciphertext": pending.sealed_secret.ciphertext,
@@ -86,15 +73,13 @@ class SqlPendingEnrollments:
             raise ConflictError("the enrollment has changed")
 
     async def reset_code(self, pending: PendingEnrollment) -> ResetCodeRecord | None:
-        """The reset code that was stored with the confirmation."""
-        return await self._connection.first(
-            Query(select(pendings).where(_same(pending), pendings.c.reset_digest.is_not(None))),
+        return await self._connection.fetch_first(
+            select(pendings).where(_same(pending), pendings.c.reset_digest.is_not(None)),
             _read_reset_code,
         )
 
     async def sessions(self, tenant_id: TenantId, user_id: UserId) -> Sequence[SessionHash]:
-        """The sessions in which the user has a wizard, expired or not."""
-        return await self._connection.every(
+        return await self._connection.fetch_all(
             select(pendings.c.session_hash).where(_of(tenant_id, user_id, None)),
             lambda row: SessionHash(row.session_hash),
         )
@@ -102,13 +87,11 @@ class SqlPendingEnrollments:
     async def remove(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None = None
     ) -> int:
-        """Remove the session's wizard, or all of the user's; returns how many there were."""
         return await self._connection.write(
             delete(pendings).where(_of(tenant_id, user_id, session_hash))
         )
 
     async def purge(self, now: datetime, limit: int) -> int:
-        """See `PendingEnrollments`."""
         return await self._connection.delete_some(pendings, pendings.c.expires_at <= now, limit)
 
 

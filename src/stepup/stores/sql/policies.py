@@ -6,39 +6,35 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import Row, Select, bindparam, select, update
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import Policy, checked_max_age
 from stepup.domain.totp import Label
-from stepup.stores.sql.connection import Connection, Query
-from stepup.stores.sql.tables import accounts, policies
+from stepup.stores.sql.connection import Repository
+from stepup.stores.sql.tables import accounts, policies, row_of_user
 
 _SELECTIONS = 1024
 """How many selections are remembered: most tenants select the same operations, and a worker keeps
 the policies of many tenants in memory."""
-_POLICY = Query(select(policies).where(policies.c.tenant_id == bindparam("tenant_id")))
-_ACCOUNT = Query.of_user(accounts)
+_FIND = select(policies).where(policies.c.tenant_id == bindparam("tenant_id"))
+_FIND_FOR_UPDATE = _FIND.with_for_update()
+_TOGGLE = row_of_user(accounts)
+_TOGGLE_FOR_UPDATE = _TOGGLE.with_for_update()
 
 
-class SqlPolicies:
+class SqlPolicies(Repository):
     """Implements `Policies`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
     async def find(self, tenant_id: TenantId) -> Policy | None:
-        """The tenant's policy; locked in a transaction."""
-        return await self._connection.first(_POLICY, _read, tenant_id=tenant_id)
+        return await self._connection.fetch_first(_FIND, _read, tenant_id=tenant_id)
+
+    async def find_for_update(self, tenant_id: TenantId) -> Policy | None:
+        return await self._connection.fetch_first(_FIND_FOR_UPDATE, _read, tenant_id=tenant_id)
 
     async def save(self, policy: Policy) -> None:
-        """Store a policy of version N in place of version N - 1; none is stored for version 0.
-
-        Raises:
-            ConflictError: the stored version is another one.
-        """
         values = {
             "enabled": policy.enabled,
             "max_ages": {
@@ -49,9 +45,11 @@ class SqlPolicies:
             "updated_at": policy.updated_at,
             "issuer": policy.issuer,
         }
+        stored: int
         if policy.version == 1:
-            first = self._connection.insert(policies).values(tenant_id=policy.tenant_id, **values)
-            stored = await self._connection.write(first.on_conflict_do_nothing())
+            stored = await self._connection.insert_if_absent(
+                policies, tenant_id=policy.tenant_id, **values
+            )
         else:
             stored = await self._connection.write(
                 update(policies)
@@ -63,33 +61,25 @@ class SqlPolicies:
             raise ConflictError("the policy has changed")
 
 
-class SqlAccounts:
+class SqlAccounts(Repository):
     """Implements `Accounts`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
     async def mfa_enabled(self, tenant_id: TenantId, user_id: UserId) -> bool:
-        """The toggle; off when it was never turned."""
-        toggle = await self._connection.first(
-            _ACCOUNT,
-            lambda row: bool(row.mfa_enabled),
-            tenant_id=tenant_id,
-            user_id=user_id,
-        )
-        return toggle is True
+        return await self._is_on(_TOGGLE, tenant_id, user_id)
+
+    async def mfa_enabled_for_update(self, tenant_id: TenantId, user_id: UserId) -> bool:
+        return await self._is_on(_TOGGLE_FOR_UPDATE, tenant_id, user_id)
 
     async def set_mfa_enabled(self, tenant_id: TenantId, user_id: UserId, enabled: bool) -> None:
-        """Turn the toggle."""
-        statement = self._connection.insert(accounts).values(
-            tenant_id=tenant_id, user_id=user_id, mfa_enabled=enabled
+        await self._connection.insert_or_replace(
+            accounts, tenant_id=tenant_id, user_id=user_id, mfa_enabled=enabled
         )
-        await self._connection.write(
-            statement.on_conflict_do_update(
-                index_elements=(accounts.c.tenant_id, accounts.c.user_id),
-                set_={"mfa_enabled": enabled},
-            )
+
+    async def _is_on(self, toggle: Select[Any], tenant_id: TenantId, user_id: UserId) -> bool:
+        is_on = await self._connection.fetch_first(
+            toggle, lambda row: bool(row.mfa_enabled), tenant_id=tenant_id, user_id=user_id
         )
+        return is_on is True
 
 
 @lru_cache(_SELECTIONS)

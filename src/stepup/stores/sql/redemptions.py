@@ -8,7 +8,7 @@ from sqlalchemy import Row, bindparam, select
 
 from stepup.domain.actor import TenantId
 from stepup.domain.receipts import Redemption
-from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.tables import redemptions
 
 _FIND = select(redemptions).where(
@@ -18,17 +18,14 @@ _FIND = select(redemptions).where(
 )
 
 
-class SqlRedemptions:
+class SqlRedemptions(Repository):
     """Implements `Redemptions`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     async def redeem(
         self, tenant_id: TenantId, receipt_of: UUID, redemption: Redemption, forget_at: datetime
     ) -> bool:
-        """See `Redemptions`."""
-        statement = self._connection.insert(redemptions).values(
+        return await self._connection.insert_if_absent(
+            redemptions,
             tenant_id=tenant_id,
             decision_id=receipt_of,
             forget_at=forget_at,
@@ -37,17 +34,13 @@ class SqlRedemptions:
             request_id=redemption.request_id,
             check_index=redemption.index,
         )
-        return await self._connection.write(statement.on_conflict_do_nothing()) == 1
 
     async def find(self, tenant_id: TenantId, receipt_of: UUID) -> Redemption | None:
-        """See `Redemptions`."""
-        found = await self._connection.every(
+        return await self._connection.fetch_first(
             _FIND, _read, tenant_id=tenant_id, decision_id=receipt_of
         )
-        return found[0] if found else None
 
     async def purge(self, now: datetime, limit: int) -> int:
-        """See `Redemptions`."""
         return await self._connection.delete_some(
             redemptions, redemptions.c.forget_at <= now, limit
         )

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Row, Table, func, literal, null, select, tuple_, 
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.service.ports import SealCounts
-from stepup.stores.sql.connection import Connection
+from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.tables import authenticators, pending_enrollments, reset_codes
 
 _SEALED: tuple[tuple[str, Table, Column[Any]], ...] = (
@@ -19,11 +19,8 @@ _SEALED: tuple[tuple[str, Table, Column[Any]], ...] = (
 """What counts as what, and the column that says which key seals it."""
 
 
-class SqlSeals:
+class SqlSeals(Repository):
     """Implements `Seals`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     async def counts(self) -> Mapping[str, SealCounts]:
         """How many secrets each key seals, by its id."""
@@ -36,7 +33,7 @@ class SqlSeals:
             for kind, _, column in _SEALED
         )
         found: dict[str, dict[str, int]] = {}
-        for key_id, kind, number in await self._connection.every(
+        for key_id, kind, number in await self._connection.fetch_all(
             select(union_all(*counted).subquery()),
             lambda row: (row.key_id, row.kind, row.number),
         ):
@@ -57,7 +54,7 @@ class SqlSeals:
             # Each part is limited, so that no batch reads a whole table.
             users.append(select(query.order_by(*user).limit(limit).subquery()))
         merged = union(*users).subquery()
-        return await self._connection.every(
+        return await self._connection.fetch_all(
             select(merged).order_by(merged.c.tenant_id, merged.c.user_id).limit(limit), _read_user
         )
 

@@ -1,7 +1,9 @@
 """The tables as the repositories know them. Every key begins with the tenant.
 
-Migrations do not import this module: they tell how the schema came about, this is what it is now.
+Migrations do not import this module: it describes the newest schema, and they describe each step.
 """
+
+from typing import Any
 
 from sqlalchemy import (
     Boolean,
@@ -12,10 +14,13 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Select,
     String,
     Table,
     Uuid,
+    bindparam,
     column,
+    select,
 )
 
 from stepup.stores.sql.columns import Instant, JsonText, big_integer, throttle_columns
@@ -40,7 +45,7 @@ authenticators = Table(
     Column("last_step", big_integer(), nullable=False),
     *throttle_columns(),
     Column("version", Integer, nullable=False),
-    Column("failed_sessions", JsonText),  # null, where only an older release has written
+    Column("failed_sessions", JsonText),  # null: an older release has stored it
     Column("refused_at", Instant),
     Column("code_history", JsonText),
     Column("generation", Integer),  # null: an older release has stored it
@@ -57,7 +62,7 @@ reset_codes = Table(
     Column("key_id", String, nullable=False),
     Column("ciphertext", LargeBinary, nullable=False),
     Column("digest", LargeBinary, nullable=False),
-    *throttle_columns(),  # of the release before; `failed_sessions` has taken its place
+    *throttle_columns(),  # unused: the release before reads them
     Column("version", Integer, nullable=False),
     Column("failed_sessions", JsonText),
     PrimaryKeyConstraint("tenant_id", "user_id"),
@@ -162,7 +167,7 @@ audit_events = Table(
 )
 
 of_no_session = column("session_hash").is_(None)
-"""The changes that a partial index is over; a query has to say so in the same words."""
+"""The condition of a partial index; a query uses the index only if it has the same condition."""
 _of_a_session = column("session_hash").is_not(None)
 
 folded_ids = Table(
@@ -184,7 +189,7 @@ changes = Table(
     Column("enrollment_id", String),
     Column("through", Instant),
     Column("version", Integer),
-    # Sign-outs are by far the most changes, and no redemption asks for them.
+    # Most changes are sign-outs, which no redemption reads.
     Index(
         None,
         "tenant_id",
@@ -200,3 +205,10 @@ changes = Table(
     Index(None, "xact_id", "id"),
     sqlite_autoincrement=True,  # a number that was purged is never given again
 )
+
+
+def row_of_user(table: Table) -> Select[Any]:
+    """The row of the user `user_id` of the tenant `tenant_id`: two parameters."""
+    return select(table).where(
+        table.c.tenant_id == bindparam("tenant_id"), table.c.user_id == bindparam("user_id")
+    )
