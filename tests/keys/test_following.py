@@ -83,21 +83,24 @@ def test_s8_so_is_one_resealed(path, keys):
 
 
 def test_a_token_of_a_newer_key_is_looked_for(path, clock, keys):
-    before = keys.receipts, keys.page_tokens
     ring = rotated(path)
     clock.advance(seconds=0.1)
-    assert before[0].keys.get(ring.primary) == ring.receipts.keys[ring.primary]
-    assert before[1].keys[ring.primary] == ring.page_tokens.keys[ring.primary]
+    keys.refresh_for(ring.primary)
+    assert keys.receipts == ring.receipts
+    assert keys.page_tokens == ring.page_tokens
+    assert keys.stored_values == ring.stored_values
 
 
 def test_made_up_tokens_do_not_cause_a_look_each(path, clock, keys):
     clock.advance(seconds=0.1)
-    assert keys.receipts.keys.get("made-up") is None
+    keys.refresh_for("made-up")
     ring = rotated(path)
     clock.advance(seconds=0.09)
-    assert keys.receipts.keys.get(ring.primary) is None
+    keys.refresh_for(ring.primary)
+    assert ring.primary not in keys.receipts.keys
     clock.advance(seconds=0.01)
-    assert keys.receipts.keys.get(ring.primary) is not None
+    keys.refresh_for(ring.primary)
+    assert ring.primary in keys.receipts.keys
 
 
 def test_mac_keys_are_of_the_whole_ring(path, keys):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
+from stepup_tests.rotation import LateRing, rotated_ring
 
 from stepup.domain.actor import Actor, SessionHash, SessionId, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
@@ -365,6 +366,11 @@ async def test_s25_a_mac_covers_the_ids_and_not_only_their_digest():
     for other in (("other", "ann", "s"), ("acme", "bob", "s"), ("acme", "ann", "t")):
         assert values.open(key, other, value) is None
     assert values.open("o{digest}", ("acme", "ann", "s"), value) is None
+
+
+async def test_s25_a_mac_of_a_key_that_was_added_just_now_counts():
+    value = AuthenticValues(rotated_ring()).sign("key", ("acme",), b"payload")
+    assert AuthenticValues(LateRing()).open("key", ("acme",), value) == b"payload"
 
 
 @pytest.mark.parametrize("mark", [b"0", b"-1", b"0" * 18])

@@ -11,7 +11,7 @@ everything before it. Nothing is stored for a receipt until a retry redeems it.
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
@@ -60,10 +60,13 @@ class ReceiptRejection(StrEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MacKeys:
-    """A ring of MAC keys by id; new receipts take the primary one, older ones still check."""
+    """A ring of MAC keys by id; new MACs take the primary key, MACs of the others still count.
+
+    `keys` is a dict and no other mapping: a look into it must read nothing else.
+    """
 
     primary: str
-    keys: Mapping[str, bytes]
+    keys: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,11 @@ def check(
     return receipt if rejection is None else RefusedReceipt(rejection, receipt.decision_id)
 
 
+def key_id_of(token: str) -> str:
+    """The id of the key that a token names, whoever made it; empty where the token names none."""
+    return token.rpartition(".")[0].partition(".")[2].rpartition(".")[0]
+
+
 def _read(payload: bytes) -> tuple[Receipt, Binding]:
     fields, start = [], 0
     for size in _LAYOUT:
@@ -271,15 +279,14 @@ def _mismatch(bound: Binding, binding: Binding) -> ReceiptRejection | None:
 
 def _authentic_payload(token: str, keys: MacKeys) -> bytes | None:
     signed, _, mac = token.rpartition(".")
-    version, _, rest = signed.partition(".")
-    key_id, _, payload = rest.rpartition(".")
-    key = keys.keys.get(key_id)
+    version, _, _ = signed.partition(".")
+    key = keys.keys.get(key_id_of(token))
     if version != _VERSION or key is None or not token.isascii():
         return None
     # The text itself is compared, so that no second spelling of a MAC is accepted.
     if not hmac.compare_digest(mac.encode(), _encode(_mac(key, signed)).encode()):
         return None
-    return _decode(payload)
+    return _decode(signed.rpartition(".")[2])
 
 
 def _mac(key: bytes, signed: str) -> bytes:

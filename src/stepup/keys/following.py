@@ -1,7 +1,7 @@
 """A key ring that follows its file: a running server takes part in a rotation by itself."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -64,7 +64,7 @@ class ReloadingKeys:
         self._looked_at = clock.monotonic()
         self._seen = self._identity()
         try:
-            self._take(self._made_of(self._read()))
+            self._ring = self._made_of(self._read())
         except FileNotFoundError:
             raise KeyRingError(f"{path}: there is no such file") from None
 
@@ -79,20 +79,25 @@ class ReloadingKeys:
     @property
     def receipts(self) -> MacKeys:
         """The MAC keys of retry receipts."""
-        self._look_if_due()
-        return self._receipts
+        return self._current().receipts
 
     @property
     def page_tokens(self) -> MacKeys:
         """The MAC keys of page tokens."""
-        self._look_if_due()
-        return self._page_tokens
+        return self._current().page_tokens
 
     @property
     def stored_values(self) -> MacKeys:
         """The MAC keys of elevations and recorded outcomes (S25)."""
-        self._look_if_due()
-        return self._stored_values
+        return self._current().stored_values
+
+    def refresh_for(self, key_id: str) -> None:
+        """Look at the file, at most every `TOKEN_LOOK_SECONDS`, if the ring lacks this key."""
+        if (
+            key_id not in self._ring
+            and self._clock.monotonic() - self._looked_at >= TOKEN_LOOK_SECONDS
+        ):
+            self._look()
 
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
@@ -162,14 +167,6 @@ class ReloadingKeys:
             raise StoreUnavailableError(f"the key {key_id!r} is not unwrapped yet")
         return ring
 
-    def _following(self, keys: MacKeys, of: Callable[[KeyRing], MacKeys]) -> MacKeys:
-        def after_a_look() -> Mapping[str, bytes]:
-            if self._clock.monotonic() - self._looked_at >= TOKEN_LOOK_SECONDS:
-                self._look()
-            return of(self._ring).keys
-
-        return MacKeys(keys.primary, _Following(keys.keys, after_a_look))
-
     def _look_if_due(self) -> None:
         if self._clock.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._look()
@@ -209,15 +206,8 @@ class ReloadingKeys:
     def _follow(self, file: KeyFile, if_seen: _Identity | None) -> None:
         ring = self._made_of(file)
         if if_seen == self._seen:
-            self._take(ring)
+            self._ring = ring
             _log.info("key_ring_reloaded", primary=file.primary, keys=sorted(file.keys))
-
-    def _take(self, ring: KeyRing) -> None:
-        """Go on with a ring. Its MAC keys are made once: every check takes some of them."""
-        self._ring = ring
-        self._receipts = self._following(ring.receipts, lambda ring: ring.receipts)
-        self._page_tokens = self._following(ring.page_tokens, lambda ring: ring.page_tokens)
-        self._stored_values = self._following(ring.stored_values, lambda ring: ring.stored_values)
 
     def _keep(self, error: Exception, *, is_news: bool) -> None:
         self._failed_at = self._clock.monotonic()
@@ -249,24 +239,3 @@ class ReloadingKeys:
             return None
         # A changed mode counts: it may be what was wrong.
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-class _Following(Mapping[str, bytes]):
-    """MAC keys; one that is missing is looked for once more."""
-
-    def __init__(
-        self, keys: Mapping[str, bytes], after_a_look: Callable[[], Mapping[str, bytes]]
-    ) -> None:
-        self._keys = keys
-        self._after_a_look = after_a_look
-
-    def __getitem__(self, key_id: str) -> bytes:
-        if key_id in self._keys:
-            return self._keys[key_id]
-        return self._after_a_look()[key_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)

@@ -165,6 +165,9 @@ class KeyRing:
         """The MAC keys of elevations and recorded outcomes (S25)."""
         return self._stored_values
 
+    def refresh_for(self, key_id: str) -> None:
+        """Do nothing: this ring stays as it is."""
+
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> SealedSecret:
@@ -242,7 +245,7 @@ class KeyRing:
 
     def _mac_keys(self, purpose: str) -> MacKeys:
         derived = {key_id: _derive(key, purpose) for key_id, key in self._keys.items()}
-        return MacKeys(self._primary, MappingProxyType(derived))
+        return MacKeys(self._primary, derived)
 
     @classmethod
     def _read(cls, path: Path, *, group_readable: bool = False) -> Self:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from stepup_tests.people import ACME, administrator, person
+from stepup_tests.rotation import LateRing, rotated_ring
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import NO_HASH, EventKind, chain_hash
@@ -227,6 +228,14 @@ async def test_a_token_of_a_key_that_has_left_the_ring_is_refused(world, token):
     other_worker = await world.worker()
     with pytest.raises(InvalidFieldError):
         await other_worker.page(ALL, 2, token)
+
+
+@pytest.mark.usefixtures("five_events")
+async def test_a_token_of_a_key_that_was_added_just_now_is_taken(world):
+    world.keys = rotated_ring()
+    token = (await (await world.worker()).page(ALL, 2)).next_token
+    world.keys = LateRing()
+    assert sequences((await (await world.worker()).page(ALL, 2, token)).events) == [3, 4]
 
 
 @pytest.mark.usefixtures("five_events")

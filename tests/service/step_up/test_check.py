@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from stepup_tests.otp import code_at
 from stepup_tests.people import ACME, CALLER, administrator, person, playbook_run
+from stepup_tests.rotation import LateRing, rotated_ring
 from stepup_tests.worker import (
     API_KEYS,
     OSQUERY,
@@ -191,6 +192,19 @@ async def test_a_deployment_sets_the_retry_window(world):
     await worker.advance(minutes=5)
     verdict = (await worker.retry(ALICE, receipt)).verdict
     assert verdict.receipt_rejection is ReceiptRejection.EXPIRED
+
+
+async def test_s6_a_receipt_by_a_key_that_was_added_just_now_is_honoured(world):
+    managed = replace(ALICE, team=Team.MANAGED_SERVICES_OPERATIONS)
+    world.keys = rotated_ring()
+    ahead = await world.worker()
+    await ahead.select(OSQUERY)
+    receipt = (await ahead.check(managed)).receipt
+    world.keys = LateRing()
+    behind = await world.worker()
+    retry = replace(managed, team=Team.OTHER)
+    verdict = (await behind.retry(retry, receipt)).verdict
+    assert verdict.receipt_rejection is ReceiptRejection.EXEMPTION_NOT_CLAIMED
 
 
 async def test_an_exemption_that_comes_first_uses_up_no_receipt(worker, receipt):

@@ -75,11 +75,11 @@ class AuditEvents:
 
     def _sequence(self, query: EventQuery, token: str) -> int:
         """The place that a token stands for: only this service makes tokens, each for one query."""
-        keys = self.keys.page_tokens
         try:
             key_id, number, _ = urlsafe_b64decode(token).decode().split(".")
             sequence = int(number)
-            expected = _token(keys, key_id, query, sequence)
+            self.keys.refresh_for(key_id)
+            expected = _token(self.keys.page_tokens, key_id, query, sequence)
         except (Base64Error, ValueError, KeyError):
             expected = ""
         # The whole text is compared: base64 and numbers have further spellings that read alike.

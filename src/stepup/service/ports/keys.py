@@ -35,6 +35,14 @@ class Keys(Protocol):
         """The MAC keys of elevations and recorded outcomes (S25)."""
         ...
 
+    def refresh_for(self, key_id: str) -> None:
+        """Take over a ring that has this key, if a rotation has just added it.
+
+        Call it with the key id of a token before the MAC is checked. Anybody can make ids up: it
+        MUST cost little however often it is called.
+        """
+        ...
+
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> SealedSecret:

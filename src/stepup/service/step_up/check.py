@@ -228,7 +228,7 @@ class _Facts:
 
     async def _answer(self, fact: Fact[Any]) -> Any:
         if fact is REDEMPTION:
-            return await self._receipt.redeem(self._use_case.keys.receipts)
+            return await self._receipt.redeem(self._use_case.keys)
         if fact is ENROLLED:
             return await self._known_or_looked_up(_AUTHENTICATOR) is not None
         return await self._known_or_looked_up(fact)

@@ -13,14 +13,13 @@ from stepup.domain.operations import OperationId
 from stepup.domain.receipts import (
     REPEATABLE,
     Binding,
-    MacKeys,
     Receipt,
     ReceiptRejection,
     Redemption,
     RefusedReceipt,
 )
 from stepup.service.calls.context import Context
-from stepup.service.ports import Database, Records
+from stepup.service.ports import Database, Keys, Records
 
 REDEMPTION_KEPT = timedelta(days=1)
 """How long a used receipt is remembered beyond its window, should the clock be set back."""
@@ -162,7 +161,7 @@ class PresentedReceipt:
         caller = self._redemptions.context.caller
         return Binding.of(caller, self.actor, self._operation, self._target)
 
-    async def redeem(self, keys: MacKeys) -> ReceiptRejection | None:
+    async def redeem(self, keys: Keys) -> ReceiptRejection | None:
         """Redeem the receipt, or share its redemption; returns why it is refused.
 
         Args:
@@ -171,14 +170,16 @@ class PresentedReceipt:
         Raises:
             StoreUnavailableError: it cannot be known whether the receipt was used.
         """
-        presented, window = self.actor.retry_receipt, self._window
+        window = self._window
+        token = self.actor.retry_receipt.token if self.actor.retry_receipt else ""
         if self.redemption.request_id is not None:
             window += REPEATABLE  # the first one may have come in time, and its resend too late
+        keys.refresh_for(receipts.key_id_of(token))
         receipt = receipts.check(
-            presented.token if presented else "",
+            token,
             self.binding,
             frozenset(claims_of(self.actor, self._operation)),
-            keys,
+            keys.receipts,
             self._redemptions.context.now,
             window=window,
         )

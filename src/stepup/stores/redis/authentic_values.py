@@ -51,6 +51,9 @@ class AuthenticValues:
         key_id = signed[1:payload_at].decode("ascii", "replace")
         mac_key = self._keys.stored_values.keys.get(key_id)
         if mac_key is None:
+            self._keys.refresh_for(key_id)
+            mac_key = self._keys.stored_values.keys.get(key_id)
+        if mac_key is None:
             return None
         mac = value[len(_VERSION) : _HEAD_BYTES - 1]
         if not hmac.compare_digest(mac, _mac(mac_key, key, owner, signed)):
