@@ -7,20 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepup.domain.actor import (
-    AccountType,
     Actor,
     CallerId,
     OpaqueId,
     PlaybookRun,
-    PlaybookTrigger,
     RetryReceipt,
-    Role,
     SessionId,
-    Team,
     TenantId,
     UserId,
 )
-from stepup.domain.errors import InvalidValueError, RoleRequiredError
+from stepup.domain.errors import InvalidValueError
 
 ACTOR = Actor(TenantId("acme"), UserId("ada"), SessionId("s-1"))
 IDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=20)
@@ -79,12 +75,6 @@ def test_the_session_hash_is_of_one_tenant_user_and_session(other):
     assert replace(ACTOR, **other).session_hash != ACTOR.session_hash
 
 
-def test_the_session_hash_does_not_depend_on_what_the_session_does():
-    busy = replace(ACTOR, role=Role.MASTER_ADMINISTRATOR, retry_receipt=RetryReceipt("x"))
-
-    assert busy.session_hash == ACTOR.session_hash
-
-
 @given(st.tuples(IDS, IDS, IDS), st.integers(min_value=1), st.integers(min_value=1))
 def test_no_shift_of_letters_between_the_ids_gives_the_same_session_hash(ids, first, second):
     whole = "".join(ids)
@@ -98,50 +88,3 @@ def test_no_shift_of_letters_between_the_ids_gives_the_same_session_hash(ids, fi
     }
 
     assert len(hashes) == 2
-
-
-@pytest.mark.parametrize(
-    ("account_type", "is_saml"),
-    [(AccountType.LOCAL, False), (AccountType.SAML, True), (AccountType.SAML_GROUP, True)],
-)
-def test_an_identity_provider_signs_in_saml_accounts_and_groups(account_type, is_saml):
-    assert replace(ACTOR, account_type=account_type).is_saml is is_saml
-
-
-@pytest.mark.parametrize(
-    ("team", "is_managed_services"),
-    [(Team.MANAGED_SERVICES_OPERATIONS, True), (Team.OTHER, False)],
-)
-def test_managed_services_is_one_team(team, is_managed_services):
-    assert replace(ACTOR, team=team).is_managed_services is is_managed_services
-
-
-@pytest.mark.parametrize(
-    ("run", "automatic"),
-    [
-        (playbook_run(PlaybookTrigger.AUTOMATIC), True),
-        (playbook_run(PlaybookTrigger.MANUAL), False),
-        (None, False),
-    ],
-)
-def test_only_an_automatically_triggered_run_is_automatic(run, automatic):
-    assert replace(ACTOR, playbook_run=run).in_automatic_playbook is automatic
-
-
-def test_a_master_administrator_has_the_role():
-    replace(ACTOR, role=Role.MASTER_ADMINISTRATOR).require_master_administrator()
-
-
-def test_nobody_else_has_the_role_of_a_master_administrator():
-    with pytest.raises(RoleRequiredError, match="Master Administrator"):
-        replace(ACTOR, role=Role.OTHER).require_master_administrator()
-
-
-def test_an_actor_claims_nothing_unless_told():
-    assert (
-        ACTOR.is_saml,
-        ACTOR.is_managed_services,
-        ACTOR.in_automatic_playbook,
-        ACTOR.role,
-        ACTOR.retry_receipt,
-    ) == (False, False, False, Role.OTHER, None)

@@ -6,12 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from stepup.domain.actor import Actor, SessionId, TenantId, UserId
-from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation, Method
+from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation
 
 VERIFIED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 ACTOR = Actor(TenantId("acme"), UserId("ada"), SessionId("s-1"))
-OTHER_SESSION = replace(ACTOR, session_id=SessionId("s-2")).session_hash
 ELEVATION = Elevation(
     ACTOR.tenant_id,
     ACTOR.user_id,
@@ -28,10 +27,6 @@ def test_an_elevation_lasts_fifteen_minutes():
 
 def test_clocks_may_differ_by_five_seconds():
     assert timedelta(seconds=5) == CLOCK_TOLERANCE
-
-
-def test_an_elevation_says_that_a_one_time_code_earned_it():
-    assert ELEVATION.methods == (Method.TOTP,)
 
 
 @pytest.mark.parametrize(

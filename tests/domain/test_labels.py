@@ -16,10 +16,6 @@ IDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1,
 LONG = ["a" * 127 + "b", "a" * 128, "a:" * 64, ":" * 128, ":" * 127 + "a"]
 
 
-def test_an_id_is_its_own_label():
-    assert label_of_id(UserId("alice@acme.example")) == "alice@acme.example"
-
-
 def test_s12_ids_that_differ_in_a_colon_have_different_labels_without_one():
     labels = {label_of_id(UserId(f"corp{between}x1")) for between in (":", "_", "%3A", "")}
     assert len(labels) == 4
@@ -37,31 +33,12 @@ def test_s12_no_two_long_ids_have_the_same_label():
     assert all(len(label.encode()) <= MAX_LABEL_BYTES for label in labels)
 
 
-def test_a_tenant_has_the_issuer_that_its_policy_names():
-    assert issuer_of_tenant(Label("Acme"), STEPUP, TenantId("acme-1")) == "Acme"
-
-
-def test_without_one_the_deployments_issuer_is_followed_by_the_tenant():
-    assert issuer_of_tenant(None, STEPUP, TenantId("acme-1")) == "stepup acme-1"
-
-
 @pytest.mark.parametrize("deployment", [STEPUP, Label("€" * 42)])
 def test_no_two_tenants_share_an_issuer(deployment):
     tenants = ["acme", "acme:1", "acme_1", *LONG]
     issuers = {issuer_of_tenant(None, deployment, TenantId(each)) for each in tenants}
     assert len(issuers) == len(tenants)
     assert all(len(issuer.encode()) <= MAX_LABEL_BYTES for issuer in issuers)
-
-
-def test_the_first_authenticator_has_the_accounts_name():
-    assert label_of_authenticator(ALICE, 1) == ALICE
-
-
-def test_those_that_replace_it_are_counted():
-    assert [label_of_authenticator(ALICE, number) for number in (2, 3)] == [
-        "alice@acme.example (2)",
-        "alice@acme.example (3)",
-    ]
 
 
 def test_a_long_name_has_another_label_for_each_authenticator_too():

@@ -33,10 +33,6 @@ def after(*changes):
     return revocations
 
 
-def test_without_revocations_nothing_is_void():
-    assert not Revocations().void(ELEVATION)
-
-
 @UNTIL
 def test_revoking_a_user_voids_what_was_verified_until_then(through, is_void):
     assert after(UserRevoked(ACME, ADA, through)).void(ELEVATION) is is_void
@@ -56,11 +52,6 @@ def test_revoking_another_user_or_the_same_id_in_another_tenant_voids_nothing(ot
 
 def test_revoking_another_session_of_the_user_voids_nothing():
     assert not after(SessionRevoked(ACME, ADA, OTHER_SESSION, VERIFIED_AT)).void(ELEVATION)
-
-
-def test_revoking_a_user_voids_every_session():
-    revocations = after(UserRevoked(ACME, ADA, VERIFIED_AT))
-    assert revocations.void(replace(ELEVATION, session_hash=OTHER_SESSION))
 
 
 def test_the_end_of_an_enrollment_voids_all_that_its_codes_earned_whenever():

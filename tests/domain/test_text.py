@@ -5,7 +5,6 @@ import unicodedata
 import pytest
 
 from stepup.domain.errors import InvalidValueError
-from stepup.domain.operations import SHIPPED
 from stepup.domain.text import HumanText, StatedReason, Title
 from stepup.domain.totp import Label
 
@@ -102,8 +101,3 @@ def test_a_length_is_counted_in_characters(kind, most):
     assert kind(text) == text
     with pytest.raises(InvalidValueError, match=rf"^must be at most {most} characters$"):
         kind(f"{text}x")
-
-
-def test_the_catalogue_has_human_titles():
-    titles = [each.title for category, members in SHIPPED for each in (category, *members)]
-    assert {type(title) for title in titles} == {Title}

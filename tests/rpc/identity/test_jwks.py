@@ -63,11 +63,6 @@ def test_public_keys_of_every_kind_are_usable(kind):
     assert kids(a_set(jwk("k", kind, use="sig", key_ops=["verify"]))) == ["k"]
 
 
-async def test_a_file_is_read(tmp_path):
-    (tmp_path / "jwks.json").write_bytes(DOCUMENT)
-    assert await JwksFile(tmp_path / "jwks.json").fetch() == DOCUMENT
-
-
 async def test_a_missing_file_is_a_problem(tmp_path):
     with pytest.raises(JwksError, match="cannot be read"):
         await JwksFile(tmp_path / "jwks.json").fetch()

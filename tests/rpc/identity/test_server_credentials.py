@@ -4,8 +4,6 @@ import asyncio
 import os
 import socket
 import ssl
-from contextlib import AsyncExitStack
-from datetime import UTC
 from pathlib import Path
 
 import grpc
@@ -310,14 +308,6 @@ def test_files_that_are_swapped_together_are_read_together(tmp_path, clock, serv
     assert metric(FAILURES) == failures
 
 
-def test_the_expiry_of_the_certificate_is_a_metric(certificate, servers_ca, rotate):
-    renewed = servers_ca.server(lifetime=5 * DAY)
-    rotate(renewed)
-    certificate.poll()
-    expected = renewed.certificate.not_valid_after_utc.astimezone(UTC).timestamp()
-    assert metric(NOT_AFTER) == expected
-
-
 UNUSABLE = [
     ("chain", None, "cannot be read: No such file or directory"),
     ("key", None, "cannot be read: No such file or directory"),
@@ -374,11 +364,6 @@ def test_a_file_that_is_no_good_is_named(files, clock, file, content, problem):
     named = "key" if "is not the key" in problem else file
     setting = {"chain": "certificate"}.get(named, named)
     assert str(error.value).startswith(f"tls.{setting}: {getattr(files, named)}: {problem}")
-
-
-def test_a_directory_is_no_file(files, clock, tmp_path):
-    with pytest.raises(CertificateError, match="cannot be read: Is a directory"):
-        ServerCertificate(CertificateFiles(tmp_path, files.key), clock)
 
 
 @pytest.mark.parametrize(
@@ -503,19 +488,3 @@ def test_the_private_key_is_in_no_repr_log_or_error(files, clock, servers_ca):
     written = f"{mismatch.value!r} {mismatch.value.__cause__!r} {certificate!r} {logs}"
     assert not [line for line in secret.decode().splitlines()[1:-1] if line in written]
     assert os.fspath(files.key) in written
-
-
-async def test_two_servers_each_follow_the_files(
-    make_engine, certificate, clock, rotate, servers_ca
-):
-    async with AsyncExitStack() as stack:
-        doors = [
-            await stack.enter_async_context(
-                doorkeeper(make_engine, CertificateIdentification(clock), certificate.credentials())
-            )
-            for _ in range(2)
-        ]
-        renewed = servers_ca.server()
-        rotate(renewed)
-        serials = [await shown(door, servers_ca) for door in doors]
-    assert serials == [renewed.certificate.serial_number] * 2
