@@ -10,7 +10,6 @@ from stepup.domain.actor import (
     Actor,
     CallerId,
     OpaqueId,
-    PlaybookRun,
     RetryReceipt,
     SessionId,
     TenantId,
@@ -20,10 +19,6 @@ from stepup.domain.errors import InvalidValueError
 
 ACTOR = Actor(TenantId("acme"), UserId("ada"), SessionId("s-1"))
 IDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=20)
-
-
-def playbook_run(trigger):
-    return PlaybookRun(OpaqueId("playbook"), OpaqueId("run"), trigger)
 
 
 @pytest.mark.parametrize("kind", [OpaqueId, TenantId, UserId, CallerId, SessionId])

@@ -56,7 +56,7 @@ async def sent(target, octets):
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         with suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(0.5):
                 writer.write(octets)
                 await writer.drain()
                 while await reader.read(65536):

@@ -12,18 +12,14 @@ from datetime import timedelta
 
 import pytest
 from stepup_tests.desk import ALICE, GLOBEX, Desk, identity_of, issued, told
-from stepup_tests.people import administrator, person, playbook_run
-from stepup_tests.wire import refusal_of
-from stepup_tests.worker import API_KEYS, OSQUERY, REMOTE_SHELL, SIGN_IN
+from stepup_tests.people import person, playbook_run
+from stepup_tests.worker import OSQUERY, REMOTE_SHELL
 
 from stepup.domain.actor import PlaybookTrigger, Team
 from stepup.domain.audit import written
-from stepup.domain.elevation import CLOCK_TOLERANCE
 from stepup.domain.receipts import RETRY_WINDOW
-from stepup.keys.file import KeyFile
 from stepup.service.step_up.revoke_elevations import Scope
 
-CHECK = "stepup.v1.StepUpService/CheckStepUp"
 BOB = person("bob")
 MANAGED = replace(ALICE, team=Team.MANAGED_SERVICES_OPERATIONS)
 AUTOMATIC = replace(ALICE, playbook_run=playbook_run())
@@ -47,77 +43,25 @@ async def with_another_mac(desk):
     return [desk.receipt.altered(f"{signed_part}.{mac}") for mac in macs]
 
 
-async def with_the_mac_of_another_receipt(desk):
-    other = issued(await desk.ask(actor=AUTOMATIC))
-    payload, mac = desk.receipt.token.rpartition(".")[0], other.token.rpartition(".")[2]
-    return [desk.receipt.altered(f"{payload}.{mac}")]
-
-
-async def made_up(desk):
-    version, key_id, *_ = desk.receipt.token.split(".")
-    random = f"{version}.{key_id}.{secrets.token_urlsafe(88)}.{secrets.token_urlsafe(32)}"
-    return [
-        desk.receipt.altered(text) for text in (random, "x", "1.k.abc.def", "é" * 200, "." * 512)
-    ]
-
-
-async def cut_off_anywhere(desk):
-    token = desk.receipt.token
-    return [desk.receipt.altered(token[:length]) for length in range(1, len(token))]
-
-
-async def with_any_byte_flipped(desk):
-    token = desk.receipt.token
-    last_bit, case = 0x01, 0x20
-    return [
-        desk.receipt.altered(token[:place] + chr(ord(token[place]) ^ bit) + token[place + 1 :])
-        for place in range(len(token))
-        for bit in (last_bit, case)
-    ]
-
-
-async def issued_under(desk, ring):
-    """A receipt of a server with another key ring."""
-    ours, desk.ring = desk.ring, ring
-    await desk.serve()
-    theirs = issued(await desk.ask(actor=AUTOMATIC))
-    desk.ring = ours
-    await desk.serve()
-    return theirs
-
-
-async def of_another_deployment(desk):
-    return [await issued_under(desk, KeyFile.generated(desk.clock.now()))]
-
-
-async def of_another_key_with_the_same_id(desk):
-    [entry] = KeyFile.generated(desk.clock.now()).keys.values()
-    return [await issued_under(desk, replace(desk.ring, keys={desk.ring.primary: entry}))]
-
-
 async def of_a_key_that_was_retired(desk):
     await desk.retire()
     return [desk.receipt]
 
 
-async def by_another_caller(desk):
-    return [desk.receipt.asking(caller="console")]
+def asking(**asked):
+    """Present the receipt with another check."""
+
+    async def presented(desk):
+        return [desk.receipt.asking(**asked)]
+
+    return presented
 
 
-async def for_another_user(desk):
-    return [desk.receipt.asking(actor=BOB)]
-
-
-async def for_the_user_of_that_name_in_another_tenant(desk):
-    return [desk.receipt.asking(actor=person(tenant=GLOBEX))]
-
-
-async def in_another_session(desk):
-    return [desk.receipt.asking(actor=person(session="phone"))]
-
-
-async def for_another_operation(desk):
-    return [desk.receipt.asking(operation=REMOTE_SHELL)]
+by_another_caller = asking(caller="console")
+for_another_user = asking(actor=BOB)
+for_the_user_of_that_name_in_another_tenant = asking(actor=person(tenant=GLOBEX))
+in_another_session = asking(actor=person(session="phone"))
+for_another_operation = asking(operation=REMOTE_SHELL)
 
 
 async def for_another_target(desk):
@@ -126,10 +70,6 @@ async def for_another_target(desk):
 
 async def of_a_managed_service_without_the_team(desk):
     return [issued(await desk.ask(actor=MANAGED))]
-
-
-async def of_an_automatic_run_without_a_run(desk):
-    return [issued(await desk.ask(actor=AUTOMATIC))]
 
 
 async def of_an_automatic_run_in_a_manual_one(desk):
@@ -147,11 +87,6 @@ async def of_an_exemption_whatever_claims_are_left(desk):
 async def after_a_revocation_of_the_user(desk):
     await desk.worker.revoke(ALICE, Scope.USER)
     return [desk.receipt] * 2
-
-
-async def after_a_revocation_from_another_session(desk):
-    await desk.worker.revoke(person(session="phone"), Scope.USER)
-    return [desk.receipt]
 
 
 async def just_before_the_window_ends_after_a_revocation(desk):
@@ -197,23 +132,8 @@ async def of_an_elevation_that_a_late_worker_still_believed(desk):
     return [issued(late)]
 
 
-async def after_the_authenticator_was_removed(desk):
-    await desk.advance(seconds=30)
-    await desk.worker.elevate(ALICE, desk.app)
-    await desk.worker.remove(ALICE)
-    return [desk.receipt]
-
-
 async def after_it_was_reset(desk):
     await desk.worker.reset(person(session="phone"), desk.app.reset_code)
-    return [desk.receipt]
-
-
-async def after_an_administrator_reset_it(desk):
-    await desk.worker.enrol(administrator())
-    root = await desk.worker.wizard(administrator("boss"))
-    assert root
-    await desk.worker.admin_reset(administrator("boss"), "alice")
     return [desk.receipt]
 
 
@@ -233,16 +153,6 @@ async def after_it_was_replaced(desk):
 
 async def when_the_window_ends(desk):
     await desk.advance(seconds=RETRY_WINDOW.total_seconds())
-    return [desk.receipt]
-
-
-async def after_the_window(desk):
-    await desk.advance(minutes=24 * 60)
-    return [desk.receipt]
-
-
-async def before_it_was_written(desk):
-    desk.clock.set(desk.authorised_at - CLOCK_TOLERANCE - MICROSECOND)
     return [desk.receipt]
 
 
@@ -287,12 +197,6 @@ async def of_a_retry_when_the_first_window_ends(desk):
     ("presented", "rejection", "reason"),
     [
         (with_another_mac, "NOT_AUTHENTIC", "NOT_ELEVATED"),
-        (with_the_mac_of_another_receipt, "NOT_AUTHENTIC", "NOT_ELEVATED"),
-        (made_up, "NOT_AUTHENTIC", "NOT_ELEVATED"),
-        (cut_off_anywhere, "NOT_AUTHENTIC", "NOT_ELEVATED"),
-        (with_any_byte_flipped, "NOT_AUTHENTIC", "NOT_ELEVATED"),
-        (of_another_deployment, "NOT_AUTHENTIC", "NOT_ELEVATED"),
-        (of_another_key_with_the_same_id, "NOT_AUTHENTIC", "NOT_ELEVATED"),
         (of_a_key_that_was_retired, "NOT_AUTHENTIC", "NOT_ELEVATED"),
         (by_another_caller, "OTHER_CALLER", "NOT_ELEVATED"),
         (for_another_user, "OTHER_ACTOR", "NOT_ENROLLED"),
@@ -301,8 +205,6 @@ async def of_a_retry_when_the_first_window_ends(desk):
         (for_another_operation, "OTHER_OPERATION", "NOT_ELEVATED"),
         (for_another_target, "OTHER_TARGET", "NOT_ELEVATED"),
         (when_the_window_ends, "EXPIRED", "NOT_ELEVATED"),
-        (after_the_window, "EXPIRED", "NOT_ELEVATED"),
-        (before_it_was_written, "EXPIRED", "NOT_ELEVATED"),
         (a_second_time, "ALREADY_USED", "NOT_ELEVATED"),
         (a_second_time_at_another_worker, "ALREADY_USED", "NOT_ELEVATED"),
         (a_second_time_after_a_rotation, "ALREADY_USED", "NOT_ELEVATED"),
@@ -310,19 +212,15 @@ async def of_a_retry_when_the_first_window_ends(desk):
         (of_a_retry_a_second_time, "ALREADY_USED", "NOT_ELEVATED"),
         (of_a_retry_when_the_first_window_ends, "EXPIRED", "NOT_ELEVATED"),
         (of_a_managed_service_without_the_team, "EXEMPTION_NOT_CLAIMED", "NOT_ELEVATED"),
-        (of_an_automatic_run_without_a_run, "EXEMPTION_NOT_CLAIMED", "NOT_ELEVATED"),
         (of_an_automatic_run_in_a_manual_one, "EXEMPTION_NOT_CLAIMED", "NOT_ELEVATED"),
         (of_an_exemption_whatever_claims_are_left, "EXEMPTION_NOT_CLAIMED", "NOT_ELEVATED"),
         (after_a_revocation_of_the_user, "REVOKED", "NOT_ELEVATED"),
-        (after_a_revocation_from_another_session, "REVOKED", "NOT_ELEVATED"),
         (just_before_the_window_ends_after_a_revocation, "REVOKED", "NOT_ELEVATED"),
         (after_a_revocation_at_another_worker_that_nobody_polled, "REVOKED", "NOT_ELEVATED"),
         (after_a_revocation_by_a_clock_that_is_behind, "REVOKED", "NOT_ELEVATED"),
         (of_a_retry_after_a_revocation, "REVOKED", "NOT_ELEVATED"),
         (of_an_elevation_that_a_late_worker_still_believed, "REVOKED", "NOT_ELEVATED"),
-        (after_the_authenticator_was_removed, "REVOKED", "NOT_ENROLLED"),
         (after_it_was_reset, "REVOKED", "NOT_ENROLLED"),
-        (after_an_administrator_reset_it, "REVOKED", "NOT_ENROLLED"),
         (after_it_was_reset_by_a_clock_that_is_behind, "REVOKED", "NOT_ENROLLED"),
         (after_it_was_replaced, "REVOKED", "NOT_ELEVATED"),
     ],
@@ -357,17 +255,6 @@ async def test_s10_s16_a_receipt_exempts_nothing(desk, presented, rejection, rea
         assert {name: line.get(name) for name in expected} == expected
 
 
-async def test_a_receipt_that_is_no_text_gets_no_answer(desk):
-    payload = desk.request(desk.receipt.token).SerializeToString()
-    begin = payload.index(desk.receipt.token.encode())
-    before = len(desk.world.decisions())
-    for place in range(begin, begin + len(desk.receipt.token)):
-        flipped = payload[:place] + bytes([payload[place] ^ 0x80]) + payload[place + 1 :]
-        refused = await refusal_of(desk.client.call(CHECK, flipped, desk.metadata()))
-        assert refused.reason == "INVALID_FIELD"
-    assert len(desk.world.decisions()) == before
-
-
 async def test_no_receipt_is_no_retry(desk):
     answer = await desk.ask("")
     assert told(answer) == ("STEP_UP_REQUIRED", "NOT_ELEVATED", "UNSPECIFIED")
@@ -389,16 +276,6 @@ async def test_a_refused_receipt_does_not_hinder_an_elevated_session(desk):
 
 
 async def at_once(desk):
-    return desk.receipt
-
-
-async def just_before_the_window_ends(desk):
-    await desk.advance(seconds=(RETRY_WINDOW - MICROSECOND).total_seconds())
-    return desk.receipt
-
-
-async def by_a_clock_that_is_as_slow_as_is_tolerated(desk):
-    desk.clock.set(desk.authorised_at - CLOCK_TOLERANCE)
     return desk.receipt
 
 
@@ -465,8 +342,6 @@ async def of_a_retry_just_before_the_first_window_ends(desk):
     "presented",
     [
         at_once,
-        just_before_the_window_ends,
-        by_a_clock_that_is_as_slow_as_is_tolerated,
         at_another_worker,
         after_a_rotation,
         after_it_was_refused_for_something_else,
@@ -532,13 +407,6 @@ async def elevated(desk, **asked):
     return await desk.ask(**asked)
 
 
-async def elevated_for_long(desk):
-    await desk.worker.select(REMOTE_SHELL, **{OSQUERY: timedelta(minutes=5)})
-    await elevated(desk)
-    await desk.advance(minutes=6)
-    return await desk.ask()
-
-
 @pytest.mark.parametrize(
     ("decided", "reason"),
     [
@@ -568,21 +436,3 @@ async def test_what_an_exemption_allows_has_a_receipt_that_the_exemption_makes_n
     assert told(retry) == ("ALLOWED", reason, "UNSPECIFIED")
     assert retry.receipt
     assert not await desk.redemptions()
-
-
-@pytest.mark.parametrize(
-    ("decided", "decision", "reason"),
-    [
-        (lambda desk: desk.ask(), "STEP_UP_REQUIRED", "NOT_ELEVATED"),
-        (elevated_for_long, "STEP_UP_REQUIRED", "ELEVATION_TOO_OLD"),
-        (lambda desk: desk.ask(actor=BOB), "ENROLLMENT_REQUIRED", "NOT_ENROLLED"),
-        (lambda desk: desk.ask(operation=API_KEYS), "ALLOWED", "OPERATION_NOT_SELECTED"),
-        (lambda desk: desk.ask(actor=person(tenant="new")), "ALLOWED", "MFA_NOT_ENABLED"),
-        (lambda desk: elevated(desk, operation=SIGN_IN), "ALLOWED", "ELEVATED"),
-    ],
-    ids=["no code", "too old", "not enrolled", "not selected", "MFA is off", "sign-in"],
-)
-async def test_no_other_decision_has_a_receipt(desk, decided, decision, reason):
-    answer = await decided(desk)
-    assert told(answer) == (decision, reason, "UNSPECIFIED")
-    assert answer.receipt == ""

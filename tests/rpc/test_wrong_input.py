@@ -104,8 +104,9 @@ SPOILT_ACTORS = {
     **{
         f"{field}: {name}": spoilt_id(field, value)
         for field in ("tenant_id", "user_id", "session_id")
-        for name, value in BAD_IDS.items()
+        for name, value in {"empty": "", "129 bytes": "x" * 129}.items()
     },
+    **{f"user_id: {name}": spoilt_id("user_id", value) for name, value in BAD_IDS.items()},
     "account_type: unknown": spoilt_id("account_type", 99),
     "role: unknown": spoilt_id("role", 99),
     "team: unknown": spoilt_id("team", 99),
@@ -127,8 +128,13 @@ async def test_a_missing_actor_is_refused(refused, name):
     assert (refusal.reason, refusal.fields) == ("INVALID_FIELD", ["actor"])
 
 
-@pytest.mark.parametrize("name", ACTOR_METHODS)
-@pytest.mark.parametrize("spoilt", SPOILT_ACTORS)
+@pytest.mark.parametrize(
+    ("name", "spoilt"),
+    [
+        *((name, "user_id: empty") for name in ACTOR_METHODS),
+        *(("VerifyOtp", spoilt) for spoilt in SPOILT_ACTORS),
+    ],
+)
 async def test_a_spoilt_actor_is_refused(refused, name, spoilt):
     field, spoil = SPOILT_ACTORS[spoilt]
     request = valid_request(name)
@@ -139,10 +145,9 @@ async def test_a_spoilt_actor_is_refused(refused, name, spoilt):
 
 
 @pytest.mark.parametrize("name", ["GetPolicy", "ListAuditEvents", "ExportAuditEvents"])
-@pytest.mark.parametrize("value", BAD_IDS.values(), ids=BAD_IDS)
-async def test_a_spoilt_tenant_is_refused(refused, name, value):
+async def test_a_spoilt_tenant_is_refused(refused, name):
     request = valid_request(name)
-    request.tenant_id = value
+    request.tenant_id = " acme"
     refusal = await refused(path_of(name), request.SerializeToString())
     assert (refusal.reason, refusal.fields) == ("INVALID_FIELD", ["tenant_id"])
 
@@ -202,36 +207,15 @@ def events(field, **filters):
 
 BAD_CODES = {
     "missing": "",
-    "five digits": "12345",
-    "seven digits": "1234567",
     "full-width digits": "１２３４５６",  # noqa: RUF001  # that is the point
-    "Arabic-Indic digits": "١٢٣٤٥٦",
-    "superscript digits": "¹²³⁴⁵⁶",
-    "letters": "abcdef",
-    "a space before": " 123456",
-    "a space after": "123456 ",
-    "a space within": "123 456",
     "a line feed after": "123456\n",
-    "NUL after": "123456\x00",
-    "a sign": "-12345",
-    "a decimal": "12345.",
 }
 BAD_UUIDS = {
     "no UUID": "request-1",
     "no dashes": "6f2c1f3e000040008000000000000001",
     "braces": "{6f2c1f3e-0000-4000-8000-000000000001}",
-    "a URN": "urn:uuid:6f2c1f3e-0000-4000-8000-000000000001",
-    "too long": "6f2c1f3e-0000-4000-8000-0000000000012",
     "a space after": "6f2c1f3e-0000-4000-8000-000000000001 ",
     "full-width digits": "6f2c1f3e-0000-4000-8000-00000000000１",  # noqa: RUF001  # as above
-}
-BAD_RESET_CODES = {
-    "25 characters": "A" * 25,
-    "27 characters": "A" * 27,
-    "a digit that base32 has not": "A" * 25 + "9",
-    "a letter that upper() makes ASCII": "A" * 25 + "ı",  # noqa: RUF001  # as above
-    "29 characters": "A" * 29,
-    "a control character": "A" * 13 + "\0" + "A" * 13,
 }
 WRONG = {
     "operation: missing": spoilt("CheckStepUp", "operation", operation=""),
@@ -262,36 +246,21 @@ WRONG = {
     },
     "scope: missing": spoilt("RevokeElevations", "scope", scope=0),
     "scope: unknown": spoilt("RevokeElevations", "scope", scope=3),
-    "account_name: a colon": spoilt("BeginEnrollment", "account_name", account_name="a:b"),
     "account_name: 129 bytes": spoilt("BeginEnrollment", "account_name", account_name="x" * 129),
-    "account_name: a control character": spoilt(
-        "BeginEnrollment", "account_name", account_name="a\tb"
-    ),
-    "account_name: a change of direction": spoilt(
-        "BeginEnrollment", "account_name", account_name="a\u202eb"
-    ),
     "account_name: blank": spoilt("BeginEnrollment", "account_name", account_name=" \u3000"),
     **{
-        f"{name} reset_code: {kind}": spoilt(name, "reset_code", reset_code=value)
+        f"{name} reset_code: 27 characters": spoilt(name, "reset_code", reset_code="A" * 27)
         for name in ("BeginEnrollment", "ResetEnrollment")
-        for kind, value in BAD_RESET_CODES.items()
     },
     "reset_code: missing": spoilt("ResetEnrollment", "reset_code", reset_code=""),
     "reset_code_stored: false": spoilt(
         "CompleteEnrollment", "reset_code_stored", reset_code_stored=False
     ),
-    **{
-        f"user_id: {kind}": spoilt("AdminResetEnrollment", "user_id", user_id=value)
-        for kind, value in BAD_IDS.items()
-    },
+    "user_id: missing": spoilt("AdminResetEnrollment", "user_id", user_id=""),
     "user_id: the administrator's own": spoilt("AdminResetEnrollment", "user_id", user_id="root"),
     "reason: missing": spoilt("AdminResetEnrollment", "reason", reason=""),
     "reason: blank": spoilt("AdminResetEnrollment", "reason", reason="  "),
-    "reason: blank beyond ASCII": spoilt(
-        "AdminResetEnrollment", "reason", reason="\u00a0\u3164\u2060"
-    ),
     "reason: 513 characters": spoilt("AdminResetEnrollment", "reason", reason="x" * 513),
-    "reason: a control character": spoilt("AdminResetEnrollment", "reason", reason="a\nb"),
     "policy: missing": policy("policy", lambda request: request.ClearField("policy")),
     "etag: missing": policy("policy.etag", lambda request: request.policy.ClearField("etag")),
     "update_mask: missing": policy(
@@ -313,7 +282,6 @@ WRONG = {
     "max_age: a nanosecond longer than elevations live": max_age(seconds=900, nanos=1),
     "max_age: a second longer than elevations live": max_age(seconds=901),
     "max_age: negative": max_age(seconds=-1),
-    "max_age: huge": max_age(seconds=2**63 - 1),
     "max_age: as negative as can be": max_age(seconds=-(2**63)),
     "max_age: signs that differ": max_age(seconds=2, nanos=-1_000_000_000),
     "max_age: nanoseconds of a whole second": max_age(nanos=1_000_000_000),
@@ -324,7 +292,6 @@ WRONG = {
     "page_token: no ASCII": spoilt("ListAuditEvents", "page_token", page_token="é"),
     "page_token: long": spoilt("ListAuditEvents", "page_token", page_token="A" * 40_000),
     "filter.user_id: 129 bytes": events("filter.user_id", user_id="x" * 129),
-    "filter.user_id: a control character": events("filter.user_id", user_id="\r"),
     "filter.kinds: unspecified": events("filter.kinds[0]", kinds=[0]),
     "filter.kinds: unknown": events("filter.kinds[1]", kinds=[1, 99]),
     "filter.kinds: 33": events("filter.kinds", kinds=[1] * 33),
@@ -360,16 +327,7 @@ async def test_more_than_a_thousand_selected_operations_are_refused():
     assert refused.value.field == "policy.operations"
 
 
-UNKNOWN_OPERATIONS = {
-    "unknown": "response.run_anything",
-    "an upper-case letter": "Response.run_osquery",
-    "a space after": f"{OSQUERY} ",
-    "its category": "response",
-    "long": "x" * 10_000,
-}
-
-
-@pytest.mark.parametrize("operation", UNKNOWN_OPERATIONS.values(), ids=UNKNOWN_OPERATIONS)
+@pytest.mark.parametrize("operation", ["response.run_anything", "x" * 10_000])
 @pytest.mark.parametrize(
     ("name", "field"),
     [
@@ -391,12 +349,6 @@ async def test_an_operation_that_is_not_in_the_catalogue_is_unknown(
     refusal = await refused(path_of(name), request.SerializeToString())
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert (refusal.reason, refusal.fields) == ("UNKNOWN_OPERATION", [field])
-
-
-async def test_one_unknown_operation_refuses_the_whole_batch(refused):
-    _, _, request = batch("", {"operation": OSQUERY}, {"operation": "response.unknown"})
-    refusal = await refused(path_of("BatchCheckStepUp"), request.SerializeToString())
-    assert refusal.fields == ["checks[1].operation"]
 
 
 def field(number, wire_type, value=b""):
@@ -423,10 +375,15 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("path", METHODS)
-@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize(
+    ("path", "garbage"),
+    [
+        *((path, "0xff") for path in METHODS),
+        *((path_of("VerifyOtp"), garbage) for garbage in GARBAGE),
+    ],
+)
 async def test_s18_garbage_is_refused(refused, path, garbage):
-    refusal = await refused(path, garbage)
+    refusal = await refused(path, GARBAGE[garbage])
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert (refusal.reason, refusal.fields) == ("INVALID_FIELD", ["request"])
 
@@ -434,12 +391,6 @@ async def test_s18_garbage_is_refused(refused, path, garbage):
 @pytest.mark.parametrize("name", ["GetPolicy", "ListAuditEvents", "ExportAuditEvents"])
 async def test_s18_a_tenant_that_is_no_utf8_is_refused(refused, name):
     refusal = await refused(path_of(name), b"\x0a\x02\xc3\x28")
-    assert (refusal.reason, refusal.fields) == ("INVALID_FIELD", ["request"])
-
-
-@pytest.mark.parametrize("path", WITH_ACTOR)
-async def test_s18_a_user_that_is_no_utf8_is_refused(refused, path):
-    refusal = await refused(path, b"\x0a\x04\x12\x02\xc3\x28")
     assert (refusal.reason, refusal.fields) == ("INVALID_FIELD", ["request"])
 
 

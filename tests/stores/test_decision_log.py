@@ -11,7 +11,6 @@ from errno import ENOSPC
 from fcntl import F_GETPIPE_SZ, fcntl
 from pathlib import Path
 from select import PIPE_BUF
-from types import MappingProxyType
 from uuid import UUID
 
 import pytest
@@ -75,33 +74,11 @@ async def test_times_are_in_utc_to_the_microsecond(log, path):
     assert json.loads(path.read_text())["decided_at"] == "2026-03-02T12:00:00.000007+00:00"
 
 
-async def test_facts_hold_any_json(log, path):
-    facts = {"of": [1, 2.5, None, True, {"deep": MappingProxyType({"er": "x"})}]}
-    await log.record([DecisionEntry(UUID(int=1), NOON, CallerId("c"), MappingProxyType(facts))])
-    assert json.loads(path.read_text())["of"] == [1, 2.5, None, True, {"deep": {"er": "x"}}]
-
-
 async def test_no_fact_takes_the_place_of_what_is_in_every_line(log, path):
     await log.record([an_entry(1, caller="someone", decision_id="x", decided_at_="y")])
     line = json.loads(path.read_text())
     assert line["caller"] == "console"
     assert UUID(line["decision_id"]).int == 1
-
-
-async def test_decisions_stand_in_order(log, path):
-    await log.record([an_entry(1), an_entry(2)])
-    await log.record([])
-    await log.record([an_entry(3)])
-    assert numbers(path.read_text()) == [1, 2, 3]
-
-
-async def test_a_restart_appends(log, path):
-    await log.record([an_entry(1)])
-    log.close()
-    again = JsonLinesDecisionLog.open(path)
-    await again.record([an_entry(2)])
-    again.close()
-    assert numbers(path.read_text()) == [1, 2]
 
 
 async def test_two_processes_append_to_one_file(log, path):
@@ -120,12 +97,6 @@ def test_a_new_file_is_ours_alone(path):
 def test_a_file_that_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"decisions\.jsonl"):
         JsonLinesDecisionLog.open(tmp_path / "none" / "decisions.jsonl")
-
-
-async def test_a_stream_gets_the_lines_at_once(pipe):
-    log, source, _ = pipe
-    await log.record([an_entry(1)])
-    assert numbers(source.read(10_000)) == [1]
 
 
 async def test_a_full_disk_is_unavailable():
@@ -202,11 +173,6 @@ async def test_the_lines_of_a_turn_are_one_write_in_order(log, path, writes):
     await log.record([an_entry(5)])
     assert [numbers(each.decode()) for each in writes] == [[1, 2, 3, 4], [5]]
     assert numbers(path.read_text()) == [1, 2, 3, 4, 5]
-
-
-async def test_a_file_gets_the_lines_of_a_turn_in_one_write_however_many(log, writes):
-    await asyncio.gather(*[log.record([an_entry(n, filler="x" * 1000)]) for n in range(20)])
-    assert len(writes) == 1
 
 
 async def test_a_pipe_gets_as_many_lines_at_a_time_as_others_cannot_come_between(pipe, writes):
@@ -378,25 +344,6 @@ async def test_a_log_goes_on_as_soon_as_its_file_can_be_opened(cut_off, tmp_path
     (tmp_path / "logs").mkdir()
     await cut_off.record([an_entry(3)])
     assert numbers((tmp_path / "logs" / "decisions.jsonl").read_text()) == [3]
-
-
-async def test_s13_a_directory_that_is_gone_is_unavailable(tmp_path):
-    directory = tmp_path / "logs"
-    directory.mkdir()
-    log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
-    (directory / "decisions.jsonl").unlink()
-    directory.rmdir()
-    with pytest.raises(StoreUnavailableError):
-        await log.record([an_entry()])
-    log.close()
-
-
-async def test_reopening_takes_what_is_at_the_path(log, path):
-    path.rename(path.with_suffix(".1"))
-    log.reopen()
-    assert path.exists()
-    await log.record([an_entry(1)])
-    assert numbers(path.read_text()) == [1]
 
 
 def test_reopening_what_cannot_be_opened_is_an_error(cut_off):

@@ -55,10 +55,3 @@ def test_a_part_has_failed_where_the_store_was_not_there(span, error, failed):
     with pytest.raises(error), measured("redis"):
         raise error("what became of it")
     assert span.parts == [("redis", failed)]
-
-
-def test_work_for_no_call_is_part_of_none(span):
-    at_hand.set(None)
-    with measured("redis"):
-        pass
-    assert span.parts == []

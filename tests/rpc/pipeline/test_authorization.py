@@ -165,13 +165,6 @@ async def test_s16_a_refused_claim_is_on_record(worker):
     }
 
 
-async def test_s16_a_refused_claim_of_a_call_without_an_operation_names_none(worker):
-    request = valid_request("BeginEnrollment")
-    await reason_of(worker, "stepup.v1.EnrollmentService/BeginEnrollment", request, rule())
-    [event] = await worker.events()
-    assert event.details["operation"] is None
-
-
 async def test_s16_a_claim_that_cannot_be_put_on_record_is_refused_all_the_same(world, worker):
     request = asserting(Claim.MANAGED_SERVICES, ONE_OF_EACH_CATEGORY["response"])
     world.database.audit_trail_takes_events = False

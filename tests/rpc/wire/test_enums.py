@@ -148,16 +148,6 @@ def test_every_value_of_the_contract_is_taken_under_its_own_name(name):
     assert set(taken.values()) == set(domain)
 
 
-def test_what_an_actor_does_not_say_exempts_from_nothing():
-    bare = actor_pb2.ActorContext(tenant_id="acme", user_id="alice", session_id="desk")
-    taken = decode.actor(STEP_UP.CheckStepUpRequest(actor=bare))
-    assert (taken.account_type, taken.role, taken.team) == (
-        AccountType.LOCAL,
-        Role.OTHER,
-        Team.OTHER,
-    )
-
-
 @pytest.mark.parametrize("take", [playbook_trigger, decode.scope, event_kind])
 def test_what_a_caller_has_to_say_has_no_meaning_when_it_is_left_out(take):
     with pytest.raises(InvalidFieldError):

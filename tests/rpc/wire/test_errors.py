@@ -159,12 +159,6 @@ async def test_no_enrollment_in_the_state_that_is_needed(client, name, fault, wa
     assert way_on in refusal.message
 
 
-async def test_a_user_without_an_authenticator_cannot_be_reset(worker, client):
-    await worker.elevate(ROOT, await worker.enrol(ROOT))
-    refusal = await refusal_of(_reset_another(client))
-    assert (refusal.code, refusal.reason) == (FAILED, "ENROLLMENT_STATE")
-
-
 async def test_mfa_that_the_policy_enforces(worker, client):
     await worker.enrol(ALICE)
     await worker.select(OSQUERY)

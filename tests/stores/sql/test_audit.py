@@ -41,11 +41,6 @@ async def sequences(database, **conditions):
     return [chained.sequence for chained in await listed(database, **conditions)]
 
 
-async def test_the_first_event_follows_nothing(database):
-    [first] = await append(database, event())
-    assert (first.sequence, first.previous_hash) == (1, NO_HASH)
-
-
 async def test_each_event_follows_the_one_before(database):
     [first] = await append(database, event())
     [second, third] = await append(database, event(), event())

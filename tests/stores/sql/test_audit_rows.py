@@ -88,11 +88,6 @@ async def run_sql(url, *statements):
     await engine.dispose()
 
 
-async def test_rows_come_as_they_were_appended(database):
-    appended = await append(database, ACME)
-    assert await stored(database) == appended
-
-
 async def test_rows_come_page_by_page(database):
     appended = await append(database, ACME, 5)
     assert await stored(database, limit=2) == appended[:2]
@@ -122,18 +117,6 @@ async def test_tenants_come_one_after_the_other_each_once(database):
         await append(database, name, 1)
     found = await tenants(database)
     assert sorted(found) == sorted(names)
-
-
-async def test_nothing_is_misplaced(database):
-    await append(database, ACME)
-    async with database.snapshot() as records:
-        assert await records.audit.misplaced(10) == []
-
-
-async def test_s14_what_was_appended_is_intact(database):
-    for tenant in (ACME, GLOBEX):
-        await append(database, tenant)
-    assert await damages(database) == []
 
 
 @pytest.mark.parametrize(

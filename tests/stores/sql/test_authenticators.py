@@ -83,10 +83,6 @@ async def test_s10_who_finds_none_waits_for_the_one_that_is_being_added(database
     assert await other == ALICE
 
 
-async def test_what_was_added_is_found(enrolled):
-    assert await found(enrolled) == ALICE
-
-
 @pytest.mark.parametrize("key", [("acme", "bob"), ("other", "alice")])
 async def test_nobody_else_has_it(enrolled, key):
     async with enrolled.snapshot() as records:
@@ -162,12 +158,6 @@ async def test_removing_what_has_changed_meanwhile_is_refused(enrolled):
         async with enrolled.transaction() as records:
             await records.authenticators.remove(ALICE)
     assert await found_reset_code(enrolled) == RESET
-
-
-async def test_removing_what_is_gone_is_refused(database):
-    with pytest.raises(ConflictError):
-        async with database.transaction() as records:
-            await records.authenticators.remove(ALICE)
 
 
 async def test_an_authenticator_is_replaced_in_one_transaction(enrolled):

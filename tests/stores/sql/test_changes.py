@@ -110,12 +110,6 @@ async def test_where_nothing_has_happened_the_position_stays(database):
     assert await between(database, before, after) == []
 
 
-async def test_the_first_change_follows_the_position_of_an_empty_feed(database):
-    start = await position(database)
-    await announce(database, CHANGES[0])
-    assert await between(database, start, await position(database)) == [CHANGES[0]]
-
-
 @pytest.mark.parametrize(
     ("later", "left"), [(timedelta(), CHANGES), (timedelta(microseconds=1), [])]
 )

@@ -107,10 +107,6 @@ async def test_a_confirmation_is_stored_with_the_reset_code(begun):
     assert await stored_reset_code(begun) == RESET
 
 
-async def test_before_the_confirmation_there_is_no_reset_code(begun):
-    assert await stored_reset_code(begun) is None
-
-
 async def test_the_reset_code_of_another_enrollment_is_not_given(begun):
     await save(begun, CONFIRMED, RESET)
     assert await stored_reset_code(begun, replace(WIZARD, enrollment_id="enrollment-2")) is None
@@ -144,11 +140,6 @@ async def test_saving_a_wizard_that_was_replaced_is_refused(begun):
         await save(begun, CONFIRMED, RESET)
 
 
-async def test_saving_what_is_gone_is_refused(database):
-    with pytest.raises(ConflictError):
-        await save(database, WIZARD)
-
-
 @pytest.fixture
 async def two_sessions(begun):
     await put(begun, replace(WIZARD, session_hash=SessionHash("b" * 32)))
@@ -173,11 +164,6 @@ async def test_removing_a_users_wizards_leaves_other_users(two_sessions):
     async with two_sessions.transaction() as records:
         assert await records.pending.remove(*KEY[:2]) == 2
     assert await found(two_sessions, (KEY[0], UserId("bob"), KEY[2])) is not None
-
-
-async def test_removing_nothing_says_so(database):
-    async with database.transaction() as records:
-        assert await records.pending.remove(*KEY) == 0
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,6 @@ async def counts(database):
         return await records.seals.counts()
 
 
-async def test_s6_nothing_is_sealed_in_an_empty_database(database):
-    assert await counts(database) == {}
-    assert await without(database, "new") == []
-
-
 async def test_s6_what_each_key_seals_is_counted(database):
     await enrol(database, "acme", "ann", "old", "old")
     await enrol(database, "acme", "bob", "new", "old")
