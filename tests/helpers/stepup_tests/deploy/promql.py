@@ -69,7 +69,7 @@ def metrics_of_a_server():
     stands what a supervisor shows in addition.
     """
     known = _OF_PROMETHEUS | _OF_PYTHON
-    _, several_workers = OPERATING.split("\nWith several workers the page is of all together")
+    _, several_workers = OPERATING.split("\nWith several workers the page is for all together")
     known |= {name: set() for name in re.findall(r"`(stepup_\w+)`", several_workers)}
     rows = re.findall(r"^\| `(stepup_\w+)(?:\{([\w,]*)\})?` \| (.*) \|$", OPERATING, re.MULTILINE)
     for name, labels, says in rows:
