@@ -32,7 +32,7 @@ def documented_events():
     # What stands in brackets, or after a colon, are values.
     plain = [
         (kind, re.sub(r"\(.*?\)|:.*", "", details))
-        for kind, _, details in rows_of("| kind | happened |")
+        for kind, _, details in rows_of("| kind | event |")
     ]
     return {kind.strip(" `"): set(re.findall(r"`(\w+)`", details)) for kind, details in plain}
 
@@ -98,7 +98,7 @@ async def test_every_kind_of_event_is_documented_with_all_its_details(worker):
 def documented_facts():
     """The keys of the table about the decision log, by where they stand."""
     found = {}
-    for keys, where, _ in rows_of("| key | stands in |"):
+    for keys, where, _ in rows_of("| key | in |"):
         found.setdefault(where, set()).update(re.findall(r"`(\w+)`", keys))
     return found
 
