@@ -18,7 +18,7 @@ from stepup_tests.worker import Worker
 
 from stepup.domain.rate import Rate
 from stepup.keys.ring import KeyRing
-from stepup.rpc.pipeline.call import Admitted
+from stepup.rpc.pipeline.call import AdmittedCaller
 from stepup.settings import Settings, StorageSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey
@@ -39,7 +39,7 @@ async def admit(invocation):
     """Take everybody alike, but for the rate."""
     name = invocation.header("x-caller")
     caller = replace(all_powerful(name), rate=RATE) if name else all_powerful()
-    return Admitted(caller, ())
+    return AdmittedCaller(caller, ())
 
 
 class Preparing(Worker):

@@ -14,7 +14,7 @@ from stepup_tests.worker import OSQUERY
 from stepup.domain.audit import EventKind
 from stepup.domain.callers import Patterns
 from stepup.domain.rate import Rate
-from stepup.rpc.pipeline.call import Admitted
+from stepup.rpc.pipeline.call import AdmittedCaller
 from stepup.v1 import actor_pb2
 from stepup.v1 import step_up_service_pb2 as step_up
 
@@ -33,7 +33,7 @@ async def admit(invocation):
         [rule] = caller.rules
         acme = replace(rule, tenants=Patterns(["acme"]), claims=frozenset())
         caller = replace(caller, rules=(acme,))
-    return Admitted(caller, ())
+    return AdmittedCaller(caller, ())
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from stepup.domain.errors import (
     CallerUnauthenticatedError,
     StoreUnavailableError,
 )
-from stepup.rpc.pipeline.call import Invocation
-from stepup.rpc.pipeline.pipeline import UnaryMethod
+from stepup.rpc.engine import Invocation
+from stepup.rpc.pipeline.call import Method
 from stepup.rpc.wire.errors import RefusedError
 from stepup.telemetry.traces import Traces
 from stepup.v1 import policy_service_pb2 as policy
@@ -159,7 +159,7 @@ async def test_health_and_what_is_not_served_have_none(client, exporter):
 
 
 def echo(handler):
-    return UnaryMethod("test.Service", "Method", policy.ListOperationsRequest, handler)
+    return Method("test.Service", "Method", policy.ListOperationsRequest, handler)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def made_calls(pipeline, exporter):
 
     async def call(handler, admit=admit_local, metadata=SAMPLED):
         with suppress(RefusedError):
-            await pipeline(admit).unary(echo(handler), b"", Invocation(lambda: "ipv4:1", metadata))
+            await pipeline(admit).unary(echo(handler), b"", Invocation("ipv4:1", metadata))
         [span] = exporter.get_finished_spans()
         return span
 
@@ -216,7 +216,7 @@ async def test_s18_a_call_that_is_not_admitted_has_no_span_and_its_line_has_the_
         raise refusal
 
     with structlog.testing.capture_logs() as lines, pytest.raises(RefusedError):
-        await pipeline(refuse).unary(echo(None), b"", Invocation(lambda: "ipv4:1", SAMPLED))
+        await pipeline(refuse).unary(echo(None), b"", Invocation("ipv4:1", SAMPLED))
     assert exporter.get_finished_spans() == ()
     assert [line["trace_id"] for line in lines] == [TRACE]
 

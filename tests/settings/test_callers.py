@@ -6,7 +6,7 @@ from stepup_tests.identity.tokens import key, public
 
 from stepup.domain.callers import Claim
 from stepup.domain.rate import Rate
-from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.engine import Invocation
 from stepup.settings import ConfigurationError, load
 from stepup.wiring.credentials import LOCAL, credentials_of, demand_credentials
 
@@ -213,13 +213,13 @@ def test_two_issuers_of_one_name_are_refused(loaded, issuer):
 async def test_without_credentials_everybody_is_the_local_caller(loaded):
     credentials = credentials_of(loaded(""), ManualClock())
     assert credentials.server is None
-    assert await credentials.admit(Invocation(lambda: "ipv4:127.0.0.1:1")) is LOCAL
+    assert await credentials.admit(Invocation("ipv4:127.0.0.1:1")) is LOCAL
 
 
 async def test_s15_where_everybody_is_trusted_the_caller_is_not_the_local_one(loaded):
     credentials = credentials_of(loaded(f"[server]\n{TRUSTED} = true\n"), ManualClock())
     assert credentials.server is None
-    admitted = await credentials.admit(Invocation(lambda: "ipv4:10.0.0.9:1"))
+    admitted = await credentials.admit(Invocation("ipv4:10.0.0.9:1"))
     assert (admitted.caller.caller_id, admitted.identities) == ("anyone", ("network",))
 
 

@@ -250,7 +250,7 @@ async def a_place_is_filled(failing, monkeypatch):
 
 @asynccontextmanager
 async def slow_calls_are_watched(failing, monkeypatch):
-    monkeypatch.setattr("stepup.rpc.engine.core._Calls.end_overdue", failing)
+    monkeypatch.setattr("stepup.rpc.engine.core.Calls.end_overdue", failing)
     engine = core.CoreEngine({}, (), CallLimits())
     engine.listen("127.0.0.1:0", None)
     await engine.start()
@@ -378,7 +378,7 @@ ROWS = {
     "process.workers:report_to_parent:run_for_ever(tell)": [a_worker_reports],
     "process.workers:keep_workers:run_for_ever(replace)": [workers_are_restarted],
     "process.supervisor:_Place._keep:run_for_ever(fill)": [a_place_is_filled],
-    "rpc.engine.core:CoreEngine._watch_slow_calls:run_for_ever(self._calls.watch_slow)": [
+    "rpc.engine.core:CoreEngine._watch_calls:run_for_ever(self._calls.watch_calls)": [
         slow_calls_are_watched
     ],
     "rpc.engine.queue:CompletionQueue.__init__:Thread(self._wait)": [
@@ -405,7 +405,7 @@ BEGUN_BY_ANOTHER = {
     "process.supervisor:_Place.__init__:create_task(self._keep())",
     "process.supervisor:Supervisor._next:while True",
     "process.workers:_until:create_task(work)",
-    "rpc.engine.core:CoreEngine.start:create_task(self._watch_slow_calls())",
+    "rpc.engine.core:CoreEngine.start:create_task(self._watch_calls())",
     "rpc.engine.queue:CompletionQueue._wait:while True",
 }
 
@@ -415,8 +415,8 @@ ENDS_BY_ITSELF = {
     "system.daemon_threads:_started:Thread(run)",
     "telemetry.log_lines:LinesOfATurn._write_waiting:while True",
     "keys.following:ReloadingKeys._unwrap:Thread(work)",
-    "rpc.engine.core:CoreEngine.stop:create_task(self._end(self._patrol, grace_seconds))",
-    "rpc.engine.core:_ServedCall._begin_work:create_task(self._answer(payload))",
+    "rpc.engine.core:CoreEngine.stop:create_task(self._stop(self._watching, grace_seconds))",
+    "rpc.engine.core_call:_MethodCall._begin_work:create_task(self._answer(payload))",
     "rpc.identity.trusted_keys:TrustedKeys._refresh:create_task(self._fetch_once())",
     "rpc.server.standard_services:Health._watch:while True",
     "service.step_up.attempts:Attempts.make:create_task(attempt)",

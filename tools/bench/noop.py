@@ -8,7 +8,7 @@ import asyncio
 
 import grpc
 
-from stepup.rpc.engine import CallLimits, Unary
+from stepup.rpc.engine import CallLimits, UnaryMethod
 from stepup.rpc.engine.core import CoreEngine
 from stepup.v1 import step_up_service_pb2 as pb
 from stepup.v1 import step_up_service_pb2_grpc
@@ -39,7 +39,7 @@ def _core():
         pb.CheckStepUpRequest.FromString(payload)
         return _answer().SerializeToString()
 
-    server = CoreEngine({_PATH: Unary(answer)}, (), CallLimits())
+    server = CoreEngine({_PATH: UnaryMethod(answer)}, (), CallLimits())
     return server, server.listen(_ADDRESS, None)
 
 

@@ -9,6 +9,7 @@ import grpc
 
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
+from stepup.rpc.engine import Invocation
 from stepup.rpc.identity import AllOf, Identification
 from stepup.rpc.identity.certificate_files import CertificateError, CertificateFiles
 from stepup.rpc.identity.jwks import JwksError, JwksFile, JwksUrl
@@ -17,7 +18,7 @@ from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import ServerCertificate
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline.admission import Admission
-from stepup.rpc.pipeline.call import Admitted, Invocation
+from stepup.rpc.pipeline.call import AdmittedCaller
 from stepup.rpc.pipeline.pipeline import Admit
 from stepup.service.ports import Clock
 from stepup.settings import ConfigurationError, Settings, UnusableFileError
@@ -29,10 +30,10 @@ LOCAL_CALLER = Caller(
     CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
 )
 """Whoever reaches a loopback address where callers have no credentials: may do everything."""
-LOCAL = Admitted(LOCAL_CALLER, ("loopback",))
+LOCAL = AdmittedCaller(LOCAL_CALLER, ("loopback",))
 """It proves no more than that it is on this machine."""
 _TRUSTED = "server.insecure_anyone_on_the_network_is_trusted"
-ANYONE = Admitted(
+ANYONE = AdmittedCaller(
     Caller(CallerId("anyone"), frozenset(), (Rule(_TRUSTED, _ALL, _ALL, _ALL, frozenset(Claim)),)),
     ("network",),
 )
@@ -125,12 +126,12 @@ def anyone_may_call(settings: Settings) -> str:
     return "any program on this machine may call and claim anything"
 
 
-async def admit_anyone(_invocation: Invocation) -> Admitted:
+async def admit_anyone(_invocation: Invocation) -> AdmittedCaller:
     """Take every caller alike, wherever it is: the settings say that all are trusted."""
     return ANYONE
 
 
-async def admit_local_caller(_invocation: Invocation) -> Admitted:
+async def admit_local_caller(_invocation: Invocation) -> AdmittedCaller:
     """Take every caller alike: the server listens on loopback only."""
     return LOCAL
 

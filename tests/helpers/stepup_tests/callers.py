@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from stepup.domain.actor import CallerId
-from stepup.rpc.pipeline.call import Admitted
+from stepup.rpc.pipeline.call import AdmittedCaller
 from stepup.wiring.credentials import LOCAL, LOCAL_CALLER
 
 
@@ -14,7 +14,7 @@ def admitting(caller, *identities):
     """Take every call for one of this caller."""
 
     async def admit(_invocation):
-        return Admitted(caller, identities)
+        return AdmittedCaller(caller, identities)
 
     return admit
 
@@ -25,4 +25,4 @@ admit_local = admitting(LOCAL.caller, *LOCAL.identities)
 async def admit_by_header(invocation):
     """Believe what the caller calls itself."""
     name = invocation.header("x-caller")
-    return Admitted(all_powerful(name), (f"spiffe://acme/{name}",))
+    return AdmittedCaller(all_powerful(name), (f"spiffe://acme/{name}",))

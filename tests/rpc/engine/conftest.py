@@ -8,7 +8,7 @@ import pytest
 from stepup_tests.engine.options import CALLS_PER_CONNECTION, OPTIONS
 from stepup_tests.engines import connection_of_its_own, make_engine
 
-from stepup.rpc.engine import CallLimits, Stream, Unary
+from stepup.rpc.engine import CallLimits, StreamMethod, UnaryMethod
 
 __all__ = ["make_engine", "serving"]
 
@@ -76,8 +76,10 @@ def serving(make_engine):
             return payload
 
         unary = {TOGETHER: together} | (unary or {})
-        served = {path: Unary(answer, path in exempt) for path, answer in unary.items()}
-        served |= {path: Stream(each, path in exempt) for path, each in (stream or {}).items()}
+        served = {path: UnaryMethod(answer, path in exempt) for path, answer in unary.items()}
+        served |= {
+            path: StreamMethod(each, path in exempt) for path, each in (stream or {}).items()
+        }
         limits = CallLimits(in_flight=max_in_flight, **limits)
         engine = make_engine(served, OPTIONS + options, limits)
         port = Port(engine, engine.listen("127.0.0.1:0", None), max_in_flight)

@@ -362,7 +362,7 @@ async def test_who_called_is_known_even_when_an_abandoned_call_is_cleaned_up(
         try:
             await asyncio.Event().wait()
         finally:
-            peers.append(invocation.peer())
+            peers.append(invocation.peer)
 
     async def endless(_payloads, invocation):
         # Generators inside others are cleaned up some time later.
@@ -374,7 +374,7 @@ async def test_who_called_is_known_even_when_an_abandoned_call_is_cleaned_up(
             while True:
                 yield b"x" * 10_000
         finally:
-            peers.append(invocation.peer())
+            peers.append(invocation.peer)
 
     async with serving(unary={CALL: sleep}, stream={OTHER: endless}) as port:
         calls = [port.stream(path, timeout=seconds) for _ in range(10)]
@@ -449,10 +449,10 @@ async def test_calls_on_an_old_connection_finish_and_later_ones_go_over_another(
     async def slow(_payload, invocation):
         entered.set()
         await may_end.wait()
-        return invocation.peer().encode()
+        return invocation.peer.encode()
 
     async def peer(_payload, invocation):
-        return invocation.peer().encode()
+        return invocation.peer.encode()
 
     options = (("grpc.max_connection_age_ms", 200),)
     async with serving(unary={CALL: slow, OTHER: peer}, options=options) as port:

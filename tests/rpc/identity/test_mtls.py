@@ -14,13 +14,21 @@ from stepup_tests.certificates import DAY, authority
 from stepup_tests.identity.door import doorkeeper, refusal, who
 
 from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.rpc.engine import Invocation
 from stepup.rpc.identity.certificate_files import CertificateFiles
 from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import ServerCertificate
-from stepup.rpc.pipeline.call import Invocation
 
 SOAR = "spiffe://acme/ns/prod/sa/soar"
 URI = x509.UniformResourceIdentifier
+
+
+class OverTls(Invocation):
+    """A call on a connection of which gRPC knows these properties."""
+
+    def __init__(self, properties):
+        super().__init__("peer")
+        self.auth_context = lambda: properties
 
 
 @pytest.fixture
@@ -115,9 +123,7 @@ async def test_s29_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(clock, cl
     certificate = clients_ca.client(uri).chain
     context = {"x509_pem_cert": [certificate], "peer_uri": [SOAR.encode()]}
     with pytest.raises(CallerUnauthenticatedError, match="no SPIFFE id of a workload"):
-        await CertificateIdentification(clock).identify(
-            Invocation(lambda: "peer", (), lambda: context)
-        )
+        await CertificateIdentification(clock).identify(OverTls(context))
 
 
 @pytest.mark.parametrize("tail", ["\0/ns/dev/sa/other", "\0", "\n", "\x1b[2J"])
@@ -179,13 +185,13 @@ async def test_a_server_that_asks_for_no_certificate_identifies_nobody_by_one(
 
 async def test_without_tls_there_is_no_certificate(clock):
     with pytest.raises(CallerUnauthenticatedError, match="a client certificate is required"):
-        await CertificateIdentification(clock).identify(Invocation(lambda: "peer"))
+        await CertificateIdentification(clock).identify(Invocation("peer"))
 
 
 async def test_metadata_are_no_certificate(clock):
     forged = (("x509_pem_cert", "..."), ("peer_uri", SOAR), ("peer_spiffe_id", SOAR))
     with pytest.raises(CallerUnauthenticatedError, match="a client certificate is required"):
-        await CertificateIdentification(clock).identify(Invocation(lambda: "peer", forged))
+        await CertificateIdentification(clock).identify(Invocation("peer", forged))
 
 
 async def test_s15_a_certificate_ends_however_long_its_connection_or_session_lasts(
@@ -206,9 +212,7 @@ async def test_s15_a_certificate_ends_however_long_its_connection_or_session_las
 async def test_s15_a_certificate_that_cannot_be_read_identifies_nobody(clock):
     context = {"x509_pem_cert": [b"..."], "peer_uri": [SOAR.encode()]}
     with pytest.raises(CallerUnauthenticatedError, match="the client certificate cannot be read"):
-        await CertificateIdentification(clock).identify(
-            Invocation(lambda: "peer", (), lambda: context)
-        )
+        await CertificateIdentification(clock).identify(OverTls(context))
 
 
 async def run(program, *arguments):

@@ -10,16 +10,17 @@ from stepup_tests.worker import OSQUERY
 
 from stepup.domain.callers import Caller, Callers
 from stepup.domain.errors import CallerNotPermittedError
+from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline.admission import Admission
-from stepup.rpc.pipeline.call import Invocation
-from stepup.rpc.pipeline.pipeline import Pipeline, UnaryMethod
+from stepup.rpc.pipeline.call import Method
+from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.wire.errors import RefusedError
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.v1.policy_service_pb2 import ListOperationsRequest, ListOperationsResponse
 
 SOAR = Caller(all_powerful("soar").caller_id, frozenset({"spiffe://acme/soar", "jwt:i#soar"}), ())
 CONSOLE = Caller(all_powerful("console").caller_id, frozenset({"spiffe://acme/console"}), ())
-CALL = Invocation(lambda: "ipv4:127.0.0.1:4711")
+CALL = Invocation("ipv4:127.0.0.1:4711")
 
 
 class Proven:
@@ -76,10 +77,10 @@ async def test_a_call_under_way_keeps_its_rules_when_they_are_replaced():
 
     async def handler(_request, call):
         admission.replace(Callers([]))
-        await call.on_behalf_of(person(), OSQUERY)
+        await call.authorize_and_charge(person(), OSQUERY)
         return ListOperationsResponse()
 
-    method = UnaryMethod("test.Service", "Method", ListOperationsRequest, handler)
+    method = Method("test.Service", "Method", ListOperationsRequest, handler)
     pipeline = Pipeline(admission, RefusedClaims(None), None, Everybody(), ManualClock())
     assert await pipeline.unary(method, b"", CALL) == b""
     with pytest.raises(RefusedError):

@@ -13,14 +13,14 @@ from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Claim, Patterns, Rule
 from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import SHIPPED, SIGN_IN
-from stepup.rpc.pipeline.call import Invocation
-from stepup.rpc.pipeline.pipeline import Pipeline, StreamMethod
+from stepup.rpc.engine import Invocation
+from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.demands import DEMANDS
 from stepup.rpc.server.server import methods
 from stepup.rpc.wire.errors import RefusedError, to_status
 from stepup.v1 import actor_pb2, step_up_service_pb2
 
-PEER = Invocation(lambda: "ipv4:127.0.0.1:4711", (("x-request-id", "r-17"),))
+PEER = Invocation("ipv4:127.0.0.1:4711", (("x-request-id", "r-17"),))
 OWN_TENANT = valid_request("GetPolicy").tenant_id
 CHECK = "stepup.v1.StepUpService/CheckStepUp"
 PATHS = sorted(METHODS)
@@ -56,7 +56,7 @@ async def reason_of(worker, path, request, *rules):
     ]
     payload = request.SerializeToString()
     try:
-        if isinstance(method, StreamMethod):
+        if method.streams:
             async for _ in pipeline.stream(method, payload, PEER):
                 pass
         else:

@@ -10,8 +10,8 @@ from stepup_tests.requests import valid_request
 from structlog.testing import capture_logs
 
 from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline import finish_lines
-from stepup.rpc.pipeline.call import Invocation
 from stepup.rpc.pipeline.finish_lines import REFUSED, UNAVAILABLE, FinishLines
 from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.server import methods
@@ -19,7 +19,7 @@ from stepup.rpc.wire.errors import RefusedError
 
 BURST = REFUSED.burst
 SUPPRESSED = "stepup_call_lines_suppressed_total"
-PEER = Invocation(lambda: "ipv4:127.0.0.1:4711")
+PEER = Invocation("ipv4:127.0.0.1:4711")
 
 
 @pytest.fixture

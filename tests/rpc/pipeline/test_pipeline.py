@@ -16,15 +16,16 @@ from stepup_tests.wire import on_wire
 from stepup_tests.worker import OSQUERY
 
 from stepup.domain.errors import CallerUnauthenticatedError, StoreUnavailableError
-from stepup.rpc.pipeline.call import Invocation
-from stepup.rpc.pipeline.pipeline import Pipeline, StreamMethod, UnaryMethod
+from stepup.rpc.engine import Invocation
+from stepup.rpc.pipeline.call import Method
+from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.server import methods
 from stepup.rpc.wire.errors import RefusedError
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 
 TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-PEER = Invocation(lambda: "ipv4:127.0.0.1:4711")
+PEER = Invocation("ipv4:127.0.0.1:4711")
 
 
 def pipeline_of(worker, admit=admit_local, clock=None):
@@ -52,7 +53,7 @@ async def test_every_method_of_the_contract_is_served(served_methods):
 
 
 async def test_a_method_streams_where_the_contract_says_so(served_methods):
-    streams = {path for path, each in served_methods.items() if isinstance(each, StreamMethod)}
+    streams = {path for path, each in served_methods.items() if each.streams}
     assert streams == {path for path in METHODS if METHODS[path].server_streaming}
 
 
@@ -82,15 +83,15 @@ async def test_the_caller_is_who_its_credentials_say(world, worker, served_metho
     await pipeline.unary(
         served_methods["stepup.v1.StepUpService/CheckStepUp"],
         request.SerializeToString(),
-        Invocation(lambda: "", [("x-caller", "playbook-engine")]),
+        Invocation("", [("x-caller", "playbook-engine")]),
     )
     [line] = world.decisions()
     assert line["caller"] == "playbook-engine"
 
 
-def echo(handler, kind=UnaryMethod):
+def echo(handler, *, streams=False):
     """A method with a handler of the test's own."""
-    return kind("test.Service", "Method", policy.ListOperationsRequest, handler)
+    return Method("test.Service", "Method", policy.ListOperationsRequest, handler, streams)
 
 
 async def seen_by_the_handler(pipeline, invocation=PEER):
@@ -151,7 +152,7 @@ async def test_a_caller_that_cannot_be_named_reaches_no_handler(worker):
 
 @pytest.mark.parametrize("given", ["req-1", "x", "x" * 128, " ~"])
 async def test_a_request_id_is_taken_over(pipeline, given):
-    call = await seen_by_the_handler(pipeline, Invocation(lambda: "", [("x-request-id", given)]))
+    call = await seen_by_the_handler(pipeline, Invocation("", [("x-request-id", given)]))
     assert call.request_id == given
 
 
@@ -169,7 +170,7 @@ async def test_a_request_id_is_taken_over(pipeline, given):
     ids=["none", "empty", "too long", "control character", "no ASCII", "bytes", "another key"],
 )
 async def test_a_request_id_that_does_not_do_is_replaced(pipeline, metadata):
-    call = await seen_by_the_handler(pipeline, Invocation(lambda: "", metadata))
+    call = await seen_by_the_handler(pipeline, Invocation("", metadata))
     assert UUID(call.request_id)
 
 
@@ -181,9 +182,7 @@ async def test_no_two_calls_of_any_server_are_given_the_same_request_id(worker):
 
 async def test_of_two_request_ids_the_first_counts(pipeline):
     metadata = [("x-request-id", "one"), ("x-request-id", "two")]
-    assert (
-        await seen_by_the_handler(pipeline, Invocation(lambda: "", metadata))
-    ).request_id == "one"
+    assert (await seen_by_the_handler(pipeline, Invocation("", metadata))).request_id == "one"
 
 
 @asynccontextmanager
@@ -307,7 +306,7 @@ async def test_a_stream_that_breaks_off_ends_with_a_status(pipeline):
         raise StoreUnavailableError("gone")
 
     async with finish_line() as line:
-        stream = pipeline.stream(echo(handler, StreamMethod), b"", PEER)
+        stream = pipeline.stream(echo(handler, streams=True), b"", PEER)
         await anext(stream)
         with pytest.raises(RefusedError):
             await anext(stream)
@@ -335,7 +334,7 @@ async def test_a_stream_that_is_given_up_is_cancelled_in_its_line(pipeline):
         yield policy.ListOperationsResponse()
 
     async with finish_line() as line:
-        stream = pipeline.stream(echo(handler, StreamMethod), b"", PEER)
+        stream = pipeline.stream(echo(handler, streams=True), b"", PEER)
         await anext(stream)
         await stream.aclose()
     assert line["code"] == "CANCELLED"

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from stepup_tests.engines import engine_under_test
 from stepup_tests.wire import ALL_WELL, Client, pipeline_of, refusal_of
 
-from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.engine import Invocation
 from stepup.rpc.server.server import Server
 from stepup.service.upkeep.dependencies import Condition
 from stepup.system.loopback import is_loopback
@@ -105,7 +105,7 @@ async def test_the_loopback_address_of_ipv6_is_listened_on(server):
 
 
 async def test_whoever_reaches_loopback_is_the_local_caller():
-    assert await admit_local_caller(Invocation(lambda: "ipv4:127.0.0.1:1")) is LOCAL
+    assert await admit_local_caller(Invocation("ipv4:127.0.0.1:1")) is LOCAL
 
 
 async def test_a_server_that_has_started_is_not_serving_yet(started):

@@ -1,28 +1,67 @@
-"""What carries gRPC calls: bytes and metadata in, bytes or a status out.
+"""Engines carry gRPC calls: bytes and metadata in, bytes or a status out.
 
-An engine knows HTTP/2, TLS, deadlines and flow control; it knows no message of ours. There are two,
-with one promise, and one conformance suite (tests/rpc/engine) that both pass:
+An engine knows HTTP/2, TLS, deadlines and flow control. It knows none of our messages. Both engines
+keep one contract and pass one conformance suite (tests/rpc/engine):
 
-- `aio`, on grpcio's public asyncio API: works with every grpcio
-- `core`, which drains grpcio's completion queue itself: several times as fast
+- `aio` uses grpcio's public asyncio API and works with every grpcio
+- `core` drains grpcio's completion queue itself and is several times as fast
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import grpc
 
-from stepup.rpc.pipeline.call import Invocation
 from stepup.rpc.wire.errors import RefusedError, no_request
 
 
-@dataclass(frozen=True, slots=True)
-class Unary:
-    """One request, one answer. `answer` may raise `RefusedError`; the call ends with its status.
+class Invocation:
+    """A call as an engine receives it, before anything in it is believed.
 
-    Calls of an `exempt` method hold no place among the calls in flight (`exempt_in_flight`).
+    Metadata contain credentials. No repr shows them (S11).
+
+    Args:
+        peer: the address of the client as gRPC writes it: `ipv4:192.0.2.1:50000`.
+        metadata: the key-value pairs of the request, keys in lower case.
+    """
+
+    __slots__ = ("metadata", "peer")
+
+    def __init__(self, peer: str, metadata: Sequence[tuple[str, str | bytes]] = ()) -> None:
+        self.peer = peer
+        self.metadata = metadata
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """What gRPC knows of the connection, by property name; with TLS, the client's certificate.
+
+        This is costly, and works only until the call has ended.
+        """
+        return {}
+
+    def header(self, key: str) -> str:
+        """The first text value of a metadata key; empty if the key is absent."""
+        for name, value in self.metadata:
+            if name == key and isinstance(value, str):
+                return value
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryMethod:
+    """A method with one request and one answer.
+
+    If `answer` raises `RefusedError`, the call ends with its status. Calls of an `exempt` method
+    take no place among the calls in flight (`CallLimits.exempt_in_flight`).
     """
 
     answer: Callable[[bytes, Invocation], Awaitable[bytes]]
@@ -30,14 +69,14 @@ class Unary:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """A stream of requests, often of one, and a stream of answers; the rest as with `Unary`."""
+class StreamMethod:
+    """A method with a stream of requests and a stream of answers; see `UnaryMethod`."""
 
     answers: Callable[[AsyncIterator[bytes], Invocation], AsyncGenerator[bytes]]
     exempt: bool = False
 
 
-Served: TypeAlias = Mapping[str, Unary | Stream]
+Methods: TypeAlias = Mapping[str, UnaryMethod | StreamMethod]
 """Methods by path: `/stepup.v1.StepUpService/CheckStepUp`."""
 
 Options: TypeAlias = tuple[tuple[str, int | str], ...]
@@ -48,19 +87,19 @@ Options: TypeAlias = tuple[tuple[str, int | str], ...]
 class CallLimits:
     """How many calls an engine carries, and how long each may wait for its client (S26).
 
-    Beyond `in_flight` a call is refused. Beyond each of the other numbers the oldest calls of the
-    network that has the most end instead, so that one client cannot use them up for others.
+    A call beyond `in_flight` is refused. Beyond each other number, the engine ends the oldest calls
+    of the network that has the most, so that one client cannot use up the places of others.
 
     Args:
-        in_flight: calls at work: their message has arrived, their answer has not left.
+        in_flight: calls whose message has arrived and whose answer is not sent.
         half_open: calls whose message has not arrived.
-        unread: calls that have ended, and whose last bytes wait for their client to read.
-        exempt_in_flight: calls at work of exempt methods.
-        message_seconds: within which a message has to arrive, from the call's headers on, or from
-            the answer before it.
-        answer_seconds: within which a client has to take an answer.
-        metadata_bytes: how large the metadata of a call may be, as `metadata_size` counts. gRPC has
-            the same limit, but until a client acknowledges it (SETTINGS) takes far more.
+        unread: calls that have ended and whose last bytes the client has not read.
+        exempt_in_flight: like `in_flight`, for exempt methods.
+        message_seconds: the longest wait for a message, from the headers of the call or from the
+            answer before the message.
+        answer_seconds: the longest wait for a client to read an answer.
+        metadata_bytes: the largest metadata of a call, as `metadata_size` counts. gRPC has the same
+            limit, but accepts far more until the client has acknowledged the limit (SETTINGS).
     """
 
     in_flight: int = 1000
@@ -73,47 +112,58 @@ class CallLimits:
 
 
 class Engine(Protocol):
-    """A server of methods, in one process, on the running event loop.
+    """Serves methods in one process, on the running event loop.
 
-    It MUST stop the work of a call that its client has given up or whose deadline has passed, and
-    begin none for one whose deadline has passed before its turn; keep the limits of `CallLimits`,
-    and refuse calls beyond them with RESOURCE_EXHAUSTED, overdue ones with DEADLINE_EXCEEDED;
-    answer a method that is not served with UNIMPLEMENTED; and outlive any bytes on its port (S18).
-    What a handler raises that is no `RefusedError` ends the call with INTERNAL, and no word of it
-    leaves the process.
+    An engine MUST:
+
+    - stop the work of a call when the client cancels it or its deadline passes
+    - start no work for a call whose deadline has already passed
+    - keep the limits of `CallLimits`: refuse calls beyond them with RESOURCE_EXHAUSTED, and end
+      late ones with DEADLINE_EXCEEDED
+    - answer UNIMPLEMENTED for an unknown method
+    - survive any bytes on its port (S18)
+    - end a call with INTERNAL if a handler raises anything but `RefusedError`, without sending any
+      detail of the error
     """
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        """Bind an address, `host:port` or `[v6 host]:port`, before the start; returns the port.
+        """Bind an address before the start; return the port.
+
+        Args:
+            address: `host:port`, `[v6 host]:port` or `unix:path`.
+            credentials: None serves plaintext.
 
         Raises:
-            OSError: it cannot be bound.
+            OSError: the address cannot be bound.
         """
         ...
 
     async def start(self) -> None:
-        """Take calls from now on."""
+        """Accept calls from now on."""
         ...
 
     async def stop(self, grace_seconds: float) -> None:
-        """Tell clients to go elsewhere, let calls in flight finish within the grace, end the rest.
+        """Send clients away, let calls in flight finish within the grace, and end the rest.
 
-        Also before the start, and more than once.
+        It may be called before the start, and more than once.
         """
         ...
 
 
-MakeEngine: TypeAlias = Callable[[Served, Options, CallLimits], Engine]
-"""Makes an engine of methods, options and limits."""
+MakeEngine: TypeAlias = Callable[[Methods, Options, CallLimits], Engine]
+"""Makes an engine."""
 
 
 def metadata_size(metadata: Iterable[tuple[str, str | bytes]]) -> int:
     """The size of metadata in bytes, as HTTP/2 counts it (RFC 9113 §6.5.2)."""
-    return sum(len(key) + len(value) + 32 for key, value in metadata)
+    size = 0
+    for key, value in metadata:
+        size += len(key) + len(value) + 32
+    return size
 
 
 async def only(payloads: AsyncIterator[bytes]) -> bytes:
-    """The request of a method that takes one.
+    """The first request of a stream.
 
     Raises:
         RefusedError: the client sent none.
@@ -124,10 +174,11 @@ async def only(payloads: AsyncIterator[bytes]) -> bytes:
     return payload
 
 
-def is_abandoned(error: BaseException) -> bool:
-    """Whether an error of a handler says no more than that its work was stopped.
+def is_task_cancelled(error: BaseException) -> bool:
+    """Whether the current task raises an error because somebody cancelled the task.
 
-    A handler may be cancelled by what it waits for as well: then its client still waits.
+    A handler also raises CancelledError if a task that it awaits is cancelled. Then the client
+    still waits.
     """
-    work = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and work is not None and work.cancelling() > 0
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

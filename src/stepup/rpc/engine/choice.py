@@ -1,4 +1,4 @@
-"""Which engine serves."""
+"""Chooses the engine that serves."""
 
 from typing import Final, Literal, TypeAlias
 
@@ -12,7 +12,7 @@ from stepup.rpc.engine.aio import AioEngine
 Choice: TypeAlias = Literal["auto", "core", "aio"]
 
 CONFORMING: Final = frozenset({"1.85.1", "1.85.3"})
-"""The versions of grpcio that the conformance suite has passed on with the core engine:
+"""The versions of grpcio with which the core engine passes the conformance suite:
 `make engine-matrix`."""
 
 _log = structlog.get_logger(__name__)
@@ -26,10 +26,10 @@ _NAMES: Final = ("core", "aio")
 
 
 def engine_of(choice: Choice) -> MakeEngine:
-    """The engine to make: `auto` takes core where grpcio is of a version that conforms.
+    """Choose an engine; `auto` chooses core if the version of grpcio is in `CONFORMING`.
 
     Raises:
-        ImportError: core was asked for, and this grpcio has no such interface.
+        ImportError: core is chosen, and this version of grpcio lacks its interface.
     """
     is_conforming = grpc.__version__ in CONFORMING
     name = choice if choice != "auto" else "core" if is_conforming else "aio"
@@ -38,7 +38,7 @@ def engine_of(choice: Choice) -> MakeEngine:
     _log.info("engine_chosen", engine=name, asked=choice, grpcio=grpc.__version__)
     if name == "aio":
         return AioEngine
-    # Imported only when it serves: with another grpcio the import itself may fail.
+    # Imported only if chosen: with another version of grpcio, the import may fail.
     from stepup.rpc.engine.core import CoreEngine  # noqa: PLC0415
 
     return CoreEngine

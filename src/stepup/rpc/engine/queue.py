@@ -1,9 +1,8 @@
-"""grpcio's completion queue, drained by the asyncio loop itself.
+"""Drains grpcio's completion queue on the asyncio loop.
 
-Everything that happens to a server arrives on this queue: a new call, a message read, a reply sent.
-grpc.aio wakes the loop for every single event, which is most of what a call costs there. Here a
-thread waits for the first event only; then the loop takes all there are, in one go, and lets the
-thread wait again once it finds none.
+The queue has an event for each new call, each message read and each batch sent. grpc.aio wakes the
+loop for every single event, which is most of its cost per call. Here a thread waits for the first
+event only. Then the loop takes all events at once. When it finds none, the thread waits again.
 """
 
 import asyncio
@@ -13,17 +12,17 @@ from typing import Any, Final
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
-_AT_ONCE: Final = 0.0  # a deadline in the past: what there is, or nothing
+_AT_ONCE: Final = 0.0  # a deadline in the past: do not wait for an event
 _MAX_EVENTS: Final = 256
-"""How many events are taken before the loop does its other work."""
+"""How many events the loop takes before it does its other work."""
 
 _log = structlog.get_logger(__name__)
 
 
 class CompletionQueue:
-    """Calls the tag of each event with the event, on the event loop that it was started in.
+    """Calls the tag of each event with the event, on the event loop that started the queue.
 
-    A tag is a callable: what is to be done when the operation that it was given to has completed.
+    A tag is the callable that was given with an operation, for when the operation has completed.
     """
 
     def __init__(self) -> None:
@@ -34,23 +33,23 @@ class CompletionQueue:
         self._may_wait = Semaphore(0)
 
     def start(self) -> None:
-        """Take events from now on."""
+        """Begin to take events."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     async def close(self) -> None:
-        """End when all operations have: none may be started any more."""
+        """Wait until all operations have ended. No operation may be started any more."""
         self.cygrpc.shutdown()
         await asyncio.to_thread(self._thread.join)
 
     def _wait(self) -> None:
-        """Wait for an event while the loop has nothing to do with the queue; in the thread."""
+        """Wait for events while the loop does not poll the queue; runs in the thread."""
         while True:
             event = self.cygrpc.poll()
             if event.completion_type == cygrpc.CompletionType.queue_shutdown:
                 return
             self._found_by_thread = event
-            # An event holds its call, which must not outlive it because of this frame.
+            # An event references its call, which this frame must not keep alive.
             event = None
             self._loop.call_soon_threadsafe(self._drain)
             self._may_wait.acquire()
@@ -67,7 +66,7 @@ class CompletionQueue:
                 event.tag(event)
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as error:  # noqa: BLE001  # nor may it end the other calls
+            except BaseException as error:  # noqa: BLE001  # other calls must not suffer
                 _log.error("event_failed", exc_info=error)
             event = None
             found += 1

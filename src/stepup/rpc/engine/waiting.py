@@ -1,7 +1,7 @@
-"""Calls that wait for their client: bounded in number and time, fairly among clients (S26).
+"""Limits the number of calls that wait for their client, and their time, fairly by client (S26).
 
-A client can leave a call half-open at no cost to itself. So such a call holds no place among the
-calls in flight, and one client's half-open calls never end those of another client.
+A client can leave a call half-open at no cost. So a half-open call takes no place among the calls
+in flight, and the half-open calls of one client never end those of another client.
 """
 
 import time
@@ -23,9 +23,9 @@ Cause: TypeAlias = Literal[
 ]
 
 _IPV6_PREFIX: Final = 64
-"""One client usually has a whole /64."""
+"""A client usually has a whole /64."""
 _SMALLEST_SHARE: Final = 16
-"""At least this part of all calls ends at a time: each search looks at all of them."""
+"""At least one in so many calls ends at a time, because each search reads all calls."""
 _SECONDS_BETWEEN_LINES: Final = 10.0
 _MAX_REMEMBERED: Final = 4096
 
@@ -38,7 +38,7 @@ _refused = prometheus_client.Counter(
 
 
 class WaitingCall(Protocol):
-    """A call that can be ended from outside."""
+    """A call that another call can end."""
 
     @property
     def peer(self) -> str:
@@ -46,7 +46,7 @@ class WaitingCall(Protocol):
         ...
 
     def end_early(self, status: Status) -> None:
-        """End the call with a status. It must not raise."""
+        """End the call with a status, whatever it waits for. It MUST NOT raise."""
         ...
 
 
@@ -58,7 +58,7 @@ class Refusals:
         self._last_line: dict[Cause, float] = {}
 
     def count(self, cause: Cause, peer: str, calls: int = 1) -> None:
-        """Count calls of one client that end for a cause."""
+        """Count calls of one client that a limit ends, and log them if a line is due."""
         _refused.labels(cause).inc(calls)
         self._unlogged[cause] += calls
         now = time.monotonic()
@@ -73,16 +73,16 @@ class Refusals:
 
 
 class WaitingCalls:
-    """Calls that wait for one kind of thing, oldest first.
+    """Calls that wait for the same event, oldest first.
 
-    Where one more call would exceed the limit, the older half of the calls from the network with
-    the most calls ends with OVERLOADED. An honest call waits for milliseconds: it is young.
+    If one more call exceeds the limit, the older half of the calls of the network with the most
+    calls ends with OVERLOADED. An honest call waits only milliseconds, so it is young.
 
     Args:
-        cause: as the metric names it.
+        cause: the label of the metric.
         limit: how many calls may wait.
-        seconds: how long each may wait; None: as long as it likes.
-        refusals: counts the calls that are ended.
+        seconds: how long each call may wait; None sets no limit.
+        refusals: counts the calls that end.
     """
 
     def __init__(self, cause: Cause, limit: int, seconds: float | None, refusals: Refusals) -> None:
@@ -96,22 +96,22 @@ class WaitingCalls:
         return len(self._since)
 
     def add(self, call: WaitingCall, now: float) -> None:
-        """Let a call wait from now on; calls of the largest network may end for it.
+        """Add a call that waits; the oldest calls of the largest network may end for it.
 
         Args:
-            call: waits.
-            now: seconds of the event loop's clock.
+            call: the call.
+            now: the time of the event loop, in seconds.
         """
         self._since[call] = now
         if len(self._since) > self._limit:
             self._end(self._cause, self._most_costly(), overloaded())
 
     def discard(self, call: WaitingCall) -> None:
-        """Forget a call, if it waits."""
+        """Remove a call if it waits."""
         self._since.pop(call, None)
 
     def end_overdue(self, now: float) -> None:
-        """End the calls that have waited too long with DEADLINE_EXCEEDED."""
+        """End the calls that have waited too long, with DEADLINE_EXCEEDED."""
         if self._seconds is None:
             return
         since = now - self._seconds
@@ -123,7 +123,7 @@ class WaitingCalls:
         sizes = Counter(network_of(call.peer) for call in self._since)
         [(network, size)] = sizes.most_common(1)
         share = max(len(self._since) // _SMALLEST_SHARE, 1)
-        if size // 2 < share:  # no network stands out
+        if size // 2 < share:  # no network has many more calls than the others
             return list(islice(self._since, share))
         of_network = (call for call in self._since if network_of(call.peer) == network)
         return list(islice(of_network, size // 2))
@@ -136,10 +136,10 @@ class WaitingCalls:
 
 
 def network_of(peer: str) -> str:
-    """What tells one client from another: its IPv4 address, or the /64 of its IPv6 address.
+    """The network of a client: its IPv4 address, or the /64 of its IPv6 address.
 
     Args:
-        peer: as gRPC writes it: `ipv4:192.0.2.1:50000`, `ipv6:%5B2001:db8::1%5D:50000`.
+        peer: the address as gRPC writes it: `ipv4:192.0.2.1:50000`, `ipv6:%5B2001:db8::1%5D:50000`.
     """
     return _network_of_host(peer.partition(":")[2].rpartition(":")[0])
 

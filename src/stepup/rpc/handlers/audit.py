@@ -25,7 +25,7 @@ class AuditHandlers:
     ) -> pb.ListAuditEventsResponse:
         """Answer a page of events."""
         query = decode.event_query(request)
-        await call.for_tenant(query.tenant_id)
+        await call.authorize_and_charge_tenant(query.tenant_id)
         if not 0 <= request.page_size <= MAX_PAGE:
             raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
         page = await self.events.list(query, request.page_size or DEFAULT_PAGE, request.page_token)
@@ -37,7 +37,9 @@ class AuditHandlers:
         self, request: pb.ExportAuditEventsRequest, call: Call
     ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
         """Stream events from a cursor on."""
-        tenant_id = await call.for_tenant(decode.parse_id("tenant_id", TenantId, request.tenant_id))
+        tenant_id = await call.authorize_and_charge_tenant(
+            decode.parse_id("tenant_id", TenantId, request.tenant_id)
+        )
         if request.after_sequence < 0:
             raise InvalidFieldError("after_sequence", "must not be negative")
         async for event in self.events.export(tenant_id, request.after_sequence):

@@ -46,7 +46,7 @@ class EnrollmentHandlers:
         Raises:
             OverloadedError: too many such calls of the tenant are in flight.
         """
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         account_name = (
             decode.parse("account_name", Label, request.account_name)
             if request.account_name
@@ -92,7 +92,7 @@ class EnrollmentHandlers:
         self, request: pb.ConfirmEnrollmentRequest, call: Call
     ) -> pb.ConfirmEnrollmentResponse:
         """Take a code, and show a new reset code."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         confirmation = await self.confirm(context, decode.parse("code", OtpCode, request.code))
         if confirmation.reset_code is None:
             return pb.ConfirmEnrollmentResponse(
@@ -110,7 +110,7 @@ class EnrollmentHandlers:
         self, request: pb.CompleteEnrollmentRequest, call: Call
     ) -> pb.CompleteEnrollmentResponse:
         """Bring the authenticator into force."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         if not request.reset_code_stored:
             raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
         completion = await self.complete(context)
@@ -124,14 +124,14 @@ class EnrollmentHandlers:
         self, request: pb.CancelEnrollmentRequest, call: Call
     ) -> pb.CancelEnrollmentResponse:
         """Abandon the wizard."""
-        await self.cancel(await call.on_behalf_of(decode.actor(request)))
+        await self.cancel(await call.authorize_and_charge(decode.actor(request)))
         return pb.CancelEnrollmentResponse()
 
     async def get_enrollment(
         self, request: pb.GetEnrollmentRequest, call: Call
     ) -> pb.GetEnrollmentResponse:
         """Tell where the user stands."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         standing = await self.get(context)
         return pb.GetEnrollmentResponse(
             active=encode.active(standing.active, context.now) if standing.active else None,
@@ -143,14 +143,14 @@ class EnrollmentHandlers:
         self, request: pb.RemoveEnrollmentRequest, call: Call
     ) -> pb.RemoveEnrollmentResponse:
         """Remove the user's own authenticator."""
-        await self.end.remove(await call.on_behalf_of(decode.actor(request)))
+        await self.end.remove(await call.authorize_and_charge(decode.actor(request)))
         return pb.RemoveEnrollmentResponse()
 
     async def reset_enrollment(
         self, request: pb.ResetEnrollmentRequest, call: Call
     ) -> pb.ResetEnrollmentResponse:
         """Remove the authenticator by its reset code."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         code = decode.parse("reset_code", ResetCode.parse, request.reset_code)
         if code is None:
             count_mistyped_reset_code()
@@ -166,7 +166,7 @@ class EnrollmentHandlers:
         self, request: pb.AdminResetEnrollmentRequest, call: Call
     ) -> pb.AdminResetEnrollmentResponse:
         """Remove another user's authenticator."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         user_id = decode.parse_id("user_id", UserId, request.user_id)
         reason = decode.parse("reason", StatedReason, request.reason)
         await self.end.reset_by_administrator(context, user_id, reason)
@@ -176,6 +176,6 @@ class EnrollmentHandlers:
         self, request: pb.SetAccountMfaRequest, call: Call
     ) -> pb.SetAccountMfaResponse:
         """Turn the user's own toggle."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         await self.account_mfa(context, request.enabled)
         return pb.SetAccountMfaResponse(enabled=request.enabled)

@@ -20,14 +20,16 @@ class PolicyHandlers:
 
     async def get_policy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
         """Answer a tenant's policy."""
-        tenant_id = await call.for_tenant(decode.parse_id("tenant_id", TenantId, request.tenant_id))
+        tenant_id = await call.authorize_and_charge_tenant(
+            decode.parse_id("tenant_id", TenantId, request.tenant_id)
+        )
         return pb.GetPolicyResponse(policy=encode.tenant_policy(await self.get(tenant_id)))
 
     async def update_policy(
         self, request: pb.UpdatePolicyRequest, call: Call
     ) -> pb.UpdatePolicyResponse:
         """Change the policy of the actor's tenant."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         policy = await self.update(context, decode.policy_change(self.catalogue, request))
         return pb.UpdatePolicyResponse(policy=encode.tenant_policy(policy))
 

@@ -28,7 +28,7 @@ class StepUpHandlers:
         actor = decode.actor(request)
         check = decode.check(self.catalogue, request.operation, request.target)
         request_id = decode.request_id(request.request_id)
-        context = await call.on_behalf_of(actor, check.operation.id)
+        context = await call.authorize_and_charge(actor, check.operation.id)
         [answer] = await self.check(context, [check], request_id)
         verdict = answer.verdict
         call.conclude(decision=verdict.decision, decision_reason=verdict.reason)
@@ -46,7 +46,9 @@ class StepUpHandlers:
             for check in checks
             if check.retry_receipt is not None
         }
-        context = await call.on_behalf_of(actor, *operations, cost=len(checks), asserting=retrying)
+        context = await call.authorize_and_charge(
+            actor, *operations, cost=len(checks), asserting=retrying
+        )
         answers = await self.check(context, checks, request_id)
         verdicts = [answer.verdict for answer in answers]
         call.conclude(decisions=[f"{each.decision}/{each.reason}" for each in verdicts])
@@ -54,7 +56,7 @@ class StepUpHandlers:
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
         """Take a code."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         code = decode.parse("code", OtpCode, request.code)
         request_id = decode.request_id(request.request_id)
         verification = await self.verify(context, code, request_id)
@@ -65,6 +67,6 @@ class StepUpHandlers:
         self, request: pb.RevokeElevationsRequest, call: Call
     ) -> pb.RevokeElevationsResponse:
         """End elevations."""
-        context = await call.on_behalf_of(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor(request))
         await self.revoke(context, decode.scope(request.scope))
         return pb.RevokeElevationsResponse()

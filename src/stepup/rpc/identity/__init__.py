@@ -12,7 +12,7 @@ can two tokens', since no issuer has a `#` in it.
 
 from typing import Protocol
 
-from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.engine import Invocation
 
 
 class Identification(Protocol):

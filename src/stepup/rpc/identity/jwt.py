@@ -21,8 +21,8 @@ from joserfc.util import urlsafe_b64decode
 
 from stepup.domain.errors import CallerUnauthenticatedError, StoreUnavailableError
 from stepup.domain.text import has_unfit_character
+from stepup.rpc.engine import Invocation
 from stepup.rpc.identity.trusted_keys import TrustedKeys
-from stepup.rpc.pipeline.call import Invocation
 from stepup.rpc.server.network_share import NetworkShare
 from stepup.service.ports import Clock
 from stepup.system import strict_json
@@ -151,7 +151,7 @@ class TokenIdentification:
         if remembered is not None and remembered.holds_at(now):
             self._verified.move_to_end(digest)
             return remembered.identities
-        verified = await self._verify(token, now, self._waiting.place(invocation.peer()))
+        verified = await self._verify(token, now, self._waiting.place(invocation.peer))
         self._verified[digest] = verified
         self._verified.move_to_end(digest)
         if len(self._verified) > MAX_VERIFIED_TOKENS:

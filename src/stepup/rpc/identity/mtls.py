@@ -9,8 +9,8 @@ from typing import Final
 from cryptography import x509
 
 from stepup.domain.errors import CallerUnauthenticatedError
+from stepup.rpc.engine import Invocation
 from stepup.rpc.identity.server_credentials import CONNECTION_AGE
-from stepup.rpc.pipeline.call import Invocation
 from stepup.service.ports import Clock
 
 EXPIRED_FOR: Final = 1.1 * CONNECTION_AGE

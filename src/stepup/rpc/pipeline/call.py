@@ -1,143 +1,219 @@
-"""One call, as handlers see it: the same on any gRPC engine, and in tests with none."""
+"""A method, and one call of it, as the pipeline and the handlers see them on any engine."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from stepup.domain.actor import Actor, TenantId
-from stepup.domain.callers import Caller, Grant
+from google.protobuf.message import Message
+
+from stepup.domain.actor import Actor, CallerId, TenantId
+from stepup.domain.callers import Caller, Claim, Grant, Rule
 from stepup.domain.errors import ClaimNotPermittedError
 from stepup.domain.operations import OperationId
+from stepup.rpc.engine import Invocation
 from stepup.service.calls.caller_limits import CallerLimits
 from stepup.service.calls.context import Context
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.service.policy.known_tenants import KnownTenants
+from stepup.telemetry.spans import CallSpan
 
-_OF_POLICIES = "PolicyService/"
-_NOTHING_MORE: Mapping[OperationId, Actor] = MappingProxyType({})
+_POLICY_METHODS = "PolicyService/"
+_NO_FURTHER_CLAIMS: Mapping[OperationId, Actor] = MappingProxyType({})
 
 Conclusion: TypeAlias = str | Sequence[str]
-"""A word of the product's for what was answered, or one for each of a batch."""
+"""The product's word for an answer; for a batch, the words for all answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """What an engine knows of a call before anything of it is believed.
+def path_of(service: str, name: str) -> str:
+    """The name of a method in the rules of callers: `StepUpService/CheckStepUp`."""
+    return f"{service.rpartition('.')[2]}/{name}"
 
-    `metadata` are the request's key-value pairs, keys in lower case. `peer()` is the address that
-    the connection comes from; `auth_context()` is what gRPC knows of it, by property name: with TLS
-    the peer's certificate, too. That costs something: only who wants to know asks, and before the
-    call has ended. Metadata have credentials in them, and are in no repr (S11).
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the contract, and its handler.
+
+    Args:
+        service: `stepup.v1.StepUpService`.
+        name: `CheckStepUp`.
+        request: the class of its request.
+        handler: takes a request and a `Call`; returns an answer or, if the method streams, an
+            asynchronous iterator of answers.
+        streams: whether it answers with a stream.
     """
 
-    peer: Callable[[], str] = field(repr=False)
-    metadata: Sequence[tuple[str, str | bytes]] = field(default=(), repr=False)
-    auth_context: Callable[[], Mapping[str, Iterable[bytes]]] = field(default=dict, repr=False)
+    service: str
+    name: str
+    request: type[Message]
+    handler: Callable[[Any, "Call"], Any]
+    streams: bool = False
 
-    def header(self, key: str) -> str:
-        """The first text value of a metadata key; empty when there is none."""
-        for name, value in self.metadata:
-            if name == key and isinstance(value, str):
-                return value
-        return ""
+    @cached_property
+    def path(self) -> str:
+        """Its name in the rules of callers: `StepUpService/CheckStepUp`."""
+        return path_of(self.service, self.name)
+
+    @cached_property
+    def full_name(self) -> str:
+        """Its name in the log: `stepup.v1.StepUpService/CheckStepUp`."""
+        return f"{self.service}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """A caller that was let in, and the identities that its credentials proved, sorted."""
+class AdmittedCaller:
+    """A caller, and the identities that its credentials prove, sorted."""
 
     caller: Caller
     identities: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An admitted call: who calls which method, when it was received (S1), its id in the log.
+class Authorization(NamedTuple):
+    """What the steps of an authorization use."""
 
-    A handler learns for whom to act through `on_behalf_of` and `for_tenant` only: no way leads past
-    what the caller may do (S15, S16), and how often. Only what it may do is counted, once per call.
-    """
-
-    admitted: Admitted
-    method: str
-    received_at: datetime
-    request_id: str
-    refused_claims: RefusedClaims
     limits: CallerLimits
     known_tenants: KnownTenants
-    conclusion: dict[str, Conclusion] = field(default_factory=dict)
+    refused_claims: RefusedClaims
 
-    def conclude(self, **told: Conclusion) -> None:
-        """Say what the finish line tells of the answer: in words of ours, none of the payload's."""
-        self.conclusion.update(told)
 
-    async def on_behalf_of(
+class Call:
+    """A call from its receipt to its end.
+
+    A handler gets the `Context` of a use case, or the tenant, only from `authorize_and_charge` or
+    `authorize_and_charge_tenant`. So no handler acts beyond the rules and the rate of the caller
+    (S15, S16). A handler calls one of them, once.
+
+    Args:
+        method: the method.
+        invocation: what the engine knows.
+        received_at: when the call was received (S1).
+        request_id: names the call in the log.
+        authorization: what the steps of the authorization use.
+    """
+
+    __slots__ = (
+        "_authorization",
+        "admitted",
+        "began",
+        "caller_id",
+        "conclusion",
+        "invocation",
+        "method",
+        "received_at",
+        "received_ns",
+        "request_id",
+        "span",
+        "trace_id",
+    )
+
+    admitted: AdmittedCaller
+    """Set when the caller is admitted; until then, every use of it raises."""
+
+    def __init__(
+        self,
+        method: Method,
+        invocation: Invocation,
+        received_at: datetime,
+        request_id: str,
+        authorization: Authorization,
+    ) -> None:
+        self.began = time.perf_counter()
+        self.received_ns = time.time_ns()
+        self.method = method
+        self.invocation = invocation
+        self.received_at = received_at
+        self.request_id = request_id
+        self.caller_id: CallerId | None = None
+        self.conclusion: dict[str, Conclusion] = {}
+        self.span: CallSpan | None = None
+        self.trace_id: str | None = None
+        self._authorization = authorization
+
+    def conclude(self, **words: Conclusion) -> None:
+        """Add words to the finish line: our own words, and none of the payload (S11)."""
+        self.conclusion.update(words)
+
+    async def authorize_and_charge(
         self,
         actor: Actor,
         *operations: OperationId,
         cost: int = 1,
-        asserting: Mapping[OperationId, Actor] = _NOTHING_MORE,
+        asserting: Mapping[OperationId, Actor] = _NO_FURTHER_CLAIMS,
     ) -> Context:
-        """The call as the use cases see it, once the caller may make it and assert the actor.
+        """Check that the caller may act for the actor, and charge its rate.
 
         Args:
-            actor: for whom.
-            operations: what the call is about, if it is about any.
-            cost: how many calls it counts.
+            actor: the person.
+            operations: the operations of the call, if it has any.
+            cost: how many calls it counts as.
             asserting: by operation, the same actor with what a check of the operation asserts
                 beyond `actor`.
 
         Raises:
-            CallerNotPermittedError: not for this tenant, or not for one of the operations.
-            CallerRateLimitedError: not yet.
+            CallerNotPermittedError: no rule of the caller permits the tenant or an operation.
+            CallerRateLimitedError: the caller is over its rate.
             UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
-            ClaimNotPermittedError: a claim of the actor is not the caller's to assert; that it was
-                asserted is on record.
-            StoreUnavailableError: it could not be put on record.
+            ClaimNotPermittedError: no rule permits a claim of the actor. The claim is recorded.
+            StoreUnavailableError: the claim could not be recorded.
         """
-        caller, grants = self.admitted.caller, dict[OperationId | None, Grant]()
         rules = {
-            operation: caller.demand(self.method, actor.tenant_id, operation)
+            operation: self._authorize(actor.tenant_id, operation)
             for operation in operations or (None,)
         }
-        # Before the claims: one that is refused is put on record, which is dear.
-        await self._spend(actor.tenant_id, cost)
-        await self._demand_known(actor.tenant_id)
+        # Before the claims: to record a refused claim costs a transaction.
+        await self._charge_rate(actor.tenant_id, cost)
+        await self._require_known_tenant(actor.tenant_id)
+        grants: dict[OperationId | None, Grant] = {}
+        context = self._context(actor, grants)
         for operation, rule in rules.items():
+            asserted = asserting.get(operation, actor) if operation else actor
             try:
-                asserted = asserting.get(operation, actor) if operation else actor
-                claims = caller.demand_claims(self.method, asserted, operation)
+                claims = self._authorize_claims(asserted, operation)
             except ClaimNotPermittedError as refused:
-                context = self._context(actor, grants)
-                await self.refused_claims(context, self.method, operation, refused.claim)
+                await self._record_refused_claim(context, operation, refused.claim)
                 raise
             grants[operation] = Grant(rule, claims)
-        return self._context(actor, grants)
+        return context
 
-    async def for_tenant(self, tenant_id: TenantId) -> TenantId:
-        """The tenant, once the caller may use the method for it.
+    async def authorize_and_charge_tenant(self, tenant_id: TenantId) -> TenantId:
+        """Check that the caller may use the method for the tenant, and charge its rate.
 
         Raises:
-            CallerNotPermittedError: it may not.
-            CallerRateLimitedError: not yet.
+            CallerNotPermittedError: no rule of the caller permits the tenant.
+            CallerRateLimitedError: the caller is over its rate.
             UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
         """
-        self.admitted.caller.demand(self.method, tenant_id, None)
-        await self._spend(tenant_id, 1)
-        await self._demand_known(tenant_id)
+        self._authorize(tenant_id, None)
+        await self._charge_rate(tenant_id, 1)
+        await self._require_known_tenant(tenant_id)
         return tenant_id
 
-    async def _demand_known(self, tenant_id: TenantId) -> None:
-        # The policy's own methods are how a tenant gets known.
-        if not self.method.startswith(_OF_POLICIES):
-            await self.known_tenants.demand(tenant_id)
+    def _authorize(self, tenant_id: TenantId, operation: OperationId | None) -> Rule:
+        return self.admitted.caller.demand(self.method.path, tenant_id, operation)
 
-    async def _spend(self, tenant_id: TenantId, cost: int) -> None:
+    async def _charge_rate(self, tenant_id: TenantId, cost: int) -> None:
         caller = self.admitted.caller
         if caller.rate is not None:
-            await self.limits.spend(caller.caller_id, tenant_id, caller.rate, cost)
+            limits = self._authorization.limits
+            await limits.spend(caller.caller_id, tenant_id, caller.rate, cost)
+
+    async def _require_known_tenant(self, tenant_id: TenantId) -> None:
+        # The methods of the policy make a tenant known.
+        if not self.method.path.startswith(_POLICY_METHODS):
+            await self._authorization.known_tenants.demand(tenant_id)
+
+    def _authorize_claims(
+        self, actor: Actor, operation: OperationId | None
+    ) -> Mapping[Claim, Rule]:
+        return self.admitted.caller.demand_claims(self.method.path, actor, operation)
+
+    async def _record_refused_claim(
+        self, context: Context, operation: OperationId | None, claim: str
+    ) -> None:
+        await self._authorization.refused_claims(context, self.method.path, operation, claim)
 
     def _context(self, actor: Actor, grants: Mapping[OperationId | None, Grant]) -> Context:
         return Context(

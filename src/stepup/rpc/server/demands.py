@@ -6,7 +6,7 @@ from typing import Final
 from google.protobuf.descriptor import MethodDescriptor
 
 from stepup.domain.callers import Demands
-from stepup.rpc.pipeline.pipeline import path_of
+from stepup.rpc.pipeline.call import path_of
 from stepup.rpc.server.server import PROTOS
 
 

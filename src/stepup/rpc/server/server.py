@@ -8,17 +8,25 @@ from pathlib import Path
 
 import grpc
 
-from stepup.rpc.engine import CallLimits, Engine, MakeEngine, Stream, Unary, only
+from stepup.rpc.engine import (
+    CallLimits,
+    Engine,
+    Invocation,
+    MakeEngine,
+    StreamMethod,
+    UnaryMethod,
+    only,
+)
 from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.handlers.audit import AuditHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
-from stepup.rpc.pipeline.call import Invocation
-from stepup.rpc.pipeline.pipeline import Method, Pipeline, StreamMethod, UnaryMethod
+from stepup.rpc.pipeline.call import Method
+from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.connections import ConnectionLimits
 from stepup.rpc.server.listeners import end_listening
-from stepup.rpc.server.standard_services import Health, reflected
+from stepup.rpc.server.standard_services import Health, reflection_methods
 from stepup.rpc.server.unix_socket import remove_stale_socket, restrict_socket
 from stepup.service.upkeep.dependencies import Condition
 from stepup.system.loopback import is_loopback
@@ -78,12 +86,12 @@ def methods(handlers: Handlers) -> Iterable[Method]:
     for proto, implementation in zip(PROTOS, implementations, strict=True):
         [service] = proto.DESCRIPTOR.services_by_name.values()
         for rpc in service.methods:
-            kind = StreamMethod if rpc.server_streaming else UnaryMethod
-            yield kind(
+            yield Method(
                 service=service.full_name,
                 name=rpc.name,
                 request=rpc.input_type._concrete_class,  # noqa: SLF001  # protobuf names no other way
                 handler=getattr(implementation, _snake_case(rpc.name)),
+                streams=rpc.server_streaming,
             )
 
 
@@ -119,12 +127,9 @@ class Server:
         self._trusts_anyone = trusts_anyone
         self._port = 0
         self._health = Health(HEALTH_NAMES)
-        served = {
-            f"/{method.service}/{method.name}": _served(pipeline, method)
-            for method in methods(handlers)
-        }
+        served = {f"/{method.full_name}": _served(pipeline, method) for method in methods(handlers)}
         self._engine: Engine = make_engine(
-            {**served, **self._health.served, **reflected(SERVICES)},
+            {**served, **self._health.methods, **reflection_methods(SERVICES)},
             (*_OPTIONS, *limits.options, ("grpc.so_reuseport", int(shares_port))),
             CallLimits(metadata_bytes=MAX_METADATA_BYTES),
         )
@@ -199,9 +204,9 @@ class Server:
         await self._engine.stop(grace_seconds)
 
 
-def _served(pipeline: Pipeline, method: Method) -> Unary | Stream:
-    if isinstance(method, UnaryMethod):
-        return Unary(partial(pipeline.unary, method))
+def _served(pipeline: Pipeline, method: Method) -> UnaryMethod | StreamMethod:
+    if not method.streams:
+        return UnaryMethod(partial(pipeline.unary, method))
 
     async def answers(
         payloads: AsyncIterator[bytes], invocation: Invocation
@@ -209,4 +214,4 @@ def _served(pipeline: Pipeline, method: Method) -> Unary | Stream:
         async for response in pipeline.stream(method, await only(payloads), invocation):
             yield response
 
-    return Stream(answers)
+    return StreamMethod(answers)

@@ -9,8 +9,7 @@ from google.protobuf.descriptor_pool import Default, DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from stepup.rpc.engine import Served, Stream, Unary, only
-from stepup.rpc.pipeline.call import Invocation
+from stepup.rpc.engine import Invocation, Methods, StreamMethod, UnaryMethod, only
 from stepup.rpc.wire.decode import decoded
 from stepup.rpc.wire.errors import RefusedError, unknown_service
 
@@ -60,12 +59,12 @@ class Health:
             self._changed.notify_all()
 
     @property
-    def served(self) -> Served:
+    def methods(self) -> Methods:
         """Its methods."""
         return {
-            f"/{HEALTH}/Check": Unary(self._check, exempt=True),
-            f"/{HEALTH}/List": Unary(self._list, exempt=True),
-            f"/{HEALTH}/Watch": Stream(self._watch, exempt=True),
+            f"/{HEALTH}/Check": UnaryMethod(self._check, exempt=True),
+            f"/{HEALTH}/List": UnaryMethod(self._list, exempt=True),
+            f"/{HEALTH}/Watch": StreamMethod(self._watch, exempt=True),
         }
 
     async def _check(self, payload: bytes, _invocation: Invocation) -> bytes:
@@ -98,7 +97,7 @@ class Health:
                     await self._changed.wait()
 
 
-def reflected(services: Iterable[str]) -> Served:
+def reflection_methods(services: Iterable[str]) -> Methods:
     """Reflection, versions v1 and v1alpha, over services, health and itself."""
     names = (*services, HEALTH, REFLECTION, reflection.SERVICE_NAME)
     answering = reflection.aio.ReflectionServicer(names, _pool_with_reflection_v1())
@@ -114,7 +113,7 @@ def reflected(services: Iterable[str]) -> Served:
             yield response.SerializeToString()
 
     return {
-        f"/{name}/ServerReflectionInfo": Stream(answers, exempt=True)
+        f"/{name}/ServerReflectionInfo": StreamMethod(answers, exempt=True)
         for name in (REFLECTION, reflection.SERVICE_NAME)
     }
 

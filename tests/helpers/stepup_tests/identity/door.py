@@ -8,8 +8,8 @@ import pytest
 from grpc_health.v1 import health, health_pb2
 from stepup_tests.engines import CONNECTION_OF_ITS_OWN
 
-from stepup.rpc.engine import CallLimits, Unary
-from stepup.rpc.server.standard_services import reflected
+from stepup.rpc.engine import CallLimits, UnaryMethod
+from stepup.rpc.server.standard_services import reflection_methods
 
 
 @dataclass
@@ -45,8 +45,11 @@ class Doorkeeper:
 async def doorkeeper(make_engine, identification, credentials):
     """Serve on a free port, with TLS, for as long as the block lasts."""
     door = Doorkeeper(identification)
-    served = {"/any/Method": Unary(door.who), f"/{health.SERVICE_NAME}/Check": Unary(door.check)}
-    served |= reflected((health.SERVICE_NAME,))
+    served = {
+        "/any/Method": UnaryMethod(door.who),
+        f"/{health.SERVICE_NAME}/Check": UnaryMethod(door.check),
+    }
+    served |= reflection_methods((health.SERVICE_NAME,))
     engine = make_engine(served, (("grpc.so_reuseport", 0),), CallLimits())
     door.port = engine.listen("127.0.0.1:0", credentials)
     await engine.start()

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from stepup.rpc.engine import Invocation
 from stepup.rpc.identity.jwks import JwksError
-from stepup.rpc.pipeline.call import Invocation
 
 ISSUER = "https://issuer.example"
 AUDIENCE = "stepup"
@@ -77,7 +77,7 @@ def claims_at(clock, **changes):
 
 def bearing(*values):
     """A call with these values of `authorization`."""
-    return Invocation(lambda: "peer", tuple(("authorization", value) for value in values))
+    return Invocation("peer", tuple(("authorization", value) for value in values))
 
 
 class Published:

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 from stepup_tests.interop.schema import SERVICE, message
 
-from stepup.rpc.engine import Stream, Unary, only
+from stepup.rpc.engine import StreamMethod, UnaryMethod, only
 from stepup.rpc.wire.errors import RefusedError, Status
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -21,11 +21,11 @@ class InteropService:
     @property
     def served(self):
         methods = {
-            "EmptyCall": Unary(self.empty_call),
-            "UnaryCall": Unary(self.unary_call),
-            "StreamingOutputCall": Stream(self.streaming_output_call),
-            "StreamingInputCall": Stream(self.streaming_input_call),
-            "FullDuplexCall": Stream(self.full_duplex_call),
+            "EmptyCall": UnaryMethod(self.empty_call),
+            "UnaryCall": UnaryMethod(self.unary_call),
+            "StreamingOutputCall": StreamMethod(self.streaming_output_call),
+            "StreamingInputCall": StreamMethod(self.streaming_input_call),
+            "FullDuplexCall": StreamMethod(self.full_duplex_call),
         }
         return {f"/{SERVICE}/{name}": method for name, method in methods.items()}
 

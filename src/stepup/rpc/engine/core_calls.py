@@ -1,0 +1,137 @@
+"""All calls of the engine on grpcio's core, by state; see `CallLimits`."""
+
+import asyncio
+from typing import Any, Protocol, TypeAlias
+
+import structlog
+
+from stepup.rpc.engine import CallLimits
+from stepup.rpc.engine.waiting import Refusals, WaitingCall, WaitingCalls
+
+Operations: TypeAlias = tuple[Any, ...]
+"""One batch for grpcio's core."""
+
+_log = structlog.get_logger(__name__)
+
+
+class OpenCall(WaitingCall, Protocol):
+    """A call that the registry sees."""
+
+    state: "WaitingCalls | set[OpenCall] | None"
+    """The collection that contains the call; only `Calls` sets it."""
+
+    def watch_if_slow(self) -> None:
+        """Watch for the end of the call, from the second time on."""
+        ...
+
+    def stop_work(self) -> None:
+        """Cancel the work of the call."""
+        ...
+
+    def send_last(self, operations: Operations) -> None:
+        """Start the batch that ends the call."""
+        ...
+
+
+class Calls:
+    """The open calls, and the last batches of those that end in this turn of the event loop.
+
+    A call is `half_open` until its message has arrived. Then it is `at_work` or, if its method is
+    exempt, `exempt`. From its end until its last bytes are sent it is `unread`.
+
+    Batches that are sent together cost much less than single ones (docs/performance.md).
+    """
+
+    loop: asyncio.AbstractEventLoop
+    """The loop of the server. `get_running_loop` costs a system call in Python 3.11."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self.limits = limits
+        self.refusals = Refusals()
+        self._open: set[OpenCall] = set()
+        self._half_open = WaitingCalls(
+            "half_open", limits.half_open, limits.message_seconds, self.refusals
+        )
+        self._at_work: set[OpenCall] = set()
+        self._exempt = WaitingCalls("exempt", limits.exempt_in_flight, None, self.refusals)
+        self._unread = WaitingCalls("unread", limits.unread, limits.answer_seconds, self.refusals)
+        self._ending: list[tuple[OpenCall, Operations]] = []
+        self._all_closed: asyncio.Event | None = None
+
+    def add(self, call: OpenCall) -> None:
+        """Add a call that has arrived."""
+        self._open.add(call)
+
+    def wait_for_message(self, call: OpenCall) -> None:
+        """Make a call half-open. The oldest half-open calls may end for it."""
+        call.state = self._half_open
+        self._half_open.add(call, self.loop.time())
+
+    def begin_work(self, call: OpenCall, *, exempt: bool) -> bool:
+        """Give a call whose message has arrived a place; False and counted if none is free."""
+        if call.state is not None:
+            call.state.discard(call)
+        if exempt:
+            call.state = self._exempt
+            self._exempt.add(call, self.loop.time())
+        elif len(self._at_work) < self.limits.in_flight:
+            call.state = self._at_work
+            self._at_work.add(call)
+        else:
+            call.state = None
+            self.refusals.count("in_flight", call.peer)
+            return False
+        return True
+
+    def end(self, call: OpenCall, operations: Operations) -> None:
+        """Free the place of a call, and send its last batch at the end of this turn."""
+        if call.state is not None:
+            call.state.discard(call)
+        call.state = self._unread
+        self._unread.add(call, self.loop.time())
+        if not self._ending:
+            self.loop.call_soon(self._send_last_batches)
+        self._ending.append((call, operations))
+
+    def remove(self, call: OpenCall) -> None:
+        """Remove a call that has ended."""
+        self._open.discard(call)
+        if call.state is not None:
+            call.state.discard(call)
+        if self._all_closed is not None and not self._open:
+            self._all_closed.set()
+
+    async def watch_calls(self) -> None:
+        """Watch the calls that were open the last time, too; end those that wait too long.
+
+        To watch a call costs an event, which is not worth it for the many calls that end at once.
+        """
+        for call in self._open:
+            try:
+                call.watch_if_slow()
+            except Exception as error:  # noqa: BLE001  # other calls must not suffer
+                _log.error("call_not_watched", exc_info=error)
+        self.end_overdue()
+
+    def end_overdue(self) -> None:
+        """End the calls that have waited for their client too long."""
+        now = self.loop.time()
+        self._half_open.end_overdue(now)
+        self._unread.end_overdue(now)
+
+    async def stop_work_of_all(self) -> None:
+        """Cancel the work of all calls and wait for their end. No call may arrive any more."""
+        for call in self._open:
+            call.stop_work()
+        self._all_closed = asyncio.Event()
+        if self._open:
+            await self._all_closed.wait()
+
+    def _send_last_batches(self) -> None:
+        ending, self._ending = self._ending, []
+        for call, operations in ending:
+            try:
+                call.send_last(operations)
+            except Exception as error:  # noqa: BLE001  # other calls must not suffer
+                _log.error("call_not_ended", exc_info=error)
+                self.remove(call)
