@@ -80,7 +80,7 @@ async def test_s17_every_server_takes_a_write_that_is_gone_soon(elevations, clie
 
 async def test_an_elevation_is_found_exactly_as_it_was_put(elevations):
     elevation = an_elevation()
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     assert await elevations.find(*address(elevation)) == elevation
 
 
@@ -90,14 +90,14 @@ async def test_an_elevation_is_found_exactly_as_it_was_put(elevations):
     ids=["tenant", "user", "session"],
 )
 async def test_an_elevation_is_no_one_elses(elevations, other):
-    await elevations.put(an_elevation())
+    await elevations.replace(an_elevation())
     assert await elevations.find(*address(other)) is None
 
 
 async def test_ids_that_read_alike_when_joined_are_apart(elevations):
     one = an_elevation(tenant="a:{b}", user="c")
     other = an_elevation(tenant="a", user=":{b}c")
-    await elevations.put(one)
+    await elevations.replace(one)
     await elevations.revoke_user(other.tenant_id, other.user_id, NOON)
     assert await elevations.find(other.tenant_id, other.user_id, one.session_hash) is None
     assert await elevations.find(*address(one)) == one
@@ -105,15 +105,15 @@ async def test_ids_that_read_alike_when_joined_are_apart(elevations):
 
 async def test_a_new_elevation_replaces_the_sessions_earlier_one(elevations):
     earlier, later = an_elevation(), an_elevation(verified_at=NOON + 60 * SECOND)
-    await elevations.put(earlier)
-    await elevations.put(later)
+    await elevations.replace(earlier)
+    await elevations.replace(later)
     assert await elevations.find(*address(earlier)) == later
 
 
 async def test_sessions_of_one_user_are_elevated_each_for_itself(elevations):
     one, other = an_elevation(session="1"), an_elevation(session="2")
-    await elevations.put(one)
-    await elevations.put(other)
+    await elevations.replace(one)
+    await elevations.replace(other)
     await elevations.revoke_session(*address(one))
     assert await elevations.find(*address(one)) is None
     assert await elevations.find(*address(other)) == other
@@ -125,7 +125,7 @@ async def test_removing_an_elevation_that_is_not_there_is_no_error(elevations):
 
 async def test_an_elevation_is_kept_for_15_minutes(client, elevations):
     elevation = an_elevation()
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     left = await client.pttl(elevation_key(*address(elevation)))
     assert 890_000 < left <= 900_000
 
@@ -133,7 +133,7 @@ async def test_an_elevation_is_kept_for_15_minutes(client, elevations):
 async def test_reading_never_lengthens_an_elevation(client, elevations):
     elevation = an_elevation()
     key = elevation_key(*address(elevation))
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     await client.expire(key, 100)
     await elevations.find(*address(elevation))
     assert await client.pttl(key) <= 100_000
@@ -142,15 +142,15 @@ async def test_reading_never_lengthens_an_elevation(client, elevations):
 async def test_a_new_code_gives_15_minutes_anew(client, elevations):
     elevation = an_elevation()
     key = elevation_key(*address(elevation))
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     await client.expire(key, 100)
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     assert await client.pttl(key) > 890_000
 
 
 async def test_an_elevation_is_gone_after_15_minutes_of_use(fake, advance):
     elevations, elevation = RedisElevations(fake, KEYS), an_elevation()
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     for _ in range(9):
         advance(99 * SECOND)
         assert await elevations.find(*address(elevation)) == elevation
@@ -163,7 +163,7 @@ async def test_its_lifetime_counts_from_the_call_whatever_its_own_clock_says(fak
         RedisElevations(fake, KEYS),
         an_elevation(verified_at=NOON + 900_000 * SECOND),
     )
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     advance(LIFETIME + SECOND)
     assert await elevations.find(*address(elevation)) is None
 
@@ -177,7 +177,7 @@ async def test_a_revocation_covers_what_was_verified_up_to_its_instant(
     elevations, verified_at, is_void
 ):
     elevation = an_elevation(verified_at=verified_at)
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
     assert (await elevations.find(*address(elevation)) is None) is is_void
 
@@ -185,21 +185,21 @@ async def test_a_revocation_covers_what_was_verified_up_to_its_instant(
 async def test_a_revocation_covers_an_elevation_that_is_put_late(elevations):
     elevation = an_elevation()
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     assert await elevations.find(*address(elevation)) is None
 
 
 @pytest.mark.parametrize("other", [("acme", "bob"), ("other", "ann")], ids=["user", "tenant"])
 async def test_a_revocation_is_of_one_user_of_one_tenant(elevations, other):
     elevation = an_elevation(*other)
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     await elevations.revoke_user(TenantId("acme"), UserId("ann"), NOON)
     assert await elevations.find(*address(elevation)) == elevation
 
 
 async def test_a_revocation_through_an_earlier_instant_takes_nothing_back(elevations):
     elevation = an_elevation()
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON - 60 * SECOND)
     assert await elevations.find(*address(elevation)) is None
@@ -208,7 +208,7 @@ async def test_a_revocation_through_an_earlier_instant_takes_nothing_back(elevat
 @pytest.mark.race
 async def test_of_parallel_revocations_the_latest_instant_stands(elevations):
     elevation = an_elevation(verified_at=NOON + 50 * MICROSECOND)
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     await asyncio.gather(
         *(
             elevations.revoke_user(TenantId("acme"), UserId("ann"), NOON + n * MICROSECOND)
@@ -222,7 +222,7 @@ async def test_a_revocation_outlives_what_it_covers(fake, advance):
     elevations, elevation = RedisElevations(fake, KEYS), an_elevation()
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
     advance(60 * SECOND)  # a call that had been on its way all the time
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     advance(LIFETIME - SECOND)
     assert await elevations.find(*address(elevation)) is None
 
@@ -232,7 +232,7 @@ async def test_a_revocation_through_an_earlier_instant_does_not_shorten_a_mark(f
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON)
     advance(300 * SECOND)
     await elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON - SECOND)
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     advance(LIFETIME - SECOND)
     assert await elevations.find(*address(elevation)) is None
 
@@ -250,7 +250,7 @@ async def test_a_revocation_leaves_nothing_behind_for_ever(client, elevations):
 async def test_a_value_under_anothers_key_elevates_nobody(client, elevations, owner):
     """S9, S25"""
     mine = an_elevation()
-    await elevations.put(owner)
+    await elevations.replace(owner)
     value = await client.get(elevation_key(*address(owner)))
     await client.set(elevation_key(*address(mine)), value)
     assert await elevations.find(*address(mine)) is None
@@ -314,7 +314,7 @@ async def test_s25_a_forged_elevation_elevates_nobody(client, elevations, value)
 async def test_s25_an_elevation_with_any_byte_changed_elevates_nobody(fake):
     elevations, mine = RedisElevations(fake, KEYS), an_elevation()
     key = elevation_key(*address(mine))
-    await elevations.put(mine)
+    await elevations.replace(mine)
     value = await fake.get(key)
     for place in range(len(value)):
         forged = bytearray(value)
@@ -349,7 +349,7 @@ async def test_s25_elevations_outlive_a_rotation_while_the_ring_has_their_key(cl
     rotated = KeyRing("new", {"old": bytes(32), "new": bytes([1] * 32)})
     retired = KeyRing("new", {"new": bytes([1] * 32)})
     mine, key = an_elevation(), a_request()
-    await RedisElevations(client, old).put(mine)
+    await RedisElevations(client, old).replace(mine)
     await RedisRecordedOutcomes(client, old).record(key, FINGERPRINT, verified())
     assert await RedisElevations(client, rotated).find(*address(mine)) == mine
     assert await RedisRecordedOutcomes(client, rotated).claim(key, FINGERPRINT) == verified()
@@ -386,7 +386,7 @@ async def test_what_cannot_be_read_elevates_nobody(client, elevations, value):
 
 async def test_a_mark_that_cannot_be_read_voids_everything(client, elevations):
     elevation = an_elevation()
-    await elevations.put(elevation)
+    await elevations.replace(elevation)
     await client.set(revocation_key(elevation.tenant_id, elevation.user_id), b"yesterday")
     assert await elevations.find(*address(elevation)) is None
 

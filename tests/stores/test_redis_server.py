@@ -62,8 +62,8 @@ async def test_a_server_that_stood_still_is_used_again(valkey, client):
     elevations, elevation = RedisElevations(client, KEYS), an_elevation()
     async with stopped(valkey.pid):
         with pytest.raises(StoreUnavailableError):
-            await elevations.put(elevation)
-    await elevations.put(elevation)
+            await elevations.replace(elevation)
+    await elevations.replace(elevation)
     assert await elevations.find(*address(elevation)) == elevation
 
 
@@ -93,8 +93,8 @@ async def test_a_server_that_was_killed_is_unavailable(valkey, client):
 
 async def test_a_restarted_server_is_used_at_once_with_all_it_had_acknowledged(valkey, client):
     elevations, kept, revoked = RedisElevations(client, KEYS), an_elevation(1), an_elevation(2)
-    await elevations.put(kept)
-    await elevations.put(revoked)
+    await elevations.replace(kept)
+    await elevations.replace(revoked)
     await elevations.revoke_user(revoked.tenant_id, revoked.user_id, NOON)
     kill(valkey.pid)
     await asyncio.to_thread(valkey.start)  # meanwhile the loop learns that the connection is gone
@@ -125,7 +125,7 @@ async def test_a_server_that_is_full_is_unavailable(client):
     await client.config_set("maxmemory", "1")
     elevations = RedisElevations(client, KEYS)
     with pytest.raises(StoreUnavailableError):
-        await elevations.put(an_elevation())
+        await elevations.replace(an_elevation())
 
 
 async def test_a_cancelled_call_leaves_no_answer_to_the_next(valkey):
@@ -133,7 +133,7 @@ async def test_a_cancelled_call_leaves_no_answer_to_the_next(valkey):
     async with connect(valkey.url, max_connections=1) as client:
         elevations = RedisElevations(client, KEYS)
         for elevation in elevations_of:
-            await elevations.put(elevation)
+            await elevations.replace(elevation)
         async with stopped(valkey.pid):
             call = asyncio.create_task(elevations.find(*address(elevations_of[0])))
             for _ in range(10):  # turns of the loop: the command is written, no answer comes
@@ -147,14 +147,14 @@ async def test_a_cancelled_call_leaves_no_answer_to_the_next(valkey):
 async def test_more_calls_than_connections_wait_for_their_turn(valkey):
     async with connect(valkey.url, max_connections=2) as client:
         elevations = RedisElevations(client, KEYS)
-        await asyncio.gather(*(elevations.put(an_elevation(number)) for number in range(100)))
+        await asyncio.gather(*(elevations.replace(an_elevation(number)) for number in range(100)))
         assert len(await client.client_list()) == 2
 
 
 @pytest.mark.parametrize(
     ("call", "command"),
     [
-        ("put", "set"),
+        ("replace", "set"),
         ("find", "mget"),
         ("revoke_session", "del"),
         ("claim", "set"),
@@ -200,7 +200,7 @@ async def test_memory_per_elevation(valkey, record_property):
         before = await memory()
         for start in range(0, number, at_once):
             numbers = range(start, start + at_once)
-            await asyncio.gather(*(elevations.put(an_elevation(number)) for number in numbers))
+            await asyncio.gather(*(elevations.replace(an_elevation(number)) for number in numbers))
         per_elevation = (await memory() - before) / number
     record_property("bytes_per_elevation", per_elevation)
     print(f"{per_elevation:.0f} bytes of memory per elevation")  # noqa: T201 - the measurement

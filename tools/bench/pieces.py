@@ -193,7 +193,7 @@ class _Pieces:
         return run
 
     async def _put(self, person):
-        await self._elevations.put(elevate(_context(person), "e-1"))
+        await self._elevations.replace(elevate(_context(person), "e-1"))
 
     async def _remember(self, person):
         context = _context(person)

@@ -70,13 +70,13 @@ class FaultyElevations:
     def __init__(self, inner):
         self._inner = inner
         self.finds = True
-        self.puts = True
+        self.replaces = True
         self.revokes = True
         self.look_ups = 0
 
-    async def put(self, elevation):
-        _demand(self.puts)
-        await self._inner.put(elevation)
+    async def replace(self, elevation):
+        _demand(self.replaces)
+        await self._inner.replace(elevation)
 
     async def find(self, *key):
         self.look_ups += 1

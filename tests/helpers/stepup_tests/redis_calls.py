@@ -39,7 +39,7 @@ def every_call(client):
     key = RequestKey(elevation.tenant_id, elevation.user_id, uuid4())
     return {
         "ping": elevations.ping(),
-        "put": elevations.put(elevation),
+        "replace": elevations.replace(elevation),
         "find": elevations.find(*address(elevation)),
         "revoke_session": elevations.revoke_session(*address(elevation)),
         "revoke_user": elevations.revoke_user(elevation.tenant_id, elevation.user_id, NOON),

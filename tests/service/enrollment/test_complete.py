@@ -283,7 +283,7 @@ async def test_s13_without_its_event_nothing_comes_into_force(world, worker, old
 async def test_without_redis_the_authenticator_is_in_force_and_nothing_elevated(world, worker):
     await worker.select(OSQUERY)
     await confirmed(worker, ALICE)
-    world.elevations.puts = False
+    world.elevations.replaces = False
     completion = await worker.complete(ALICE)
     assert completion.elevation is None
     assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
@@ -292,6 +292,6 @@ async def test_without_redis_the_authenticator_is_in_force_and_nothing_elevated(
 async def test_s10_without_redis_the_older_elevations_end_all_the_same(world, worker, old):
     await worker.elevate(ALICE, old)
     await confirmed(worker, ON_PHONE, old.reset_code)
-    world.elevations.puts = world.elevations.revokes = False
+    world.elevations.replaces = world.elevations.revokes = False
     await worker.complete(ON_PHONE)
     assert (await worker.check(ALICE)).verdict.decision is Decision.STEP_UP_REQUIRED

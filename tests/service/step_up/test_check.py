@@ -619,14 +619,14 @@ async def test_s10_an_elevation_that_is_stored_after_its_revocation_is_void(
     world, worker, app, end
 ):
     """The code was received before; storing its elevation took longer."""
-    put = world.elevations.put
+    replace_ = world.elevations.replace
 
-    async def put_later(elevation):
+    async def replace_later(elevation):
         await worker.advance(seconds=1)
         await end(worker, app)
-        await put(elevation)
+        await replace_(elevation)
 
-    world.elevations.put = put_later
+    world.elevations.replace = replace_later
     await worker.verify(ALICE, app.code(worker.clock.now()))
     assert (await worker.check(ALICE)).verdict.decision is not Decision.ALLOWED
 

@@ -601,7 +601,7 @@ async def test_s2_a_lost_acknowledgement_lets_no_code_be_taken_twice(world, work
 
 
 async def test_s17_a_code_whose_elevation_cannot_be_stored_is_no_answer(world, worker, clock, app):
-    world.elevations.puts = False
+    world.elevations.replaces = False
     with pytest.raises(StoreUnavailableError):
         await worker.verify(ALICE, app.code(clock.now()))
     assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
@@ -611,10 +611,10 @@ async def test_a_request_whose_elevation_could_not_be_stored_stays_pending(
     world, worker, clock, app
 ):
     code = app.code(clock.now())
-    world.elevations.puts = False
+    world.elevations.replaces = False
     with pytest.raises(StoreUnavailableError):
         await worker.verify(ALICE, code, REQUEST)
-    world.elevations.puts = True
+    world.elevations.replaces = True
     await world.refuses(worker.verify(ALICE, code, REQUEST), RequestUnderWayError)
 
 

@@ -39,7 +39,7 @@ async def everything(world, keys=ROTATED, database=None):
 
 async def counts(world):
     async with world.database.snapshot() as records:
-        return await records.seals.counts()
+        return await records.key_uses.counts()
 
 
 async def with_new_keys_only(world):

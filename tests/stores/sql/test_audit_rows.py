@@ -15,7 +15,7 @@ from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.chain import Damage, Head
 from stepup.service.audit.verification import AuditVerification
-from stepup.service.ports import Place
+from stepup.service.ports import ChainPosition
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.engine import parse_url, write_engine
 
@@ -36,7 +36,7 @@ EVENT_COLUMNS = {
 }
 HEAD_COLUMNS = {"tenant_id": "TEXT", "sequence": "INTEGER", "hash": "BLOB"}
 EVENTS_EACH = 3
-FIRST = Place()
+FIRST = ChainPosition()
 
 
 async def append(database, tenant, number=EVENTS_EACH):
@@ -91,13 +91,13 @@ async def run_sql(url, *statements):
 async def test_rows_come_page_by_page(database):
     appended = await append(database, ACME, 5)
     assert await stored(database, limit=2) == appended[:2]
-    assert await stored(database, place=Place(2, 1), limit=2) == appended[2:4]
-    assert await stored(database, place=Place(5, 1)) == []
+    assert await stored(database, place=ChainPosition(2, 1), limit=2) == appended[2:4]
+    assert await stored(database, place=ChainPosition(5, 1)) == []
 
 
 async def test_a_place_counts_the_rows_of_its_number(database):
     appended = await append(database, ACME)
-    assert await stored(database, place=Place(2, 0)) == appended[1:]
+    assert await stored(database, place=ChainPosition(2, 0)) == appended[1:]
 
 
 async def test_the_head_is_the_last_event(database):
@@ -172,7 +172,7 @@ async def test_s14_two_rows_of_one_number_are_named_also_across_pages(database, 
         "INSERT INTO audit_heads SELECT * FROM audit_heads",
     )
     first = await stored(database, limit=2)
-    rest = await stored(database, place=Place(2, 1))
+    rest = await stored(database, place=ChainPosition(2, 1))
     assert [row.sequence for row in (*first, *rest)] == [1, 2, 2, 3]
     assert await damages(database) == [
         Damage("acme", 2, "there are two events of this number"),

@@ -200,7 +200,7 @@ class _Command:
 
     async def _counts(self) -> Mapping[str, SealCounts]:
         async with self._database() as database, database.snapshot() as records:
-            return await records.seals.counts()
+            return await records.key_uses.counts()
 
     async def _rewrap(self) -> int:
         from rich.progress import Progress  # noqa: PLC0415  # a server needs none of it
@@ -209,7 +209,7 @@ class _Command:
         total = _Total()
         async with self._database() as database:
             async with database.snapshot() as records:
-                counts = await records.seals.counts()
+                counts = await records.key_uses.counts()
             left = sum(
                 sum(asdict(number).values())
                 for key_id, number in counts.items()

@@ -17,7 +17,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, Json, canonical_json, written
 from stepup.domain.chain import Damage, Head
 from stepup.domain.errors import InvalidValueError
-from stepup.service.ports import Database, HeadKeys, Place, StoredChains
+from stepup.service.ports import ChainPosition, Database, HeadKeys, StoredChains
 
 FORMAT = "stepup-audit-heads/1"
 _HASH = re.compile("[0-9a-f]{64}")
@@ -101,7 +101,7 @@ async def _entry(chains: StoredChains, tenant: str) -> Json:
     if not isinstance(head, Head):
         raise HeadDamagedError(Damage(tenant, None, "the chain has no head that could be signed"))
     # Events that were appended meanwhile come after it.
-    last = await chains.stored(tenant, Place(head.sequence), 1)
+    last = await chains.stored(tenant, ChainPosition(head.sequence), 1)
     if [head.hash] != [stored.hash for stored in last if isinstance(stored, ChainedEvent)]:
         raise HeadDamagedError(
             Damage(tenant, head.sequence, "the head is not the end of its chain")

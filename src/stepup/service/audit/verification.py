@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from stepup.domain.actor import TenantId
 from stepup.domain.chain import ChainCheck, Damage, Head, StoredEvent, StoredHead
-from stepup.service.ports import Database, Place
+from stepup.service.ports import ChainPosition, Database
 
 PAGE = 500
 MISPLACED_SHOWN = 100
@@ -58,16 +58,16 @@ class AuditVerification:
     async def _of(self, tenant: str) -> AsyncIterator[Damage]:
         self.tenants += 1
         check = ChainCheck(tenant, self.exported.get(tenant))
-        place = Place()
+        position = ChainPosition()
         head: StoredHead = None
         while True:
             async with self.database.snapshot() as records:
-                page = await records.audit.stored(tenant, place, PAGE)
+                page = await records.audit.stored(tenant, position, PAGE)
             for stored in page:
                 for damage in check.follow(stored):
                     yield damage
             self.events += len(page)
-            place = _beyond(place, page)
+            position = _beyond(position, page)
             if not page and _counts_more(head, check):
                 break
             if len(page) < PAGE:
@@ -89,11 +89,11 @@ def _counts_more(head: StoredHead, check: ChainCheck) -> bool:
     return isinstance(head, Head) and head.sequence > check.last
 
 
-def _beyond(place: Place, page: Sequence[StoredEvent]) -> Place:
+def _beyond(position: ChainPosition, page: Sequence[StoredEvent]) -> ChainPosition:
     for stored in page:
         number = stored.sequence
-        if number is not None and (place.sequence is None or number > place.sequence):
-            place = Place(number, 1)
+        if number is not None and (position.sequence is None or number > position.sequence):
+            position = ChainPosition(number, 1)
         else:
-            place = Place(place.sequence, place.seen + 1)
-    return place
+            position = ChainPosition(position.sequence, position.seen + 1)
+    return position

@@ -67,7 +67,7 @@ class CompleteEnrollment:
             await self.revoker.put_into_effect(_end_of(replaced), now)
         elevation = elevate(context, authenticator.enrollment_id)
         try:
-            await self.elevated.elevations.put(elevation)
+            await self.elevated.elevations.replace(elevation)
         except StoreUnavailableError:
             return Completion(authenticator, None)
         return Completion(authenticator, elevation)

@@ -4,7 +4,7 @@ Every port may raise `StoreUnavailableError`, and only that, when its store cann
 full, or does not answer in time. A driver's exception never passes a port.
 """
 
-from stepup.service.ports.audit import AuditTrail, EventQuery, Place, StoredChains
+from stepup.service.ports.audit import AuditTrail, ChainPosition, EventQuery, StoredChains
 from stepup.service.ports.change_feed import Announced, ChangeFeed, FeedPosition
 from stepup.service.ports.clock import Clock
 from stepup.service.ports.decision_log import DecisionEntry, DecisionLog
@@ -14,13 +14,13 @@ from stepup.service.ports.records import (
     Accounts,
     Authenticators,
     Database,
+    KeyUses,
     PendingEnrollments,
     Policies,
     Records,
     Redemptions,
     ResetCodes,
     SealCounts,
-    Seals,
 )
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "AuditTrail",
     "Authenticators",
     "CallerRates",
+    "ChainPosition",
     "ChangeFeed",
     "Clock",
     "Database",
@@ -38,9 +39,9 @@ __all__ = [
     "EventQuery",
     "FeedPosition",
     "HeadKeys",
+    "KeyUses",
     "Keys",
     "PendingEnrollments",
-    "Place",
     "Policies",
     "RecordedOutcomes",
     "Records",
@@ -49,6 +50,5 @@ __all__ = [
     "ResetCodes",
     "SealBrokenError",
     "SealCounts",
-    "Seals",
     "StoredChains",
 ]

@@ -23,10 +23,10 @@ class EventQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a reader of a chain is: it has read `seen` rows from the number `sequence` on.
+class ChainPosition:
+    """How far a reader of a chain has got: it has read `seen` rows from the number `sequence` on.
 
-    A number alone would not do: after damage there may be two rows of one number.
+    A number alone is not enough: after damage two rows may have one number.
     """
 
     sequence: int | None = None
@@ -34,30 +34,32 @@ class Place:
 
 
 class StoredChains(Protocol):
-    """The audit events as they lie there, for verification: no row is too damaged to be read.
+    """The audit events as they are stored, for verification: damaged rows can be read, too.
 
-    Tenants are ASCII with surrogate escapes (PEP 383): after damage one may be no `TenantId`. What
-    is read MUST come from the rows themselves, not from an index over them.
+    Tenants are ASCII with surrogate escapes (PEP 383): after damage, a row's tenant may not be a
+    `TenantId`. Rows MUST be read from their table, not from an index over it.
     """
 
     async def next_tenant(self, after: str | None) -> str | None:
-        """The tenant after a tenant, or the first, of those that have events or a head; or None."""
+        """Return the next tenant with events or a head; the first after None; None at the end."""
         ...
 
-    async def stored(self, tenant: str, place: Place, limit: int) -> Sequence[StoredEvent]:
-        """The next rows in the order of numbers, those without one last.
+    async def stored(
+        self, tenant: str, position: ChainPosition, limit: int
+    ) -> Sequence[StoredEvent]:
+        """Return the next rows in the order of their numbers, those without a number last.
 
-        A row that `append` would not have written exactly so, to the byte, MUST come as
+        A row whose bytes differ from those that `append` would have written MUST come as
         `Unreadable`.
         """
         ...
 
     async def head(self, tenant: str) -> StoredHead:
-        """The head of the chain."""
+        """Return the head of the chain."""
         ...
 
     async def misplaced(self, limit: int) -> Sequence[Damage]:
-        """Rows that belong to no tenant at all, and so to no chain; the first few."""
+        """Return the first rows that belong to no tenant, and so to no chain."""
         ...
 
 
@@ -65,13 +67,14 @@ class AuditTrail(StoredChains, Protocol):
     """The audit events, one hash chain per tenant (S13, S14)."""
 
     async def append(self, event: Event) -> ChainedEvent:
-        """Add an event after the tenant's last one, in the transaction of what it tells about.
+        """Add an event after the tenant's last one, in the transaction that it describes.
 
         Parallel transactions MUST get different sequence numbers without a gap: the tenant's chain
-        is locked until the end. Append last, so that everybody takes locks in the same order.
+        is locked until the transaction ends. Append last, so that all transactions take their locks
+        in the same order.
         """
         ...
 
     async def list(self, query: EventQuery, limit: int) -> Sequence[ChainedEvent]:
-        """The first events that match, in the order of their sequence numbers."""
+        """Return the first events that match, in the order of their sequence numbers."""
         ...

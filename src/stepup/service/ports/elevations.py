@@ -22,7 +22,7 @@ class Elevations(Protocol):
         """Return when every part of the store has taken a write, which is gone soon."""
         ...
 
-    async def put(self, elevation: Elevation) -> None:
+    async def replace(self, elevation: Elevation) -> None:
         """Store an elevation in place of the session's earlier one.
 
         The store MUST drop it when its lifetime has passed since the call, whatever the clocks say.

@@ -212,7 +212,7 @@ class SealCounts:
     reset_codes: int = 0
 
 
-class Seals(Protocol):
+class KeyUses(Protocol):
     """Which key seals which secret, over all tenants: for rotation. Nothing is locked."""
 
     async def counts(self) -> Mapping[str, SealCounts]:
@@ -244,7 +244,7 @@ class Records:
     redemptions: Redemptions
     audit: AuditTrail
     changes: ChangeFeed
-    seals: Seals
+    key_uses: KeyUses
 
 
 class Database(Protocol):

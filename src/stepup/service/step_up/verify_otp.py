@@ -137,7 +137,7 @@ class VerifyOtp:
 
     async def _put_into_effect(self, verification: Verification) -> Verification:
         if verification.elevation is not None:
-            await self._elevated.elevations.put(verification.elevation)
+            await self._elevated.elevations.replace(verification.elevation)
         return verification
 
     async def _evaluate(

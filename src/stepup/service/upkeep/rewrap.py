@@ -71,7 +71,7 @@ class Rewrap:
         after = None
         while True:
             async with self.database.snapshot() as records:
-                batch = await records.seals.users_without(self.keys.primary, after, BATCH)
+                batch = await records.key_uses.users_without(self.keys.primary, after, BATCH)
             if not batch:
                 return
             yield batch

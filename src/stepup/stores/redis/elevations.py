@@ -75,7 +75,7 @@ class RedisElevations:
         numbered = map(probe_key, reversed(range(_PROBES)))
         return {self._client.server_of(key): key for key in numbered}.values()
 
-    async def put(self, elevation: Elevation) -> None:
+    async def replace(self, elevation: Elevation) -> None:
         """Store an elevation for 15 minutes, in place of the session's earlier one (S9).
 
         Raises:

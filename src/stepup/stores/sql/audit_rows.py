@@ -1,8 +1,9 @@
-"""The audit rows as they lie there, byte by byte, for verification (S14).
+"""The stored audit rows, byte by byte, for verification (S14).
 
-Whoever alters a database is not bound to what the service writes. SQLite stores any type in any
-column, and text that is no UTF-8; its driver fails on that. So columns are read as bytes here, with
-their types beside them, and a row is good only if `append` would have written these very bytes.
+An attacker who can alter the database may store more than the service ever writes. SQLite stores
+any type in any column, and text that is not UTF-8; its driver fails on such text. So columns are
+read as bytes here, together with their types, and a row is good only if `append` would have written
+these very bytes.
 """
 
 import json
@@ -15,9 +16,9 @@ from sqlalchemy import ColumnElement, Row, Select, Table, func, select, union_al
 from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import ChainedEvent, Event, EventKind, canonical_json
 from stepup.domain.chain import Damage, Head, StoredEvent, StoredHead, Unreadable
-from stepup.service.ports import Place
+from stepup.service.ports import ChainPosition
 from stepup.stores.sql.connection import Repository
-from stepup.stores.sql.octets import IsNoText, Octets, RowPlace, TextOf, Types
+from stepup.stores.sql.octets import Octets
 from stepup.stores.sql.tables import audit_events, audit_heads
 
 _T = TypeVar("_T")
@@ -28,72 +29,75 @@ class SqlStoredChains(Repository):
     """Implements `StoredChains`."""
 
     async def next_tenant(self, after: str | None) -> str | None:
-        """The tenant after a tenant, among those that have events or a head; None at the end."""
-        first = [_first_tenant(table, after).subquery() for table in (audit_events, audit_heads)]
-        either = union_all(*(select(found.c.tenant_id) for found in first)).subquery()
+        octets = self._octets
+        first = []
+        for table in (audit_events, audit_heads):
+            tenant_id = table.c.tenant_id
+            query = select(tenant_id).where(~octets.is_no_text(tenant_id))
+            if after is not None:
+                query = query.where(tenant_id > octets.text(_written(after)))
+            first.append(select(query.order_by(tenant_id).limit(1).subquery()))
+        either = union_all(*first).subquery()
         # The database compares, as it does in the condition: collations differ.
-        statement = select(Octets(func.min(either.c.tenant_id)))
+        statement = select(octets.of(func.min(either.c.tenant_id)))
         return await self._connection.fetch_first(
             statement, lambda row: None if row[0] is None else _tenant(row[0])
         )
 
-    async def stored(self, tenant: str, place: Place, limit: int) -> Sequence[StoredEvent]:
-        """The next rows in the order of numbers, those without one last."""
-        condition = audit_events.c.tenant_id == _key(tenant)
-        if place.sequence is not None:
-            condition &= audit_events.c.sequence >= place.sequence
-        statement = _rows(audit_events, condition, limit, place.seen)
+    async def stored(
+        self, tenant: str, position: ChainPosition, limit: int
+    ) -> Sequence[StoredEvent]:
+        condition = audit_events.c.tenant_id == self._octets.text(_written(tenant))
+        if position.sequence is not None:
+            condition &= audit_events.c.sequence >= position.sequence
+        statement = self._rows(audit_events, condition, limit, position.seen)
         return await self._connection.fetch_all(statement, lambda row: _event(tenant, row))
 
     async def head(self, tenant: str) -> StoredHead:
-        """The head of the chain."""
-        statement = _rows(audit_heads, audit_heads.c.tenant_id == _key(tenant), limit=2)
-        found = await self._connection.fetch_all(statement, lambda row: _head(tenant, row))
+        condition = audit_heads.c.tenant_id == self._octets.text(_written(tenant))
+        found = await self._connection.fetch_all(
+            self._rows(audit_heads, condition, limit=2), lambda row: _head(tenant, row)
+        )
         return Unreadable(None, "there are two") if len(found) > 1 else next(iter(found), None)
 
     async def misplaced(self, limit: int) -> Sequence[Damage]:
-        """Rows that belong to no tenant at all, and so to no chain; the first few."""
         found: list[Damage] = []
         for table in (audit_events, audit_heads):
-            statement = _rows(table, IsNoText(table.c.tenant_id), limit)
+            statement = self._rows(table, self._octets.is_no_text(table.c.tenant_id), limit)
             found += await self._connection.fetch_all(statement, _misplaced)
         return found[:limit]
 
+    @property
+    def _octets(self) -> Octets:
+        return Octets(is_sqlite=self._connection.is_sqlite)
 
-def _first_tenant(table: Table, after: str | None) -> Select[Any]:
-    tenant_id = table.c.tenant_id
-    statement = select(tenant_id).where(~IsNoText(tenant_id)).order_by(tenant_id).limit(1)
-    return statement if after is None else statement.where(tenant_id > _key(after))
+    def _rows(
+        self, table: Table, condition: ColumnElement[bool], limit: int, offset: int = 0
+    ) -> Select[Any]:
+        """Whole rows, in the order of their numbers.
 
-
-def _rows(table: Table, condition: ColumnElement[bool], limit: int, offset: int = 0) -> Select[Any]:
-    """Whole rows by their keys.
-
-    SQLite may answer from an index what the table does not hold any more: the index only says where
-    rows are, and everything is then read from the table.
-    """
-    place = RowPlace(table.c.tenant_id)
-    keys = (
-        select(place.label("place"), table.c.sequence.label("number"))
-        .where(condition)
-        .order_by(table.c.sequence)
-        .limit(limit)
-        .offset(offset)
-        .subquery("keys")
-    )
-    return (
-        select(
-            Types(*table.c).label("types"),
-            Octets(keys.c.number).label("number"),
-            *(Octets(column).label(column.name) for column in table.c),
+        SQLite may answer from an index although the table has changed: the index only finds rows
+        here, and everything is then read from the table.
+        """
+        octets = self._octets
+        place = octets.row_place(table)
+        keys = (
+            select(place.label("place"), table.c.sequence.label("number"))
+            .where(condition)
+            .order_by(table.c.sequence)
+            .limit(limit)
+            .offset(offset)
+            .subquery("keys")
         )
-        .join_from(keys, table, place == keys.c.place)
-        .order_by(keys.c.number)
-    )
-
-
-def _key(tenant: str) -> TextOf:
-    return TextOf(tenant.encode("ascii", "surrogateescape"))
+        return (
+            select(
+                octets.types(table.c).label("types"),
+                octets.of(keys.c.number).label("number"),
+                *(octets.of(column).label(column.name) for column in table.c),
+            )
+            .join_from(keys, table, place == keys.c.place)
+            .order_by(keys.c.number)
+        )
 
 
 def _event(tenant: str, row: Row[Any]) -> StoredEvent:
@@ -129,11 +133,15 @@ def _as_written(
         octets = row._mapping[name]  # noqa: SLF001  # public in spite of its name
         try:
             values[name] = None if octets is None else read(octets)
-        except Exception:  # noqa: BLE001  # whatever it is, it is told, and the next row is read
+        except Exception:  # noqa: BLE001  # whatever fails, the next row is read
             return Unreadable(number, f"{name} is not as it was written")
     if (values["tenant_id"], values["sequence"]) != (tenant, number):
         return Unreadable(number, "the row is not the one that the index names")
     return values
+
+
+def _written(tenant: str) -> bytes:
+    return tenant.encode("ascii", "surrogateescape")
 
 
 def _tenant(octets: bytes) -> str:
@@ -171,7 +179,7 @@ def _hash(octets: bytes) -> bytes:
 
 
 def _same(value: _T, octets: bytes, write: Callable[[_T], str]) -> _T:
-    """The value, if it is written in these very octets and no others."""
+    """The value, if these octets are the only way to write it."""
     if write(value).encode() != octets:
         raise ValueError
     return value

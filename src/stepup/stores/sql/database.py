@@ -23,12 +23,12 @@ from stepup.stores.sql.engine import (
     write_engine,
 )
 from stepup.stores.sql.enrollments import SqlPendingEnrollments
+from stepup.stores.sql.key_uses import SqlKeyUses
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
 from stepup.stores.sql.pool import ConnectionPool
 from stepup.stores.sql.primary import PrimaryFence
 from stepup.stores.sql.redemptions import SqlRedemptions
-from stepup.stores.sql.seals import SqlSeals
 from stepup.stores.sql.tables import accounts
 
 _PROBE = accounts.insert().values(
@@ -153,5 +153,5 @@ def _records(connection: Connection) -> Records:
         redemptions=SqlRedemptions(connection),
         audit=SqlAuditTrail(connection),
         changes=SqlChangeFeed(connection),
-        seals=SqlSeals(connection),
+        key_uses=SqlKeyUses(connection),
     )

@@ -1,4 +1,4 @@
-"""The promises of `Seals`: which key seals what."""
+"""The promises of `KeyUses`: which key seals what."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -44,12 +44,12 @@ async def begin(database, tenant, user, session, key, *, reset_key=None):
 
 async def without(database, key, after=None, limit=100):
     async with database.snapshot() as records:
-        return await records.seals.users_without(key, after, limit)
+        return await records.key_uses.users_without(key, after, limit)
 
 
 async def counts(database):
     async with database.snapshot() as records:
-        return await records.seals.counts()
+        return await records.key_uses.counts()
 
 
 async def test_s6_what_each_key_seals_is_counted(database):

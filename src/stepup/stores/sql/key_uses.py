@@ -19,8 +19,8 @@ _SEALED: tuple[tuple[str, Table, Column[Any]], ...] = (
 """What counts as what, and the column that says which key seals it."""
 
 
-class SqlSeals(Repository):
-    """Implements `Seals`."""
+class SqlKeyUses(Repository):
+    """Implements `KeyUses`."""
 
     async def counts(self) -> Mapping[str, SealCounts]:
         """How many secrets each key seals, by its id."""
