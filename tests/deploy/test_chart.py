@@ -40,6 +40,20 @@ def only(objects, kind, name="stepup"):
     return found
 
 
+@pytest.fixture
+def load_from(tmp_path, monkeypatch):
+    """Loads the settings that the ConfigMap of a release holds."""
+
+    def load_from(objects):
+        for name, value in URLS.items():
+            monkeypatch.setenv(name, value)
+        file = tmp_path / "stepup.toml"
+        file.write_text(only(objects, "ConfigMap")["data"]["stepup.toml"])
+        return load(file)
+
+    return load_from
+
+
 def pods(objects):
     return [each["spec"]["template"]["spec"] for each in objects if each["kind"] in _WORKLOADS]
 
@@ -134,12 +148,8 @@ def test_a_server_would_start_with_the_configuration(objects, tmp_path):
     ]
 
 
-def test_what_the_configuration_says_is_what_the_values_say(full, tmp_path, monkeypatch):
-    for name, value in URLS.items():
-        monkeypatch.setenv(name, value)
-    file = tmp_path / "stepup.toml"
-    file.write_text(only(full, "ConfigMap")["data"]["stepup.toml"])
-    settings = load(file)
+def test_what_the_configuration_says_is_what_the_values_say(full, load_from):
+    settings = load_from(full)
     wanted = yaml.safe_load((CHART / "ci" / "full.yaml").read_text())["config"]
     assert settings.server.drain_seconds == wanted["server"]["drain_seconds"]
     assert settings.verification.back_steps == wanted["verification"]["back_steps"]
@@ -148,12 +158,8 @@ def test_what_the_configuration_says_is_what_the_values_say(full, tmp_path, monk
     assert settings.catalogue.operations[0].title == wanted["catalogue"]["operations"][0]["title"]
 
 
-def test_every_file_of_the_configuration_is_mounted(objects, tmp_path, monkeypatch):
-    for name, value in URLS.items():
-        monkeypatch.setenv(name, value)
-    file = tmp_path / "stepup.toml"
-    file.write_text(only(objects, "ConfigMap")["data"]["stepup.toml"])
-    settings = load(file)
+def test_every_file_of_the_configuration_is_mounted(objects, load_from):
+    settings = load_from(objects)
     spec = only(objects, "Deployment")["spec"]["template"]["spec"]
     [container] = spec["containers"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
@@ -203,15 +209,11 @@ def test_no_image_goes_by_a_name_that_moves(objects):
             assert digest or name.rpartition(":")[2] not in {"", "latest", name}
 
 
-def test_a_pod_outlives_its_pause_and_its_calls(objects, tmp_path, monkeypatch):
-    for name, value in URLS.items():
-        monkeypatch.setenv(name, value)
-    file = tmp_path / "stepup.toml"
-    file.write_text(only(objects, "ConfigMap")["data"]["stepup.toml"])
+def test_a_pod_outlives_its_pause_and_its_calls(objects, load_from):
     spec = only(objects, "Deployment")["spec"]["template"]["spec"]
     [container] = spec["containers"]
     pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert spec["terminationGracePeriodSeconds"] > pause + load(file).server.drain_seconds
+    assert spec["terminationGracePeriodSeconds"] > pause + load_from(objects).server.drain_seconds
 
 
 def test_probes_ask_what_the_server_answers(objects):
@@ -316,12 +318,8 @@ def test_the_database_is_a_url_in_a_secret_or_parts_with_a_password_in_one(tools
         }
 
 
-def test_operators_set_the_limits_on_the_database(full, tmp_path, monkeypatch):
-    for name, value in URLS.items():
-        monkeypatch.setenv(name, value)
-    file = tmp_path / "stepup.toml"
-    file.write_text(only(full, "ConfigMap")["data"]["stepup.toml"])
-    storage = load(file).storage
+def test_operators_set_the_limits_on_the_database(full, load_from):
+    storage = load_from(full).storage
     assert (storage.database.connections, storage.database.statement_seconds) == (16, 2.5)
     assert storage.keys_group_readable
 

@@ -52,10 +52,6 @@ def test_a_ring_reads_back_what_was_written(path):
     assert KeyRing.load(path).open(sealed, *PLACE) == SECRET
 
 
-def test_a_ring_is_read_from_text_as_from_a_file(path, file):
-    assert repr(KeyRing.from_text(path.read_text())) == repr(KeyRing.of(file))
-
-
 def test_s11_a_file_never_shows_its_keys(file):
     [entry] = file.keys.values()
     assert repr(entry.key) not in repr(file)
@@ -84,11 +80,6 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         KeyFile.generated(NOW).create(tmp_path / "none" / "keys.json")
 
 
-def test_a_ring_is_created_once(path):
-    created = KeyRing.load_or_create(path)
-    assert KeyRing.load_or_create(path).fingerprint("x") == created.fingerprint("x")
-
-
 @pytest.mark.race
 def test_of_parallel_creations_all_get_one_ring(path):
     with ThreadPoolExecutor(16) as pool:
@@ -101,11 +92,6 @@ def test_a_file_that_is_missing_is_named(path):
     for use in (KeyRing.load, lambda path: ReloadingKeys(path, ManualClock())):
         with pytest.raises(KeyRingError, match=r"keys\.json: there is no such file"):
             use(path)
-
-
-def test_what_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(KeyRingError, match="cannot be read: Is a directory"):
-        KeyRing.load(tmp_path)
 
 
 @pytest.mark.usefixtures("file")
@@ -180,12 +166,6 @@ def test_s11_a_malformed_file_is_refused_without_a_word_of_its_keys(path, docume
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def test_a_new_key_waits_to_become_primary(file):
-    staged = file.staging(NOW)
-    assert staged.primary == file.primary
-    assert staged.staged not in file.keys
-
-
 def test_a_rotation_that_was_interrupted_goes_on_with_its_key(file):
     staged = file.staging(NOW)
     assert staged.staging(NOW) == staged
@@ -197,10 +177,6 @@ def test_promoting_says_when_the_older_key_was_demoted(file):
     assert promoted.keys[file.primary].demoted_at == NOW
     assert promoted.keys[promoted.primary].demoted_at is None
     assert promoted.staged is None
-
-
-def test_promoting_the_primary_key_changes_nothing(file):
-    assert file.promoting(file.primary, NOW) == file
 
 
 def test_a_key_that_is_promoted_again_was_not_demoted(file):

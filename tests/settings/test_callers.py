@@ -48,18 +48,9 @@ def test_a_caller_has_the_rules_that_are_written(loaded):
     assert rule.origin == "callers[0].rules[0]"
 
 
-def test_a_caller_without_rules_is_registered_and_may_do_nothing(loaded):
-    text = ISSUER + '[[callers]]\nname = "soar"\nidentities = ["spiffe://acme/soar"]\n'
-    assert loaded(text).registered_callers.named("soar").rules == ()
-
-
 def test_a_caller_has_the_rate_that_is_written(loaded):
     text = ISSUER + CALLER.replace("[[callers.rules]]", f"{RATE}[[callers.rules]]")
     assert loaded(text).registered_callers.named("soar").rate == Rate(per_second=0.5, burst=20)
-
-
-def test_a_caller_of_which_nothing_is_written_has_no_rate(loaded):
-    assert loaded(ISSUER + CALLER).registered_callers.named("soar").rate is None
 
 
 @pytest.mark.parametrize(

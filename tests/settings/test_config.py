@@ -84,21 +84,6 @@ def test_a_lock_that_would_never_be_given_up_is_refused():
     ]
 
 
-def test_without_anything_the_defaults_are_in_effect():
-    settings = load()
-    assert settings.server.listen == "127.0.0.1:50051"
-    assert settings.storage.database_url is None
-    assert settings.storage.redis_url is None
-    assert settings.verification.back_steps == 0
-    assert settings.verification.retry_window == timedelta(minutes=60)
-    assert settings.log.level == "info"
-    assert settings.metrics is None
-
-
-def test_the_file_wins_over_the_defaults(file):
-    assert load(file('[log]\nlevel = "debug"')).log.level == "debug"
-
-
 def test_the_environment_wins_over_the_file(file, monkeypatch):
     monkeypatch.setenv("STEPUP_LOG__LEVEL", "error")
     assert load(file('[log]\nlevel = "debug"')).log.level == "error"
@@ -120,14 +105,6 @@ def test_a_flag_leaves_the_other_fields_of_its_section(file, monkeypatch):
     )
 
 
-def test_settings_are_frozen():
-    settings = load()
-    with pytest.raises(ValueError, match="frozen"):
-        settings.server.listen = "127.0.0.1:1"
-    with pytest.raises(ValueError, match="frozen"):
-        settings.server = settings.server
-
-
 def test_a_file_that_is_missing_is_refused(tmp_path):
     [problem] = problems(tmp_path / "none.toml")
     assert problem.endswith("none.toml: no such file")
@@ -142,10 +119,6 @@ def test_a_file_with_a_byte_order_mark_is_refused_by_its_name(tmp_path, encoding
     ]
 
 
-def test_a_directory_is_no_file(tmp_path):
-    assert problems(tmp_path)
-
-
 def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path):
     path = tmp_path / ("x" * 300)
     assert problems(path) == [f"{path}: cannot be read: File name too long"]
@@ -153,13 +126,6 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path):
 
 def test_a_file_that_is_no_toml_is_refused_by_its_name(file):
     path = file("[server\nlisten")
-    [problem] = problems(path)
-    assert problem.startswith(f"{path}: ")
-
-
-def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path):
-    path = tmp_path / "stepup.toml"
-    path.write_bytes(b"\xff\xfe")
     [problem] = problems(path)
     assert problem.startswith(f"{path}: ")
 
@@ -345,11 +311,6 @@ def test_an_empty_path_of_a_token_issuer_is_refused(name):
     assert problem == f"token_issuers.0.{name}: must be a path, and is empty"
 
 
-def test_an_empty_path_in_a_variable_is_refused(monkeypatch):
-    monkeypatch.setenv("STEPUP_STORAGE__DATA_DIR", "")
-    assert problems() == ["storage.data_dir: must be a path, and is empty"]
-
-
 def test_every_path_among_the_settings_is_tried():
     of_issuers = {"jwks_file", "ca_file", "bearer_token_file"}
     found = {location for location, type_ in locations(Settings) if "Path" in str(type_)}
@@ -436,11 +397,6 @@ def test_several_workers_share_no_socket():
     assert "workers" in problem
 
 
-def test_every_problem_has_a_line(file):
-    text = '[log]\nlevel = "loud"\nformat = "xml"\n[server]\nlistens = "x"'
-    assert len(problems(file(text))) == 3
-
-
 @pytest.mark.parametrize(
     ("field", "url"),
     [
@@ -472,11 +428,6 @@ def test_s11_a_password_shows_in_no_error(field, url):
     assert problem.startswith(f"storage.{field}: ")
 
 
-def test_s11_a_password_in_a_file_shows_in_no_error(file):
-    [problem] = problems(file(f'[storage]\ndatabase_urls = "postgresql://x:{PASSWORD}@db/x"'))
-    assert PASSWORD not in problem
-
-
 def test_s11_a_password_in_a_broken_file_shows_in_no_error(file):
     [problem] = problems(file(f'[storage]\ndatabase_url = "postgresql://x:{PASSWORD}@db/x'))
     assert PASSWORD not in problem
@@ -488,13 +439,6 @@ def test_s11_a_password_in_the_environment_shows_in_no_error(monkeypatch):
     assert PASSWORD not in problem
 
 
-def test_an_operator_adds_an_operation(file):
-    text = '[[catalogue.operations]]\nid = "response.isolate"\ntitle = "Isolate Endpoint task"'
-    operations = load(file(text)).operations
-    assert operations.find("response.isolate").title == "Isolate Endpoint task"
-    assert operations.find("response.isolate").is_response_action
-
-
 def test_an_operator_adds_a_category(file):
     text = (
         '[[catalogue.categories]]\nid = "mail"\ntitle = "Mail"\n'
@@ -503,14 +447,6 @@ def test_an_operator_adds_a_category(file):
     operations = load(file(text)).operations
     assert operations.is_selectable("mail.purge")
     assert list(operations)[-1][0].title == "Mail"
-
-
-def test_what_is_shipped_always_stays(file):
-    text = '[[catalogue.operations]]\nid = "iam.other"\ntitle = "Other"'
-    shipped, added = load().operations, load(file(text)).operations
-    assert sum(len(members) for _, members in shipped) == 15
-    for _, members in shipped:
-        assert all(added.find(operation.id) == operation for operation in members)
 
 
 BAD_TEXTS = {
@@ -547,12 +483,7 @@ def test_s24_names_may_have_every_space_joiner_and_emoji(file):
 
 BAD_ADDITIONS = {
     "a shipped operation": '[[catalogue.operations]]\nid = "response.run_osquery"\ntitle = "X"',
-    "a shipped category": '[[catalogue.categories]]\nid = "iam"\ntitle = "X"',
     "no category": '[[catalogue.operations]]\nid = "mail.purge"\ntitle = "X"',
-    "sign-in": '[[catalogue.operations]]\nid = "account.sign_in"\ntitle = "X"',
-    "the category of sign-in": '[[catalogue.categories]]\nid = "account"\ntitle = "X"',
-    "no dot": '[[catalogue.operations]]\nid = "purge"\ntitle = "X"',
-    "an upper-case letter": '[[catalogue.operations]]\nid = "iam.Purge"\ntitle = "X"',
     "no title": '[[catalogue.operations]]\nid = "iam.purge"',
 }
 

@@ -84,12 +84,6 @@ def test_a_line_has_event_level_fields_and_time(log, stream):
 PLAIN, AS_ORJSON_CANNOT = "plain", "\ud800"
 
 
-@pytest.mark.parametrize("text", [PLAIN, AS_ORJSON_CANNOT])
-def test_the_time_ends_in_z(log, stream, text):
-    log.info("call", text=text)
-    assert the_line(stream)["timestamp"].endswith("Z")
-
-
 @pytest.mark.parametrize(
     "value", ["\u20ac", "\x9b2J", "a\nb", "\ud800", 2**64, -(2**70)], ids=ascii
 )

@@ -41,10 +41,6 @@ async def status(port, path):
     return int(answer.split()[1])
 
 
-async def test_a_server_that_serves_is_ready(port):
-    assert await status(port, "/ready") == 200
-
-
 async def test_a_server_that_cannot_decide_is_not_ready_but_need_not_be_restarted(port, server):
     server.serving = ()
     assert [await status(port, path) for path in ("/ready", "/live")] == [503, 200]

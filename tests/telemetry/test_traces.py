@@ -143,12 +143,6 @@ def test_traces_are_off_unless_they_are_configured(monkeypatch):
     assert begin_span_of(load().traces, AsyncExitStack()) is None
 
 
-def test_they_may_be_configured_by_the_environment(monkeypatch):
-    monkeypatch.setenv("STEPUP_TRACES__ENDPOINT", "https://collector:4317")
-    monkeypatch.setenv("STEPUP_TRACES__SAMPLE_RATIO", "0.01")
-    assert load().traces == TracesSettings(endpoint="https://collector:4317", sample_ratio=0.01)
-
-
 class _Hidden(importlib.machinery.PathFinder):
     """Finds no OpenTelemetry, as where the extra is not installed."""
 

@@ -149,10 +149,6 @@ def test_no_file_is_replaced(data):
     assert read(data) == before
 
 
-def test_a_file_that_cannot_be_written_is_named(data):
-    assert "cannot be written" in refused("generate", "--output", data / "none" / "keys.json")
-
-
 def test_s6_s8_a_rotation_seals_everything_by_a_new_key(data, clock):
     sealed(data, "ann", "bob", now=clock.now())
     old, new = rotated(data)
@@ -167,19 +163,6 @@ def test_a_rotation_says_what_it_has_done(data, clock):
     sealed(data, "ann", now=clock.now())
     shown = ok("rotate", "--wait", 0, "--data-dir", data)
     assert "1 authenticators, 1 pending enrollments, 1 reset codes of 1 users" in shown
-
-
-def test_a_rotation_of_nothing_is_one(data):
-    old, new = rotated(data)
-    assert read(data).keys.keys() == {old, new}
-
-
-def test_rotations_follow_each_other(data, clock):
-    sealed(data, "ann", now=clock.now())
-    rotated(data)
-    rotated(data)
-    assert len(read(data).keys) == 3
-    assert opened(data, "ann") == (SECRET, SECRET, True)
 
 
 def test_a_rotation_may_be_done_in_its_steps(data, clock):
@@ -311,14 +294,6 @@ def test_a_key_whose_receipts_may_still_come_is_not_retired(data, clock):
     clock.advance(minutes=59)
     assert "retries may present its receipts" in refused("retire", old, "--data-dir", data)
     assert old in read(data).keys
-
-
-def test_the_retry_window_is_that_of_the_configuration(data, clock):
-    config = data / "stepup.toml"
-    config.write_text('[verification]\nretry_window = "PT20M"\n')
-    old, _ = rotated(data)
-    clock.advance(minutes=20)
-    ok("retire", old, "--data-dir", data, "--config", config)
 
 
 def test_s25_a_key_whose_elevations_may_live_is_not_retired(data, clock):

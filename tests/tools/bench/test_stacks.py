@@ -29,25 +29,10 @@ def test_frames_are_functions_of_libraries(text, name, library):
     assert (frame.name, frame.library) == (name, library)
 
 
-def test_other_threads_are_left_out():
-    assert list(of_the_loop(["thread (0x8): asyncio_0;f (a.py:1) 9"])) == []
-
-
 def test_a_function_of_ours_is_charged_with_what_it_calls():
     assert shares(by_function, f"{FIND};Redis.mget (redis/client.py:1) 3", f"{FIND} 1") == {
         "RedisElevations.find (stepup/stores/redis/elevations.py)": 1.0
     }
-
-
-def test_a_module_is_charged_with_all_its_functions():
-    put = FIND.replace("find", "put")
-    assert shares(by_module, f"{FIND};Redis.mget (redis/client.py:1) 3", f"{put} 1") == {
-        "stepup/stores/redis/elevations.py": 1.0
-    }
-
-
-def test_what_the_loop_does_without_us_is_its_librarys():
-    assert shares(by_function, "0x7f (grpc/_cython/cygrpc.so) 1") == {"cygrpc": 1.0}
 
 
 def test_libraries_are_charged_with_what_libc_does_for_them():

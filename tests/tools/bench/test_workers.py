@@ -14,9 +14,3 @@ def test_what_a_call_costs_more_is_taken_from_two(cpu_us, capacity, met):
     found = document(runs, Effort(repetitions=3, calls=100), {})
     assert found["ratios"][CAPACITY] == capacity
     assert list(found["met"].values()) == [met]
-
-
-def test_all_answers_are_counted():
-    runs = {workers: [Run(9000, 80.0)] * 3 for workers in (1, 2)}
-    found = document(runs, Effort(repetitions=3, calls=100), {})
-    assert found["load"]["verified_answers"] == 900
