@@ -53,14 +53,6 @@ async def turns(number=5):
         await asyncio.sleep(0)
 
 
-async def test_a_lone_read_goes_out_at_once(reads, server):
-    [read] = begin(reads, "a")
-    await turns()
-    assert server.batches == [["a", "a-mark"]]
-    server.answer()
-    assert await read == [b"a", b"a-mark"]
-
-
 async def test_reads_of_one_turn_share_a_round_trip_and_each_gets_its_own(reads, server):
     pending = begin(reads, "a", "b", "c")
     await turns()
@@ -104,14 +96,6 @@ async def test_a_failed_batch_fails_for_its_own_reads_only(reads, server):
     for outcome in await asyncio.gather(*first, return_exceptions=True):
         assert type(outcome) is StoreUnavailableError
     assert await asyncio.gather(*second) == [[b"c", b"c-mark"]]
-
-
-async def test_each_call_has_an_error_of_its_own(reads, server):
-    pending = begin(reads, "a", "b")
-    await turns()
-    server.fail(RedisConnectionError("lost"))
-    one, other = await asyncio.gather(*pending, return_exceptions=True)
-    assert one is not other
 
 
 async def test_whatever_goes_wrong_nobody_waits_for_ever(reads, server):

@@ -77,17 +77,6 @@ async def test_each_caller_tenant_and_rate_has_a_bucket_of_its_own(rates, other)
     assert await spend(rates, 1, **other) == [None]
 
 
-async def test_a_batch_counts_its_operations_and_later_calls_wait_for_it(rates):
-    [batch, wait] = [*await spend(rates, cost=10), *await spend(rates)]
-    assert batch is None
-    assert is_about(wait, 8 * INTERVAL)
-
-
-async def test_a_call_that_is_refused_spends_nothing(rates):
-    waits = await spend(rates, 53)
-    assert all(is_about(wait, INTERVAL) for wait in waits[3:])
-
-
 @pytest.mark.race
 async def test_of_parallel_calls_exactly_the_burst_is_let_through(rates):
     rate = Rate(per_second=0.1, burst=20)
@@ -123,12 +112,6 @@ async def test_after_the_wait_exactly_one_call_is_let_through(fake_rates, advanc
     [through, next_wait] = await spend(fake_rates, 2)
     assert through is None
     assert is_about(next_wait, INTERVAL)
-
-
-async def test_after_a_long_pause_the_burst_is_let_through_again_and_no_more(fake_rates, advance):
-    await spend(fake_rates, 4)
-    advance(timedelta(days=1))
-    assert [wait is None for wait in await spend(fake_rates, 4)] == [True, True, True, False]
 
 
 async def test_a_server_clock_that_is_set_back_locks_nobody_out(fake_rates, advance):

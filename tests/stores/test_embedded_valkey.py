@@ -50,11 +50,6 @@ def socket_of(valkey):
     return Path(urlparse(valkey.url).path)
 
 
-def test_it_answers_once_it_is_started(valkey):
-    with Redis.from_url(valkey.url) as client:
-        assert client.ping()
-
-
 def test_it_listens_on_a_socket_that_is_ours_alone(valkey):
     path = socket_of(valkey)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -226,14 +221,6 @@ def test_a_directory_that_cannot_be_made_is_an_error_of_ours(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedValkeyError, match="cannot be started"):
         EmbeddedValkey(tmp_path / "file" / "data").start()
-
-
-def test_before_it_is_started_it_has_neither_url_nor_pid(tmp_path):
-    valkey = EmbeddedValkey(tmp_path)
-    with pytest.raises(EmbeddedValkeyError):
-        _ = valkey.url
-    with pytest.raises(EmbeddedValkeyError):
-        _ = valkey.pid
 
 
 async def test_s17_a_server_that_hangs_is_replaced_and_one_that_was_slow_once_is_not(

@@ -59,13 +59,6 @@ def a_request_on(cluster, server):
             return key
 
 
-async def test_reads_are_of_all_servers(client):
-    for name in NAMES:
-        await client.set(f"e{name}", f"value of {name}")
-    found = await read_all(reads_of(client), NAMES)
-    assert found == [[f"value of {name}".encode(), None] for name in NAMES]
-
-
 @pytest.mark.parametrize("lose", ["kill", "freeze"])
 async def test_s17_a_lost_server_concerns_its_own_slots_only(cluster, client, lose):
     reads, outcomes = reads_of(client), RedisRecordedOutcomes(client, KEYS)

@@ -52,12 +52,6 @@ async def stopped(pid):
         os.kill(pid, signal.SIGCONT)
 
 
-async def test_a_server_that_stands_still_is_unavailable(valkey, client):
-    await client.ping()
-    async with stopped(valkey.pid), asyncio.timeout(10):
-        await assert_unavailable(client)
-
-
 async def test_a_server_that_stood_still_is_used_again(valkey, client):
     elevations, elevation = RedisElevations(client, KEYS), an_elevation()
     async with stopped(valkey.pid):
@@ -83,12 +77,6 @@ async def test_a_rate_is_given_up_before_anything_else(valkey, client):
         assert [call.get_name() for call in given_up] == ["spend"]
         await asyncio.wait(others)
     assert {type(call.exception()) for call in calls} == {StoreUnavailableError}
-
-
-async def test_a_server_that_was_killed_is_unavailable(valkey, client):
-    await client.ping()
-    kill(valkey.pid)
-    await assert_unavailable(client)
 
 
 async def test_a_restarted_server_is_used_at_once_with_all_it_had_acknowledged(valkey, client):
