@@ -35,7 +35,8 @@ def named(text):
 
 def rows(text):
     """The cells of each row of each table of a text, without heads and rules."""
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    without_anchors = re.sub(r"<a [^>]*></a>", "", text)
+    lines = [line for line in without_anchors.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in lines]
 
 
