@@ -5,6 +5,7 @@ What a setting means is the docstring below its field. What it may be is the fie
 
 import ast
 import inspect
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -184,7 +185,7 @@ def example() -> str:
 
 def _section(table: Table) -> Iterator[str]:
     yield f"## `{table.header}`\n"
-    yield f"{_flowing(table.says)}\n"
+    yield f"{_linked(table.says)}\n"
     if table.is_array and table.variable:
         yield f"Variable: `{table.variable}`, all of them as one list.\n"
     if table.variable and not table.is_array:
@@ -195,7 +196,7 @@ def _section(table: Table) -> Iterator[str]:
         if not setting.says:
             raise SystemExit(f"{'.'.join(setting.path)} has no docstring")
         variable = f" `{setting.variable}` |" if setting.variable else ""
-        cells = (_kind(setting.field), _default(setting.field), _flowing(setting.says))
+        cells = (_kind(setting.field), _default(setting.field), _linked(setting.says))
         yield f"| `{setting.name}` |{variable} " + " | ".join(cells) + " |"
     yield ""
 
@@ -335,6 +336,11 @@ def _says(model: type[BaseModel], name: str) -> str:
                     ) if found == name:
                         return inspect.cleandoc(text)
     return ""
+
+
+def _linked(text: str) -> str:
+    """Return the text as one line, with links from ids of security requirements to their rows."""
+    return re.sub(r"\bS(\d{1,2})\b", r"[S\1](requirements.md#s\1)", _flowing(text))
 
 
 def _flowing(text: str) -> str:
