@@ -8,15 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from stepup_tests import vault as fake
 from stepup_tests.clock import ManualClock
+from stepup_tests.keys import ring_in
 from structlog.testing import capture_logs
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
-from stepup.keys.file import KeyFile, edit
+from stepup.keys.file import KeyFile
 from stepup.keys.following import RETRY_SECONDS, ReloadingKeys
-from stepup.keys.ring import KeyRing
+from stepup.keys.source import KeySource
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLACE = (TenantId("acme"), UserId("ann"), "e-1")
@@ -27,7 +28,7 @@ CODE = ResetCode(bytes(16))
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "keys.json"
-    KeyFile.generated(NOW).create(path)
+    KeySource(path).create(KeyFile.generated(NOW))
     return path
 
 
@@ -43,15 +44,15 @@ def failures():
 
 @pytest.fixture
 def keys(path, clock, failures):
-    return ReloadingKeys(path, clock, on_failure=lambda: failures.append(1))
+    return ReloadingKeys(KeySource(path), clock, on_failure=lambda: failures.append(1))
 
 
 def rotated(path, *, reads_it=True):
     """Rotate the file as an operator does; returns the ring that is in it then, or its primary."""
     later = NOW + timedelta(seconds=1)
-    staged = edit(path, lambda file: file.staging(later), group_readable=False)
-    edit(path, lambda file: file.promoting(staged.staged, later), group_readable=False)
-    return KeyRing.load(path) if reads_it else staged.staged
+    staged = KeySource(path).edit(lambda file: file.staging(later))
+    KeySource(path).edit(lambda file: file.promoting(staged.staged, later))
+    return ring_in(path) if reads_it else staged.staged
 
 
 def test_s6_a_rotation_is_followed_within_a_second(path, clock, keys):
@@ -110,7 +111,7 @@ def test_a_request_is_recognised_across_a_rotation(path, clock, keys):
 
 
 def test_a_file_that_did_not_change_is_not_read(path, clock, keys, monkeypatch):
-    monkeypatch.setattr(KeyFile, "read", None)
+    monkeypatch.setattr(KeySource, "read", None)
     clock.advance(seconds=1)
     assert keys.primary == json.loads(path.read_text())["primary"]
 
@@ -163,11 +164,11 @@ def test_a_link_that_is_replaced_is_followed(tmp_path, clock):
     """As Kubernetes replaces the files of a secret."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        KeyFile.generated(NOW).create(tmp_path / name / "keys.json")
+        KeySource(tmp_path / name / "keys.json").create(KeyFile.generated(NOW))
     data = tmp_path / "..data"
     data.symlink_to("one")
     (tmp_path / "keys.json").symlink_to("..data/keys.json")
-    keys = ReloadingKeys(tmp_path / "keys.json", clock)
+    keys = ReloadingKeys(KeySource(tmp_path / "keys.json"), clock)
     before = keys.primary
     (tmp_path / "..new").symlink_to("two")
     (tmp_path / "..new").rename(data)
@@ -187,13 +188,13 @@ def vault(monkeypatch, tmp_path):
 @pytest.fixture
 def wrapped(vault, tmp_path):
     path = tmp_path / "wrapped.json"
-    KeyFile.generated(NOW, f"vault:{vault.mount}/stepup").create(path)
+    KeySource(path).create(KeyFile.generated(NOW, f"vault:{vault.mount}/stepup"))
     return path
 
 
 @pytest.fixture
 def following(wrapped, clock, failures):
-    return ReloadingKeys(wrapped, clock, on_failure=lambda: failures.append(1))
+    return ReloadingKeys(KeySource(wrapped), clock, on_failure=lambda: failures.append(1))
 
 
 def unwrapped():
@@ -280,11 +281,9 @@ def test_of_two_changes_the_later_one_stays(vault, wrapped, clock, following):
     clock.advance(seconds=1)
     assert following.primary != first.primary
     plain = KeyFile.generated(NOW)
-    old = KeyFile.read(wrapped)
+    old = KeySource(wrapped).read()
     keys = {**plain.keys, **{id_: old.keys[id_] for id_ in old.keys if id_ == following.primary}}
-    edit(
-        wrapped, lambda file: replace(file, primary=plain.primary, keys=keys), group_readable=False
-    )
+    KeySource(wrapped).edit(lambda file: replace(file, primary=plain.primary, keys=keys))
     clock.advance(seconds=1)
     assert following.primary == plain.primary
     vault.go_on.set()

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 from stepup_tests import vault as fake
+from stepup_tests.keys import ring_in
 
 from stepup.keys import kms
 from stepup.keys.file import KeyFile, KeyRingError
 from stepup.keys.kms import KeyWrapperError, VaultTransit, wrapper_named
 from stepup.keys.ring import KeyRing
+from stepup.keys.source import KeySource
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAME = "vault:transit/stepup"
@@ -41,18 +43,18 @@ def test_s6_what_is_wrapped_is_unwrapped(wrapper):
 @pytest.mark.usefixtures("vault")
 def test_s6_a_file_of_wrapped_keys_has_no_key(tmp_path):
     file = KeyFile.generated(NOW, NAME)
-    file.create(tmp_path / "keys.json")
+    KeySource(tmp_path / "keys.json").create(file)
     [entry] = file.keys.values()
     assert entry.key is None
     assert '"key":' not in file.text
-    staged = KeyFile.read(tmp_path / "keys.json").staging(NOW)
+    staged = KeySource(tmp_path / "keys.json").read().staging(NOW)
     assert staged.keys[staged.staged].wrapped.startswith("vault:v1:")
 
 
 def test_s6_a_ring_of_wrapped_keys_is_unwrapped_at_load(vault, tmp_path):
     file = KeyFile.generated(NOW, NAME)
-    file.create(tmp_path / "keys.json")
-    loaded = KeyRing.load(tmp_path / "keys.json")
+    KeySource(tmp_path / "keys.json").create(file)
+    loaded = ring_in(tmp_path / "keys.json")
     [key] = file.material().values()
     assert loaded.fingerprint("x") == KeyRing(file.primary, {file.primary: key}).fingerprint("x")
     assert set(vault.requests) == {"/v1/transit/encrypt/stepup", "/v1/transit/decrypt/stepup"}
@@ -142,10 +144,10 @@ def test_s6_an_altered_key_is_not_unwrapped(wrapper):
 def test_s11_a_ring_that_is_not_unwrapped_names_its_key_only(vault, tmp_path):
     path = tmp_path / "keys.json"
     file = KeyFile.generated(NOW, NAME)
-    file.create(path)
+    KeySource(path).create(file)
     vault.sealed = True
     with pytest.raises(KeyRingError, match=rf"keys\.{file.primary}: cannot be unwrapped") as raised:
-        KeyRing.load(path)
+        ring_in(path)
     assert file.keys[file.primary].wrapped not in str(raised.value)
     with pytest.raises(KeyRingError, match="a new key cannot be wrapped: Vault is sealed"):
         file.staging(NOW)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from stepup_tests.keys import fresh_ring
 from stepup_tests.metrics import metric
 from structlog.testing import capture_logs
 
@@ -254,4 +255,4 @@ def test_a_ring_shows_its_ids_only(rotated):
 
 
 def test_fresh_rings_differ():
-    assert KeyRing.generate().fingerprint("x") != KeyRing.generate().fingerprint("x")
+    assert fresh_ring().fingerprint("x") != fresh_ring().fingerprint("x")

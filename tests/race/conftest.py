@@ -11,13 +11,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from stepup_tests.callers import all_powerful
 from stepup_tests.clock import ManualClock
+from stepup_tests.keys import fresh_ring
 from stepup_tests.postgres import backend, new_database, postgres, postgres_template
 from stepup_tests.racy import RacyCallerRates, RacyDatabase
 from stepup_tests.wire import Client, served
 from stepup_tests.worker import Worker
 
 from stepup.domain.rate import Rate
-from stepup.keys.ring import KeyRing
 from stepup.rpc.pipeline.call import AdmittedCaller
 from stepup.settings import Settings, StorageSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
@@ -101,7 +101,7 @@ async def stores(tmp_path_factory, redis, backend):
 async def _stores(directory, url, redis):
     database = SqlDatabase(url, Limits.lasting(PATIENCE))
     log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
-    keys = KeyRing.generate()
+    keys = fresh_ring()
     yield Stores(
         database,
         RedisElevations(redis, keys),

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 from stepup_tests.clock import ManualClock
 from stepup_tests.enrolled import RESET_CODE, store_enrolled
+from stepup_tests.keys import ring_in
 from stepup_tests.otp import code_at
 from stepup_tests.people import ACME, person
 from stepup_tests.postgres import new_database
@@ -23,7 +24,7 @@ from stepup.domain.totp import TotpSecret
 from stepup.domain.verification import Outcome, Verification
 from stepup.keys.file import KeyFile
 from stepup.keys.following import ReloadingKeys
-from stepup.keys.ring import KeyRing
+from stepup.keys.source import KeySource
 from stepup.settings import Settings, StorageSettings
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.engine import parse_url, read_engine
@@ -44,13 +45,13 @@ class Deployment:
         self.clock = ManualClock()
         self._stores = stores
         self._url = url
-        KeyFile.generated(self.clock.now()).create(self.keys_file)
+        KeySource(self.keys_file).create(KeyFile.generated(self.clock.now()))
 
     async def open(self):
         await upgrade(self._url)
         # A machine that is busy with other tests makes nobody give up.
         self.database = SqlDatabase(self._url, Limits.lasting(timedelta(seconds=60)))
-        ring = KeyRing.load(self.keys_file)
+        ring = ring_in(self.keys_file)
         secrets = dict.fromkeys(self.users, SECRET)
         await store_enrolled(self.database, ring, ACME, secrets, self.clock.now())
 
@@ -60,7 +61,7 @@ class Deployment:
         return Worker(stores, settings, self.clock)
 
     def following_worker(self):
-        return self.worker(ReloadingKeys(self.keys_file, SystemClock()))
+        return self.worker(ReloadingKeys(KeySource(self.keys_file), SystemClock()))
 
     async def command(self, *arguments):
         """Start `stepup keys`."""
@@ -123,7 +124,7 @@ async def deployed(stores, tmp_path, backend):
 
 async def verified_throughout_a_rotation(deployment, worker):
     """S6: whoever gives a right code while the keys are rotated is verified."""
-    old = KeyRing.load(deployment.keys_file).primary
+    old = ring_in(deployment.keys_file).primary
     rotation = await deployment.command("rotate", "--wait", "1.5")
     ended = asyncio.create_task(rotation.communicate())
     outcomes = []
@@ -133,7 +134,7 @@ async def verified_throughout_a_rotation(deployment, worker):
     outcomes += await deployment.verifications(worker)
     output, _ = await ended
     assert rotation.returncode == 0, output.decode()
-    new = KeyRing.load(deployment.keys_file).primary
+    new = ring_in(deployment.keys_file).primary
     assert new != old
     assert await deployment.sealed_by() == {new: 2 * len(deployment.users)}
     kinds = {each.outcome if isinstance(each, Verification) else each for each in outcomes}
@@ -145,19 +146,19 @@ async def test_s6_s8_a_rotation_during_parallel_verifications_fails_none(deploye
     deployment = await deployed(200)
     worker = deployment.following_worker()
     assert await verified_throughout_a_rotation(deployment, worker) >= 400
-    assert await deployment.all_open(KeyRing.load(deployment.keys_file))
+    assert await deployment.all_open(ring_in(deployment.keys_file))
 
 
 async def test_s6_a_server_that_does_not_follow_its_file_is_caught(deployed):
     deployment = await deployed(50)
-    worker = deployment.worker(KeyRing.load(deployment.keys_file))
+    worker = deployment.worker(ring_in(deployment.keys_file))
     with pytest.raises(AssertionError, match="SealBrokenError"):
         await verified_throughout_a_rotation(deployment, worker)
 
 
 async def test_s6_s8_a_rotation_that_was_killed_is_gone_on_with(deployed):
     deployment = await deployed(500)
-    old = KeyRing.load(deployment.keys_file).primary
+    old = ring_in(deployment.keys_file).primary
     rotation = await deployment.command("rotate", "--wait", "0")
     deadline = time.monotonic() + 60
     while (await deployment.sealed_by()).keys() == {old}:
@@ -165,10 +166,10 @@ async def test_s6_s8_a_rotation_that_was_killed_is_gone_on_with(deployed):
         await asyncio.sleep(0.005)
     os.kill(rotation.pid, signal.SIGKILL)
     await rotation.communicate()
-    new = KeyRing.load(deployment.keys_file).primary
+    new = ring_in(deployment.keys_file).primary
 
     assert (await deployment.sealed_by()).keys() == {old, new}  # it was in the middle of it
-    assert await deployment.all_open(KeyRing.load(deployment.keys_file))
+    assert await deployment.all_open(ring_in(deployment.keys_file))
     left = (await deployment.sealed_by())[old]
 
     resumed = await deployment.command("rewrap")
@@ -176,4 +177,4 @@ async def test_s6_s8_a_rotation_that_was_killed_is_gone_on_with(deployed):
     assert resumed.returncode == 0, output.decode()
     assert f"{left // 2} authenticators" in output.decode()
     assert await deployment.sealed_by() == {new: 1000}
-    assert await deployment.all_open(KeyRing.load(deployment.keys_file))
+    assert await deployment.all_open(ring_in(deployment.keys_file))

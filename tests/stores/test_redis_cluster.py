@@ -5,13 +5,13 @@ import time
 from uuid import uuid4
 
 import pytest
+from stepup_tests.keys import fresh_ring
 from stepup_tests.valkey_cluster import valkey_cluster
 from stepup_tests.valkey_server import wait_until
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.verification import Outcome, Verification
-from stepup.keys.ring import KeyRing
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisRecordedOutcomes, connect
 from stepup.stores.redis.batched_reads import reads_of
@@ -20,7 +20,7 @@ from stepup.stores.redis.keyspace import outcome_key
 
 NAMES = [f"{{{number}}}" for number in range(60)]
 FINGERPRINT = b"fingerprint"
-KEYS = KeyRing.generate()
+KEYS = fresh_ring()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from stepup.keys.ring import KeyRing
+from stepup.keys.source import KeySource
 from tools.bench.answers import check_record
 from tools.bench.callers import Console
 from tools.bench.crowd import Crowd
@@ -121,7 +121,9 @@ def _ground(directory, crowd, command, calls, say):
     with store(directory) as address:
         say(f"making {crowd}")
         asyncio.run(crowd.enable(f"sqlite:///{directory / 'data' / 'stepup.db'}"))
-        keys = KeyRing.load_or_create(directory / "data" / "keys.json")
+        source = KeySource(directory / "data" / "keys.json")
+        source.create_if_missing(datetime.now(UTC))
+        keys = source.ring()
         grown = Grown(crowd, crowd.elevate(address, keys))
         console = Console(directory, address, others=crowd.callers - 1)
         subjects = ["console", *(f"service-{n}" for n in range(min(crowd.callers, _TOKENS) - 1))]

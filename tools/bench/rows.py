@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from stepup.domain.actor import CallerId
 from stepup.domain.audit import Event, EventKind
+from stepup.keys.file import KeyFile
 from stepup.keys.ring import KeyRing
 from stepup.stores.sql import SqlDatabase
 from tools.bench.enrolled import enrol
@@ -42,7 +43,7 @@ def measure(database, users, tenants):
 
 
 async def _fill(url, users, tenants):
-    everybody = await enrol(url, KeyRing.generate(), users, tenants)
+    everybody = await enrol(url, KeyRing.of(KeyFile.generated(datetime.now(UTC))), users, tenants)
     by_tenant = sorted(everybody, key=lambda person: person.actor.tenant_id)
     database = SqlDatabase(url)
     for _, people in itertools.groupby(by_tenant, lambda person: person.actor.tenant_id):

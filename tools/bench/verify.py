@@ -5,10 +5,11 @@ import os
 import random
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from stepup_tests.e2e.authenticator_app import seconds_left_at_least
 
-from stepup.keys.ring import KeyRing
+from stepup.keys.source import KeySource
 from tools.bench import pieces
 from tools.bench.callers import Console
 from tools.bench.enrolled import enrol
@@ -118,7 +119,9 @@ class _Ground:
         self._stores = stores
         data = directory / "data"
         data.mkdir(parents=True, mode=0o700)
-        self._ring = KeyRing.load_or_create(data / "keys.json")
+        source = KeySource(data / "keys.json")
+        source.create_if_missing(datetime.now(UTC))
+        self._ring = source.ring()
         self._url = f"sqlite:///{data / 'stepup.db'}"
         if case.on_postgres:
             self._url = stores.postgres.create(directory.name)

@@ -1,4 +1,6 @@
-"""The file of a key ring: JSON that only its owner can read, replaced in full or not at all.
+"""The content of a key ring's file, and how a rotation changes it.
+
+The file is JSON:
 
     {
       "primary": "<id>",
@@ -9,23 +11,22 @@
       }
     }
 
-A key is there as it is, or wrapped by a key management service, which `wrapped_by` names then. One
-that is not primary was demoted, or waits to become primary.
+A key is stored in plaintext, or wrapped by the key management service that `wrapped_by` names. A
+key that is not primary was demoted, or is staged: a rotation will make it primary.
 """
 
 import json
 import re
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 from stepup.keys.kms import KeyWrapper, KeyWrapperError, wrapper_named
-from stepup.system import private_files
+from stepup.system import strict_json
 
 KEY_BYTES = 32
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # no dot: a receipt is split on dots
@@ -38,7 +39,7 @@ class KeyRingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One key of the file: `key` as it is, or `wrapped`. Its repr shows neither (S11)."""
+    """One key of the file, either in plaintext (`key`) or wrapped. Its repr shows neither (S11)."""
 
     created_at: datetime
     key: bytes | None = field(default=None, repr=False)
@@ -48,7 +49,7 @@ class KeyEntry:
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """What is in the file. It is valid as a ring only when `KeyRing` takes it."""
+    """The content of a key ring's file. `KeyRing` checks that it makes a ring."""
 
     primary: str
     keys: Mapping[str, KeyEntry]
@@ -56,29 +57,30 @@ class KeyFile:
 
     @classmethod
     def generated(cls, now: datetime, wrapped_by: str | None = None) -> Self:
-        """A file with one fresh key.
+        """Make a ring of one random key.
 
         Args:
-            now: when that is.
-            wrapped_by: the key management service that wraps its keys, None for none.
+            now: the time of its creation.
+            wrapped_by: the key management service that wraps the keys; None for plaintext.
 
         Raises:
-            KeyRingError: there is no such service, or it does not wrap.
+            KeyRingError: the service is unknown, or did not wrap the key.
         """
-        key_id, entry = _fresh(now, wrapped_by)
+        key_id, entry = _new_key(now, wrapped_by)
         return cls(key_id, {key_id: entry}, wrapped_by)
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """Read what a file says.
+        """Parse the JSON of a key ring.
 
         Raises:
-            KeyRingError: it is malformed. No message and no chained error has a part of the text.
+            KeyRingError: it is malformed. Neither the message nor a chained error has a part of
+                the text (S11).
         """
         try:
-            document = json.loads(text, object_pairs_hook=_without_repetition)
-        except ValueError:
-            raise KeyRingError("is no JSON") from None
+            document = strict_json.parse(text)
+        except ValueError as error:
+            raise KeyRingError(str(error)) from None
         match document:
             case {"primary": str(primary), "keys": {**entries}, **others}:
                 wrapped_by = others.pop("wrapped_by", None)
@@ -90,55 +92,24 @@ class KeyFile:
             ' "wrapped_by", a string'
         )
 
-    @classmethod
-    def read(cls, path: Path, *, group_readable: bool = False) -> Self:
-        """Read the file.
-
-        Raises:
-            FileNotFoundError: there is none.
-            KeyRingError: it cannot be read, is malformed, or others may read it.
-        """
-        try:
-            return cls.parse(private_files.read(path, group_readable=group_readable))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise KeyRingError(f"{path}: cannot be read: {error.strerror}") from None
-        except (private_files.NotPrivateError, KeyRingError) as error:
-            raise KeyRingError(f"{path}: {error}") from None
-
-    def create(self, path: Path) -> None:
-        """Store it in a new file of mode 0600, in full or not at all, and durably.
-
-        Raises:
-            FileExistsError: there is such a file.
-            KeyRingError: it cannot be written.
-        """
-        try:
-            private_files.create(path, self.text.encode())
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise KeyRingError(f"{path}: cannot be written: {error.strerror}") from None
-
     @property
     def text(self) -> str:
-        """The file's JSON: secret, unless all keys are wrapped."""
+        """The JSON of the file: secret, unless all keys are wrapped."""
         document = {
             "primary": self.primary,
             "wrapped_by": self.wrapped_by,
-            "keys": {key_id: _document(entry) for key_id, entry in self.keys.items()},
+            "keys": {key_id: _entry_document(entry) for key_id, entry in self.keys.items()},
         }
         return json.dumps(_without_none(document), indent=2) + "\n"
 
     def material(self, known: Mapping[str, bytes] = _NONE_KNOWN) -> dict[str, bytes]:
-        """The keys by id, oldest first, unwrapped by the service where they are wrapped.
+        """The keys in plaintext by id, oldest first. It may wait for the service that unwraps.
 
         Args:
-            known: what was unwrapped before, by its wrapped form.
+            known: keys that were unwrapped before, by their wrapped form.
 
         Raises:
-            KeyRingError: one cannot be unwrapped.
+            KeyRingError: a key cannot be unwrapped.
         """
         unwrap = _Unwrapping(self.wrapped_by, known)
         by_age = sorted(self.keys.items(), key=lambda item: (item[1].created_at, item[0]))
@@ -146,32 +117,32 @@ class KeyFile:
 
     @property
     def staged(self) -> str | None:
-        """The id of the key that waits to become primary, if one does."""
-        waiting = (
+        """The id of the staged key, if there is one."""
+        staged = (
             key_id
             for key_id, entry in self.keys.items()
             if key_id != self.primary and entry.demoted_at is None
         )
-        return next(waiting, None)
+        return next(staged, None)
 
     def staging(self, now: datetime) -> "KeyFile":
-        """The file with a key that waits to become primary: a fresh one, if none does.
+        """A copy with a staged key: a new random key, unless one is staged already.
 
         Raises:
-            KeyRingError: the key management service does not wrap it.
+            KeyRingError: the key management service did not wrap the key.
         """
         if self.staged is not None:
             return self
-        key_id, entry = _fresh(now, self.wrapped_by)
+        key_id, entry = _new_key(now, self.wrapped_by)
         return replace(self, keys={**self.keys, key_id: entry})
 
     def promoting(self, key_id: str, now: datetime) -> "KeyFile":
-        """The file with another primary key.
+        """A copy in which this key is primary, and the primary key before it is demoted.
 
         Raises:
-            KeyRingError: it has no such key.
+            KeyRingError: the ring has no such key.
         """
-        self._demand(key_id)
+        self._demand_key(key_id)
         if key_id == self.primary:
             return self
         promoted = replace(self.keys[key_id], demoted_at=None)
@@ -181,44 +152,24 @@ class KeyFile:
         )
 
     def without(self, key_id: str) -> "KeyFile":
-        """The file without a key, which must not be the primary one.
+        """A copy without this key.
 
         Raises:
-            KeyRingError: it is, or there is no such key.
+            KeyRingError: the ring has no such key, or the key is primary.
         """
-        self._demand(key_id)
+        self._demand_key(key_id)
         if key_id == self.primary:
-            raise KeyRingError(f"{key_id} is the primary key; rotate first")
+            raise KeyRingError(f"{key_id} is the primary key: run `stepup keys rotate` first")
         return replace(self, keys={id_: key for id_, key in self.keys.items() if id_ != key_id})
 
-    def _demand(self, key_id: str) -> None:
-        # The id is not repeated: somebody may have pasted a key.
+    def _demand_key(self, key_id: str) -> None:
+        # The message leaves the id out: an operator may have pasted a key (S11).
         if key_id not in self.keys:
-            raise KeyRingError("there is no key with this id in the ring")
-
-
-def edit(path: Path, change: Callable[[KeyFile], KeyFile], *, group_readable: bool) -> KeyFile:
-    """Change the file, atomically and durably; of two edits at once, one waits.
-
-    Returns:
-        What is in it now.
-
-    Raises:
-        KeyRingError: it cannot be read or written, or `change` does not go.
-    """
-    try:
-        with private_files.locked(path):
-            before = KeyFile.read(path, group_readable=group_readable)
-            after = change(before)
-            if after != before:
-                private_files.replace(path, after.text.encode())
-            return after
-    except OSError as error:
-        raise KeyRingError(f"{path}: cannot be changed: {error.strerror}") from None
+            raise KeyRingError("the ring has no key with this id: see `stepup keys status`")
 
 
 class _Unwrapping:
-    """Unwraps the keys of one file; the service is asked only for what is not known."""
+    """Unwraps the keys of one file, and asks the service only for those not known."""
 
     def __init__(self, wrapped_by: str | None, known: Mapping[str, bytes]) -> None:
         self._wrapped_by = wrapped_by
@@ -239,17 +190,17 @@ class _Unwrapping:
 
 
 def check_id(key_id: str) -> None:
-    """Make sure that an id is one.
+    """Check the form of a key's id.
 
     Raises:
-        KeyRingError: it is not. It is not named: in a file with id and key the wrong way round it
-            would be the key.
+        KeyRingError: the form is wrong. The message leaves the id out: where an operator has
+            swapped id and key, the id is the key (S11).
     """
     if not _KEY_ID.fullmatch(key_id):
         raise KeyRingError("keys: an id must be 1 to 64 characters of A-Z a-z 0-9 _ -")
 
 
-def _fresh(now: datetime, wrapped_by: str | None) -> tuple[str, KeyEntry]:
+def _new_key(now: datetime, wrapped_by: str | None) -> tuple[str, KeyEntry]:
     key_id, key = secrets.token_hex(8), secrets.token_bytes(KEY_BYTES)
     if wrapped_by is None:
         return key_id, KeyEntry(now, key)
@@ -276,7 +227,7 @@ def _entry(key_id: Any, document: Any) -> tuple[str, KeyEntry]:
     )
 
 
-def _document(entry: KeyEntry) -> dict[str, str]:
+def _entry_document(entry: KeyEntry) -> dict[str, str]:
     return _without_none(
         {
             "key": b64encode(entry.key).decode() if entry.key is not None else None,
@@ -306,10 +257,3 @@ def _time(key_id: str, text: Any) -> datetime:
     if instant is None or instant.tzinfo is None:
         raise KeyRingError(f"keys.{key_id}: a time must be ISO 8601 with a zone") from None
     return instant.astimezone(UTC)
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise KeyRingError("has a field twice")
-    return fields

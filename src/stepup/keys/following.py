@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -15,7 +14,9 @@ from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
 from stepup.keys.file import KeyFile, KeyRingError
 from stepup.keys.ring import KeyRing
+from stepup.keys.source import KeySource
 from stepup.service.ports import Clock
+from stepup.system.file_watch import FileVersions
 
 LOOK_SECONDS: Final = 1.0
 """How long a change of the file may go unnoticed. A look is one stat."""
@@ -25,51 +26,40 @@ RETRY_SECONDS: Final = 5.0
 """When a file that could not be used is tried again though it has not changed: its KMS was down."""
 
 _log = structlog.get_logger(__name__)
-_Identity = tuple[int, int, int, int, int]
 
 
 class ReloadingKeys:
-    """Implements the port `Keys` over a file that is read again when it has changed.
+    """Implements the port `Keys` over a key ring that is read again when its file has changed.
 
-    A file that cannot be used leaves the ring as it is, and is logged once. A KMS unwraps keys on
-    another thread, and no call waits for it: until then a secret that only the new key opens is
-    unavailable.
+    A file that cannot be used leaves the ring as it is, and is logged once. A key management
+    service unwraps new keys on another thread, and no call waits for the service: until then, what
+    only the new key opens is unavailable.
 
     Args:
-        path: the key file; it may be a link that is replaced, as Kubernetes does.
-        clock: for the time between two looks at the file.
-        group_readable: as `KeyRing.load` takes it.
-        on_failure: called whenever the file could not be used, on any thread.
+        source: where the ring is stored. A ring in an environment variable never changes.
+        clock: measures the time between two looks at the file.
+        on_failure: called, on any thread, each time that a changed file cannot be used.
 
     Raises:
-        KeyRingError: the file cannot be used now.
+        KeyRingError: the ring cannot be used now.
     """
 
     def __init__(
-        self,
-        path: Path,
-        clock: Clock,
-        *,
-        group_readable: bool = False,
-        on_failure: Callable[[], None] = lambda: None,
+        self, source: KeySource, clock: Clock, on_failure: Callable[[], None] = lambda: None
     ) -> None:
-        self._path = path
+        self._source = source
         self._clock = clock
-        self._group_readable = group_readable
         self._on_failure = on_failure
         self._unwrapped: Mapping[str, bytes] = {}
         # What the file had when it was last read: not all of it may be unwrapped yet.
         self._ids_in_file: frozenset[str] = frozenset()
         self._failed_at: float | None = None
         self._looked_at = clock.monotonic()
-        self._seen = self._identity()
-        try:
-            self._ring = self._made_of(self._read())
-        except FileNotFoundError:
-            raise KeyRingError(f"{path}: there is no such file") from None
+        self._watch = source.watch()
+        self._ring = self._made_of(source.read())
 
     def __repr__(self) -> str:
-        return f"ReloadingKeys({str(self._path)!r}, {self._ring!r})"
+        return f"ReloadingKeys({str(self._source)!r}, {self._ring!r})"
 
     @property
     def primary(self) -> str:
@@ -174,38 +164,37 @@ class ReloadingKeys:
     def _look(self) -> None:
         now = self._clock.monotonic()
         self._looked_at = now
-        identity = self._identity()
+        is_news = self._watch.look()
         is_due = self._failed_at is not None and now - self._failed_at >= RETRY_SECONDS
-        if identity == self._seen and not is_due:
+        if not is_news and not is_due:
             return
-        is_news, self._seen = identity != self._seen, identity
         self._failed_at = None
         try:
-            file = self._read()
+            file = self._source.read()
             self._ids_in_file = frozenset(file.keys)
             wrapped = {entry.wrapped for entry in file.keys.values()} - {None}
             if wrapped <= self._unwrapped.keys():
-                self._follow(file, if_seen=identity)
+                self._follow(file, if_still=self._watch.versions)
             else:
                 self._unwrap(file, is_news=is_news)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
             self._keep(error, is_news=is_news)
 
     def _unwrap(self, file: KeyFile, *, is_news: bool) -> None:
-        seen = self._seen
+        versions = self._watch.versions
 
         def work() -> None:
             try:
                 # By now the file may be another one, whose own thread was faster.
-                self._follow(file, if_seen=seen)
+                self._follow(file, if_still=versions)
             except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
                 self._keep(error, is_news=is_news)
 
         threading.Thread(target=work, name="stepup-unwrap", daemon=True).start()
 
-    def _follow(self, file: KeyFile, if_seen: _Identity | None) -> None:
+    def _follow(self, file: KeyFile, if_still: FileVersions) -> None:
         ring = self._made_of(file)
-        if if_seen == self._seen:
+        if if_still == self._watch.versions:
             self._ring = ring
             _log.info("key_ring_reloaded", primary=file.primary, keys=sorted(file.keys))
 
@@ -218,24 +207,13 @@ class ReloadingKeys:
             _log.error("key_ring_not_reloaded", problem=problem, in_force=repr(self._ring))
         self._on_failure()
 
-    def _read(self) -> KeyFile:
-        return KeyFile.read(self._path, group_readable=self._group_readable)
-
     def _made_of(self, file: KeyFile) -> KeyRing:
         try:
             material = file.material(self._unwrapped)
             ring = KeyRing(file.primary, material)
         except KeyRingError as error:
-            raise KeyRingError(f"{self._path}: {error}") from None
+            raise KeyRingError(f"{self._source}: {error}") from None
         self._unwrapped = {
             entry.wrapped: material[key_id] for key_id, entry in file.keys.items() if entry.wrapped
         }
         return ring
-
-    def _identity(self) -> _Identity | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        # A changed mode counts: it may be what was wrong.
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -8,7 +8,6 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn, Self
 
@@ -27,7 +26,6 @@ from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import SECRET_BYTES, TotpSecret
 from stepup.keys.file import KEY_BYTES, KeyFile, KeyRingError, check_id
 from stepup.service.ports import SealBrokenError
-from stepup.system.clock import SystemClock
 
 __all__ = ["KEY_BYTES", "KeyRing", "KeyRingError"]
 
@@ -77,67 +75,13 @@ class KeyRing:
         self._stored_values = self._mac_keys("stored value")
 
     @classmethod
-    def generate(cls) -> Self:
-        """A ring with one fresh key from the system's random numbers."""
-        return cls.of(KeyFile.generated(SystemClock().now()))
-
-    @classmethod
     def of(cls, file: KeyFile) -> Self:
-        """The ring of a file's content.
+        """Make the ring of a file's content. It may wait for the service that unwraps the keys.
 
         Raises:
-            KeyRingError: it makes no ring, or a key cannot be unwrapped.
+            KeyRingError: the content makes no ring, or a key cannot be unwrapped.
         """
         return cls(file.primary, file.material())
-
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """The ring of a file's text, which an environment variable may hold.
-
-        Raises:
-            KeyRingError: it is malformed, or a key cannot be unwrapped.
-        """
-        return cls.of(KeyFile.parse(text))
-
-    @classmethod
-    def load(cls, path: Path, *, group_readable: bool = False) -> Self:
-        """Read a ring from its file.
-
-        Args:
-            path: the file.
-            group_readable: whether its group may read it, too: a mounted Kubernetes secret.
-
-        Raises:
-            KeyRingError: the file is missing, malformed, or others may read it.
-        """
-        try:
-            return cls._read(path, group_readable=group_readable)
-        except FileNotFoundError:
-            raise KeyRingError(f"{path}: there is no such file") from None
-
-    @classmethod
-    def load_or_create(cls, path: Path, *, group_readable: bool = False) -> Self:
-        """Read a ring from its file, which is made, with a fresh key, if there is none.
-
-        Of several processes that do so at once, all get the same ring.
-
-        Args:
-            path: the file.
-            group_readable: as for `load`; a file that is made is its owner's only.
-
-        Raises:
-            KeyRingError: as `load`, or the file cannot be written.
-        """
-        try:
-            return cls._read(path, group_readable=group_readable)
-        except FileNotFoundError:
-            pass
-        file = KeyFile.generated(SystemClock().now())
-        try:
-            file.create(path)
-        except FileExistsError:
-            return cls.load(path, group_readable=group_readable)
-        return cls.of(file)
 
     def __repr__(self) -> str:
         return f"KeyRing(primary={self._primary!r}, ids={sorted(self._keys)!r})"
@@ -246,14 +190,6 @@ class KeyRing:
     def _mac_keys(self, purpose: str) -> MacKeys:
         derived = {key_id: _derive(key, purpose) for key_id, key in self._keys.items()}
         return MacKeys(self._primary, derived)
-
-    @classmethod
-    def _read(cls, path: Path, *, group_readable: bool = False) -> Self:
-        file = KeyFile.read(path, group_readable=group_readable)
-        try:
-            return cls.of(file)
-        except KeyRingError as error:
-            raise KeyRingError(f"{path}: {error}") from None
 
 
 class _Seals:

@@ -6,22 +6,25 @@ from pathlib import Path
 
 from prometheus_client import Counter
 
+from stepup.keys.file import KeyRingError
 from stepup.keys.following import ReloadingKeys
-from stepup.keys.ring import KeyRing, KeyRingError
+from stepup.keys.ring import KeyRing
 from stepup.keys.source import KeySource
 from stepup.service.ports import Clock
 from stepup.settings import ConfigurationError, Settings
+from stepup.system.clock import SystemClock
 
 _failures = Counter(
-    "stepup_key_ring_reload_failures", "Changes of the key file that could not be taken over."
+    "stepup_key_ring_reload_failures", "Changes of the key file that the server could not use."
 )
 
 
 def key_source_of(settings: Settings) -> KeySource:
-    """Where the key ring is: the configured place, or the data directory."""
+    """The configured place of the key ring; else the file of the data directory."""
     storage = settings.storage
     if storage.keys_variable is not None:
-        return KeySource(Path(), storage.keys_variable)  # there is no file, and perhaps no home
+        # Without a file: there may be no home directory to look for one.
+        return KeySource(Path(), storage.keys_variable)
     return KeySource(
         storage.keys_file or storage.in_data_dir("keys.json"),
         group_readable=storage.keys_group_readable,
@@ -29,34 +32,35 @@ def key_source_of(settings: Settings) -> KeySource:
 
 
 def load_keys(settings: Settings) -> KeyRing:
-    """The configured key ring as it is now, or that of the data directory, made if need be.
+    """Read the key ring. A ring of the data directory is made if it is missing.
 
     Raises:
-        ConfigurationError: it cannot be used.
+        ConfigurationError: the ring cannot be read, or made.
     """
-    with _key_problems_named():
-        _make_keys(settings)
-        return KeyRing.of(key_source_of(settings).content())
+    with _setting_named():
+        return _existing_source(settings).ring()
 
 
-def follow_keys(settings: Settings, clock: Clock) -> KeyRing | ReloadingKeys:
-    """The same for a server: it follows the file, and so takes part in a rotation by itself."""
-    with _key_problems_named():
-        _make_keys(settings)
-        return key_source_of(settings).keys(clock, _failures.inc)
+def follow_keys(settings: Settings, clock: Clock) -> ReloadingKeys:
+    """Read the key ring for a server, which follows each rotation of the file.
+
+    Raises:
+        ConfigurationError: as `load_keys`.
+    """
+    with _setting_named():
+        return ReloadingKeys(_existing_source(settings), clock, _failures.inc)
 
 
-def _make_keys(settings: Settings) -> None:
-    storage = settings.storage
-    if storage.keys_file is None and storage.keys_variable is None:
-        KeyRing.load_or_create(
-            storage.in_data_dir("keys.json"), group_readable=storage.keys_group_readable
-        )
+def _existing_source(settings: Settings) -> KeySource:
+    source = key_source_of(settings)
+    if settings.storage.keys_file is None and settings.storage.keys_variable is None:
+        source.create_if_missing(SystemClock().now())
+    return source
 
 
 @contextmanager
-def _key_problems_named() -> Iterator[None]:
+def _setting_named() -> Iterator[None]:
     try:
         yield
-    except (KeyRingError, OSError) as error:
+    except KeyRingError as error:
         raise ConfigurationError(f"storage.keys_file: {error}") from error

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 from stepup_tests import vault as fake
 from stepup_tests.clock import ManualClock
+from stepup_tests.keys import ring_in
 from stepup_tests.world import migrated_template
 from typer.testing import CliRunner
 
@@ -22,7 +23,7 @@ from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, TotpSecret
 from stepup.keys.file import KeyFile
-from stepup.keys.ring import KeyRing
+from stepup.keys.source import KeySource
 from stepup.stores.sql import SqlDatabase
 
 ACME = TenantId("acme")
@@ -48,7 +49,7 @@ def clock(monkeypatch):
 def data(tmp_path, template, clock):
     """A data directory with a key ring and an empty database."""
     shutil.copy(template, tmp_path / "stepup.db")
-    KeyFile.generated(clock.now()).create(tmp_path / "keys.json")
+    KeySource(tmp_path / "keys.json").create(KeyFile.generated(clock.now()))
     return tmp_path
 
 
@@ -74,12 +75,12 @@ def status(data):
 
 
 def read(data):
-    return KeyFile.read(data / "keys.json")
+    return KeySource(data / "keys.json").read()
 
 
 def sealed(data, *users, now):
     """Give users an authenticator, a reset code and a wizard, sealed by the ring's primary key."""
-    ring = KeyRing.load(data / "keys.json")
+    ring = ring_in(data / "keys.json")
 
     async def store():
         database = SqlDatabase(f"sqlite:///{data / 'stepup.db'}")
@@ -108,7 +109,7 @@ def sealed(data, *users, now):
 
 def opened(data, user):
     """Open what a user has with the ring that is in the file."""
-    ring = KeyRing.load(data / "keys.json")
+    ring = ring_in(data / "keys.json")
     place = (ACME, UserId(user))
 
     async def find():
@@ -138,14 +139,14 @@ def rotated(data):
 def test_a_ring_is_generated(tmp_path, clock):
     path = tmp_path / "keys.json"
     shown = ok("generate", "--output", path)
-    file = KeyFile.read(path)
+    file = KeySource(path).read()
     assert file.primary in shown
     assert file.keys[file.primary].created_at == clock.now()
 
 
 def test_no_file_is_replaced(data):
     before = read(data)
-    assert "there is such a file" in refused("generate", "--output", data / "keys.json")
+    assert "the file exists already" in refused("generate", "--output", data / "keys.json")
     assert read(data) == before
 
 
@@ -260,7 +261,7 @@ def test_s6_a_key_that_secrets_need_but_the_ring_lacks_is_an_alarm(data, clock):
     sealed(data, "ann", now=clock.now())
     lost = read(data).primary
     (data / "keys.json").unlink()
-    KeyFile.generated(clock.now()).create(data / "keys.json")
+    KeySource(data / "keys.json").create(KeyFile.generated(clock.now()))
     shown = keys("status", "--data-dir", data)
     assert shown.exit_code == 2
     [line] = [line for line in shown.stdout.splitlines() if lost in line]
@@ -342,7 +343,7 @@ def test_s11_no_command_shows_a_key(data, clock):
         keys("rewrap", "--data-dir", data),
         keys("generate", "--output", data / "other.json"),
     ]
-    files = [read(data), KeyFile.read(data / "other.json")]
+    files = [read(data), KeySource(data / "other.json").read()]
     shown.append(keys("retire", old, "--data-dir", data))
     assert {result.exit_code for result in shown} == {0}
     for file in files:

@@ -9,12 +9,12 @@ from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.rate import Rate
 from stepup.domain.verification import Outcome, Verification
-from stepup.keys.ring import KeyRing
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
+from stepup_tests.keys import fresh_ring
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-KEYS = KeyRing.generate()
+KEYS = fresh_ring()
 
 
 def an_elevation(number=0):

@@ -13,7 +13,6 @@ from fakeredis import FakeServer
 from fakeredis.aioredis import FakeRedis
 
 from stepup.domain.errors import StoreUnavailableError
-from stepup.keys.ring import KeyRing
 from stepup.settings import Settings, StorageSettings, VerificationSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
@@ -27,6 +26,7 @@ from stepup_tests.faults import (
     FaultyElevations,
     FaultyOutcomes,
 )
+from stepup_tests.keys import fresh_ring
 from stepup_tests.worker import Worker
 
 
@@ -45,7 +45,7 @@ class World:
         self.clock = ManualClock()
         self.redis = redis
         self.database = FaultyDatabase(database)
-        self.keys = KeyRing.generate()
+        self.keys = fresh_ring()
         self.elevations = FaultyElevations(RedisElevations(redis, self.keys))
         self.outcomes = FaultyOutcomes(RedisRecordedOutcomes(redis, self.keys))
         # A machine that is busy with other tests makes nobody give up.

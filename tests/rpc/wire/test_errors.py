@@ -7,6 +7,7 @@ from uuid import uuid4
 import grpc
 import pytest
 import structlog
+from stepup_tests.keys import fresh_ring
 from stepup_tests.people import administrator, person
 from stepup_tests.places import ROOT
 from stepup_tests.requests import METHODS, path_of, valid_request
@@ -15,7 +16,6 @@ from stepup_tests.worker import OSQUERY
 
 from stepup.domain import errors
 from stepup.domain.audit import EventKind
-from stepup.keys.ring import KeyRing
 from stepup.rpc.wire import errors as wire
 from stepup.rpc.wire.errors import to_status
 from stepup.v1 import enrollment_service_pb2 as enrollment
@@ -259,7 +259,7 @@ async def test_no_error_has_more_details_than_its_row_says(world, worker, client
 async def broken(world, worker):
     """A server whose key ring has lost the key of a secret, and what it logs."""
     app = await worker.enrol(ALICE)
-    world.keys = KeyRing.generate()
+    world.keys = fresh_ring()
     async with served(await world.worker()) as server:
         client = Client(server.target)
         request = step_up.VerifyOtpRequest(actor=on_wire(ALICE), code=app.code(worker.clock.now()))

@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from stepup_tests.keys import fresh_ring
 from stepup_tests.people import ACME, administrator, person
 from stepup_tests.rotation import LateRing, rotated_ring
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import NO_HASH, EventKind, chain_hash
 from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
-from stepup.keys.ring import KeyRing
 from stepup.service.audit.events import EXPORT_PAGE
 from stepup.service.ports import EventQuery
 
@@ -173,7 +173,7 @@ async def test_a_token_does_not_depend_on_how_a_filter_was_written(worker):
 
 
 def test_the_key_of_tokens_makes_nothing_else():
-    keys = KeyRing.generate()
+    keys = fresh_ring()
     assert keys.page_tokens.keys[keys.primary] != keys.receipts.keys[keys.primary]
 
 
@@ -224,7 +224,7 @@ async def test_a_forged_token_is_refused(worker, token, forge):
 
 
 async def test_a_token_of_a_key_that_has_left_the_ring_is_refused(world, token):
-    world.keys = KeyRing.generate()
+    world.keys = fresh_ring()
     other_worker = await world.worker()
     with pytest.raises(InvalidFieldError):
         await other_worker.page(ALL, 2, token)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from stepup_tests.keys import fresh_ring
 from stepup_tests.metrics import metric
 from stepup_tests.people import ACME, CALLER, person
 from stepup_tests.worker import OSQUERY, details_of
@@ -15,7 +16,6 @@ from stepup.domain.decision import Decision, Reason
 from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
 from stepup.domain.totp import OtpCode
 from stepup.domain.verification import Outcome, Verification
-from stepup.keys.ring import KeyRing
 from stepup.service.ports import SealBrokenError
 from stepup.service.step_up.revoke_elevations import Scope
 from stepup.service.step_up.verify_otp import VerifyOtp
@@ -636,7 +636,7 @@ async def test_an_outcome_that_cannot_be_recorded_is_no_answer(world, worker, cl
 
 @pytest.mark.usefixtures("worker")
 async def test_s6_a_secret_whose_key_is_gone_verifies_nothing(world, clock, app):
-    world.keys = KeyRing.generate()
+    world.keys = fresh_ring()
     other_worker = await world.worker()
     await world.refuses(other_worker.verify(ALICE, app.code(clock.now()), REQUEST), SealBrokenError)
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from stepup_tests.clock import ManualClock
 from stepup_tests.enrolled import RESET_CODE, store_enrolled
+from stepup_tests.keys import fresh_ring
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
@@ -12,13 +13,12 @@ from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
 from stepup.domain.totp import Label, TotpSecret
-from stepup.keys.ring import KeyRing
 from stepup.service.audit.verification import AuditVerification
 from stepup.service.policy.snapshots import Snapshots
 from stepup.stores.sql import IdsCollideError, fold_ids, tables
 from stepup.stores.sql.folding import _HISTORY
 
-KEYS = KeyRing.generate()
+KEYS = fresh_ring()
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACME, SPELLED, ANN = TenantId("acme"), TenantId("Acme"), UserId("Ann@Acme.Example")
 FOLDED_ANN = UserId("ann@acme.example")
@@ -107,7 +107,7 @@ async def test_a_tenant_collides_with_one_of_which_only_the_audit_trail_knows(ur
 
 async def test_a_secret_that_does_not_open_is_moved_and_still_does_not_open(url, database):
     await store(database)
-    await fold_ids(url, KeyRing.generate())
+    await fold_ids(url, fresh_ring())
     async with database.snapshot() as records:
         assert await records.authenticators.find(ACME, FOLDED_ANN)
 

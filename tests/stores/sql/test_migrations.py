@@ -10,6 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, inspect, select, text
 from stepup_tests.enrolled import store_enrolled
+from stepup_tests.keys import fresh_ring
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
@@ -19,7 +20,6 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
 from stepup.domain.receipts import Redemption
 from stepup.domain.totp import Label, TotpSecret
-from stepup.keys.ring import KeyRing
 from stepup.stores.sql import (
     Limits,
     SchemaRevisionError,
@@ -109,7 +109,7 @@ async def sizes(url):
 async def fill(url):
     """Put something into every table."""
     database = SqlDatabase(url)
-    ring, secret = KeyRing.generate(), TotpSecret(bytes(20))
+    ring, secret = fresh_ring(), TotpSecret(bytes(20))
     place = (TenantId("acme"), UserId("alice"))
     await store_enrolled(database, ring, place[0], {"alice": secret}, NOW)
     wizard = PendingEnrollment(

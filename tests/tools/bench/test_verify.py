@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 import pytest
+from stepup_tests.keys import fresh_ring
 from stepup_tests.otp import code_at
 
 from stepup.domain.actor import Actor, SessionId, TenantId, UserId
 from stepup.domain.totp import TotpSecret
-from stepup.keys.ring import KeyRing
 from stepup.stores.sql import SqlDatabase
 from stepup.v1 import step_up_service_pb2 as pb
 from tools.bench.enrolled import Enrolled, enrol
@@ -49,7 +49,7 @@ def test_the_median_is_held_against_what_is_wanted(rps, met):
 
 
 async def test_everybody_who_is_enrolled_can_give_a_code(tmp_path):
-    ring, url = KeyRing.generate(), f"sqlite:///{tmp_path / 'stepup.db'}"
+    ring, url = fresh_ring(), f"sqlite:///{tmp_path / 'stepup.db'}"
     everybody = await enrol(url, ring, number=5, tenants=2)
     database = SqlDatabase(url)
     async with database.snapshot() as records:

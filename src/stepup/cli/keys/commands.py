@@ -16,7 +16,8 @@ import typer
 
 from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
 from stepup.keys.file import KeyFile, KeyRingError
-from stepup.keys.following import LOOK_SECONDS
+from stepup.keys.following import LOOK_SECONDS, ReloadingKeys
+from stepup.keys.source import KeySource
 from stepup.service.ports import SealCounts
 from stepup.service.upkeep.rewrap import Rewrap, Rewrapped
 from stepup.stores.sql import Limits, SqlDatabase, check_schema
@@ -50,9 +51,9 @@ def generate(
     """Make a new key ring with one key."""
     try:
         file = KeyFile.generated(_clock.now(), wrapped_by)
-        file.create(output)
+        KeySource(output).create(file)
     except FileExistsError:
-        raise failure(f"{output}: there is such a file; none is replaced") from None
+        raise failure(f"{output}: the file exists already, and is not replaced") from None
     except KeyRingError as error:
         raise failure(error) from error
     typer.echo(f"{output}: made, with the primary key {file.primary}")
@@ -176,7 +177,7 @@ class _Command:
 
     def content(self) -> KeyFile:
         try:
-            return self._source.content()
+            return self._source.read()
         except KeyRingError as error:
             raise failure(error) from error
 
@@ -205,7 +206,7 @@ class _Command:
     async def _rewrap(self) -> int:
         from rich.progress import Progress  # noqa: PLC0415  # a server needs none of it
 
-        keys = self._source.keys(_clock)
+        keys = ReloadingKeys(self._source, _clock)
         total = _Total()
         async with self._database() as database:
             async with database.snapshot() as records:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from stepup_tests.e2e.processes import ServerProcess
 from stepup_tests.enrolled import RESET_CODE, store_enrolled
+from stepup_tests.keys import ring_in
 
 from stepup.domain.actor import TenantId
 from stepup.domain.totp import TotpSecret
-from stepup.keys.ring import KeyRing
 from stepup.stores.sql import Limits, SqlDatabase
 
 
@@ -29,7 +29,7 @@ def enrolled(
 async def _store(
     server: ServerProcess, url: str, tenant: str, secrets: Mapping[str, TotpSecret]
 ) -> None:
-    ring = KeyRing.load(server.data_dir / "keys.json")
+    ring = ring_in(server.data_dir / "keys.json")
     database = SqlDatabase(url, Limits.lasting(timedelta(seconds=60)))
     try:
         await store_enrolled(database, ring, TenantId(tenant), secrets, datetime.now(UTC))
