@@ -1,6 +1,7 @@
 """One connection for the length of a block: it is never interrupted, and fails in one way."""
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -124,8 +125,8 @@ class Connection:
     @property
     def file(self) -> tuple[int, int]:
         """Device and inode of the SQLite file that is open."""
-        identity: tuple[int, int] = self._connection.sync_connection.info["file"]  # type: ignore[union-attr]
-        return identity
+        status: os.stat_result = self._connection.sync_connection.info["file"]  # type: ignore[union-attr]
+        return status.st_dev, status.st_ino
 
     async def commit(self) -> None:
         """Make everything durable."""
