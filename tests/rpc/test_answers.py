@@ -194,6 +194,11 @@ def beginning(**fields):
     return enrollment.BeginEnrollmentRequest(actor=ON_WIRE, **fields)
 
 
+async def confirm(client, code):
+    request = enrollment.ConfirmEnrollmentRequest(actor=ON_WIRE, code=code)
+    return await client.enrollment.ConfirmEnrollment(request)
+
+
 async def test_the_first_screen_has_the_secret_in_every_form(client, clock):
     screen = await client.enrollment.BeginEnrollment(beginning(account_name="alice@acme.example"))
     assert screen.outcome == enrollment.RESET_OUTCOME_NOT_CHECKED
@@ -210,9 +215,7 @@ async def test_s6_a_confirmed_wizard_answers_its_state_and_no_secret(client, clo
     screen = await client.enrollment.BeginEnrollment(beginning())
     assert screen.state == enrollment.ENROLLMENT_STATE_PENDING
     code = code_at(screen.secret, clock.now())
-    await client.enrollment.ConfirmEnrollment(
-        enrollment.ConfirmEnrollmentRequest(actor=ON_WIRE, code=code)
-    )
+    await confirm(client, code)
     assert await client.enrollment.BeginEnrollment(beginning()) == (
         enrollment.BeginEnrollmentResponse(
             outcome=enrollment.RESET_OUTCOME_NOT_CHECKED,
@@ -226,19 +229,16 @@ async def test_s6_a_confirmed_wizard_answers_its_state_and_no_secret(client, clo
 async def test_a_reload_of_the_reset_code_screen_is_no_dead_end(client, worker, clock):
     screen = await client.enrollment.BeginEnrollment(beginning())
 
-    async def confirm():
-        code = code_at(screen.secret, clock.now())
-        request = enrollment.ConfirmEnrollmentRequest(actor=ON_WIRE, code=code)
-        return await client.enrollment.ConfirmEnrollment(request)
-
-    first = await confirm()
-    assert await confirm() == enrollment.ConfirmEnrollmentResponse(
+    first = await confirm(client, code_at(screen.secret, clock.now()))
+    assert await confirm(
+        client, code_at(screen.secret, clock.now())
+    ) == enrollment.ConfirmEnrollmentResponse(
         outcome=enrollment.CONFIRM_OUTCOME_REJECTED,
         attempts_remaining=5,
         next_code_after=timedelta(seconds=25),
     )
     await worker.advance(seconds=25)
-    second = await confirm()
+    second = await confirm(client, code_at(screen.secret, clock.now()))
     assert second.outcome == first.outcome == enrollment.CONFIRM_OUTCOME_CONFIRMED
     assert second.reset_code != first.reset_code
 
@@ -316,14 +316,8 @@ async def test_a_mistyped_reset_code_opens_no_screen(client):
 
 async def test_the_wizard_goes_through_its_three_screens(client, clock):
     screen = await client.enrollment.BeginEnrollment(beginning())
-    wrong = await client.enrollment.ConfirmEnrollment(
-        enrollment.ConfirmEnrollmentRequest(
-            actor=ON_WIRE, code=wrong_code_at(screen.secret, clock.now())
-        )
-    )
-    confirmed = await client.enrollment.ConfirmEnrollment(
-        enrollment.ConfirmEnrollmentRequest(actor=ON_WIRE, code=code_at(screen.secret, clock.now()))
-    )
+    wrong = await confirm(client, wrong_code_at(screen.secret, clock.now()))
+    confirmed = await confirm(client, code_at(screen.secret, clock.now()))
     completed = await client.enrollment.CompleteEnrollment(
         enrollment.CompleteEnrollmentRequest(actor=ON_WIRE, reset_code_stored=True)
     )

@@ -60,13 +60,6 @@ async def test_s16_an_answer_that_was_cut_off_burns_no_receipt(world, proxy, res
     assert [line.get("repeated") for line in lines] == [None, True, True]
 
 
-async def test_without_a_request_id_it_does(proxy, resending, receipts):
-    proxy.cuts = 1
-    answer = await resending.step_up.CheckStepUp(retrying(receipts[0]))
-    assert proxy.has_cut == 1
-    assert answer.receipt_rejection == step_up.RECEIPT_REJECTION_ALREADY_USED
-
-
 async def test_the_receipts_of_a_batch_survive_it_too(proxy, resending, receipts):
     proxy.cuts = 1
     request = step_up.BatchCheckStepUpRequest(
@@ -81,12 +74,6 @@ async def test_the_receipts_of_a_batch_survive_it_too(proxy, resending, receipts
     assert proxy.has_cut == 1
     assert [decision.reason for decision in answer.decisions] == [EXEMPT] * 10
     assert await resending.step_up.BatchCheckStepUp(request) == answer
-
-
-async def test_the_first_answer_and_that_of_the_resend_are_the_same(client, receipts):
-    request = retrying(receipts[0], request_id=str(uuid4()))
-    first = await client.step_up.CheckStepUp(request)
-    assert await client.step_up.CheckStepUp(request) == first
 
 
 async def test_the_published_advice_is_what_these_tests_rely_on(proxy, receipts):

@@ -53,7 +53,7 @@ class Served:
     target: str
 
 
-def pipeline_of(worker, admit=admit_local_caller, begin_span=None):
+def pipeline_of(worker, admit=admit_local_caller, begin_span=None, clock=None):
     """The road of a worker's calls."""
     application = worker.application
     return Pipeline(
@@ -61,7 +61,7 @@ def pipeline_of(worker, admit=admit_local_caller, begin_span=None):
         application.refused_claims,
         application.limits,
         application.known_tenants,
-        worker.clock,
+        clock or worker.clock,
         begin_span=begin_span,
     )
 

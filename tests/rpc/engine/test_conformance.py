@@ -566,27 +566,3 @@ async def test_who_waits_for_the_end_may_give_up_and_another_wait_for_it(serving
         assert await call == b"last"
         async with asyncio.timeout(10):
             await port.engine.stop(0)
-
-
-@pytest.mark.parametrize(
-    "octets",
-    [
-        b"",
-        b"\0" * 1000,
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0" + b"\xff" * 100,
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,
-    ],
-)
-async def test_s18_any_bytes_on_the_port_are_outlived(serving, octets):
-    async with serving(unary={CALL: echo}) as port:
-        for abort in (False, True):
-            _, writer = await asyncio.open_connection("127.0.0.1", port.number)
-            writer.write(octets)
-            await writer.drain()
-            if abort:
-                writer.transport.abort()
-            else:
-                writer.close()
-        assert await port.unary(CALL, b"x") == b"x"

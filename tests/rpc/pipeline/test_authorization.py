@@ -6,7 +6,7 @@ import pytest
 from stepup_tests.callers import admitting
 from stepup_tests.people import person
 from stepup_tests.requests import METHODS, valid_request
-from stepup_tests.wire import on_wire
+from stepup_tests.wire import on_wire, pipeline_of
 from stepup_tests.worker import OSQUERY, REMOTE_SHELL
 
 from stepup.domain.actor import CallerId
@@ -14,7 +14,6 @@ from stepup.domain.callers import Caller, Claim, Patterns, Rule
 from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import SHIPPED, SIGN_IN
 from stepup.rpc.engine import Invocation
-from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.demands import DEMANDS
 from stepup.rpc.server.server import methods
 from stepup.rpc.wire.errors import RefusedError, to_status
@@ -42,13 +41,7 @@ def short(path):
 async def reason_of(worker, path, request, *rules):
     """Why a caller with these rules is refused; empty when it is answered."""
     admit = admitting(Caller(CallerId("soar"), frozenset(), rules), "spiffe://acme/soar")
-    pipeline = Pipeline(
-        admit,
-        worker.application.refused_claims,
-        worker.application.limits,
-        worker.application.known_tenants,
-        worker.clock,
-    )
+    pipeline = pipeline_of(worker, admit)
     [method] = [
         each
         for each in methods(worker.application.handlers)
@@ -183,13 +176,7 @@ async def test_every_operation_of_a_batch_has_to_be_granted(worker):
 async def test_the_method_is_refused_before_the_message_is_looked_at(worker):
     [method] = [each for each in methods(worker.application.handlers) if each.name == "VerifyOtp"]
     admit = admitting(Caller(CallerId("soar"), frozenset(), (rule(methods=[short(CHECK)]),)))
-    pipeline = Pipeline(
-        admit,
-        worker.application.refused_claims,
-        worker.application.limits,
-        worker.application.known_tenants,
-        worker.clock,
-    )
+    pipeline = pipeline_of(worker, admit)
     with pytest.raises(RefusedError) as refused:
         await pipeline.unary(method, b"\xff", PEER)
     assert refused.value.status.reason == "CALLER_NOT_PERMITTED"

@@ -7,13 +7,13 @@ import pytest
 from stepup_tests.clock import ManualClock
 from stepup_tests.metrics import metric
 from stepup_tests.requests import valid_request
+from stepup_tests.wire import pipeline_of
 from structlog.testing import capture_logs
 
 from stepup.domain.errors import CallerUnauthenticatedError
 from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline import finish_lines
 from stepup.rpc.pipeline.finish_lines import REFUSED, UNAVAILABLE, FinishLines
-from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.server import methods
 from stepup.rpc.wire.errors import RefusedError
 
@@ -111,13 +111,7 @@ async def test_s18_each_refused_call_is_counted_whether_or_not_its_line_is_writt
         raise CallerUnauthenticatedError("no")
 
     application = worker.application
-    pipeline = Pipeline(
-        nobody,
-        application.refused_claims,
-        application.limits,
-        application.known_tenants,
-        worker.clock,
-    )
+    pipeline = pipeline_of(worker, nobody)
     method = next(each for each in methods(application.handlers) if each.name == "CheckStepUp")
     labels = {"method": method.path, "caller": "", "code": "UNAUTHENTICATED"}
     before = metric("stepup_calls_total", **labels)

@@ -7,18 +7,17 @@ from uuid import UUID
 import grpc
 import pytest
 import structlog
-from stepup_tests.callers import admit_by_header, admit_local
+from stepup_tests.callers import admit_by_header
 from stepup_tests.clock import ManualClock
 from stepup_tests.metrics import metric
 from stepup_tests.people import person
 from stepup_tests.requests import METHODS, answer_type, valid_request
-from stepup_tests.wire import on_wire
+from stepup_tests.wire import on_wire, pipeline_of
 from stepup_tests.worker import OSQUERY
 
 from stepup.domain.errors import CallerUnauthenticatedError, StoreUnavailableError
 from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline.call import Method
-from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.server import methods
 from stepup.rpc.wire.errors import RefusedError
 from stepup.v1 import policy_service_pb2 as policy
@@ -26,16 +25,6 @@ from stepup.v1 import step_up_service_pb2 as step_up
 
 TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PEER = Invocation("ipv4:127.0.0.1:4711")
-
-
-def pipeline_of(worker, admit=admit_local, clock=None):
-    return Pipeline(
-        admit,
-        worker.application.refused_claims,
-        worker.application.limits,
-        worker.application.known_tenants,
-        clock or worker.clock,
-    )
 
 
 @pytest.fixture
