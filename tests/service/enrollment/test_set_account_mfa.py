@@ -9,7 +9,6 @@ from stepup.domain.errors import (
     ElevationRequiredError,
     EnrollmentStateError,
     MfaEnforcedError,
-    StoreUnavailableError,
 )
 
 ALICE = person()
@@ -119,12 +118,3 @@ async def test_s13_each_turn_is_one_event(worker, app):
 async def test_s13_without_its_event_nothing_is_turned(world, worker, fault):
     setattr(world.database, fault, False)
     await world.refuses(worker.set_account_mfa(ALICE, enabled=True))
-
-
-@pytest.mark.usefixtures("turned_on")
-async def test_s17_without_redis_nothing_is_turned_off(world, worker, app):
-    await worker.elevate(ALICE, app)
-    world.elevations.finds = False
-    with pytest.raises(StoreUnavailableError):
-        await worker.set_account_mfa(ALICE, enabled=False)
-    assert await is_on(worker)

@@ -135,17 +135,6 @@ async def test_a_position_goes_on_when_everything_was_purged(database):
     assert await between(database, start, end) == [CHANGES[0]]
 
 
-async def test_a_change_that_was_rolled_back_is_not_heard_of(database):
-    async def give_up():
-        async with database.transaction() as records:
-            await records.changes.announce(CHANGES[0], NOW)
-            raise LookupError
-
-    with pytest.raises(LookupError):
-        await give_up()
-    assert await read(database) == []
-
-
 # The revocations of one user
 
 BOB, GLOBEX = UserId("bob"), TenantId("globex")

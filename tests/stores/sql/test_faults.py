@@ -155,17 +155,6 @@ async def test_connections_that_were_cut_meanwhile_are_replaced(url, database):
     assert await read(database) is True
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-async def test_a_row_that_stays_locked_is_unavailable(url, database):
-    impatient = SqlDatabase(url, IMPATIENT)
-    async with database.transaction() as records:
-        await records.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
-        with pytest.raises(StoreUnavailableError):
-            await write(impatient)
-    await write(impatient)
-    await impatient.close()
-
-
 async def test_s17_to_try_a_write_leaves_nothing_behind(database):
     await database.check_writes()
     await database.check_writes()

@@ -52,18 +52,6 @@ async def test_of_parallel_redemptions_one_wins_and_the_others_find_it(database)
     assert found[0] in attempts
 
 
-async def test_a_redemption_that_was_rolled_back_is_none(database):
-    async def give_up():
-        async with database.transaction() as records:
-            await records.redemptions.redeem(ACME, DECISION, REDEMPTION, NOW)
-            raise LookupError
-
-    with pytest.raises(LookupError):
-        await give_up()
-    assert await find(database) is None
-    assert await redeem(database) is True
-
-
 @pytest.mark.parametrize("redemption", [REDEMPTION, Redemption(uuid4(), NOW)], ids=["named", "not"])
 async def test_a_redemption_is_found_as_it_was_recorded(database, redemption):
     await redeem(database, redemption=redemption)
