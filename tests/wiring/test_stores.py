@@ -3,8 +3,8 @@
 import pytest
 
 from stepup.settings import ConfigurationError, load
+from stepup.wiring.data_dir import make_data_dir
 from stepup.wiring.keys import load_keys
-from stepup.wiring.stores import make_data_dir
 
 ELSEWHERE = {
     "database_url": "postgresql://stepup@db/stepup",

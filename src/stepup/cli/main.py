@@ -6,18 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from stepup import settings as config
 from stepup.cli.audit import commands as audit
 from stepup.cli.check_config.command import check_config
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
 from stepup.process.serving import say, serve_until_told
 from stepup.process.workers import serve_to_order, supervise, take_order
-from stepup.stores.sql import upgrade
 from stepup.system.core_dumps import forbid_core_dumps
 from stepup.system.distribution import NAME, version
 from stepup.telemetry.logs import configure_logging
-from stepup.wiring.stores import database_url_of, make_data_dir
+from stepup.wiring.database import migrate_database
 
 app = typer.Typer(
     help="Step-up authorization: must this person give a one-time code first?",
@@ -110,7 +108,7 @@ def migrate(
 ) -> None:
     """Bring the database's schema up to date; do so before a new version serves."""
     settings = settings_of(config_file, storage={"data_dir": data_dir})
-    run(_migrate(settings, grant_to or None))
+    run(migrate_database(settings, grant_to or None))
     typer.echo("the schema is up to date")
 
 
@@ -120,9 +118,3 @@ def demo() -> None:
     from stepup.cli.demo.play import run as play  # noqa: PLC0415  # a server needs none of its output
 
     raise typer.Exit(play())
-
-
-async def _migrate(settings: config.Settings, grant_to: str | None) -> None:
-    if settings.storage.database_url is None:
-        make_data_dir(settings)
-    await upgrade(database_url_of(settings), grant_to=grant_to)

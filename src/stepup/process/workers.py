@@ -35,9 +35,10 @@ from stepup.settings import ConfigurationError, Settings
 from stepup.telemetry.logs import metrics_of_workers
 from stepup.telemetry.worker_metrics import METRICS_DIRECTORY
 from stepup.wiring.credentials import demand_credentials
+from stepup.wiring.data_dir import make_data_dir
 from stepup.wiring.running_server import RunningServer
 from stepup.wiring.server import answer_probes, serve_metrics
-from stepup.wiring.stores import make_data_dir, url_of_redis
+from stepup.wiring.stores import url_of_redis
 
 Flags: TypeAlias = dict[str, dict[str, Any]]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

@@ -47,8 +47,9 @@ from stepup.system.clock import SystemClock
 from stepup.telemetry.logs import metrics_served
 from stepup.telemetry.probes import Serving, probes_answered
 from stepup.wiring.credentials import anyone_may_call, credentials_of, demand_credentials
+from stepup.wiring.data_dir import make_data_dir
 from stepup.wiring.running_server import RunningServer
-from stepup.wiring.stores import Stores, make_data_dir, open_decision_log, open_stores
+from stepup.wiring.stores import Stores, open_decision_log, open_stores
 from stepup.wiring.traces import begin_span_of
 from stepup.wiring.watched import Watched
 

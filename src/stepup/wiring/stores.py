@@ -23,18 +23,14 @@ from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes, connect
 from stepup.stores.redis.tls import check_files
-from stepup.stores.redis.url import parse_url as parse_redis_url
-from stepup.stores.sql import (
-    IdsCollideError,
-    SqlDatabase,
-    audit_rights,
-    check_schema,
-    fold_ids,
-    upgrade,
+from stepup.stores.redis.url import parse_url
+from stepup.stores.sql import IdsCollideError, audit_rights, fold_ids
+from stepup.wiring.database import (
+    check_database_files,
+    database_url_of,
+    migrate_database,
+    open_database,
 )
-from stepup.stores.sql.engine import check_tls_files
-from stepup.stores.sql.engine import parse_url as parse_database_url
-from stepup.system.pem import PemError
 from stepup.wiring.keys import follow_keys
 
 _log = structlog.get_logger(__name__)
@@ -69,27 +65,23 @@ async def open_stores(
     check_store_files(settings)
     client = connect(await url_of_redis(settings, stack))
     stack.push_async_callback(client.aclose)
-    database_url = database_url_of(settings)
     if storage.database_url is None:
-        await upgrade(database_url)
-    else:
-        await check_schema(database_url, storage.database.limits)
-        if rights := await audit_rights(database_url, storage.database.limits):
-            _log.warning(
-                "database_role_can_rewrite_the_audit_trail",
-                explanation=f"storage.database_url: the role of this server {'; it '.join(rights)}:"
-                " serve as a role of its own, see docs/operating.md, Roles",
-            )
+        await migrate_database(settings)
+    database = await stack.enter_async_context(open_database(settings))
+    if rights := await audit_rights(database_url_of(settings), storage.database.limits):
+        _log.warning(
+            "database_role_can_rewrite_the_audit_trail",
+            explanation=f"storage.database_url: the role of this server {'; it '.join(rights)}:"
+            " serve as a role of its own, see docs/operating.md, Roles",
+        )
     keys = follow_keys(settings, clock)
     if settings.identity.fold_case:
         try:
-            await fold_ids(database_url, keys)
+            await fold_ids(database_url_of(settings), keys)
         except IdsCollideError as error:
             raise ConfigurationError(
                 f"identity.fold_case: {error}: remove one of them, or turn it off"
             ) from error
-    database = SqlDatabase(database_url, storage.database.limits)
-    stack.push_async_callback(database.close)
     return Stores(
         database,
         RedisElevations(client, keys),
@@ -106,44 +98,15 @@ def check_store_files(settings: Settings) -> None:
     Raises:
         UnusableFileError: one cannot be used; the message names the setting and the file.
     """
-    storage = settings.storage
-    if storage.database_url is not None:
-        try:
-            check_tls_files(parse_database_url(storage.database_url.get_secret_value()))
-        except PemError as error:
-            raise UnusableFileError(f"storage.database_url: {error}") from error
-    if storage.redis_url is not None:
-        tls = parse_redis_url(storage.redis_url.get_secret_value()).tls
+    check_database_files(settings)
+    url = settings.storage.redis_url
+    if url is not None:
+        tls = parse_url(url.get_secret_value()).tls
         if tls is not None:
             try:
                 check_files(tls)
             except OSError as error:
                 raise UnusableFileError(f"storage.redis_url: {error}") from error
-
-
-def make_data_dir(settings: Settings) -> None:
-    """Make the data directory, for our user only, if something is to be in it and there is none.
-
-    Raises:
-        ConfigurationError: it cannot be made.
-    """
-    if settings.storage.embeds_nothing and settings.log.decisions is not None:
-        return
-    directory = settings.storage.in_data_dir("")
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"storage.data_dir: {directory} cannot be made: {error.strerror}"
-        ) from error
-
-
-def database_url_of(settings: Settings) -> str:
-    """The configured database, or SQLite in the data directory."""
-    url = settings.storage.database_url
-    if url is not None:
-        return url.get_secret_value()
-    return f"sqlite+aiosqlite:///{settings.storage.in_data_dir('stepup.db').absolute()}"
 
 
 async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:

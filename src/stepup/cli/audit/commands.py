@@ -1,8 +1,8 @@
 """`stepup audit`: verify the chains, sign their heads, export the events."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -23,12 +23,11 @@ from stepup.service.audit.heads import ExportHeads, HeadDamagedError, SignedHead
 from stepup.service.audit.verification import AuditVerification
 from stepup.service.ports import EventQuery
 from stepup.settings import Settings
-from stepup.stores.sql import SqlDatabase, demand_usable_server
 from stepup.system import private_files
 from stepup.system.clock import SystemClock
 from stepup.system.portions import ends_within_line
+from stepup.wiring.database import open_database
 from stepup.wiring.keys import load_keys
-from stepup.wiring.stores import database_url_of
 
 app = typer.Typer(help="Verify, sign and export the audit events.", no_args_is_help=True)
 
@@ -130,7 +129,7 @@ async def _verify(
     settings: Settings, tenant_id: TenantId | None, exported: Mapping[str, Head]
 ) -> int:
     found = 0
-    async with _database(settings) as database:
+    async with open_database(settings) as database:
         verification = AuditVerification(database, exported)
         damages = verification.of(tenant_id) if tenant_id else verification.of_all()
         try:
@@ -150,7 +149,7 @@ async def _verify(
 
 
 async def _signed_heads(settings: Settings, tenant_id: TenantId | None) -> str:
-    async with _database(settings) as database:
+    async with open_database(settings) as database:
         try:
             return await ExportHeads(database, load_keys(settings))(SystemClock().now(), tenant_id)
         except HeadDamagedError as error:
@@ -160,7 +159,7 @@ async def _signed_heads(settings: Settings, tenant_id: TenantId | None) -> str:
 
 async def _may_have_events(settings: Settings, tenant_id: TenantId) -> bool:
     """Whether there is an event, or that cannot be read: then the export says what is wrong."""
-    async with _database(settings) as database:
+    async with open_database(settings) as database:
         try:
             async with database.snapshot() as records:
                 return bool(await records.audit.list(EventQuery(tenant_id), 1))
@@ -180,7 +179,7 @@ async def _export(
     file: BinaryIO,
 ) -> None:
     last = after
-    async with _database(settings) as database:
+    async with open_database(settings) as database:
         events = export_events(database, tenant_id, after)
         try:
             async for chained in events:
@@ -189,17 +188,6 @@ async def _export(
             file.flush()
         except StoreUnavailableError as error:
             raise failure(f"{error}; the last event written is {last}") from error
-
-
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[SqlDatabase]:
-    url, limits = database_url_of(settings), settings.storage.database.limits
-    await demand_usable_server(url, limits)
-    database = SqlDatabase(url, limits)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 def _exported(

@@ -4,8 +4,8 @@ No command prints a key.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +20,11 @@ from stepup.keys.following import LOOK_SECONDS, ReloadingKeys
 from stepup.keys.source import KeySource
 from stepup.service.ports import SealCounts
 from stepup.service.upkeep.rewrap import Rewrap, Rewrapped
-from stepup.stores.sql import Limits, SqlDatabase, check_schema
+from stepup.stores.sql import Limits, SqlDatabase
 from stepup.system.clock import SystemClock
 from stepup.telemetry.logs import configure_logging
+from stepup.wiring.database import check_database, open_database
 from stepup.wiring.keys import key_source_of
-from stepup.wiring.stores import database_url_of
 
 app = typer.Typer(help="Make, rotate and retire the keys of the key ring.", no_args_is_help=True)
 
@@ -66,7 +66,7 @@ def rotate(config_file: ConfigFile = None, data_dir: DataDir = None, wait: Wait 
     All servers must read the same file, or copies that follow it within the time to wait.
     """
     command = _Command(config_file, data_dir)
-    run(check_schema(command.database_url))
+    run(check_database(command.settings))
     staged = command.edit(lambda file: file.staging(_clock.now()))
     typer.echo(f"added the key {staged.staged}; waiting {wait:g} s until all servers know it")
     time.sleep(wait)
@@ -168,12 +168,11 @@ class _Command:
     """The key ring and the database that a command is about."""
 
     def __init__(self, config_file: Path | None, data_dir: str | None) -> None:
-        settings = settings_of(config_file, storage={"data_dir": data_dir})
-        configure_logging(settings.log.level, settings.log.format)
-        self.retry_window = settings.verification.retry_window
+        self.settings = settings_of(config_file, storage={"data_dir": data_dir})
+        configure_logging(self.settings.log.level, self.settings.log.format)
+        self.retry_window = self.settings.verification.retry_window
         with problems_reported():
-            self.database_url = database_url_of(settings)
-            self._source = key_source_of(settings)
+            self._source = key_source_of(self.settings)
 
     def content(self) -> KeyFile:
         try:
@@ -200,7 +199,10 @@ class _Command:
             raise failure(f"{unreadable} secrets cannot be opened: see the log")
 
     async def _counts(self) -> Mapping[str, SealCounts]:
-        async with self._database() as database, database.snapshot() as records:
+        async with (
+            self._database() as database,
+            database.snapshot() as records,
+        ):
             return await records.key_uses.counts()
 
     async def _rewrap(self) -> int:
@@ -231,11 +233,5 @@ class _Command:
         )
         return total.unreadable
 
-    @asynccontextmanager
-    async def _database(self) -> AsyncIterator[SqlDatabase]:
-        await check_schema(self.database_url)
-        database = SqlDatabase(self.database_url, Limits.lasting(_PATIENCE))
-        try:
-            yield database
-        finally:
-            await database.close()
+    def _database(self) -> AbstractAsyncContextManager[SqlDatabase]:
+        return open_database(self.settings, Limits.lasting(_PATIENCE))

@@ -19,6 +19,7 @@ from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.rights import excessive_rights
 from stepup.stores.sql.server_check import demand_usable_server
+from stepup.stores.sql.unavailable import unavailable
 
 _T = TypeVar("_T")
 _MIGRATING = Limits.lasting(timedelta(minutes=5))
@@ -81,14 +82,9 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
     await demand_usable_server(url, limits)
     found = await on_schema(url, _current, limits)
     scripts = _scripts()
-    wanted = scripts.get_current_head()
-    if found != (wanted,):
-        known = {script.revision for script in scripts.walk_revisions()}
-        remedy = "run `stepup migrate`" if known.issuperset(found) else "it is of another version"
-        raise SchemaRevisionError(
-            f"the database schema is of revision {', '.join(found) or 'none'}, "
-            f"this version needs {wanted}: {remedy}"
-        )
+    _demand_known(found, scripts)
+    if found != (scripts.get_current_head(),):
+        raise _wrong_revision(found, scripts, "run `stepup migrate`")
 
 
 async def audit_rights(url: str, limits: Limits = Limits()) -> list[str]:
@@ -123,7 +119,7 @@ async def _transact(
     except CommandError as error:
         raise SchemaRevisionError("a schema revision is not known to this version") from error
     except Exception as error:
-        raise StoreUnavailableError("the database schema cannot be read or changed") from error
+        raise unavailable(parse_url(url), error) from error
     finally:
         await engine.dispose()
 
@@ -134,6 +130,21 @@ def _scripts() -> ScriptDirectory:
 
 def _current(connection: Connection) -> tuple[str, ...]:
     return MigrationContext.configure(connection).get_current_heads()
+
+
+def _demand_known(found: tuple[str, ...], scripts: ScriptDirectory) -> None:
+    if not {script.revision for script in scripts.walk_revisions()}.issuperset(found):
+        remedy = "it is of another version: use the version of stepup that has migrated it"
+        raise _wrong_revision(found, scripts, remedy)
+
+
+def _wrong_revision(
+    found: tuple[str, ...], scripts: ScriptDirectory, remedy: str
+) -> SchemaRevisionError:
+    return SchemaRevisionError(
+        f"the database schema is of revision {', '.join(found) or 'none'}, "
+        f"this version needs {scripts.get_current_head()}: {remedy}"
+    )
 
 
 def _upgrades(scripts: ScriptDirectory, revision: str, current: Any) -> Any:
@@ -150,6 +161,7 @@ def _run(
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     scripts = _scripts()
+    _demand_known(_current(connection), scripts)
     with EnvironmentContext(
         Config(), scripts, fn=lambda current, _: steps(scripts, revision, current)
     ) as environment:

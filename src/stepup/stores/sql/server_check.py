@@ -1,6 +1,5 @@
 """Whether a PostgreSQL server can be used, looked at before anything else is done with it."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from secrets import token_hex
 from typing import Any
@@ -11,6 +10,7 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql.connection import uninterrupted
 from stepup.stores.sql.engine import is_sqlite, parse_url, read_engine
 from stepup.stores.sql.limits import Limits
+from stepup.stores.sql.unavailable import causes, sqlstate, unavailable
 
 # A prepared statement is not there, or one of its name already is: another client had the session.
 _OF_ANOTHER_SESSION = {"26000", "42P05"}
@@ -46,8 +46,8 @@ async def _look(url: str, limits: Limits) -> None:
             has_own_sessions = await _keep_marks(await _driver(one), await _driver(other))
             encoding = (await one.exec_driver_sql("SHOW server_encoding")).scalar_one()
     except Exception as error:
-        if not any(_sqlstate(each) in _OF_ANOTHER_SESSION for each in _causes(error)):
-            raise StoreUnavailableError("the database cannot be reached or read") from error
+        if not any(sqlstate(each) in _OF_ANOTHER_SESSION for each in causes(error)):
+            raise unavailable(parse_url(url), error) from error
         has_own_sessions = False
     finally:
         await engine.dispose()
@@ -83,13 +83,3 @@ async def _keep_marks(one: Any, other: Any) -> bool:
 
 async def _driver(connection: AsyncConnection) -> Any:
     return (await connection.get_raw_connection()).driver_connection
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _sqlstate(error: BaseException) -> str | None:
-    return getattr(error, "sqlstate", None)
