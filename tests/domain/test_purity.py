@@ -9,6 +9,7 @@ from stepup_tests.clock import ManualClock
 import stepup.domain
 from stepup.keys.file import KeyFile
 from stepup.keys.following import ReloadingKeys
+from stepup.keys.source import KeySource
 
 MODULES = sorted(Path(stepup.domain.__file__).parent.rglob("*.py"))
 PURE = {
@@ -87,7 +88,7 @@ def test_what_reads_or_waits_is_found(source):
 def test_the_keys_handed_to_the_domain_follow_no_file(tmp_path):
     """`receipts.check` looks keys up by ids that anybody makes up."""
     path, clock = tmp_path / "keys.json", ManualClock()
-    KeyFile.generated(clock.now()).create(path)
+    KeySource(path).create(KeyFile.generated(clock.now()))
     keys = ReloadingKeys(path, clock)
     for mac_keys in (keys.receipts, keys.page_tokens, keys.stored_values):
         assert type(mac_keys.keys) is dict

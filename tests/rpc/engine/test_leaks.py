@@ -1,4 +1,4 @@
-"""Tens of thousands of calls, good and bad ones, leave no object; `make soak` makes a million."""
+"""Thousands of calls, good and bad ones, leave no object; `make soak` makes a million."""
 
 import asyncio
 import gc
@@ -19,9 +19,9 @@ HOLD_STREAM = "/test.Service/HoldStream"
 UNKNOWN = "/test.Service/NoSuchMethod"
 LATE = (b"grpc-timeout", b"5m")
 
-ROUNDS = 20
+ROUNDS = 10
 SPARE_OBJECTS = 300
-"""Of one type, after 2,000 calls of each kind: the last ones may be held for a while."""
+"""Of one type, after 1,000 calls of each kind: the last ones may be held for a while."""
 
 
 async def echo(payload, _invocation):

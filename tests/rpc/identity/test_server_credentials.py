@@ -108,7 +108,7 @@ async def test_a_rotation_under_traffic_fails_no_call(door, rotate, servers_ca, 
         for _ in range(2):
             callers.create_task(call_on_one_connection())
             callers.create_task(call_on_new_connections())
-        for _ in range(10):
+        for _ in range(5):
             renewed, before = servers_ca.server(), len(answers)
             rotate(renewed)
             assert await shown(door, servers_ca) == renewed.certificate.serial_number
