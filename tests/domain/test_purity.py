@@ -87,8 +87,8 @@ def test_what_reads_or_waits_is_found(source):
 
 def test_the_keys_handed_to_the_domain_follow_no_file(tmp_path):
     """`receipts.check` looks keys up by ids that anybody makes up."""
-    path, clock = tmp_path / "keys.json", ManualClock()
-    KeySource(path).create(KeyFile.generated(clock.now()))
-    keys = ReloadingKeys(path, clock)
+    source, clock = KeySource(tmp_path / "keys.json"), ManualClock()
+    source.create(KeyFile.generated(clock.now()))
+    keys = ReloadingKeys(source, clock)
     for mac_keys in (keys.receipts, keys.page_tokens, keys.stored_values):
         assert type(mac_keys.keys) is dict
