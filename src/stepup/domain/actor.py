@@ -1,11 +1,12 @@
 """The person an action is done for. Every value checks itself when it is made."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum, unique
 from hashlib import sha256
 from typing import Self
 
 from stepup.domain.errors import InvalidValueError, RoleRequiredError
+from stepup.domain.values import secret_value, value
 
 MAX_ID_BYTES = 128
 MAX_RECEIPT_BYTES = 512
@@ -103,7 +104,7 @@ class PlaybookTrigger(StrEnum):
     MANUAL = "manual"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PlaybookRun:
     """The run of a security playbook that an action belongs to."""
 
@@ -112,7 +113,7 @@ class PlaybookRun:
     trigger: PlaybookTrigger
 
 
-@dataclass(frozen=True, slots=True)
+@secret_value
 class RetryReceipt:
     """A receipt as a caller presents it, not yet checked. It never shows in a repr or a log (S11).
 
@@ -126,11 +127,8 @@ class RetryReceipt:
         if len(self.token.encode()) > MAX_RECEIPT_BYTES:
             raise InvalidValueError(f"must be at most {MAX_RECEIPT_BYTES} bytes")
 
-    def __repr__(self) -> str:
-        return "RetryReceipt(...)"
 
-
-@dataclass(frozen=True, slots=True)
+@value
 class Actor:
     """The person, their session, and the context that the exemptions read.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from enum import Enum, unique
 from hashlib import sha256
@@ -10,6 +10,7 @@ from typing import TypeAlias
 from uuid import uuid4
 
 from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.values import value
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | Mapping[str, Json] | None"
 
@@ -40,7 +41,7 @@ class EventKind(Enum):
     CLAIM_REFUSED = "claim_refused"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """One thing that happened. `details` never hold a secret (S11)."""
 
@@ -54,7 +55,7 @@ class Event:
     event_id: str = field(default_factory=lambda: str(uuid4()))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChainedEvent:
     """An event in its place: the tenant's `sequence`-th, counted from 1 without gaps."""
 

@@ -1,6 +1,6 @@
 """An active authenticator, and what one attempt with a code does to it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum, unique
 
@@ -9,6 +9,7 @@ from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
 from stepup.domain.session_throttle import ONE_TIME_CODES, RESET_CODES, SessionThrottle
 from stepup.domain.throttle import Throttle
 from stepup.domain.totp import StepMatch, end_of_step, time_step
+from stepup.domain.values import value
 
 _INSTANT = timedelta(microseconds=1)
 _BETWEEN_REFUSALS = timedelta(minutes=1)
@@ -17,7 +18,7 @@ _NO_CODES = CodeHistory()
 _NO_WRONG_RESET_CODES = SessionThrottle(RESET_CODES)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SealedSecret:
     """A secret encrypted at rest, and the id of the key that opens it (S6)."""
 
@@ -54,7 +55,7 @@ class Attempt(Enum):
         return self in (Attempt.REPEATED, Attempt.LATE)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Authenticator:
     """The authenticator in force of one user.
 
@@ -181,7 +182,7 @@ def _cause_of_refusal(matched: StepMatch) -> Attempt:
     return {-1: Attempt.LATE, 0: Attempt.WRONG, 1: Attempt.EARLY}[matched.near_miss]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResetCodeRecord:
     """The reset code of an active authenticator: a keyed hash, and its own throttle (S5, S8).
 

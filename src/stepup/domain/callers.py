@@ -5,7 +5,7 @@ everything, and `prefix*` what begins with the prefix.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, StrEnum, unique
 from functools import lru_cache, partial
 
@@ -13,6 +13,7 @@ from stepup.domain.actor import Actor, CallerId, TenantId
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
 from stepup.domain.operations import SIGN_IN, OperationId
 from stepup.domain.rate import Rate
+from stepup.domain.values import value
 
 MAX_COMPILED = 4096
 """How many answers of a caller's rules are remembered; operations in a call are those in the
@@ -89,7 +90,7 @@ class Part(Enum):
     CLAIMS = "claims"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rule:
     """One grant. `origin` is where it is written, for explanations: `callers[0].rules[1]`."""
 
@@ -114,7 +115,7 @@ class Rule:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Grant:
     """Why a call may be made: the rule that grants it, and the one that grants each claim."""
 
@@ -122,7 +123,7 @@ class Grant:
     claims: Mapping[Claim, Rule]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Caller:
     """A service that may call: what its credentials name it, and what it may do.
 
@@ -217,7 +218,7 @@ def _granting(
     return tuple(rule for rule in rules if rule.mismatch(method, None, operation, claim) is None)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Demands:
     """What a method demands of the rules beside itself: a tenant, an operation, an actor's claims.
 

@@ -1,13 +1,13 @@
 """Whether a tenant's audit events are what was once appended, and all of it (S14)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from stepup.domain.audit import NO_HASH, ChainedEvent, chain_hash
+from stepup.domain.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unreadable:
     """A row that no append has left like this; its number, where it has one."""
 
@@ -15,7 +15,7 @@ class Unreadable:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Head:
     """The end of a chain: the number of its last event, and that event's hash."""
 
@@ -27,7 +27,7 @@ StoredEvent: TypeAlias = ChainedEvent | Unreadable
 StoredHead: TypeAlias = Head | Unreadable | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Damage:
     """What is wrong, and where. The tenant is as stored: after damage it may be no `TenantId`."""
 

@@ -1,15 +1,16 @@
 """The change feed: what every worker has to hear of within two seconds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TypeAlias
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import Elevation
+from stepup.domain.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PolicyChanged:
     """The tenant's policy has this version now."""
 
@@ -17,7 +18,7 @@ class PolicyChanged:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UserRevoked:
     """Every elevation of the user verified at or before `through` is void."""
 
@@ -26,7 +27,7 @@ class UserRevoked:
     through: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SessionRevoked:
     """The session's elevation is void if it was verified at or before `through`."""
 
@@ -36,7 +37,7 @@ class SessionRevoked:
     through: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EnrollmentEnded:
     """The enrollment was removed, reset or replaced: whatever its codes elevated is void.
 
@@ -52,7 +53,7 @@ class EnrollmentEnded:
 Change: TypeAlias = PolicyChanged | UserRevoked | SessionRevoked | EnrollmentEnded
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UserRevocations:
     """What the feed still holds of one user: the latest revocation, and ended enrollments.
 

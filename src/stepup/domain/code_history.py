@@ -1,19 +1,20 @@
 """What is remembered of a person's codes, so that honest mistakes never add up to a lock (S22)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
 from stepup.domain.actor import SessionHash
 from stepup.domain.throttle import FAILURES_PER_WINDOW
+from stepup.domain.values import value
 
 REMEMBERED_SESSIONS: Final = 20
 """Of one person. To forget one means that a code that it repeats counts as a replayed one."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsedCode:
     """The code that a session last used with success, by its time step: no code is stored (S11).
 
@@ -25,7 +26,7 @@ class UsedCode:
     used_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ForgivableFailure:
     """A failure that counts until a right code forgives it.
 
@@ -38,7 +39,7 @@ class ForgivableFailure:
     step: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CodeHistory:
     """The codes that sessions used, failures that may be forgiven, and rejections on record.
 

@@ -6,7 +6,6 @@ order of the rules stands here and nowhere else.
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from typing import Any, Generic, TypeVar
@@ -17,6 +16,7 @@ from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import SIGN_IN, Operation
 from stepup.domain.policy import Policy
 from stepup.domain.receipts import Origin, ReceiptRejection
+from stepup.domain.values import value
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Reason(StrEnum):
     ELEVATION_TOO_OLD = "elevation_too_old"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """The decision with its reason.
 

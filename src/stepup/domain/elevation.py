@@ -1,10 +1,10 @@
 """Elevations: the proof that an actor gave a valid code in this session."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.values import value
 
 LIFETIME = timedelta(minutes=15)
 """How long an elevation lives from the receipt of its code. Use never lengthens it (S9)."""
@@ -21,7 +21,7 @@ class Method(StrEnum):
     TOTP = "totp"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Elevation:
     """A code was right at `verified_at`, in one session, with one enrollment."""
 

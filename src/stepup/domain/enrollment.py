@@ -4,7 +4,7 @@ A pending enrollment grants nothing and replaces nothing. It is bound to the ses
 lasts ten minutes, and takes five codes (S7).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum, unique
 
@@ -15,6 +15,7 @@ from stepup.domain.code_history import CodeHistory, UsedCode
 from stepup.domain.elevation import CLOCK_TOLERANCE
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
 from stepup.domain.totp import Label, StepMatch
+from stepup.domain.values import value
 
 PENDING_LIFETIME = timedelta(minutes=10)
 CONFIRM_TRIES = 5
@@ -28,7 +29,7 @@ class EnrollmentState(Enum):
     CONFIRMED = "confirmed"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PendingEnrollment:
     """A wizard that has not been completed.
 

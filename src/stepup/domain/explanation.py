@@ -1,14 +1,13 @@
 """Why a caller may make a call, or why not: the demands of the service, asked in its order."""
 
-from dataclasses import dataclass
-
 from stepup.domain.actor import TenantId
 from stepup.domain.callers import Caller, Claim, Grant, Part, Rule
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError
 from stepup.domain.operations import OperationId
+from stepup.domain.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """A call as far as rules are concerned.
 
@@ -22,7 +21,7 @@ class Question:
     claims: tuple[Claim, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mismatch:
     """The first part of a rule that does not grant what was demanded."""
 
@@ -30,7 +29,7 @@ class Mismatch:
     part: Part
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """The error that the call would end with, and for every rule why it does not prevent it."""
 

@@ -1,11 +1,11 @@
 """Entries of rules that no call can ever match: a typing error, or a misunderstanding."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from enum import Enum, unique
 
 from stepup.domain.callers import Claim, Demands, Part, Patterns, Rule
 from stepup.domain.operations import OperationId
+from stepup.domain.values import value
 
 
 @unique
@@ -26,7 +26,7 @@ class Why(Enum):
     """The claim counts in no call that the rule grants."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class IdleEntry:
     """An entry in a part of a rule, as it is written; None where the part has none at all."""
 

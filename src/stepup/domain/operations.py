@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Self
 
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.text import Title
+from stepup.domain.values import value
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,62}")
 RESPONSE = "response"
@@ -42,7 +43,7 @@ SIGN_IN = OperationId("account.sign_in")
 """Built in and not selectable: the policy's `enabled` governs it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Operation:
     """Something a person does that can need a code.
 
@@ -57,7 +58,7 @@ class Operation:
         object.__setattr__(self, "is_response_action", self.id.category == RESPONSE)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Category:
     """A group of operations, as a policy panel shows it."""
 

@@ -1,7 +1,7 @@
 """A tenant's MFA policy, and what weakens one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import MappingProxyType
@@ -11,6 +11,7 @@ from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
 from stepup.domain.totp import Label
+from stepup.domain.values import value
 
 MAX_SELECTED = 1000
 SHORTEST_MAX_AGE = timedelta(seconds=30)
@@ -33,7 +34,7 @@ def checked_max_age(value: timedelta) -> timedelta:
     return value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Policy:
     """Whether MFA is on for a business, and which operations need a code.
 

@@ -9,11 +9,11 @@ store whose numbers are doubles, exact up to 2^53, counts alike.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import MAX_BATCH
+from stepup.domain.values import value
 
 MIN_PER_SECOND: Final = 0.1
 MAX_PER_SECOND: Final = 10_000
@@ -21,7 +21,7 @@ MAX_BURST: Final = 10_000
 _SECOND = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rate:
     """How many calls per second, and how many at once after a pause.
 

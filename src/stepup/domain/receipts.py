@@ -12,7 +12,6 @@ import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from functools import lru_cache
@@ -26,6 +25,7 @@ from stepup.domain.changes import UserRevocations
 from stepup.domain.elevation import CLOCK_TOLERANCE, Elevation
 from stepup.domain.instants import instant_at, microseconds
 from stepup.domain.operations import OperationId
+from stepup.domain.values import secret_value, value
 
 RETRY_WINDOW = timedelta(minutes=60)
 """The default; counted from the first authorisation, so that a chain of retries ends."""
@@ -58,7 +58,7 @@ class ReceiptRejection(StrEnum):
     EXEMPTION_NOT_CLAIMED = "exemption_not_claimed"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@secret_value
 class MacKeys:
     """A ring of MAC keys by id; new MACs take the primary key, MACs of the others still count.
 
@@ -69,7 +69,7 @@ class MacKeys:
     keys: dict[str, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Binding:
     """What a receipt holds for: only the same caller, actor, operation and target match."""
 
@@ -89,7 +89,7 @@ class Binding:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Origin:
     """What a chain of receipts began with. Each retry hands it on unchanged.
 
@@ -147,7 +147,7 @@ class Origin:
         return any(self.authorised_at <= instant + CLOCK_TOLERANCE for instant in instants)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Receipt:
     """An authentic receipt: which decision it is of, and what its chain began with."""
 
@@ -155,7 +155,7 @@ class Receipt:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Redemption:
     """The use of a receipt: the decision that used it, when, and in which check.
 
@@ -181,7 +181,7 @@ class Redemption:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RefusedReceipt:
     """A receipt that buys nothing, and why.
 

@@ -3,11 +3,11 @@
 import re
 import secrets
 from base64 import b32decode, b32encode
-from dataclasses import dataclass
 from typing import Final
 
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.text import BLANKS
+from stepup.domain.values import secret_value
 
 RESET_CODE_BYTES = 16
 _DATA_CHARACTERS: Final = 26  # of base32, for 128 bits
@@ -34,7 +34,7 @@ _IGNORED: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@secret_value
 class ResetCode:
     """A reset code. It never shows in a repr (S11)."""
 

@@ -5,17 +5,18 @@ the person signs in anew. Ten wrong reset codes within an hour make a session wa
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from stepup.domain.actor import SessionHash
 from stepup.domain.throttle import without
+from stepup.domain.values import value
 
 FAILURES_PER_SESSION: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SessionRule:
     """Ten failures within `window` lock a session for `lock`.
 
@@ -34,7 +35,7 @@ ONE_TIME_CODES: Final = SessionRule(timedelta(hours=24), timedelta(days=30), 80)
 RESET_CODES: Final = SessionRule(timedelta(hours=1), timedelta(minutes=15), 20)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FailedSession:
     """The latest wrong codes of one session, oldest first, or the lock that they led to."""
 
@@ -43,7 +44,7 @@ class FailedSession:
     locked_until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SessionThrottle:
     """What each session of one person may still try. `failed_sessions` has the latest one last."""
 

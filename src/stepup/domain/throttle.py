@@ -6,8 +6,9 @@ suspend until a reset. A right code ends the row; out of the 24 hours it takes w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from stepup.domain.values import value
 
 FAILURES_PER_LOCK = 5
 LOCKS = (timedelta(minutes=15), timedelta(minutes=30), timedelta(minutes=60))
@@ -16,7 +17,7 @@ FAILURES_PER_WINDOW = 20
 FAILURES_UNTIL_SUSPENSION = 100
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Throttle:
     """How many attempts are left, and when the next one may be made.
 

@@ -3,7 +3,6 @@
 import re
 import secrets
 from base64 import b32decode, b32encode
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import Self
@@ -12,6 +11,7 @@ from pyotp import TOTP
 
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.text import HumanText
+from stepup.domain.values import secret_value, value
 
 STEP_SECONDS = 30
 SECRET_BYTES = 20
@@ -23,7 +23,7 @@ MAX_LABEL_BYTES = 128
 _CODE = re.compile(r"[0-9]{6}")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@secret_value
 class OtpCode:
     """A code as the person typed it: exactly six ASCII digits. It never shows in a repr (S11).
 
@@ -38,7 +38,7 @@ class OtpCode:
             raise InvalidValueError("must be exactly six ASCII digits")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@secret_value
 class TotpSecret:
     """The shared secret of one authenticator: 160 bits. It never shows in a repr (S11)."""
 
@@ -85,7 +85,7 @@ class Label(HumanText):
         return super().__new__(cls, value)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepMatch:
     """Where a code fits.
 

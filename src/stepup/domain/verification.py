@@ -1,10 +1,10 @@
 """What a caller learns of one attempt with a code."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, unique
 
 from stepup.domain.elevation import Elevation
+from stepup.domain.values import value
 
 
 @unique
@@ -19,7 +19,7 @@ class Outcome(Enum):
     SESSION_SPENT = "session_spent"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verification:
     """The outcome, with the elevation it earned or the attempts that are left.
 
