@@ -27,6 +27,7 @@ PURE = {
     "pyotp",
     "re",
     "secrets",
+    "struct",
     "types",
     "typing",
     "uuid",

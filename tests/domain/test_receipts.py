@@ -15,18 +15,16 @@ from stepup.domain.actor import Actor, CallerId, Role, SessionId, TenantId, User
 from stepup.domain.callers import Claim
 from stepup.domain.changes import UserRevocations, UserRevoked
 from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation
+from stepup.domain.mac_keys import MacKeys
 from stepup.domain.operations import OperationId
+from stepup.domain.receipt_tokens import Binding, check, issue
 from stepup.domain.receipts import (
     RETRY_WINDOW,
-    Binding,
-    MacKeys,
     Origin,
     Receipt,
     ReceiptRejection,
     Redemption,
     RefusedReceipt,
-    check,
-    issue,
 )
 from stepup.domain.revocations import Revocations
 

@@ -13,7 +13,7 @@ import pytest
 import stepup.domain
 from stepup.domain import values
 from stepup.domain.actor import Actor, RetryReceipt, SessionId, TenantId, UserId
-from stepup.domain.receipts import MacKeys
+from stepup.domain.mac_keys import MacKeys
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import OtpCode, TotpSecret
 

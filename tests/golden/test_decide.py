@@ -7,7 +7,9 @@ the fact that there is none.
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import yaml
@@ -26,11 +28,8 @@ from stepup.domain.actor import (
     UserId,
 )
 from stepup.domain.decision import (
-    ACCOUNT_MFA,
-    ELEVATION,
-    ENROLLED,
-    REDEMPTION,
     Decision,
+    Effect,
     Reason,
     Verdict,
     decide,
@@ -38,10 +37,18 @@ from stepup.domain.decision import (
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import SHIPPED, Category, Operation, OperationId
 from stepup.domain.policy import Policy
-from stepup.domain.receipts import ReceiptRejection
+from stepup.domain.receipts import (
+    Origin,
+    Receipt,
+    ReceiptRejection,
+    Redeemed,
+    Redemption,
+    RefusedReceipt,
+)
 from stepup.domain.text import Title
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+REDEEMED = Redeemed(Receipt(UUID(int=1), Origin(NOW, NOW, bytes(16))), Redemption(UUID(int=2), NOW))
 
 CASE = {"description", "given", "expect"}
 GIVEN = {"operation", "policy"}
@@ -166,31 +173,31 @@ def elevation_of(given, actor):
     )
 
 
-def facts_of(given, actor):
-    facts = {}
+def stored(given, actor):
+    """What the stores would say, by name of the fact or the effect."""
+    found = {name: given[name] for name in ("enrolled", "account_mfa") if name in given}
     if "elevation" in given:
-        facts[ELEVATION] = elevation_of(given, actor)
-    if "enrolled" in given:
-        facts[ENROLLED] = given["enrolled"]
-    if "account_mfa" in given:
-        facts[ACCOUNT_MFA] = given["account_mfa"]
+        found["elevation"] = elevation_of(given, actor)
     if "receipt" in given:
-        facts[REDEMPTION] = (
-            None if given["receipt"] == "VALID" else ReceiptRejection[given["receipt"]]
+        found["redemption"] = (
+            REDEEMED
+            if given["receipt"] == "VALID"
+            else RefusedReceipt(ReceiptRejection[given["receipt"]])
         )
-    return facts
+    return found
 
 
-def drive(deciding, facts):
-    asked, answer = [], None
-    try:
-        while True:
-            fact = deciding.send(answer)
-            asked.append(fact.name)
-            assert fact in facts, f"the rules asked for {fact}, which the case does not give"
-            answer = facts[fact]
-    except StopIteration as decided:
-        return decided.value, asked
+def drive(decide_with, stores):
+    """Answer what a decision asks for, until it is made; returns the verdict and what was asked."""
+    asked, facts, redemption = [], {}, None
+    while not isinstance(step := decide_with(facts, redemption=redemption), Verdict):
+        asked.append(step.name)
+        assert step.value in stores, f"the rules asked for {step}, which the case does not give"
+        if step is Effect.REDEMPTION:
+            redemption = stores[step.value]
+        else:
+            facts[step.value] = stores[step.value]
+    return step, asked
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -201,15 +208,15 @@ def test_golden(case):
         assert expect == {"error": "UNKNOWN_OPERATION"}
         return
     actor = actor_of(given)
-    facts = facts_of(given, actor)
+    stores = stored(given, actor)
 
-    verdict, asked = drive(decide(operation, actor, policy_of(given), NOW), facts)
+    verdict, asked = drive(partial(decide, operation, actor, policy_of(given), NOW), stores)
 
     rejection = expect.get("receipt_rejection")
     assert verdict == Verdict(
         Decision[expect["decision"]],
         Reason[expect["reason"]],
-        elevation=facts[ELEVATION] if expect.get("elevation") else None,
+        elevation=stores["elevation"] if expect.get("elevation") else None,
         max_age=duration(expect["max_age"]) if "max_age" in expect else None,
         receipt_rejection=ReceiptRejection[rejection] if rejection else None,
         earns_receipt=expect.get("earns_receipt", False),

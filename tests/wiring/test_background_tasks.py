@@ -423,7 +423,6 @@ ENDS_BY_ITSELF = {
     "service.audit.events:export:while True",
     "service.audit.verification:AuditVerification._of:while True",
     "service.step_up.check:CheckStepUp.__call__:while True",
-    "service.step_up.check:_Facts.settle:while True",
     "service.upkeep.rewrap:Rewrap._batches:while True",
     "stores.embedded_valkey:EmbeddedValkey._lock_data_dir:while True",
     "stores.embedded_valkey:EmbeddedValkey._launch:Thread(keep)",

@@ -1,47 +1,51 @@
 """The decision: product.md's rules, top to bottom.
 
-Rules read facts that cost a look into a store. `decide` asks for such a fact only when no earlier
-rule has decided: it yields the `Fact` and is sent its value. Whoever drives it does the I/O; the
-order of the rules stands here and nowhere else.
+Some rules need a fact from a store, which costs time, or the redemption of a receipt, which writes.
+`decide` asks for either only when no earlier rule has decided. The caller of `decide` does the I/O;
+the order of the rules stands here and nowhere else.
 """
 
-from collections.abc import Generator
 from datetime import datetime, timedelta
-from enum import StrEnum, unique
-from typing import Any, Generic, TypeVar
+from enum import Enum, StrEnum, unique
+from typing import TypeAlias, TypedDict
 
 from stepup.domain.actor import Actor
 from stepup.domain.callers import Claim
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import SIGN_IN, Operation
 from stepup.domain.policy import Policy
-from stepup.domain.receipts import Origin, ReceiptRejection
+from stepup.domain.receipts import Origin, ReceiptRejection, Redeemed, RefusedReceipt
 from stepup.domain.values import value
 
-T = TypeVar("T")
+
+@unique
+class Fact(Enum):
+    """What a rule may need to know from a store. To look a fact up changes nothing."""
+
+    ELEVATION = "elevation"
+    ENROLLED = "enrolled"
+    ACCOUNT_MFA = "account_mfa"
 
 
-class Fact(Generic[T]):
-    """Something that a rule needs to know and that has to be looked up."""
+class Facts(TypedDict, total=False):
+    """The facts that have been looked up: each has the name of its `Fact`.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    `elevation` is the session's, and None where a revocation has voided it. `enrolled` says whether
+    the user has an active authenticator, and `account_mfa` whether the user has turned MFA on for
+    their own account.
+    """
 
-    def __repr__(self) -> str:
-        return self.name
-
-    def __iter__(self) -> Generator["Fact[Any]", T, T]:
-        return (yield self)
+    elevation: Elevation | None
+    enrolled: bool
+    account_mfa: bool
 
 
-ELEVATION = Fact[Elevation | None]("ELEVATION")
-"""The session's elevation that no revocation has voided."""
-ENROLLED = Fact[bool]("ENROLLED")
-"""Whether the user has an active authenticator."""
-ACCOUNT_MFA = Fact[bool]("ACCOUNT_MFA")
-"""Whether the user has turned MFA on for their own account."""
-REDEMPTION = Fact[ReceiptRejection | None]("REDEMPTION")
-"""Why the retry receipt was refused; None when it was valid, and is used up now."""
+@unique
+class Effect(Enum):
+    """What has to happen before a rule can decide. It writes, and happens once for each check."""
+
+    REDEMPTION = "redemption"
+    """The actor's retry receipt is used up, or refused."""
 
 
 @unique
@@ -85,7 +89,7 @@ class Verdict:
     earns_receipt: bool = False
 
     def origin(self, now: datetime) -> Origin:
-        """What a receipt of this decision rests on; a retry's hands on what it has redeemed."""
+        """What the receipt of this decision rests on. A retry has the origin of its receipt."""
         if self.elevation is not None:
             return Origin.of_elevation(self.elevation, now)
         return Origin.of_exemption(_EXEMPTIONS[self.reason], now)
@@ -96,18 +100,42 @@ _EXEMPTIONS = {
     Reason.EXEMPT_AUTOMATIC_PLAYBOOK: Claim.AUTOMATIC_PLAYBOOK,
 }
 
-Deciding = Generator[Fact[Any], Any, Verdict]
-"""A decision under way: it yields the facts it asks for and returns the verdict."""
+Step: TypeAlias = Verdict | Fact | Effect
+"""A verdict, or what is needed before the rules can go on."""
 
 
-def decide(operation: Operation, actor: Actor, policy: Policy, now: datetime) -> Deciding:
-    """Decide one operation by the first rule that matches."""
+def decide(
+    operation: Operation,
+    actor: Actor,
+    policy: Policy,
+    now: datetime,
+    facts: Facts,
+    *,
+    redemption: Redeemed | RefusedReceipt | None = None,
+) -> Step:
+    """Decide one operation by the first rule that matches.
+
+    Call it again with what it asks for until it returns a verdict.
+
+    Args:
+        operation: what the actor wants to do.
+        actor: for whom.
+        policy: of the actor's tenant.
+        now: when the check was received.
+        facts: what has been looked up so far.
+        redemption: the result of the redemption of the retry receipt; None before it.
+
+    Returns:
+        The verdict; or the fact that has to be looked up, or the effect that has to happen, before
+        the next rule.
+    """
     if operation.id == SIGN_IN:
-        return (yield from _decide_sign_in(actor, policy, now))
+        return _decide_sign_in(actor, policy, now, facts)
 
     if not policy.enabled:
         return _allowed(Reason.MFA_NOT_ENABLED)
-    if not policy.selects(operation.id):
+    max_age = policy.max_ages.get(operation.id)
+    if max_age is None:
         return _allowed(Reason.OPERATION_NOT_SELECTED)
     if operation.is_response_action and actor.is_managed_services:
         return _allowed(Reason.EXEMPT_MANAGED_SERVICES, earns_receipt=True)
@@ -116,33 +144,48 @@ def decide(operation: Operation, actor: Actor, policy: Policy, now: datetime) ->
 
     rejection = None
     if actor.retry_receipt is not None:
-        rejection = yield from REDEMPTION
-        if rejection is None:
+        if redemption is None:
+            return Effect.REDEMPTION
+        if isinstance(redemption, Redeemed):
             return _allowed(Reason.EXEMPT_TIMED_OUT_RETRY, earns_receipt=True)
+        rejection = redemption.rejection
 
-    max_age = policy.max_ages[operation.id]
-    elevation = yield from ELEVATION
-    live = elevation is not None and elevation.is_live(now)
-    too_old = live and elevation is not None and elevation.is_older_than(max_age, now)
-    if live and not too_old:
-        return _allowed(Reason.ELEVATED, elevation, rejection, earns_receipt=True)
-    if not (yield from ENROLLED):
-        return Verdict(Decision.ENROLLMENT_REQUIRED, Reason.NOT_ENROLLED, None, max_age, rejection)
-    reason = Reason.ELEVATION_TOO_OLD if too_old else Reason.NOT_ELEVATED
-    return Verdict(Decision.STEP_UP_REQUIRED, reason, None, max_age, rejection)
+    return _decide_by_code(max_age, now, facts, rejection, earns_receipt=True)
 
 
-def _decide_sign_in(actor: Actor, policy: Policy, now: datetime) -> Deciding:
+def _decide_sign_in(actor: Actor, policy: Policy, now: datetime, facts: Facts) -> Step:
     if actor.is_saml:
         return _allowed(Reason.SIGN_IN_NOT_SUPPORTED_FOR_SAML)
-    if not policy.enabled and not (yield from ACCOUNT_MFA):
-        return _allowed(Reason.MFA_NOT_ENABLED)
-    elevation = yield from ELEVATION
+    if not policy.enabled:
+        if "account_mfa" not in facts:
+            return Fact.ACCOUNT_MFA
+        if not facts["account_mfa"]:
+            return _allowed(Reason.MFA_NOT_ENABLED)
+    return _decide_by_code(LIFETIME, now, facts)
+
+
+def _decide_by_code(
+    max_age: timedelta,
+    now: datetime,
+    facts: Facts,
+    rejection: ReceiptRejection | None = None,
+    *,
+    earns_receipt: bool = False,
+) -> Step:
+    """Decide by the rules that come last: whether a code was given, and whether one could be."""
+    if "elevation" not in facts:
+        return Fact.ELEVATION
+    elevation = facts["elevation"]
+    reason = Reason.NOT_ELEVATED
     if elevation is not None and elevation.is_live(now):
-        return _allowed(Reason.ELEVATED, elevation)
-    if not (yield from ENROLLED):
-        return Verdict(Decision.ENROLLMENT_REQUIRED, Reason.NOT_ENROLLED, None, LIFETIME)
-    return Verdict(Decision.STEP_UP_REQUIRED, Reason.NOT_ELEVATED, None, LIFETIME)
+        if not elevation.is_older_than(max_age, now):
+            return _allowed(Reason.ELEVATED, elevation, rejection, earns_receipt=earns_receipt)
+        reason = Reason.ELEVATION_TOO_OLD
+    if "enrolled" not in facts:
+        return Fact.ENROLLED
+    if not facts["enrolled"]:
+        return Verdict(Decision.ENROLLMENT_REQUIRED, Reason.NOT_ENROLLED, None, max_age, rejection)
+    return Verdict(Decision.STEP_UP_REQUIRED, reason, None, max_age, rejection)
 
 
 def _allowed(

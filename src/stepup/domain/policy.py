@@ -66,10 +66,6 @@ class Policy:
         digest = sha256("\0".join(material).encode()).hexdigest()
         object.__setattr__(self, "etag", digest[:16])
 
-    def selects(self, operation_id: OperationId) -> bool:
-        """Whether the operation needs a code."""
-        return operation_id in self.max_ages
-
     def too_short(self, after: "Policy") -> list[OperationId]:
         """The operations whose `max_age` would be new `after`, and shorter than the shortest."""
         return [

@@ -9,7 +9,7 @@ import structlog
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
 from stepup.domain.errors import StoreUnavailableError
-from stepup.domain.receipts import MacKeys
+from stepup.domain.mac_keys import MacKeys
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
 from stepup.keys.file import KeyFile, KeyRingError

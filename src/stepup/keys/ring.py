@@ -21,7 +21,7 @@ from prometheus_client import Counter
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
-from stepup.domain.receipts import MacKeys
+from stepup.domain.mac_keys import MacKeys
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import SECRET_BYTES, TotpSecret
 from stepup.keys.file import KEY_BYTES, KeyFile, KeyRingError, check_id

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.errors import InvalidFieldError
-from stepup.domain.receipts import MacKeys
+from stepup.domain.mac_keys import MacKeys
 from stepup.service.calls.tenant_share import TenantShare
 from stepup.service.ports import Database, EventQuery, Keys
 

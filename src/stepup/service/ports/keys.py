@@ -4,7 +4,7 @@ from typing import Protocol
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
-from stepup.domain.receipts import MacKeys
+from stepup.domain.mac_keys import MacKeys
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import TotpSecret
 
