@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Put promtool into a directory: the one that is installed, or that of Debian's or Ubuntu's package, for
-# no wheel has it. It has to be of Prometheus 2: for 3 a range begins later, and the tests' numbers
-# would be others.
+# Put promtool into a directory: the installed one, or the one in Debian's or Ubuntu's package,
+# because no wheel has it. It must be Prometheus 2: in 3 a range begins later, and the tests' numbers
+# would differ.
 set -euo pipefail
 into=$(realpath "$1")
 

@@ -12,7 +12,7 @@ CREATE ROLE stepup_migrate LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATI
 CREATE ROLE stepup_serve LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
   PASSWORD :'serve_password';
 
--- No other role comes in, and none but the one that migrates creates anything, not even a temporary table.
+-- No other role can connect, and only the migrating role creates anything, even temporary tables.
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO stepup_migrate, stepup_serve;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;

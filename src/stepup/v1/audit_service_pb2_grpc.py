@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """AuditService reads audit events. They are written in the transaction of what they tell about.
+    """AuditService reads audit events. The transaction of a change also writes its event.
     """
 
     def __init__(self, channel):
@@ -48,21 +48,21 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """AuditService reads audit events. They are written in the transaction of what they tell about.
+    """AuditService reads audit events. The transaction of a change also writes its event.
     """
 
     def ListAuditEvents(self, request, context):
-        """ListAuditEvents answers a tenant's events, oldest first, page by page. While too many pages of the
-        tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
+        """ListAuditEvents returns a tenant's events, oldest first, page by page. While too many pages of
+        the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportAuditEvents(self, request, context):
-        """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends. While too many
-        pages of the tenant are being read it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED, also
-        between two events: resume from the last one.
+        """ExportAuditEvents streams a tenant's events from a cursor to the newest, then ends. While too
+        many pages of the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason
+        OVERLOADED, also between two events: resume from the last event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +90,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """AuditService reads audit events. They are written in the transaction of what they tell about.
+    """AuditService reads audit events. The transaction of a change also writes its event.
     """
 
     @staticmethod

@@ -53,11 +53,11 @@ class Elevation(_message.Message):
     METHODS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def verified_at(self) -> _timestamp_pb2.Timestamp:
-        """verified_at is when the code was received, UTC."""
+        """verified_at is the time at which the code arrived, UTC."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """expires_at is when the elevation ends, UTC. It is no longer live at this instant."""
+        """expires_at is the time at which the elevation ends, UTC: it does not count at this instant."""
 
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[Global___AuthenticationMethod.ValueType]:

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class EnrollmentServiceStub:
     """EnrollmentService registers and removes authenticators: the wizard's three screens are
-    BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Until the last one nothing has changed
-    for the user, and an older authenticator stays in force.
+    BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Before CompleteEnrollment nothing
+    changes for the user, and an older authenticator stays in force.
     """
 
     def __init__(self, channel):
@@ -86,23 +86,24 @@ class EnrollmentServiceStub:
 
 class EnrollmentServiceServicer:
     """EnrollmentService registers and removes authenticators: the wizard's three screens are
-    BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Until the last one nothing has changed
-    for the user, and an older authenticator stays in force.
+    BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Before CompleteEnrollment nothing
+    changes for the user, and an older authenticator stays in force.
     """
 
     def BeginEnrollment(self, request, context):
-        """BeginEnrollment opens the first screen: the secret, as text and as QR code. Called again in the
-        same session while the enrollment is pending, it answers the same secret. Once the enrollment is
-        confirmed it answers the state, and no secret.
+        """BeginEnrollment opens the first screen: the secret, as text and as QR code. A further call in
+        the same session returns the same secret while the enrollment is pending, and only the state,
+        without the secret, once it is confirmed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmEnrollment(self, request, context):
-        """ConfirmEnrollment proves with a code that the app holds the secret, and answers the reset code.
-        The code counts as used. Until the enrollment is completed a further code answers a new reset
-        code, which takes the place of the one before: a person who did not store it types another code.
+        """ConfirmEnrollment proves with a code that the app has the secret, and returns the reset code.
+        The code counts as used. Until the enrollment is completed, a further code returns a new reset
+        code, which replaces the previous one: a person who has not stored the reset code types another
+        code.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,8 +111,8 @@ class EnrollmentServiceServicer:
 
     def CompleteEnrollment(self, request, context):
         """CompleteEnrollment makes the authenticator active, ends an older one, turns the account's MFA on,
-        and elevates the session. Sent again in the same session within 10 minutes it changes nothing, and
-        answers the active authenticator and the session's elevation, if there is one.
+        and elevates the session. A resend in the same session within 10 minutes changes nothing, and
+        returns the active authenticator and the session's elevation, if there is one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,24 +126,25 @@ class EnrollmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEnrollment(self, request, context):
-        """GetEnrollment says where the user stands: the active authenticator, the pending enrollment of
-        this session, the account's own MFA toggle. Never a secret.
+        """GetEnrollment returns the user's state: the active authenticator, the pending enrollment of this
+        session, the account's own MFA toggle. It never returns a secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveEnrollment(self, request, context):
-        """RemoveEnrollment removes the user's own authenticator, and turns the account's MFA off. It needs a
-        live elevation, which it ends. A user without an authenticator needs none, and nothing changes.
+        """RemoveEnrollment removes the user's own authenticator, and turns the account's MFA off. It needs
+        a live elevation, which it ends. For a user without an authenticator it needs no elevation, and
+        changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetEnrollment(self, request, context):
-        """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol anew, and
-        turns the account's MFA off. Sent again it fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        """ResetEnrollment removes the authenticator by its reset code, so that the user can enrol again,
+        and turns the account's MFA off. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +152,7 @@ class EnrollmentServiceServicer:
 
     def AdminResetEnrollment(self, request, context):
         """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
-        that account's MFA off. It needs the administrator's own live elevation. Sent again it fails with
+        that account's MFA off. It needs the administrator's own live elevation. A resend fails with
         ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -158,9 +160,9 @@ class EnrollmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetAccountMfa(self, request, context):
-        """SetAccountMfa is the user's own toggle in Account Settings. On needs an active authenticator;
-        off needs a live elevation, and is refused while the tenant's policy is enabled. Completing an
-        enrollment turns it on; the end of the authenticator turns it off.
+        """SetAccountMfa is the user's own toggle in Account Settings. Turning it on needs an active
+        authenticator; turning it off needs a live elevation, and is refused while the tenant's policy
+        is enabled. Completing an enrollment turns it on; the end of the authenticator turns it off.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,8 +226,8 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class EnrollmentService:
     """EnrollmentService registers and removes authenticators: the wizard's three screens are
-    BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Until the last one nothing has changed
-    for the user, and an older authenticator stays in force.
+    BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Before CompleteEnrollment nothing
+    changes for the user, and an older authenticator stays in force.
     """
 
     @staticmethod

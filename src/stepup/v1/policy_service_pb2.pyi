@@ -35,24 +35,24 @@ class Policy(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ISSUER_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """tenant_id is the business it belongs to. Ignored on update: the actor's tenant counts."""
+    """tenant_id is the business. Ignored on update: the actor's tenant counts."""
     enabled: _builtins.bool
     """enabled turns MFA on for the business: at sign-in, and for the selected operations."""
     etag: _builtins.str
-    """etag is the version of the policy. An update carries the one it was based on."""
+    """etag is the version of the policy. An update has the etag of the policy that it changes."""
     issuer: _builtins.str
-    """issuer is what authenticator apps show for the business, above the account: at most 128 bytes of
-    UTF-8 without a colon. An app that has an entry of the same issuer and account overwrites it: give
-    each business an issuer of its own. Absent means the issuer of the deployment, followed by
-    tenant_id. A change is for later enrollments; entries that apps have stay as they are.
+    """issuer is the name that authenticator apps show for the business, above the account: at most 128
+    bytes of UTF-8 without a colon. An app overwrites an entry with the same issuer and account:
+    give each business an issuer of its own. Absent means the issuer of the deployment, followed by
+    tenant_id. A change affects later enrollments; existing entries in apps stay as they are.
     """
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___SelectedOperation]:
-        """operations are the selected ones, at most 1,000, sorted by id, none twice."""
+        """operations are the selected operations, at most 1,000, sorted by id, none twice."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """update_time is when it was last changed, UTC. Absent means never."""
+        """update_time is the time of the last change, UTC. Absent means never."""
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class SelectedOperation(_message.Message):
     """operation is the catalogue id. Required."""
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """max_age is how old an elevation may be for this operation: whole seconds, 30 seconds to 15
-        minutes. Absent means as old as elevations get: 15 minutes. A shorter one that was stored before
-        30 seconds was the least stays until it is changed, and may be sent back as it is.
+        """max_age is the maximum age of an elevation for this operation: whole seconds, 30 seconds to 15
+        minutes. Absent means 15 minutes. A shorter max_age from an earlier release stays until it is
+        changed, and may be sent back unchanged.
         """
 
     def __init__(
@@ -136,7 +136,7 @@ class GetPolicyResponse(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def policy(self) -> Global___Policy:
-        """policy is as of now, not from a worker's snapshot."""
+        """policy is the current policy, not a worker's snapshot."""
 
     def __init__(
         self,
@@ -172,8 +172,8 @@ class UpdatePolicyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names what changes: "enabled", "operations" (replaced as a whole), "issuer" (absent
-        takes it away). Required, so that a forgotten field deselects nothing.
+        """update_mask names the fields that change: "enabled", "operations" (replaced as a whole),
+        "issuer" (absent removes it). Required, so that a forgotten field deselects nothing.
         """
 
     def __init__(
@@ -290,7 +290,7 @@ Global___OperationCategory: _TypeAlias = OperationCategory  # noqa: Y015
 
 @_typing.final
 class Operation(_message.Message):
-    """Operation is something a policy can select."""
+    """Operation is a kind of action that a policy can select."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

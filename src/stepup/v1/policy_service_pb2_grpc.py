@@ -57,22 +57,24 @@ class PolicyServiceServicer:
     """
 
     def GetPolicy(self, request, context):
-        """GetPolicy answers a tenant's policy. A tenant that never set one has the disabled, empty one.
+        """GetPolicy returns a tenant's policy. A tenant that never set a policy has a disabled, empty
+        policy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePolicy(self, request, context):
-        """UpdatePolicy changes it. The actor has to be a Master Administrator; what weakens the policy
-        needs the administrator's own live elevation. All workers act on it within 2 seconds.
+        """UpdatePolicy changes the policy. The actor must be a Master Administrator; a change that weakens
+        the policy needs the administrator's own live elevation. All workers apply the change within 2
+        seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOperations(self, request, context):
-        """ListOperations answers the catalogue: what a policy can select.
+        """ListOperations returns the catalogue: the operations that a policy can select.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

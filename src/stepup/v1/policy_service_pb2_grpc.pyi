@@ -34,13 +34,16 @@ class PolicyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PolicyServiceAsyncStub: ...
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.GetPolicyRequest, _policy_service_pb2.GetPolicyResponse]
-    """GetPolicy answers a tenant's policy. A tenant that never set one has the disabled, empty one."""
+    """GetPolicy returns a tenant's policy. A tenant that never set a policy has a disabled, empty
+    policy.
+    """
     UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.UpdatePolicyRequest, _policy_service_pb2.UpdatePolicyResponse]
-    """UpdatePolicy changes it. The actor has to be a Master Administrator; what weakens the policy
-    needs the administrator's own live elevation. All workers act on it within 2 seconds.
+    """UpdatePolicy changes the policy. The actor must be a Master Administrator; a change that weakens
+    the policy needs the administrator's own live elevation. All workers apply the change within 2
+    seconds.
     """
     ListOperations: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ListOperationsRequest, _policy_service_pb2.ListOperationsResponse]
-    """ListOperations answers the catalogue: what a policy can select."""
+    """ListOperations returns the catalogue: the operations that a policy can select."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -48,13 +51,16 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPolicy: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.GetPolicyRequest, _policy_service_pb2.GetPolicyResponse]  # type: ignore[assignment]
-    """GetPolicy answers a tenant's policy. A tenant that never set one has the disabled, empty one."""
+    """GetPolicy returns a tenant's policy. A tenant that never set a policy has a disabled, empty
+    policy.
+    """
     UpdatePolicy: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.UpdatePolicyRequest, _policy_service_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
-    """UpdatePolicy changes it. The actor has to be a Master Administrator; what weakens the policy
-    needs the administrator's own live elevation. All workers act on it within 2 seconds.
+    """UpdatePolicy changes the policy. The actor must be a Master Administrator; a change that weakens
+    the policy needs the administrator's own live elevation. All workers apply the change within 2
+    seconds.
     """
     ListOperations: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ListOperationsRequest, _policy_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
-    """ListOperations answers the catalogue: what a policy can select."""
+    """ListOperations returns the catalogue: the operations that a policy can select."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """PolicyService reads and changes tenants' policies."""
@@ -65,7 +71,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_service_pb2.GetPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.GetPolicyResponse, _abc.Awaitable[_policy_service_pb2.GetPolicyResponse]]:
-        """GetPolicy answers a tenant's policy. A tenant that never set one has the disabled, empty one."""
+        """GetPolicy returns a tenant's policy. A tenant that never set a policy has a disabled, empty
+        policy.
+        """
 
     @_abc_1.abstractmethod
     def UpdatePolicy(
@@ -73,8 +81,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_service_pb2.UpdatePolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.UpdatePolicyResponse, _abc.Awaitable[_policy_service_pb2.UpdatePolicyResponse]]:
-        """UpdatePolicy changes it. The actor has to be a Master Administrator; what weakens the policy
-        needs the administrator's own live elevation. All workers act on it within 2 seconds.
+        """UpdatePolicy changes the policy. The actor must be a Master Administrator; a change that weakens
+        the policy needs the administrator's own live elevation. All workers apply the change within 2
+        seconds.
         """
 
     @_abc_1.abstractmethod
@@ -83,6 +92,6 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_service_pb2.ListOperationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.ListOperationsResponse, _abc.Awaitable[_policy_service_pb2.ListOperationsResponse]]:
-        """ListOperations answers the catalogue: what a policy can select."""
+        """ListOperations returns the catalogue: the operations that a policy can select."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

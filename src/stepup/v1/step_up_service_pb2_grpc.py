@@ -64,24 +64,24 @@ class StepUpServiceServicer:
     """
 
     def CheckStepUp(self, request, context):
-        """CheckStepUp decides one operation. Every decision carries its reason and is on record before it
-        is answered. It may be retried on UNAVAILABLE; with a request_id the retry costs no receipt.
+        """CheckStepUp decides one operation. Every decision has a reason, and is recorded before the
+        answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchCheckStepUp(self, request, context):
-        """BatchCheckStepUp decides up to 100 operations of one actor, in order, one decision each. It may be
-        retried as CheckStepUp.
+        """BatchCheckStepUp decides up to 100 operations of one actor, in order, with one decision each. A
+        caller may retry it like CheckStepUp.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyOtp(self, request, context):
-        """VerifyOtp takes the code that the person typed. A right one elevates the session for 15 minutes.
-        It may be retried on UNAVAILABLE only with a request_id.
+        """VerifyOtp checks the code that the person typed. A right code elevates the session for 15
+        minutes. A caller may retry on UNAVAILABLE only with a request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
