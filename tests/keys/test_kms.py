@@ -74,12 +74,12 @@ def test_what_is_known_is_not_asked_again(vault):
         ({"sealed": True}, r"is sealed or down \(503\)"),
         ({"silent": True}, "does not answer within 0.5 s"),
         ({"mount": "elsewhere"}, r"has no such mount or key \(404\)"),
-        ({"keys": {}}, r"does not take the ciphertext or the key \(400\)"),
+        ({"keys": {}}, r"rejects the ciphertext or the key \(400\)"),
         ({"answer": {"errors": ["denied"]}, "status": 403}, r"denies permission \(403\)"),
         ({"answer": {"errors": ["internal error"]}, "status": 500}, "Vault fails"),
-        ({"answer": b"<html>a proxy</html>"}, "not what it should be"),
-        ({"answer": {"data": {}}}, "not what it should be"),
-        ({"answer": {"data": {"ciphertext": "x", "plaintext": "!"}}}, "not what it should be"),
+        ({"answer": b"<html>a proxy</html>"}, "in an unexpected form"),
+        ({"answer": {"data": {}}}, "in an unexpected form"),
+        ({"answer": {"data": {"ciphertext": "x", "plaintext": "!"}}}, "in an unexpected form"),
     ],
 )
 @pytest.mark.parametrize("call", [lambda w: w.wrap(KEY), lambda w: w.unwrap("vault:v1:AAAA")])
@@ -130,14 +130,14 @@ def test_a_renewed_token_is_taken_from_its_file(wrapper, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("other", ["vault:v1:!", "vault:v1:AAAA", "AAAA"])
 def test_s6_what_vault_did_not_wrap_is_not_unwrapped(wrapper, other):
-    with pytest.raises(KeyWrapperError, match="does not take"):
+    with pytest.raises(KeyWrapperError, match="rejects the ciphertext"):
         wrapper.unwrap(other)
 
 
 def test_s6_an_altered_key_is_not_unwrapped(wrapper):
     wrapped = wrapper.wrap(KEY)
     altered = wrapped[:-4] + ("AAA=" if wrapped[-4:] != "AAA=" else "BBB=")
-    with pytest.raises(KeyWrapperError, match="does not take"):
+    with pytest.raises(KeyWrapperError, match="rejects the ciphertext"):
         wrapper.unwrap(altered)
 
 

@@ -36,7 +36,7 @@ def test_the_signing_key_serves_nothing_else():
 
 
 def test_a_key_that_is_not_in_the_ring_has_no_public_key():
-    with pytest.raises(KeyRingError, match="the key is not in the ring"):
+    with pytest.raises(KeyRingError, match="the key ring has no key with this id"):
         RING.head_public_key("gone")
 
 

@@ -414,7 +414,7 @@ ENDS_BY_ITSELF = {
     "process.workers:_until:create_task(told.wait())",
     "system.daemon_threads:_started:Thread(run)",
     "telemetry.log_lines:LinesOfATurn._write_waiting:while True",
-    "keys.following:ReloadingKeys._unwrap:Thread(work)",
+    "keys.following:ReloadingKeys._unwrap:Thread(unwrap)",
     "rpc.engine.core:CoreEngine.stop:create_task(self._stop(self._watching, grace_seconds))",
     "rpc.engine.core_call:_MethodCall._begin_work:create_task(self._answer(payload))",
     "rpc.identity.trusted_keys:TrustedKeys._refresh:create_task(self._fetch_once())",

@@ -1,1 +1,1 @@
-"""The key ring: where it is, what it holds, how a running server follows it."""
+"""The key ring: its content, its file, and how a running server follows a rotation."""

@@ -1,4 +1,4 @@
-"""A key ring that follows its file: a running server takes part in a rotation by itself."""
+"""A key ring that follows its file, so that a rotation needs no restart of servers."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -19,11 +19,13 @@ from stepup.service.ports import Clock
 from stepup.system.file_watch import FileVersions
 
 LOOK_SECONDS: Final = 1.0
-"""How long a change of the file may go unnoticed. A look is one stat."""
+"""The longest time until a call notices a change of the file. A look is one `stat`."""
 TOKEN_LOOK_SECONDS: Final = 0.1
-"""How often a token may cause a look in between: anybody can present one with a made-up key id."""
+"""The shortest time between two looks that tokens cause: anybody can make up the id of a key."""
 RETRY_SECONDS: Final = 5.0
-"""When a file that could not be used is tried again though it has not changed: its KMS was down."""
+"""After how long an unusable file is read again although it has not changed.
+
+The key management service may answer again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,19 +53,19 @@ class ReloadingKeys:
         self._clock = clock
         self._on_failure = on_failure
         self._unwrapped: Mapping[str, bytes] = {}
-        # What the file had when it was last read: not all of it may be unwrapped yet.
+        # From the file as it was last read: a thread may still be unwrapping some of these keys.
         self._ids_in_file: frozenset[str] = frozenset()
         self._failed_at: float | None = None
         self._looked_at = clock.monotonic()
         self._watch = source.watch()
-        self._ring = self._made_of(source.read())
+        self._ring = self._make_ring(source.read())
 
     def __repr__(self) -> str:
         return f"ReloadingKeys({str(self._source)!r}, {self._ring!r})"
 
     @property
     def primary(self) -> str:
-        """The id of the key that new seals and MACs take."""
+        """The id of the key for new seals and MACs."""
         return self._current().primary
 
     @property
@@ -102,14 +104,14 @@ class ReloadingKeys:
 
         Raises:
             SealBrokenError: as `KeyRing.open`; the file was looked at before.
-            StoreUnavailableError: the key is in the file, and the KMS has not unwrapped it yet.
+            StoreUnavailableError: the key is in the file, and is not unwrapped yet.
         """
-        return self._with(sealed.key_id).open(sealed, tenant_id, user_id, enrollment_id)
+        return self._ring_with(sealed.key_id).open(sealed, tenant_id, user_id, enrollment_id)
 
     def record_reset_code(
         self, code: ResetCode, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> ResetCodeRecord:
-        """What is stored of a reset code (S8)."""
+        """The record to store of a reset code (S8)."""
         return self._current().record_reset_code(code, tenant_id, user_id, enrollment_id)
 
     def is_reset_code(self, code: ResetCode, record: ResetCodeRecord) -> bool:
@@ -119,36 +121,36 @@ class ReloadingKeys:
             SealBrokenError: as `KeyRing.is_reset_code`; the file was looked at before.
             StoreUnavailableError: as `open`.
         """
-        return self._with(record.sealed_key.key_id).is_reset_code(code, record)
+        return self._ring_with(record.sealed_key.key_id).is_reset_code(code, record)
 
     def reseal_reset_code(
         self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
     ) -> ResetCodeRecord:
-        """The record under the primary key; it will belong to the user `to`.
+        """Seal a record with the primary key, for the user `to` if one is given.
 
         Raises:
             SealBrokenError: as `is_reset_code`.
             StoreUnavailableError: as `open`.
         """
-        return self._with(record.sealed_key.key_id).reseal_reset_code(record, to)
+        return self._ring_with(record.sealed_key.key_id).reseal_reset_code(record, to)
 
     def fingerprint(self, *parts: str) -> bytes:
-        """A keyed hash by which equal requests are recognised."""
+        """A keyed hash, equal for equal requests."""
         return self._current().fingerprint(*parts)
 
     def _current(self) -> KeyRing:
-        """The ring, after a look at the file if the last one is long ago."""
+        """The ring, after a look at the file if the last look is a second old."""
         self._look_if_due()
         return self._ring
 
-    def _with(self, key_id: str) -> KeyRing:
-        """The ring, after a look at the file if the key is not in it.
+    def _ring_with(self, key_id: str) -> KeyRing:
+        """The ring, after a look at the file if the ring lacks this key.
 
-        The id comes from the database: only a rotation makes it unknown, and a look costs little.
+        The id comes from the database: only a rotation makes it unknown, so looks are rare.
 
         Raises:
             StoreUnavailableError: the file has the key, and it is not unwrapped yet. The caller may
-                be the event loop, so nothing waits here.
+                be the event loop, so this method does not wait.
         """
         if key_id not in self._current():
             self._look()
@@ -174,40 +176,40 @@ class ReloadingKeys:
             self._ids_in_file = frozenset(file.keys)
             wrapped = {entry.wrapped for entry in file.keys.values()} - {None}
             if wrapped <= self._unwrapped.keys():
-                self._follow(file, if_still=self._watch.versions)
+                self._replace_ring(file, if_still=self._watch.versions)
             else:
                 self._unwrap(file, is_news=is_news)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
-            self._keep(error, is_news=is_news)
+        except Exception as error:  # noqa: BLE001  # any error: it is tried again
+            self._keep_ring(error, is_news=is_news)
 
     def _unwrap(self, file: KeyFile, *, is_news: bool) -> None:
         versions = self._watch.versions
 
-        def work() -> None:
+        def unwrap() -> None:
             try:
-                # By now the file may be another one, whose own thread was faster.
-                self._follow(file, if_still=versions)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
-                self._keep(error, is_news=is_news)
+                # The file may have changed since, and the thread of that change may be faster.
+                self._replace_ring(file, if_still=versions)
+            except Exception as error:  # noqa: BLE001  # any error: it is tried again
+                self._keep_ring(error, is_news=is_news)
 
-        threading.Thread(target=work, name="stepup-unwrap", daemon=True).start()
+        threading.Thread(target=unwrap, name="stepup-unwrap", daemon=True).start()
 
-    def _follow(self, file: KeyFile, if_still: FileVersions) -> None:
-        ring = self._made_of(file)
+    def _replace_ring(self, file: KeyFile, if_still: FileVersions) -> None:
+        ring = self._make_ring(file)
         if if_still == self._watch.versions:
             self._ring = ring
             _log.info("key_ring_reloaded", primary=file.primary, keys=sorted(file.keys))
 
-    def _keep(self, error: Exception, *, is_news: bool) -> None:
+    def _keep_ring(self, error: Exception, *, is_news: bool) -> None:
         self._failed_at = self._clock.monotonic()
         if is_news:
             is_ours = isinstance(error, (KeyRingError, OSError))
-            # The text of any other error could have values (S11).
+            # The text of another error could have a key (S11).
             problem = str(error) if is_ours else type(error).__name__
             _log.error("key_ring_not_reloaded", problem=problem, in_force=repr(self._ring))
         self._on_failure()
 
-    def _made_of(self, file: KeyFile) -> KeyRing:
+    def _make_ring(self, file: KeyFile) -> KeyRing:
         try:
             material = file.material(self._unwrapped)
             ring = KeyRing(file.primary, material)

@@ -15,7 +15,7 @@ from stepup.system.loopback import is_loopback
 
 TIMEOUT_SECONDS = 5.0
 _MAX_CALLS = 4
-"""How many calls of Vault may be under way, also those that nobody waits for any longer."""
+"""How many calls of Vault may run at once, with those that have timed out and still run."""
 _calls = threading.BoundedSemaphore(_MAX_CALLS)
 _VAULT = "vault:"
 
@@ -25,21 +25,21 @@ class KeyWrapperError(Exception):
 
 
 class KeyWrapper(Protocol):
-    """Wraps and unwraps key material. It may block for as long as `TIMEOUT_SECONDS`."""
+    """Wraps and unwraps keys. A call may block for `TIMEOUT_SECONDS`."""
 
     def wrap(self, key: bytes) -> str:
         """Encrypt a key.
 
         Raises:
-            KeyWrapperError: the service refuses, is not reachable, or does not answer in time.
+            KeyWrapperError: the service refuses, cannot be reached, or does not answer in time.
         """
         ...
 
     def unwrap(self, wrapped: str) -> bytes:
-        """Decrypt what `wrap` gave.
+        """Decrypt a wrapped key.
 
         Raises:
-            KeyWrapperError: as above, or it was altered or wrapped by another key.
+            KeyWrapperError: as `wrap`; or the wrapped key was altered, or another key wrapped it.
         """
         ...
 
@@ -48,7 +48,7 @@ def wrapper_named(name: str | None) -> KeyWrapper:
     """The service that a key file names in `wrapped_by`: `vault:<mount>/<transit key>`.
 
     Raises:
-        KeyWrapperError: there is no such service, or it is not set up.
+        KeyWrapperError: the name has another form, or the environment does not say where Vault is.
     """
     service, _, rest = (name or "").partition(":")
     mount, _, key = rest.rpartition("/")
@@ -59,14 +59,14 @@ def wrapper_named(name: str | None) -> KeyWrapper:
 
 @dataclass(frozen=True, slots=True)
 class VaultTransit:
-    """HashiCorp Vault's transit secrets engine: the key that wraps never leaves Vault.
+    """Wraps keys by HashiCorp Vault's transit secrets engine: its key never leaves Vault.
 
     Args:
         mount: where the engine is mounted.
         key: the name of the transit key.
         address: Vault's URL, or that of a Vault Agent, which authenticates by itself.
         namespace: a namespace of Vault Enterprise.
-        timeout: how many seconds an answer may take.
+        timeout: seconds until a call is given up.
     """
 
     mount: str
@@ -79,17 +79,17 @@ class VaultTransit:
     def from_environment(
         cls, mount: str, key: str, environment: Mapping[str, str]
     ) -> "VaultTransit":
-        """As the environment says, in the variables of Vault's own tools.
+        """Read the variables of Vault's own tools: `VAULT_ADDR` and `VAULT_NAMESPACE`.
 
-        `VAULT_ADDR`, `VAULT_NAMESPACE`; the token is taken from `VAULT_TOKEN` or `~/.vault-token`
-        at each call, a private CA from `VAULT_CACERT`.
+        Each call reads its token from `VAULT_TOKEN` or `~/.vault-token`, and a private CA from
+        `VAULT_CACERT`.
 
         Raises:
             KeyWrapperError: `VAULT_ADDR` is not set.
         """
         address = environment.get("VAULT_ADDR")
         if not address:
-            raise KeyWrapperError("VAULT_ADDR is not set")
+            raise KeyWrapperError("VAULT_ADDR is not set: set it to the URL of Vault")
         return cls(mount, key, address, environment.get("VAULT_NAMESPACE"))
 
     def wrap(self, key: bytes) -> str:
@@ -100,31 +100,31 @@ class VaultTransit:
         """
         wrapped = self._ask("encrypt_data", "ciphertext", plaintext=b64encode(key).decode())
         if not wrapped.startswith(_VAULT):
-            raise KeyWrapperError("Vault's answer is not what it should be")
+            raise KeyWrapperError("Vault answered in an unexpected form")
         return wrapped
 
     def unwrap(self, wrapped: str) -> bytes:
-        """Decrypt what `wrap` gave.
+        """Decrypt a wrapped key.
 
         Raises:
-            KeyWrapperError: as above, or it was altered or wrapped by another key.
+            KeyWrapperError: as `wrap`; or the wrapped key was altered, or another key wrapped it.
         """
         try:
             return b64decode(
                 self._ask("decrypt_data", "plaintext", ciphertext=wrapped), validate=True
             )
         except ValueError:
-            raise KeyWrapperError("Vault's answer is not what it should be") from None
+            raise KeyWrapperError("Vault answered in an unexpected form") from None
 
     def _ask(self, method: str, wanted: str, **given: str) -> str:
         try:
-            import hvac  # noqa: PLC0415  # an extra: who has no wrapped keys needs none of it
+            import hvac  # noqa: PLC0415  # an extra, for wrapped keys only
             from requests.exceptions import RequestException, Timeout  # noqa: PLC0415
         except ImportError:
             raise KeyWrapperError(f"Vault {missing_extra('vault')}") from None
         reasons = {
             hvac.exceptions.Forbidden: "Vault denies permission (403)",
-            hvac.exceptions.InvalidRequest: "Vault does not take the ciphertext or the key (400)",
+            hvac.exceptions.InvalidRequest: "Vault rejects the ciphertext or the key (400)",
             hvac.exceptions.InvalidPath: "Vault has no such mount or key (404)",
             hvac.exceptions.VaultDown: "Vault is sealed or down (503)",
             hvac.exceptions.VaultError: "Vault fails",
@@ -137,16 +137,16 @@ class VaultTransit:
             # The timeout of `requests` counts for each read: a server that drips would not meet it.
             answer = call_within(self.timeout, partial(self._call_if_few, hvac, method, given))
         except tuple(reasons) as error:
-            # Not chained: an answer could be in it (S11).
+            # Without the error that led here, which could have an answer of Vault (S11).
             reason = next(text for kind, text in reasons.items() if isinstance(error, kind))
             raise KeyWrapperError(reason) from None
         match answer:
             case {"data": {**data}} if isinstance(data.get(wanted), str):
                 return str(data[wanted])
-        raise KeyWrapperError("Vault's answer is not what it should be")
+        raise KeyWrapperError("Vault answered in an unexpected form")
 
     def _call_if_few(self, hvac: Any, method: str, given: Mapping[str, str]) -> Any:
-        """Call Vault, unless it keeps too many threads waiting already."""
+        """Call Vault, unless too many calls wait for it already."""
         if not _calls.acquire(blocking=False):
             raise TimeoutError
         try:
@@ -156,7 +156,7 @@ class VaultTransit:
 
     def _call(self, hvac: Any, method: str, given: Mapping[str, str]) -> Any:
         host = urlsplit(self.address).hostname or ""
-        # Through a proxy the keys of the ring would pass in plaintext.
+        # A proxy would read the keys of the ring in plaintext.
         proxies = {"no_proxy": host} if is_loopback(host) else None
         client = hvac.Client(
             url=self.address, namespace=self.namespace, timeout=self.timeout, proxies=proxies

@@ -1,4 +1,4 @@
-"""The public keys of exported audit heads, as auditors keep them (S14)."""
+"""The public keys with which auditors verify exported audit heads (S14)."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -13,20 +13,20 @@ from cryptography.hazmat.primitives.serialization import (
 
 
 class PublicKeyError(Exception):
-    """This is no public key that a head could be checked with."""
+    """The text is not a public key of audit heads."""
 
 
 def to_pem(public_key: bytes) -> str:
-    """A public key of 32 bytes as PEM (RFC 8410)."""
+    """Write a public key of 32 bytes as PEM (RFC 8410)."""
     key = Ed25519PublicKey.from_public_bytes(public_key)
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def parse(text: bytes) -> bytes:
-    """The 32 bytes of a public key in PEM, or in base64 without more.
+    """Read the 32 bytes of a public key from PEM or from plain base64.
 
     Raises:
-        PublicKeyError: it is neither.
+        PublicKeyError: the text is neither, or another kind of key.
     """
     try:
         if b"-----BEGIN" not in text:
@@ -42,7 +42,7 @@ def parse(text: bytes) -> bytes:
 
 
 def has_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether the signature is the key's, over this message."""
+    """Whether this key made the signature of this message."""
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except InvalidSignature:

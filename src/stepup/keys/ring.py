@@ -1,7 +1,7 @@
-"""The key ring: what seals secrets and reset codes, and recognises receipts and requests.
+"""The key ring: it seals secrets and reset codes, and has the MAC keys of receipts and requests.
 
-A ring holds several 32-byte keys by id, so that one can be replaced while what it sealed is still
-in use. No key is used as it is: HKDF-SHA256 derives one for each purpose.
+A ring has several 32-byte keys, each with an id, so that a rotation can replace a key while seals
+of it are in use. No key is used directly: HKDF-SHA256 derives one for each purpose.
 """
 
 import hmac
@@ -34,12 +34,12 @@ _TAG_BYTES = 16
 _log = structlog.get_logger(__name__)
 _unreadable = Counter(
     "stepup_sealed_secret_unreadable",
-    "Sealed secrets that did not open: somebody wrote to the database, or a key is gone.",
+    "Sealed secrets that did not open: the database was altered, or the ring lacks a key.",
 )
 
 
-class _Place(NamedTuple):
-    """Where a sealed secret belongs: it opens nowhere else."""
+class _Owner(NamedTuple):
+    """The enrollment that a sealed secret belongs to: the seal opens for no other."""
 
     tenant_id: TenantId
     user_id: UserId
@@ -47,10 +47,10 @@ class _Place(NamedTuple):
 
 
 class KeyRing:
-    """The keys, each derived for its purposes once; implements the port `Keys`.
+    """Implements the ports `Keys` and `HeadKeys`. Each key is derived once for each purpose.
 
     Args:
-        primary: the id of the key that new seals and MACs take.
+        primary: the id of the key for new seals and MACs.
         keys: 32 random bytes by id, oldest first.
 
     Raises:
@@ -66,9 +66,9 @@ class KeyRing:
             raise KeyRingError("primary: must be the id of a key of the ring")
         self._primary = primary
         self._keys = MappingProxyType(dict(keys))
-        self._secrets = _Seals(primary, keys, "seal")
-        self._reset_codes = _Seals(primary, keys, "reset code", "reset code")
-        # Of the oldest key: it stays the same when another one becomes primary.
+        self._secrets = _Sealer(primary, keys, "seal")
+        self._reset_codes = _Sealer(primary, keys, "reset code", "reset code")
+        # From the oldest key, so that it stays the same when another key becomes primary.
         self._fingerprint_key = _derive(next(iter(keys.values())), "fingerprint")
         self._receipts = self._mac_keys("receipt")
         self._page_tokens = self._mac_keys("page token")
@@ -91,7 +91,7 @@ class KeyRing:
 
     @property
     def primary(self) -> str:
-        """The id of the key that new seals and MACs take."""
+        """The id of the key for new seals and MACs."""
         return self._primary
 
     @property
@@ -115,8 +115,8 @@ class KeyRing:
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> SealedSecret:
-        """Encrypt a secret with AES-256-GCM, bound to where it belongs and to the key's id (S6)."""
-        return self._secrets.close(secret.octets, _Place(tenant_id, user_id, enrollment_id))
+        """Encrypt a secret with AES-256-GCM, bound to its owner and to the key's id (S6)."""
+        return self._secrets.close(secret.octets, _Owner(tenant_id, user_id, enrollment_id))
 
     def open(
         self, sealed: SealedSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
@@ -124,65 +124,64 @@ class KeyRing:
         """Decrypt a secret (S6).
 
         Raises:
-            SealBrokenError: it was altered, belongs elsewhere, or its key is not in the ring. The
-                log says which.
+            SealBrokenError: the seal was altered, has another owner, or needs a key that the ring
+                lacks. The log says which.
         """
-        place = _Place(tenant_id, user_id, enrollment_id)
-        return TotpSecret(self._secrets.open(sealed, SECRET_BYTES, place))
+        owner = _Owner(tenant_id, user_id, enrollment_id)
+        return TotpSecret(self._secrets.open(sealed, SECRET_BYTES, owner))
 
     def record_reset_code(
         self, code: ResetCode, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> ResetCodeRecord:
-        """What is stored of a reset code: its HMAC-SHA-256 under a key of its own (S8).
+        """The record to store of a reset code: its HMAC-SHA-256 with a random key (S8).
 
-        That key is sealed as secrets are, so that it can be sealed anew without the code.
+        That key is sealed as a secret is, so that a rotation reseals it without the code.
         """
         key = secrets.token_bytes(KEY_BYTES)
-        sealed = self._reset_codes.close(key, _Place(tenant_id, user_id, enrollment_id))
+        sealed = self._reset_codes.close(key, _Owner(tenant_id, user_id, enrollment_id))
         return ResetCodeRecord(tenant_id, user_id, enrollment_id, sealed, _digest(key, code))
 
     def is_reset_code(self, code: ResetCode, record: ResetCodeRecord) -> bool:
         """Whether this is the reset code on record, in constant time (S8).
 
         Raises:
-            SealBrokenError: the record was altered, belongs elsewhere, or its key is not in the
-                ring. The log says which.
+            SealBrokenError: as `open`, about the record.
         """
         return hmac.compare_digest(_digest(self._key_of(record), code), record.digest)
 
     def reseal_reset_code(
         self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
     ) -> ResetCodeRecord:
-        """The record under the primary key; it will belong to the user `to`.
+        """Seal a record with the primary key, for the user `to` if one is given.
 
         Raises:
             SealBrokenError: as `is_reset_code`.
         """
         tenant_id, user_id = to or (record.tenant_id, record.user_id)
-        key, place = self._key_of(record), _Place(tenant_id, user_id, record.enrollment_id)
-        sealed = self._reset_codes.close(key, place)
+        key, owner = self._key_of(record), _Owner(tenant_id, user_id, record.enrollment_id)
+        sealed = self._reset_codes.close(key, owner)
         return replace(record, tenant_id=tenant_id, user_id=user_id, sealed_key=sealed)
 
     def fingerprint(self, *parts: str) -> bytes:
-        """HMAC-SHA-256 by which equal requests are recognised, while the oldest key stays."""
+        """HMAC-SHA-256, equal for equal requests until the oldest key is retired."""
         return hmac.digest(self._fingerprint_key, _framed(*parts), "sha256")
 
     def sign_head(self, message: bytes) -> bytes:
-        """Sign an exported audit head with the primary key's Ed25519 key: 64 bytes (S14)."""
+        """Sign an exported audit head with an Ed25519 key of the primary key: 64 bytes (S14)."""
         return self._head_key(self._primary).sign(message)
 
     def head_public_key(self, key_id: str) -> bytes:
-        """The public key to what a key signs: 32 bytes (RFC 8032).
+        """The public key that verifies the heads signed with a key: 32 bytes (RFC 8032).
 
         Raises:
-            KeyRingError: the key is not in the ring.
+            KeyRingError: the ring has no such key.
         """
         if key_id not in self._keys:
-            raise KeyRingError("the key is not in the ring")
+            raise KeyRingError("the key ring has no key with this id")
         return self._head_key(key_id).public_key().public_bytes_raw()
 
     def _key_of(self, record: ResetCodeRecord) -> bytes:
-        return self._reset_codes.open(record.sealed_key, KEY_BYTES, _place_of(record))
+        return self._reset_codes.open(record.sealed_key, KEY_BYTES, _owner_of(record))
 
     def _head_key(self, key_id: str) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(_derive(self._keys[key_id], "audit head"))
@@ -192,8 +191,8 @@ class KeyRing:
         return MacKeys(self._primary, derived)
 
 
-class _Seals:
-    """AES-256-GCM for one purpose, under every key of a ring."""
+class _Sealer:
+    """Seals with AES-256-GCM for one purpose, and opens with any key of the ring."""
 
     def __init__(
         self, primary: str, keys: Mapping[str, bytes], purpose: str, *bound_to: str
@@ -202,52 +201,52 @@ class _Seals:
         self._ciphers = {key_id: AESGCM(_derive(key, purpose)) for key_id, key in keys.items()}
         self._bound_to = bound_to
 
-    def close(self, octets: bytes, place: _Place) -> SealedSecret:
+    def close(self, octets: bytes, owner: _Owner) -> SealedSecret:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        bound_to = _framed(*place, *self._bound_to, self._primary)
+        bound_to = _framed(*owner, *self._bound_to, self._primary)
         sealed = self._ciphers[self._primary].encrypt(nonce, octets, bound_to)
         return SealedSecret(self._primary, nonce + sealed)
 
-    def open(self, sealed: SealedSecret, size: int, place: _Place) -> bytes:
+    def open(self, sealed: SealedSecret, size: int, owner: _Owner) -> bytes:
         cipher = self._ciphers.get(sealed.key_id)
         if cipher is None:
-            _broken(place, sealed, f"the key {sealed.key_id!r} of a secret is not in the ring")
+            _refuse(owner, sealed, f"the ring has no key {sealed.key_id!r}, which sealed a secret")
         if len(sealed.ciphertext) != _NONCE_BYTES + size + _TAG_BYTES:
-            _broken(place, sealed, "a sealed secret does not have the right length")
+            _refuse(owner, sealed, "a sealed secret has the wrong length")
         nonce, ciphertext = sealed.ciphertext[:_NONCE_BYTES], sealed.ciphertext[_NONCE_BYTES:]
-        bound_to = _framed(*place, *self._bound_to, sealed.key_id)
+        bound_to = _framed(*owner, *self._bound_to, sealed.key_id)
         try:
             return cipher.decrypt(nonce, ciphertext, bound_to)
         except InvalidTag:
-            _broken(place, sealed, "a sealed secret was altered or belongs elsewhere")
+            _refuse(owner, sealed, "a sealed secret was altered, or has another owner")
 
 
-def _broken(place: _Place, sealed: SealedSecret, problem: str) -> NoReturn:
-    """Alert: somebody wrote to the database, or a key was retired too early."""
+def _refuse(owner: _Owner, sealed: SealedSecret, problem: str) -> NoReturn:
+    """Log, count and raise: the database was altered, or a key was retired too early."""
     _unreadable.inc()
     _log.error(
         "sealed_secret_unreadable",
-        tenant=place.tenant_id,
-        user=place.user_id,
-        enrollment=place.enrollment_id,
+        tenant=owner.tenant_id,
+        user=owner.user_id,
+        enrollment=owner.enrollment_id,
         key=sealed.key_id,
         problem=problem,
     )
-    raise SealBrokenError(problem, *place) from None
+    raise SealBrokenError(problem, *owner) from None
 
 
-def _place_of(record: ResetCodeRecord) -> _Place:
-    return _Place(record.tenant_id, record.user_id, record.enrollment_id)
+def _owner_of(record: ResetCodeRecord) -> _Owner:
+    return _Owner(record.tenant_id, record.user_id, record.enrollment_id)
 
 
 def _derive(key: bytes, purpose: str) -> bytes:
-    """The key of one purpose (RFC 5869)."""
+    """Derive the key of one purpose (RFC 5869)."""
     info = f"stepup {purpose}".encode()
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(key)
 
 
 def _framed(*parts: str) -> bytes:
-    """Parts in a form from which they could be told apart again: each after its length."""
+    """Join parts unambiguously: each follows its length."""
     octets = [part.encode() for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in octets)
 

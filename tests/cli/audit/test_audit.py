@@ -229,7 +229,7 @@ def test_s14_a_head_that_another_key_signed_is_refused(stepup, exported, data_di
     key_id = json.loads(exported.read_text())["key_id"]
     result = stepup("verify", "--head", exported)
     assert result.exit_code == UNKNOWN
-    assert f"{key_id}: the key is not in the ring" in result.stderr
+    assert f"{key_id}: the key ring has no key with this id" in result.stderr
 
 
 @pytest.mark.parametrize(
