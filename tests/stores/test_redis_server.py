@@ -175,25 +175,6 @@ async def test_a_rate_is_one_round_trip(client):
         unused.close()
 
 
-async def test_memory_per_elevation(valkey, record_property):
-    """Measured with the Valkey that we ship; the target holds at a million elevations."""
-    number, at_once = 10_000, 50
-    async with connect(valkey.url, max_connections=1) as client:
-        elevations = RedisElevations(client, KEYS)
-
-        async def memory():
-            info = await client.info("memory")
-            return info["used_memory"] - info["mem_clients_normal"] - info["mem_aof_buffer"]
-
-        before = await memory()
-        for start in range(0, number, at_once):
-            numbers = range(start, start + at_once)
-            await asyncio.gather(*(elevations.replace(an_elevation(number)) for number in numbers))
-        per_elevation = (await memory() - before) / number
-    record_property("bytes_per_elevation", per_elevation)
-    print(f"{per_elevation:.0f} bytes of memory per elevation")  # noqa: T201 - the measurement
-
-
 REFUSALS = {
     "OOM": ((("CONFIG", "SET", "maxmemory", "1"),), (("CONFIG", "SET", "maxmemory", "0"),)),
     "READONLY": ((("REPLICAOF", "127.0.0.1", "1"),), (("REPLICAOF", "NO", "ONE"),)),

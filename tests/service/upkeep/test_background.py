@@ -93,6 +93,11 @@ async def test_only_unexpected_failures_are_counted():
     assert metric("stepup_background_failures_total") - before == 1
 
 
+async def test_an_interrupt_is_no_failure_of_the_work():
+    with pytest.raises(KeyboardInterrupt):
+        await background.run_for_ever(raising(KeyboardInterrupt()), 0)
+
+
 async def test_it_ends_with_its_stack():
     async with AsyncExitStack() as stack:
         background.repeat(hang, 0, stack)
