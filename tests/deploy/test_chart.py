@@ -318,12 +318,6 @@ def test_the_database_is_a_url_in_a_secret_or_parts_with_a_password_in_one(tools
         }
 
 
-def test_operators_set_the_limits_on_the_database(full, load_from):
-    storage = load_from(full).storage
-    assert (storage.database.connections, storage.database.statement_seconds) == (16, 2.5)
-    assert storage.keys_group_readable
-
-
 def test_operators_add_variables_and_volumes_to_each_pod(full):
     deployment = only(full, "Deployment")["spec"]["template"]["spec"]
     job = only(full, "Job", "stepup-migration")["spec"]["template"]["spec"]
@@ -345,11 +339,6 @@ def test_openshift_assigns_user_and_groups(tools):
         assert [before["securityContext"][name] for name in names] == [10001] * 3
         assert not set(names) & set(after["securityContext"])
         assert after["securityContext"]["runAsNonRoot"] is True
-
-
-def test_the_service_account_has_the_operators_annotations(full):
-    metadata = only(full, "ServiceAccount")["metadata"]
-    assert metadata["annotations"] == {"example.com/role": "stepup"}
 
 
 @pytest.mark.parametrize(

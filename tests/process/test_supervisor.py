@@ -68,13 +68,6 @@ async def until(holds):
             await asyncio.sleep(0.005)
 
 
-async def test_all_serve_once_it_has_started():
-    async with supervising(SERVES, count=3) as (supervisor, lines):
-        assert await supervisor.start() is None
-        assert supervisor.serving == 3
-        assert len(pids(lines, "worker_started")) == 3
-
-
 async def test_when_the_first_cannot_serve_no_other_is_started():
     async with supervising(FAILS) as (supervisor, lines):
         assert await supervisor.start() == 7

@@ -141,17 +141,6 @@ async def test_what_the_caller_does_not_record_is_not_recorded(worker, client, e
     assert [line["trace_id"] for line in lines if line["event"] == "call"] == [TRACE, None]
 
 
-async def test_a_stream_has_a_span(worker, client, exporter):
-    await worker.revoke(person())
-    exporter.clear()
-    request = valid_request("ExportAuditEvents")
-    answers = client.audit.ExportAuditEvents(request, metadata=SAMPLED)
-    assert [answer async for answer in answers]
-    call, parts = tree(exporter.get_finished_spans())
-    assert call.attributes["rpc.method"] == "ExportAuditEvents"
-    assert "sql_snapshot" in parts
-
-
 async def test_health_and_what_is_not_served_have_none(client, exporter):
     await refusal_of(client.call("stepup.v1.StepUpService/None", b"", SAMPLED))
     await client.call("grpc.health.v1.Health/Check", b"", SAMPLED)
@@ -242,16 +231,6 @@ async def test_a_span_begins_when_its_call_was_received(made_calls):
 
     span = await made_calls(handler, admit)
     assert span.start_time <= admitted_at[0]
-
-
-async def test_after_a_call_nothing_is_part_of_it(made_calls, exporter, worker):
-    async def handler(_request, _call):
-        return policy.ListOperationsResponse()
-
-    await made_calls(handler)
-    exporter.clear()
-    await worker.revoke(person())
-    assert exporter.get_finished_spans() == ()
 
 
 async def test_each_span_is_counted(made_calls):

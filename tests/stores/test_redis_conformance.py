@@ -119,10 +119,6 @@ async def test_sessions_of_one_user_are_elevated_each_for_itself(elevations):
     assert await elevations.find(*address(other)) == other
 
 
-async def test_removing_an_elevation_that_is_not_there_is_no_error(elevations):
-    await elevations.revoke_session(*address(an_elevation()))
-
-
 async def test_an_elevation_is_kept_for_15_minutes(client, elevations):
     elevation = an_elevation()
     await elevations.replace(elevation)

@@ -51,10 +51,6 @@ async def test_there_is_nothing_else(port, path):
     assert await status(port, path) == 404
 
 
-async def test_only_reading_is_answered(port):
-    assert (await said(port, b"POST /ready HTTP/1.1\r\n\r\n")).startswith("HTTP/1.1 404 ")
-
-
 async def test_head_is_answered_as_get_is(port, server):
     async def head(path):
         return (await said(port, f"HEAD {path} HTTP/1.1\r\n\r\n".encode())).split()[1]

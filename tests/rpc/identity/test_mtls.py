@@ -44,12 +44,6 @@ async def test_the_identity_is_the_spiffe_id_of_the_certificate(door, servers_ca
         assert await who(channel) == SOAR
 
 
-async def test_a_dns_name_beside_the_spiffe_id_is_no_harm(door, servers_ca, clients_ca):
-    client = clients_ca.issue(x509.DNSName("soar.example"), URI(SOAR))
-    async with door.channel(servers_ca.chain, client) as channel:
-        assert await who(channel) == SOAR
-
-
 @pytest.mark.parametrize(
     "client",
     [

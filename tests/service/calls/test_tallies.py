@@ -106,11 +106,6 @@ async def test_s8_reset_codes_and_their_lock_are_counted(worker):
             await worker.reset(ALICE, ResetCode(bytes(16)))
 
 
-async def test_a_reset_is_counted(worker, app):
-    async with counted(1, "stepup_resets_total", outcome="verified"):
-        await worker.reset(ALICE, app.reset_code)
-
-
 async def test_s17_when_the_change_feed_was_read_is_shown(worker, clock):
     await worker.advance(seconds=1)
     assert metric("stepup_change_feed_read_seconds") == clock.now().timestamp()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from stepup_tests.people import administrator, person
-from stepup_tests.worker import OSQUERY, SIGN_IN, details_of
+from stepup_tests.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind, written
 from stepup.domain.authenticator import Attempt
@@ -346,14 +346,3 @@ async def test_the_end_of_an_authenticator_is_no_event_of_a_toggle_that_is_off(w
     world.sql("DELETE FROM accounts")
     await worker.reset(ALICE, app.reset_code)
     assert (await worker.events())[-1].kind is EventKind.AUTHENTICATOR_RESET
-
-
-async def test_whose_authenticator_ended_is_not_stuck_at_sign_in(worker, app):
-    """As long as no policy asks, nothing does; and the person may enrol anew."""
-    await worker.elevate(ROOT, await worker.enrol(ROOT))
-    await worker.update_policy(ROOT, enabled=False)
-    await worker.reset(ALICE, app.reset_code)
-    await worker.poll()
-    assert (await worker.check(ALICE, SIGN_IN)).verdict.reason is Reason.MFA_NOT_ENABLED
-    await worker.enrol(ALICE)
-    assert (await worker.check(ALICE, SIGN_IN)).verdict.reason is Reason.NOT_ELEVATED

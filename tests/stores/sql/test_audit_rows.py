@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
-from stepup.domain.chain import Damage, Head
+from stepup.domain.chain import Damage
 from stepup.service.audit.verification import AuditVerification
 from stepup.service.ports import ChainPosition
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
@@ -98,17 +98,6 @@ async def test_rows_come_page_by_page(database):
 async def test_a_place_counts_the_rows_of_its_number(database):
     appended = await append(database, ACME)
     assert await stored(database, place=ChainPosition(2, 0)) == appended[1:]
-
-
-async def test_the_head_is_the_last_event(database):
-    *_, last = await append(database, ACME)
-    assert await head(database) == Head(last.sequence, last.hash)
-
-
-async def test_a_tenant_without_events_has_no_head(database):
-    await append(database, ACME)
-    assert await head(database, GLOBEX) is None
-    assert await stored(database, GLOBEX) == []
 
 
 async def test_tenants_come_one_after_the_other_each_once(database):

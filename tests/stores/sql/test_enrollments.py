@@ -77,10 +77,6 @@ async def test_s7_of_two_that_begin_at_once_the_later_finds_what_the_earlier_put
     assert begun.count(None) == 1
 
 
-async def test_what_was_put_is_found(begun):
-    assert await found(begun) == WIZARD
-
-
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_no_other_tenant_user_or_session_has_it(begun, place):
     key = [*KEY]

@@ -112,14 +112,6 @@ async def test_a_secret_that_does_not_open_is_moved_and_still_does_not_open(url,
         assert await records.authenticators.find(ACME, FOLDED_ANN)
 
 
-async def test_a_server_that_folds_ids_finds_what_is_folded(url, database):
-    await store(database)
-    await fold_ids(url, KEYS)
-    server = Snapshots(database, ManualClock(), folds_ids=True)
-    await server.poll()
-    assert (await server.policy(ACME)).enabled
-
-
 async def test_s17_a_server_that_does_not_fold_ids_decides_nothing_where_they_are(url, database):
     """It would find no policy of `Acme` any more, and allow everything."""
     await store(database)

@@ -39,12 +39,6 @@ async def stored(database):
         return await state(records)
 
 
-async def test_all_of_a_transaction_is_committed(database):
-    async with database.transaction() as records:
-        await turn_on(records)
-    assert await stored(database) == (True, 1)
-
-
 async def test_nothing_of_a_transaction_with_an_error_is_stored(database):
     async def give_up():
         async with database.transaction() as records:
