@@ -11,6 +11,5 @@ class SystemClock:
         """The time, UTC."""
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        """Seconds since some instant; never set."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
+    """Seconds since some instant; never set."""

@@ -59,7 +59,7 @@ class Snapshots:
         self._database = database
         self._clock = clock
         self._folds_ids = folds_ids
-        self._polled_at: float | None = None
+        self._fresh_until = float("-inf")
         self._server: str | None = None
         # Elevations verified before this may be of a server that is gone.
         self._trusted_since = datetime.max.replace(tzinfo=clock.now().tzinfo)
@@ -122,10 +122,7 @@ class Snapshots:
     @property
     def is_fresh(self) -> bool:
         """Whether decisions can be made."""
-        return (
-            self._polled_at is not None
-            and self._clock.monotonic() - self._polled_at <= MAX_AGE_SECONDS
-        )
+        return self._clock.monotonic() <= self._fresh_until
 
     async def poll(self) -> None:
         """Read what the change feed has that is not known yet.
@@ -150,7 +147,7 @@ class Snapshots:
                 position = await records.changes.position()
             await self._apply_between(records, known, position)
         self._position = position
-        self._polled_at = began
+        self._fresh_until = began + MAX_AGE_SECONDS
         _polled.set(self._clock.now().timestamp())
         self._revocations.forget(began)
         if began > self._trusts_all_at:
@@ -237,5 +234,5 @@ class Snapshots:
         self._policies[policy.tenant_id] = policy
 
     def _demand_fresh(self) -> None:
-        if not self.is_fresh:
+        if self._clock.monotonic() > self._fresh_until:
             raise StoreUnavailableError("what is known of policies and revocations is too old")

@@ -14,7 +14,7 @@ from stepup.stores.redis.batched_reads import reads_of
 from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.connection import Client, answering
 from stepup.stores.redis.encoding import elevation_fields, read_elevation
-from stepup.stores.redis.keyspace import elevation_key, probe_key, revocation_key
+from stepup.stores.redis.keyspace import elevation_key, probe_key, revocation_key, session_keys
 
 _PROBES = 256
 """Enough keys for one of them to lie on each server of a cluster."""
@@ -98,11 +98,11 @@ class RedisElevations:
         Raises:
             StoreUnavailableError: the server does not answer.
         """
-        key = elevation_key(tenant_id, user_id, session_hash)
-        stored, mark = await self._reads.read((key, revocation_key(tenant_id, user_id)))
+        keys = session_keys(tenant_id, user_id, session_hash)
+        stored, mark = await self._reads.read(keys)
         if stored is None:
             return None
-        payload = self._values.open(key, (tenant_id, user_id, session_hash), stored)
+        payload = self._values.open(keys[0], (tenant_id, user_id, session_hash), stored)
         if payload is None:
             return None
         try:

@@ -5,11 +5,13 @@ own key only (S9, S25). Times are whole microseconds: the instant of verificatio
 elevation counts from then.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import Elevation, Method
 from stepup.domain.instants import MICROSECOND, instant_at, microseconds
+
+_METHODS: Final = {method.value: method for method in Method}
 
 
 def elevation_fields(elevation: Elevation) -> list[Any]:
@@ -43,7 +45,8 @@ def read_elevation(
             enrollment_id=enrollment_id,
             verified_at=verified_at,
             expires_at=verified_at + lifetime * MICROSECOND,
-            methods=tuple(Method(method) for method in methods),
+            methods=tuple(map(_METHODS.__getitem__, methods)),
         )
-    except (ValueError, OverflowError):  # a method of a later version; an instant beyond all years
+    except (KeyError, TypeError, OverflowError):
+        # A method of a later version, or no text; an instant beyond all years.
         return None

@@ -5,17 +5,28 @@ void it are read together: the part in braces is a digest of tenant and user. Id
 braces and colons, and may be long.
 """
 
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from hashlib import sha256
+from typing import Final
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.rate import Rate
 from stepup.service.ports import RequestKey
 
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
+def session_keys(
+    tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+) -> tuple[str, str]:
+    """Where a session's elevation lies, and the user's mark that may void it."""
+    tag = digest(tenant_id, user_id)
+    return f"e{{{tag}}}{digest(session_hash)}", f"r{{{tag}}}"
+
 
 def elevation_key(tenant_id: TenantId, user_id: UserId, session_hash: SessionHash) -> str:
     """Where a session's elevation lies."""
-    return f"e{_tag(tenant_id, user_id)}{digest(session_hash)}"
+    return session_keys(tenant_id, user_id, session_hash)[0]
 
 
 def revocation_key(tenant_id: TenantId, user_id: UserId) -> str:
@@ -41,7 +52,7 @@ def probe_key(number: int) -> str:
 def digest(*parts: str) -> str:
     """96 bits of SHA-256, as 16 characters of base64url. No part may hold NUL: ids do not."""
     octets = sha256("\0".join(parts).encode()).digest()[:12]
-    return urlsafe_b64encode(octets).decode()
+    return b2a_base64(octets, newline=False).translate(_URL_SAFE).decode()
 
 
 def _tag(tenant_id: TenantId, user_id: UserId) -> str:
