@@ -206,24 +206,6 @@ def test_a_suspended_authenticator_says_so_locked_or_not(when):
     assert SUSPENDED.refusal(DESK, when) is Attempt.SUSPENDED
 
 
-@pytest.mark.parametrize(
-    ("attempt", "was_evaluated"),
-    [
-        (Attempt.VERIFIED, True),
-        (Attempt.WRONG, True),
-        (Attempt.REPLAYED, True),
-        (Attempt.REPEATED, True),
-        (Attempt.LATE, True),
-        (Attempt.EARLY, True),
-        (Attempt.THROTTLED, False),
-        (Attempt.SUSPENDED, False),
-        (Attempt.SESSION_SPENT, False),
-    ],
-)
-def test_an_attempt_is_committed_if_the_code_was_looked_at(attempt, was_evaluated):
-    assert attempt.was_evaluated is was_evaluated
-
-
 def test_s4_a_spent_session_is_told_so_before_any_lock():
     spent = SUSPENDED
     for _ in range(10):

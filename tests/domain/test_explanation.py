@@ -20,7 +20,7 @@ from stepup.domain.actor import (
     TenantId,
     UserId,
 )
-from stepup.domain.callers import Caller, Claim, Grant, Part, Patterns, Rule
+from stepup.domain.callers import Caller, Claim, Grant, Patterns, Rule, RulePart
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError
 from stepup.domain.explanation import Mismatch, Question, Refusal, explain
 from stepup.domain.operations import SIGN_IN, OperationId
@@ -116,12 +116,13 @@ def test_the_part_that_is_blamed_is_the_first_that_does_not_match(rules, questio
     for mismatch in explained.mismatches:
         blamed = mismatch.rule
         matches = {
-            Part.METHODS: question.method in blamed.methods,
-            Part.TENANTS: question.tenant_id is None or question.tenant_id in blamed.tenants,
-            Part.OPERATIONS: question.operation is None or question.operation in blamed.operations,
-            Part.CLAIMS: claim is None or Claim(claim) in blamed.claims,
+            RulePart.METHODS: question.method in blamed.methods,
+            RulePart.TENANTS: question.tenant_id is None or question.tenant_id in blamed.tenants,
+            RulePart.OPERATIONS: question.operation is None
+            or question.operation in blamed.operations,
+            RulePart.CLAIMS: claim is None or Claim(claim) in blamed.claims,
         }
-        assert next(part for part in Part if not matches[part]) is mismatch.part
+        assert next(part for part in RulePart if not matches[part]) is mismatch.part
 
 
 def test_each_claim_may_be_granted_by_a_rule_of_its_own():
@@ -133,9 +134,9 @@ def test_each_claim_may_be_granted_by_a_rule_of_its_own():
 @pytest.mark.parametrize(
     ("other", "part"),
     [
-        ({"methods": [VERIFY]}, Part.METHODS),
-        ({"tenants": ["umbrella"]}, Part.TENANTS),
-        ({"operations": ["iam.*"]}, Part.OPERATIONS),
+        ({"methods": [VERIFY]}, RulePart.METHODS),
+        ({"tenants": ["umbrella"]}, RulePart.TENANTS),
+        ({"operations": ["iam.*"]}, RulePart.OPERATIONS),
     ],
 )
 def test_a_rule_that_does_not_grant_the_call_is_told_with_what_does_not_match(other, part):
@@ -149,7 +150,7 @@ def test_the_claim_that_is_refused_first_is_the_one_that_is_told():
     near = rule(claims=[MANAGED])
     explained = explain(soar(near), Question(CHECK, ACME, OSQUERY, (MANAGED, PLAYBOOK)))
     assert explained.error.claim == "automatic_playbook"
-    assert explained.mismatches == (Mismatch(near, Part.CLAIMS),)
+    assert explained.mismatches == (Mismatch(near, RulePart.CLAIMS),)
 
 
 def test_a_claim_that_does_not_count_needs_no_rule():

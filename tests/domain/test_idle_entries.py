@@ -2,7 +2,7 @@
 
 import pytest
 
-from stepup.domain.callers import Claim, Demands, Part, Patterns, Rule
+from stepup.domain.callers import Claim, Demands, Patterns, Rule, RulePart
 from stepup.domain.idle_entries import Why, idle_entries
 from stepup.domain.operations import SHIPPED
 
@@ -43,38 +43,38 @@ def test_a_rule_that_can_apply_in_all_its_parts_has_no_idle_entry(rule):
 
 @pytest.mark.parametrize("method", ["StepUpService/CheckStepup", "StepupService/*", "CheckStepUp"])
 def test_a_method_that_there_is_not_is_found(method):
-    assert found([CHECK, method]) == [(Part.METHODS, method, Why.MATCHES_NOTHING)]
+    assert found([CHECK, method]) == [(RulePart.METHODS, method, Why.MATCHES_NOTHING)]
 
 
 @pytest.mark.parametrize("operation", ["response.remote_shel", "respnse.*", "response"])
 def test_an_operation_that_there_is_not_is_found(operation):
     assert found(operations=["iam.*", operation]) == [
-        (Part.OPERATIONS, operation, Why.MATCHES_NOTHING)
+        (RulePart.OPERATIONS, operation, Why.MATCHES_NOTHING)
     ]
 
 
 def test_what_follows_from_a_mistake_is_not_told_beside_it():
     # Without the operation, neither the method nor the claim can apply.
     assert found(operations=["response.remote_shel"], claims=[Claim.MANAGED_SERVICES]) == [
-        (Part.OPERATIONS, "response.remote_shel", Why.MATCHES_NOTHING)
+        (RulePart.OPERATIONS, "response.remote_shel", Why.MATCHES_NOTHING)
     ]
 
 
 def test_a_rule_without_methods_grants_nothing():
-    assert found([]) == [(Part.METHODS, None, Why.NO_METHODS)]
+    assert found([]) == [(RulePart.METHODS, None, Why.NO_METHODS)]
 
 
 def test_a_method_that_is_for_a_tenant_grants_nothing_without_tenants():
-    assert found([GET_POLICY, LIST], tenants=[]) == [(Part.METHODS, GET_POLICY, Why.NO_TENANTS)]
+    assert found([GET_POLICY, LIST], tenants=[]) == [(RulePart.METHODS, GET_POLICY, Why.NO_TENANTS)]
 
 
 def test_a_method_that_is_about_an_operation_grants_nothing_without_operations():
-    assert found([CHECK, VERIFY], operations=[]) == [(Part.METHODS, CHECK, Why.NO_OPERATIONS)]
+    assert found([CHECK, VERIFY], operations=[]) == [(RulePart.METHODS, CHECK, Why.NO_OPERATIONS)]
 
 
 def test_operations_limit_no_method_that_is_about_none():
     assert found([VERIFY], operations=["response.*"]) == [
-        (Part.OPERATIONS, "response.*", Why.LIMITS_NOTHING)
+        (RulePart.OPERATIONS, "response.*", Why.LIMITS_NOTHING)
     ]
 
 
@@ -89,5 +89,5 @@ def test_operations_limit_no_method_that_is_about_none():
 )
 def test_a_claim_that_counts_in_no_call_is_found(methods, operations, claim):
     assert found(methods, operations=operations, claims=[claim]) == [
-        (Part.CLAIMS, claim.value, Why.NEVER_COUNTS)
+        (RulePart.CLAIMS, claim.value, Why.NEVER_COUNTS)
     ]

@@ -45,11 +45,6 @@ class Attempt(Enum):
     SESSION_SPENT = "session_spent"
 
     @property
-    def was_evaluated(self) -> bool:
-        """Whether the code was looked at, so that the attempt has to be committed (S3)."""
-        return self not in (Attempt.THROTTLED, Attempt.SUSPENDED, Attempt.SESSION_SPENT)
-
-    @property
     def counts_nowhere(self) -> bool:
         """Whether it costs no attempt, and the answer says when the next code begins (S22)."""
         return self in (Attempt.REPEATED, Attempt.LATE)

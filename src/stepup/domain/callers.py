@@ -81,7 +81,7 @@ def _is_printable_ascii(text: str) -> bool:
 
 
 @unique
-class Part(Enum):
+class RulePart(Enum):
     """A part of a rule, in the order in which a rule is compared with a call."""
 
     METHODS = "methods"
@@ -102,16 +102,16 @@ class Rule:
 
     def mismatch(
         self, method: str, tenant_id: str | None, operation: str | None, claim: Claim | None
-    ) -> Part | None:
+    ) -> RulePart | None:
         """The first part that does not grant this; None when all do. None is not looked at."""
         if method not in self.methods:
-            return Part.METHODS
+            return RulePart.METHODS
         if tenant_id is not None and tenant_id not in self.tenants:
-            return Part.TENANTS
+            return RulePart.TENANTS
         if operation is not None and operation not in self.operations:
-            return Part.OPERATIONS
+            return RulePart.OPERATIONS
         if claim is not None and claim not in self.claims:
-            return Part.CLAIMS
+            return RulePart.CLAIMS
         return None
 
 

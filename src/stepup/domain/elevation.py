@@ -15,7 +15,7 @@ the clock that made it, or this one, cannot be trusted."""
 
 
 @unique
-class Method(StrEnum):
+class AuthenticationMethod(StrEnum):
     """A way in which a person proves themselves."""
 
     TOTP = "totp"
@@ -31,7 +31,7 @@ class Elevation:
     enrollment_id: str
     verified_at: datetime
     expires_at: datetime
-    methods: tuple[Method, ...] = (Method.TOTP,)
+    methods: tuple[AuthenticationMethod, ...] = (AuthenticationMethod.TOTP,)
 
     def is_live(self, now: datetime) -> bool:
         """Whether it counts at this instant; at `expires_at` it no longer does.

@@ -1,7 +1,7 @@
 """Why a caller may make a call, or why not: the demands of the service, asked in its order."""
 
 from stepup.domain.actor import TenantId
-from stepup.domain.callers import Caller, Claim, Grant, Part, Rule
+from stepup.domain.callers import Caller, Claim, Grant, Rule, RulePart
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError
 from stepup.domain.operations import OperationId
 from stepup.domain.values import value
@@ -26,7 +26,7 @@ class Mismatch:
     """The first part of a rule that does not grant what was demanded."""
 
     rule: Rule
-    part: Part
+    part: RulePart
 
 
 @value

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from enum import Enum, unique
 
-from stepup.domain.callers import Claim, Demands, Part, Patterns, Rule
+from stepup.domain.callers import Claim, Demands, Patterns, Rule, RulePart
 from stepup.domain.operations import OperationId
 from stepup.domain.values import value
 
@@ -31,7 +31,7 @@ class IdleEntry:
     """An entry in a part of a rule, as it is written; None where the part has none at all."""
 
     rule: Rule
-    part: Part
+    part: RulePart
     entry: str | None
     why: Why
 
@@ -59,21 +59,21 @@ def _matching_nothing(
 ) -> Iterator[IdleEntry]:
     for entry in rule.methods.entries:
         if not _matching(entry, methods):
-            yield IdleEntry(rule, Part.METHODS, entry, Why.MATCHES_NOTHING)
+            yield IdleEntry(rule, RulePart.METHODS, entry, Why.MATCHES_NOTHING)
     for entry in rule.operations.entries:
         if not any(operation in Patterns([entry]) for operation in operations):
-            yield IdleEntry(rule, Part.OPERATIONS, entry, Why.MATCHES_NOTHING)
+            yield IdleEntry(rule, RulePart.OPERATIONS, entry, Why.MATCHES_NOTHING)
 
 
 def _granting_nothing(rule: Rule, methods: Collection[Demands]) -> Iterator[IdleEntry]:
     if not rule.methods.entries:
-        yield IdleEntry(rule, Part.METHODS, None, Why.NO_METHODS)
+        yield IdleEntry(rule, RulePart.METHODS, None, Why.NO_METHODS)
     for entry in rule.methods.entries:
         matching = _matching(entry, methods)
         if not rule.tenants.entries and all(method.tenant for method in matching):
-            yield IdleEntry(rule, Part.METHODS, entry, Why.NO_TENANTS)
+            yield IdleEntry(rule, RulePart.METHODS, entry, Why.NO_TENANTS)
         elif not rule.operations.entries and all(method.operation for method in matching):
-            yield IdleEntry(rule, Part.METHODS, entry, Why.NO_OPERATIONS)
+            yield IdleEntry(rule, RulePart.METHODS, entry, Why.NO_OPERATIONS)
 
 
 def _changing_nothing(
@@ -84,7 +84,7 @@ def _changing_nothing(
         for entry in rule.operations.entries:
             # Who writes that everything is granted does not take it for a limit.
             if entry != "*":
-                yield IdleEntry(rule, Part.OPERATIONS, entry, Why.LIMITS_NOTHING)
+                yield IdleEntry(rule, RulePart.OPERATIONS, entry, Why.LIMITS_NOTHING)
     about = [operation for operation in operations if operation in rule.operations]
     asserted_with = [
         operation
@@ -94,7 +94,7 @@ def _changing_nothing(
     ]
     for claim in Claim:
         if claim in rule.claims and not any(map(claim.counts_with, asserted_with)):
-            yield IdleEntry(rule, Part.CLAIMS, claim.value, Why.NEVER_COUNTS)
+            yield IdleEntry(rule, RulePart.CLAIMS, claim.value, Why.NEVER_COUNTS)
 
 
 def _matching(entry: str, methods: Collection[Demands]) -> list[Demands]:

@@ -11,7 +11,7 @@ from stepup.domain.actor import AccountType, CallerId, PlaybookTrigger, Role, Te
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
 from stepup.domain.authenticator import Attempt, SealedSecret
 from stepup.domain.decision import Decision, Reason, Verdict
-from stepup.domain.elevation import Elevation, Method
+from stepup.domain.elevation import AuthenticationMethod, Elevation
 from stepup.domain.enrollment import EnrollmentState, PendingEnrollment
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.not_elevated import NotElevatedDetail
@@ -79,7 +79,7 @@ SENT = {
     ),
     "AuthenticationMethod": (
         elevation_pb2.AuthenticationMethod,
-        Method,
+        AuthenticationMethod,
         lambda value: elevation(value).methods[0],
     ),
     "EnrollmentState": (

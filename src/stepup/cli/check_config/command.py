@@ -8,7 +8,7 @@ import typer
 from stepup import settings as config
 from stepup.cli.check_config import permissions
 from stepup.cli.options import ConfigFile, DataDir, failure, settings_of
-from stepup.domain.callers import Part
+from stepup.domain.callers import RulePart
 from stepup.domain.idle_entries import IdleEntry, Why, idle_entries
 from stepup.rpc.server.demands import DEMANDS
 from stepup.settings.store_addresses import in_plain_text
@@ -125,6 +125,6 @@ def _in_words(idle: IdleEntry, operations: Collection[str]) -> str:
     if idle.entry is None:
         return words
     if idle.why is Why.MATCHES_NOTHING:
-        known = DEMANDS if idle.part is Part.METHODS else operations
+        known = DEMANDS if idle.part is RulePart.METHODS else operations
         words += instead_of(idle.entry, known)
     return f"{idle.part.value}: {idle.entry} {words}"

@@ -6,7 +6,7 @@ import typer
 
 from stepup.cli.options import failure
 from stepup.domain.actor import TenantId, folded
-from stepup.domain.callers import Caller, Claim, Grant, Part, Rule
+from stepup.domain.callers import Caller, Claim, Grant, Rule, RulePart
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import OperationId
@@ -132,13 +132,13 @@ def _refused(caller: Caller, refusal: Refusal) -> Iterator[str]:
         yield f"  {caller.caller_id} has no rules"
 
 
-def _entries(rule: Rule, part: Part) -> Collection[str]:
+def _entries(rule: Rule, part: RulePart) -> Collection[str]:
     match part:
-        case Part.METHODS:
+        case RulePart.METHODS:
             return rule.methods.entries
-        case Part.TENANTS:
+        case RulePart.TENANTS:
             return rule.tenants.entries
-        case Part.OPERATIONS:
+        case RulePart.OPERATIONS:
             return rule.operations.entries
-        case Part.CLAIMS:
+        case RulePart.CLAIMS:
             return [claim.value for claim in Claim if claim in rule.claims]

@@ -49,7 +49,7 @@ _OUTCOMES = {
 }
 _METHODS = {
     method: elevation_pb2.AuthenticationMethod.Value(f"AUTHENTICATION_METHOD_{method.name}")
-    for method in elevation.Method
+    for method in elevation.AuthenticationMethod
 }
 ENROLLMENT_STATES = {
     state: enrollment_service_pb2.EnrollmentState.Value(f"ENROLLMENT_STATE_{state.name}")

@@ -115,13 +115,14 @@ class VerifyOtp:
                 count_verification(not_enrolled)
                 return not_enrolled
             session, now = context.actor.session_hash, context.now
-            attempt = authenticator.refusal(session, now)
-            if attempt is None:
+            refusal = authenticator.refusal(session, now)
+            if refusal is None:
                 authenticator, attempt = await self._evaluate(records, context, authenticator, code)
             else:
+                attempt = refusal
                 await record_refusal(records, context, authenticator, attempt, "one_time")
         # The block has committed: nothing is counted or returned before that (S3).
-        if attempt.was_evaluated and authenticator.is_spent(session, now):
+        if refusal is None and authenticator.is_spent(session, now):
             count_spent_session()
         verification = Verification(
             _OUTCOMES[attempt],

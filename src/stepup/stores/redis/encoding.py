@@ -8,10 +8,10 @@ elevation counts from then.
 from typing import Any, Final
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
-from stepup.domain.elevation import Elevation, Method
+from stepup.domain.elevation import AuthenticationMethod, Elevation
 from stepup.domain.instants import MICROSECOND, instant_at, microseconds
 
-_METHODS: Final = {method.value: method for method in Method}
+_METHODS: Final = {method.value: method for method in AuthenticationMethod}
 
 
 def elevation_fields(elevation: Elevation) -> list[Any]:
