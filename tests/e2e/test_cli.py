@@ -159,7 +159,7 @@ def test_only_loopback_is_listened_on(stepup, tmp_path, address):
     refused = stepup("serve", "--insecure", "--listen", address, *data_dir)
     assert refused.returncode == 2
     assert refused.stderr.startswith("stepup: server.listen: ")
-    assert "is no loopback address" in refused.stderr
+    assert "is not a loopback address" in refused.stderr
 
 
 def test_s15_callers_without_credentials_are_served_only_if_that_is_wanted(stepup, tmp_path):

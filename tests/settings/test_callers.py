@@ -125,7 +125,7 @@ REFUSED = {
     "both": ("[server]\ninsecure = true\n" + ISSUER, "server.insecure: contradicts"),
     "a trial for other machines": (
         '[server]\ninsecure = true\nlisten = "0.0.0.0:1"\n',
-        "server.listen: 0.0.0.0 is no loopback address",
+        "server.listen: 0.0.0.0 is not a loopback address",
     ),
     "everybody is trusted, with credentials": (
         f"[server]\n{TRUSTED} = true\n" + ISSUER,
@@ -133,11 +133,11 @@ REFUSED = {
     ),
     "everybody is trusted, with a store that is far": (
         f'[server]\n{TRUSTED} = true\n[storage]\nredis_url = "rediss://8.8.8.8"\n',
-        f"server.{TRUSTED}: refused, as storage.redis_url names a host",
+        f"server.{TRUSTED}: refused, because storage.redis_url names a host",
     ),
     "tokens in plaintext for other machines": (
         '[server]\nlisten = "[::]:1"\n' + ISSUER,
-        "server.listen: :: is no loopback address",
+        "server.listen: :: is not a loopback address",
     ),
 }
 

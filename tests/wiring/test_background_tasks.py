@@ -394,8 +394,8 @@ ROWS = {
 BEGUN_BY_ANOTHER = {
     # Each poll of credentials has a row; the dependencies have a test of their own.
     "wiring.server:running:repeat(poll)",
-    "wiring.watched:Watched.look_again_and_again:repeat(look)",
-    "wiring.watched:Watched.look_again_and_again:repeat(look_at_credentials)",
+    "wiring.watched:Watched.repeat_looks:repeat(look)",
+    "wiring.watched:Watched.repeat_looks:repeat(look_at_credentials)",
     # The mechanism itself: `test_background.py`.
     "service.upkeep.background:repeat:create_task(run_for_ever(work, seconds, run_seconds))",
     "service.upkeep.background:repeat:run_for_ever(work)",
@@ -528,7 +528,7 @@ async def test_s17_every_dependency_is_looked_at_again(error, report_fails):
             reported.set()
 
     async with AsyncExitStack() as stack:
-        watched_.look_again_and_again(report, stack)
+        watched_.repeat_looks(report, stack)
         await asyncio.wait_for(reported.wait(), PATIENCE_SECONDS)
     assert not left
     assert len(all_) == len(fields(Condition)) - 2  # `admits` and `decides` follow from others

@@ -72,7 +72,7 @@ def test_s15_settings_that_no_server_would_start_with_change_nothing(guarded, fl
 
 
 def test_s15_a_trial_does_not_pretend_to_have_rules(trial):
-    with pytest.raises(ConfigurationError, match="restart it"):
+    with pytest.raises(ConfigurationError, match="restart the server"):
         trial.reload(load(**CREDENTIALS, callers=[SOAR]))
 
 

@@ -58,5 +58,5 @@ def test_what_is_no_identity_of_a_configured_kind_is_told_of(identity):
 def test_where_both_credentials_are_demanded_a_caller_needs_an_identity_of_each():
     both = {"tls": TLS, "issuers": [ISSUER]}
     [without_token], [without_certificate] = problems(SPIFFE, **both), problems(TOKEN, **both)
-    assert without_token.startswith("a token is demanded")
-    assert without_certificate.startswith("a client certificate is demanded")
+    assert without_token.startswith("the server demands a token")
+    assert without_certificate.startswith("the server demands a certificate")

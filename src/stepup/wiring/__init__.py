@@ -1,1 +1,1 @@
-"""The only place that puts the parts together."""
+"""Puts the parts together: the only place that knows them all."""

@@ -1,4 +1,4 @@
-"""The credentials that the settings ask for: of the server, and of its callers (S15)."""
+"""The credentials of the server and of its callers, as the settings demand (S15)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,24 +29,24 @@ _ALL = Patterns(["*"])
 LOCAL_CALLER = Caller(
     CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
 )
-"""Whoever reaches a loopback address where callers have no credentials: may do everything."""
+"""Any program that reaches a loopback address, where callers have no credentials: unlimited."""
 LOCAL = AdmittedCaller(LOCAL_CALLER, ("loopback",))
-"""It proves no more than that it is on this machine."""
+"""A caller that proves only that it is on this machine."""
 _TRUSTED = "server.insecure_anyone_on_the_network_is_trusted"
 ANYONE = AdmittedCaller(
     Caller(CallerId("anyone"), frozenset(), (Rule(_TRUSTED, _ALL, _ALL, _ALL, frozenset(Claim)),)),
     ("network",),
 )
-"""Whoever reaches a server that trusts everybody: may do everything, and proves nothing."""
+"""Any caller of a server that trusts everybody: unlimited, and without a proof of identity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How callers are admitted, and what keeps that fresh.
+    """How the server admits callers, and the polls that keep keys and certificates fresh.
 
-    `server` and `certificate` are None where there is no TLS, `tokens` where callers show none.
-    `polls` are to be awaited before the first call, and then every second; they take seconds at
-    most. `replace_callers` is None where callers are not told apart.
+    `server` and `certificate` are None without TLS, `tokens` without token issuers, and
+    `replace_callers` where callers have no credentials. Await each of `polls` before the first
+    call, and then every second; a poll takes seconds at most.
     """
 
     admit: Admit
@@ -58,11 +58,11 @@ class Credentials:
 
     @property
     def admits(self) -> bool:
-        """Whether a token can be verified, where every call needs one."""
+        """False while no token can be verified, and every call needs one."""
         return self.tokens is None or self.tokens.has_keys
 
     async def check_certificate(self) -> None:
-        """Demand that TLS handshakes can succeed, where there is TLS.
+        """Demand that TLS handshakes can succeed, if the server has TLS.
 
         Raises:
             StoreUnavailableError: as `ServerCertificate.demand_in_force`.
@@ -81,21 +81,24 @@ class Credentials:
 
 
 def demand_credentials(settings: Settings) -> None:
-    """Demand what only serving needs: that callers have credentials, or were not meant to (S15).
+    """Demand that callers have credentials, or that the settings say that they need none (S15).
+
+    Only serving needs this.
 
     Raises:
-        ConfigurationError: they have none and nobody said so; somebody said so and they have; or
-            there is no TLS on an address that other machines reach, and nobody said that everybody
-            there is trusted, or the stores may be those of a real deployment.
+        ConfigurationError: callers have no credentials, and no setting allows that; a setting
+            allows that, and callers have credentials; other machines reach the address, and the
+            server has no TLS; or everybody is trusted, and the stores may be those of a real
+            deployment.
     """
     problems = []
     trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
     if settings.authenticates_callers and trusts_anyone:
-        problems.append(f"{_TRUSTED}: contradicts tls and token_issuers: take one away")
+        problems.append(f"{_TRUSTED}: contradicts tls and token_issuers: remove either")
     if trusts_anyone:
         problems += [
-            f"{_TRUSTED}: refused, as {address.setting} names a host without a loopback or private"
-            " address: callers without credentials would reach what may be real data"
+            f"{_TRUSTED}: refused, because {address.setting} names a host without a loopback or"
+            " private address: callers without credentials could reach real data"
             for address in store_addresses(settings.storage)
             if not is_near(address)
         ]
@@ -106,19 +109,19 @@ def demand_credentials(settings: Settings) -> None:
         )
     if settings.authenticates_callers and settings.server.insecure:
         problems.append(
-            "server.insecure: contradicts tls and token_issuers, by which callers have credentials:"
-            " take one or the other away"
+            "server.insecure: contradicts tls and token_issuers, which give callers credentials:"
+            " remove either"
         )
     if settings.tls is None and not settings.server.is_local and not trusts_anyone:
         problems.append(
-            f"server.listen: {settings.server.host} is no loopback address: that needs tls (S15)"
+            f"server.listen: {settings.server.host} is not a loopback address: configure tls (S15)"
         )
     if problems:
         raise ConfigurationError("\n".join(problems))
 
 
 def anyone_may_call(settings: Settings) -> str:
-    """Who may call a server whose callers have no credentials: a sentence for logs and commands."""
+    """Explain, for logs and commands, which programs may call a server without credentials."""
     if settings.server.insecure_anyone_on_the_network_is_trusted:
         return f"{_TRUSTED}: everybody who reaches {settings.server.listen} may do everything"
     if settings.server.socket is not None:
@@ -127,17 +130,17 @@ def anyone_may_call(settings: Settings) -> str:
 
 
 async def admit_anyone(_invocation: Invocation) -> AdmittedCaller:
-    """Take every caller alike, wherever it is: the settings say that all are trusted."""
+    """Admit every caller: the settings say that everybody on the network is trusted."""
     return ANYONE
 
 
 async def admit_local_caller(_invocation: Invocation) -> AdmittedCaller:
-    """Take every caller alike: the server listens on loopback only."""
+    """Admit every caller: the server listens on loopback only."""
     return LOCAL
 
 
 def credentials_of(settings: Settings, clock: Clock) -> Credentials:
-    """Read the files that the settings name.
+    """Read the certificates and keys that the settings name.
 
     Raises:
         ConfigurationError: a setting cannot be used.
@@ -149,12 +152,12 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
     parts: list[Identification] = []
     polls: list[Callable[[], Awaitable[None]]] = []
     server, certificate = None, None
-    # Before any file is read, so that a setting that is wrong is named whatever the files are.
+    # Before any file is read, so that a wrong setting is reported also where files are missing.
     tokens = _tokens(settings.token_issuers, clock) if settings.token_issuers else None
     if settings.tls is not None:
         certificate = _certificate(settings.tls, clock)
         server = certificate.credentials()
-        # Off the event loop: to take over a large bundle takes a tenth of a second.
+        # Off the event loop: a large bundle takes a tenth of a second to read.
         polls.append(partial(asyncio.to_thread, certificate.poll))
         if settings.tls.client_ca is not None:
             parts.append(CertificateIdentification(clock))
@@ -205,7 +208,7 @@ def _issuer(index: int, settings: TokenIssuerSettings, clock: Clock) -> Issuer:
 
 
 def _check_key_files(issuers: Iterable[TokenIssuerSettings]) -> None:
-    # URLs are not asked: an issuer that is down for a while must not keep a server down.
+    # URLs are not fetched: a server must start also while an issuer is down.
     for index, issuer in enumerate(issuers):
         if issuer.jwks_file is not None:
             file = JwksFile(issuer.jwks_file)

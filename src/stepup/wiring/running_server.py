@@ -1,4 +1,4 @@
-"""A server that runs, and what may change while it does."""
+"""A running server, and what can change while it runs."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,14 @@ _log = structlog.get_logger(__name__)
 
 
 class RunningServer:
-    """What `wiring.server.running` yields. Its methods are for the event loop that it runs on.
+    """A server that `wiring.server.running` has started. Call its methods on its event loop.
 
     Args:
-        address: where it listens, HOST:PORT.
-        settings: those that it was started with.
-        replace_callers: puts other callers into effect; None where callers are not told apart.
-        decision_log: may be reopened.
-        serving: returns the health names that serve now.
+        address: where the server listens: HOST:PORT.
+        settings: the settings that it was started with.
+        replace_callers: puts other callers into effect; None where callers have no credentials.
+        decision_log: the log that `reopen_decision_log` opens again.
+        serving: returns the health names whose status is SERVING.
     """
 
     def __init__(
@@ -38,31 +38,31 @@ class RunningServer:
         self._decision_log = decision_log
 
     def reload(self, settings: Settings) -> None:
-        """Put the callers of other settings into effect, all at once; calls under way keep theirs.
+        """Put the callers of other settings into effect at once. Calls in progress keep theirs.
 
-        Everything else needs a restart: the log names the sections that have changed since the
-        start.
+        Every other change needs a restart: the log names the sections that differ from those at
+        the start.
 
         Raises:
-            ConfigurationError: no server would start with these settings, or their callers cannot
-                be put into effect here. Nothing has changed.
+            ConfigurationError: no server starts with these settings, or this server cannot put
+                their callers into effect. Nothing has changed.
         """
         demand_credentials(settings)
         if settings.identity.fold_case != self._settings.identity.fold_case:
-            raise ConfigurationError("identity.fold_case: it has changed: restart the server")
+            raise ConfigurationError("identity.fold_case has changed: restart the server")
         callers = settings.registered_callers
         if self._replace_callers is not None:
             self._replace_callers(callers)
         elif settings.callers:
             raise ConfigurationError(
-                "callers: this server was started without credentials: restart it"
+                "callers: this server was started without credentials: restart the server"
             )
         _log.info("configuration_reloaded", callers=len(settings.callers))
         if changed := self._changed(settings):
             _log.warning("changes_need_a_restart", sections=changed)
 
     def reopen_decision_log(self) -> None:
-        """Open what is at the decision log's path now; a log that cannot be opened stays."""
+        """Open the file that is now at the decision log's path; on failure, keep the open file."""
         try:
             self._decision_log.reopen()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The only place that wires: settings in, a running server out."""
+"""A running server, put together from settings."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -53,21 +53,21 @@ from stepup.wiring.stores import Stores, open_decision_log, open_stores
 from stepup.wiring.traces import begin_span_of
 from stepup.wiring.watched import Watched
 
-# Of BeginEnrollment, for each tenant in each worker: a few, so that the drawing and the database
-# have time for other tenants; the wait of the last one is about a second.
+# Calls of BeginEnrollment, for each tenant in each worker. They are few, so that drawing and
+# database have time for other tenants; the last one waits about a second.
 _BEGINNING_AT_ONCE = 4
 _BEGINNING_WAITING = 60
 
 _log = structlog.get_logger(__name__)
 _unauthenticated = Gauge(
     "stepup_callers_unauthenticated",
-    "1 while callers without credentials are served and may do everything, else 0.",
+    "1 while the server serves callers without credentials, who may do everything; else 0.",
     multiprocess_mode="livemax",
 )
 
 _in_plain_text = Gauge(
     "stepup_store_in_plain_text",
-    "1 for a store that is reached over a network without TLS.",
+    "1 for a store that the server reaches over a network without TLS.",
     ["store"],
     multiprocess_mode="livemax",
 )
@@ -75,7 +75,7 @@ _in_plain_text = Gauge(
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The handlers, and what has to run beside them."""
+    """The handlers of calls, and the use cases that run beside them."""
 
     handlers: Handlers
     snapshots: Snapshots
@@ -87,7 +87,7 @@ class Application:
 
 
 def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
-    """Wire use cases and handlers over stores."""
+    """Put use cases and handlers together over stores."""
     database, keys, catalogue = stores.database, stores.keys, settings.operations
     options = settings.verification
     snapshots = Snapshots(database, clock, folds_ids=settings.identity.fold_case)
@@ -130,10 +130,10 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
 async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     """Run a server for as long as the block lasts.
 
-    One of several workers shares its port, and leaves metrics and probes to whoever started it.
+    One of several workers shares its port, and leaves metrics and probes to the parent process.
 
     Raises:
-        ConfigurationError: the settings cannot be put into effect; the message says which.
+        ConfigurationError: a setting cannot be put into effect; the message names it.
         StoreUnavailableError: a configured store cannot be reached.
     """
     demand_credentials(settings)
@@ -154,7 +154,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         )
         await watched.look()
         stack.push_async_callback(application.verify.drain)
-        # Before the server, whose last calls are exported, too.
+        # Opened before the server, so that the spans of its last calls are exported.
         begin_span = begin_span_of(settings.traces, stack)
         pipeline = Pipeline(
             credentials.admit,
@@ -181,8 +181,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         async def report() -> None:
             await server.report(watched.condition)
 
-        # Stopped last, so that what is known stays fresh while calls in flight finish.
-        watched.look_again_and_again(report, stack)
+        # These stop after the server, so that policies and keys stay fresh for its last calls.
+        watched.repeat_looks(report, stack)
         repeat(lambda: application.housekeeping(clock.now()), INTERVAL_SECONDS, stack)
         for poll in credentials.polls:
             repeat(poll, POLL_SECONDS, stack)
@@ -202,10 +202,10 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
 async def _listen(
     server: Server, settings: ServerSettings, credentials: grpc.ServerCredentials | None
 ) -> str:
-    """Have a server listen; returns where.
+    """Make a server listen; return its address.
 
     Raises:
-        ConfigurationError: it cannot.
+        ConfigurationError: the address cannot be used.
     """
     try:
         if settings.socket is not None:
@@ -219,7 +219,7 @@ async def _listen(
 
 
 def _warn_of_weaknesses(settings: Settings, stack: AsyncExitStack) -> None:
-    """Log what the settings weaken, and show it in the metrics until the stack is left."""
+    """Log what the settings weaken, and show it in the metrics until the stack closes."""
     if not settings.authenticates_callers:
         _unauthenticated.set(1)
         stack.callback(_unauthenticated.set, 0)
@@ -238,10 +238,10 @@ def _warn_of_weaknesses(settings: Settings, stack: AsyncExitStack) -> None:
 def serve_metrics(
     settings: Settings, stack: AsyncExitStack, registry: CollectorRegistry = REGISTRY
 ) -> None:
-    """Serve a registry's metrics, if that is configured, until the stack is left.
+    """Serve a registry's metrics, if `metrics` is configured, until the stack closes.
 
     Raises:
-        ConfigurationError: the address cannot be listened on.
+        ConfigurationError: the address cannot be used.
     """
     metrics = settings.metrics
     if metrics is None:
@@ -252,12 +252,12 @@ def serve_metrics(
 
 
 async def answer_probes(settings: Settings, serving: Serving, stack: AsyncExitStack) -> None:
-    """Answer them, if that is configured, until the stack is left.
+    """Answer probes, if `probes` is configured, until the stack closes.
 
-    That should be from before a server serves until it has ended: then, too, it is alive.
+    Begin before the server serves, and end after it: it is alive all that time.
 
     Raises:
-        ConfigurationError: the address cannot be listened on.
+        ConfigurationError: the address cannot be used.
     """
     probes = settings.probes
     if probes is None:
@@ -270,7 +270,7 @@ async def answer_probes(settings: Settings, serving: Serving, stack: AsyncExitSt
 
 @contextmanager
 def _listening(section: str, address: str) -> Iterator[None]:
-    """Have the error say which setting has the address that cannot be listened on."""
+    """Name the setting in the error of an address that cannot be used."""
     try:
         yield
     except (ValueError, OSError) as error:

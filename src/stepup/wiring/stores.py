@@ -1,4 +1,4 @@
-"""The stores that the settings name, opened: those of production, or embedded ones."""
+"""Opens the stores that the settings name: those of production, or embedded ones."""
 
 import asyncio
 import sys
@@ -35,14 +35,14 @@ from stepup.wiring.keys import follow_keys
 
 _log = structlog.get_logger(__name__)
 REVIVE_SECONDS = 1.0
-"""How often is looked whether the embedded store has ended."""
+"""The time between two looks at the embedded store."""
 HANGS_AFTER_LOOKS = 15
-"""It is killed when it has not answered so many looks in a row; each takes up to two seconds."""
+"""How many looks in a row without an answer end the store; each takes up to two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Everything behind the ports."""
+    """The implementations of the ports."""
 
     database: Database
     elevations: Elevations
@@ -55,11 +55,11 @@ class Stores:
 async def open_stores(
     settings: Settings, clock: Clock, decision_log: DecisionLog, stack: AsyncExitStack
 ) -> Stores:
-    """Open what the settings name, until the stack is left; an embedded database is migrated.
+    """Open the stores until the stack closes. An embedded database is migrated.
 
     Raises:
-        ConfigurationError: something cannot be used as it is configured.
-        StoreUnavailableError: the database cannot be reached. Redis may come later (S17).
+        ConfigurationError: a store cannot be used as it is configured.
+        StoreUnavailableError: as `wiring.database.open_database`. Redis need not answer yet (S17).
     """
     storage = settings.storage
     check_store_files(settings)
@@ -80,7 +80,7 @@ async def open_stores(
             await fold_ids(database_url_of(settings), keys)
         except IdsCollideError as error:
             raise ConfigurationError(
-                f"identity.fold_case: {error}: remove one of them, or turn it off"
+                f"identity.fold_case: {error}: remove one of them, or turn fold_case off"
             ) from error
     return Stores(
         database,
@@ -93,10 +93,10 @@ async def open_stores(
 
 
 def check_store_files(settings: Settings) -> None:
-    """Find PEM files of the stores with which a server would not start.
+    """Demand PEM files of the stores with which a server starts.
 
     Raises:
-        UnusableFileError: one cannot be used; the message names the setting and the file.
+        UnusableFileError: a file cannot be used; the message names the setting and the file.
     """
     check_database_files(settings)
     url = settings.storage.redis_url
@@ -110,7 +110,7 @@ def check_store_files(settings: Settings) -> None:
 
 
 async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
-    """The configured Redis, or an embedded store that lives until the stack is left.
+    """The URL of the configured Redis, or of an embedded store that runs until the stack closes.
 
     Raises:
         ConfigurationError: the embedded store cannot be started.
@@ -129,10 +129,10 @@ async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
 
 
 def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDecisionLog:
-    """The decision log, open until the stack is left.
+    """Open the decision log until the stack closes.
 
     Raises:
-        ConfigurationError: it cannot be opened.
+        ConfigurationError: the log cannot be opened.
     """
     target = settings.log.decisions
     try:
@@ -150,24 +150,24 @@ def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDec
 
 
 class KeepEmbeddedStore:
-    """One look at the embedded store: it is started again when it has ended or hangs."""
+    """Looks at the embedded store, and starts it again when it has ended or hangs."""
 
     def __init__(self, valkey: EmbeddedValkey) -> None:
         self._valkey = valkey
-        self._silent = 0
+        self._looks_without_answer = 0
 
     async def __call__(self) -> None:
-        """Look; what the store acknowledged is in its file, so that nothing is lost."""
+        """Look once. What the store acknowledged is in its file, so a restart loses nothing."""
         if self._valkey.is_running:
             if await asyncio.to_thread(lambda: self._valkey.answers):
-                self._silent = 0
+                self._looks_without_answer = 0
                 return
-            self._silent += 1
-            if self._silent < HANGS_AFTER_LOOKS:
+            self._looks_without_answer += 1
+            if self._looks_without_answer < HANGS_AFTER_LOOKS:
                 return
-            _log.error("embedded_store_hangs", looks=self._silent)
+            _log.error("embedded_store_hangs", looks=self._looks_without_answer)
             await asyncio.to_thread(self._valkey.kill)
-        self._silent = 0
+        self._looks_without_answer = 0
         try:
             await asyncio.to_thread(self._valkey.start)
         except EmbeddedValkeyError as error:

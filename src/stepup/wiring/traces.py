@@ -1,4 +1,4 @@
-"""The traces that the settings ask for."""
+"""The traces that the settings demand."""
 
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ _log = structlog.get_logger(__name__)
 
 
 def begin_span_of(traces: TracesSettings | None, stack: AsyncExitStack) -> BeginSpan | None:
-    """What begins the span of each call; they are exported until the stack is left.
+    """The function that begins the span of each call. Spans are exported until the stack closes.
 
     Raises:
         ConfigurationError: OpenTelemetry is not installed.
@@ -37,7 +37,7 @@ def begin_span_of(traces: TracesSettings | None, stack: AsyncExitStack) -> Begin
         traces.endpoint,
         insecure=not traces.has_tls,
         credentials=credentials,
-        # Its type says that values are text; grpc takes numbers, and this one has to be one.
+        # The type demands text; grpc needs a number here.
         channel_options=NO_GRPC_PROXY if is_local else None,  # type: ignore[arg-type]
     )
     exporting = Exporting(exporter)
@@ -47,11 +47,11 @@ def begin_span_of(traces: TracesSettings | None, stack: AsyncExitStack) -> Begin
 
 
 def check_traces(traces: TracesSettings | None) -> None:
-    """Find what would keep a server from starting; a collector that does not answer would not.
+    """Demand settings of traces with which a server starts. The collector need not answer.
 
     Raises:
         ConfigurationError: as `begin_span_of`.
-        UnusableFileError: likewise.
+        UnusableFileError: as `begin_span_of`.
     """
     if traces is not None:
         _demand_open_telemetry()
@@ -59,13 +59,13 @@ def check_traces(traces: TracesSettings | None) -> None:
 
 
 def _demand_open_telemetry() -> None:
-    # Each in its package of the extra: the API alone comes with other libraries.
+    # Modules of the extra's packages: other libraries bring the API alone.
     if not are_installed("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc"):
         raise ConfigurationError(f"traces: OpenTelemetry {missing_extra('otel')}")
 
 
 def _credentials(traces: TracesSettings) -> grpc.ChannelCredentials | None:
-    """Those that trust `ca_file`; without, OpenTelemetry's own variables say whom to trust."""
+    """Credentials that trust `ca_file`; None leaves the choice to OpenTelemetry's variables."""
     if traces.ca_file is None:
         return None
     try:

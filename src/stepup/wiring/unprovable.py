@@ -1,4 +1,4 @@
-"""Configured identities of callers that no credentials can ever prove (S15)."""
+"""Configured identities that no credentials can ever prove (S15)."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from stepup.settings.callers import CallerSettings
 
 
 def unprovable(caller: CallerSettings, settings: Settings) -> Iterator[str]:
-    """What is the matter with the identities of a caller, a sentence for each problem."""
+    """A sentence for each problem with the identities of a caller."""
     demands_certificate = settings.tls is not None and settings.tls.client_ca is not None
     issuers = {each.issuer for each in settings.token_issuers}
     of_certificate = {each for each in caller.identities if is_spiffe_id(each)}
@@ -22,12 +22,12 @@ def unprovable(caller: CallerSettings, settings: Settings) -> Iterator[str]:
                 "jwt:<issuer>#<subject> with an issuer of token_issuers"
             )
     if demands_certificate and not of_certificate:
-        yield "a client certificate is demanded, and none can prove an identity of this caller"
+        yield "the server demands a certificate, and none can prove an identity of this caller"
     if issuers and not of_token:
-        yield "a token is demanded, and none can prove an identity of this caller"
+        yield "the server demands a token, and none can prove an identity of this caller"
 
 
 def _issuer(identity: str) -> str | None:
-    """The issuer that an identity names, which has no `#` in it."""
+    """The issuer that an identity names; an issuer has no `#`."""
     issuer, _, subject = identity.removeprefix("jwt:").partition("#")
     return issuer if identity.startswith("jwt:") and subject else None

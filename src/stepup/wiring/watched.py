@@ -1,4 +1,4 @@
-"""What is looked at every so often, so that health says what calls would meet (S17)."""
+"""Regular looks at stores and credentials, so that health says what calls will meet (S17)."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -14,13 +14,13 @@ from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.wiring.credentials import Credentials
 
 LOOK_SECONDS: Final = 10.0
-"""How long a look may take; the store's own limits end it before."""
+"""How long a look may take; the limits of the store end it before."""
 WRITE_LOOK_SECONDS: Final = 5.0
-"""How often SQL is tried with a write: each is a commit."""
+"""The time between two writes that try SQL: each is a commit."""
 
 
 class Watched:
-    """The stores, the decision log and the credentials, each a `Dependency`."""
+    """Looks at the stores, the decision log and the credentials."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Watched:
         self._token_issuers = Dependency("token_issuers", credentials.check_token_issuers)
 
     async def look(self) -> None:
-        """Look at all, before the first call.
+        """Look at everything, before the first call.
 
         Raises:
-            StoreUnavailableError: SQL does not answer. Without the others a server starts, and
-                serves as soon as they work.
+            StoreUnavailableError: SQL does not answer. Without the other dependencies a server
+                starts, and serves as soon as they answer.
         """
         await self._sql.look()
         for dependency in (self._redis, self._sql_writes, self._redis_writes, self._decision_log):
@@ -55,13 +55,13 @@ class Watched:
 
     async def _look_at_credentials(self) -> None:
         for dependency in (self._certificate, self._token_issuers):
-            # The log has the reason already: `jwks_not_refreshed`, `certificate_not_reloaded`.
+            # The log has the reason: `jwks_not_refreshed`, `certificate_not_reloaded`.
             with suppress(StoreUnavailableError):
                 await dependency.look()
 
     @property
     def condition(self) -> Condition:
-        """What was found when each was looked at last."""
+        """The results of the latest looks."""
         return Condition(
             admits=self._certificate.is_up and self._credentials.admits,
             decides=self._snapshots.is_fresh and self._decision_log.is_up,
@@ -74,10 +74,8 @@ class Watched:
             token_issuers=self._token_issuers.is_up,
         )
 
-    def look_again_and_again(
-        self, report: Callable[[], Awaitable[None]], stack: AsyncExitStack
-    ) -> None:
-        """Look at each until the stack is left; `report` is awaited after each look."""
+    def repeat_looks(self, report: Callable[[], Awaitable[None]], stack: AsyncExitStack) -> None:
+        """Look at each dependency until the stack closes; await `report` after each look."""
         for dependency in (self._sql, self._redis, self._redis_writes, self._decision_log):
             look = partial(_look, dependency, report)
             repeat(look, POLL_SECONDS, stack, run_seconds=LOOK_SECONDS)
@@ -94,7 +92,7 @@ class Watched:
 
 
 async def _look(dependency: Dependency, report: Callable[[], Awaitable[None]]) -> None:
-    """Look at a dependency; health says at once what was found."""
+    """Look at a dependency, and report the result to health at once."""
     try:
         await dependency.look()
     finally:

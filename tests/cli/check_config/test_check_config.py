@@ -179,7 +179,9 @@ def test_without_credentials_everybody_is_local_and_may_do_everything(check_conf
 def test_a_caller_who_can_never_be_let_in_is_warned_of(check_config):
     toml = ISSUER + CALLERS.replace("issuer.example#soar", "other.example#soar")
     result = check_config(*SOAR, *CHECK, *ACME, *OSQUERY, toml=toml)
-    assert "a token is demanded, and none can prove an identity of this caller" in result.stderr
+    assert (
+        "the server demands a token, and none can prove an identity of this caller" in result.stderr
+    )
     other = check_config("--caller", "portal", *CHECK, *ACME, *OSQUERY, toml=toml)
     assert other.stderr == ""
 
