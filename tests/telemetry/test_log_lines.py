@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from stepup.system.outlet import Outlet
 from stepup.system.portions import portions
 from stepup.telemetry import logs as telemetry
 from stepup.telemetry.log_lines import MAX_WAITING_LINES, LinesOfATurn, as_json_line
-from stepup.telemetry.logs import configure_logging
+from stepup.telemetry.logs import configure_logging, info_writer
 
 
 class Stream(io.BytesIO):
@@ -109,6 +110,21 @@ def test_s11_a_stack_has_no_values(log, stream):
         log.exception("internal_error")
     assert "IndexError: " in the_line(stream)["exception"]
     assert "hunter2" not in str(stream.writes)
+
+
+def test_a_line_of_the_info_writer_is_that_of_structlog(log, stream):
+    fields = {"peer": "\x7f\u2028é", "caller": None, "duration_ms": 0.5, "decisions": ["a/b"]}
+    log.info("call", **fields)
+    info_writer()("call", dict(fields))
+    ours, its = (re.sub(rb'"timestamp":"[^"]*"', b"", line) for line in stream.writes)
+    assert ours == its
+
+
+@pytest.mark.usefixtures("log")
+def test_the_info_writer_keeps_to_the_level(stream):
+    configure_logging("warning", "json")
+    info_writer()("call", {})
+    assert not stream.writes
 
 
 def test_what_is_below_the_level_is_not_written(log, stream):

@@ -416,7 +416,7 @@ ENDS_BY_ITSELF = {
     "telemetry.log_lines:LinesOfATurn._write_waiting:while True",
     "keys.following:ReloadingKeys._unwrap:Thread(unwrap)",
     "rpc.engine.core:CoreEngine.stop:create_task(self._stop(self._watching, grace_seconds))",
-    "rpc.engine.core_call:_MethodCall._begin_work:create_task(self._answer(payload))",
+    "rpc.engine.core_call:_MethodCall._on_message:create_task(self._answer(payload))",
     "rpc.identity.trusted_keys:TrustedKeys._refresh:create_task(self._fetch_once())",
     "rpc.server.standard_services:Health._watch:while True",
     "service.step_up.attempts:Attempts.make:create_task(attempt)",

@@ -47,9 +47,7 @@ class Sink(Protocol):
         ...
 
 
-def as_json_line(
-    _logger: Any, _method: str, fields: structlog.typing.EventDict
-) -> structlog.typing.ProcessorReturnValue:
+def as_json_line(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> bytes:
     """One line of ASCII with the time, `timestamp`; the last of structlog's processors."""
     fields["timestamp"] = datetime.now(UTC)
     try:

@@ -6,7 +6,7 @@ never of a call: the number of series must not grow with tenants, users or what 
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EBADF
 from pathlib import Path
@@ -72,6 +72,25 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
     sys.stderr = StandardError(lines, descriptor=2)
     if not any(isinstance(handler, _ToTheLog) for handler in logging.root.handlers):
         logging.root.addHandler(_ToTheLog(logging.WARNING))
+
+
+def info_writer() -> Callable[[str, dict[str, Any]], None]:
+    """Return a function that writes lines of level info, for lines that every call writes.
+
+    The function takes an event and its fields, and may add to the fields. A line is the same as
+    one of structlog with the configuration of now, but costs a third of the time.
+    """
+    config, log = structlog.get_config(), structlog.get_logger()
+    if config["processors"][-1] is not as_json_line or not log.is_enabled_for(logging.INFO):
+        return lambda event, fields: log.info(event, **fields)
+    lines: LinesOfATurn = config["logger_factory"]()
+
+    def write(event: str, fields: dict[str, Any]) -> None:
+        fields["event"] = event
+        fields["level"] = "info"
+        lines.later(as_json_line(None, "info", fields))
+
+    return write
 
 
 def _standard_error() -> Sink:

@@ -4,7 +4,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
@@ -25,10 +25,18 @@ _Event: TypeAlias = Any
 _Tag: TypeAlias = Callable[[_Event], None]
 
 _NO_FLAGS: Final = 0
+_OK: Final = ((), 0, b"", _NO_FLAGS)
+"""The arguments of a status operation."""
 
 
 class Call(Invocation):
-    """A call that has arrived. Without a method, it can only be ended."""
+    """A call that has arrived. Without a method, it can only be ended.
+
+    Args:
+        event: the arrival.
+        calls: all open calls.
+        method: the method that is called; None if it is unknown.
+    """
 
     __slots__ = (
         "_calls",
@@ -37,20 +45,25 @@ class Call(Invocation):
         "_has_status",
         "_initial_metadata",
         "_is_watched",
+        "_method",
         "_was_seen",
         "_work",
         "state",
     )
 
     state: WaitingCalls | set[OpenCall] | None
+    _method: UnaryMethod | StreamMethod | None
 
-    def __init__(self, event: _Event, calls: Calls) -> None:
+    def __init__(
+        self, event: _Event, calls: Calls, method: UnaryMethod | StreamMethod | None = None
+    ) -> None:
         # The core forgets the address when the call ends, which may be before the work ends.
         self.peer = event.call.peer().decode()
         self.metadata = event.invocation_metadata
         self.state = None
         self._cygrpc = event.call
         self._calls = calls
+        self._method = method
         self._client_is_gone = False
         self._has_status = False
         # Sent with the first message or with the status, whichever comes first: a client or Envoy
@@ -133,9 +146,10 @@ class Call(Invocation):
 class _MethodCall(Call):
     """A call of a method: it waits for its first message, then works in one task."""
 
-    __slots__ = ("_method",)
+    __slots__ = ()
 
     _method: UnaryMethod | StreamMethod
+    _needs_message: ClassVar[bool]
 
     def begin(self) -> None:
         """Wait for the first message."""
@@ -149,10 +163,11 @@ class _MethodCall(Call):
             self._calls.remove(self)
             return
         [received] = event.batch_operations
-        self._begin_work(received.message())
-
-    def _begin_work(self, payload: bytes | None) -> None:
-        if self._calls.begin_work(self, exempt=self._method.exempt):
+        payload = received.message()
+        if payload is None and self._needs_message:
+            # The client has gone, sent no message, or sent one that is too large for the core.
+            self.end(no_request())
+        elif self._calls.begin_work(self, exempt=self._method.exempt):
             self._work = self._calls.loop.create_task(self._answer(payload))
         else:
             self.end(overloaded())
@@ -168,17 +183,7 @@ class UnaryCall(_MethodCall):
     __slots__ = ()
 
     _method: UnaryMethod
-
-    def __init__(self, event: _Event, calls: Calls, method: UnaryMethod) -> None:
-        super().__init__(event, calls)
-        self._method = method
-
-    def _begin_work(self, payload: bytes | None) -> None:
-        if payload is None:
-            # The client has gone, sent no message, or sent one that is too large for the core.
-            self.end(no_request())
-        else:
-            super()._begin_work(payload)
+    _needs_message = True
 
     async def _answer(self, payload: bytes) -> None:
         try:
@@ -189,7 +194,7 @@ class UnaryCall(_MethodCall):
                 raise
             self.end(to_status(error))
         else:
-            self._end_with(message, _status_operation(OK))
+            self._end_with(message, cygrpc.SendStatusFromServerOperation(*_OK))
 
 
 class StreamCall(_MethodCall):
@@ -198,10 +203,7 @@ class StreamCall(_MethodCall):
     __slots__ = ()
 
     _method: StreamMethod
-
-    def __init__(self, event: _Event, calls: Calls, method: StreamMethod) -> None:
-        super().__init__(event, calls)
-        self._method = method
+    _needs_message = False
 
     def begin(self) -> None:
         """Wait for the first message, and watch for the end of the call."""

@@ -1,9 +1,10 @@
-"""Which finish lines of calls are written: all that matter, and a sample of a flood (S18).
+"""Writes the finish lines of calls: all that matter, and a sample of a flood (S18).
 
-Anybody who reaches the port can be refused as often as the network carries. A line for each such
-call would push the other lines, decisions among them, out of a log of limited size.
+A client that reaches the port can cause as many refusals as the network carries. A line for each of
+them would push the other lines, decisions among them, out of a log of limited size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import structlog
 from prometheus_client import Counter
 
 from stepup.service.ports import Clock
+from stepup.telemetry.logs import info_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +20,8 @@ class Sample:
     """How many lines of a class are written.
 
     Args:
-        burst: at once after a pause.
-        per_second: on average during a flood.
+        burst: lines after a pause.
+        per_second: lines per second during a flood, on average.
     """
 
     burst: int
@@ -27,15 +29,15 @@ class Sample:
 
 
 REFUSED: Final = Sample(burst=50, per_second=0.1)
-"""Of calls that cost their caller nothing, so that it can make any number of them."""
+"""For calls that cost their caller nothing: a caller can make any number of them."""
 UNAVAILABLE: Final = Sample(burst=500, per_second=1.0)
-"""Of calls that failed because a store was down: more, for they were worth an answer."""
+"""For calls that failed because a store was down. They deserved an answer, so more are written."""
 COMPLETE: Final = frozenset({"OK", "INTERNAL"})
-"""The status of calls whose lines are all written: those carried out, and our own faults."""
+"""The status codes whose lines are all written: successful calls, and faults of this program."""
 SUMMARY_SECONDS: Final = 60.0
-"""How often lines that were left out are summed up in one line."""
+"""The time between two summaries of the lines that were left out."""
 MAX_CLASSES: Final = 1024
-"""How many classes are told apart; all others share one."""
+"""How many classes have a sample of their own; all others share one."""
 _Class = tuple[str, str, str]
 _OTHERS: Final = ("", "", "")
 _log = structlog.get_logger(__name__)
@@ -48,7 +50,7 @@ _suppressed = Counter(
 
 @dataclass(slots=True)
 class _Bucket:
-    """What a class of lines may still write, as of when, and what it left out since a summary."""
+    """How many lines a class may write, and how many were left out since the last summary."""
 
     sample: Sample
     tokens: float
@@ -59,27 +61,34 @@ class _Bucket:
 class FinishLines:
     """Writes the finish lines of calls.
 
-    A line is always written if its call succeeded, or decided something, or met a fault in this
-    program. All others are sampled by class: caller, status and reason. So a caller's flood hides
-    no other caller's lines, and calls without credentials hide no others.
+    A line is always written if its call succeeded, made a decision, or met a fault of this program.
+    All other lines are sampled by class: caller, status code and reason. So a flood of one caller
+    hides no line of another caller, and calls without credentials hide no other line.
+
+    Args:
+        clock: for the rate of lines.
+        write: writes an event and its fields; by default with structlog.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(
+        self, clock: Clock, write: Callable[[str, dict[str, Any]], None] | None = None
+    ) -> None:
         self._clock = clock
+        self._write = write or info_writer()
         self._buckets: dict[_Class, _Bucket] = {}
 
     def write(self, line: dict[str, Any], *, has_concluded: bool) -> None:
-        """Write the line of a call, or count that it was left out.
+        """Write the line of a call, or count it as left out.
 
         Args:
-            line: its fields; `caller`, `code` and `reason` say which class it is of.
-            has_concluded: whether it tells what was decided.
+            line: the fields; `caller`, `code` and `reason` are the class.
+            has_concluded: whether the line has a decision or an outcome.
         """
-        if has_concluded or line["code"] in COMPLETE or self._spend(line):
-            _log.info("call", **line)
+        if has_concluded or line["code"] in COMPLETE or self._take_token(line):
+            self._write("call", line)
 
     async def sum_up(self) -> None:
-        """Write a line for each class of which lines were left out since the last time."""
+        """Write a line for each class with lines that were left out since the last summary."""
         for (caller, code, reason), bucket in self._buckets.items():
             if bucket.left_out:
                 _log.info(
@@ -91,15 +100,15 @@ class FinishLines:
                 )
                 bucket.left_out = 0
 
-    def _spend(self, line: dict[str, Any]) -> bool:
-        kind = (line["caller"] or "", line["code"], line["reason"] or "")
+    def _take_token(self, line: dict[str, Any]) -> bool:
+        line_class = (line["caller"] or "", line["code"], line["reason"] or "")
         now = self._clock.monotonic()
-        bucket = self._buckets.get(kind)
+        bucket = self._buckets.get(line_class)
         if bucket is None:
             if len(self._buckets) >= MAX_CLASSES:
-                kind = _OTHERS
+                line_class = _OTHERS
             sample = UNAVAILABLE if line["code"] == "UNAVAILABLE" else REFUSED
-            bucket = self._buckets.setdefault(kind, _Bucket(sample, sample.burst, now))
+            bucket = self._buckets.setdefault(line_class, _Bucket(sample, sample.burst, now))
         sample = bucket.sample
         earned = (now - bucket.filled_at) * sample.per_second
         bucket.tokens = min(sample.burst, bucket.tokens + earned)
@@ -108,5 +117,5 @@ class FinishLines:
             bucket.tokens -= 1
             return True
         bucket.left_out += 1
-        _suppressed.labels(*kind).inc()
+        _suppressed.labels(*line_class).inc()
         return False

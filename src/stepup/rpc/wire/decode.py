@@ -125,7 +125,10 @@ def parse_id(field: str, make: Callable[[str], T], value: str) -> T:
     """
     if value != value.strip():
         raise InvalidFieldError(field, "must not begin or end with a blank")
-    return parse(field, make, value)
+    try:
+        return make(value)
+    except InvalidValueError as error:
+        raise InvalidFieldError(field, str(error)) from error
 
 
 def required(message: Message | HasActor, field: str) -> None:
@@ -152,7 +155,8 @@ def actor(request: HasActor) -> domain.Actor:
     Raises:
         InvalidFieldError: it is missing, or one of its fields is not valid.
     """
-    required(request, "actor")
+    if not request.HasField("actor"):
+        raise InvalidFieldError("actor", "is required")
     message = request.actor
     return domain.Actor(
         tenant_id=parse_id("actor.tenant_id", domain.TenantId, message.tenant_id),
