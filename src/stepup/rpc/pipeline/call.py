@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from google.protobuf.message import Message
 
 from stepup.domain.actor import Actor, CallerId, TenantId
-from stepup.domain.callers import Caller, Claim, Grant, Rule
+from stepup.domain.callers import Caller, Grant, Rule
 from stepup.domain.errors import ClaimNotPermittedError
 from stepup.domain.operations import OperationId
 from stepup.rpc.engine import Invocation
@@ -159,19 +159,26 @@ class Call:
             ClaimNotPermittedError: no rule permits a claim of the actor. The claim is recorded.
             StoreUnavailableError: the claim could not be recorded.
         """
-        rules = {
-            operation: self._authorize(actor.tenant_id, operation)
-            for operation in operations or (None,)
-        }
+        caller, method, tenant_id = self.admitted.caller, self.method.path, actor.tenant_id
+        rules: dict[OperationId | None, Rule] = {}
+        for operation in operations or (None,):
+            rules[operation] = caller.demand(method, tenant_id, operation)
         # Before the claims: to record a refused claim costs a transaction.
-        await self._charge_rate(actor.tenant_id, cost)
-        await self._require_known_tenant(actor.tenant_id)
+        await self._charge_rate(tenant_id, cost)
+        await self._require_known_tenant(tenant_id)
         grants: dict[OperationId | None, Grant] = {}
-        context = self._context(actor, grants)
+        context = Context(
+            caller.caller_id,
+            actor,
+            self.received_at,
+            self.request_id,
+            self.admitted.identities,
+            grants,
+        )
         for operation, rule in rules.items():
             asserted = asserting.get(operation, actor) if operation else actor
             try:
-                claims = self._authorize_claims(asserted, operation)
+                claims = caller.demand_claims(method, asserted, operation)
             except ClaimNotPermittedError as refused:
                 await self._record_refused_claim(context, operation, refused.claim)
                 raise
@@ -186,13 +193,10 @@ class Call:
             CallerRateLimitedError: the caller is over its rate.
             UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
         """
-        self._authorize(tenant_id, None)
+        self.admitted.caller.demand(self.method.path, tenant_id, None)
         await self._charge_rate(tenant_id, 1)
         await self._require_known_tenant(tenant_id)
         return tenant_id
-
-    def _authorize(self, tenant_id: TenantId, operation: OperationId | None) -> Rule:
-        return self.admitted.caller.demand(self.method.path, tenant_id, operation)
 
     async def _charge_rate(self, tenant_id: TenantId, cost: int) -> None:
         caller = self.admitted.caller
@@ -205,22 +209,7 @@ class Call:
         if not self.method.path.startswith(_POLICY_METHODS):
             await self._authorization.known_tenants.demand(tenant_id)
 
-    def _authorize_claims(
-        self, actor: Actor, operation: OperationId | None
-    ) -> Mapping[Claim, Rule]:
-        return self.admitted.caller.demand_claims(self.method.path, actor, operation)
-
     async def _record_refused_claim(
         self, context: Context, operation: OperationId | None, claim: str
     ) -> None:
         await self._authorization.refused_claims(context, self.method.path, operation, claim)
-
-    def _context(self, actor: Actor, grants: Mapping[OperationId | None, Grant]) -> Context:
-        return Context(
-            self.admitted.caller.caller_id,
-            actor,
-            self.received_at,
-            self.request_id,
-            self.admitted.identities,
-            grants,
-        )

@@ -103,7 +103,10 @@ class Pipeline:
         self._end(call, "OK")
 
     def _receive(self, method: Method, invocation: Invocation) -> Call:
-        request_id = _given_request_id(invocation) or f"{next(self._request_numbers):032x}"
+        request_id = invocation.header("x-request-id")
+        usable = 0 < len(request_id) <= MAX_ID_BYTES and request_id.isascii()
+        if not (usable and request_id.isprintable()):
+            request_id = f"{next(self._request_numbers):032x}"
         return Call(method, invocation, self._clock.now(), request_id, self._authorization)
 
     async def _admit_caller(self, call: Call) -> None:
@@ -159,10 +162,3 @@ class Pipeline:
         if call.span is not None:
             at_hand.set(None)
             end_span(call.span, line)
-
-
-def _given_request_id(invocation: Invocation) -> str:
-    """The caller's id of the request; empty if it is absent or unusable."""
-    given = invocation.header("x-request-id")
-    usable = len(given) <= MAX_ID_BYTES and given.isascii() and given.isprintable()
-    return given if usable else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
@@ -24,7 +24,6 @@ from stepup.service.step_up.revoke_elevations import Scope
 from stepup.v1 import actor_pb2, audit_service_pb2, policy_service_pb2, step_up_service_pb2
 
 T = TypeVar("T")
-K = TypeVar("K", bound=int)
 M = TypeVar("M", bound=Message)
 
 
@@ -141,12 +140,10 @@ def required(message: Message | HasActor, field: str) -> None:
         raise InvalidFieldError(field, "is required")
 
 
-def _enum(field: str, values: Mapping[K, T], value: K) -> T:
-    try:
-        return values[value]
-    except KeyError:
-        problem = "is required" if value == 0 else f"has the unknown value {value}"
-        raise InvalidFieldError(field, problem) from None
+def _refuse_value(field: str, value: int) -> NoReturn:
+    raise InvalidFieldError(
+        field, "is required" if value == 0 else f"has the unknown value {value}"
+    )
 
 
 def actor(request: HasActor) -> domain.Actor:
@@ -162,13 +159,18 @@ def actor(request: HasActor) -> domain.Actor:
         tenant_id=parse_id("actor.tenant_id", domain.TenantId, message.tenant_id),
         user_id=parse_id("actor.user_id", domain.UserId, message.user_id),
         session_id=parse_id("actor.session_id", domain.SessionId, message.session_id),
-        account_type=_enum("actor.account_type", _ACCOUNT_TYPES, message.account_type),
-        role=_enum("actor.role", _ROLES, message.role),
-        team=_enum("actor.team", _TEAMS, message.team),
+        account_type=_ACCOUNT_TYPES.get(message.account_type)
+        or _refuse_value("actor.account_type", message.account_type),
+        role=_ROLES.get(message.role) or _refuse_value("actor.role", message.role),
+        team=_TEAMS.get(message.team) or _refuse_value("actor.team", message.team),
         playbook_run=(
             _playbook_run(message.playbook_run) if message.HasField("playbook_run") else None
         ),
-        retry_receipt=_retry_receipt("actor.retry_receipt", message.retry_receipt),
+        retry_receipt=(
+            parse("actor.retry_receipt", domain.RetryReceipt, message.retry_receipt)
+            if message.retry_receipt
+            else None
+        ),
     )
 
 
@@ -177,7 +179,7 @@ def _playbook_run(message: actor_pb2.PlaybookRun) -> domain.PlaybookRun:
     return domain.PlaybookRun(
         parse_id(f"{path}.playbook_id", domain.OpaqueId, message.playbook_id),
         parse_id(f"{path}.run_id", domain.OpaqueId, message.run_id),
-        _enum(f"{path}.trigger", _TRIGGERS, message.trigger),
+        _TRIGGERS.get(message.trigger) or _refuse_value(f"{path}.trigger", message.trigger),
     )
 
 
@@ -197,11 +199,9 @@ def check(
         raise UnknownOperationError(f"{path}operation", "is not in the catalogue")
     if len(target.encode()) > MAX_TARGET_BYTES:
         raise InvalidFieldError(f"{path}target", f"must be at most {MAX_TARGET_BYTES} bytes")
-    return Check(found, target, _retry_receipt(f"{path}retry_receipt", retry_receipt))
-
-
-def _retry_receipt(field: str, value: str) -> domain.RetryReceipt | None:
-    return parse(field, domain.RetryReceipt, value) if value else None
+    if not retry_receipt:
+        return Check(found, target)
+    return Check(found, target, parse(f"{path}retry_receipt", domain.RetryReceipt, retry_receipt))
 
 
 def batch(
@@ -232,7 +232,7 @@ def scope(value: step_up_service_pb2.RevocationScope.ValueType) -> Scope:
     Raises:
         InvalidFieldError: it is absent or unknown.
     """
-    return _enum("scope", _SCOPES, value)
+    return _SCOPES.get(value) or _refuse_value("scope", value)
 
 
 def request_id(value: str) -> UUID | None:
@@ -329,7 +329,7 @@ def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery
         if message.user_id
         else None,
         kinds=frozenset(
-            _enum(f"filter.kinds[{index}]", EVENT_KINDS, kind)
+            EVENT_KINDS.get(kind) or _refuse_value(f"filter.kinds[{index}]", kind)
             for index, kind in enumerate(message.kinds)
         ),
     )
