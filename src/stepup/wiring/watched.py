@@ -47,17 +47,17 @@ class Watched:
             StoreUnavailableError: SQL does not answer. Without the other dependencies a server
                 starts, and serves as soon as they answer.
         """
-        await self._sql.look()
+        await self._sql.probe()
         for dependency in (self._redis, self._sql_writes, self._redis_writes, self._decision_log):
             with suppress(StoreUnavailableError):
-                await dependency.look()
+                await dependency.probe()
         await self._look_at_credentials()
 
     async def _look_at_credentials(self) -> None:
         for dependency in (self._certificate, self._token_issuers):
             # The log has the reason: `jwks_not_refreshed`, `certificate_not_reloaded`.
             with suppress(StoreUnavailableError):
-                await dependency.look()
+                await dependency.probe()
 
     @property
     def condition(self) -> Condition:
@@ -94,6 +94,6 @@ class Watched:
 async def _look(dependency: Dependency, report: Callable[[], Awaitable[None]]) -> None:
     """Look at a dependency, and report the result to health at once."""
     try:
-        await dependency.look()
+        await dependency.probe()
     finally:
         await report()

@@ -85,8 +85,8 @@ async def test_the_order_and_space_of_a_file_do_not_matter(world, worker, export
 @pytest.mark.parametrize(
     ("change", "sequence", "problem"),
     [
-        ("DELETE FROM audit_heads", None, "the chain has no head that could be signed"),
-        ("UPDATE audit_heads SET hash = x'00'", None, "the chain has no head that could be signed"),
+        ("DELETE FROM audit_heads", None, "the chain has no head to sign"),
+        ("UPDATE audit_heads SET hash = x'00'", None, "the chain has no head to sign"),
         ("UPDATE audit_heads SET sequence = 9", 9, "the head is not the end of its chain"),
         ("UPDATE audit_heads SET hash = zeroblob(32)", 2, "the head is not the end of its chain"),
         ("UPDATE audit_events SET kind = 'x'", 2, "the head is not the end of its chain"),
@@ -154,5 +154,5 @@ def test_a_file_is_read_as_it_says():
     ],
 )
 def test_a_file_of_another_kind_is_refused(text):
-    with pytest.raises(InvalidValueError, match="is no file of the format stepup-audit-heads/1"):
+    with pytest.raises(InvalidValueError, match="is not a file of the format stepup-audit-heads/1"):
         SignedHeads.parse(text)

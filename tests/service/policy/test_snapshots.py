@@ -105,7 +105,7 @@ class _Changes:
             return []
         return self._portion(0, self.feed.last + 1, after, limit)
 
-    async def late(self, position):
+    async def late_commits(self, position):
         return [self.feed.rows[number] for number in position.in_flight if number in self.feed.rows]
 
     async def between(self, start, end, after, limit):
@@ -486,21 +486,21 @@ class _Active:
 async def test_s28_an_elevation_of_an_enrollment_that_was_lost_is_not_vouched_for(
     snapshots, elevation
 ):
-    assert not await snapshots.vouches(elevation)
+    assert not await snapshots.knows_enrollment_of(elevation)
 
 
 async def test_s28_an_elevation_of_an_enrollment_that_was_replaced_is_not_vouched_for(
     snapshots, feed, elevation
 ):
     feed.enrollments[ACME, ALICE] = _Active("another")
-    assert not await snapshots.vouches(elevation)
+    assert not await snapshots.knows_enrollment_of(elevation)
 
 
 async def test_s28_an_enrollment_is_looked_up_once(snapshots, feed, elevation):
     feed.enrollments[ACME, ALICE] = _Active("enrollment")
-    assert await snapshots.vouches(elevation)
+    assert await snapshots.knows_enrollment_of(elevation)
     reads = feed.reads
-    assert await snapshots.vouches(elevation)
+    assert await snapshots.knows_enrollment_of(elevation)
     assert feed.reads == reads
 
 
@@ -508,11 +508,11 @@ async def test_s28_an_enrollment_is_looked_up_anew_when_the_server_has_changed(
     snapshots, feed, elevation
 ):
     feed.enrollments[ACME, ALICE] = _Active("enrollment")
-    assert await snapshots.vouches(elevation)
+    assert await snapshots.knows_enrollment_of(elevation)
     feed.enrollments.clear()
     feed.server = "promoted standby"
     await snapshots.poll()
-    assert not await snapshots.vouches(elevation)
+    assert not await snapshots.knows_enrollment_of(elevation)
 
 
 async def test_s28_an_elevation_of_after_the_fail_over_needs_no_look_up(
@@ -520,7 +520,7 @@ async def test_s28_an_elevation_of_after_the_fail_over_needs_no_look_up(
 ):
     clock.advance(seconds=SETTLED.total_seconds())
     reads = feed.reads
-    assert await snapshots.vouches(replace(elevation, verified_at=clock.now()))
+    assert await snapshots.knows_enrollment_of(replace(elevation, verified_at=clock.now()))
     assert feed.reads == reads
 
 
@@ -528,11 +528,11 @@ async def test_memory_does_not_grow_with_the_enrollments_that_were_looked_up(
     snapshots, feed, clock, elevation
 ):
     feed.enrollments[ACME, ALICE] = _Active("enrollment")
-    assert await snapshots.vouches(elevation)
+    assert await snapshots.knows_enrollment_of(elevation)
     clock.advance(seconds=2 * REMEMBER_SECONDS)
     await snapshots.poll()
     reads = feed.reads
-    assert await snapshots.vouches(elevation)
+    assert await snapshots.knows_enrollment_of(elevation)
     assert feed.reads == reads + 1
 
 

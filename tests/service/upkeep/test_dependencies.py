@@ -21,9 +21,9 @@ async def test_s17_a_dependency_is_up_while_it_answers():
     assert not dependency.is_up, "nobody has looked yet"
     for store.is_there in (True, False, True):
         if store.is_there:
-            await dependency.look()
+            await dependency.probe()
         else:
             with pytest.raises(StoreUnavailableError):
-                await dependency.look()
+                await dependency.probe()
         assert dependency.is_up == store.is_there
         assert metric("stepup_dependency_up", dependency="redis") == store.is_there

@@ -61,7 +61,7 @@ async def read(database, since=NOW, limit=100):
 async def between(database, start, end, limit=100):
     """What a worker reads that knows everything up to `start`."""
     async with database.snapshot() as records:
-        found, portion = list(await records.changes.late(start)), None
+        found, portion = list(await records.changes.late_commits(start)), None
         while portion is None or len(portion) == limit:
             after = portion[-1] if portion else None
             portion = await records.changes.between(start, end, after, limit)

@@ -4,9 +4,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from stepup.domain.errors import StoreUnavailableError
-from stepup.stores.sql.primary import PrimaryFence, Server
+from stepup.stores.sql.primary import PrimaryFence, ServerRun
 
-OLD, PROMOTED = Server("7", 1, "100"), Server("7", 2, "200")
+OLD, PROMOTED = ServerRun("7", 1, "100"), ServerRun("7", 2, "200")
 
 
 @pytest.fixture
@@ -17,15 +17,15 @@ def fence():
 def assert_refused(fence, server):
     with pytest.raises(StoreUnavailableError):
         fence.admit(server)
-    assert not fence.is_current(server)
+    assert fence.current != server
 
 
 def test_s28_connections_to_the_server_of_before_do_not_count_any_more(fence):
     fence.admit(OLD)
-    assert fence.is_current(OLD)
+    assert fence.current == OLD
     fence.admit(PROMOTED)
-    assert fence.is_current(PROMOTED)
-    assert not fence.is_current(OLD)
+    assert fence.current == PROMOTED
+    assert fence.current != OLD
 
 
 @pytest.mark.parametrize("back", [OLD, OLD._replace(started="300")], ids=["running", "restarted"])
@@ -33,11 +33,11 @@ def test_s28_a_lower_timeline_is_never_believed_again(fence, back):
     fence.admit(OLD)
     fence.admit(PROMOTED)
     assert_refused(fence, back)
-    assert fence.is_current(PROMOTED)
+    assert fence.current == PROMOTED
 
 
 def test_s28_nor_is_it_after_another_system(fence):
-    for server in PROMOTED, Server("8", 1, "300"):
+    for server in PROMOTED, ServerRun("8", 1, "300"):
         fence.admit(server)
     assert_refused(fence, OLD)
 
@@ -51,9 +51,9 @@ def test_s28_of_two_that_answer_in_turn_on_one_timeline_the_later_one_stays(fenc
 
 
 def test_s28_a_restarted_server_and_a_restored_one_are_believed(fence):
-    for server in OLD, OLD._replace(started="300"), Server("8", 1, "400"):
+    for server in OLD, OLD._replace(started="300"), ServerRun("8", 1, "400"):
         fence.admit(server)
-        assert fence.is_current(server)
+        assert fence.current == server
 
 
 def test_s28_a_refused_server_is_logged_once(fence):

@@ -1,4 +1,4 @@
-"""What the demo stands on: a server process of its own, and calls that show what they say."""
+"""The demo's server process, and calls that show their requests and answers."""
 
 import codecs
 import io
@@ -28,8 +28,6 @@ from stepup.domain.totp import STEP_SECONDS, OtpCode, TotpSecret, code_at, time_
 _CALL_SECONDS = 5
 _SAFETY_SECONDS = 2
 _LONG = 120
-
-
 _IN_ASCII = {"→": "->", "←": "<-", "…": "..."}
 
 
@@ -44,14 +42,14 @@ codecs.register_error("stepup.ascii", _ascii_for)
 
 
 def console_on(stream: TextIO) -> Console:
-    """A console that also shows on a terminal that is not UTF-8 what the demo says."""
+    """A console that replaces characters that a terminal without UTF-8 cannot show."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="stepup.ascii")
     return Console(file=stream, highlight=False)
 
 
 def is_shown(console: Console, text: str) -> bool:
-    """Whether the console's terminal has every character of a text."""
+    """Whether the console's terminal can show every character of a text."""
     try:
         text.encode(console.encoding)
     except UnicodeEncodeError:
@@ -60,31 +58,27 @@ def is_shown(console: Console, text: str) -> bool:
 
 
 class UnexpectedAnswerError(Exception):
-    """The service did not answer what the demo teaches."""
+    """The service gave another answer than the demo explains."""
 
 
 def expect(held: bool, what: str) -> None:
-    """Demand what the demo is about to teach.
-
-    Raises:
-        UnexpectedAnswerError: it is not so.
-    """
+    """Raise `UnexpectedAnswerError` unless the answer is the one that the demo explains."""
     if not held:
         raise UnexpectedAnswerError(f"expected {what}")
 
 
 @contextmanager
 def server_process() -> Iterator[str]:
-    """A server on a free port, with a data directory that is thrown away; yields its address.
+    """Run a server on a free port, with a temporary data directory; yields its address.
 
     Raises:
-        SystemExit: it does not start; it has said why on standard error.
+        SystemExit: the server does not start; its message is on standard error.
     """
     with tempfile.TemporaryDirectory(prefix="stepup-demo-") as data_dir:
         command = [sys.executable, "-m", "stepup", "serve", "--listen", "127.0.0.1:0"]
         command += ["--insecure", "--data-dir", data_dir, "--log-level", "error"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own command
-            # Who closes the terminal hangs up on both, and to the server that is no reason to end.
+            # A terminal that closes hangs up on both processes; the server continues.
             signal.signal(signal.SIGHUP, lambda *_: sys.exit(1))
             try:
                 announcement = process.stdout.readline() if process.stdout else ""
@@ -96,7 +90,7 @@ def server_process() -> Iterator[str]:
 
 
 class App:
-    """Bob's authenticator app: it has the secret, and shows the code of the moment."""
+    """Bob's authenticator app: it has the secret, and shows the current code."""
 
     def __init__(self, console: Console, typed_secret: str) -> None:
         self._console = console
@@ -104,11 +98,11 @@ class App:
         self._step = 0
 
     def last_code(self) -> OtpCode:
-        """The code that was read last."""
+        """Return the code that was read last."""
         return code_at(self._secret, self._step)
 
     def next_code(self) -> OtpCode:
-        """A code that was not read before, with time enough left to type it."""
+        """Wait for a code that was not read before, with enough time left to type it."""
         with self._console.status("") as status:
             while time_step(datetime.now(UTC)) == self._step or _seconds_left() < _SAFETY_SECONDS:
                 status.update(f"waiting for the app's next code: {_seconds_left():.0f} s")
@@ -118,32 +112,32 @@ class App:
 
 
 class Stage:
-    """Makes calls, and shows what is called and what is answered."""
+    """Makes calls, and shows each request and its answer."""
 
     def __init__(self, console: Console, client: Client) -> None:
-        self._console = console
-        self._client = client
+        self.console = console
+        self.client = client
         self._scenes = 0
 
     def scene(self, title: str, text: str) -> None:
-        """Open the next scene."""
+        """Print the number, title and text of the next scene."""
         self._scenes += 1
-        self._console.print(f"\n[bold]{self._scenes}. {title}[/]")
-        self._console.print(Padding(text, (0, 0, 0, 3)))
+        self.console.print(f"\n[bold]{self._scenes}. {title}[/]")
+        self.console.print(Padding(text, (0, 0, 0, 3)))
 
     def say(self, text: str) -> None:
-        """Say something, with markup."""
-        self._console.print(f"   {text}", soft_wrap=True)
+        """Print a line of text, with rich's markup."""
+        self.console.print(f"   {text}", soft_wrap=True)
 
     def call(self, method: Any, request: Message, hide: tuple[str, ...] = ()) -> Any:
-        """Call a method; the fields to hide are not shown."""
+        """Call a method; fields named in `hide` are not shown."""
         self._show_request(request)
         response = method(request, timeout=_CALL_SECONDS)
         self.say(f"[green]←[/] {escape(_shown(response, hide))}")
         return response
 
-    def refused(self, method: Any, request: Message, wanted: str) -> None:
-        """Call a method that has to end with an error of this reason."""
+    def call_refused(self, method: Any, request: Message, wanted: str) -> None:
+        """Call a method, and demand an error with this reason."""
         self._show_request(request)
         try:
             method(request, timeout=_CALL_SECONDS)
@@ -164,10 +158,10 @@ class Stage:
         *,
         target: str = "",
     ) -> step_up.CheckStepUpResponse:
-        """Ask `CheckStepUp`, and demand this decision for this reason."""
+        """Call `CheckStepUp`, and demand this decision for this reason."""
         request = step_up.CheckStepUpRequest(actor=actor, operation=operation, target=target)
         self._show_request(request)
-        answer = self._client.step_up.CheckStepUp(request, timeout=_CALL_SECONDS)
+        answer = self.client.step_up.CheckStepUp(request, timeout=_CALL_SECONDS)
         got = step_up.Decision.Name(answer.decision).removeprefix("DECISION_")
         got_why = step_up.DecisionReason.Name(answer.reason).removeprefix("DECISION_REASON_")
         further = ""
@@ -181,10 +175,10 @@ class Stage:
         return answer
 
     def verify(self, actor: people.ActorContext, code: OtpCode, outcome: str) -> None:
-        """Bring a code to `VerifyOtp`, and demand this outcome."""
+        """Call `VerifyOtp` with a code, and demand this outcome."""
         request = step_up.VerifyOtpRequest(actor=actor, code=code.digits)
         self._show_request(request)
-        answer = self._client.step_up.VerifyOtp(request, timeout=_CALL_SECONDS)
+        answer = self.client.step_up.VerifyOtp(request, timeout=_CALL_SECONDS)
         got = step_up.Outcome.Name(answer.outcome).removeprefix("OUTCOME_")
         colour = "green" if got == "VERIFIED" else "yellow"
         self.say(f"[{colour}]← {got}[/], {answer.attempts_remaining} attempts remaining")
@@ -200,7 +194,7 @@ def _seconds_left() -> float:
 
 
 def _shown(message: Message, hide: tuple[str, ...] = ()) -> str:
-    """A message as grpcurl takes it, on one line; receipts and the like are cut."""
+    """A message as grpcurl accepts it, on one line; long values such as receipts are cut."""
     fields = MessageToDict(message, preserving_proto_field_name=True)
     return orjson.dumps({k: _cut(v) for k, v in fields.items() if k not in hide}).decode()
 

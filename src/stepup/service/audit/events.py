@@ -1,4 +1,4 @@
-"""`ListAuditEvents` and `ExportAuditEvents`: read what happened."""
+"""`ListAuditEvents` and `ExportAuditEvents`: read the audit events of a tenant."""
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -17,8 +17,8 @@ EXPORT_PAGE = 100
 _AT_ONCE = 2
 _WAITING = 30
 _IN_ALL = 4
-"""A page can take seconds, for a filter may match nothing: half of the connections that
-`storage.database.connections` gives for reading by default are left to other calls."""
+"""A page can take seconds, since a filter may match nothing. Half of the connections that
+`storage.database.connections` reserves for reads by default are left to other calls."""
 
 
 def _share_of_reads() -> TenantShare:
@@ -27,7 +27,7 @@ def _share_of_reads() -> TenantShare:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some events, oldest first, and the token of the next page; empty when there is none."""
+    """Some events, oldest first, and the token of the next page; empty on the last page."""
 
     events: Sequence[ChainedEvent]
     next_token: str = ""
@@ -42,10 +42,10 @@ class AuditEvents:
     share: TenantShare = field(default_factory=_share_of_reads)
 
     async def list(self, query: EventQuery, size: int, token: str = "") -> Page:
-        """A page of events.
+        """Return a page of events.
 
         Args:
-            query: what to read; its `after_sequence` comes from the token.
+            query: the conditions; the token sets its `after_sequence`.
             size: how many events at most.
             token: the `next_token` of the page before, with the same query; empty for the first.
 
@@ -63,18 +63,16 @@ class AuditEvents:
             events = await records.audit.list(query, size + 1)
         if len(events) <= size:
             return Page(events)
-        return Page(events[:size], self._token(query, events[size - 1].sequence))
+        keys = self.keys.page_tokens
+        next_token = _token(keys, keys.primary, query, events[size - 1].sequence)
+        return Page(events[:size], next_token)
 
     def export(self, tenant_id: TenantId, after_sequence: int) -> AsyncIterator[ChainedEvent]:
-        """All events after a sequence number: `export`."""
+        """Return all events after a sequence number, as the function `export` does."""
         return export(self.database, tenant_id, after_sequence, self.share)
 
-    def _token(self, query: EventQuery, sequence: int) -> str:
-        keys = self.keys.page_tokens
-        return _token(keys, keys.primary, query, sequence)
-
     def _sequence(self, query: EventQuery, token: str) -> int:
-        """The place that a token stands for: only this service makes tokens, each for one query."""
+        """The sequence number in a token, which only this service can make, for one query each."""
         try:
             key_id, number, _ = urlsafe_b64decode(token).decode().split(".")
             sequence = int(number)
@@ -82,7 +80,7 @@ class AuditEvents:
             expected = _token(self.keys.page_tokens, key_id, query, sequence)
         except (Base64Error, ValueError, KeyError):
             expected = ""
-        # The whole text is compared: base64 and numbers have further spellings that read alike.
+        # The whole text is compared: base64 and numbers have several spellings of one value.
         if not expected or not hmac.compare_digest(token.encode(), expected.encode()):
             raise InvalidFieldError("page_token", "was not given for this tenant and filter")
         return sequence
@@ -91,14 +89,14 @@ class AuditEvents:
 async def export(
     database: Database, tenant_id: TenantId, after_sequence: int, share: TenantShare | None = None
 ) -> AsyncIterator[ChainedEvent]:
-    """All events after a sequence number, up to the newest at the time of reading.
+    """Return all events after a sequence number, up to the newest at the time of reading.
 
     Args:
-        database: has the events.
-        tenant_id: whose events.
-        after_sequence: of the last event that is known; 0 for all.
-        share: gives each page its turn, so that a slow reader of the stream holds none; None where
-            nobody else reads.
+        database: the database with the events.
+        tenant_id: the tenant.
+        after_sequence: the number of the last known event; 0 for all.
+        share: gives each page its turn, so that a slow client does not hold one; None if nobody
+            else reads.
 
     Raises:
         OverloadedError: too many pages of the tenant are being read; resume from the last event.
@@ -117,11 +115,6 @@ async def export(
 
 
 def _token(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:
-    mac = _mac(keys, key_id, query, sequence)
-    return urlsafe_b64encode(f"{key_id}.{sequence}.{mac}".encode()).decode()
-
-
-def _mac(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:
     filters = (
         query.tenant_id,
         query.start.isoformat() if query.start else "",
@@ -130,4 +123,5 @@ def _mac(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:
         ",".join(sorted(kind.value for kind in query.kinds)),
         str(sequence),
     )
-    return hmac.digest(keys.keys[key_id], "\0".join(filters).encode(), "sha256").hex()
+    mac = hmac.digest(keys.keys[key_id], "\0".join(filters).encode(), "sha256").hex()
+    return urlsafe_b64encode(f"{key_id}.{sequence}.{mac}".encode()).decode()

@@ -1,8 +1,8 @@
-"""`stepup audit head`: the ends of the chains, signed, so that nobody can cut them off later (S14).
+"""`stepup audit head`: sign the ends of the chains, so that nobody can cut them off later (S14).
 
 The file is one JSON object: `format`, `key_id`, `exported_at`, `heads` (each `tenant_id`,
-`sequence`, and `hash` in hexadecimal, in the order of tenants) and `signature` in base64. Signed is
-the canonical JSON (names sorted, no white space, ASCII) of the object without its signature.
+`sequence`, and `hash` in hexadecimal, in the order of tenants) and `signature` in base64. The
+signature covers the canonical JSON (names sorted, no white space, ASCII) of the other members.
 """
 
 import json
@@ -24,7 +24,7 @@ _HASH = re.compile("[0-9a-f]{64}")
 
 
 class HeadDamagedError(Exception):
-    """A head is not the end of its chain: it is not signed. Commands meet it, calls do not."""
+    """A head is not the end of its chain, and so is not signed. Only commands raise it."""
 
     def __init__(self, damage: Damage) -> None:
         super().__init__(damage.problem)
@@ -33,7 +33,7 @@ class HeadDamagedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SignedHeads:
-    """Heads as they were exported: what is signed, and the signature."""
+    """Exported heads: the signed message, and its signature."""
 
     key_id: str
     heads: Mapping[str, Head]
@@ -42,21 +42,21 @@ class SignedHeads:
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """Read an exported file; whether the signature is good is for the key's owner to say.
+        """Parse an exported file. The signature is not verified.
 
         Raises:
-            InvalidValueError: it is no such file.
+            InvalidValueError: the file has another format.
         """
         try:
             document: Any = json.loads(text)
             signature = b64decode(document.pop("signature"), validate=True)
             heads = dict(map(_read, document["heads"]))
             if document["format"] != FORMAT or len(heads) != len(document["heads"]):
-                raise ValueError  # noqa: TRY301  # one answer to all that is wrong
+                raise ValueError  # noqa: TRY301  # all faults have one answer
             message = canonical_json(document).encode()
             return cls(str(document["key_id"]), heads, message, signature)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            raise InvalidValueError(f"is no file of the format {FORMAT}") from None
+            raise InvalidValueError(f"is not a file of the format {FORMAT}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ class ExportHeads:
     keys: HeadKeys
 
     async def __call__(self, now: datetime, tenant_id: TenantId | None = None) -> str:
-        """The text of the file; of all tenants that have events, unless one is named.
+        """Return the text of the file: one tenant's head, or those of all tenants with events.
 
         Raises:
-            HeadDamagedError: a head is not the end of its chain, or there is none.
+            HeadDamagedError: a chain has no head, or the head is not its end.
             StoreUnavailableError: the heads cannot be read.
         """
         async with self.database.snapshot() as records:
@@ -99,8 +99,8 @@ async def _tenants(chains: StoredChains) -> list[str]:
 async def _entry(chains: StoredChains, tenant: str) -> Json:
     head = await chains.head(tenant)
     if not isinstance(head, Head):
-        raise HeadDamagedError(Damage(tenant, None, "the chain has no head that could be signed"))
-    # Events that were appended meanwhile come after it.
+        raise HeadDamagedError(Damage(tenant, None, "the chain has no head to sign"))
+    # Events that were appended meanwhile come after the head.
     last = await chains.stored(tenant, ChainPosition(head.sequence), 1)
     if [head.hash] != [stored.hash for stored in last if isinstance(stored, ChainedEvent)]:
         raise HeadDamagedError(

@@ -1,9 +1,8 @@
-"""`stepup audit verify`: whether what is stored is what was appended, and all of it (S14)."""
+"""`stepup audit verify`: whether exactly the appended events are stored (S14)."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stepup.domain.actor import TenantId
 from stepup.domain.chain import ChainCheck, Damage, Head, StoredEvent, StoredHead
 from stepup.service.ports import ChainPosition, Database
 
@@ -13,11 +12,11 @@ MISPLACED_SHOWN = 100
 
 @dataclass(slots=True)
 class AuditVerification:
-    """Reads chains page by page, while others append to them; counts what it has read.
+    """Reads chains page by page, while servers append to them; counts tenants and events.
 
     Args:
-        database: where the chains are.
-        exported: the heads of an earlier export, by tenant: chains have to contain them.
+        database: the database with the chains.
+        exported: the heads of an earlier export, by tenant: the chains must contain them.
     """
 
     database: Database
@@ -26,10 +25,10 @@ class AuditVerification:
     events: int = 0
 
     async def of_all(self) -> AsyncIterator[Damage]:
-        """Every damage of every tenant.
+        """Return every damage of every tenant.
 
         Raises:
-            StoreUnavailableError: the events cannot be read; nothing is known of those not read.
+            StoreUnavailableError: the events cannot be read; the rest remains unverified.
         """
         async with self.database.snapshot() as records:
             misplaced = await records.audit.misplaced(MISPLACED_SHOWN)
@@ -39,23 +38,19 @@ class AuditVerification:
         tenant = await self._next_tenant(None)
         while tenant is not None:
             unseen.discard(tenant)
-            async for damage in self._of(tenant):
+            async for damage in self.of(tenant):
                 yield damage
             tenant = await self._next_tenant(tenant)
         for name in sorted(unseen):
-            async for damage in self._of(name):
+            async for damage in self.of(name):
                 yield damage
 
-    async def of(self, tenant_id: TenantId) -> AsyncIterator[Damage]:
-        """Every damage of one tenant.
+    async def of(self, tenant: str) -> AsyncIterator[Damage]:
+        """Return every damage of one tenant.
 
         Raises:
-            StoreUnavailableError: as above.
+            StoreUnavailableError: as `of_all`.
         """
-        async for damage in self._of(tenant_id):
-            yield damage
-
-    async def _of(self, tenant: str) -> AsyncIterator[Damage]:
         self.tenants += 1
         check = ChainCheck(tenant, self.exported.get(tenant))
         position = ChainPosition()
@@ -71,8 +66,8 @@ class AuditVerification:
             if not page and _counts_more(head, check):
                 break
             if len(page) < PAGE:
-                # Events may have been appended since the page was read. Only when the head that
-                # counts them was read before a page without them are they missing.
+                # Events may have been appended since the page was read. Events are missing only if
+                # the head that counts them was read before a page without them.
                 async with self.database.snapshot() as records:
                     head = await records.audit.head(tenant)
                 if not _counts_more(head, check):

@@ -9,22 +9,22 @@ from stepup.service.ports import Records
 async def append_and_turn_account_mfa(
     records: Records, context: Context, cause: Event, user_id: UserId, *, enabled: bool
 ) -> None:
-    """Append an event and turn the account's toggle by it, in the same transaction.
+    """Append an event, and set the account's toggle, in the same transaction.
 
-    Where the toggle stands otherwise, that is a second event, which names the kind of the first.
-    Call it last: it takes the lock of the audit chain.
+    A toggle that changes gives a second event, which names the kind of the first. Call this
+    function last: it locks the audit chain.
 
     Args:
         records: of the transaction.
         context: the call.
-        cause: what turns the toggle.
-        user_id: whose toggle it is, in the actor's tenant.
-        enabled: the new position.
+        cause: the event that sets the toggle.
+        user_id: the user, in the actor's tenant.
+        enabled: the new state.
     """
     tenant_id = context.actor.tenant_id
     changes = await records.accounts.mfa_enabled_for_update(tenant_id, user_id) != enabled
     if changes:
-        # Before any event: everything takes the lock of the audit chain last.
+        # Before any event: every transaction locks the audit chain last.
         await records.accounts.set_mfa_enabled(tenant_id, user_id, enabled)
     await records.audit.append(cause)
     if changes:

@@ -21,10 +21,10 @@ from stepup.service.step_up.elevated import Elevated, is_revoked
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Screen:
-    """What the person sees. Secret and key URI never show in a repr (S11).
+    """The first screen. Secret and key URI never show in a repr (S11).
 
-    Once the wizard is confirmed it has neither of them (S6). `by_reset_code` says that the call's
-    reset code was right, and opened the wizard.
+    Both are None once the wizard is confirmed (S6). `by_reset_code` says that the reset code of
+    this call was right, and opened the wizard.
     """
 
     enrollment_id: str
@@ -47,15 +47,15 @@ class BeginEnrollment:
     async def __call__(
         self, context: Context, account_name: Label, reset_code: ResetCode | None = None
     ) -> Screen | ResetAttempt:
-        """Show the pending secret of this session, or a fresh one; or the refused reset code.
+        """Return the screen of this session's wizard, open or new; or a refused reset code.
 
-        A wizard that is confirmed is shown without its secret (S6). A wizard that is shown again
-        has the label and issuer that it was opened with.
+        A confirmed wizard is shown without its secret (S6). A wizard that is shown again keeps its
+        label and issuer.
 
         Raises:
             ElevationRequiredError: an authenticator is active, and neither a live elevation nor a
                 reset code permits to replace it.
-            StoreUnavailableError: nothing was begun.
+            StoreUnavailableError: no wizard was opened.
         """
         actor, now = context.actor, context.now
         issuer, elevation = await self._read_ahead(context)
@@ -78,13 +78,15 @@ class BeginEnrollment:
                 attempt = await try_reset_code(records, self.keys, context, active, reset_code)
                 if not attempt.is_accepted:
                     return attempt
-            pending = await self._begin(records, context, (issuer, account_name), active, elevation)
+            pending = await self._open(
+                records, context, active, elevation, issuer=issuer, account_name=account_name
+            )
         return replace(self._screen(pending), by_reset_code=pending.by_reset_code)
 
     async def _read_ahead(self, context: Context) -> tuple[Label, Elevation | None]:
-        """The tenant's issuer, and the session's elevation, if an authenticator is active.
+        """Read the tenant's issuer and, if an authenticator is active, the session's elevation.
 
-        Both are read before any lock is held.
+        This happens before any lock is held.
         """
         actor = context.actor
         async with self.database.snapshot(actor.tenant_id) as records:
@@ -95,16 +97,17 @@ class BeginEnrollment:
         elevation = await self.elevated.find_live(context) if active else None
         return issuer, elevation
 
-    async def _begin(
+    async def _open(
         self,
         records: Records,
         context: Context,
-        entry: tuple[Label, Label],
         active: Authenticator | None,
         elevation: Elevation | None,
+        *,
+        issuer: Label,
+        account_name: Label,
     ) -> PendingEnrollment:
         actor, enrollment_id = context.actor, str(uuid4())
-        issuer, account_name = entry
         pending = PendingEnrollment(
             tenant_id=actor.tenant_id,
             user_id=actor.user_id,
@@ -113,7 +116,7 @@ class BeginEnrollment:
             sealed_secret=self.keys.seal(
                 TotpSecret.generate(), actor.tenant_id, actor.user_id, enrollment_id
             ),
-            # Another label than that of the authenticator in force, which the app must not lose.
+            # A new label, so that the app keeps the entry of the authenticator in force.
             account_name=label_of_authenticator(
                 account_name, active.generation + 1 if active else 1
             ),
@@ -135,26 +138,23 @@ class BeginEnrollment:
         return pending
 
     def _screen(self, pending: PendingEnrollment) -> Screen:
+        screen = Screen(pending.enrollment_id, pending.state, pending.expires_at)
         if pending.state is EnrollmentState.CONFIRMED:
-            return Screen(pending.enrollment_id, pending.state, pending.expires_at)
+            return screen
         secret = self.keys.open(
             pending.sealed_secret, pending.tenant_id, pending.user_id, pending.enrollment_id
         )
-        return Screen(
-            pending.enrollment_id,
-            pending.state,
-            pending.expires_at,
-            secret,
-            key_uri(secret, pending.issuer or self.issuer, pending.account_name),
-        )
+        uri = key_uri(secret, pending.issuer or self.issuer, pending.account_name)
+        return replace(screen, secret=secret, otpauth_uri=uri)
 
 
 async def _permits(
     records: Records, elevation: Elevation | None, active: Authenticator | None
 ) -> bool:
-    """Whether an elevation that was looked up before permits to replace the locked authenticator.
+    """Whether an elevation that was read earlier permits to replace the locked authenticator.
 
-    A revocation takes the same lock: it comes before, and counts here, or it finds the wizard.
+    A revocation takes the same lock: either it comes before, and counts here, or it comes later,
+    and ends the wizard.
     """
     return (
         elevation is not None

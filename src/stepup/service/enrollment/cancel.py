@@ -1,4 +1,4 @@
-"""`CancelEnrollment`: abandon the wizard of this session."""
+"""`CancelEnrollment`: delete the wizard of this session."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from stepup.service.ports import Database
 
 @dataclass(frozen=True, slots=True)
 class CancelEnrollment:
-    """Removes a pending enrollment; an active authenticator is untouched."""
+    """Deletes a pending enrollment; an active authenticator stays in force."""
 
     database: Database
 
     async def __call__(self, context: Context) -> None:
-        """Cancel; without a pending enrollment nothing changes.
+        """Delete the session's wizard; without one nothing changes.
 
         Raises:
             StoreUnavailableError: nothing was cancelled.

@@ -1,19 +1,19 @@
-"""`CompleteEnrollment`, the third screen: the authenticator comes into force."""
+"""`CompleteEnrollment`, the third screen: the authenticator becomes active."""
 
 from dataclasses import dataclass
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Authenticator
-from stepup.domain.changes import EnrollmentEnded
 from stepup.domain.elevation import Elevation
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUnavailableError
 from stepup.service.calls.context import Context
 from stepup.service.enrollment.account_toggle import append_and_turn_account_mfa
+from stepup.service.enrollment.end import end_of
 from stepup.service.enrollment.get import find_active
 from stepup.service.enrollment.open_wizard import (
-    came_meanwhile,
     find_open_for_update,
+    is_recent,
     nothing_pending,
 )
 from stepup.service.ports import Database, Records
@@ -24,10 +24,10 @@ from stepup.service.step_up.verify_otp import elevate
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The active authenticator, and the elevation that its enrollment earned.
+    """The active authenticator, and the elevation that its enrollment gave.
 
-    The elevation is None where Redis could not take it, or where the call was repeated and the
-    session is not elevated any more: the authenticator is active all the same, and a code elevates.
+    The elevation is None if Redis could not store it, or if the call was repeated and the session
+    is no longer elevated: the authenticator is active nevertheless, and its next code elevates.
     """
 
     authenticator: Authenticator
@@ -45,26 +45,25 @@ class CompleteEnrollment:
     async def __call__(self, context: Context) -> Completion:
         """Activate the session's confirmed enrollment, and turn the account's MFA on.
 
-        The same call again, within ten minutes, changes nothing and answers what holds: the answer
-        to the first one may have been lost.
+        A repeated call, within ten minutes, changes nothing and answers with the current state: the
+        first answer may have been lost.
 
         Raises:
-            EnrollmentStateError: nothing is pending or confirmed, or another authenticator came
-                into force since the wizard was opened.
+            EnrollmentStateError: no wizard is open or confirmed, or another authenticator became
+                active since the wizard was opened.
             StoreUnavailableError: nothing has changed.
         """
         actor, now = context.actor, context.now
         async with self.database.transaction(actor.tenant_id) as records:
-            # The authenticator first: everything that ends one takes its locks in this order.
+            # The authenticator first: every call that ends one takes its locks in this order.
             replaced = await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
             pending = await find_open_for_update(records, context)
-            authenticator = (
-                await self._activate(records, context, pending, replaced) if pending else None
-            )
-        if authenticator is None:
-            return await self._repeat(context)
+            if pending is not None:
+                authenticator = await self._activate(records, context, pending, replaced)
+        if pending is None:
+            return await self._answer_again(context)
         if replaced is not None:
-            await self.revoker.put_into_effect(_end_of(replaced), now)
+            await self.revoker.put_into_effect(end_of(replaced), now)
         elevation = elevate(context, authenticator.enrollment_id)
         try:
             await self.elevated.elevations.replace(elevation)
@@ -89,10 +88,10 @@ class CompleteEnrollment:
             )
         if replaced is not None:
             await records.authenticators.remove(replaced)
-            await records.changes.announce(_end_of(replaced), now)
+            await records.changes.announce(end_of(replaced), now)
         await records.authenticators.add(authenticator)
         await records.reset_codes.add(reset_code)
-        # Other sessions' wizards were permitted to replace what is no longer there.
+        # The wizards of other sessions would replace an authenticator that has ended.
         await records.pending.remove(actor.tenant_id, actor.user_id)
         completed = context.event(
             EventKind.ENROLLMENT_COMPLETED,
@@ -103,14 +102,13 @@ class CompleteEnrollment:
         await append_and_turn_account_mfa(records, context, completed, actor.user_id, enabled=True)
         return authenticator
 
-    async def _repeat(self, context: Context) -> Completion:
-        """Answer what holds, if this session has completed its wizard already."""
-        session = context.actor.session_hash
+    async def _answer_again(self, context: Context) -> Completion:
+        """Answer with the current state, if this session has completed its wizard."""
         active = await find_active(self.database, context)
         if (
             active is None
-            or active.enrolled_session != session
-            or not came_meanwhile(active, context)
+            or active.enrolled_session != context.actor.session_hash
+            or not is_recent(active, context)
         ):
             raise nothing_pending(context, active)
         try:
@@ -120,9 +118,3 @@ class CompleteEnrollment:
         if elevation is not None and elevation.enrollment_id != active.enrollment_id:
             elevation = None
         return Completion(active, elevation)
-
-
-def _end_of(authenticator: Authenticator) -> EnrollmentEnded:
-    return EnrollmentEnded(
-        authenticator.tenant_id, authenticator.user_id, authenticator.enrollment_id
-    )

@@ -1,4 +1,4 @@
-"""`ConfirmEnrollment`, the second screen: the app holds the secret; here is the reset code."""
+"""`ConfirmEnrollment`, the second screen: a code proves the secret, and gives a reset code."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,9 +16,9 @@ from stepup.service.ports import Database, Keys, Records
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The answer to a code: a reset code where it was right, and how many tries are left.
+    """The answer to a code: a reset code if it was right, and how many tries are left.
 
-    `next_code_after` is set where the code had confirmed the wizard before, or was one step late.
+    `next_code_after` is set if the code has confirmed the wizard before, or was one step late.
     """
 
     reset_code: ResetCode | None
@@ -28,7 +28,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmEnrollment:
-    """Checks codes of the wizard. They are used up: completion starts after the latest (S2)."""
+    """Checks codes of the wizard. Their steps are used up for the new authenticator, too (S2)."""
 
     database: Database
     keys: Keys
@@ -37,24 +37,21 @@ class ConfirmEnrollment:
     async def __call__(self, context: Context, code: OtpCode) -> Confirmation:
         """Confirm with a code; the fifth wrong one ends the wizard (S7).
 
-        A confirmed wizard takes a further code, and gives a new reset code in place of the one
-        before. The code that confirmed it, sent again, and a code that is one step late change
-        nothing and count nowhere (S22).
+        A confirmed wizard accepts a further code, and replaces its reset code. The code that
+        confirmed it, sent again, and a code that is one step late change nothing and are not
+        counted (S22).
 
         Raises:
-            EnrollmentStateError: nothing is pending.
+            EnrollmentStateError: no wizard is open.
             StoreUnavailableError: nothing was confirmed.
         """
         async with self.database.transaction(context.actor.tenant_id) as records:
             pending = await find_open_for_update(records, context)
-            confirmation = (
-                await self._evaluate(records, context, pending, code) if pending else None
-            )
-        if confirmation is None:
-            raise nothing_pending(context, await find_active(self.database, context))
-        return confirmation
+            if pending is not None:
+                return await self._record_attempt(records, context, pending, code)
+        raise nothing_pending(context, await find_active(self.database, context))
 
-    async def _evaluate(
+    async def _record_attempt(
         self, records: Records, context: Context, pending: PendingEnrollment, code: OtpCode
     ) -> Confirmation:
         secret = self.keys.open(

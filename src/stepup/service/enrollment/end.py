@@ -1,4 +1,4 @@
-"""The three ways in which an authenticator ends: removed, reset by its code, reset by an admin."""
+"""The three ends of an authenticator: by its user, by a reset code, by an administrator."""
 
 from dataclasses import dataclass
 
@@ -26,9 +26,9 @@ from stepup.service.step_up.revoker import Revoker
 
 @dataclass(frozen=True, slots=True)
 class EndEnrollment:
-    """Removes authenticators; with one go its reset code, its elevations and open wizards.
+    """Removes authenticators, each with its reset code, its elevations and open wizards.
 
-    The account's MFA is turned off: nobody is asked for a code that no app can show.
+    The account's MFA is turned off: no app could show a code that it asks for.
     """
 
     database: Database
@@ -39,10 +39,10 @@ class EndEnrollment:
     async def remove(self, context: Context) -> None:
         """`RemoveEnrollment`: the user removes their own authenticator.
 
-        Without one it changes nothing: the answer to an earlier call may have been lost.
+        Without one the call changes nothing: the answer to an earlier call may have been lost.
 
         Raises:
-            ElevationRequiredError: the session is not elevated by it.
+            ElevationRequiredError: the authenticator has not elevated the session.
             StoreUnavailableError: nothing was removed.
         """
         if await find_active(self.database, context) is None:
@@ -63,11 +63,11 @@ class EndEnrollment:
         await self.revoker.put_into_effect(ended, context.now)
 
     async def reset(self, context: Context, code: ResetCode) -> ResetAttempt:
-        """`ResetEnrollment`: the reset code removes the authenticator, and is used up with it.
+        """`ResetEnrollment`: the reset code removes the authenticator, and itself.
 
         Raises:
-            EnrollmentStateError: none is active, or the one that is has no reset code.
-            StoreUnavailableError: nothing was removed, and no attempt made.
+            EnrollmentStateError: no authenticator is active, or it has no reset code.
+            StoreUnavailableError: nothing was removed, and no attempt was counted.
         """
         async with self.database.transaction(context.actor.tenant_id) as records:
             active = await _demand_authenticator_for_update(records, context, context.actor.user_id)
@@ -87,9 +87,9 @@ class EndEnrollment:
         """`AdminResetEnrollment`: a Master Administrator removes another user's authenticator.
 
         Raises:
-            RoleRequiredError: the actor is no Master Administrator.
-            InvalidFieldError: it is their own.
-            ElevationRequiredError: their session is not elevated.
+            RoleRequiredError: the actor is not a Master Administrator.
+            InvalidFieldError: the user is the actor.
+            ElevationRequiredError: the actor's session is not elevated.
             EnrollmentStateError: the user has no active authenticator.
             StoreUnavailableError: nothing was removed.
         """
@@ -114,12 +114,19 @@ class EndEnrollment:
     async def _end(
         self, records: Records, context: Context, active: Authenticator, event: Event
     ) -> EnrollmentEnded:
-        ended = EnrollmentEnded(active.tenant_id, active.user_id, active.enrollment_id)
+        ended = end_of(active)
         await records.authenticators.remove(active)
         await records.pending.remove(active.tenant_id, active.user_id)
         await records.changes.announce(ended, context.now)
         await append_and_turn_account_mfa(records, context, event, active.user_id, enabled=False)
         return ended
+
+
+def end_of(authenticator: Authenticator) -> EnrollmentEnded:
+    """The change that announces the end of an authenticator."""
+    return EnrollmentEnded(
+        authenticator.tenant_id, authenticator.user_id, authenticator.enrollment_id
+    )
 
 
 async def _demand_authenticator_for_update(

@@ -1,4 +1,4 @@
-"""`GetEnrollment`: where a user stands."""
+"""`GetEnrollment`: the state of a user's enrollment."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from stepup.service.ports import Database
 
 
 async def find_active(database: Database, context: Context) -> Authenticator | None:
-    """The actor's authenticator in force, as it was committed before the call; nothing is locked.
+    """Return the actor's active authenticator, as it was committed before the call.
 
     Raises:
-        StoreUnavailableError: it cannot be read.
+        StoreUnavailableError: the database cannot be read.
     """
     async with database.snapshot(context.actor.tenant_id) as records:
         return await records.authenticators.find(context.actor.tenant_id, context.actor.user_id)
@@ -21,7 +21,7 @@ async def find_active(database: Database, context: Context) -> Authenticator | N
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The authenticator in force, the wizard open in this session, the account's own toggle."""
+    """The active authenticator, the wizard open in this session, the account's own toggle."""
 
     active: Authenticator | None
     pending: PendingEnrollment | None
@@ -30,15 +30,15 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class GetEnrollment:
-    """Reads where a user stands."""
+    """Reads the state of a user's enrollment."""
 
     database: Database
 
     async def __call__(self, context: Context) -> Standing:
-        """The actor's standing; a wizard that expired or is revoked is none.
+        """Return the actor's standing; an expired or revoked wizard is left out.
 
         Raises:
-            StoreUnavailableError: it cannot be read.
+            StoreUnavailableError: the database cannot be read.
         """
         actor = context.actor
         async with self.database.snapshot(context.actor.tenant_id) as records:

@@ -1,4 +1,4 @@
-"""The wizard that is open in a session, and why none is."""
+"""The wizard that is open in a session, or the reason why no wizard is."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from stepup.service.ports import Records
 
 
 async def is_open(records: Records, pending: PendingEnrollment, now: datetime) -> bool:
-    """Whether a stored wizard can go on: it is live, and what permitted it is not revoked (S10)."""
+    """Whether a stored wizard is live, and the elevation that permitted it not revoked (S10)."""
     if not pending.is_live(now):
         return False
     if not pending.rests_on_elevation:
@@ -22,7 +22,7 @@ async def is_open(records: Records, pending: PendingEnrollment, now: datetime) -
 
 
 async def find_open_for_update(records: Records, context: Context) -> PendingEnrollment | None:
-    """The wizard of the actor's session; None where nothing is stored of one.
+    """Lock and return the wizard of the actor's session; None if no wizard is stored.
 
     Raises:
         EnrollmentStateError: its ten minutes or five tries are over, or its elevation is revoked.
@@ -36,19 +36,19 @@ async def find_open_for_update(records: Records, context: Context) -> PendingEnr
     return pending
 
 
-def came_meanwhile(active: Authenticator, context: Context) -> bool:
-    """Whether a wizard that was open when the authenticator came into force would be open still."""
+def is_recent(active: Authenticator, context: Context) -> bool:
+    """Whether a wizard that was open when the authenticator became active would still be open."""
     return context.now < active.activated_at + PENDING_LIFETIME
 
 
 def nothing_pending(context: Context, active: Authenticator | None) -> EnrollmentStateError:
-    """The error of a step that needs an open wizard.
+    """Explain why a step finds no open wizard.
 
     Args:
         context: the call.
-        active: the authenticator in force, where nothing at all is stored of a wizard.
+        active: the active authenticator, if no wizard is stored.
     """
-    if active is not None and came_meanwhile(active, context):
+    if active is not None and is_recent(active, context):
         if active.enrolled_session == context.actor.session_hash:
             return EnrollmentStateError(
                 EnrollmentFault.COMPLETED,

@@ -14,7 +14,7 @@ from stepup.service.step_up.refused_attempts import record_refusal
 
 @dataclass(frozen=True, slots=True)
 class ResetAttempt:
-    """What became of a reset code."""
+    """The outcome of an attempt with a reset code."""
 
     outcome: Attempt
     attempts_remaining: int
@@ -29,10 +29,10 @@ class ResetAttempt:
 async def try_reset_code(
     records: Records, keys: Keys, context: Context, active: Authenticator, code: ResetCode
 ) -> ResetAttempt:
-    """Look at a reset code, inside the transaction that acts on it.
+    """Compare a reset code with the stored one, inside the transaction that acts on the outcome.
 
-    A wrong or refused one is recorded: the caller must let the transaction commit. A right one is
-    used up only by what removes the authenticator.
+    A wrong or refused code is recorded: the caller must let the transaction commit. A right code
+    stays valid until the caller removes the authenticator.
 
     Raises:
         EnrollmentStateError: the authenticator has no reset code.

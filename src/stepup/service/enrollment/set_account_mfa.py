@@ -13,7 +13,7 @@ from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 
 @dataclass(frozen=True, slots=True)
 class SetAccountMfa:
-    """Turns the toggle; turning it to where it stands changes nothing."""
+    """Sets the toggle; setting its current state changes nothing."""
 
     database: Database
     elevated: Elevated
@@ -22,10 +22,10 @@ class SetAccountMfa:
         """Turn the toggle on or off.
 
         Raises:
-            EnrollmentStateError: on, without an active authenticator.
-            MfaEnforcedError: off, while the tenant's policy is enabled.
-            ElevationRequiredError: off, without a live elevation.
-            StoreUnavailableError: nothing was turned.
+            EnrollmentStateError: turned on without an active authenticator.
+            MfaEnforcedError: turned off while the tenant's policy is enabled.
+            ElevationRequiredError: turned off without a live elevation.
+            StoreUnavailableError: nothing was changed.
         """
         actor = context.actor
         async with self.database.snapshot(actor.tenant_id) as records:

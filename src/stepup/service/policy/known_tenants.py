@@ -1,4 +1,4 @@
-"""Tenants that were never given a policy: counted, and refused where the deployment wants that."""
+"""Tenants that never had a policy: counted, and refused if the deployment is configured so."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,17 @@ _unknown = Counter(
 
 @dataclass(frozen=True, slots=True)
 class KnownTenants:
-    """Knows tenants by their policies. `refuse` is `identity.unknown_tenants = "refuse"`."""
+    """Recognizes tenants by their policies. `refuse` is `identity.unknown_tenants = "refuse"`."""
 
     snapshots: Snapshots
     refuse: bool = False
 
     async def demand(self, tenant_id: TenantId) -> None:
-        """Count a call for an unknown tenant, and refuse it if the deployment wants that.
+        """Count a call for an unknown tenant, and refuse it if `refuse` is set.
 
         Raises:
-            UnknownTenantError: the tenant has no policy, and that is refused.
-            StoreUnavailableError: that is refused, and it cannot be known.
+            UnknownTenantError: the tenant has no policy, and `refuse` is set.
+            StoreUnavailableError: `refuse` is set, and the policies cannot be read.
         """
         try:
             policy = await self.snapshots.policy(tenant_id)

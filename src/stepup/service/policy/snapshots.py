@@ -1,8 +1,9 @@
-"""What a worker keeps in memory so that a check reads no SQL: policies and recent revocations.
+"""The policies and recent revocations that a worker keeps in memory: a check reads no SQL.
 
-A worker polls the change feed every second. It reads what became visible since its last poll: later
-transactions, and those that were in flight then (S27). What was last polled more than five seconds
-ago is not decided on (S17). When another server answers, nothing from before is believed (S28).
+A worker polls the change feed every second. It reads the changes that became visible since its last
+poll: those of later transactions, and of transactions that were in flight then (S27). After five
+seconds without a poll it decides nothing (S17). When another server answers, the worker forgets all
+that it read before (S28).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,11 +29,11 @@ MAX_AGE_SECONDS: Final = 5.0
 PORTION: Final = 1000
 """How many changes are read at once: few enough that calls in between wait for milliseconds."""
 MAX_POLICIES: Final = 100_000
-"""0.6 kB each, as most tenants select the same operations; further ones take the place of those
-that were read first."""
+"""How many policies are kept, of 0.6 kB each, as most tenants select the same operations. Further
+policies replace those that were read first."""
 SETTLED: Final = timedelta(seconds=MAX_AGE_SECONDS) + CLOCK_TOLERANCE
-"""How long after this worker has seen a server another worker may still have elevated somebody by
-a code that the server before it took, by this worker's clock."""
+"""How long after a worker first sees a new server another worker may still elevate a session by a
+code that the previous server accepted, by the first worker's clock."""
 
 _polled = Gauge(
     "stepup_change_feed_read_seconds",
@@ -46,13 +47,14 @@ _server_changes = Counter(
 
 
 class Snapshots:
-    """One worker's memory of policies and revocations, never older than five seconds.
+    """One worker's memory of policies and revocations; it refuses once it is five seconds old.
 
     Args:
         database: the durable store.
         clock: the server's.
-        folds_ids: whether this server folds ids (`identity.fold_case`). In a database where that
-            differs it would find no policy, and allow everything: it reads none there.
+        folds_ids: whether this server folds ids (`identity.fold_case`). If the database's ids are
+            not folded alike, the server would find no policy and allow everything: so it reads
+            nothing then.
     """
 
     def __init__(self, database: Database, clock: Clock, *, folds_ids: bool = False) -> None:
@@ -61,21 +63,23 @@ class Snapshots:
         self._folds_ids = folds_ids
         self._fresh_until = float("-inf")
         self._server: str | None = None
-        # Elevations verified before this may be of a server that is gone.
+        # Elevations that were verified earlier may come from a server that is gone.
         self._trusted_since = datetime.max.replace(tzinfo=clock.now().tzinfo)
         self._trusts_all_at = float("inf")
         self._confirmed: set[str] = set()
-        # None: what `_server` has announced was not read to its end yet.
+        # None until the changes that `_server` has announced are read to their end.
         self._position: FeedPosition | None = None
         self._policies: dict[TenantId, Policy] = {}
         self._policy_changes = 0
         self._revocations = Revocations()
 
     async def policy(self, tenant_id: TenantId) -> Policy:
-        """The tenant's policy, at most a poll older than the stored one.
+        """Return the tenant's policy, at most a poll older than the stored one.
+
+        The first call for a tenant reads SQL.
 
         Raises:
-            StoreUnavailableError: the last poll is too long ago, or a first read fails.
+            StoreUnavailableError: the last poll is too long ago, or that read fails.
         """
         self._demand_fresh()
         policy = self._policies.get(tenant_id)
@@ -83,19 +87,19 @@ class Snapshots:
             changes = self._policy_changes
             stored = await self._read(tenant_id, lambda records: records.policies.find(tenant_id))
             policy = stored or Policy(tenant_id)
-            # A change that arrived during the read may be missing from what was read.
+            # The read may have missed a change that arrived meanwhile.
             if changes == self._policy_changes:
                 self._keep(policy)
         return policy
 
-    async def vouches(self, elevation: Elevation) -> bool:
-        """Whether the database server in use knows the enrollment of an elevation (S28).
+    async def knows_enrollment_of(self, elevation: Elevation) -> bool:
+        """Whether the current database server has the enrollment of an elevation (S28).
 
-        An elevation that was verified before this worker knew the server may be of an enrollment
-        that a fail-over has lost. The first check of such an enrollment reads SQL.
+        A fail-over may have lost the enrollment, if the elevation was verified before this worker
+        first saw the server. The first check of such an enrollment reads SQL.
 
         Raises:
-            StoreUnavailableError: that cannot be known.
+            StoreUnavailableError: the database cannot be read.
         """
         if elevation.verified_at >= self._trusted_since:
             return True
@@ -111,7 +115,7 @@ class Snapshots:
         return True
 
     def revocations(self) -> Revocations:
-        """What ended elevations lately.
+        """Return the recent revocations.
 
         Raises:
             StoreUnavailableError: the last poll is too long ago.
@@ -121,16 +125,16 @@ class Snapshots:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether decisions can be made."""
+        """Whether the last poll is recent enough for decisions."""
         return self._clock.monotonic() <= self._fresh_until
 
     async def poll(self) -> None:
-        """Read what the change feed has that is not known yet.
+        """Read and apply the new changes of the feed.
 
         Raises:
-            StoreUnavailableError: it cannot be read; what is known gets older.
+            StoreUnavailableError: the feed cannot be read; the memory stays as it is, and ages.
         """
-        # The age counts from before the read: what commits during it may be missed.
+        # The age counts from before the read, which may miss changes that commit during it.
         began = self._clock.monotonic()
         async with self._database.reserved_snapshot() as records:
             position = self._demand_same_ids(await records.changes.position())
@@ -142,7 +146,7 @@ class Snapshots:
             ):
                 self._begin_anew(position.server)
                 await self._apply_recent(records)
-                # The first read may have taken long: what came meanwhile is read at once.
+                # The first read may have taken long: changes that came meanwhile are read at once.
                 known, began = position, self._clock.monotonic()
                 position = await records.changes.position()
             await self._apply_between(records, known, position)
@@ -154,24 +158,24 @@ class Snapshots:
             self._confirmed.clear()
 
     def apply(self, change: Change) -> None:
-        """Take a change in; a worker does so with its own at once."""
+        """Apply a change. A worker applies its own changes at once."""
         if isinstance(change, PolicyChanged):
-            # Whatever its version: versions are given twice when a fail-over has lost one (S28).
+            # Whatever its version: a version is given twice if a fail-over has lost it (S28).
             self._policies.pop(change.tenant_id, None)
             self._policy_changes += 1
         else:
             self._revocations.add(change, self._clock.monotonic())
 
     def _begin_anew(self, server: str) -> None:
-        """Forget what another server said.
+        """Forget all policies and enrollments of another server.
 
-        Revocations stay: they can only refuse, and a fail-over does not make them untrue.
+        Revocations stay: they can only refuse, and remain true after a fail-over.
         """
         if self._server is not None:
             _server_changes.inc()
             _log.warning(
                 "database_server_changed",
-                explanation="a fail-over, a restore or a restart: what was known is read anew",
+                explanation="a fail-over, a restore or a restart: policies are read anew",
             )
         self._server, self._position = server, None
         self._policies.clear()
@@ -181,7 +185,7 @@ class Snapshots:
         self._trusts_all_at = self._clock.monotonic() + SETTLED.total_seconds() + REMEMBER_SECONDS
 
     async def _apply_recent(self, records: Records) -> None:
-        # If this clock is ahead, its window would leave out what others have announced just now.
+        # If this clock is ahead, its window would leave out recent changes of other workers.
         newest = await records.changes.newest()
         if newest is None:
             return
@@ -191,7 +195,7 @@ class Snapshots:
     async def _apply_between(
         self, records: Records, start: FeedPosition, end: FeedPosition
     ) -> None:
-        for change in await records.changes.late(start):
+        for change in await records.changes.late_commits(start):
             self.apply(change)
         if start.next < end.next:
             await self._apply_portions(
@@ -210,7 +214,7 @@ class Snapshots:
             portion = await read(portion[-1])
 
     async def _read(self, tenant_id: TenantId, query: Callable[[Records], Awaitable[_T]]) -> _T:
-        """Read from the server whose changes this worker follows, and from no other (S28)."""
+        """Read from the server whose changes this worker follows; refuse any other server (S28)."""
         async with self._database.snapshot(tenant_id) as records:
             position = self._demand_same_ids(await records.changes.position())
             found = await query(records)
@@ -230,9 +234,9 @@ class Snapshots:
         if len(self._policies) >= MAX_POLICIES:
             for oldest in list(islice(self._policies, MAX_POLICIES // 10)):
                 del self._policies[oldest]
-        # By its own id, which it keeps anyway, instead of the call's.
+        # Under its own id, so that the id of the call is not kept as well.
         self._policies[policy.tenant_id] = policy
 
     def _demand_fresh(self) -> None:
         if self._clock.monotonic() > self._fresh_until:
-            raise StoreUnavailableError("what is known of policies and revocations is too old")
+            raise StoreUnavailableError("the policies and revocations in memory are too old")

@@ -1,4 +1,4 @@
-"""`GetPolicy` and `UpdatePolicy`: what a tenant's Master Administrators have decided."""
+"""`GetPolicy` and `UpdatePolicy`: the policy that a tenant's Master Administrators set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """The wanted values, None where a field stays, and the version they are based on.
+    """The wanted values, and the version that they are based on; None leaves a field unchanged.
 
-    An `issuer` of "" takes the tenant's own away.
+    An `issuer` of "" removes the tenant's own.
     """
 
     etag: str
@@ -32,7 +32,7 @@ class PolicyChange:
     issuer: Label | Literal[""] | None = None
 
     def applied_to(self, policy: Policy) -> Policy:
-        """The policy with the wanted values."""
+        """Return a policy with the wanted values."""
         return replace(
             policy,
             enabled=policy.enabled if self.enabled is None else self.enabled,
@@ -43,15 +43,15 @@ class PolicyChange:
 
 @dataclass(frozen=True, slots=True)
 class GetPolicy:
-    """Reads a tenant's policy as it is stored now."""
+    """Reads a tenant's policy from the database, not from a snapshot."""
 
     database: Database
 
     async def __call__(self, tenant_id: TenantId) -> Policy:
-        """The policy; the disabled, empty one where none was ever set.
+        """Return the policy; a disabled, empty one if the tenant never had one.
 
         Raises:
-            StoreUnavailableError: it cannot be read.
+            StoreUnavailableError: the database cannot be read.
         """
         async with self.database.snapshot(tenant_id) as records:
             return await records.policies.find(tenant_id) or Policy(tenant_id)
@@ -66,15 +66,15 @@ class UpdatePolicy:
     snapshots: Snapshots
 
     async def __call__(self, context: Context, change: PolicyChange) -> Policy:
-        """Change the policy of the actor's tenant; the same values again change nothing.
+        """Change the policy of the actor's tenant; equal values change nothing.
 
-        A tenant without a policy always gets one, also a disabled one: from then on it is known.
+        A tenant without a policy always gets one, even a disabled one: the tenant is then known.
 
         Raises:
-            RoleRequiredError: the actor is no Master Administrator.
+            RoleRequiredError: the actor is not a Master Administrator.
             InvalidFieldError: a new `max_age` is shorter than 30 seconds.
             EtagMismatchError: the policy has changed since it was read.
-            ElevationRequiredError: it would be weaker, and the session is not elevated.
+            ElevationRequiredError: the change weakens the policy, and the session is not elevated.
             StoreUnavailableError: nothing was changed.
         """
         context.actor.require_master_administrator()
@@ -105,7 +105,7 @@ class UpdatePolicy:
                 event = context.event(
                     EventKind.POLICY_CHANGED, before=_described(before), after=_described(after)
                 )
-                # It concerns the tenant, nobody in particular.
+                # The event concerns the tenant, and no single user.
                 await records.audit.append(replace(event, subject_user_id=None))
                 if elevation is not None:
                     await demand_unrevoked(records, elevation)  # with the lock of the audit chain

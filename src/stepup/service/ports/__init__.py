@@ -1,4 +1,4 @@
-"""What the use cases need from the outside, as promises that an implementation must keep.
+"""The services that the use cases need, as promises that an implementation must keep.
 
 Every port may raise `StoreUnavailableError`, and only that, when its store cannot be reached, is
 full, or does not answer in time. A driver's exception never passes a port.

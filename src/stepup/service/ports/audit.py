@@ -1,4 +1,4 @@
-"""The audit events, to be written, read and verified."""
+"""The audit events: written, read and verified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from stepup.domain.chain import Damage, StoredEvent, StoredHead
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
-    """Which events of a tenant to read: every condition holds; None and empty mean all."""
+    """Selects the events of a tenant that meet every condition; None and empty mean all."""
 
     tenant_id: TenantId
     after_sequence: int = 0

@@ -1,4 +1,4 @@
-"""The change feed: how workers learn of each other's changes."""
+"""The change feed, by which workers learn of each other's changes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from stepup.domain.changes import Change, UserRevocations
 
 @dataclass(frozen=True, slots=True)
 class FeedPosition:
-    """A place in the change feed, between changes that were visible and those that were not.
+    """A position in the change feed, between changes that were visible and those that were not.
 
     Args:
-        server: names the server, its history and the database. It MUST differ after a fail-over,
-            after a restore, and wherever committed transactions may be missing (S28).
-        next: everything with this transaction number or a higher one comes after the position.
-        in_flight: lower numbers of transactions that had not ended, and come after it, too.
+        server: the server, its history and the database. It MUST differ after a fail-over, after a
+            restore, and whenever committed transactions may be missing (S28).
+        next: changes of this transaction number or a higher one come after the position.
+        in_flight: lower transaction numbers that had not ended; their changes come after it, too.
         ids_are_folded: whether stored ids of tenants and users were folded to lower case.
-        newest_event: tenant, number and hash of the newest audit event; None without one, and
-            where `server` differs after every restore.
+        newest_event: tenant, number and hash of the newest audit event; None if there is none, or
+            if `server` differs after every restore.
     """
 
     server: str
@@ -30,12 +30,12 @@ class FeedPosition:
     newest_event: tuple[str, int, bytes] | None = None
 
     def continues(self, earlier: "FeedPosition") -> bool:
-        """Whether everything between the two positions can be read from this server."""
+        """Whether this server has every change between the two positions."""
         return self.server == earlier.server and self.next >= earlier.next
 
 
 class Announced(NamedTuple):
-    """A change, when it was announced by the clock of its server, and its place in its order."""
+    """A change, when its server announced it (by its clock), and its place in the feed."""
 
     announced_at: datetime
     transaction: int
@@ -44,33 +44,33 @@ class Announced(NamedTuple):
 
 
 class ChangeFeed(Protocol):
-    """What other workers have to hear of."""
+    """The changes that all workers must apply."""
 
     async def announce(self, change: Change, now: datetime) -> None:
         """Add a change, in the transaction that makes it."""
         ...
 
     async def position(self) -> FeedPosition:
-        """The place after everything that is visible now.
+        """Return the position after all changes that are visible now.
 
         Raises:
-            StoreUnavailableError: also where the server is a standby.
+            StoreUnavailableError: also if the server is a standby.
         """
         ...
 
     async def contains(self, position: FeedPosition) -> bool:
-        """Whether everything that was committed before a position of this server is still there.
+        """Whether all commits before a position of this server are still there.
 
-        It is not after a restore in place: `newest_event` is missing then, or another one (S28).
+        They are not after a restore in place: `newest_event` is then missing or different (S28).
         """
         ...
 
     async def revocations_of(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None = None
     ) -> UserRevocations:
-        """What of a user was revoked, as far back as the feed goes (S10).
+        """Return a user's revocations, as far back as the feed goes (S10).
 
-        The sign-outs of one session are part of it if the session is given.
+        The sign-outs of one session are included if the session is given.
 
         It MUST see what was committed before the call, and cost no more when many sessions were
         signed out, of this user or of others.
@@ -80,34 +80,34 @@ class ChangeFeed(Protocol):
     async def recent(
         self, since: datetime, after: Announced | None, limit: int
     ) -> Sequence[Announced]:
-        """The first changes that were announced at or after an instant, by that and by number.
+        """Return the first changes since an instant, in the order of their instants and numbers.
 
         Args:
-            since: the instant.
+            since: the earliest instant.
             after: the last change of the portion before, None for the first portion.
             limit: how many changes at most.
         """
         ...
 
     async def newest(self) -> datetime | None:
-        """The latest instant at which a change was announced."""
+        """Return the latest instant at which a change was announced; None without changes."""
         ...
 
-    async def late(self, position: FeedPosition) -> Sequence[Change]:
-        """The visible changes of the transactions that were in flight at a position."""
+    async def late_commits(self, position: FeedPosition) -> Sequence[Change]:
+        """Return the visible changes of the transactions that were in flight at a position."""
         ...
 
     async def between(
         self, start: FeedPosition, end: FeedPosition, after: Announced | None, limit: int
     ) -> Sequence[Announced]:
-        """The first changes numbered from `start.next` to `end.next`, by transaction and number.
+        """Return the first changes from `start.next` to `end.next`, by transaction and number.
 
-        With `late` of `start`, these MUST be all changes that are visible at `end` and were not at
-        `start`, in whatever order transactions commit. Some that come after `end` may be among
+        With `late_commits` of `start`, these MUST be all changes that are visible at `end` and were
+        not at `start`, in whatever order transactions commit. Some changes after `end` may be among
         them.
 
         Args:
-            start: the position up to which everything is known.
+            start: the position up to which all changes are known.
             end: a later position on the same server.
             after: the last change of the portion before, None for the first portion.
             limit: how many changes at most.
@@ -115,5 +115,5 @@ class ChangeFeed(Protocol):
         ...
 
     async def purge(self, before: datetime, limit: int) -> int:
-        """Remove up to `limit` changes announced before an instant; returns how many."""
+        """Delete up to `limit` changes announced before an instant; return how many."""
         ...

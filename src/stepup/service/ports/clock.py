@@ -8,9 +8,9 @@ class Clock(Protocol):
     """The server's clock. The pipeline reads it once per call, at receipt (S1)."""
 
     def now(self) -> datetime:
-        """The time, UTC and aware, to the microsecond. It may be set, back as well."""
+        """Return the time, UTC and aware, to the microsecond. The clock may be set back."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some instant; never set, never backwards. For ages of what is in memory."""
+        """Return seconds since some instant, which never go back: for ages of values in memory."""
         ...

@@ -21,8 +21,8 @@ class DecisionEntry:
 
 
 class DecisionLog(Protocol):
-    """Where every decision stands before it is answered (S13)."""
+    """The log in which every decision is recorded before it is answered (S13)."""
 
     async def record(self, entries: Sequence[DecisionEntry]) -> None:
-        """Write entries, in order; they have left the process when the call returns."""
+        """Write entries, in order. When the call returns, they have left the process."""
         ...

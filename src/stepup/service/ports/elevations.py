@@ -15,11 +15,11 @@ class Elevations(Protocol):
     """The live elevations, one per session."""
 
     async def ping(self) -> None:
-        """Return when every part of the store that holds elevations answers."""
+        """Wait until every part of the store has answered."""
         ...
 
     async def check_writes(self) -> None:
-        """Return when every part of the store has taken a write, which is gone soon."""
+        """Wait until every part of the store has accepted a write, which expires soon."""
         ...
 
     async def replace(self, elevation: Elevation) -> None:
@@ -32,17 +32,17 @@ class Elevations(Protocol):
     async def find(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> Elevation | None:
-        """The session's elevation, in one round trip.
+        """Return the session's elevation, in one round trip.
 
-        None when there is none, when `revoke_user` covers it, or when what is stored cannot be read
-        or belongs to another tenant, user or session (S9). The domain says whether it is live.
+        None if nothing is stored, if `revoke_user` covers it, or if the stored value cannot be read
+        or belongs to another tenant, user or session (S9). It may have expired: see `is_live`.
         """
         ...
 
     async def revoke_session(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> None:
-        """Remove the session's elevation."""
+        """Delete the session's elevation."""
         ...
 
     async def revoke_user(self, tenant_id: TenantId, user_id: UserId, through: datetime) -> None:
@@ -52,7 +52,7 @@ class Elevations(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """What a recorded outcome is found by. Two users' equal request ids are different requests."""
+    """The key of a recorded outcome. Equal request ids of two users are different requests."""
 
     tenant_id: TenantId
     user_id: UserId
@@ -63,12 +63,12 @@ class RecordedOutcomes(Protocol):
     """Outcomes of `VerifyOtp` by request id, kept for a minute."""
 
     async def claim(self, key: RequestKey, fingerprint: bytes) -> Verification | None:
-        """Claim a request, atomically: of parallel equal ones a single call gets None.
+        """Claim a request, atomically: of parallel equal calls exactly one gets None.
 
-        That MUST hold also where the store has a value that is not authentic (S25).
+        That MUST hold even if the store has a value that is not authentic (S25).
 
-        None means that this call makes the attempt, and then calls `record` or `release`. A
-        `Verification` is the outcome of the call that did.
+        After None, this call makes the attempt, and then calls `record` or `release`. A
+        `Verification` is the outcome of an earlier attempt.
 
         Raises:
             InvalidFieldError: the request id was used with another fingerprint.
@@ -81,27 +81,27 @@ class RecordedOutcomes(Protocol):
         ...
 
     async def release(self, key: RequestKey) -> None:
-        """Give a claim back: no attempt was made."""
+        """Give a claim back, since no attempt was made."""
         ...
 
 
 class CallerRates(Protocol):
-    """How much each caller has called lately: one bucket per caller, tenant and rate.
+    """How much each caller has called recently: one bucket per caller, tenant and rate.
 
-    A rate that is changed begins a bucket of its own.
+    A changed rate has a new bucket.
     """
 
     async def spend(
         self, caller_id: CallerId, tenant_id: TenantId, rate: Rate, cost: int
     ) -> timedelta | None:
-        """Make a call that counts `cost` calls, as `Rate.spend` says, in one round trip.
+        """Charge a bucket for `cost` calls, as `Rate.spend` defines, in one round trip.
 
-        It MUST be atomic: of parallel calls, of whatever workers, no two see the same bucket. Time
-        is the store's, so that workers' clocks do not matter; it may be set. What is stored MUST be
-        dropped when it no longer counts. Whether it answers is known within a quarter of a second:
-        every call waits for that.
+        It MUST be atomic: of parallel calls, in any workers, no two see the same bucket. The clock
+        is the store's, so that workers' clocks do not matter; it may be set. A bucket MUST be
+        deleted when it no longer counts. As every call waits for the answer, it comes, or fails,
+        within a quarter of a second.
 
         Returns:
-            None when the call was made; otherwise how long to wait, and nothing is spent.
+            None if the bucket was charged; otherwise how long to wait, and nothing is charged.
         """
         ...

@@ -28,7 +28,7 @@ class Elevated:
         """
         actor = context.actor
         elevation = await self.elevations.find(actor.tenant_id, actor.user_id, actor.session_hash)
-        if elevation is None or not await self.snapshots.vouches(elevation):
+        if elevation is None or not await self.snapshots.knows_enrollment_of(elevation):
             return None
         # Read after the answers of the stores: a revocation that came in meanwhile counts.
         revocations = self.snapshots.revocations()

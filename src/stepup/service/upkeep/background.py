@@ -1,4 +1,4 @@
-"""Work that is done again and again beside the calls."""
+"""Work that is repeated beside the calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,9 +11,9 @@ from prometheus_client import Counter
 from stepup.domain.errors import StoreUnavailableError
 
 RUN_SECONDS: Final = 60.0
-"""How long one run may take, if its caller says nothing else; then it is cancelled."""
+"""How long one run may take by default before it is cancelled."""
 PAUSE_SECONDS: Final = 1.0
-"""How long the next run waits at least after one that failed, so that a bug does not spin."""
+"""The shortest pause after a failed run, so that a bug does not use all CPU time."""
 _log = structlog.get_logger(__name__)
 _failures = Counter(
     "stepup_background_failures",
@@ -27,14 +27,14 @@ def repeat(
     stack: AsyncExitStack,
     run_seconds: float = RUN_SECONDS,
 ) -> None:
-    """Do something every so often until the stack is left, the first time after as long.
+    """Run work again and again, after a pause each time, until the stack is left.
 
-    Whatever becomes of a run, the next one follows: only the end of the stack ends it.
+    The next run follows even if a run fails; only the end of the stack ends the work.
 
     Args:
         work: one run.
-        seconds: the pause between two runs.
-        stack: cancels it.
+        seconds: the pause before each run.
+        stack: cancels the work when it is left.
         run_seconds: a run that takes longer is cancelled.
     """
     task = asyncio.create_task(run_for_ever(work, seconds, run_seconds))
@@ -44,9 +44,9 @@ def repeat(
 async def run_for_ever(
     work: Callable[[], Awaitable[None]], seconds: float, run_seconds: float | None = RUN_SECONDS
 ) -> None:
-    """Do something every so often until this task is cancelled: see `repeat`.
+    """Run work again and again until this task is cancelled: see `repeat`.
 
-    A run without limit (`run_seconds` is None) may wait for what is to be done.
+    If `run_seconds` is None, a run may take any time, and so may wait for something to do.
     """
     pause = seconds
     while True:

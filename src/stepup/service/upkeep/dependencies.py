@@ -1,6 +1,6 @@
-"""Whether the stores, the decision log and the credentials work (S17): health and a metric say so.
+"""Whether the stores, the decision log and the credentials work (S17), for health and a metric.
 
-No decision rests on it.
+No decision depends on the result.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,19 +21,19 @@ Name: TypeAlias = Literal[
 
 _up = Gauge(
     "stepup_dependency_up",
-    "1 while a store answers or takes writes, or a credential can be used, else 0; of workers, what"
-    " the worst off has.",
+    "1 while a store answers or takes writes, or a credential can be used, else 0; the lowest value"
+    " of all workers.",
     ["dependency"],
     multiprocess_mode="livemin",
 )
 
 
 class Dependency:
-    """A store, or what verifies credentials, that is looked at every so often.
+    """A store or a verifier of credentials that is probed regularly.
 
     Args:
-        name: what people know it by.
-        reach: raises `StoreUnavailableError` when it does not answer.
+        name: its name in health and metrics.
+        reach: raises `StoreUnavailableError` if the dependency does not answer.
     """
 
     def __init__(self, name: Name, reach: Callable[[], Awaitable[None]]) -> None:
@@ -41,34 +41,34 @@ class Dependency:
         self._reach = reach
         self._gauge = _up.labels(name)
 
-    async def look(self) -> None:
-        """Look once; `is_up` and a metric say what was found.
+    async def probe(self) -> None:
+        """Call `reach` once; set `is_up` and a metric.
 
         Raises:
-            StoreUnavailableError: it does not answer.
+            StoreUnavailableError: the dependency does not answer.
         """
         try:
             await self._reach()
-        except BaseException:  # whatever it is, the dependency is not known to work
-            self._found(is_up=False)
+        except BaseException:  # whatever fails, the dependency may not work
+            self._report(is_up=False)
             raise
-        self._found(is_up=True)
+        self._report(is_up=True)
 
-    def _found(self, *, is_up: bool) -> None:
+    def _report(self, *, is_up: bool) -> None:
         self.is_up = is_up
         self._gauge.set(is_up)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a server can do now.
+    """The abilities of a server at present.
 
-    `decides`: decisions can be made and put on record; those that an elevation counts for need
-    `redis` besides. `sql` and `redis`: the store answers. `sql_writes` and `redis_writes`: it takes
-    writes. `decision_log`: it can be written.
+    `decides`: it can make and record decisions; those that depend on an elevation need `redis` as
+    well. `sql` and `redis`: the store answers. `sql_writes` and `redis_writes`: the store accepts
+    writes. `decision_log`: the log can be written.
 
-    `admits`: callers can have credentials that count; every call needs it. `certificate`: neither
-    the server's certificate nor every authority of clients has expired, or there is no TLS.
+    `admits`: callers can have valid credentials, which every call needs. `certificate`: the
+    server's certificate and at least one authority of clients are valid, or TLS is off.
     `token_issuers`: every issuer of tokens has keys, or no tokens are demanded.
     """
 

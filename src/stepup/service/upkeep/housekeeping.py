@@ -1,4 +1,4 @@
-"""Forgets what has expired, so that tables do not grow without bound."""
+"""Deletes expired rows, so that tables do not grow without bound."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ INTERVAL_SECONDS = 60.0
 CHALLENGE_VALIDITY = timedelta(minutes=60)
 """The longest time for which an approved challenge can be used (S19)."""
 CLOCK_CHANGES = timedelta(hours=2)
-"""Clocks are set by up to an hour, forward and back again, and revocations must outlast that."""
+"""A clock may be set by an hour, forward and back again; revocations are kept that much longer."""
 
 
 def retention_of_changes(retry_window: timedelta) -> timedelta:
-    """How long the change feed keeps a revocation: longer than anything that it voids (S10)."""
+    """How long the change feed keeps a revocation: longer than all that it voids is valid (S10)."""
     return max(LIFETIME, retry_window, CHALLENGE_VALIDITY) + CLOCK_CHANGES
 
 
 PORTION = 1000
-"""Rows removed in one transaction: others wait for its locks, on SQLite for the whole of it."""
+"""How many rows one transaction deletes; on SQLite, other writes wait for its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Housekeeping:
-    """Runs once a minute in every worker; twice at once does no harm."""
+    """Runs once a minute in every worker; parallel runs do no harm."""
 
     database: Database
     retry_window: timedelta = RETRY_WINDOW
 
     async def __call__(self, now: datetime) -> None:
-        """Remove expired wizards, used receipts that nobody can present, and old changes.
+        """Delete expired wizards, records of expired receipts, and old changes.
 
         Raises:
-            StoreUnavailableError: next minute will do; the portions removed before stay removed.
+            StoreUnavailableError: the next run deletes the rest.
         """
         kept_since = now - retention_of_changes(self.retry_window)
         for purge in (

@@ -1,12 +1,12 @@
-"""Rotation's second half: what older keys seal is sealed by the primary one, while serving.
+"""The second half of a rotation: seal all secrets by the primary key, while servers run.
 
-Nothing about an authenticator changes by it, so that it is no audit event.
+The authenticators stay the same, so no audit event is written.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
@@ -14,18 +14,19 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import Clock, Database, Keys, Records, SealBrokenError, SealCounts
 
 BATCH: Final = 20
-"""How many users share a transaction: enough to get on beside a busy server, which may hold the one
-writer of SQLite nearly all the time; so few that nobody waits for long."""
+"""How many users share a transaction. More users need fewer turns beside a busy server, which may
+hold SQLite's only writer nearly all the time; fewer users keep other calls waiting less."""
 ATTEMPTS: Final = 5
-"""How often a batch is tried for which the store has no time."""
+"""How often a batch is tried while the store is too busy."""
 _SHORTEST_PAUSE_SECONDS = 0.001
 
+_T = TypeVar("_T")
 _UserKey: TypeAlias = tuple[TenantId, UserId]
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrapped:
-    """What became of one user's secrets."""
+    """One user's secrets: how many were sealed anew, and how many could not be opened."""
 
     tenant_id: TenantId
     user_id: UserId
@@ -37,9 +38,8 @@ class Rewrapped:
 class Rewrap:
     """Seals everything by the primary key.
 
-    A few users share a short transaction, in which their rows are locked as in every attempt with a
-    code: none fails by it. After each one follows as long a pause, for others that want to write to
-    SQLite.
+    A few users share a short transaction, which locks their rows as every attempt with a code does:
+    no attempt fails by it. An equally long pause follows, in which others can write to SQLite.
     """
 
     database: Database
@@ -48,13 +48,13 @@ class Rewrap:
     retry_seconds: float = 1.0
 
     async def __call__(self) -> AsyncIterator[Rewrapped]:
-        """Go on until nothing is left that can be sealed anew; tells of each user when it is done.
+        """Seal all secrets that can be opened; yields each user when their secrets are done.
 
-        Servers that have not heard of the primary key yet may add to what is left: whoever is found
-        is done, in as many rounds as it takes.
+        Servers that do not have the new primary key yet may still seal by an older one: rounds are
+        repeated until none finds anything.
 
         Raises:
-            StoreUnavailableError: what is done stays done; running it again goes on from there.
+            StoreUnavailableError: the users so far are done; another run continues with the others.
         """
         unreadable: set[_UserKey] = set()
         is_done = False
@@ -88,7 +88,7 @@ class Rewrap:
     async def _rewrap(self, batch: Sequence[_UserKey]) -> list[Rewrapped]:
         began = self.clock.monotonic()
         async with self.database.transaction() as records:
-            # In the order of their keys: two of these, side by side, do not lock each other out.
+            # Users are in order, so that two runs at once cannot deadlock.
             done = [await _User(records, self.keys, *key).rewrapped() for key in batch]
         await asyncio.sleep(max(self.clock.monotonic() - began, _SHORTEST_PAUSE_SECONDS))
         return done
@@ -104,7 +104,7 @@ class _User:
         self._unreadable = 0
 
     async def rewrapped(self) -> Rewrapped:
-        """Seal everything anew; what cannot be opened stays as it is."""
+        """Seal the user's secrets anew; those that cannot be opened stay unchanged."""
         # In the order in which the use cases take their locks.
         authenticators = await self._authenticator()
         reset_codes = await self._reset_code()
@@ -145,22 +145,25 @@ class _User:
         return int(sealed is not None), int(record is not None)
 
     def _secret(self, sealed: SealedSecret, enrollment_id: str) -> SealedSecret | None:
-        """The secret sealed anew; None when it is not to be, or cannot be opened."""
-        if sealed.key_id == self._keys.primary:
-            return None
-        try:
+        def seal_anew() -> SealedSecret:
             secret = self._keys.open(sealed, *self._user, enrollment_id)
-        except SealBrokenError:
-            self._unreadable += 1
-            return None
-        return self._keys.seal(secret, *self._user, enrollment_id)
+            return self._keys.seal(secret, *self._user, enrollment_id)
+
+        return self._unless_primary(sealed.key_id, seal_anew)
 
     def _code(self, record: ResetCodeRecord | None) -> ResetCodeRecord | None:
-        """The record sealed anew; None when it is not to be, or cannot be opened."""
-        if record is None or record.sealed_key.key_id == self._keys.primary:
+        if record is None:
+            return None
+        return self._unless_primary(
+            record.sealed_key.key_id, lambda: self._keys.reseal_reset_code(record)
+        )
+
+    def _unless_primary(self, key_id: str, seal_anew: Callable[[], _T]) -> _T | None:
+        """Seal anew; None if the primary key is the sealing one, or if the secret does not open."""
+        if key_id == self._keys.primary:
             return None
         try:
-            return self._keys.reseal_reset_code(record)
+            return seal_anew()
         except SealBrokenError:
             self._unreadable += 1
             return None

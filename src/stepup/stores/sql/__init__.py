@@ -1,4 +1,4 @@
-"""What must survive everything, in SQLite or PostgreSQL."""
+"""The durable records, in SQLite or PostgreSQL."""
 
 from stepup.stores.sql.database import SqlDatabase
 from stepup.stores.sql.folding import IdsCollideError, fold_ids

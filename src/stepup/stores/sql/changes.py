@@ -1,4 +1,4 @@
-"""The change feed: what other workers have to hear of (S10)."""
+"""The change feed, by which workers learn of each other's changes (S10)."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,11 +32,11 @@ from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.tables import audit_events, changes, of_no_session
 
 # SQLite has one writer: rows become visible in the order of their numbers, and nothing is ever in
-# flight. PostgreSQL does not: there each row has the number of its transaction, and a snapshot says
-# which of them have ended.
+# flight. PostgreSQL has many: each row has the number of its transaction, and a snapshot says which
+# transactions have ended.
 #
-# An older state can be written into the open file. Each transaction that changes something appends
-# an audit event, whose hash no other history has.
+# Somebody may restore an older state into the open file. Each transaction that changes something
+# appends an audit event, whose hash exists in no other history.
 _POSITION_SQLITE = text(
     """
     SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'changes') AS seq,
@@ -50,10 +50,9 @@ _EVENT = select(audit_events.c.sequence).where(
     audit_events.c.sequence == bindparam("sequence"),
     audit_events.c.hash == bindparam("hash"),
 )
-# The timeline of the last checkpoint may still be the old one after a promotion; the name of the
-# WAL file has the current one. A standby refuses to say it. A restart may follow the restore of a
-# file system, which PostgreSQL itself does not notice. A restore into the database that is served
-# creates the tables anew.
+# After a promotion the last checkpoint may still have the old timeline; the name of the WAL file
+# has the current one. A standby refuses to name it. The start time differs after the restore of a
+# file system, which PostgreSQL itself does not notice; the table's oid after one of the database.
 _POSITION_POSTGRESQL = text(
     """
     SELECT concat_ws(
@@ -79,8 +78,8 @@ _SAME_INSTANT = _BY_INSTANT.where(
 
 
 def _between(transaction: ColumnElement[int]) -> Select[Any]:
-    # One lower bound only: of two, SQLite may search by the one that every portion has in common,
-    # and read again what the portions before have read.
+    # One lower bound only: of two bounds, SQLite may search by the one that all portions share, and
+    # read again the rows of the earlier portions.
     return (
         select(changes)
         .where(
@@ -99,13 +98,12 @@ class SqlChangeFeed(Repository):
     """Implements `ChangeFeed`."""
 
     async def announce(self, change: Change, now: datetime) -> None:
-        """See `ChangeFeed`. PostgreSQL fills in `xact_id` by itself."""
+        # PostgreSQL fills in `xact_id` by a default.
         await self._connection.write(
             insert(changes).values(created_at=now, tenant_id=change.tenant_id, **_values(change))
         )
 
     async def position(self) -> FeedPosition:
-        """See `ChangeFeed`."""
         if self._connection.is_sqlite:
             [row] = await self._connection.fetch_all(_POSITION_SQLITE, lambda row: row)
             return FeedPosition(
@@ -118,23 +116,17 @@ class SqlChangeFeed(Repository):
         return position
 
     async def contains(self, position: FeedPosition) -> bool:
-        """See `ChangeFeed`."""
         if position.newest_event is None:
             return True
-        tenant_id, sequence, hash_ = position.newest_event
-        values = {"tenant_id": tenant_id, "sequence": sequence, "hash": hash_}
-        return bool(await self._connection.fetch_all(_EVENT, tuple, **values))
+        values = zip(("tenant_id", "sequence", "hash"), position.newest_event, strict=True)
+        return bool(await self._connection.fetch_all(_EVENT, tuple, **dict(values)))
 
     async def newest(self) -> datetime | None:
-        """See `ChangeFeed`."""
-        newest: datetime | None
-        [newest] = await self._connection.fetch_all(_NEWEST, lambda row: row[0])
-        return newest
+        return await self._connection.fetch_first(_NEWEST, lambda row: row[0])
 
     async def recent(
         self, since: datetime, after: Announced | None, limit: int
     ) -> Sequence[Announced]:
-        """See `ChangeFeed`."""
         same: Sequence[Announced] = ()
         if after is not None:
             # SQLite compares rows by their first column only when it searches an index: a million
@@ -147,8 +139,7 @@ class SqlChangeFeed(Repository):
             return same
         return [*same, *await self._announced(_SINCE, since=since, limit=limit - len(same))]
 
-    async def late(self, position: FeedPosition) -> Sequence[Change]:
-        """See `ChangeFeed`."""
+    async def late_commits(self, position: FeedPosition) -> Sequence[Change]:
         if not position.in_flight:
             return []
         return await self._connection.fetch_all(_LATE, _read, in_flight=position.in_flight)
@@ -156,7 +147,6 @@ class SqlChangeFeed(Repository):
     async def between(
         self, start: FeedPosition, end: FeedPosition, after: Announced | None, limit: int
     ) -> Sequence[Announced]:
-        """See `ChangeFeed`."""
         last, last_id = (start.next, 0) if after is None else (after.transaction, after.number)
         statement = _BETWEEN_SQLITE if self._connection.is_sqlite else _BETWEEN_POSTGRESQL
         return await self._announced(
@@ -166,7 +156,6 @@ class SqlChangeFeed(Repository):
     async def revocations_of(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash | None = None
     ) -> UserRevocations:
-        """See `ChangeFeed`: an index lookup, grouped by ended enrollment; one for a session."""
         columns = changes.c
         rows = await self._connection.fetch_all(
             select(
@@ -206,7 +195,6 @@ class SqlChangeFeed(Repository):
         )
 
     async def purge(self, before: datetime, limit: int) -> int:
-        """See `ChangeFeed`."""
         return await self._connection.delete_some(changes, changes.c.created_at < before, limit)
 
     async def _announced(self, statement: Executable, **values: Any) -> Sequence[Announced]:
@@ -214,7 +202,7 @@ class SqlChangeFeed(Repository):
 
 
 def _read_position(row: Row[Any]) -> FeedPosition:
-    # PostgreSQL manual, "pg_snapshot": xmin, xmax and what is in flight between them.
+    # PostgreSQL manual, "pg_snapshot": xmin, xmax, and the transactions in flight between them.
     _, following, in_flight = row.snapshot.split(":")
     return FeedPosition(
         row.server,
@@ -263,5 +251,5 @@ def _read(row: Row[Any]) -> Change:
             )
         case "enrollment_ended":
             return EnrollmentEnded(tenant_id, UserId(row.user_id), row.enrollment_id)
-    # A newer worker announces what this one does not know: to go on would be to guess.
+    # Only a newer version announces such a change: its meaning would be a guess.
     raise ValueError("unknown kind of change")

@@ -1,4 +1,4 @@
-"""What columns of several tables have in common: instants, JSON, throttles."""
+"""Columns that several tables share: instants, JSON, throttles."""
 
 import json
 from collections.abc import Mapping
@@ -23,11 +23,7 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC.
-
-        Raises:
-            ValueError: it is naive: nobody knows which instant it is.
-        """
+        """Convert to UTC; a naive instant raises `ValueError`."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -36,7 +32,7 @@ class Instant(TypeDecorator[datetime]):
         return converted.replace(tzinfo=None) if dialect.name == "sqlite" else converted
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Make it aware again."""
+        """Make the instant aware again."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -45,23 +41,19 @@ class Instant(TypeDecorator[datetime]):
 class JsonText(TypeDecorator[Any]):
     """JSON as ASCII text.
 
-    A database's own JSON type would write numbers anew and refuse NUL; then hashes over what is
-    read back would be others (S14).
+    A database's own JSON type would rewrite numbers and refuse NUL: the values that are read back
+    would have other hashes (S14).
     """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """Write the text. Names keep their order."""
+        """Serialize; names keep their order."""
         return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
-        """Read the text.
-
-        Raises:
-            ValueError: it is no JSON.
-        """
+        """Parse; text that is not JSON raises `ValueError`."""
         return None if value is None else json.loads(value)
 
 
@@ -75,7 +67,7 @@ def throttle_columns() -> tuple[Column[Any], ...]:
 
 
 def throttle_values(throttle: Throttle) -> Mapping[str, Any]:
-    """What a throttle is in `throttle_columns`."""
+    """The values of `throttle_columns` for a throttle."""
     return {
         "in_a_row": throttle.in_a_row,
         "recent": [microseconds(at) for at in throttle.recent],
@@ -84,13 +76,13 @@ def throttle_values(throttle: Throttle) -> Mapping[str, Any]:
 
 
 def read_throttle(row: Row[Any]) -> Throttle:
-    """The throttle in `throttle_columns`."""
+    """Read the throttle in `throttle_columns`."""
     recent = tuple(map(instant_at, row.recent))
     return Throttle(row.in_a_row, recent, row.locked_until)
 
 
 def session_values(throttle: SessionThrottle) -> list[Any]:
-    """What the throttle of sessions is as JSON: instants are microseconds since the epoch."""
+    """A throttle of sessions as JSON: instants are microseconds since the epoch."""
     return [
         [
             each.session_hash,
@@ -102,7 +94,7 @@ def session_values(throttle: SessionThrottle) -> list[Any]:
 
 
 def read_sessions(stored: list[Any] | None, rule: SessionRule) -> SessionThrottle:
-    """The throttle that `session_values` wrote; an empty one, where nothing was written."""
+    """Read what `session_values` wrote; None gives an empty throttle."""
     return SessionThrottle(
         rule,
         tuple(
@@ -117,7 +109,7 @@ def read_sessions(stored: list[Any] | None, rule: SessionRule) -> SessionThrottl
 
 
 def history_values(history: CodeHistory) -> dict[str, Any]:
-    """What a history of codes is as JSON: instants are microseconds since the epoch."""
+    """A history of codes as JSON: instants are microseconds since the epoch."""
     return {
         "used": [
             [each.session_hash, each.step, microseconds(each.used_at)] for each in history.used
@@ -131,7 +123,7 @@ def history_values(history: CodeHistory) -> dict[str, Any]:
 
 
 def read_history(stored: dict[str, Any] | None) -> CodeHistory:
-    """The history that `history_values` wrote; an empty one, where nothing was written."""
+    """Read what `history_values` wrote; None gives an empty history."""
     if stored is None:
         return CodeHistory()
     return CodeHistory(
@@ -146,7 +138,7 @@ def read_history(stored: dict[str, Any] | None) -> CodeHistory:
 
 def _read_failure(session_hash: str, failed_at: int, step: int | None = None) -> ForgivableFailure:
     at = instant_at(failed_at)
-    # Without a step, the latest one that a refused code can be of.
+    # An older release stored no step: take the latest one that a refused code can have.
     return ForgivableFailure(
         SessionHash(session_hash), at, time_step(at) + 1 if step is None else step
     )

@@ -1,7 +1,7 @@
 """The durable store: transactions, snapshots, and the feed, each on connections of its own."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
@@ -17,7 +17,6 @@ from stepup.stores.sql.changes import SqlChangeFeed
 from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.engine import (
     is_sqlite,
-    parallel_writers,
     parse_url,
     read_engine,
     write_engine,
@@ -53,7 +52,7 @@ _standbys_may_lack_commits = Gauge(
 class SqlDatabase:
     """Implements `Database` on SQLite or PostgreSQL. Belongs to one event loop.
 
-    All connections lead to one primary; one that leads to another is `UNAVAILABLE` (S28).
+    All connections lead to one primary; one that leads to another is refused (S28).
 
     Args:
         url: `sqlite:///<path>` or `postgresql://...`. Nothing is opened yet.
@@ -65,7 +64,7 @@ class SqlDatabase:
 
     def __init__(self, url: str, limits: Limits = Limits()) -> None:
         parsed = parse_url(url)
-        writing = replace(limits, connections=parallel_writers(parsed, limits.connections))
+        writing = replace(limits, connections=1) if is_sqlite(parsed) else limits  # one writer
         reserved = replace(limits, connections=1)
         engines = (
             write_engine(parsed, writing),
@@ -82,9 +81,7 @@ class SqlDatabase:
 
     @asynccontextmanager
     async def transaction(self, tenant_id: TenantId | None = None) -> AsyncIterator[Records]:
-        """Read and write: all or nothing is committed, and durable, when the block ends.
-
-        A cancellation that arrives during the commit is raised after it.
+        """See `Database`.
 
         Raises:
             ConflictError: another call changed the same state first.
@@ -95,27 +92,11 @@ class SqlDatabase:
                 yield _records(connection)
                 await connection.commit()
 
-    @asynccontextmanager
-    async def snapshot(self, tenant_id: TenantId | None = None) -> AsyncIterator[Records]:
-        """Read only, without locks: each read sees what was committed before it.
+    def snapshot(self, tenant_id: TenantId | None = None) -> AbstractAsyncContextManager[Records]:
+        return _snapshot(self._reading, tenant_id)
 
-        Raises:
-            StoreUnavailableError: the database fails or is gone.
-        """
-        with measured("sql_snapshot"):
-            async with self._reading.borrow(tenant_id) as connection:
-                yield _records(connection)
-
-    @asynccontextmanager
-    async def reserved_snapshot(self) -> AsyncIterator[Records]:
-        """As `snapshot`, on the one connection that is kept for the change feed.
-
-        Raises:
-            StoreUnavailableError: the database fails or is gone.
-        """
-        with measured("sql_snapshot"):
-            async with self._following.borrow() as connection:
-                yield _records(connection)
+    def reserved_snapshot(self) -> AbstractAsyncContextManager[Records]:
+        return _snapshot(self._following)
 
     async def check_writes(self) -> None:
         """Commit a row that the same transaction removes.
@@ -137,10 +118,18 @@ class SqlDatabase:
             await connection.commit()
 
     async def close(self) -> None:
-        """Wait for the transactions and snapshots under way, then close all connections."""
-        await self._writing.close()
-        await self._reading.close()
-        await self._following.close()
+        """Wait until transactions and snapshots have ended, then close all connections."""
+        for pool in (self._writing, self._reading, self._following):
+            await pool.close()
+
+
+@asynccontextmanager
+async def _snapshot(
+    pool: ConnectionPool, tenant_id: TenantId | None = None
+) -> AsyncIterator[Records]:
+    with measured("sql_snapshot"):
+        async with pool.borrow(tenant_id) as connection:
+            yield _records(connection)
 
 
 def _records(connection: Connection) -> Records:

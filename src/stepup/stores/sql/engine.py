@@ -1,4 +1,4 @@
-"""How SQLite and PostgreSQL are opened. Nothing else tells them apart."""
+"""How SQLite and PostgreSQL are opened."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from stepup.system.distribution import are_installed, missing_extra
 
 _WAITS_FOR_SWITCH = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)  # seconds
 _GRACE_SECONDS = 1
-"""The server's own timeouts come first, so that it has the chance to say so."""
+"""The driver waits longer than the server, whose own timeouts say what has happened."""
 # A commit that was acknowledged must not be lost in a crash (S2). `remote_apply` demands even more
 # than `on`, and stays what the server's configuration says.
 _COMMIT_DURABLY = (
@@ -69,10 +69,10 @@ def parse_url(text: str) -> URL:
 
 
 def check_tls_files(url: URL) -> None:
-    """Demand that the files with which a PostgreSQL server is verified are what OpenSSL can read.
+    """Demand that OpenSSL can read the files by which a PostgreSQL server is verified.
 
-    They are those of libpq's variables; the driver reads them itself, at each connection. OpenSSL
-    passes over a block behind a byte-order mark, and would lose an authority without a word.
+    The variables of libpq name them; the driver reads them itself, for each connection. OpenSSL
+    passes over a block behind a byte-order mark, and would silently lose an authority.
 
     Raises:
         PemError: the message names variable and file.
@@ -91,18 +91,13 @@ def check_tls_files(url: URL) -> None:
                 raise pem.PemError(f"{variable}: {path}: {error}") from None
 
 
-def parallel_writers(url: URL, connections: int) -> int:
-    """How many transactions can be open at once: SQLite has one writer."""
-    return 1 if is_sqlite(url) else connections
-
-
 def write_engine(url: URL, limits: Limits, *, create: bool = False) -> AsyncEngine:
     """An engine for transactions.
 
     Args:
         url: from `parse_url`.
-        limits: how many connections it keeps, and how long what may take.
-        create: make the file of a SQLite database if there is none, for its owner only.
+        limits: how many connections it keeps, and how long anything may take.
+        create: create the file of a SQLite database if it does not exist, for its owner only.
     """
     if not is_sqlite(url):
         return _postgresql(url, limits, _COMMIT_DURABLY, isolation_level="READ COMMITTED")
@@ -113,7 +108,7 @@ def write_engine(url: URL, limits: Limits, *, create: bool = False) -> AsyncEngi
 
 
 def read_engine(url: URL, limits: Limits) -> AsyncEngine:
-    """An engine for reading only: each statement stands alone and takes no locks."""
+    """An engine for reads: no statement is in a transaction, and none takes locks."""
     alone: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
     if not is_sqlite(url):
         return _postgresql(url, limits, _READ_ONLY, **alone)
@@ -141,7 +136,7 @@ def _sqlite(url: URL, limits: Limits, *, create: bool = False, **options: Any) -
     path = Path(url.database or "")
     engine = create_async_engine(
         url.set(database=f"file:{quote(str(path))}", query={"uri": "true", "mode": "rw"}),
-        # The driver's own idea of transactions is off: it would begin them late, and deferred.
+        # The driver begins no transactions: it would begin them late, and deferred.
         connect_args={"timeout": limits.lock.total_seconds(), "isolation_level": None},
         **_sized(limits, options),
     )
@@ -154,7 +149,7 @@ def _sqlite(url: URL, limits: Limits, *, create: bool = False, **options: Any) -
     def same_file(
         _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection
     ) -> None:
-        # SQLite would go on with a file that was removed or replaced, and lose what it commits.
+        # SQLite would continue with a file that was removed or replaced, and lose its commits.
         if not os.path.samestat(entry.info["file"], path.stat()):
             raise DisconnectionError
 
@@ -169,8 +164,8 @@ def _postgresql(url: URL, limits: Limits, setting: str, **options: Any) -> Async
         connect_args={
             "timeout": limits.wait.total_seconds(),
             "command_timeout": limits.statement.total_seconds() + _GRACE_SECONDS,
-            # After a fail-over a name may still lead to what has become a standby: what it has is
-            # old. Whether a primary is read-only is its operator's decision, and left alone.
+            # After a fail-over a name may still lead to a server that is a standby now, and whose
+            # data is old. Whether a primary is read-only is its operator's decision.
             "target_session_attrs": "primary",
             "server_settings": {"application_name": "stepup"},
         },
@@ -180,7 +175,7 @@ def _postgresql(url: URL, limits: Limits, setting: str, **options: Any) -> Async
     settings = f"""
         SET statement_timeout = {_milliseconds(limits.statement)};
         SET lock_timeout = {_milliseconds(limits.lock)};
-        -- The locks of a worker that vanished in mid-transaction.
+        -- Frees the locks of a worker that vanished within a transaction.
         SET idle_in_transaction_session_timeout = {_milliseconds(5 * limits.lock)};
         {setting}
     """
@@ -193,7 +188,8 @@ def _postgresql(url: URL, limits: Limits, setting: str, **options: Any) -> Async
     def still_open(
         _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection
     ) -> None:
-        # Costs no round trip, unlike pool_pre_ping; what it overlooks fails and is replaced then.
+        # Costs no round trip, unlike pool_pre_ping. A connection that was lost without notice fails
+        # at its next statement, and is replaced then.
         driver: Any = entry.driver_connection
         if driver.is_closed():
             raise DisconnectionError
@@ -240,8 +236,8 @@ def _setting_up(connection: DBAPIConnection) -> Iterator[DBAPICursor]:
 
 
 def _switch_to_wal(cursor: DBAPICursor) -> None:
-    # The file keeps the mode; when several processes switch a new one, SQLite refuses all but one
-    # without waiting.
+    # The file keeps the mode. When several processes switch a new file, SQLite refuses all but one
+    # of them at once.
     for wait in _WAITS_FOR_SWITCH:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -255,6 +251,6 @@ def _switch_to_wal(cursor: DBAPICursor) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    # A deferred transaction would take the write lock at its first write, when others may have
-    # written what it has read.
+    # A deferred transaction would take the write lock at its first write, when other transactions
+    # may have changed the rows that it has read.
     connection.exec_driver_sql("BEGIN IMMEDIATE")

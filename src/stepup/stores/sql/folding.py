@@ -1,15 +1,14 @@
-"""Fold stored ids of tenants and users to lower case: `identity.fold_case` was turned on.
+"""Fold stored ids of tenants and users to lower case, when `identity.fold_case` is turned on.
 
-What is in force moves to the folded ids: authenticators and reset codes, whose seals are bound to
-tenant and user and so are made anew, policies, toggles, and every other row of a user or a tenant.
-Wizards are dropped, as they are bound to a hash over the ids: people begin again.
+Everything in force moves to the folded ids: authenticators and reset codes, which are sealed anew
+because their seals are bound to tenant and user, policies, toggles, and every other row of a user
+or a tenant. Wizards are deleted, as they are bound to a hash over the ids: people begin again.
 
-Audit events stay as they were written, because their hashes cover the ids (S14): the chain of
-`Acme` ends, and that of `acme` goes on. The change feed stays, too: what it revokes lies under the
-old ids.
+Audit events stay unchanged, because their hashes cover the ids (S14): the chain of `Acme` ends, and
+that of `acme` continues. The change feed stays, too: its revocations name the old ids.
 
 A mark stays in the database. A server that does not fold ids would find no policy under `Acme`, and
-so allow everything: it refuses to decide where the mark is.
+so allow everything: where it finds the mark, it refuses to decide.
 """
 
 from collections import defaultdict
@@ -22,8 +21,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    String,
     Table,
+    collate,
     delete,
     func,
     insert,
@@ -33,21 +32,17 @@ from sqlalchemy import (
     union,
     update,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from stepup.domain.actor import TenantId, UserId, folded
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
 from stepup.service.ports import Keys, SealBrokenError
 from stepup.stores.sql import tables
-from stepup.stores.sql.migrate import on_schema
+from stepup.stores.sql.migrate import transact
 
 _LOCK = 0x666F_6C64  # "fold": the advisory lock of servers that start at once
 _HISTORY = {tables.audit_events, tables.audit_heads, tables.changes}
 _SEALED = {tables.authenticators, tables.reset_codes}
 _DROPPED = {tables.pending_enrollments}
-
 
 _Owner: TypeAlias = tuple[TenantId, UserId]
 
@@ -56,38 +51,20 @@ class IdsCollideError(Exception):
     """Two ids in use differ in case only; the message names both."""
 
 
-class _Folded(FunctionElement[str]):
-    """A column in ASCII lower case, whatever the locale of the database is."""
-
-    name = "folded"
-    type = String()
-    inherit_cache = True
-
-
-@compiles(_Folded, "sqlite")
-def _(element: _Folded, compiler: SQLCompiler, **options: Any) -> str:
-    return f"lower({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_Folded, "postgresql")
-def _(element: _Folded, compiler: SQLCompiler, **options: Any) -> str:
-    return f'lower({compiler.process(element.clauses, **options)} COLLATE "C")'
-
-
 async def fold_ids(url: str, keys: Keys) -> None:
-    """Move everything that is in force to folded ids, in one transaction; nothing the second time.
+    """Move everything in force to folded ids, in one transaction; a second call changes nothing.
 
     Raises:
         IdsCollideError: two ids differ in case only. Nothing was changed.
         StoreUnavailableError: the database cannot be read or changed. Nothing was changed.
     """
-    collision = await on_schema(url, lambda connection: _fold(connection, keys))
+    collision = await transact(url, lambda connection: _fold(connection, keys))
     if collision is not None:
         raise IdsCollideError(collision)
 
 
 def _fold(connection: Connection, keys: Keys) -> str | None:
-    """Fold, or name two ids that collide."""
+    """Fold all ids, and return None; or change nothing, and return which two ids collide."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     in_force = [
@@ -102,10 +79,10 @@ def _fold(connection: Connection, keys: Keys) -> str | None:
         return collision
     for table in in_force:
         if table in _DROPPED:
-            connection.execute(delete(table).where(_is_unfolded(table)))
+            connection.execute(delete(table).where(_is_unfolded(connection, table)))
         elif table not in _SEALED:
-            ids = {column.name: _Folded(column) for column in _ids(table)}
-            connection.execute(update(table).where(_is_unfolded(table)).values(ids))
+            ids = {column.name: _folded(connection, column) for column in _ids(table)}
+            connection.execute(update(table).where(_is_unfolded(connection, table)).values(ids))
     _move_authenticators(connection, keys)
     _move_reset_codes(connection, keys)
     if connection.execute(select(tables.folded_ids)).first() is None:
@@ -117,8 +94,14 @@ def _ids(table: Table) -> list[ColumnElement[str]]:
     return [table.c[name] for name in ("tenant_id", "user_id") if name in table.c]
 
 
-def _is_unfolded(table: Table) -> ColumnElement[bool]:
-    return or_(*(column != _Folded(column) for column in _ids(table)))
+def _folded(connection: Connection, column: ColumnElement[str]) -> ColumnElement[str]:
+    """A column in ASCII lower case, whatever the locale of the database is."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    return func.lower(column if is_sqlite else collate(column, "C"))
+
+
+def _is_unfolded(connection: Connection, table: Table) -> ColumnElement[bool]:
+    return or_(*(column != _folded(connection, column) for column in _ids(table)))
 
 
 def _collision_of_tenants(connection: Connection, in_force: Iterable[Table]) -> str | None:
@@ -143,7 +126,7 @@ def _collision_of_tenants(connection: Connection, in_force: Iterable[Table]) -> 
 
 def _collision_of_users(connection: Connection, of_users: Iterable[Table]) -> str | None:
     users = union(*(select(table.c.tenant_id, table.c.user_id) for table in of_users)).subquery()
-    tenant, user = _Folded(users.c.tenant_id), _Folded(users.c.user_id)
+    tenant, user = (_folded(connection, each) for each in (users.c.tenant_id, users.c.user_id))
     found = connection.execute(
         select(tenant, func.min(users.c.user_id), func.max(users.c.user_id))
         .group_by(tenant, user)
@@ -178,11 +161,11 @@ def _move(
     table: Table,
     resealed: Callable[[Row[Any], _Owner, _Owner], SealedSecret],
 ) -> None:
-    for row in connection.execute(select(table).where(_is_unfolded(table))).all():
+    for row in connection.execute(select(table).where(_is_unfolded(connection, table))).all():
         was = TenantId(row.tenant_id), UserId(row.user_id)
         becomes = TenantId(folded(row.tenant_id)), UserId(folded(row.user_id))
         values: dict[str, Any] = {"tenant_id": becomes[0], "user_id": becomes[1]}
-        # What does not open is moved as it is: it does not open there either, and is logged.
+        # A secret that does not open is moved unchanged: its user's next call logs that.
         with suppress(SealBrokenError):
             sealed = resealed(row, was, becomes)
             values |= {"key_id": sealed.key_id, "ciphertext": sealed.ciphertext}

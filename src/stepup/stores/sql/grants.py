@@ -1,4 +1,4 @@
-"""What the database role of `stepup serve` may do: the least that a server needs.
+"""The rights of the database role of `stepup serve`: the least that a server needs.
 
 The role that migrates owns the tables. Every run of `stepup migrate --grant-to ROLE` revokes and
 grants for every table that exists then, in the transaction of the migration: a table of a later
@@ -28,15 +28,15 @@ class GrantError(StoreUnavailableError):
 
 
 def grant_to_server(connection: Connection, role: str) -> None:
-    """Grant a role of PostgreSQL what a server needs, and revoke from it what else it was granted.
+    """Grant a PostgreSQL role the rights that a server needs, and revoke all other grants.
 
     Args:
-        connection: of the role that owns the tables, within a transaction.
+        connection: a transaction of the role that owns the tables.
         role: the name of the role that serves.
 
     Raises:
         GrantError: the database has no roles, or not this one; or the role could drop or rewrite
-            audit events in spite of the grants. The message says by what.
+            audit events in spite of the grants, and the message says why.
     """
     if connection.dialect.name != "postgresql":
         raise GrantError("--grant-to: only PostgreSQL has roles")

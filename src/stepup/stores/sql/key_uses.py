@@ -1,4 +1,4 @@
-"""Which key seals what."""
+"""Which key seals which secrets."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,14 +16,13 @@ _SEALED: tuple[tuple[str, Table, Column[Any]], ...] = (
     ("pending_enrollments", pending_enrollments, pending_enrollments.c.key_id),
     ("reset_codes", pending_enrollments, pending_enrollments.c.reset_key_id),
 )
-"""What counts as what, and the column that says which key seals it."""
+"""The kind of a secret, its table, and the column with the id of the key that seals it."""
 
 
 class SqlKeyUses(Repository):
     """Implements `KeyUses`."""
 
     async def counts(self) -> Mapping[str, SealCounts]:
-        """How many secrets each key seals, by its id."""
         counted = (
             select(
                 literal(kind).label("kind"), column.label("key_id"), func.count().label("number")
@@ -44,11 +43,10 @@ class SqlKeyUses(Repository):
     async def users_without(
         self, key_id: str, after: tuple[TenantId, UserId] | None, limit: int
     ) -> Sequence[tuple[TenantId, UserId]]:
-        """Users of whom something is sealed by another key, in the order of tenant and user."""
         users = []
         for _, table, column in _SEALED:
             user = table.c.tenant_id, table.c.user_id
-            query = select(*user).where(column != key_id)  # never true where there is no key
+            query = select(*user).where(column != key_id)  # never true for NULL
             if after is not None:
                 query = query.where(tuple_(*user) > tuple_(literal(after[0]), literal(after[1])))
             # Each part is limited, so that no batch reads a whole table.

@@ -9,11 +9,10 @@ _CONNECTIONS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What keeps a slow database from taking everything with it.
+    """Limits that keep a slow database from stopping everything else.
 
     Args:
-        connections: how many reads, and on PostgreSQL as many transactions beside them, go on at
-            once.
+        connections: how many reads run at once, and on PostgreSQL as many transactions beside them.
         wait: how long to wait for a free connection, and for a new one to open.
         statement: how long PostgreSQL may work on a statement.
         lock: how long a statement may wait for a lock.
@@ -26,5 +25,5 @@ class Limits:
 
     @classmethod
     def lasting(cls, patience: timedelta, connections: int = _CONNECTIONS) -> Self:
-        """The same patience with everything."""
+        """Limits with the same time for every wait."""
         return cls(connections, patience, patience, patience)

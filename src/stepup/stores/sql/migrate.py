@@ -1,4 +1,4 @@
-"""Bring a database's schema to a revision, and tell whether it is the one that this code needs."""
+"""Bring a database's schema to a revision, and check whether it is the one that this code needs."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,64 +23,64 @@ from stepup.stores.sql.unavailable import unavailable
 
 _T = TypeVar("_T")
 _MIGRATING = Limits.lasting(timedelta(minutes=5))
-_LOCK = 0x73746570_7570  # "stepup": the advisory lock of those who migrate
+_LOCK = 0x73746570_7570  # "stepup": the advisory lock of a migration
 
 
 class SchemaRevisionError(StoreUnavailableError):
-    """The schema is not of the revision that this code needs, or of one that it does not know."""
+    """The schema has another revision than this code needs, or one that it does not know."""
 
 
 async def upgrade(url: str, revision: str = "head", *, grant_to: str | None = None) -> None:
-    """Bring the schema up to a revision, in one transaction; makes a SQLite file if there is none.
+    """Bring the schema up to a revision, in one transaction; create a missing SQLite file.
 
-    Several processes may do so at once: one does it, the others wait and find nothing to do.
+    Several processes may call it at once: one migrates, the others wait and find nothing to do.
 
     Args:
-        url: of the database, with the role that owns the tables.
-        revision: of the schema.
-        grant_to: the role that serves, on PostgreSQL: it is granted what a server needs of every
-            table that exists then.
+        url: the database, with the role that owns the tables.
+        revision: the wanted revision.
+        grant_to: the role that serves, on PostgreSQL: it is granted the rights that a server needs
+            to every table.
 
     Raises:
         GrantError: the role does not exist, or could do more than it is granted.
-        SchemaRevisionError: the database has, or the caller wants, a revision that is not known.
+        SchemaRevisionError: the database's revision, or the wanted one, is not known.
         UnusableServerError: see `demand_usable_server`.
         StoreUnavailableError: the database cannot be reached or changed.
     """
 
     def work(connection: Connection) -> None:
-        _run(connection, revision, _upgrades)
+        _migrate(connection, revision, _upgrades)
         if grant_to is not None:
             grant_to_server(connection, grant_to)
 
     await demand_usable_server(url, _MIGRATING)
-    await on_schema(url, work, create=True)
+    await transact(url, work, create=True)
 
 
 async def downgrade(url: str, revision: str) -> None:
-    """Take the schema down to a revision, `base` for none; what has no place there is lost.
+    """Take the schema down to a revision, `base` for none; data that does not fit there is lost.
 
     Raises:
-        SchemaRevisionError: the database has, or the caller wants, a revision that is not known.
+        SchemaRevisionError: the database's revision, or the wanted one, is not known.
         StoreUnavailableError: the database cannot be reached or changed.
     """
-    await on_schema(url, lambda connection: _run(connection, revision, _downgrades))
+    await transact(url, lambda connection: _migrate(connection, revision, _downgrades))
 
 
 async def check_schema(url: str, limits: Limits = Limits()) -> None:
-    """Make sure that server and schema are what this code needs.
+    """Refuse a server, or a schema, that this code cannot use.
 
     Args:
-        url: of the database.
+        url: the database.
         limits: how long to wait for it.
 
     Raises:
-        SchemaRevisionError: the schema is another one.
+        SchemaRevisionError: the schema has another revision.
         UnusableServerError: see `demand_usable_server`.
         StoreUnavailableError: the database cannot be reached.
     """
     await demand_usable_server(url, limits)
-    found = await on_schema(url, _current, limits)
+    found = await transact(url, _current, limits)
     scripts = _scripts()
     _demand_known(found, scripts)
     if found != (scripts.get_current_head(),):
@@ -93,35 +93,33 @@ async def audit_rights(url: str, limits: Limits = Limits()) -> list[str]:
     Raises:
         StoreUnavailableError: the database cannot be reached.
     """
-    return await on_schema(url, excessive_rights, limits)
+    return await transact(url, excessive_rights, limits)
 
 
-async def on_schema(
+async def transact(
     url: str, work: Callable[[Connection], _T], limits: Limits = _MIGRATING, *, create: bool = False
 ) -> _T:
-    """Do something to the whole database in one transaction, with five minutes for a statement.
+    """Run work on the whole database in one transaction, by default with minutes per statement.
 
     Raises:
         StoreUnavailableError: the database cannot be reached, read or changed.
     """
-    return await uninterrupted(_transact(url, work, limits, create=create))
 
+    async def run() -> _T:
+        engine = write_engine(parse_url(url), limits, create=create)
+        try:
+            async with engine.begin() as connection:
+                return await connection.run_sync(work)
+        except StoreUnavailableError:
+            raise
+        except CommandError as error:
+            raise SchemaRevisionError("a schema revision is not known to this version") from error
+        except Exception as error:
+            raise unavailable(parse_url(url), error) from error
+        finally:
+            await engine.dispose()
 
-async def _transact(
-    url: str, work: Callable[[Connection], _T], limits: Limits, *, create: bool
-) -> _T:
-    engine = write_engine(parse_url(url), limits, create=create)
-    try:
-        async with engine.begin() as connection:
-            return await connection.run_sync(work)
-    except StoreUnavailableError:
-        raise
-    except CommandError as error:
-        raise SchemaRevisionError("a schema revision is not known to this version") from error
-    except Exception as error:
-        raise unavailable(parse_url(url), error) from error
-    finally:
-        await engine.dispose()
+    return await uninterrupted(run())
 
 
 def _scripts() -> ScriptDirectory:
@@ -155,7 +153,7 @@ def _downgrades(scripts: ScriptDirectory, revision: str, current: Any) -> Any:
     return scripts._downgrade_revs(revision, current)  # noqa: SLF001 - as alembic.command does
 
 
-def _run(
+def _migrate(
     connection: Connection, revision: str, steps: Callable[[ScriptDirectory, str, Any], Any]
 ) -> None:
     if connection.dialect.name == "postgresql":

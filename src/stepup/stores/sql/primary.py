@@ -1,4 +1,4 @@
-"""One primary at a time: a process that two of them answer believes the later one only (S28)."""
+"""One primary at a time: if two answer a process, it believes only the later one (S28)."""
 
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +15,7 @@ from stepup.stores.sql.engine import terminated_on_failure
 
 _log = structlog.get_logger(__name__)
 
-# None of it changes while the server runs: it was a primary when the connection was opened.
+# None of these values changes while the server runs: it was a primary when the connection opened.
 _SERVER: Final = """
     SELECT (SELECT system_identifier FROM pg_control_system())::text,
         ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
@@ -23,7 +23,7 @@ _SERVER: Final = """
 """
 
 
-class Server(NamedTuple):
+class ServerRun(NamedTuple):
     """One run of a PostgreSQL server. A promotion counts the timeline up."""
 
     system: str
@@ -32,26 +32,26 @@ class Server(NamedTuple):
 
 
 class PrimaryFence:
-    """Lets the connections of a process lead to one primary only.
+    """Refuses connections of a process that lead to more than one primary.
 
-    After a fail-over the primary of before may still answer, or answer again. Its timeline is lower
-    than that of the promoted standby. It is refused, and so is every server that was left for
-    another one, until the process ends: of two that answer in turn one at most is right.
+    After a fail-over the earlier primary may still answer, or answer again. Its timeline is lower
+    than that of the promoted standby. The fence refuses it, and every server that was left for
+    another one, until the process ends: of two that answer in turn at most one is right.
     """
 
     def __init__(self) -> None:
-        self._current: Server | None = None
-        self._left: set[Server] = set()
+        self.current: ServerRun | None = None
+        self._left: set[ServerRun] = set()
         self._timelines: dict[str, int] = {}
-        self._logged: set[Server] = set()
+        self._logged: set[ServerRun] = set()
 
-    def admit(self, server: Server) -> None:
-        """Make this the server that counts, unless it was left or has a lower timeline.
+    def admit(self, server: ServerRun) -> None:
+        """Accept a server as the current one, unless it was left or has a lower timeline.
 
         Raises:
-            StoreUnavailableError: it is refused.
+            StoreUnavailableError: the server is refused.
         """
-        if server == self._current:
+        if server == self.current:
             return
         highest = self._timelines.get(server.system, server.timeline)
         if server in self._left or server.timeline < highest:
@@ -65,29 +65,25 @@ class PrimaryFence:
                     " stop the wrong primary; restart stepup if it refuses the right one",
                 )
             raise StoreUnavailableError("the database server is not the one that was promoted")
-        if self._current is not None:
-            self._left.add(self._current)
-        self._current = server
+        if self.current is not None:
+            self._left.add(self.current)
+        self.current = server
         self._timelines[server.system] = server.timeline
 
-    def is_current(self, server: Server) -> bool:
-        """Whether a connection to this server may be used."""
-        return server == self._current
-
     def guard(self, engine: AsyncEngine) -> None:
-        """Refuse connections of an engine that lead to another primary, new and pooled ones."""
+        """Make an engine refuse new and pooled connections that lead to another primary."""
 
         def admit_new(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
             driver: Any = connection
             with terminated_on_failure(driver):
                 row = await_only(driver.driver_connection.fetchrow(_SERVER))
-                entry.info["server"] = Server(*row)
+                entry.info["server"] = ServerRun(*row)
                 self.admit(entry.info["server"])
 
         def refuse_other(
             _: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection
         ) -> None:
-            if not self.is_current(entry.info["server"]):
+            if entry.info["server"] != self.current:
                 raise DisconnectionError
 
         event.listen(engine.sync_engine, "connect", admit_new)

@@ -1,4 +1,4 @@
-"""What a role of PostgreSQL could do to the audit trail, beyond what grants take from it (S14).
+"""Which rights of a PostgreSQL role endanger the audit trail, beyond revocable grants (S14).
 
 A membership counts whether or not its rights are inherited: a member takes those of a role by
 SET ROLE.
@@ -10,7 +10,7 @@ from stepup.stores.sql.tables import metadata
 
 _STRONG_ROLES = (
     "pg_write_all_data",
-    # Each of these leads to what a superuser may do, by the files of the server.
+    # Each of these leads to the rights of a superuser, by the files of the server.
     "pg_execute_server_program",
     "pg_read_server_files",
     "pg_write_server_files",
@@ -41,7 +41,7 @@ _POWERS = text("""
     bindparam("tables", (*metadata.tables, "alembic_version"), expanding=True),
     bindparam("strong", _STRONG_ROLES, expanding=True),
 )
-# What a role, PUBLIC or another role passes on; a trigger could leave out what is inserted.
+# Rights that the role has by itself, by PUBLIC or by another role. A trigger could drop inserts.
 _GRANTS = text("""
     SELECT member_of.rolname AS of, 'may change ' || relname AS said
     FROM pg_roles AS asked
@@ -60,22 +60,22 @@ _GRANTS = text("""
 
 
 def powers(connection: Connection, role: str) -> list[str]:
-    """Why no grant limits a role: each reason completes "<role> ...".
+    """Return why grants cannot limit a role: each reason completes "<role> ...".
 
     Args:
-        connection: of any role, in the database and schema of the tables.
-        role: the role; without one of this name there is no reason.
+        connection: any role's, in the database and schema of the tables.
+        role: the role; a role that does not exist has no reasons.
     """
     return _reasons(connection, _POWERS, role)
 
 
 def excessive_grants(connection: Connection, role: str) -> list[str]:
-    """Which grants let a role change what was recorded: each completes "<role> ..."."""
+    """Return which grants let a role change recorded events: each completes "<role> ..."."""
     return _reasons(connection, _GRANTS, role)
 
 
 def excessive_rights(connection: Connection) -> list[str]:
-    """Both of the connection's own role; none on SQLite, which has no roles."""
+    """Return `powers`, or else `excessive_grants`, of the connection's role; none on SQLite."""
     if connection.dialect.name != "postgresql":
         return []
     role = connection.execute(text("SELECT current_user")).scalar_one()

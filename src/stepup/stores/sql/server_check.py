@@ -1,4 +1,4 @@
-"""Whether a PostgreSQL server can be used, looked at before anything else is done with it."""
+"""Whether a PostgreSQL server can be used; checked before anything else is done with it."""
 
 from dataclasses import replace
 from secrets import token_hex
@@ -12,23 +12,23 @@ from stepup.stores.sql.engine import is_sqlite, parse_url, read_engine
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.unavailable import causes, sqlstate, unavailable
 
-# A prepared statement is not there, or one of its name already is: another client had the session.
+# A prepared statement is missing, or its name is taken: another client used the session.
 _OF_ANOTHER_SESSION = {"26000", "42P05"}
 
 
 class UnusableServerError(StoreUnavailableError):
-    """The server, or what is between us and it, does not work in a way that we need."""
+    """The server, or a pooler in front of it, cannot be used."""
 
 
 async def demand_usable_server(url: str, limits: Limits = Limits()) -> None:
-    """Refuse a database of PostgreSQL that is not in UTF-8, and a pooler of transactions.
+    """Refuse a PostgreSQL database without UTF-8, and a pooler of transactions or statements.
 
-    Such a pooler gives each transaction to any session of the server. What was set for the
-    connection does not hold in it: not `synchronous_commit` (S2), no timeout, no prepared
-    statement. It is found by what it does, whatever it is called; so is one of statements.
+    Such a pooler gives each transaction to any session of the server. The connection's settings do
+    not hold there: not `synchronous_commit` (S2), no timeout, no prepared statement. The check
+    finds such a pooler by its behaviour, whatever product it is.
 
     Args:
-        url: of the database; SQLite is always usable.
+        url: the database; SQLite is always usable.
         limits: how long to wait.
 
     Raises:
@@ -72,7 +72,7 @@ async def _keep_marks(one: Any, other: Any) -> bool:
     for connection, mark in marks.items():
         await connection.execute(f"SET stepup.session = '{mark}'")
     for connection in (one, other, other, one):
-        # As a simple query, which prepares no statement; of its result there is only the number.
+        # As a simple query, which prepares no statement; only its row count is returned.
         rows = await connection.execute(
             f"SELECT 1 WHERE current_setting('stepup.session', true) = '{marks[connection]}'"
         )

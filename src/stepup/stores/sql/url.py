@@ -1,7 +1,7 @@
-"""Which URLs of PostgreSQL are refused, though SQLAlchemy or the driver would take them.
+"""Which PostgreSQL URLs are refused although SQLAlchemy or the driver would accept them.
 
-As for Redis, no message has a part of the URL: what seems to be a parameter or a host may be the
-rest of a password that was not percent-encoded (S11).
+As for Redis, no message repeats a part of the URL: a seeming parameter or host may be the rest of a
+password that was not percent-encoded (S11).
 """
 
 import os
@@ -32,10 +32,10 @@ _NAMES_OF_LIBPQ: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def check_text(text: str) -> None:
-    """Refuse blanks and control characters; the path of a SQLite database may have blanks in it.
+    """Refuse blanks and control characters; the path of a SQLite database may contain blanks.
 
     Raises:
-        ValueError: the message has nothing of the URL.
+        ValueError: the message repeats no part of the URL.
     """
     if text != text.strip():
         raise ValueError("the database URL begins or ends with white space")
@@ -46,32 +46,32 @@ def check_text(text: str) -> None:
 
 
 def check_postgresql(url: URL, text: str) -> None:
-    """Refuse parameters and hosts that the driver does not know, or would not take.
+    """Refuse parameters and hosts that the driver does not know, or would not accept.
 
     The variables of libpq's service file are refused, too: the driver would take hosts and TLS from
-    that file, and nothing here could say where the database is (S15, S25).
+    that file, and stepup could not know where the database is (S15, S25).
 
     Args:
-        url: what SQLAlchemy reads in the text.
-        text: the URL, which `check_text` has let pass.
+        url: the URL as SQLAlchemy parses it.
+        text: the same URL, after `check_text`.
 
     Raises:
-        ValueError: the message has nothing of the URL.
+        ValueError: the message repeats no part of the URL.
     """
     for variable in _SERVICE:
         if os.environ.get(variable):
             raise ValueError(
-                f"the variable {variable} is set, by which a service file would say where the"
-                " database is: unset it, and name host and ssl in the database URL"
+                f"the variable {variable} is set, and its service file would name the database's"
+                " host: unset it, and name host and ssl in the database URL"
             )
     before, _, query = text.partition("?")
     if "@" in query or before.count("@") > 1 or "#" in text:
         raise ValueError("an @, ? or # within a part of the database URL must be percent-encoded")
     if _BAD_ESCAPE.search(text):
-        raise ValueError("a % in the database URL has to be followed by two hexadecimal digits")
+        raise ValueError("a % in the database URL must be followed by two hexadecimal digits")
     names = [_parameter(pair) for pair in query.split("&")] if query else []
     if any(names.count(name) > 1 and name not in _REPEATED for name in names):
-        raise ValueError("a parameter of the database URL stands twice")
+        raise ValueError("the database URL has a parameter twice")
     if url.query.get("ssl", _SSL[0]) not in _SSL:
         raise ValueError(f"ssl in the database URL must be one of {', '.join(_SSL)}")
     _check_hosts(url)
@@ -83,7 +83,7 @@ def _parameter(pair: str) -> str:
         raise ValueError(f"a parameter of the database URL is unknown: {_NAMES_OF_LIBPQ[name]}")
     if name not in _PARAMETERS:
         known = ", ".join(sorted(_PARAMETERS))
-        raise ValueError(f"a parameter of the database URL is unknown; there are {known}")
+        raise ValueError(f"a parameter of the database URL is unknown; known are {known}")
     if not value:
         raise ValueError("a parameter of the database URL has no value")
     return name
@@ -91,9 +91,11 @@ def _parameter(pair: str) -> str:
 
 def _check_hosts(url: URL) -> None:
     if url.host and "," in url.host:
-        raise ValueError("several hosts of the database URL are ?host=HOST:PORT&host=HOST:PORT")
+        raise ValueError(
+            "the database URL must name several hosts as ?host=HOST:PORT&host=HOST:PORT"
+        )
     try:
-        # As the driver is called.
+        # These are the driver's arguments.
         _, options = url.get_dialect()().create_connect_args(url)
         ports = [int(port) for port in _listed(options.get("port"))]
         hosts_are_known = all(map(_HOST.fullmatch, _listed(options.get("host"))))
