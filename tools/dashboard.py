@@ -1,7 +1,7 @@
 """The dashboard for Grafana, as JSON on standard output: `make dashboard` writes dashboard.json.
 
-A metric is written as `name{}` or `name{label="value"}`; the dashboard's variables, which choose an
-installation and its instances, are put between the braces.
+Write a metric as `name{}` or `name{label="value"}`: the program puts the dashboard's variables,
+which select an installation and its instances, between the braces.
 """
 
 import json
@@ -22,9 +22,9 @@ _GOOD = [{"color": "green", "value": None}]
 
 @dataclass(frozen=True)
 class Panel:
-    """What is shown at one place; `targets` are expressions with the legend of each.
+    """One panel of the dashboard; `targets` are expressions with their legends.
 
-    `unit` is Grafana's id of one; `bad_from` is where the colour turns red; `columns` of 24.
+    `unit` is Grafana's id of a unit; from `bad_from` on the panel is red; `columns` of 24.
     """
 
     title: str
@@ -92,14 +92,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             _stat(
                 "Checks that fail",
-                "Those that ended with UNAVAILABLE or INTERNAL; the objective permits 0.1 %.",
+                "Checks that ended with UNAVAILABLE or INTERNAL; the objective permits 0.1 %.",
                 "percentunit",
                 _ratio_of_failed(),
                 bad_from=0.001,
             ),
             _stat(
                 "p99 of checks",
-                "Of a hundred checks 99 take no longer; the objective is 100 ms.",
+                "99 % of the checks take no longer; the objective is 100 ms.",
                 "s",
                 "histogram_quantile(0.99, sum by (le) (rate("
                 'stepup_call_seconds_bucket{method="StepUpService/CheckStepUp"}'
@@ -108,14 +108,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             _stat(
                 "Stores that answer",
-                "1 while both answer all servers.",
+                "1 while all servers reach everything that they depend on.",
                 "short",
                 "min(stepup_dependency_up{})",
                 on_is_good=True,
             ),
             _stat(
                 "Certificate expires in",
-                "The first of the servers' certificates. Nothing without TLS.",
+                "Of the certificate that expires first. Empty without TLS.",
                 "s",
                 f"min({_CERTIFICATE})",
             ),
@@ -126,22 +126,22 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Calls by method",
-                "Calls that have ended, whatever came of them.",
+                "Calls that have ended, with any status.",
                 "reqps",
                 ((_rate("stepup_calls_total{}", "method"), "{{method}}"),),
                 stacked=True,
             ),
             Panel(
                 "Calls by caller",
-                "As the configuration names callers; no name: not let in.",
+                "By the names in the configuration; without a name: not admitted.",
                 "reqps",
                 ((_rate("stepup_calls_total{}", "caller"), "{{caller}}"),),
                 stacked=True,
             ),
             Panel(
                 "Calls that were not answered",
-                "By status and method. FAILED_PRECONDITION and the like are answers to people;"
-                " UNAVAILABLE and INTERNAL are ours.",
+                "By status and method. FAILED_PRECONDITION and similar are answers to people;"
+                " UNAVAILABLE and INTERNAL are faults of the service.",
                 "reqps",
                 (
                     (
@@ -152,20 +152,20 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Half of the calls take no longer",
-                "The median by method, from receipt to answer.",
+                "The median by method, from arrival to answer.",
                 "s",
                 ((_quantile(0.5, "stepup_call_seconds_bucket{}", "method"), "{{method}}"),),
             ),
             Panel(
                 "99 % of the calls take no longer",
-                "By method, from receipt to answer.",
+                "By method, from arrival to answer.",
                 "s",
                 ((_quantile(0.99, "stepup_call_seconds_bucket{}", "method"), "{{method}}"),),
             ),
             Panel(
                 "Calls over the caller's rate",
-                "Refused with RESOURCE_EXHAUSTED; and those counted by one worker alone, as Redis"
-                " did not answer.",
+                "Refused with RESOURCE_EXHAUSTED, and calls that a worker counted alone because"
+                " Redis did not answer.",
                 "reqps",
                 (
                     (_rate("stepup_caller_rate_limited_total{}", "caller"), "{{caller}}"),
@@ -179,28 +179,28 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Decisions by reason",
-                "Decisions on record, by the rule that decided.",
+                "Recorded decisions, by the rule that decided.",
                 "reqps",
                 ((_rate("stepup_decisions_total{}", "reason"), "{{reason}}"),),
                 stacked=True,
             ),
             Panel(
                 "Decisions",
-                "Allowed, or what people have to do first.",
+                "Allowed, or the step that people must do first.",
                 "reqps",
                 ((_rate("stepup_decisions_total{}", "decision"), "{{decision}}"),),
                 stacked=True,
             ),
             Panel(
                 "Calls for unknown tenants",
-                "Their tenant was never given a policy. Where such tenants are allowed, a tenant id"
-                " that is misspelt is answered ALLOWED.",
+                "Their tenant never had a policy. If the configuration allows such tenants, a call"
+                " with a misspelt tenant id is ALLOWED.",
                 "reqps",
                 ((_rate("stepup_unknown_tenant_calls_total{}", "instance"), "{{instance}}"),),
             ),
             Panel(
                 "Receipts refused",
-                "Retries whose receipt bought no exemption, and why.",
+                "Retries whose receipt gave no exemption, by reason.",
                 "cps",
                 ((_rate("stepup_receipts_refused_total{}", "rejection"), "{{rejection}}"),),
             ),
@@ -211,7 +211,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Codes by outcome",
-                "Codes given to VerifyOtp, by outcome, and why a code was rejected.",
+                "Codes given to VerifyOtp, by outcome and cause of a rejection.",
                 "cps",
                 (
                     (
@@ -224,15 +224,15 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Near misses",
-                "Refused codes that fit the 30 seconds before or after: a clock is off, or codes"
-                " are passed on.",
+                "Refused codes that fit the 30 seconds before or after: a clock is wrong, or"
+                " somebody passes codes on.",
                 "cps",
                 ((_rate("stepup_near_misses_total{}", "step"), "{{step}}"),),
                 columns=6,
             ),
             Panel(
                 "Locks in 15 minutes",
-                "Times that wrong codes locked somebody.",
+                "How often wrong codes locked somebody.",
                 "short",
                 (("sum by (codes) (increase(stepup_locks_total{}[15m]))", "{{codes}}"),),
                 columns=6,
@@ -240,7 +240,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Reset codes by outcome",
-                "Reset codes, by what became of them.",
+                "Reset codes, by outcome.",
                 "cps",
                 ((_rate("stepup_resets_total{}", "outcome"), "{{outcome}}"),),
                 columns=6,
@@ -270,7 +270,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Work that fails",
-                "As a store was not there, or not in time.",
+                "Because a store was not available, or too slow.",
                 "ops",
                 ((_rate("stepup_store_failures_total{}", "work"), "{{work}}"),),
             ),
@@ -282,7 +282,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Age of the change feed",
-                "How long ago policies and revocations were read; after 5 s nothing is decided.",
+                "Time since the change feed was read; after 5 s the server decides nothing.",
                 "s",
                 ((_FEED_AGE, "{{instance}}"),),
                 bad_from=5,
@@ -300,13 +300,13 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Certificate expires in",
-                "By server. Nothing without TLS.",
+                "By server. Empty without TLS.",
                 "s",
                 ((_CERTIFICATE, "{{instance}}"),),
             ),
             Panel(
-                "Files that could not be taken over, in an hour",
-                "What was there before counts on.",
+                "Files that could not be used, in an hour",
+                "The earlier content stays in effect.",
                 "short",
                 tuple(
                     (
@@ -318,7 +318,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Keys of issuers that could not be fetched, in an hour",
-                "Those that are known count for an hour at most.",
+                "The keys that a server has count for at most an hour.",
                 "short",
                 (
                     (
@@ -328,8 +328,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 ),
             ),
             Panel(
-                "Secrets that did not open, in an hour",
-                "Somebody wrote to the database, or a key is gone.",
+                "Secrets that could not be decrypted, in an hour",
+                "Somebody wrote to the database, or a key is missing.",
                 "short",
                 (
                     (
@@ -341,7 +341,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Callers without credentials are served",
-                "1 on a server that was started as a trial.",
+                "1 on a server that runs as a trial.",
                 "short",
                 (("stepup_callers_unauthenticated{}", "{{instance}}"),),
                 bad_from=1,
@@ -353,21 +353,21 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Workers that can decide",
-                "Of each supervisor; nothing where a process serves by itself.",
+                "Of each supervisor; empty without workers.",
                 "short",
                 (("stepup_workers_serving{}", "{{instance}}"),),
                 columns=6,
             ),
             Panel(
                 "Workers that ended by themselves, in an hour",
-                "Each is followed by another.",
+                "The supervisor replaces each of them.",
                 "short",
                 (("increase(stepup_worker_failures_total{}[1h])", "{{instance}}"),),
                 columns=6,
             ),
             Panel(
                 "Versions",
-                "How many servers run which version.",
+                "The number of servers by version.",
                 "short",
                 (("count by (version) (stepup_build_info{})", "{{version}}"),),
                 columns=6,
@@ -375,7 +375,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Engines",
-                "How many servers serve by which engine.",
+                "The number of servers by engine.",
                 "short",
                 (("sum by (engine) (stepup_engine{})", "{{engine}}"),),
                 columns=6,
@@ -383,14 +383,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Memory",
-                "Resident; not of workers, whose container has a metric of its own.",
+                "Resident memory; not for workers: use the metric of their container.",
                 "bytes",
                 (("process_resident_memory_bytes{}", "{{instance}}"),),
                 columns=6,
             ),
             Panel(
                 "CPU",
-                "A process serves on one core: at 1 it can take no more. Not of workers.",
+                "A process uses one core: at 1 it is fully loaded. Not for workers.",
                 "short",
                 (("rate(process_cpu_seconds_total{}[$__rate_interval])", "{{instance}}"),),
                 columns=6,
@@ -398,7 +398,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Open files",
-                "As a share of those that a process may have open. Not of workers.",
+                "As a share of the limit of a process. Not for workers.",
                 "percentunit",
                 (("process_open_fds{} / process_max_fds{}", "{{instance}}"),),
                 columns=6,
@@ -406,7 +406,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Garbage collections",
-                "Of Python, by generation; the oldest stops all for longest. Not of workers.",
+                "Of Python, by generation; the oldest has the longest pauses. Not for workers.",
                 "ops",
                 (
                     (

@@ -143,7 +143,7 @@ def _installed(directory, wheel):
 
 
 def main():
-    """Check, and write what is to be published."""
+    """Check the commit, and write the files of a release."""
     status = ("git", "status", "--porcelain")
     if subprocess.run(status, cwd=ROOT, capture_output=True, check=True).stdout:
         sys.stderr.write("uncommitted changes are not part of the release\n")

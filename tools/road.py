@@ -46,7 +46,7 @@ class Profile:
         self.called: Counter[tuple[str, str]] = Counter()
         """By module and qualified name."""
         self.resumed = 0
-        """Coroutines and generators that go on after they waited."""
+        """Coroutines and generators that continue after a wait."""
 
     def __enter__(self):
         sys.setprofile(self._count)

@@ -1,4 +1,4 @@
-"""Whether the answers were right: a run with a wrong one is no measurement."""
+"""Checks of answers: a run with a wrong answer does not count."""
 
 import struct
 from collections import Counter

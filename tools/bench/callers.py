@@ -1,4 +1,4 @@
-"""Who calls, and how the server is told: credentials, and a configuration file for each kind."""
+"""The callers of a benchmark: their credentials, and a configuration file for each kind."""
 
 import json
 import time

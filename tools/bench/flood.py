@@ -35,12 +35,12 @@ class Call:
     tokens: tuple[str, ...]
     """The bearer tokens, of the connections in turn."""
     right_answer: bytes
-    """What every right answer begins with."""
+    """The first bytes of every right answer."""
 
 
 @dataclass(frozen=True)
 class Flooded:
-    """What became of a load: every answer was right."""
+    """The result of a load in which every answer was right."""
 
     rps: float
     latencies_ms: list[float]

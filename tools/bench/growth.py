@@ -82,8 +82,8 @@ def measure(directory, crowds, command, effort, say):
 def document(one, many, about):
     """The content of `growth.json`.
 
-    The ratio by processor time is what becomes of the throughput of a server that has a core to
-    itself; measured throughput is also that of the load generator and the store, on the other core.
+    The ratio by processor time is the ratio of throughput for a server with a core to itself;
+    measured throughput also depends on the load generator and the store, on the other core.
     """
     by_processor_time = paired_ratio(
         [load.cpu_us for load in one.loads], [load.cpu_us for load in many.loads]

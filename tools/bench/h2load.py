@@ -1,6 +1,6 @@
 """The load generator: h2load, a C program, which frames gRPC requests itself.
 
-It counts HTTP 200 and knows nothing of gRPC's status: `answers` tells what was answered.
+It counts HTTP 200, and ignores gRPC's status; `answers` checks the answers.
 """
 
 import math
@@ -62,7 +62,7 @@ def at_full_speed(target, requests):
 
 
 def paced(target, requests, rate, log):
-    """A command: an open loop, `rate` calls a second whatever becomes of them.
+    """Return the command of an open loop: `rate` calls a second, without waiting for answers.
 
     Args:
         target: where to.

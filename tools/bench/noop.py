@@ -22,7 +22,7 @@ def _answer():
 
 
 class Noop(step_up_service_pb2_grpc.StepUpServiceServicer):
-    """Allows everything; the answer is serialised anew for each call."""
+    """Allows everything; serialises the answer for each call."""
 
     async def CheckStepUp(self, _request, _context):  # noqa: N802  # the method's name
         return _answer()

@@ -1,4 +1,4 @@
-"""What comes of a measurement: `latest.json`, and a table for whoever waits at the terminal."""
+"""The results of a measurement: `latest.json`, and a table for the terminal."""
 
 import statistics
 from datetime import UTC, datetime

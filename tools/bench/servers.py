@@ -88,7 +88,7 @@ def cpu_seconds(pid):
 
 @dataclass(frozen=True)
 class Memory:
-    """What a process has in use, and how much of that is no file that others share."""
+    """The memory of a process: all of it, and the part that it does not share with others."""
 
     resident_bytes: int
     own_bytes: int

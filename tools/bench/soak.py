@@ -32,9 +32,9 @@ PER_ROUND = 10_000
 GOOD, UNKNOWNS, MALFORMED = 6_000, 1_000, 1_000
 RESET, HALF, LATE, CANCELLED, DROPPED = 1_000, 400, 200, 200, 200
 GIVING_BACK = ("env", "MALLOC_ARENA_MAX=1", "MALLOC_TRIM_THRESHOLD_=131072")
-"""What tells the allocator to return what is free, so that memory is what the server holds."""
+"""Makes the allocator return free memory, so that the measured memory is in use."""
 WARM = 20
-"""Rounds until the server has all that it will ever have: caches, threads, arenas."""
+"""Rounds until caches, threads and arenas no longer grow."""
 MAX_GROWTH_BYTES = 16 * 2**20
 """21 bytes for each call of the 800,000 after that: less than any object that could be left of it.
 What it allows for are holes in the heap: core has grown by less than 5 MiB."""

@@ -72,7 +72,7 @@ def by_function(stacks):
 
 
 def by_module(stacks):
-    """The same by module of ours: what each is for stands in its first line."""
+    """Share of the samples by the innermost module of ours."""
 
     def owner(frames):
         return next((frame.file for frame in reversed(frames) if frame.is_ours), _library(frames))
@@ -86,7 +86,7 @@ def by_library(stacks):
 
 
 def _library(frames):
-    # Libc and the interpreter work for whoever calls them.
+    # Libc and the interpreter work for their callers.
     for frame in reversed(frames):
         if frame.library not in {"libc", "libpython3", "libstdc++", "ld-linux-x86-64"}:
             return frame.library

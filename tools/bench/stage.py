@@ -1,6 +1,6 @@
-"""What a measurement stands on: a store, a caller with credentials, and a person who is elevated.
+"""The stage of a measurement: a store, a caller with credentials, and an elevated person.
 
-The elevation lies in the store, and is found by every server that is started on the stage.
+The elevation is in the store, where every server on the stage finds it.
 """
 
 import sys

@@ -127,11 +127,11 @@ class _Ground:
             self._url = stores.postgres.create(directory.name)
 
     def enrol(self, number):
-        """Enrol so many people, whom each verification takes from."""
+        """Enrol `number` people; each verification takes one of them."""
         everybody = asyncio.run(enrol(self._url, self._ring, number, self.case.tenants))
-        # Else the disk has this to do when something is measured.
+        # Otherwise the disk would write during the measurement.
         os.sync()
-        # In no order: who comes next is of another tenant.
+        # In random order, so that the next person is of another tenant.
         random.Random(1).shuffle(everybody)  # noqa: S311  # the same in every measurement
         self._everybody = everybody
 

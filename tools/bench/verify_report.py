@@ -1,4 +1,4 @@
-"""What comes of a measurement of verifications: `verify.json`, and tables."""
+"""The results of a measurement of verifications: `verify.json`, and tables."""
 
 from datetime import UTC, datetime
 from statistics import median

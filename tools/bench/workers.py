@@ -1,8 +1,8 @@
 """Two workers against one: the same store, database and decision log, a port each.
 
-On two cores the load generator and the store take from what two workers could have, and throughput
-tells little. So the workers' processor time for each call is compared: two workers on cores of
-their own would answer twice the calls, but for what a call costs more once there are two.
+On two cores the load generator and the store take time from the two workers, so throughput says
+little. So this benchmark compares the workers' processor time for each call: two workers with a
+core each would answer twice the calls, reduced by the additional cost of a call.
 """
 
 import subprocess
