@@ -394,29 +394,6 @@ def test_an_authentic_payload_of_another_layout_is_not_authentic_as_a_receipt(pa
     assert checked(signed(f"2.k1.{payload}")) is ReceiptRejection.NOT_AUTHENTIC
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        "",
-        ".",
-        "...",
-        "....",
-        "2",
-        "2.k1",
-        "2.k1.",
-        "2.k1..",
-        "2.k1.\u00e9.\u00e9",
-        "2.k1.AAAA.\uff21",
-        "\ud83d\ude00",
-        "2.k1.\ud800.AAAA",
-        "2.k1.AAAA.\udcff",
-        "\0" * 512,
-    ],
-)
-def test_garbage_is_not_authentic(garbage):
-    assert checked(garbage) is ReceiptRejection.NOT_AUTHENTIC
-
-
 @given(st.text() | st.text().map("2.k1.{}".format))
 def test_whatever_text_is_presented_it_is_not_authentic(text):
     assert checked(text) is ReceiptRejection.NOT_AUTHENTIC

@@ -2,7 +2,6 @@
 
 from stepup_tests.people import person
 from stepup_tests.wire import on_wire, refusal_of
-from stepup_tests.worker import OSQUERY
 
 from stepup.rpc.engine import CallLimits
 from stepup.rpc.server.server import MAX_MESSAGE_BYTES
@@ -10,28 +9,6 @@ from stepup.v1 import step_up_service_pb2 as step_up
 
 CHECKS = 100
 LONGEST = "i" * 128
-ALICE = person(user="a" * 128, session="s" * 128)
-TARGETS = [f"host-{number}-".ljust(256, "x") for number in range(CHECKS)]
-
-
-async def test_s18_a_batch_of_100_real_receipts_is_answered(worker, client):
-    await worker.select(OSQUERY)
-    await worker.elevate(ALICE, await worker.enrol(ALICE))
-    asked = [(OSQUERY, target) for target in TARGETS]
-    allowed = await worker.check_all(ALICE, asked, caller="local")
-    await worker.revoke(ALICE)
-    request = step_up.BatchCheckStepUpRequest(
-        actor=on_wire(ALICE),
-        checks=[
-            step_up.OperationCheck(operation=OSQUERY, target=target, retry_receipt=each.receipt)
-            for target, each in zip(TARGETS, allowed, strict=True)
-        ],
-    )
-    assert 50_000 < request.ByteSize() < MAX_MESSAGE_BYTES
-    answer = await client.step_up.BatchCheckStepUp(request)
-    reasons = {decision.reason for decision in answer.decisions}
-    assert len(answer.decisions) == CHECKS
-    assert reasons == {step_up.DECISION_REASON_EXEMPT_TIMED_OUT_RETRY}
 
 
 def test_s26_messages_that_are_not_whole_fit_into_a_worker_many_times():

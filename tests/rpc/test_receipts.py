@@ -420,19 +420,3 @@ async def test_what_is_allowed_of_a_selected_operation_has_a_receipt(desk, decid
     assert told(answer) == ("ALLOWED", reason, "UNSPECIFIED")
     await desk.worker.revoke(ALICE)
     await desk.exempted(issued(answer))
-
-
-@pytest.mark.parametrize(
-    ("actor", "reason"),
-    [(MANAGED, "EXEMPT_MANAGED_SERVICES"), (AUTOMATIC, "EXEMPT_AUTOMATIC_PLAYBOOK")],
-    ids=["managed services", "automatic playbook"],
-)
-async def test_what_an_exemption_allows_has_a_receipt_that_the_exemption_makes_needless(
-    desk, actor, reason
-):
-    first = await desk.ask(actor=actor)
-    assert told(first) == ("ALLOWED", reason, "UNSPECIFIED")
-    retry = await desk.present(issued(first).asking(actor=actor))
-    assert told(retry) == ("ALLOWED", reason, "UNSPECIFIED")
-    assert retry.receipt
-    assert not await desk.redemptions()

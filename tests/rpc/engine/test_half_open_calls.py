@@ -119,7 +119,7 @@ async def test_s26_a_half_open_call_holds_no_place(serve, path, half):
 async def test_s26_a_half_open_call_ends_after_the_time_for_its_message(serve, path, half):
     async with serve() as port, attacker(port) as (connection, seen):
         before = metric("stepup_overload_refusals_total", cause="message_late")
-        rounds, number = 2, 11
+        rounds, number = 3, 7
         for first in range(0, rounds * number, number):  # the connection's streams are free again
             opened = [each + 2 * first for each in streams(number)]
             for each in opened:

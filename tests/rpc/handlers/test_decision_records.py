@@ -65,10 +65,3 @@ async def test_s16_each_decision_of_a_batch_names_the_rules_that_let_it_be_asked
         {"managed_services": "rules[3]", "master_administrator": "rules[2]"},
     )
     assert response["request_id"] == iam["request_id"]
-
-
-async def test_a_decision_is_on_record_under_the_id_that_the_caller_gave_its_call(world, client):
-    request = step_up.CheckStepUpRequest(actor=ALICE, operation=OSQUERY)
-    await client.step_up.CheckStepUp(request, metadata=(("x-request-id", "r-17"),))
-    [line] = world.decisions()
-    assert line["request_id"] == "r-17"

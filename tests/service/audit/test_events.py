@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from stepup_tests.keys import fresh_ring
@@ -64,27 +64,6 @@ async def test_s14_the_events_form_one_chain(worker):
         assert chained.previous_hash == previous
         assert chained.hash == chain_hash(chained.event, number, previous)
         previous = chained.hash
-
-
-@pytest.fixture
-async def start(clock, five_events):  # noqa: ARG001  # counted from its end
-    return clock.now() - timedelta(minutes=5)
-
-
-async def test_the_start_is_included(worker, start):
-    query = replace(ALL, start=start + timedelta(minutes=3))
-    assert sequences((await worker.page(query, 10)).events) == [4, 5]
-
-
-async def test_the_end_is_excluded(worker, start):
-    query = replace(ALL, end=start + timedelta(minutes=3))
-    assert sequences((await worker.page(query, 10)).events) == [1, 2, 3]
-
-
-@pytest.mark.usefixtures("five_events")
-async def test_a_user_filter_keeps_what_the_user_did(worker):
-    page = await worker.page(replace(ALL, user_id=UserId("bob")), 10)
-    assert sequences(page.events) == [2, 4]
 
 
 async def test_a_user_filter_keeps_what_was_done_to_the_user(worker):
@@ -275,9 +254,3 @@ async def test_an_export_that_breaks_off_says_so(world, worker):
     with pytest.raises(StoreUnavailableError):
         await anext(events)
     assert sequences(received) == list(range(1, EXPORT_PAGE + 1))
-
-
-async def test_a_filter_in_another_time_zone_is_the_same_instant(worker, start):
-    elsewhere = (start + timedelta(minutes=3)).astimezone(timezone(timedelta(hours=9)))
-    page = await worker.page(replace(ALL, start=elsewhere), 10)
-    assert sequences(page.events) == [4, 5]
