@@ -137,16 +137,6 @@ def parent(tmp_path):
         parent.kill()
 
 
-def test_a_killed_parent_leaves_no_orphan(parent, process):
-    pid, url = parent.stdout.readline().split()
-    server = process(int(pid))
-    with Redis.from_url(url) as client:
-        assert client.ping()
-    parent.send_signal(signal.SIGKILL)
-    assert parent.wait() == -signal.SIGKILL
-    assert ends(server)
-
-
 def test_a_parent_that_forgets_to_stop_it_leaves_no_orphan(parent, process):
     pid, _ = parent.stdout.readline().split()
     server = process(int(pid))

@@ -14,6 +14,7 @@ from threading import Event, RLock, Thread
 from typing import Self
 from urllib.parse import quote
 
+from stepup.system.children import ending_with_this_process
 from stepup.system.distribution import missing_extra
 
 _START_SECONDS = 30.0
@@ -22,20 +23,6 @@ _LOCK_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 _SHORT_DIRECTORY = "/tmp"  # noqa: S108  # what is made in it is ours alone
 _MAX_SOCKET_PATH = 107  # sockaddr_un holds 108 bytes, with the NUL
-
-# It asks the kernel for a SIGKILL when its parent dies, then becomes the server. Doing the same in
-# `preexec_fn` could deadlock: that runs between fork and exec, where other threads' locks stay
-# held. What was acknowledged is in the append-only file by then, so SIGKILL loses nothing.
-_LAUNCHER = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
-    sys.exit("prctl failed")
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
-os.umask(0o077)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class EmbeddedValkeyError(Exception):
@@ -198,8 +185,8 @@ class EmbeddedValkey:
         """
         launched: Future[subprocess.Popen[bytes]] = Future()
         self._exited = exited = Event()
-        command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(binary)]
-        command += _settings(self._socket)
+        # What the server has acknowledged is in the append-only file: SIGKILL loses nothing.
+        command = ending_with_this_process([str(binary), *_settings(self._socket)])
 
         def keep() -> None:
             try:
@@ -211,6 +198,7 @@ class EmbeddedValkey:
                         stdout=log,
                         stderr=log,
                         pass_fds=(lock,),
+                        umask=0o077,
                         start_new_session=True,  # Ctrl-C is for us; the server ends after us
                     )
             except BaseException as error:  # noqa: BLE001 - raised where the thread was started

@@ -23,6 +23,7 @@ from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from stepup.stores.sql import upgrade
+from stepup.system.children import ending_with_this_process
 from stepup_tests.e2e.processes import eventually, processes_in
 
 VARIABLE = "STEPUP_TEST_POSTGRES_URL"
@@ -40,20 +41,17 @@ SETTINGS = {
     "log_checkpoints": "off",
 }
 
-# It becomes another user, if there is one to become, has the kernel end it with its parent, and
-# becomes the server. SIGQUIT ends a server at once, and all of its processes.
-_LAUNCHER = f"""
-import ctypes, os, sys
-parent, user, group, *command = sys.argv[1:]
+# It becomes another user, if it is root, and then does what `stepup.system.children` does. It reads
+# everything before: the other user may not read the environment.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+program, user, group, *sys.argv[1:] = sys.argv[1:]
+source = open(program).read()
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(int(group))
     os.setuid(int(user))
-if sys.platform == "linux" and ctypes.CDLL(None).prctl(1, {signal.SIGQUIT:d}, 0, 0, 0):
-    sys.exit("prctl failed")
-if os.getppid() != int(parent):
-    sys.exit("the parent is gone")
-os.execv(command[0], command)
+exec(source)
 """
 
 
@@ -158,9 +156,12 @@ class PostgresServer:
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         user = (str(self._user.pw_uid), str(self._user.pw_gid))
+        # SIGQUIT ends a server at once, and all of its processes.
+        *python, program, parent, number = ending_with_this_process([], signal.SIGQUIT)
+        arguments = (parent, number, *command)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *user, *command],
+                [*python, "-c", _LAUNCHER, program, *user, *arguments],
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
