@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from stepup.client import connect
-from stepup.process.serving import settle_memory
+from stepup.process.serving import exempt_from_collection
 from stepup.settings import load
 from stepup.telemetry.logs import configure_logging
 from stepup.v1 import step_up_service_pb2 as pb
@@ -116,7 +116,7 @@ async def _measure(console, calls, in_flight):
         console.config(Access.TOKEN), server={"listen": "127.0.0.1:0", "engine": "core"}
     )
     async with running(settings) as server:
-        settle_memory()
+        exempt_from_collection()
         with connect(server.address) as client:
             metadata, person = console.metadata(Access.TOKEN), Person()
             await asyncio.to_thread(person.elevate, client, metadata)

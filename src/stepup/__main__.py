@@ -8,30 +8,42 @@ import sys
 def main() -> None:
     """Run the command that the arguments name."""
     if os.getpid() == 1:
-        # The first process of a container: to it the kernel passes no signal that it has no handler
-        # for. A server has its own one later.
-        signal.signal(signal.SIGTERM, _end_at_once)
+        # The first process of a container gets only signals that it has a handler for. A server
+        # installs its own handler later.
+        signal.signal(signal.SIGTERM, _exit_at_once)
     if sys.argv[1:2] in (["serve"], ["worker"]):
-        # To a server a hangup says "reload", and SIGUSR2 "restart". While everything is imported
-        # they would end it: they are held back until they can be heeded.
+        # A hangup reloads a server, and SIGUSR2 restarts workers. During the imports they would end
+        # the process: they are blocked until the server handles them.
         _occupy_closed_streams()
-        # What grpcio's core writes to standard error would wait for a reader that does not come.
+        # grpcio's core would write to standard error, and wait if nobody reads it.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
-    from stepup.cli.main import app  # noqa: PLC0415  # takes the better part of a second
+    from stepup.system.core_dumps import forbid_core_dumps  # noqa: PLC0415  # it takes a while
 
-    app()
+    # Only the owner may read what a command writes, and no core dump contains secrets (S11).
+    os.umask(0o077)
+    forbid_core_dumps()
+    match sys.argv[1:]:
+        case ["worker", order]:
+            from stepup.process import worker_main  # noqa: PLC0415  # as above
+
+            worker_main.main(order)
+        case _:
+            from stepup.cli.main import app  # noqa: PLC0415  # as above
+
+            app()
 
 
-def _end_at_once(number: int, _frame: object) -> None:
-    """Do what a signal does to a process that is not the first one."""
+def _exit_at_once(number: int, _frame: object) -> None:
+    """End as a signal ends a process that is not the first process."""
     os._exit(128 + number)
 
 
 def _occupy_closed_streams() -> None:
-    """Have no file or socket take the number of a standard stream that was closed.
+    """Open /dev/null in place of each standard stream that was closed.
 
-    What is in its place can be read only, so that whoever writes gets an error.
+    Otherwise the next file or socket would get its number. The descriptor is read-only, so that
+    writing to the stream is an error.
     """
     for number in range(3):
         try:

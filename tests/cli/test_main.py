@@ -29,8 +29,7 @@ def test_the_version_is_that_of_the_distribution():
 
 
 @pytest.mark.parametrize("command", [("serve", "--insecure"), ("check-config",), ("migrate",)])
-def test_an_empty_name_of_the_configuration_file_is_not_none(command, monkeypatch):
-    monkeypatch.setattr("os.umask", lambda _: 0)  # the tests' own stays as it is
+def test_an_empty_name_of_the_configuration_file_is_not_none(command):
     refused = CliRunner().invoke(app, command, env={"STEPUP_CONFIG": ""})
     assert (refused.exit_code, refused.stderr) == (
         2,
@@ -38,8 +37,7 @@ def test_an_empty_name_of_the_configuration_file_is_not_none(command, monkeypatc
     )
 
 
-def test_an_empty_data_directory_is_not_the_current_one(monkeypatch):
-    monkeypatch.setattr("os.umask", lambda _: 0)
+def test_an_empty_data_directory_is_not_the_current_one():
     refused = CliRunner().invoke(app, ["check-config", "--data-dir", ""])
     assert refused.exit_code == 2
     assert refused.stderr == "stepup: storage.data_dir: must be a path, and is empty\n"

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from stepup.process.serving import reload_whenever, settle_memory
+from stepup.process.serving import exempt_from_collection, reload_on_hangup
 from stepup.settings import ConfigurationError
 
 
@@ -52,11 +52,11 @@ class Loading:
 
 @asynccontextmanager
 async def reloading(server, load):
-    """Heeds hangups for as long as the block lasts."""
-    hung_up = asyncio.Event()
-    task = asyncio.create_task(reload_whenever(hung_up, server, load))
+    """Reloads at hangups for as long as the block lasts."""
+    hangup = asyncio.Event()
+    task = asyncio.create_task(reload_on_hangup(hangup, server, load))
     async with asyncio.timeout(20):
-        yield hung_up
+        yield hangup
     assert not task.done()
     task.cancel()
     await asyncio.wait([task])
@@ -68,11 +68,11 @@ def failures():
 
 async def test_hangups_during_a_reload_have_one_of_their_own_afterwards():
     server, load = Server(), Loading(lambda: "first", lambda: "second")
-    async with reloading(server, load) as hung_up:
-        hung_up.set()
+    async with reloading(server, load) as hangup:
+        hangup.set()
         await load.begun()
-        hung_up.set()
-        hung_up.set()
+        hangup.set()
+        hangup.set()
         load.go_on()
         await load.begun()
         # Had it begun earlier, the older file could have the last word.
@@ -100,12 +100,12 @@ def breaks():
     ],
     ids=["not valid", "not to be put into effect", "a bug"],
 )
-async def test_a_failure_is_logged_and_counted_and_the_next_hangup_is_heeded(result, problems):
+async def test_a_failure_is_logged_and_counted_and_the_next_hangup_reloads(result, problems):
     server, load, before = Server(), Loading(result, lambda: "good"), failures()
     with structlog.testing.capture_logs() as lines:
-        async with reloading(server, load) as hung_up:
+        async with reloading(server, load) as hangup:
             for _ in range(2):
-                hung_up.set()
+                hangup.set()
                 await load.begun()
                 load.go_on()
             await server.reloaded.acquire()
@@ -118,7 +118,7 @@ async def test_a_failure_is_logged_and_counted_and_the_next_hangup_is_heeded(res
 def test_what_lives_for_ever_is_looked_at_by_no_collection():
     thresholds = gc.get_threshold()
     try:
-        settle_memory()
+        exempt_from_collection()
         assert gc.get_freeze_count() > 10_000
         assert gc.isenabled()  # a cycle that a bug leaves is still found
     finally:
@@ -126,7 +126,7 @@ def test_what_lives_for_ever_is_looked_at_by_no_collection():
         gc.set_threshold(*thresholds)
 
 
-async def test_s17_a_decision_log_that_breaks_does_not_end_the_heeding_of_hangups(monkeypatch):
+async def test_s17_a_decision_log_that_breaks_does_not_end_the_reloads(monkeypatch):
     server, load = Server(), Loading(lambda: "good")
 
     def breaks():
@@ -134,12 +134,12 @@ async def test_s17_a_decision_log_that_breaks_does_not_end_the_heeding_of_hangup
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(server, "reopen_decision_log", breaks)
-    async with reloading(server, load) as hung_up:
-        hung_up.set()
+    async with reloading(server, load) as hangup:
+        hangup.set()
         async with asyncio.timeout(10):
-            while hung_up.is_set():  # noqa: ASYNC110  # it is cleared when it is heeded
+            while hangup.is_set():  # noqa: ASYNC110  # the reload clears it
                 await asyncio.sleep(0)
-        hung_up.set()
+        hangup.set()
         await load.begun()
         load.go_on()
         await server.reloaded.acquire()

@@ -1,4 +1,4 @@
-"""Workers that are only shell scripts: when they are started, told to end, and killed."""
+"""Workers that are shell scripts: when the supervisor starts, terminates and kills them."""
 
 import asyncio
 import os
@@ -11,7 +11,9 @@ import pytest
 import structlog
 
 from stepup.process import supervisor as module
-from stepup.process.supervisor import Supervisor, Worker, back_off
+from stepup.process import worker as worker_module
+from stepup.process.supervisor import Supervisor, backoff_seconds
+from stepup.process.worker import Worker
 
 SERVES = "echo -n 1 >&{fd}; exec sleep 60"
 NEVER_SERVES = "exec sleep 60"
@@ -25,7 +27,7 @@ DEAF = "trap '' TERM; echo -n 1 >&{fd}; while :; do sleep 0.01; done"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(module, "LATE_SECONDS", 0.2)
-    monkeypatch.setattr(module, "back_off", lambda _: 0)
+    monkeypatch.setattr(module, "backoff_seconds", lambda _: 0)
 
 
 def commands(*scripts):
@@ -50,7 +52,7 @@ async def supervising(*scripts, count=2):
             try:
                 yield supervisor, lines
             finally:
-                await supervisor.stop()
+                await supervisor.terminate()
     assert supervisor.serving == 0
 
 
@@ -81,18 +83,18 @@ async def test_another_that_cannot_serve_is_started_again():
         assert supervisor.failures == 2
 
 
-async def test_who_follows_a_failure_waits_the_longer_the_more_there_were(monkeypatch):
+async def test_each_failure_in_a_row_makes_the_next_worker_wait_longer(monkeypatch):
     asked = []
-    monkeypatch.setattr(module, "back_off", lambda failures: asked.append(failures) or 0)
+    monkeypatch.setattr(module, "backoff_seconds", lambda failures: asked.append(failures) or 0)
     async with supervising(SERVES, SERVES_AND_FAILS) as (supervisor, _):
         await supervisor.start()
         await until(lambda: len(asked) >= 3)
     assert asked[:3] == [1, 2, 3]
 
 
-async def test_who_has_lived_for_long_fails_for_the_first_time(monkeypatch):
+async def test_a_worker_that_has_lived_long_fails_for_the_first_time(monkeypatch):
     asked = []
-    monkeypatch.setattr(module, "back_off", lambda failures: asked.append(failures) or 0)
+    monkeypatch.setattr(module, "backoff_seconds", lambda failures: asked.append(failures) or 0)
     monkeypatch.setattr(module, "STEADY_SECONDS", 0)
     async with supervising(SERVES, SERVES_AND_FAILS) as (supervisor, _):
         await supervisor.start()
@@ -100,23 +102,23 @@ async def test_who_has_lived_for_long_fails_for_the_first_time(monkeypatch):
     assert asked[:3] == [1, 1, 1]
 
 
-async def test_who_does_not_come_up_in_time_is_killed(monkeypatch):
-    monkeypatch.setattr(module, "START_SECONDS", 0.05)
+async def test_a_worker_that_does_not_come_up_in_time_is_killed(monkeypatch):
+    monkeypatch.setattr(worker_module, "START_SECONDS", 0.05)
     async with supervising(NEVER_SERVES) as (supervisor, lines):
         assert await supervisor.start() == -signal.SIGKILL
         assert len(pids(lines, "worker_does_not_come_up")) == 1
 
 
-async def test_who_does_not_end_in_time_is_killed():
+async def test_a_worker_that_does_not_end_in_time_is_killed():
     async with supervising(DEAF) as (supervisor, lines):
         await supervisor.start()
         started = pids(lines, "worker_started")
-        await supervisor.stop()
+        await supervisor.terminate()
         assert sorted(pids(lines, "worker_killed")) == sorted(started)
 
 
-async def test_who_falls_silent_is_killed_and_another_follows(monkeypatch):
-    monkeypatch.setattr(module, "SILENT_SECONDS", 2)
+async def test_a_silent_worker_is_killed_and_replaced(monkeypatch):
+    monkeypatch.setattr(worker_module, "SILENT_SECONDS", 2)
     async with supervising(SERVES, TALKS, count=1) as (supervisor, lines):
         await supervisor.start()
         [silent] = pids(lines, "worker_started")
@@ -128,7 +130,7 @@ async def test_who_falls_silent_is_killed_and_another_follows(monkeypatch):
         assert supervisor.failures == 1
 
 
-async def test_who_says_that_it_does_not_serve_just_now_goes_on(tmp_path):
+async def test_a_worker_that_reports_not_to_serve_is_kept(tmp_path):
     script = f"echo -n 1 >&{{fd}}; until [ -e {tmp_path}/x ]; do sleep 0.01; done; " + NOT_NOW
     async with supervising(script, count=1) as (supervisor, lines):
         await supervisor.start()
@@ -138,31 +140,31 @@ async def test_who_says_that_it_does_not_serve_just_now_goes_on(tmp_path):
         assert len(pids(lines, "worker_started")) == 1
 
 
-async def test_who_is_told_to_end_does_not_count_as_serving():
+async def test_a_worker_that_is_terminated_does_not_count_as_serving():
     async with supervising(DEAF) as (supervisor, _):
         await supervisor.start()
-        stopping = asyncio.create_task(supervisor.stop())
+        stopping = asyncio.create_task(supervisor.terminate())
         await until(lambda: supervisor.serving == 0)
         assert not stopping.done()
         await stopping
 
 
-async def test_who_still_comes_up_is_ended_as_well():
+async def test_a_worker_that_still_comes_up_is_terminated_as_well():
     async with supervising(SERVES, NEVER_SERVES) as (supervisor, lines):
         starting = asyncio.create_task(supervisor.start())
         await until(lambda: len(pids(lines, "worker_started")) == 2)
         ended = []
-        supervisor.when_ended = ended.append
+        supervisor.on_exit = ended.append
         starting.cancel()
-        await supervisor.stop()
+        await supervisor.terminate()
         assert sorted(ended) == sorted(pids(lines, "worker_started"))
 
 
-async def test_each_serves_before_the_one_it_replaces_is_told_to_end():
+async def test_a_new_worker_serves_before_the_old_worker_is_terminated():
     serving = []
     async with supervising(SERVES) as (supervisor, lines):
         await supervisor.start()
-        supervisor.when_ended = lambda pid: serving.append((pid, supervisor.serving))
+        supervisor.on_exit = lambda pid: serving.append((pid, supervisor.serving))
         old = pids(lines, "worker_started")
         await supervisor.replace_all()
         assert serving == [(pid, 2) for pid in old]
@@ -174,13 +176,13 @@ async def test_a_replacement_that_cannot_serve_leaves_the_rest_as_it_is():
     ended = []
     async with supervising(SERVES, SERVES, FAILS) as (supervisor, lines):
         await supervisor.start()
-        supervisor.when_ended = ended.append
+        supervisor.on_exit = ended.append
         await supervisor.replace_all()
         assert supervisor.serving == 2
         assert ended == pids(lines, "restart_given_up") == pids(lines, "worker_started")[2:]
 
 
-async def test_a_place_that_was_given_up_is_not_filled_again():
+async def test_a_closed_slot_is_not_filled_again():
     async with supervising(SERVES) as (supervisor, lines):
         await supervisor.start()
         await supervisor.replace_all()
@@ -188,14 +190,14 @@ async def test_a_place_that_was_given_up_is_not_filled_again():
         assert len(pids(lines, "worker_started")) == 4
 
 
-async def test_signals_reach_those_that_only_come_up(tmp_path):
+async def test_signals_reach_workers_that_do_not_serve_yet(tmp_path):
     listens = tmp_path / "listens"
     script = f"trap 'echo -n 1 >&{{fd}}' USR1; touch {listens}; while :; do sleep 0.01; done"
     async with supervising(script, count=1) as (supervisor, _):
         starting = asyncio.create_task(supervisor.start())
         await until(listens.exists)
         assert supervisor.serving == 0
-        supervisor.send(signal.SIGUSR1)
+        supervisor.send_signal(signal.SIGUSR1)
         await starting
         assert supervisor.serving == 1
 
@@ -211,18 +213,18 @@ class Program:
         return there if self.is_there else ["/nowhere/to/be/found"]
 
 
-async def test_who_cannot_even_be_started_is_tried_again():
+async def test_a_worker_that_cannot_be_started_is_tried_again():
     program = Program()
     async with supervising(program, count=1) as (supervisor, lines):
         await supervisor.start()
         program.is_there = False
-        supervisor.send(signal.SIGKILL)
+        supervisor.send_signal(signal.SIGKILL)
         await until(lambda: "worker_not_started" in events(lines))
         program.is_there = True
         await until(lambda: supervisor.serving == 1)
 
 
-async def test_a_replacement_that_cannot_even_be_started_leaves_the_rest_as_it_is():
+async def test_a_replacement_that_cannot_be_started_leaves_the_rest_as_it_is():
     program = Program()
     async with supervising(program) as (supervisor, lines):
         await supervisor.start()
@@ -233,31 +235,31 @@ async def test_a_replacement_that_cannot_even_be_started_leaves_the_rest_as_it_i
         assert "workers_restarted" not in events(lines)
 
 
-def held_back_by(pid):
+def blocked_by(pid):
     status = Path(f"/proc/{pid}/status").read_text()
     [blocked] = re.findall(r"^SigBlk:\s*(\w+)$", status, flags=re.MULTILINE)
     return {number for number in signal.Signals if int(blocked, 16) >> number - 1 & 1}
 
 
-async def test_a_worker_starts_with_what_it_cannot_heed_yet_held_back():
+async def test_a_worker_starts_with_the_signals_blocked_that_it_cannot_handle_yet():
     worker = await Worker.start(commands(SERVES), dict(os.environ))
     try:
-        assert held_back_by(worker.pid) == {signal.SIGHUP, signal.SIGUSR2}
-        assert not {signal.SIGHUP, signal.SIGUSR2} & held_back_by(os.getpid())
+        assert blocked_by(worker.pid) == {signal.SIGHUP, signal.SIGUSR2}
+        assert not {signal.SIGHUP, signal.SIGUSR2} & blocked_by(os.getpid())
     finally:
-        await worker.end(1)
+        await worker.terminate(1)
 
 
 @pytest.mark.parametrize(
     ("failures", "longest"), [(1, 0.2), (2, 0.4), (5, 3.2), (9, 30), (1_000_000, 30)]
 )
 def test_the_back_off_doubles_up_to_a_limit_and_half_of_it_is_chance(failures, longest):
-    delays = [back_off(failures) for _ in range(200)]
+    delays = [backoff_seconds(failures) for _ in range(200)]
     assert longest / 2 <= min(delays) < longest * 0.6
     assert longest * 0.9 < max(delays) <= longest
 
 
-async def test_s17_a_place_is_filled_again_whatever_goes_wrong():
+async def test_s17_a_slot_is_filled_again_whatever_goes_wrong():
     """The files of the metrics are gone; a worker cannot be started, and then it can."""
     started = iter([SERVES, SERVES_AND_FAILS, None, SERVES])
 
@@ -271,7 +273,7 @@ async def test_s17_a_place_is_filled_again_whatever_goes_wrong():
         raise FileNotFoundError
 
     async with supervising(command) as (supervisor, lines):
-        supervisor.when_ended = gone
+        supervisor.on_exit = gone
         await supervisor.start()
         await until(lambda: len(pids(lines, "worker_started")) == 3 and supervisor.serving == 2)
     assert "worker_not_started" in events(lines)

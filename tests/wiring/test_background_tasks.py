@@ -23,8 +23,8 @@ from structlog.testing import capture_logs
 
 import stepup
 from stepup.domain.errors import StoreUnavailableError
-from stepup.process import supervisor, workers
-from stepup.process.serving import reload_whenever
+from stepup.process import supervisor, worker_main, workers
+from stepup.process.serving import reload_on_hangup
 from stepup.rpc.engine import CallLimits, core
 from stepup.rpc.engine import queue as completion_queue
 from stepup.rpc.identity import server_credentials
@@ -162,17 +162,17 @@ async def the_embedded_store_is_started_again(failing, _monkeypatch):
 
 @asynccontextmanager
 async def the_configuration_is_reloaded(failing, _monkeypatch):
-    hung_up = asyncio.Event()
+    hangup = asyncio.Event()
     server = SimpleNamespace(reopen_decision_log=lambda: None, reload=lambda _settings: None)
-    async with until_cancelled(reload_whenever(hung_up, server, failing)), again(hung_up.set):
+    async with until_cancelled(reload_on_hangup(hangup, server, failing)), again(hangup.set):
         yield
 
 
 @asynccontextmanager
 async def the_decision_log_is_opened_again_at_a_hangup(failing, _monkeypatch):
-    hung_up = asyncio.Event()
+    hangup = asyncio.Event()
     server = SimpleNamespace(reopen_decision_log=failing, reload=lambda _settings: None)
-    async with until_cancelled(reload_whenever(hung_up, server, nothing)), again(hung_up.set):
+    async with until_cancelled(reload_on_hangup(hangup, server, nothing)), again(hangup.set):
         yield
 
 
@@ -187,7 +187,7 @@ async def a_worker_reports(failing, _monkeypatch):
 
     try:
         async with until_cancelled(
-            workers.report_to_parent(writing, SimpleNamespace(serving=serving))
+            worker_main.report_to_supervisor(writing, SimpleNamespace(serving=serving))
         ):
             yield
     finally:
@@ -203,7 +203,7 @@ async def workers_are_restarted(failing, _monkeypatch):
         return None
 
     supervised = SimpleNamespace(start=started, replace_all=failing.awaited)
-    work = workers.keep_workers(supervised, "unix:/dev/null", restart)
+    work = workers.start_and_restart(supervised, "unix:/dev/null", restart)
     async with until_cancelled(work), again(restart.set):
         yield
 
@@ -216,20 +216,20 @@ class Worker:
     def __init__(self, *, lasts):
         self._lasts = lasts
 
-    async def comes_up(self):
+    async def serves_in_time(self):
         return True
 
-    async def falls_silent(self):
+    async def kill_when_silent(self):
         pass
 
-    async def ended(self):
+    async def wait(self):
         if self._lasts:
             await asyncio.Event().wait()
         return 1
 
 
 @asynccontextmanager
-async def a_place_is_filled(failing, monkeypatch):
+async def a_slot_is_filled(failing, monkeypatch):
     started = []
 
     async def start_one(_supervisor):
@@ -238,14 +238,14 @@ async def a_place_is_filled(failing, monkeypatch):
         started.append(Worker(lasts=bool(started)))
         return started[-1]
 
-    monkeypatch.setattr("stepup.process.supervisor.Supervisor._start_one", start_one)
-    monkeypatch.setattr(supervisor, "back_off", lambda _: 0)
+    monkeypatch.setattr("stepup.process.supervisor.Supervisor._start_worker", start_one)
+    monkeypatch.setattr(supervisor, "backoff_seconds", lambda _: 0)
     supervised = supervisor.Supervisor(lambda _: [], 1, 0)
     await supervised.start()
     try:
         yield
     finally:
-        await supervised.stop()
+        await supervised.terminate()
 
 
 @asynccontextmanager
@@ -371,13 +371,13 @@ ROWS = {
         the_embedded_store_is_looked_at,
         the_embedded_store_is_started_again,
     ],
-    "process.serving:reload_whenever:run_for_ever(reload)": [
+    "process.serving:reload_on_hangup:run_for_ever(reload)": [
         the_configuration_is_reloaded,
         the_decision_log_is_opened_again_at_a_hangup,
     ],
-    "process.workers:report_to_parent:run_for_ever(tell)": [a_worker_reports],
-    "process.workers:keep_workers:run_for_ever(replace)": [workers_are_restarted],
-    "process.supervisor:_Place._keep:run_for_ever(fill)": [a_place_is_filled],
+    "process.worker_main:report_to_supervisor:run_for_ever(write_report)": [a_worker_reports],
+    "process.workers:start_and_restart:run_for_ever(replace_all)": [workers_are_restarted],
+    "process.supervisor:_Slot._keep_filled:run_for_ever(replace_when_failed)": [a_slot_is_filled],
     "rpc.engine.core:CoreEngine._watch_calls:run_for_ever(self._calls.watch_calls)": [
         slow_calls_are_watched
     ],
@@ -401,17 +401,17 @@ BEGUN_BY_ANOTHER = {
     "service.upkeep.background:repeat:run_for_ever(work)",
     "service.upkeep.background:run_for_ever:while True",
     # Their work has a row.
-    "process.serving:serve_until_told:create_task(work)",
-    "process.supervisor:_Place.__init__:create_task(self._keep())",
-    "process.supervisor:Supervisor._next:while True",
-    "process.workers:_until:create_task(work)",
+    "process.serving:serve_until_stopped:create_task(work)",
+    "process.supervisor:_Slot.__init__:create_task(self._keep_filled())",
+    "process.supervisor:Supervisor._replace_failed:while True",
+    "process.workers:_run_until:create_task(work)",
     "rpc.engine.core:CoreEngine.start:create_task(self._watch_calls())",
     "rpc.engine.queue:CompletionQueue._wait:while True",
 }
 
 ENDS_BY_ITSELF = {
     # With a call or a command, or what it works on.
-    "process.workers:_until:create_task(told.wait())",
+    "process.workers:_run_until:create_task(stop.wait())",
     "system.daemon_threads:_started:Thread(run)",
     "telemetry.log_lines:LinesOfATurn._write_waiting:while True",
     "keys.following:ReloadingKeys._unwrap:Thread(unwrap)",

@@ -1,6 +1,5 @@
 """The commands."""
 
-import os
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,9 +9,8 @@ from stepup.cli.audit import commands as audit
 from stepup.cli.check_config.command import check_config
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
-from stepup.process.serving import say, serve_until_told
-from stepup.process.workers import serve_to_order, supervise, take_order
-from stepup.system.core_dumps import forbid_core_dumps
+from stepup.process.serving import announce_address, serve_until_stopped
+from stepup.process.workers import run_workers
 from stepup.system.distribution import NAME, version
 from stepup.telemetry.logs import configure_logging
 from stepup.wiring.database import migrate_database
@@ -35,16 +33,14 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _before_any_command(
+def _accept_version(
     *,
     _: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    # Whatever a command writes is for its owner only, and nothing that it knows is dumped (S11).
-    os.umask(0o077)
-    forbid_core_dumps()
+    pass
 
 
 @app.command()
@@ -52,7 +48,8 @@ def serve(
     *,
     config_file: ConfigFile = None,
     listen: Annotated[
-        str | None, typer.Option(help="HOST:PORT, where port 0 takes any; or unix:/PATH.")
+        str | None,
+        typer.Option(help="HOST:PORT, where port 0 takes a free port; or unix:/PATH."),
     ] = None,
     engine: Annotated[str | None, typer.Option(help="auto, core or aio.")] = None,
     workers: Annotated[int | None, typer.Option(help="How many processes serve.")] = None,
@@ -64,10 +61,10 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
 ) -> None:
-    """Serve the gRPC API: without a configuration on loopback, with embedded stores.
+    """Serve the gRPC API. Without a configuration it listens on loopback, with embedded stores.
 
-    Callers need credentials, unless --insecure says otherwise: then any program on this machine
-    may call and claim anything.
+    Callers need credentials. With --insecure they need none: any program on this machine may call
+    and claim anything.
     """
     flags: dict[str, dict[str, Any]] = {
         "server": {"listen": listen, "insecure": insecure, "engine": engine, "workers": workers},
@@ -77,18 +74,8 @@ def serve(
     settings = settings_of(config_file, **flags)
     configure_logging(settings.log.level, settings.log.format)
     if settings.server.workers > 1:
-        raise typer.Exit(run(supervise(settings, config_file, flags)))
-    run(serve_until_told(settings, partial(load, config_file, **flags), say))
-
-
-@app.command(hidden=True)
-def worker(order: str) -> None:
-    """Serve as one of several workers, as the parent process orders it."""
-    given = take_order(order)
-    settings = settings_of(given.config_file, **given.flags)
-    configure_logging(settings.log.level, settings.log.format)
-    reload = partial(load, given.config_file, **given.flags)
-    run(serve_to_order(given, settings, reload))
+        raise typer.Exit(run(run_workers(settings, config_file, flags)))
+    run(serve_until_stopped(settings, partial(load, config_file, **flags), announce_address))
 
 
 app.command()(check_config)
@@ -102,11 +89,11 @@ def migrate(
         str | None,
         typer.Option(
             envvar="STEPUP_GRANT_TO",
-            help="The role of PostgreSQL that serves: grant it what a server needs, and no more.",
+            help="Grant this PostgreSQL role, which serves, the rights that a server needs.",
         ),
     ] = None,
 ) -> None:
-    """Bring the database's schema up to date; do so before a new version serves."""
+    """Bring the database's schema up to date, before a new version serves."""
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     run(migrate_database(settings, grant_to or None))
     typer.echo("the schema is up to date")
@@ -114,7 +101,7 @@ def migrate(
 
 @app.command()
 def demo() -> None:
-    """Start a server with a throw-away data directory, and play the main job through its API."""
-    from stepup.cli.demo.play import run as play  # noqa: PLC0415  # a server needs none of its output
+    """Start a server with a temporary data directory, and show a step-up through its API."""
+    from stepup.cli.demo.play import run as play  # noqa: PLC0415  # a server does not need rich
 
     raise typer.Exit(play())

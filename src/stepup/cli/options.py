@@ -44,11 +44,7 @@ def load(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
     """
     if file is None and os.environ.get(_CONFIG) == "":
         raise config.ConfigurationError(f"{_CONFIG}: must be a path, and is empty")
-    given = {
-        section: {field: value for field, value in fields.items() if value is not None}
-        for section, fields in flags.items()
-    }
-    return config.load(file, **{section: fields for section, fields in given.items() if fields})
+    return config.load(file, **flags)
 
 
 def run(work: Any) -> Any:

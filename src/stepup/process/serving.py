@@ -1,4 +1,4 @@
-"""The process of `stepup serve`: it runs until it is told to end, and a hangup (SIGHUP) reloads."""
+"""A serving process: it serves until SIGTERM or SIGINT, and a hangup (SIGHUP) reloads."""
 
 import asyncio
 import gc
@@ -11,15 +11,15 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from stepup.process.signals import heeding, told_to_end
+from stepup.process.signals import signals_handled, stop_event
 from stepup.service.upkeep.background import run_for_ever
 from stepup.settings import ConfigurationError, Settings
 from stepup.system.outlet import Outlet
 from stepup.wiring.running_server import RunningServer
 from stepup.wiring.server import running
 
-_COLLECTED_EVERY = (25_000, 20, 50)
-"""Allocations before the youngest are looked at, and collections before the older ones are."""
+_GC_THRESHOLDS = (25_000, 20, 50)
+"""Allocations until a collection of the youngest objects, and collections until the older ones."""
 
 _log = structlog.get_logger(__name__)
 _failures = Counter(
@@ -28,45 +28,45 @@ _failures = Counter(
 )
 
 
-async def serve_until_told(
+async def serve_until_stopped(
     settings: Settings,
     load: Callable[[], Settings],
-    tell: Callable[[RunningServer], Coroutine[Any, Any, None]],
+    announce: Callable[[RunningServer], Coroutine[Any, Any, None]],
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        settings: those that it starts with.
-        load: reads them again, from where they came from; it is called on another thread.
-        tell: tells whoever started it that it serves.
+        settings: those of the start.
+        load: reads the settings again from the same sources; it is called on another thread.
+        announce: runs while the server serves, and reports that it does.
 
     Raises:
         ConfigurationError: as `wiring.server.running`.
         StoreUnavailableError: likewise.
     """
-    told, hung_up = told_to_end(), asyncio.Event()
-    with heeding({signal.SIGHUP: hung_up.set}):
+    stop, hangup = stop_event(), asyncio.Event()
+    with signals_handled({signal.SIGHUP: hangup.set}):
         async with running(settings) as server:
-            settle_memory()
-            beside = [
+            exempt_from_collection()
+            tasks = [
                 asyncio.create_task(work)
-                for work in (tell(server), reload_whenever(hung_up, server, load))
+                for work in (announce(server), reload_on_hangup(hangup, server, load))
             ]
-            await told.wait()
-            for work in beside:
-                work.cancel()
-            await asyncio.wait(beside)
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
 
-async def say(server: RunningServer) -> None:
-    """Say where it listens."""
-    say_address(server.address)
+async def announce_address(server: RunningServer) -> None:
+    """Write the address of a server to standard output."""
+    write_address(server.address)
 
 
-def say_address(address: str) -> None:
-    """Write the one line on standard output, which is for who starts a server on port 0.
+def write_address(address: str) -> None:
+    """Write the one line on standard output, for programs that start a server on port 0.
 
-    Whether it can be written does not matter to those who are served.
+    A failure to write is ignored: it concerns no caller of the server.
     """
     with suppress(OSError, AttributeError):
         outlet = Outlet.to(sys.stdout)
@@ -74,40 +74,41 @@ def say_address(address: str) -> None:
         outlet.close()
 
 
-async def reload_whenever(
-    hung_up: asyncio.Event, server: RunningServer, load: Callable[[], Settings]
+async def reload_on_hangup(
+    hangup: asyncio.Event, server: RunningServer, load: Callable[[], Settings]
 ) -> None:
-    """Reload at each hangup, one reload after the other; it never ends by itself.
+    """Reload at each hangup, one reload after the other; never returns.
 
-    Hangups that come while one is at work are one more: it reads what is there after them.
+    The hangups that arrive during a reload cause one further reload, which reads the files as they
+    are after these hangups.
     """
 
     async def reload() -> None:
-        await hung_up.wait()
-        hung_up.clear()
+        await hangup.wait()
+        hangup.clear()
         server.reopen_decision_log()
         try:
             server.reload(await asyncio.to_thread(load))
         except ConfigurationError as error:
-            _refused(str(error).split("\n"))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the server goes on as it was
-            # Without its text, which could have values (S11).
-            _refused([f"cannot be read: {type(error).__name__}"])
+            _count_and_log_refusal(str(error).split("\n"))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the server keeps its settings
+            # Without the error's text, which could contain values (S11).
+            _count_and_log_refusal([f"cannot be read: {type(error).__name__}"])
 
     await run_for_ever(reload, 0, run_seconds=None)
 
 
-def _refused(problems: list[str]) -> None:
+def _count_and_log_refusal(problems: list[str]) -> None:
     _failures.inc()
     _log.error("configuration_not_reloaded", problems=problems)
 
 
-def settle_memory() -> None:
-    """Let the garbage collector pass over what lives as long as the process.
+def exempt_from_collection() -> None:
+    """Exempt the present objects from garbage collection: they live as long as the process.
 
-    Calls leave no cycles behind, but each collection would look at all modules and classes again:
-    a fifth of all time, and pauses of a tenth of a second (docs/performance.md).
+    Calls create no reference cycles, but each collection would traverse all modules and classes: a
+    fifth of all time, and pauses of a tenth of a second (docs/performance.md).
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECTED_EVERY)
+    gc.set_threshold(*_GC_THRESHOLDS)

@@ -1,4 +1,4 @@
-"""Signals that mean something to a server, and are held back while it starts (`__main__`)."""
+"""The signals of a server. `__main__` blocks SIGHUP and SIGUSR2 until the server handles them."""
 
 import asyncio
 import signal
@@ -7,26 +7,26 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def heeding(meanings: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
-    """Heed signals from now on; those that were held back since the start of the process as well.
+def signals_handled(handlers: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
+    """Handle signals on the event loop, those included that arrived while they were blocked.
 
-    After the block they are ignored: the end is under way, and they must not make a crash of it.
+    After the block the signals are ignored: they must not crash a process that shuts down.
     """
     loop = asyncio.get_running_loop()
-    for number, heed in meanings.items():
-        loop.add_signal_handler(number, heed)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, meanings.keys())
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers.keys())
     try:
         yield
     finally:
-        for number in meanings:
+        for number in handlers:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Have processes that are started in the block hold back what they cannot heed yet."""
+def reload_signals_blocked() -> Iterator[None]:
+    """Start processes in the block with SIGHUP and SIGUSR2 blocked: they cannot handle them yet."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
     try:
         yield
@@ -34,9 +34,9 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def told_to_end() -> asyncio.Event:
-    """What SIGTERM or SIGINT sets, from now on."""
-    told = asyncio.Event()
+def stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set from now on."""
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    return told
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

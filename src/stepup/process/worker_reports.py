@@ -1,39 +1,40 @@
-"""What a worker writes to its parent every second: the health names that serve.
+"""What a worker writes to its supervisor every second: the health names that it serves.
 
-A report is the names, each with a newline, then `1` or `0`: whether decisions can be made. So a
-supervisor of an earlier version, which reads the last octet only, understands it, and its workers'
-reports of one octet are read here.
+A report is the names, each with a newline, then `1` or `0`: whether the worker can make decisions.
+So a supervisor of an earlier version, which reads the last octet only, understands it, and this
+version reads the reports of one octet of earlier workers.
 """
 
 import re
 from collections.abc import Collection
 from typing import Final
 
-_SERVER: Final = ""
+SERVER: Final = ""
+"""The health name of the whole server."""
 _REPORT: Final = re.compile(rb"((?:[^01\n][^\n]*\n)*)([01])")
 
 
 def report(serving: Collection[str]) -> bytes:
-    """A report of the health names that serve; the empty name is the whole server.
+    """Encode a report of the health names that a worker serves.
 
-    It is far shorter than PIPE_BUF, so that a pipe takes all of it or nothing.
+    A report is far shorter than PIPE_BUF, so that a pipe takes all of it or nothing.
     """
-    names = "".join(f"{name}\n" for name in sorted(serving) if name != _SERVER)
-    return f"{names}{int(_SERVER in serving)}".encode()
+    names = "".join(f"{name}\n" for name in sorted(serving) if name != SERVER)
+    return f"{names}{int(SERVER in serving)}".encode()
 
 
 class Reports:
-    """The reports of one worker as they arrive; `serving` is what the latest one says."""
+    """Decodes the reports of one worker; `serving` has the names of the latest report."""
 
     def __init__(self) -> None:
         self.serving: frozenset[str] = frozenset()
-        self._begun = b""
+        self._incomplete = b""
 
     def read(self, octets: bytes) -> None:
-        """Read what has arrived; a report that is not complete waits for its rest."""
-        unread = self._begun + octets
+        """Decode octets; an incomplete report waits for the next octets."""
+        unread = self._incomplete + octets
         while found := _REPORT.match(unread):
             names = found[1].decode().splitlines()
-            self.serving = frozenset([*names, *([_SERVER] if found[2] == b"1" else [])])
+            self.serving = frozenset([*names, *([SERVER] if found[2] == b"1" else [])])
             unread = unread[found.end() :]
-        self._begun = unread
+        self._incomplete = unread

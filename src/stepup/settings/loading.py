@@ -26,7 +26,7 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
 
     Args:
         file: a TOML file, or None.
-        flags: the flags of the command line, by section and field.
+        flags: the flags of the command line, by section and field; None was not given.
 
     Raises:
         ConfigurationError: the file cannot be read, or a setting is unknown or not valid.
@@ -51,7 +51,7 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
         if malformed := malformed_variables(Settings, os.environ):
             raise ConfigurationError("\n".join(malformed.values()))
         try:
-            settings = FromFile(**cast("dict[str, Any]", flags))
+            settings = FromFile(**cast("dict[str, Any]", _given(flags)))
         except ValidationError as error:
             unknown = unknown_variables(Settings, os.environ, _keys_variable(file))
             raise ConfigurationError(
@@ -67,6 +67,14 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
     return settings
+
+
+def _given(flags: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    given = {
+        section: {field: value for field, value in fields.items() if value is not None}
+        for section, fields in flags.items()
+    }
+    return {section: fields for section, fields in given.items() if fields}
 
 
 def _demand_readable(file: Path) -> None:

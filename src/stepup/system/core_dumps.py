@@ -1,4 +1,4 @@
-"""No image of our memory on a disk: it holds codes, secrets and keys (S11)."""
+"""Keep the memory of the process, with its codes, secrets and keys, off disks (S11)."""
 
 import ctypes
 import resource
@@ -8,15 +8,15 @@ _PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def forbid_core_dumps() -> None:
-    """Have the kernel write no core of this process, for good, nor of the processes it starts.
+    """Forbid core dumps of this process and of the processes that it starts, for good.
 
-    The limit does it for core files, and the programs that a process starts inherit it. On Linux a
-    core may also be piped to a program, whatever the limit is: therefore the process is not
-    dumpable either, which keeps others of the same user from reading its memory, too.
+    The limit prevents core files, and child processes inherit it. Linux may also pipe a core to a
+    program, whatever the limit is. So the process is not dumpable either, and other processes of
+    the same user cannot read its memory.
 
     Raises:
         OSError: the kernel refuses.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux" and ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
-        raise OSError("the process cannot be made undumpable")
+        raise OSError("the kernel does not make the process undumpable")

@@ -80,9 +80,8 @@ def sql(data_dir):
 
 
 @pytest.fixture
-def stepup(data_dir, monkeypatch):
+def stepup(data_dir):
     """Runs a command in this process."""
-    monkeypatch.setattr("os.umask", lambda _: 0)  # the tests' own stays as it is
 
     def run(command, *arguments):
         return CliRunner().invoke(

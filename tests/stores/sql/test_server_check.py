@@ -100,7 +100,6 @@ SENTENCE = "stepup: between this server and PostgreSQL is a pooler that pools tr
 @needs_pgbouncer
 @pytest.mark.parametrize("command", [("migrate",), ("audit", "verify")])
 def test_s2_a_command_refuses_a_pooler_of_transactions(postgres, monkeypatch, command):
-    monkeypatch.setattr("os.umask", lambda _: 0)  # the tests' own stays as it is
     with pooled(postgres, "transaction") as url:
         monkeypatch.setenv("STEPUP_STORAGE__DATABASE_URL", url)
         refused = CliRunner().invoke(app, command)
