@@ -421,7 +421,7 @@ ENDS_BY_ITSELF = {
     "rpc.server.standard_services:Health._watch:while True",
     "service.step_up.attempts:Attempts.make:create_task(attempt)",
     "service.audit.events:export:while True",
-    "service.audit.verification:AuditVerification._of:while True",
+    "service.audit.verification:AuditVerification.of:while True",
     "service.step_up.check:CheckStepUp.__call__:while True",
     "service.upkeep.rewrap:Rewrap._batches:while True",
     "stores.embedded_valkey:EmbeddedValkey._lock_data_dir:while True",
