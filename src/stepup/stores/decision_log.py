@@ -1,27 +1,30 @@
-"""The decision log: one line of JSON per decision, on its way before the answer is (S13)."""
+"""The decision log: one line of JSON per decision, written before the answer is sent (S13)."""
 
 import asyncio
-import os
-import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from errno import EBADF, ENXIO
+from collections.abc import Mapping, Sequence
+from errno import EBADF
 from pathlib import Path
-from select import PIPE_BUF
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from prometheus_client import Counter
 
 from stepup.domain.audit import written
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import DecisionEntry
+from stepup.stores.decision_writes import (
+    Portion,
+    Record,
+    broke_off,
+    is_at,
+    open_outlet,
+    portions_of,
+)
 from stepup.system.ascii_json import ascii_json
 from stepup.system.outlet import Outlet, Stream
-from stepup.system.portions import ends_within_line
 
 PATIENCE_SECONDS = 1.0
 """How long decisions wait for a pipe that is full; then their calls end with UNAVAILABLE."""
-_A_WRITE_SECONDS = 0.002
 _failures = Counter(
     "stepup_decision_log_failures",
     "Writes of the decision log that failed; their decisions were not answered.",
@@ -36,10 +39,10 @@ class JsonLinesDecisionLog:
     keep them whole to a pipe: several workers may append to one. Nothing is synced: an entry
     outlives the process, not the machine.
 
-    A pipe that nobody empties holds nobody up: decisions fail after PATIENCE_SECONDS, and at once
-    from then on, until it takes lines again.
+    Where nobody reads from a pipe, decisions fail after PATIENCE_SECONDS. From then on they fail
+    at once, until the pipe takes lines again.
 
-    The file may be renamed or removed at any time: the next write begins another at its path.
+    The file may be renamed or removed at any time: the next write creates another at its path.
     """
 
     def __init__(
@@ -48,8 +51,8 @@ class JsonLinesDecisionLog:
         self._outlet: Outlet | None = outlet
         self._path = path
         self._within_line = within_line
-        self._waiting: list[_Record] = []
-        self._unwritten: deque[_Portion] = deque()
+        self._waiting: list[Record] = []
+        self._unwritten: deque[Portion] = deque()
         self._problem: Exception | None = None
         self._is_stuck = False
         self._was_full = False
@@ -62,10 +65,10 @@ class JsonLinesDecisionLog:
         """Append to a file, or write to a named pipe; a new file has mode 0600.
 
         Raises:
-            OSError: it cannot be opened, or it is a pipe that nobody reads from.
+            OSError: it cannot be opened, or it is a pipe without a reader.
         """
-        outlet = _open(path)
-        return cls(outlet, path, within_line=_broke_off(path, outlet))
+        outlet = open_outlet(path)
+        return cls(outlet, path, within_line=broke_off(path, outlet))
 
     @classmethod
     def to(cls, stream: Stream) -> Self:
@@ -79,13 +82,13 @@ class JsonLinesDecisionLog:
     async def record(self, entries: Sequence[DecisionEntry]) -> None:
         """Write entries, in order; the kernel has them when the call returns.
 
-        A call that is given up meanwhile has its lines all the same, unless they wait for a pipe
-        that stays full.
+        The lines of a call that is cancelled meanwhile are written all the same, unless they wait
+        for a pipe that stays full.
 
         Raises:
-            StoreUnavailableError: not all were written, or not all of another call of this turn:
-                the disk or the pipe is full, nobody reads from the pipe, the log is closed, or its
-                file was taken away and no other can be opened.
+            StoreUnavailableError: an entry of this call, or of another call of this turn, was not
+                written. The disk or the pipe is full, nobody reads from the pipe, the log is
+                closed, or its file is gone and no other can be opened.
         """
         if not entries:
             return
@@ -96,23 +99,24 @@ class JsonLinesDecisionLog:
             # For the calls of this turn: to ask for it costs a system call in Python 3.11.
             self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self._write_waiting)
-        record = _Record([_line(entry) for entry in entries], self._loop.create_future())
+        record = Record([_line(entry) for entry in entries], self._loop.create_future())
         self._waiting.append(record)
         problem = await record.written
         if problem is not None:
             raise StoreUnavailableError("the decision log cannot be written") from problem
 
     async def look(self) -> None:
-        """Find out whether decisions can be written, and open again what was taken away.
+        """Check that decisions can be written, and open the file again if it is gone.
 
-        No line is written. To be called every second: a pipe counts as full when it was so twice.
+        No line is written. Call it every second: a pipe counts as full after two calls that found
+        it full.
 
         Raises:
-            StoreUnavailableError: they cannot; the message says why.
+            StoreUnavailableError: decisions cannot be written; the message says why.
         """
         try:
             outlet = self._outlet_in_place()
-            # A file that took the last line will take the next: this is not asked all the time.
+            # A file that took the last line will take the next: no need to ask each time.
             if self._problem is not None or not outlet.is_regular:
                 outlet.check()
         except BlockingIOError as error:
@@ -126,17 +130,17 @@ class JsonLinesDecisionLog:
             self._problem = None
 
     def reopen(self) -> None:
-        """Open what is at the path now, and let go of the file before; a stream stays.
+        """Open the file that is at the path now, and close the one before; a stream stays.
 
         `record` does so by itself when the file is no longer at its path.
 
         Raises:
-            OSError: it cannot be opened, and nothing has changed; or the log is closed.
+            OSError: the file cannot be opened, and nothing has changed; or the log is closed.
         """
         self._reopened()
 
     def close(self) -> None:
-        """Close the log; recording fails from now on. Once is enough, twice does no harm."""
+        """Close the log; recording fails from now on. A second call does nothing."""
         self._write_waiting()
         self._fail(OSError(EBADF, "the log is closed"))
         self._stop_watching()
@@ -150,15 +154,15 @@ class JsonLinesDecisionLog:
             return
         try:
             outlet = self._outlet_in_place()
-            self._unwritten.extend(_portions(waiting, outlet))
+            self._unwritten.extend(portions_of(waiting, outlet))
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
-            self._unwritten.append(_Portion(b"", waiting))
+            self._unwritten.append(Portion(b"", waiting))
             self._fail(error)
         else:
             self._write_to(outlet)
 
-    def _go_on(self) -> None:
-        """Write on: the pipe takes more, or has broken."""
+    def _continue(self) -> None:
+        """Write the rest: the pipe takes more, or has broken."""
         try:
             outlet = self._outlet_in_place()
         except OSError as error:
@@ -168,7 +172,7 @@ class JsonLinesDecisionLog:
             self._write_to(outlet)
 
     def _write_to(self, outlet: Outlet) -> None:
-        """Write what is unwritten, as far as it goes without waiting."""
+        """Write what is unwritten, as far as the outlet takes it without waiting."""
         try:
             while self._unwritten:
                 self._write_portion(outlet, self._unwritten[0])
@@ -183,7 +187,7 @@ class JsonLinesDecisionLog:
             self._is_stuck = False
             self._stop_watching()
 
-    def _write_portion(self, outlet: Outlet, portion: "_Portion") -> None:
+    def _write_portion(self, outlet: Outlet, portion: Portion) -> None:
         if self._within_line and not portion.written:
             # A line that broke off stays as it is; what follows must not become part of it.
             outlet.write(b"\n")
@@ -195,10 +199,10 @@ class JsonLinesDecisionLog:
             portion.written += outlet.write(rest)
 
     def _wait(self, outlet: Outlet) -> None:
-        """Go on as soon as the pipe takes more, and give up when it has not for long."""
+        """Continue as soon as the pipe takes more, and give up after PATIENCE_SECONDS."""
         if self._watched is None:
             self._watched = outlet.descriptor
-            self._loop.add_writer(outlet.descriptor, self._go_on)
+            self._loop.add_writer(outlet.descriptor, self._continue)
         if self._patience is None:
             self._patience = self._loop.call_later(PATIENCE_SECONDS, self._give_up)
 
@@ -217,7 +221,7 @@ class JsonLinesDecisionLog:
             self._patience = None
 
     def _fail(self, problem: Exception) -> None:
-        """End all calls that wait: what is unwritten stays so."""
+        """Let all calls that wait fail: what is unwritten stays unwritten."""
         if not self._unwritten:
             return
         self._problem = problem
@@ -238,7 +242,7 @@ class JsonLinesDecisionLog:
 
     def _outlet_in_place(self) -> Outlet:
         outlet = self._opened()
-        if self._path is None or _is_at(self._path, outlet):
+        if self._path is None or is_at(self._path, outlet):
             return outlet
         return self._reopened()
 
@@ -246,8 +250,8 @@ class JsonLinesDecisionLog:
         before = self._opened()
         if self._path is None:
             return before
-        self._outlet = outlet = _open(self._path)
-        self._within_line = _broke_off(self._path, outlet)
+        self._outlet = outlet = open_outlet(self._path)
+        self._within_line = broke_off(self._path, outlet)
         if self._watched is not None:
             self._loop.remove_writer(self._watched)
             self._watched = None
@@ -262,75 +266,6 @@ class JsonLinesDecisionLog:
         return self._outlet
 
 
-class _Record(NamedTuple):
-    """The lines of a call, and what became of them: None, or why they are not all written."""
-
-    lines: list[bytes]
-    written: asyncio.Future[Exception | None]
-
-
-class _Portion:
-    """Lines that are one write, and the calls whose last line is among them."""
-
-    __slots__ = ("lines", "records", "written")
-
-    def __init__(self, lines: bytes, records: list[_Record]) -> None:
-        self.lines = lines
-        self.records = records
-        self.written = 0
-
-    def conclude(self, problem: Exception | None) -> None:
-        """Tell the calls what became of their lines."""
-        for record in self.records:
-            if not record.written.done():  # else its call was given up
-                record.written.set_result(problem)
-
-
-def _portions(records: Sequence[_Record], outlet: Outlet) -> Iterator[_Portion]:
-    lines = [line for record in records for line in record.lines]
-    together = b"".join(lines)
-    if outlet.is_regular or len(together) <= PIPE_BUF:
-        yield _Portion(together, list(records))
-        return
-    ends = deque[tuple[int, _Record]]()
-    end = 0
-    for record in records:
-        end += sum(map(len, record.lines))
-        ends.append((end, record))
-    begun = 0
-    for portion in outlet.portions(lines):
-        begun += len(portion)
-        ended = []
-        while ends and ends[0][0] <= begun:
-            ended.append(ends.popleft()[1])
-        yield _Portion(portion, ended)
-
-
-def _open(path: Path) -> Outlet:
-    # Without O_NONBLOCK the opening of a named pipe would wait for somebody who reads.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        if error.errno != ENXIO:
-            raise
-        raise OSError(ENXIO, "nobody reads from the named pipe", str(path)) from error
-    try:
-        return Outlet(descriptor)
-    except OSError:
-        os.close(descriptor)
-        raise
-
-
-def _is_at(path: Path, outlet: Outlet) -> bool:
-    """Whether this is the file that whoever opens the path finds."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(found, outlet.status)
-
-
 def _unavailable(error: OSError) -> StoreUnavailableError:
     return StoreUnavailableError(f"the decision log cannot be written: {error.strerror}")
 
@@ -341,20 +276,10 @@ def _line(entry: DecisionEntry) -> bytes:
         "decided_at": written(entry.decided_at),
         "caller": entry.caller,
     }
-    # No fact takes the place of what is in every line.
+    # No fact replaces what is in every line.
     line = {**head, **entry.facts, **head}
     return ascii_json(line, _as_json)
 
 
 def _as_json(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
-
-
-def _broke_off(path: Path, outlet: Outlet) -> bool:
-    """Whether an earlier process stopped within a line."""
-    if not outlet.is_regular:
-        return False
-    if not ends_within_line(path):
-        return False
-    time.sleep(_A_WRITE_SECONDS)  # another process may have been writing at that moment
-    return ends_within_line(path)
