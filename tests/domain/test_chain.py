@@ -132,12 +132,12 @@ def test_s14_two_events_of_one_number_are_named():
 @pytest.mark.parametrize("number", [0, -1])
 def test_s14_a_number_that_no_event_can_have_is_named(number):
     rows = [replace(CHAIN[0], sequence=number), *CHAIN]
-    assert damage(rows) == [(number, "this is no number that an event can have")]
+    assert damage(rows) == [(number, "an event cannot have this number")]
 
 
 def test_s14_a_row_without_a_number_is_told():
     rows = [*CHAIN, Unreadable(None, "a column has a type that is never written")]
-    assert damage(rows) == [(None, "this is no number that an event can have")]
+    assert damage(rows) == [(None, "an event cannot have this number")]
 
 
 def test_s14_an_unreadable_row_is_named_and_no_other():

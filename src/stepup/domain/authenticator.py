@@ -56,7 +56,7 @@ class Authenticator:
 
     `last_step` is the latest time step that a code was accepted for: no step up to it is accepted
     again (S2). `refused_at` is when an attempt that was refused without a look at its code was last
-    put on record. `history` is what tells honest repetition from guessing (S22). `version` counts
+    put on record. `history` separates honest repetition from guessing (S22). `version` counts
     its changes, for compare-and-set.
 
     `generation` is 1 for an authenticator that replaced none, and one more than that of the one it
@@ -95,10 +95,10 @@ class Authenticator:
         return max(instants)
 
     def refusal(self, session_hash: SessionHash, now: datetime) -> Attempt | None:
-        """Why no code of the session is looked at now, if so.
+        """Why no code of the session is evaluated now; None if codes are evaluated.
 
-        A spent session comes first: whoever guesses in it does not learn when the lock ends, and
-        the person has to sign in anew in any case.
+        A spent session comes first: a guesser in it does not learn when the lock ends, and the
+        person must sign in again in any case.
         """
         if self.is_spent(session_hash, now):
             return Attempt.SESSION_SPENT
@@ -183,7 +183,7 @@ class ResetCodeRecord:
 
     The throttle is each session's own (S4): no session can keep another one from its reset code.
 
-    The hash has a key of its own, which is sealed: it can be sealed anew without the code.
+    The hash has a key of its own, which is sealed: it can be sealed again without the code.
     """
 
     tenant_id: TenantId

@@ -37,7 +37,7 @@ class Damage:
 
 
 class ChainCheck:
-    """Follows one tenant's chain from its first event to its head, and tells every damage.
+    """Follows one tenant's chain from its first event to its head, and reports every damage.
 
     Args:
         tenant: whose chain it is.
@@ -60,7 +60,7 @@ class ChainCheck:
         """Take the next event, in the order of numbers."""
         number = stored.sequence
         if number is None or number < 1:
-            yield self._damage(number, "this is no number that an event can have")
+            yield self._damage(number, "an event cannot have this number")
             return
         yield from self._place(number)
         if isinstance(stored, Unreadable):

@@ -39,7 +39,7 @@ class SessionRevoked:
 
 @value
 class EnrollmentEnded:
-    """The enrollment was removed, reset or replaced: whatever its codes elevated is void.
+    """The enrollment was removed, reset or replaced: the elevations of its codes are void.
 
     It names the enrollment rather than an instant, so that no difference between clocks and no
     order of commits lets an elevation of the old authenticator through.

@@ -30,8 +30,8 @@ class UsedCode:
 class ForgivableFailure:
     """A failure that counts until a right code forgives it.
 
-    `step` is the step of the refused code. No code of an earlier step forgives the failure: who
-    typed it would learn from the counters that it is right in a step that is still to come.
+    `step` is the step of the refused code. No code of an earlier step forgives the failure. A
+    guesser would learn from the counters that the refused code is right in a later step.
     """
 
     session_hash: SessionHash

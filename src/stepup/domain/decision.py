@@ -101,7 +101,7 @@ _EXEMPTIONS = {
 }
 
 Step: TypeAlias = Verdict | Fact | Effect
-"""A verdict, or what is needed before the rules can go on."""
+"""A verdict, or what is needed before the next rule can decide."""
 
 
 def decide(

@@ -67,7 +67,7 @@ class PendingEnrollment:
         return CONFIRM_TRIES - self.failures
 
     def is_live(self, now: datetime) -> bool:
-        """Whether the wizard can go on."""
+        """Whether the wizard can continue."""
         return now < self.expires_at and self.tries_remaining > 0
 
     @property

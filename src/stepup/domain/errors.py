@@ -5,7 +5,7 @@ from enum import StrEnum, unique
 
 
 class StepUpError(Exception):
-    """The call is not answered; whatever it was about must not happen."""
+    """The call is not answered; the action that it was about must not run."""
 
 
 class InvalidValueError(StepUpError):
@@ -54,7 +54,7 @@ class OverloadedError(StepUpError):
 
 
 class RoleRequiredError(StepUpError):
-    """The actor is no Master Administrator."""
+    """The actor is not a Master Administrator."""
 
 
 class ElevationRequiredError(StepUpError):

@@ -46,7 +46,7 @@ def idle_entries(
         methods: all that there are.
         operations: all that can be asked about.
     """
-    # What follows from a mistake is not told beside it.
+    # A mistake is reported without its consequences.
     return (
         list(_matching_nothing(rule, methods, operations))
         or list(_granting_nothing(rule, methods))
@@ -82,7 +82,7 @@ def _changing_nothing(
     granted = [method for method in methods if method.method in rule.methods]
     if not any(method.operation for method in granted):
         for entry in rule.operations.entries:
-            # Who writes that everything is granted does not take it for a limit.
+            # An operator who writes `*` does not mean a limit.
             if entry != "*":
                 yield IdleEntry(rule, RulePart.OPERATIONS, entry, Why.LIMITS_NOTHING)
     about = [operation for operation in operations if operation in rule.operations]

@@ -60,8 +60,8 @@ class Rate:
     def spend(self, arrival: int, now: int, cost: int) -> tuple[int, int]:
         """Make a call that counts `cost` calls, if one may be made.
 
-        Whatever it costs, room for one call is enough: what it takes beyond the burst, later calls
-        wait for. So a batch is never too large to be let through, and small calls do not starve it.
+        Room for one call is enough, whatever the cost: later calls wait for what it takes beyond
+        the burst. So a batch is never too large, and small calls do not starve it.
 
         Args:
             arrival: what was stored; 0 when nothing was.
@@ -71,8 +71,8 @@ class Rate:
         Returns:
             The arrival to store, and how many microseconds to wait: 0 when the call was made.
         """
-        # Passed, the bucket is full. Beyond the horizon, the clock was set back since: the bucket
-        # begins anew, rather than lock the caller out for as long.
+        # An arrival that has passed: the bucket is full. An arrival beyond the horizon: the clock
+        # was set back since. The bucket starts full, or the caller would be locked out for as long.
         if not now <= arrival <= now + self.horizon:
             arrival = now
         wait = arrival - self.tolerance - now

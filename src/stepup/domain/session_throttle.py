@@ -1,7 +1,7 @@
 """Throttling of wrong codes by the session that typed them, beside the person's own (S4).
 
-Ten wrong one-time codes within 24 hours spend a session: none of its codes is looked at again until
-the person signs in anew. Ten wrong reset codes within an hour make a session wait for 15 minutes.
+Ten wrong one-time codes within 24 hours spend a session: none of its codes is evaluated until the
+person signs in again. Ten wrong reset codes within an hour make a session wait for 15 minutes.
 """
 
 from collections.abc import Collection

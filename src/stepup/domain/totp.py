@@ -19,7 +19,7 @@ SECRET_BYTES = 20
 
 MAX_LABEL_BYTES = 128
 
-# [0-9], not \d: full-width and other digits of Unicode are no code.
+# [0-9], not \d: full-width and other digits of Unicode are refused.
 _CODE = re.compile(r"[0-9]{6}")
 
 
@@ -130,8 +130,8 @@ def match(
     """Find the time step that a code belongs to.
 
     A repeated or a late code is refused even if the present step happens to have the same code, as
-    one in a million does. So a code that costs no attempt is never one that could be accepted: who
-    sends a dead code again and again does not guess for free (S22).
+    one in a million does. So a code that costs no attempt is never one that could be accepted: a
+    guesser who repeats a dead code does not guess for free (S22).
 
     Args:
         secret: the authenticator's secret.

@@ -99,7 +99,7 @@ class JsonLinesDecisionLog:
             # For the calls of this turn: to ask for it costs a system call in Python 3.11.
             self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self._write_waiting)
-        record = Record([_line(entry) for entry in entries], self._loop.create_future())
+        record = Record(list(map(_line, entries)), self._loop.create_future())
         self._waiting.append(record)
         problem = await record.written
         if problem is not None:

@@ -27,7 +27,7 @@ class MemoryCallerRates:
         arrival, wait = rate.spend(self._arrivals.get(key, 0), now, cost)
         if wait:
             return timedelta(microseconds=wait)
-        # To begin anew is no harm for a stand-in; to grow without bound would be (S18).
+        # Empty buckets do no harm in a stand-in; memory without a bound would (S18).
         if len(self._arrivals) >= MAX_BUCKETS:
             self._arrivals.clear()
         self._arrivals[key] = arrival

@@ -122,7 +122,7 @@ def test_s14_names_that_are_no_text_are_told_in_ascii(stepup, sql):
     assert result.exit_code == DAMAGED
     assert result.stdout.isascii()
     assert "\x1b" not in result.stdout
-    assert 'tenant "acme", a row: this is no number that an event can have' in lines(result)
+    assert 'tenant "acme", a row: an event cannot have this number' in lines(result)
 
 
 @pytest.mark.usefixtures("two_tenants")

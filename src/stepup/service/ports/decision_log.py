@@ -1,16 +1,16 @@
 """The log of decisions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from stepup.domain.actor import CallerId
 from stepup.domain.audit import Json
+from stepup.domain.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DecisionEntry:
     """One line of the decision log: JSON values by name, never a secret."""
 

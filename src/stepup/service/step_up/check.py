@@ -52,8 +52,8 @@ class Check:
 class Answer:
     """One decision, on record under its id. `receipt` proves it to a later retry.
 
-    The receipt is as good as the decision, and in no repr (S11). `detail` is why the session is not
-    elevated, where that is the reason.
+    The receipt is as good as the decision, and in no repr (S11). Where the session is not elevated,
+    `detail` says why.
     """
 
     decision_id: UUID
@@ -93,8 +93,8 @@ class CheckStepUp:
 
         While the transaction is open, nothing but the database and the decision log is waited for:
         on SQLite it keeps every other writer waiting. A fact that is needed after the first
-        redemption is looked up after a rollback, and the checks are decided anew. They also are
-        after a revocation of something that they rest on, which came in while they waited (S10).
+        redemption is looked up after a rollback, and the checks are decided again. So are checks
+        that rest on something that was revoked while they waited (S10).
 
         Args:
             context: the call.
@@ -209,7 +209,10 @@ class _Call:
             receipt = receipt_tokens.issue(
                 Receipt(decision_id, origin), binding, self._service.keys.receipts
             )
-        answer = Answer(decision_id, step, policy.etag, receipt, self._detail(step))
+        detail = None
+        if step.reason is Reason.NOT_ELEVATED and self._authenticator is not None:
+            detail = self._explain(self._authenticator)
+        answer = Answer(decision_id, step, policy.etag, receipt, detail)
         return answer, _entry(context, check, actor, answer, redemption)
 
     def _demand_unrevoked_elevation(self, *, has_waited: bool) -> None:
@@ -223,13 +226,11 @@ class _Call:
         if self._service.snapshots.revocations().void(elevation):
             raise RevokedMeanwhileError
 
-    def _detail(self, verdict: Verdict) -> NotElevatedDetail | None:
-        """Why the session is not elevated, by what the decision has looked up anyway."""
-        if verdict.reason is not Reason.NOT_ELEVATED or self._authenticator is None:
-            return None
+    def _explain(self, authenticator: Authenticator) -> NotElevatedDetail | None:
+        """Why the session is not elevated, by the facts that the decision has looked up."""
         try:
             return explain_not_elevated(
-                self._authenticator,
+                authenticator,
                 self._context.actor.session_hash,
                 self._service.snapshots.revocations(),
                 self._context.now,
@@ -245,7 +246,7 @@ def _entry(
     answer: Answer,
     redemption: Redeemed | RefusedReceipt | None,
 ) -> DecisionEntry:
-    """What an auditor asks of one decision: who claimed what, who may claim it, what proved it."""
+    """Collect what auditors need of one decision: its claims, their rules, and its proofs."""
     verdict, run = answer.verdict, actor.playbook_run
     grant = context.grants[check.operation.id]
     facts: dict[str, Json] = {

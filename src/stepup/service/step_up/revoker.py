@@ -1,4 +1,4 @@
-"""Puts a committed revocation into effect at once, before the change feed tells other workers."""
+"""Puts a committed revocation into effect at once, ahead of the change feed."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,10 +17,10 @@ _INSTANT = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Revoker:
-    """Ends elevations in this worker and in Redis; the feed has the change durably already.
+    """Ends elevations in this worker and in Redis, after the change feed has the change.
 
-    Where Redis cannot be reached the change still holds, within two seconds everywhere (S10): that
-    is logged and is no reason to fail a sign-out.
+    If Redis does not answer, the revocation still takes effect everywhere within two seconds (S10).
+    The failure is logged, and the sign-out succeeds.
     """
 
     elevations: Elevations

@@ -9,7 +9,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import (
     ClusterDownError,
-    ConnectionError,  # noqa: A004  # theirs is no subclass of Python's
+    ConnectionError,  # noqa: A004  # it does not derive from Python's
     RedisClusterException,
     TimeoutError,  # noqa: A004  # as above
 )
@@ -18,18 +18,18 @@ from stepup.stores.redis.tls import TlsConnection
 from stepup.stores.redis.url import Address
 
 LOOK_SECONDS: Final = 0.5
-"""After a loss the servers are asked this often at most who has which slots: each time redis-py
-opens all connections anew."""
+"""How often, at most, the servers are asked for their slots after a lost connection. redis-py opens
+all connections again each time."""
 
 _LOST = (ConnectionError, TimeoutError, ClusterDownError)
 
 
 class Cluster(RedisCluster):
-    """A cluster. What was sent is not sent again, but where a server redirects it.
+    """A cluster. A command is sent once, unless a server redirects it.
 
-    When a connection is lost, redis-py lets all calls wait until the servers have told who has
-    which slots. If that takes a call too long, it closes every connection. Here the calls go on
-    with what was known, and the servers are asked beside them.
+    When a connection is lost, redis-py lets all calls wait until the servers have reported their
+    slots. If that takes a call too long, the call closes every connection. Here the calls continue
+    with the slots that are known, and a task asks the servers beside them.
 
     Args:
         addresses: of some servers. They are asked each time, so name several, or a name of all.
@@ -57,10 +57,10 @@ class Cluster(RedisCluster):
         self._next_look = 0.0
 
     async def initialize(self, *_: Any, **__: Any) -> "Cluster":
-        """See that it is found out who has which slots; wait for it if nothing is known.
+        """Start a task that asks the servers for their slots; wait for it if no slots are known.
 
         Raises:
-            RedisClusterException: no server tells.
+            RedisClusterException: no server reports its slots.
         """
         if self._initialize:
             if self._look is None or self._look.done():
@@ -68,10 +68,10 @@ class Cluster(RedisCluster):
                 # Nobody may be waiting for it.
                 self._look.add_done_callback(lambda look: look.cancelled() or look.exception())
             if not self._is_known:
-                # Other calls wait, too: it goes on when this one is given up.
+                # Other calls wait, too: the task continues if this call is cancelled.
                 await asyncio.wait([self._look])
             if not self._is_known:
-                raise RedisClusterException("no server of the cluster tells who has which slots")
+                raise RedisClusterException("no server of the cluster reports its slots")
             self._initialize = False
         return self
 
@@ -89,7 +89,7 @@ class Cluster(RedisCluster):
         return await super().execute_command(*args, **kwargs)
 
     async def fetch(self, reads: Sequence[Sequence[str]]) -> list[Any]:
-        """The values of each read's keys, or what became of it; all lie on one server."""
+        """The values of each read's keys, or the error of the read; all keys lie on one server."""
         pipeline = self.pipeline()
         for keys in reads:
             pipeline.execute_command("MGET", *keys)

@@ -1,4 +1,4 @@
-"""How the server is reached, and what becomes of it when it is not."""
+"""How the server is reached, and which error a call raises if the server does not answer."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -23,7 +23,7 @@ _MARK_LIFETIME = LIFETIME + timedelta(minutes=5)
 """Longer than the elevations it voids: one may still be on its way when the mark is set."""
 
 # The mark is never lowered. It has a fixed width, so that its order is that of its text; as a
-# number in Lua it would lose microseconds. Each revocation begins the mark's lifetime anew.
+# number in Lua it would lose microseconds. Each revocation restarts the mark's lifetime.
 _RAISE_MARK = """
 local mark = redis.call('GET', KEYS[1])
 if not mark or mark < ARGV[1] then mark = ARGV[1] end
@@ -71,7 +71,7 @@ class RedisElevations:
     async def _probe_keys(self) -> Iterable[str]:
         if not isinstance(self._client, Cluster):
             return (probe_key(0),)
-        await self._client.initialize()  # who has which slots
+        await self._client.initialize()  # to know the slots of each server
         numbered = map(probe_key, reversed(range(_PROBES)))
         return {self._client.server_of(key): key for key in numbered}.values()
 

@@ -1,6 +1,6 @@
 """How an elevation is written: a short JSON array.
 
-Tenant, user and session do not stand in it: the MAC covers them, and so a value counts under its
+It does not repeat tenant, user and session: the MAC covers them, so that a value counts under its
 own key only (S9, S25). Times are whole microseconds: the instant of verification, and how long the
 elevation counts from then.
 """

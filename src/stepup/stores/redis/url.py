@@ -48,7 +48,7 @@ class Topology(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are to a server: without a user, its default user; without a password, anybody."""
+    """The credentials for a server: without a user, its default user; without a password, none."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -231,7 +231,7 @@ def _ipv6(text: str) -> str:
     try:
         return str(IPv6Address(text))
     except ValueError:
-        raise RedisUrlError("what stands in brackets must be an IPv6 address") from None
+        raise RedisUrlError("the text in brackets must be an IPv6 address") from None
 
 
 def _decoded(text: str) -> str:
