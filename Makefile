@@ -113,7 +113,7 @@ format: install-dev ## Format Python and protos
 	$(BIN)/buf format --write protos
 
 # What is in plain English already; the goal is everything: no argument.
-PLAIN := $(wildcard *.md) protos deploy docs tools $(addprefix src/stepup/,keys settings wiring)
+PLAIN := $(wildcard *.md) protos deploy docs tools $(addprefix src/stepup/,keys rpc settings wiring)
 
 .PHONY: lint
 lint: install-dev ## Check format, style, types, layers, dead code, protos and generated code

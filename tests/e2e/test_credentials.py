@@ -103,7 +103,7 @@ def test_s15_another_certificate_gets_nothing(guarded, tmp_path, program, made):
     [
         ((SOAR, f"{SOAR}2"), "UNAUTHENTICATED: .*more than one URI SAN"),
         ((), "UNAUTHENTICATED: .*no URI SAN"),
-        (("https://acme/ns/prod/sa/soar",), "UNAUTHENTICATED: .*no SPIFFE id"),
+        (("https://acme/ns/prod/sa/soar",), "UNAUTHENTICATED: .*not the SPIFFE id"),
         (("spiffe://acme/other",), "PERMISSION_DENIED: .*name no caller that is registered"),
     ],
     ids=["two SANs", "no SAN", "no SPIFFE id", "not registered"],

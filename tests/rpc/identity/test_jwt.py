@@ -147,7 +147,7 @@ PEM = KEY.as_bytes(private=False)
         (lambda c: signed(c, OTHER, kid="k1", **EMBEDDED), "signature"),
         (lambda c: signed(c, OTHER), "a key that its issuer does not publish"),
         (lambda c: signed(c, OTHER, **EMBEDDED), "a key that its issuer does not publish"),
-        (lambda c: put_together({"alg": "ES256", "kid": 1}, c, bytes(64)), "no JWT"),
+        (lambda c: put_together({"alg": "ES256", "kid": 1}, c, bytes(64)), "not a JWT"),
         (lambda c: signed(c, KEY, typ="logout+jwt"), "type"),
         (lambda c: put_together({"alg": "ES256", "kid": "k1", "typ": 7}, c, b"x"), "type"),
         (
@@ -183,16 +183,18 @@ async def test_s15_a_token_of_which_one_part_was_changed_is_refused(tokens, cloc
         ({"aud": {AUDIENCE: 1}}, "the token is for another audience"),
         ({"exp": None}, "the token has no expiry"),
         ({"exp": 1}, "the token has expired"),
-        ({"exp": "4102444800"}, "the token has a time that is no number"),
-        ({"exp": True}, "the token has a time that is no number"),
-        ({"exp": float("nan")}, "the token has a time that is no number"),
-        ({"exp": float("inf")}, "the token has a time that is no number"),
+        ({"exp": "4102444800"}, "the token has a time that is not a number"),
+        ({"exp": True}, "the token has a time that is not a number"),
+        ({"exp": float("nan")}, "the token has a time that is not a number"),
+        ({"exp": float("inf")}, "the token has a time that is not a number"),
         pytest.param(
-            {"exp": 10**400}, "the token has a time that is no number", id="exp beyond all floats"
+            {"exp": 10**400},
+            "the token has a time that is not a number",
+            id="exp beyond all floats",
         ),
         ({"nbf": 4102444800}, "the token is not valid yet"),
         ({"iat": 4102444800}, "the token is not valid yet"),
-        ({"iat": "now"}, "the token has a time that is no number"),
+        ({"iat": "now"}, "the token has a time that is not a number"),
         ({"sub": None}, "the token has no subject"),
         ({"sub": ""}, "the token has no subject"),
         ({"sub": ["soar"]}, "the token has no subject"),
@@ -232,16 +234,16 @@ async def test_s15_a_token_expires_on_the_second_remembered_or_not(tokens, clock
         ([], "a bearer token is required in the authorization metadata"),
         (["Bearer a", "Bearer b"], "the authorization metadata must be given once"),
         (["Basic dXNlcjpwYXNz"], "the authorization metadata must have the scheme Bearer"),
-        (["Bearer"], "the token is no JWT"),
-        (["Bearer "], "the token is no JWT"),
+        (["Bearer"], "the token is not a JWT"),
+        (["Bearer "], "the token is not a JWT"),
         ([""], "the authorization metadata must have the scheme Bearer"),
-        (["Bearer a.b"], "the token is no JWT"),
-        (["Bearer a.b.c.d.e"], "the token is no JWT"),
-        (["Bearer e30.e30.\n"], "the token is no JWT"),
-        (["Bearer W10.W10.x"], "the token is no JWT"),
-        (["Bearer MQ.e30.x"], "the token is no JWT"),
-        ([b"Bearer \xff"], "the authorization metadata is no ASCII text"),
-        (["Bearer \N{FULLWIDTH DIGIT ONE}"], "the authorization metadata is no ASCII text"),
+        (["Bearer a.b"], "the token is not a JWT"),
+        (["Bearer a.b.c.d.e"], "the token is not a JWT"),
+        (["Bearer e30.e30.\n"], "the token is not a JWT"),
+        (["Bearer W10.W10.x"], "the token is not a JWT"),
+        (["Bearer MQ.e30.x"], "the token is not a JWT"),
+        ([b"Bearer \xff"], "the authorization metadata is not ASCII text"),
+        (["Bearer \N{FULLWIDTH DIGIT ONE}"], "the authorization metadata is not ASCII text"),
         (["Bearer " + "A" * 100_000], "the token is too long"),
         (["Bearer " + "A" * 8193], "the token is too long"),
     ],
@@ -261,7 +263,7 @@ def encoded(text):
 )
 async def test_s18_json_that_is_made_to_hurt_is_no_jwt(tokens, claims):
     token = ".".join((encoded('{"alg":"ES256"}'), encoded(claims), "x"))
-    assert await refused(tokens, f"Bearer {token}") == "the token is no JWT"
+    assert await refused(tokens, f"Bearer {token}") == "the token is not a JWT"
 
 
 async def test_an_algorithm_counts_only_for_the_issuers_that_use_it(clock):

@@ -116,7 +116,7 @@ async def test_there_must_be_exactly_one_uri_san(door, servers_ca, clients_ca, n
 async def test_s29_a_uri_that_is_no_spiffe_id_of_a_workload_is_refused(clock, clients_ca, uri):
     certificate = clients_ca.client(uri).chain
     context = {"x509_pem_cert": [certificate], "peer_uri": [SOAR.encode()]}
-    with pytest.raises(CallerUnauthenticatedError, match="no SPIFFE id of a workload"):
+    with pytest.raises(CallerUnauthenticatedError, match="not the SPIFFE id of a workload"):
         await CertificateIdentification(clock).identify(OverTls(context))
 
 
@@ -126,7 +126,7 @@ async def test_s29_the_uri_san_counts_as_a_whole(door, servers_ca, clients_ca, t
     async with door.channel(servers_ca.chain, clients_ca.client(SOAR + tail)) as channel:
         assert await refusal(channel) == (
             grpc.StatusCode.UNAUTHENTICATED,
-            "the URI SAN of the client certificate is no SPIFFE id of a workload",
+            "the URI SAN of the client certificate is not the SPIFFE id of a workload",
         )
     assert door.admitted == 0
 

@@ -1,1 +1,1 @@
-"""The methods of the services, one module a service."""
+"""The handlers of the services, one module per service."""

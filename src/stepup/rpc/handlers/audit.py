@@ -1,4 +1,4 @@
-"""`AuditService`: the handlers."""
+"""The handlers of `AuditService`."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ MAX_PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class AuditHandlers:
-    """What happened, for auditors."""
+    """Lists and exports audit events."""
 
     events: AuditEvents
 
     async def list_audit_events(
         self, request: pb.ListAuditEventsRequest, call: Call
     ) -> pb.ListAuditEventsResponse:
-        """Answer a page of events."""
+        """Return a page of events."""
         query = decode.event_query(request)
         await call.authorize_and_charge_tenant(query.tenant_id)
         if not 0 <= request.page_size <= MAX_PAGE:
@@ -36,7 +36,7 @@ class AuditHandlers:
     async def export_audit_events(
         self, request: pb.ExportAuditEventsRequest, call: Call
     ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
-        """Stream events from a cursor on."""
+        """Stream the events after a sequence number."""
         tenant_id = await call.authorize_and_charge_tenant(
             decode.parse_id("tenant_id", TenantId, request.tenant_id)
         )

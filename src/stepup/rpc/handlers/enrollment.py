@@ -1,4 +1,4 @@
-"""`EnrollmentService`: the handlers."""
+"""The handlers of `EnrollmentService`."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ from stepup.v1 import enrollment_service_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentHandlers:
-    """The wizard's screens, and what happens to an authenticator afterwards."""
+    """Enrolls authenticators step by step, and removes and resets them."""
 
     begin: BeginEnrollment
     confirm: ConfirmEnrollment
@@ -41,10 +41,10 @@ class EnrollmentHandlers:
     async def begin_enrollment(
         self, request: pb.BeginEnrollmentRequest, call: Call
     ) -> pb.BeginEnrollmentResponse:
-        """Show the first screen, or refuse the reset code.
+        """Begin an enrollment, or reject the reset code.
 
         Raises:
-            OverloadedError: too many such calls of the tenant are in flight.
+            OverloadedError: too many of these calls of the tenant are in flight.
         """
         context = await call.authorize_and_charge(decode.actor(request))
         account_name = (
@@ -91,7 +91,7 @@ class EnrollmentHandlers:
     async def confirm_enrollment(
         self, request: pb.ConfirmEnrollmentRequest, call: Call
     ) -> pb.ConfirmEnrollmentResponse:
-        """Take a code, and show a new reset code."""
+        """Verify a code, and return a new reset code."""
         context = await call.authorize_and_charge(decode.actor(request))
         confirmation = await self.confirm(context, decode.parse("code", OtpCode, request.code))
         if confirmation.reset_code is None:
@@ -109,7 +109,7 @@ class EnrollmentHandlers:
     async def complete_enrollment(
         self, request: pb.CompleteEnrollmentRequest, call: Call
     ) -> pb.CompleteEnrollmentResponse:
-        """Bring the authenticator into force."""
+        """Activate the authenticator."""
         context = await call.authorize_and_charge(decode.actor(request))
         if not request.reset_code_stored:
             raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
@@ -123,14 +123,14 @@ class EnrollmentHandlers:
     async def cancel_enrollment(
         self, request: pb.CancelEnrollmentRequest, call: Call
     ) -> pb.CancelEnrollmentResponse:
-        """Abandon the wizard."""
+        """Cancel the enrollment."""
         await self.cancel(await call.authorize_and_charge(decode.actor(request)))
         return pb.CancelEnrollmentResponse()
 
     async def get_enrollment(
         self, request: pb.GetEnrollmentRequest, call: Call
     ) -> pb.GetEnrollmentResponse:
-        """Tell where the user stands."""
+        """Return the state of the user's enrollment."""
         context = await call.authorize_and_charge(decode.actor(request))
         standing = await self.get(context)
         return pb.GetEnrollmentResponse(
@@ -175,7 +175,7 @@ class EnrollmentHandlers:
     async def set_account_mfa(
         self, request: pb.SetAccountMfaRequest, call: Call
     ) -> pb.SetAccountMfaResponse:
-        """Turn the user's own toggle."""
+        """Set the account toggle of the user."""
         context = await call.authorize_and_charge(decode.actor(request))
         await self.account_mfa(context, request.enabled)
         return pb.SetAccountMfaResponse(enabled=request.enabled)

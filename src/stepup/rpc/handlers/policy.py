@@ -1,4 +1,4 @@
-"""`PolicyService`: the handlers."""
+"""The handlers of `PolicyService`."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from stepup.v1 import policy_service_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class PolicyHandlers:
-    """Policies, and the catalogue that they select from."""
+    """Reads and changes policies, and lists the operations that they can select."""
 
     catalogue: Catalogue
     get: GetPolicy
     update: UpdatePolicy
 
     async def get_policy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
-        """Answer a tenant's policy."""
+        """Return the policy of a tenant."""
         tenant_id = await call.authorize_and_charge_tenant(
             decode.parse_id("tenant_id", TenantId, request.tenant_id)
         )
@@ -36,5 +36,5 @@ class PolicyHandlers:
     async def list_operations(
         self, _request: pb.ListOperationsRequest, _call: Call
     ) -> pb.ListOperationsResponse:
-        """Answer the catalogue."""
+        """Return the catalogue of operations."""
         return pb.ListOperationsResponse(categories=encode.catalogue(self.catalogue))

@@ -1,4 +1,4 @@
-"""`StepUpService`: the handlers."""
+"""The handlers of `StepUpService`."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from stepup.v1 import step_up_service_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class StepUpHandlers:
-    """The question before every sensitive action, and its follow-ups."""
+    """Checks operations, accepts codes, and revokes elevations."""
 
     catalogue: Catalogue
     check: CheckStepUp
@@ -55,7 +55,7 @@ class StepUpHandlers:
         return pb.BatchCheckStepUpResponse(decisions=map(encode.answer, answers))
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
-        """Take a code."""
+        """Verify a code."""
         context = await call.authorize_and_charge(decode.actor(request))
         code = decode.parse("code", OtpCode, request.code)
         request_id = decode.request_id(request.request_id)

@@ -1,13 +1,13 @@
-"""Who calls, by what the credentials prove, and never by what the message says (S15).
+"""Identifies callers by their credentials, never by the message (S15).
 
-An identity is a string, as the configuration writes it:
+An identity is a string in the form of the configuration:
 
 - `spiffe://<trust domain>/<path>`, the SPIFFE id of a client certificate
 - `jwt:<issuer>#<subject>`, the issuer and the subject of a token, as in
   `jwt:https://kubernetes.default.svc#system:serviceaccount:prod:soar`
 
-The two cannot be taken for each other, since a certificate proves nothing that is no SPIFFE id; nor
-can two tokens', since no issuer has a `#` in it.
+No identity of a certificate equals one of a token, because a certificate proves only SPIFFE ids. No
+two issuers share an identity, because the name of an issuer has no `#`.
 """
 
 from typing import Protocol
@@ -16,37 +16,33 @@ from stepup.rpc.engine import Invocation
 
 
 class Identification(Protocol):
-    """Finds out which identities a call's credentials prove."""
+    """Reads the identities that the credentials of a call prove."""
 
     async def identify(self, invocation: Invocation) -> frozenset[str]:
-        """The identities, at least one.
-
-        It MUST NOT block the event loop.
+        """Return the identities, at least one. It MUST NOT block the event loop.
 
         Raises:
-            CallerUnauthenticatedError: credentials are missing or no good. The message says which
-                and why, and has no part of them and no library's words (S11).
-            StoreUnavailableError: what verifies them is not known at present.
-            OverloadedError: too many calls wait until it is known.
+            CallerUnauthenticatedError: credentials are missing or not valid. The message says which
+                and why. It has no part of the credentials and no text of a library (S11).
+            StoreUnavailableError: the keys that verify them are not known at present.
+            OverloadedError: too many calls wait for these keys.
         """
         ...
 
 
 class AllOf:
-    """Demands every one of several credentials: a certificate and a token, for instance."""
+    """Requires several credentials together, such as a certificate and a token."""
 
     def __init__(self, *parts: Identification) -> None:
         self._parts = parts
 
     async def identify(self, invocation: Invocation) -> frozenset[str]:
-        """The identities of all credentials together.
-
-        Whether they belong to one caller is for whoever knows the callers to say.
+        """See `Identification`. The identities may belong to different callers.
 
         Raises:
-            CallerUnauthenticatedError: one of the credentials is missing or no good.
-            StoreUnavailableError: what verifies one of them is not known at present.
-            OverloadedError: too many calls wait until it is known.
+            CallerUnauthenticatedError: one of the credentials is missing or not valid.
+            StoreUnavailableError: the keys that verify one of them are not known at present.
+            OverloadedError: too many calls wait for these keys.
         """
-        # In the order given, so that a token is looked at only after what is cheaper to check.
+        # In the given order: a token, which is the most costly to check, comes last.
         return frozenset().union(*[await part.identify(invocation) for part in self._parts])

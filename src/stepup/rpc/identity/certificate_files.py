@@ -129,7 +129,7 @@ class CertificateFiles:
     ) -> None:
         """Check each file with gRPC itself, before the log says that the server shows it.
 
-        gRPC reports what it rejects only when a port is added, and of a bundle it takes what stands
+        gRPC reports what it rejects only when a port is added, and of a bundle it takes the part
         before the first certificate that it cannot read. So each authority is tried alone.
         """
         with self._naming(self.chain):

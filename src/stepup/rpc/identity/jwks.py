@@ -1,4 +1,4 @@
-"""Where an issuer publishes its keys, and which of them can be used (RFC 7517)."""
+"""Reads the keys of an issuer from a JWKS, in a file or on a web server (RFC 7517)."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ from stepup.system.daemon_threads import await_within
 from stepup.system.loopback import is_loopback
 
 FETCH_SECONDS = 5.0
-"""How long a fetch may take, from the look-up of the name to the last byte of the document."""
+"""The longest time of a fetch, from the DNS query to the last byte of the document."""
 MAX_DOCUMENT_BYTES = 256 * 1024
 _CHUNK_BYTES = 16 * 1024
 _MIN_RSA_BITS = 2048  # RFC 7518 §3.3
@@ -30,30 +30,31 @@ _ASYMMETRIC = ("RSA", "EC", "OKP")
 
 
 class JwksError(Exception):
-    """Keys cannot be had. The message completes "<source> ..." and has none of what was read."""
+    """A source has no keys. The message completes "<source> ..." and quotes no content (S11)."""
 
 
 class JwksSource(Protocol):
-    """A place that has an issuer's JWKS. Its `str()` names it in logs, metrics and messages."""
+    """A place with the JWKS of an issuer. Its `str()` names it in logs, metrics and messages."""
 
     @property
     def refresh_seconds(self) -> float:
-        """How old the keys may get before they are fetched again."""
+        """The age at which keys are fetched again, in seconds."""
         ...
 
     async def fetch(self) -> bytes:
-        """Fetch the document, without blocking the event loop, and in bounded time and space.
+        """Fetch the document, in bounded time and space.
 
-        It MUST stop waiting when it is cancelled, and MUST NOT keep the process from ending.
+        It MUST NOT block the event loop, MUST stop when it is cancelled, and MUST NOT delay the end
+        of the process.
 
         Raises:
-            JwksError: it cannot be had.
+            JwksError: the document cannot be fetched.
         """
         ...
 
 
 class JwksFile:
-    """A JWKS in a file; it is replaced to rotate keys."""
+    """A JWKS in a file. To rotate keys, replace the file."""
 
     def __init__(self, path: Path, refresh_seconds: float = 5.0) -> None:
         self._path = path
@@ -66,15 +67,15 @@ class JwksFile:
         """Read the file.
 
         Raises:
-            JwksError: it is missing, not readable or far too large, or its file system hangs.
+            JwksError: the file is missing, unreadable or too large, or its file system hangs.
         """
         return await _in_time(self._document)
 
     def check(self) -> None:
-        """Demand that the file can be used as it is now.
+        """Check that the file has keys now.
 
         Raises:
-            JwksError: it cannot be read, or has no key that can be used.
+            JwksError: the file cannot be read or has no usable key.
         """
         if not usable_keys(self._document()):
             raise JwksError("has no public key for signatures")
@@ -87,15 +88,16 @@ class JwksUrl:
     """A JWKS on a web server: an identity provider, or a Kubernetes API server.
 
     Args:
-        url: `https`; `http` only on this machine, since whoever can alter the answer can sign
-            tokens.
-        ca_file: the authorities that may certify the server, in PEM; None for the system's.
-        bearer_token_file: holds the token that the server demands; None when it demands none. It
-            and `ca_file` are read at each fetch: Kubernetes rotates both.
-        refresh_seconds: how old the keys may get before they are fetched again.
+        url: an `https` URL. `http` is allowed on this machine only, because an attacker who changes
+            the answer can sign tokens.
+        ca_file: the PEM file of the authorities that certify the server; None trusts those of the
+            system.
+        bearer_token_file: the file of the token for the server; None sends no token. Each fetch
+            reads this file and `ca_file`, because Kubernetes rotates both.
+        refresh_seconds: the age at which keys are fetched again.
 
     Raises:
-        ValueError: the URL is not such a one, or has a user or password in it.
+        ValueError: the URL has another scheme or no host, or contains a user.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class JwksUrl:
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
             raise ValueError("must be an https URL, or an http one on this machine")
         self._url = url
-        # Without the query, which is where keys of APIs hide.
+        # Without the query, which may contain an API key.
         self._name = f"{parts.scheme}://{parts.netloc}{parts.path}"
         self._ca_file = ca_file
         self._bearer_token_file = bearer_token_file
@@ -122,10 +124,11 @@ class JwksUrl:
         return self._name
 
     async def fetch(self) -> bytes:
-        """Ask the server.
+        """Send a request to the server.
 
         Raises:
-            JwksError: it does not answer in time or in form, or is not to be trusted.
+            JwksError: the server does not answer in time, its answer is malformed, or its
+                certificate is not trusted.
         """
         return await _in_time(self._ask)
 
@@ -138,7 +141,7 @@ class JwksUrl:
         opener = opener_until(
             time.monotonic() + FETCH_SECONDS,
             self._tls(),
-            # To this machine, a proxy would read the token and could answer with its own keys.
+            # A proxy between this machine and itself could read the token and replace the keys.
             uses_proxies=not is_loopback(urlsplit(self._url).hostname or ""),
         )
         try:
@@ -199,19 +202,19 @@ def _read(path: Path, problem: str) -> bytes:
 
 def _token(path: Path) -> str:
     token = _read(path, "needs a bearer token file that cannot be read").strip()
-    # Anything else could be a header of its own.
+    # Other characters could begin another header.
     if not token or not token.isascii() or not token.decode().isprintable():
         raise JwksError("needs a bearer token file that holds a token")
     return token.decode()
 
 
 def usable_keys(document: bytes) -> KeySet:
-    """The public keys for signatures in a JWKS; others are passed over (RFC 7517 §5).
+    """The public keys for signatures in a JWKS; other keys are ignored (RFC 7517 §5).
 
-    A JWKS without such a key is an answer, too: the issuer has withdrawn them all.
+    The result is empty if the issuer has withdrawn all keys.
 
     Raises:
-        JwksError: it is no JWKS.
+        JwksError: the document is not a JWKS.
     """
     try:
         match json.loads(document):
@@ -225,10 +228,9 @@ def usable_keys(document: bytes) -> KeySet:
 
 
 def _usable(entry: Any) -> Key | None:
-    """The key, if it may verify signatures.
+    """The key if it may verify signatures, else None.
 
-    Symmetric keys never do: what is published is no secret (RFC 8725 §3.2). Nor does a private key
-    that somebody published, for the same reason.
+    A published symmetric or private key is not secret, so such keys never verify (RFC 8725 §3.2).
     """
     match entry:
         case {"kty": str(kind)} if kind in _ASYMMETRIC and "d" not in entry:
@@ -238,11 +240,11 @@ def _usable(entry: Any) -> Key | None:
     try:
         if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
             return None
-        # Before joserfc sees it, which only warns.
+        # joserfc only warns about a short key.
         if kind == "RSA" and base64_to_int(entry["n"]).bit_length() < _MIN_RSA_BITS:
             return None
         key = JWKRegistry.import_key(entry)
-        key.raw_value  # noqa: B018  # read when it is first used: its faults have to show now
+        key.raw_value  # noqa: B018  # joserfc parses it at the first use: find its faults now
     except (JoseError, UnsupportedAlgorithm, KeyError, TypeError, ValueError):
         return None
     return key

@@ -1,7 +1,7 @@
-"""A caller's token: a JWT of a configured issuer, in the `authorization` metadata (S15).
+"""Identifies callers by a JWT of a configured issuer, in the `authorization` metadata (S15).
 
-RFC 7519 says what it is, RFC 8725 what goes wrong with it. Kubernetes' service account tokens are
-such tokens: their subject is `system:serviceaccount:<namespace>:<name>`.
+RFC 7519 defines JWTs, RFC 8725 lists their pitfalls. The service account tokens of Kubernetes are
+JWTs with the subject `system:serviceaccount:<namespace>:<name>`.
 """
 
 import asyncio
@@ -31,34 +31,34 @@ MAX_TOKEN_BYTES = 8 * 1024
 MAX_SUBJECT_BYTES = 255  # OpenID Connect Core §2
 MAX_VERIFIED_TOKENS = 4096
 MAX_WAITING = 64
-"""How many calls may wait for issuers' keys, of the 1,000 that may be in flight."""
+"""How many of the 1,000 calls in flight may wait for the keys of issuers."""
 MAX_WAITING_OF_NETWORK = 16
 LEEWAY_SECONDS = 30.0
-"""How far ahead an issuer's clock may be. A token that has expired has no leeway."""
+"""How far the clock of an issuer may be ahead. An expired token has no leeway."""
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
     | {"ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
 )
-"""Every algorithm that can be allowed. None is symmetric: whoever can check, could sign."""
+"""The algorithms that can be allowed. None is symmetric, because then a verifier could sign."""
 DEFAULT_ALGORITHMS: Final = frozenset({"RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519"})
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
-# RFC 8725 §3.11: an ID token, a logout token or a DPoP proof of the same issuer is no access token.
+# RFC 8725 §3.11: ID tokens, logout tokens and DPoP proofs of an issuer are not access tokens.
 _TYPES = frozenset({"", "jwt", "at+jwt"})
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Who signs tokens that are accepted here.
+    """An issuer whose tokens are accepted.
 
     Args:
-        name: the `iss` claim, compared as it is.
-        audiences: what the `aud` claim has to name one of: this service.
-        keys: the keys that it signs with.
-        algorithms: the ones it signs with.
+        name: the `iss` claim, compared byte by byte.
+        audiences: names of this service; the `aud` claim must have one of them.
+        keys: the keys of the issuer.
+        algorithms: the algorithms that its tokens may have.
 
     Raises:
-        ValueError: the name is empty or has a `#` in it, no audience or algorithm is given, or an
+        ValueError: the name is empty or contains a `#`, no audience or algorithm is given, or an
             algorithm is not one of `ALGORITHMS`.
     """
 
@@ -80,7 +80,7 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """What a token proves, and for how long: until it expires, or its issuer's keys change."""
+    """The identity of a token. It holds until the token expires or the issuer's keys change."""
 
     identities: frozenset[str]
     expires_at: float
@@ -92,14 +92,13 @@ class _Verified:
 
 
 class TokenIdentification:
-    """Verifies bearer tokens, each once.
+    """Verifies each bearer token once.
 
-    A verified token is remembered, by its hash, for as long as the key set that verified it stays
-    the same. So a withdrawn key ends its tokens when the withdrawal is seen: see `TrustedKeys` for
-    how long that may take.
+    The hash of a verified token is remembered until the key set of its issuer changes. So the
+    tokens of a withdrawn key end when the withdrawal is seen; `TrustedKeys` says when.
 
     Raises:
-        ValueError: no issuers, or two of one name.
+        ValueError: there is no issuer, or two have the same name.
     """
 
     def __init__(self, issuers: Iterable[Issuer], clock: Clock) -> None:
@@ -108,27 +107,27 @@ class TokenIdentification:
         if not given or len(self._issuers) != len(given):
             raise ValueError("there must be issuers, each with a name of its own")
         self._clock = clock
-        # Hashes, so that no dump of memory or bug that prints has tokens from here (S11).
+        # Hashes, so that no memory dump or faulty log has tokens (S11).
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
         self._waiting = NetworkShare("issuer_keys", MAX_WAITING, MAX_WAITING_OF_NETWORK)
 
     async def poll(self) -> None:
-        """Refresh the keys that are due, of all issuers at once; it never fails.
+        """Refresh the keys that are due, of all issuers at once. It never raises.
 
-        To be awaited before the first call is served, and then called every second or so.
+        Await it before the first call is served, and then about once a second.
         """
         await asyncio.gather(*[issuer.keys.poll() for issuer in self._issuers.values()])
 
     @property
     def has_keys(self) -> bool:
-        """Whether one issuer at least has keys; if not, no token can be verified."""
+        """Whether at least one issuer has keys. Otherwise, no token can be verified."""
         return len(self._without_keys()) < len(self._issuers)
 
     def demand_keys(self) -> None:
-        """Demand that every issuer has keys.
+        """Check that every issuer has keys.
 
         Raises:
-            StoreUnavailableError: an issuer has none, or they are not known, or too old.
+            StoreUnavailableError: an issuer has no keys, or they are unknown or too old.
         """
         if names := self._without_keys():
             raise StoreUnavailableError(f"no keys of {', '.join(names)} are known")
@@ -140,8 +139,8 @@ class TokenIdentification:
         """The identity `jwt:<issuer>#<subject>` of the token.
 
         Raises:
-            CallerUnauthenticatedError: the token is missing, or is no good.
-            StoreUnavailableError: the keys of its issuer are not known, so nobody can say.
+            CallerUnauthenticatedError: the token is missing or not valid.
+            StoreUnavailableError: the keys of its issuer are not known at present.
             OverloadedError: too many calls wait for the keys of issuers.
         """
         token = _bearer_token(invocation)
@@ -175,7 +174,7 @@ class TokenIdentification:
         return _Verified(frozenset({identity}), expires_at, issuer, keys)
 
     def _issuer(self, claims: dict[str, Any]) -> Issuer:
-        """The issuer whose keys must have signed the token; until they have, it is only a claim."""
+        """The issuer that the token claims. Its keys have not verified the token yet."""
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
@@ -184,7 +183,7 @@ class TokenIdentification:
 
 
 def _refuse(message: str) -> NoReturn:
-    # Without the error that led here: its text may have parts of the token (S11).
+    # Without the cause: its text may have parts of the token (S11).
     raise CallerUnauthenticatedError(message) from None
 
 
@@ -193,13 +192,13 @@ def _bearer_token(invocation: Invocation) -> str:
     if not values:
         _refuse("a bearer token is required in the authorization metadata")
     if len(values) > 1:
-        # Which of them counts is what two parsers disagree on.
+        # Two parsers may choose different values.
         _refuse("the authorization metadata must be given once")
     [value] = values
     if not isinstance(value, str) or not value.isascii():
-        _refuse("the authorization metadata is no ASCII text")
+        _refuse("the authorization metadata is not ASCII text")
     scheme, _, token = value.partition(" ")
-    if scheme.lower() != "bearer":  # RFC 9110 §11.1: in whatever case
+    if scheme.lower() != "bearer":  # RFC 9110 §11.1: case-insensitive
         _refuse("the authorization metadata must have the scheme Bearer")
     if len(token) > MAX_TOKEN_BYTES:
         _refuse("the token is too long")
@@ -207,10 +206,10 @@ def _bearer_token(invocation: Invocation) -> str:
 
 
 def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims of a compact JWS (RFC 7515 §7.1), of which nothing is to be believed."""
+    """The header and claims of a compact JWS (RFC 7515 §7.1). Nothing in them is verified."""
     segments = _COMPACT.fullmatch(token)
     if segments is None:
-        _refuse("the token is no JWT")
+        _refuse("the token is not a JWT")
     return _object(segments[1]), _object(segments[2])
 
 
@@ -218,34 +217,34 @@ def _object(segment: str) -> dict[str, Any]:
     try:
         value = strict_json.parse(urlsafe_b64decode(segment.encode()))
     except ValueError:
-        _refuse("the token is no JWT")
+        _refuse("the token is not a JWT")
     if not isinstance(value, dict):
-        _refuse("the token is no JWT")
+        _refuse("the token is not a JWT")
     return value
 
 
 def _check_header(header: dict[str, Any], issuer: Issuer) -> None:
-    """Check what the token says of itself before a key is chosen by it (RFC 8725 §3.1).
+    """Check the header before it selects a key (RFC 8725 §3.1).
 
-    Keys and addresses of keys in the header (`jwk`, `jku`, `x5c`, `x5u`) are not looked at.
+    Keys and addresses of keys in the header (`jwk`, `jku`, `x5c`, `x5u`) are ignored.
     """
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in issuer.algorithms:
         _refuse("the token's algorithm is not one that is accepted of its issuer")
     if "crit" in header or "b64" in header:
-        # RFC 7515 §4.1.11: no extension is understood here; RFC 7797 §7 forbids that of `b64`.
+        # RFC 7515 §4.1.11: no extension is supported; RFC 7797 §7 forbids `b64` in JWTs.
         _refuse("the token has critical extensions, of which none is supported")
     kind = header.get("typ", "")
     if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
         _refuse("the token's type is not that of an access token")
     if not isinstance(header.get("kid", ""), str):
-        _refuse("the token is no JWT")
+        _refuse("the token is not a JWT")
 
 
 class _Algorithms(jws.JWSRegistry):
-    """joserfc's algorithms, without its warning of `EdDSA`, which issuers will use for long.
+    """joserfc's algorithms, without its warning about `EdDSA`, which issuers still use.
 
-    Which one a token may have is checked by then, per issuer.
+    `_check_header` has checked the algorithm of the token for its issuer before.
     """
 
     max_header_length = MAX_TOKEN_BYTES
@@ -254,7 +253,7 @@ class _Algorithms(jws.JWSRegistry):
         return self.algorithms[name]
 
 
-# Not strict: parameters that are not understood are to be ignored (RFC 7515 §4).
+# Not strict: unknown parameters must be ignored (RFC 7515 §4).
 _ALGORITHMS = _Algorithms(strict_check_header=False)
 
 
@@ -276,7 +275,7 @@ def _check_signature(token: str, keys: KeySet) -> None:
 
 
 def _check_claims(claims: dict[str, Any], issuer: Issuer, now: float) -> float:
-    """Check the claims of a token that its issuer signed, and give its expiry."""
+    """Check the claims of a verified token; return its expiry in seconds since 1970."""
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     if not any(isinstance(name, str) and name in issuer.audiences for name in audiences):
@@ -298,16 +297,16 @@ def _seconds(claims: dict[str, Any], claim: str) -> float | None:
     value = claims.get(claim)
     if value is None:
         return None
-    # `true` is an int to Python.
+    # In Python, `True` is an int.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        _refuse("the token has a time that is no number")
+        _refuse("the token has a time that is not a number")
     try:
         seconds = float(value)
     except OverflowError:  # JSON has integers of any size
         seconds = math.inf
     # Any comparison with NaN is false.
     if not math.isfinite(seconds):
-        _refuse("the token has a time that is no number")
+        _refuse("the token has a time that is not a number")
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""A caller's certificate: its one URI SAN, a SPIFFE id, is the identity (S15, S29)."""
+"""Identifies callers by the SPIFFE id in their client certificate (S15, S29)."""
 
 import re
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from stepup.rpc.identity.server_credentials import CONNECTION_AGE
 from stepup.service.ports import Clock
 
 EXPIRED_FOR: Final = 1.1 * CONNECTION_AGE
-"""From when after its end a certificate does not count, however its connection came about."""
+"""How long after its expiry a certificate still counts on an open connection."""
 
-# The leaf. gRPC's own properties of the SANs do not serve: `peer_uri` is a C string, which ends
-# at a NUL, so that `spiffe://acme/soar\0/other` reads `spiffe://acme/soar` there (S29).
+# The leaf. gRPC's own properties of the SANs are unsafe: `peer_uri` is a C string that ends at a
+# NUL, so that it reads `spiffe://acme/soar\0/other` as `spiffe://acme/soar` (S29).
 _CERTIFICATE = "x509_pem_cert"
 
-# SPIFFE-ID §2: no user, port, query or fragment. X509-SVID §2: a workload's id has a path.
+# SPIFFE-ID §2: no user, port, query or fragment. X509-SVID §2: the id of a workload has a path.
 _MAX_SPIFFE_ID_BYTES = 2048
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")
 
 
 def is_spiffe_id(uri: str) -> bool:
-    """Whether the whole of it is the SPIFFE id of a workload."""
+    """Whether the whole URI is the SPIFFE id of a workload."""
     return len(uri) <= _MAX_SPIFFE_ID_BYTES and _SPIFFE_ID.fullmatch(uri) is not None
 
 
 class CertificateIdentification:
     """Reads the client certificate that the TLS handshake has verified.
 
-    That it was issued by a known authority and is in force is the handshake's business; a server
-    that does not ask for certificates has none to show. But where a client resumes a session gRPC
-    does not verify the certificate again, for days. So it may be no older than on a connection
-    that was opened while it was in force: those are not cut off when it ends.
+    The handshake checks that a trusted authority has issued the certificate, and that it is in
+    force. But when a client resumes a session, gRPC does not verify the certificate again, for
+    days. So this class also checks the expiry. Connections that were opened before the expiry stay
+    open, so a certificate counts for `EXPIRED_FOR` longer.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -46,9 +46,9 @@ class CertificateIdentification:
         """The SPIFFE id of the certificate.
 
         Raises:
-            CallerUnauthenticatedError: there is no certificate, it cannot be parsed, it expired
-                long ago, there is not exactly one URI SAN in it (X509-SVID §2), or that is not the
-                SPIFFE id of a workload.
+            CallerUnauthenticatedError: the certificate is missing or malformed, it expired more
+                than `EXPIRED_FOR` ago, it does not have exactly one URI SAN (X509-SVID §2), or that
+                SAN is not the SPIFFE id of a workload.
         """
         certificate = b"".join(invocation.auth_context().get(_CERTIFICATE, ()))
         if not certificate:
@@ -63,20 +63,20 @@ class CertificateIdentification:
         [uri] = found.uris
         if not is_spiffe_id(uri):
             raise CallerUnauthenticatedError(
-                "the URI SAN of the client certificate is no SPIFFE id of a workload"
+                "the URI SAN of the client certificate is not the SPIFFE id of a workload"
             )
         return frozenset({uri})
 
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
-    """What of a certificate says who its owner is, and until when."""
+    """The names and the expiry of a certificate."""
 
     uris: tuple[str, ...]
     not_after: datetime
 
 
-@lru_cache(maxsize=1024)  # it is the same one for every call of a connection
+@lru_cache(maxsize=1024)  # all calls of a connection have the same certificate
 def _parse(certificate: bytes) -> _Parsed:
     try:
         parsed = x509.load_pem_x509_certificate(certificate)

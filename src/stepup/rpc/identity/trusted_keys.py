@@ -1,4 +1,4 @@
-"""The keys of an issuer, as fresh as they have to be."""
+"""Keeps the keys of an issuer fresh."""
 
 import asyncio
 from contextlib import AbstractContextManager
@@ -11,27 +11,26 @@ from stepup.rpc.identity.jwks import JwksError, JwksSource, usable_keys
 from stepup.service.ports import Clock
 
 KEEP_SECONDS = 3600.0
-"""How long keys count when their source fails: an outage of the issuer must not be ours at once."""
+"""How long keys count while their source fails, so that an issuer's outage is not ours at once."""
 FETCH_SECONDS = 10.0
-"""How long a fetch is waited for, whatever its source does."""
+"""The longest wait for a fetch, whatever its source does."""
 RETRY_SECONDS = 10.0
-"""How soon a source is asked again after it failed, or because a token names a key not known."""
+"""The pause before the next fetch after a failure, or for a token with an unknown key."""
 
 _log = structlog.get_logger(__name__)
 _failures = Counter(
     "stepup_jwks_refresh_failures",
-    "Failed attempts to fetch an issuer's keys; the earlier ones are kept for a while.",
+    "Failed attempts to fetch an issuer's keys; the earlier keys are kept for a while.",
     ["source"],
 )
 
 
 class TrustedKeys:
-    """Holds the keys of a source; `poll` keeps them fresh, and no check of a token waits for it.
+    """Holds the keys of a source. `poll` keeps them fresh, so that tokens do not wait for a fetch.
 
-    A JWKS without a usable key counts like any other: then the issuer has no keys. A key that the
-    issuer withdraws counts until the next refresh, so for `refresh_seconds` of the source and the
-    time of one fetch; while the source fails, for `keep_seconds` at the most. After that no key
-    counts: what is not polled is not trusted for longer either.
+    If a JWKS has no usable key, the issuer has no keys. A withdrawn key counts until the next
+    refresh: for `refresh_seconds` of the source and the time of one fetch. While the source fails
+    or is not polled, keys count for at most `keep_seconds`.
     """
 
     def __init__(
@@ -51,19 +50,20 @@ class TrustedKeys:
         self._fetched_at = self._asked_at = float("-inf")
         self._fetch: asyncio.Task[None] | None = None
         self._problem: str | None = None
-        # From the first scrape on, so that an alert sees the first failure as an increase.
+        # The series exists from the first scrape, so that an alert sees the first failure as an
+        # increase.
         self._failures = _failures.labels(str(source))
 
     def current(self) -> KeySet | None:
-        """The keys; None when they are not known, or too old. Without any it is an empty set.
+        """The keys; None if they are unknown or too old, empty if the issuer has none.
 
-        It is the same object for as long as the keys are the same.
+        The object stays the same while the keys stay the same.
         """
         age = self._clock.monotonic() - self._fetched_at
         return self._keys if age <= self._keep_seconds else None
 
     async def poll(self) -> None:
-        """Refresh the keys if it is time; to be called every second or so. It never fails."""
+        """Refresh the keys if they are due. Call it about once a second; it never raises."""
         pause = RETRY_SECONDS if self._problem else self._source.refresh_seconds
         if self._waited(pause):
             await self._refresh()
@@ -71,19 +71,20 @@ class TrustedKeys:
     async def beyond(
         self, known: KeySet | None, waiting: AbstractContextManager[None]
     ) -> KeySet | None:
-        """The keys, after a token named one that is not among those `known`.
+        """Return the keys for a token whose key is not among `known`; fetch them if necessary.
 
-        An issuer that rotates may sign with a new key before the next poll. But anybody can make up
-        a key id, so that all such calls together ask the source once in `RETRY_SECONDS`, and those
-        that come while it is being asked share the answer.
+        An issuer that rotates keys may sign with a new key before the next poll. But any client can
+        invent a key id. So all calls together fetch once in `RETRY_SECONDS`, and calls that arrive
+        during a fetch share its result.
 
         Args:
             known: the keys that the caller has seen.
-            waiting: is entered while the call waits for the source. It may raise, to refuse that.
+            waiting: is entered while the call waits for the fetch. It may raise, to refuse the
+                wait.
         """
-        newer_is_here = self.current() is not known
-        # A fetch under way was begun by another such call, or by a poll: it may bring the key.
-        if not newer_is_here and (self._fetch or self._waited(self._pause_on_demand())):
+        has_newer = self.current() is not known
+        # Another call or a poll may have begun a fetch, which may bring the key.
+        if not has_newer and (self._fetch or self._waited(self._pause_on_demand())):
             with waiting:
                 await self._refresh()
         return self.current()
@@ -98,7 +99,7 @@ class TrustedKeys:
         if self._fetch is None:
             self._asked_at = self._clock.monotonic()
             self._fetch = asyncio.create_task(self._fetch_once())
-        # A caller that hangs up must not spoil the fetch for the others.
+        # A call that is cancelled must not cancel the fetch of the others.
         await asyncio.shield(self._fetch)
 
     async def _fetch_once(self) -> None:
@@ -114,11 +115,11 @@ class TrustedKeys:
             self._failed("does not answer in time")
         except JwksError as error:
             self._failed(str(error))
-        except Exception as error:  # noqa: BLE001  # a bug must not leave callers without an answer
+        except Exception as error:  # noqa: BLE001  # after a bug, callers still get an answer
             _log.error("jwks_fetch_broke", source=str(self._source), exc_info=error)
             self._failed("cannot be fetched")
         else:
-            # Of when it was asked for, since the answer may have waited.
+            # The time of the request, because the answer may have waited.
             self._fetched_at = self._asked_at
             self._problem = None
         finally:

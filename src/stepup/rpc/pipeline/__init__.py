@@ -1,1 +1,1 @@
-"""What every call passes on its way to its handler and back."""
+"""The steps of every call before and after its handler."""

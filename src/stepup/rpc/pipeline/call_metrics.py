@@ -1,4 +1,4 @@
-"""Rate, errors and duration of calls, by method; and which caller makes them."""
+"""Counts calls by method, caller and status, and measures their duration."""
 
 from functools import lru_cache
 from typing import Final
@@ -9,16 +9,16 @@ from stepup.domain.actor import CallerId
 
 MAX_REMEMBERED: Final = 4096
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Seconds: finest around what a check takes, and up to where callers give up."""
+"""Seconds: finest at the duration of a check, and up to the usual deadline of callers."""
 
 _calls = Counter(
     "stepup_calls",
-    "Calls that have ended, by gRPC status; the caller is empty where it was not let in.",
+    "Calls that have ended, by gRPC status; the caller is empty if it was not admitted.",
     ["method", "caller", "code"],
 )
 _seconds = Histogram(
     "stepup_call_seconds",
-    "How long calls took, from their receipt to their answer.",
+    "Duration of calls, from their receipt to their answer.",
     ["method"],
     buckets=_BUCKETS,
 )
@@ -28,10 +28,10 @@ def count_call(method: str, caller: CallerId | None, code: str, seconds: float) 
     """Count a call that has ended.
 
     Args:
-        method: one that there is: `StepUpService/CheckStepUp`.
-        caller: as the configuration names it; None where it was not let in.
-        code: gRPC's name of the status.
-        seconds: from its receipt.
+        method: a known method: `StepUpService/CheckStepUp`.
+        caller: its name in the configuration; None if the caller was not admitted.
+        code: the name of the status in gRPC.
+        seconds: the time since the receipt.
     """
     _counter(method, caller, code).inc()
     _duration(method).observe(seconds)

@@ -1,4 +1,4 @@
-"""What the span of a call says: what its finish line does, by OpenTelemetry's names for RPCs."""
+"""Ends the span of a call with the fields of its finish line, by OpenTelemetry's names for RPCs."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,11 +11,16 @@ _OURS: Final = ("request_id", "caller", "decision", "decision_reason", "decision
 _FAULTS: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
-"""The status that OpenTelemetry takes for a server's errors; all others are its callers'."""
+"""The status codes of server errors, in OpenTelemetry's conventions; others are client errors."""
 
 
 def end_span(span: CallSpan, line: Mapping[str, Any]) -> None:
-    """End the span of a call that has this finish line."""
+    """End the span of a call.
+
+    Args:
+        span: the span.
+        line: the finish line of the call.
+    """
     service, _, method = line["method"].partition("/")
     attributes = {
         "rpc.system": "grpc",
@@ -25,5 +30,5 @@ def end_span(span: CallSpan, line: Mapping[str, Any]) -> None:
         "error.type": line["reason"],
         **{f"stepup.{name}": line.get(name) for name in _OURS},
     }
-    told = {name: value for name, value in attributes.items() if value is not None}
-    span.end(told, failed=line["code"] in _FAULTS)
+    present = {name: value for name, value in attributes.items() if value is not None}
+    span.end(present, failed=line["code"] in _FAULTS)

@@ -1,4 +1,4 @@
-"""How old a connection may become, and how those are found whose other end is gone."""
+"""The limits of connections, as gRPC channel arguments."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,15 +9,17 @@ from stepup.rpc.identity.server_credentials import CONNECTION_AGE
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What a server allows its connections.
+    """How long a server keeps connections, and how it finds those whose client is gone.
 
-    `max_age`, to which gRPC adds or from which it takes off a tenth at random: it ends old ones
-    gracefully, calls in flight finish, and clients connect again, perhaps to another server. Where
-    client certificates are verified it may be `CONNECTION_AGE` at the most.
-
-    `silence` is after how long of it the server asks whether the client is still there, calls in
-    flight or not, and `answer_within` how long it waits. `pings_apart` is how long clients have to
-    wait between such questions of theirs: who asks more often, more than twice, is sent away.
+    Args:
+        max_age: the age at which gRPC ends a connection gracefully: calls in flight finish, and the
+            client connects again, perhaps to another server. gRPC adds or subtracts a tenth at
+            random. With client certificates, the limit is `CONNECTION_AGE`.
+        silence: the server pings a client after this time without data, even without a call in
+            flight.
+        answer_within: the connection ends if the client does not answer a ping in this time.
+        pings_apart: the shortest time between two pings of a client. A client that pings too often
+            is disconnected at the third such ping.
     """
 
     max_age: timedelta = CONNECTION_AGE
@@ -27,14 +29,14 @@ class ConnectionLimits:
 
     @property
     def options(self) -> Options:
-        """The same for an engine."""
+        """The limits as channel arguments."""
         return (
             ("grpc.max_connection_age_ms", _milliseconds(self.max_age)),
             ("grpc.keepalive_time_ms", _milliseconds(self.silence)),
-            # Both: the one alone ends no connection before the other, a minute by default.
+            # Both are necessary: the longer one counts, and both are a minute by default.
             ("grpc.keepalive_timeout_ms", _milliseconds(self.answer_within)),
             ("grpc.http2.ping_timeout_ms", _milliseconds(self.answer_within)),
-            # Without it gRPC takes a ping every two hours from who has no call in flight.
+            # Without it, gRPC allows a client without a call in flight one ping in two hours.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(self.pings_apart)),
         )

@@ -1,4 +1,4 @@
-"""What each method demands of its caller's rules, as its request tells."""
+"""Derives from each request what its method demands of the rules of callers."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -16,7 +16,7 @@ def _demands(method: MethodDescriptor) -> Demands:
     return Demands(
         path_of(method.containing_service.full_name, method.name),
         tenant=has_actor or "tenant_id" in fields,
-        # A batch has its operations in `checks`, each of which is demanded.
+        # A batch has its operations in `checks`, and demands each of them.
         operation="operation" in fields or "checks" in fields,
         claims=has_actor,
     )
@@ -28,4 +28,4 @@ DEMANDS: Final[Mapping[str, Demands]] = {
     for service in proto.DESCRIPTOR.services_by_name.values()
     for demands in map(_demands, service.methods)
 }
-"""By path, of every method of every service."""
+"""The demands of all methods, by path."""

@@ -1,4 +1,4 @@
-"""The sockets of this process that listen, which gRPC closes only together with its connections."""
+"""Ends the listening sockets of this process, which gRPC closes only with their connections."""
 
 import os
 import socket
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def end_listening(port: int) -> None:
-    """Have the kernel give further connections to other processes that listen on the port (Linux).
+    """Stop listening on a port that other processes share; they get all new connections (Linux).
 
-    A server that ends tells its clients to go elsewhere, and they come back on the same port. While
-    its own sockets listen still some would come back to it, and be reset.
+    A server that stops sends its clients away, and they connect to the same port again. While its
+    own sockets still listen, the kernel gives it some of these connections, which are then reset.
     """
     for listener in _listeners():
         with closing(listener):
@@ -20,9 +20,9 @@ def end_listening(port: int) -> None:
 
 
 def _listeners() -> Iterator[socket.socket]:
-    """Those of any kind, as duplicates to be closed."""
+    """Duplicates of all listening sockets; the caller closes them."""
     for entry in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # it is closed meanwhile, or no socket
+        with suppress(OSError):  # it was closed meanwhile, or is not a socket
             found = _socket(os.dup(int(entry.name)))
             if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 yield found

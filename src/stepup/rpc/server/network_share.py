@@ -1,4 +1,4 @@
-"""How many calls may wait for one thing, in all and of each network."""
+"""Limits how many calls wait for the same event, in all and for each network (S26)."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from stepup.rpc.engine.waiting import Cause, Refusals, network_of
 
 
 class NetworkShare:
-    """Lets a bounded number of calls wait, and refuses the others at once (S26).
+    """Lets a limited number of calls wait, and refuses the others at once.
 
     Args:
-        cause: as `stepup_overload_refusals_total` names the refusals.
+        cause: the label of the refusals in `stepup_overload_refusals_total`.
         limit: how many calls may wait.
         of_network: how many of them may come from one network.
     """
@@ -26,13 +26,13 @@ class NetworkShare:
 
     @contextmanager
     def place(self, peer: str) -> Iterator[None]:
-        """Hold a place while the block lasts.
+        """Take a place while the block runs.
 
         Args:
             peer: the address of the client as gRPC writes it.
 
         Raises:
-            OverloadedError: as many calls wait as may, in all or of the client's network.
+            OverloadedError: no place is free, in all or for the network of the client.
         """
         network = network_of(peer)
         if self._waiting[network] >= self._of_network or self._waiting.total() >= self._limit:
@@ -43,5 +43,5 @@ class NetworkShare:
             yield
         finally:
             self._waiting[network] -= 1
-            # A network without a waiting call takes no memory.
+            # Drop the networks without a waiting call, which would fill the memory.
             self._waiting += Counter()

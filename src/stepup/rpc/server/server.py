@@ -1,4 +1,4 @@
-"""The gRPC server: every service, on an engine."""
+"""The gRPC server: all services on one engine."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -38,13 +38,13 @@ from stepup.v1 import (
 )
 
 MAX_MESSAGE_BYTES = 128 * 1024
-"""A batch of 100 checks with receipts fits. What clients have sent of messages that are not whole
-takes this much times `CallLimits.half_open` of a worker's memory at most (S18, S26)."""
+"""A batch of 100 checks with receipts fits. Incomplete messages take at most this size times
+`CallLimits.half_open` of the memory of a worker (S18, S26)."""
 MAX_METADATA_BYTES = 16 * 1024
 MAX_STREAMS = 100
-"""Calls on one connection: far fewer than `CallLimits.in_flight` (S26)."""
+"""Calls at a time on one connection: far fewer than `CallLimits.in_flight` (S26)."""
 _HANDSHAKES_SECONDS = 0.5
-"""How long those who have just connected are given to say what they want."""
+"""How long a stopping server waits for the first calls of new connections."""
 _LIMITS = ConnectionLimits()
 
 _OPTIONS = (
@@ -56,7 +56,7 @@ _OPTIONS = (
 STEP_UP = step_up_service_pb2.DESCRIPTOR.services_by_name["StepUpService"].full_name
 AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
 VERIFY_OTP = f"{STEP_UP}/VerifyOtp"
-"""What health calls the acceptance of codes, which needs more than decisions do."""
+"""The health name of the method that accepts codes, which needs more than a decision."""
 _PARTS = (
     *("sql", "redis", "sql_writes", "redis_writes", "decision_log"),
     *("certificate", "token_issuers"),
@@ -67,7 +67,7 @@ SERVICES = tuple(
 )
 
 HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
-"""What health can be asked for; the empty name is the whole server."""
+"""The names of health; the empty name is the whole server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Handlers:
 
 
 def methods(handlers: Handlers) -> Iterable[Method]:
-    """Every method of every service; the handler of `CheckStepUp` is `check_step_up`."""
+    """All methods of all services. The handler of `CheckStepUp` is `check_step_up`."""
     implementations = (handlers.step_up, handlers.enrollment, handlers.policy, handlers.audit)
     for proto, implementation in zip(PROTOS, implementations, strict=True):
         [service] = proto.DESCRIPTOR.services_by_name.values()
@@ -89,7 +89,7 @@ def methods(handlers: Handlers) -> Iterable[Method]:
             yield Method(
                 service=service.full_name,
                 name=rpc.name,
-                request=rpc.input_type._concrete_class,  # noqa: SLF001  # protobuf names no other way
+                request=rpc.input_type._concrete_class,  # noqa: SLF001  # protobuf has no public name for it
                 handler=getattr(implementation, _snake_case(rpc.name)),
                 streams=rpc.server_streaming,
             )
@@ -103,14 +103,14 @@ class Server:
     """Serves all methods, health and reflection on one address.
 
     Args:
-        pipeline: the road of every call.
-        handlers: what answers them.
-        make_engine: makes what carries them.
-        limits: of its connections.
-        shares_port: whether others that say so, too, may listen on the same address; the kernel
-            spreads connections over them. Without, a port that is taken is an error, not a second
-            server that gets every other connection.
-        trusts_anyone: whether it may listen without TLS on an address that others reach (S15).
+        pipeline: takes each call.
+        handlers: the handlers of all services.
+        make_engine: makes the engine.
+        limits: the limits of connections.
+        shares_port: whether other processes that also set it may listen on the same port; the
+            kernel spreads connections over them. If False, a port in use is an error.
+        trusts_anyone: whether it may listen without TLS on an address that other machines reach
+            (S15).
     """
 
     def __init__(
@@ -137,16 +137,16 @@ class Server:
     async def start(
         self, host: str, port: int, credentials: grpc.ServerCredentials | None = None
     ) -> int:
-        """Listen, without credentials on a loopback address only; returns the port.
+        """Listen on an address, without credentials on loopback only; return the port.
 
-        Health says NOT_SERVING until `report`.
+        Health answers NOT_SERVING until `report`.
 
         Raises:
-            ValueError: the address can be reached from other machines, and there is no TLS (S15).
-            OSError: it cannot be listened on.
+            ValueError: other machines reach the address, and TLS is off (S15).
+            OSError: the address cannot be bound.
         """
         if credentials is None and not is_loopback(host) and not self._trusts_anyone:
-            raise ValueError(f"{host} is no loopback address: that needs tls (S15)")
+            raise ValueError(f"{host} is not a loopback address: TLS is required (S15)")
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._port = self._engine.listen(address, credentials)
         await self._engine.start()
@@ -155,12 +155,12 @@ class Server:
     async def start_on_socket(
         self, path: Path, credentials: grpc.ServerCredentials | None = None, *, to_group: bool
     ) -> None:
-        """Listen on a unix socket, to which only its owner can connect; with `to_group` its group.
+        """Listen on a unix socket; only its owner can connect, with `to_group` also its group.
 
-        Health says NOT_SERVING until `report`. The socket is removed at the end.
+        Health answers NOT_SERVING until `report`. The socket is removed at the end.
 
         Raises:
-            OSError: it cannot be listened on; nobody else's socket or file is removed.
+            OSError: the socket cannot be bound. No socket or file of another program is removed.
         """
         remove_stale_socket(path)
         self._engine.listen(f"unix:{path}", credentials)
@@ -169,17 +169,17 @@ class Server:
 
     @property
     def serving(self) -> frozenset[str]:
-        """The health names that serve; the empty one is the whole server."""
+        """The health names that serve; the empty name is the whole server."""
         return self._health.serving
 
     async def report(self, condition: Condition) -> None:
-        """Set what health checks are told (S17).
+        """Set what health answers (S17).
 
-        While no caller can have credentials that count no service serves. Besides,
-        the whole server and `StepUpService` serve while decisions can be made and put on record,
-        without Redis too, and while a store refuses writes: who is sent elsewhere by health would
-        not get the decisions that need neither. `VerifyOtp` needs both stores to take writes. The
-        audit service reads SQL, the others write it. Each part has its own name.
+        No service serves while no caller can be authenticated. The whole server and
+        `StepUpService` serve while decisions can be made and recorded, also without Redis or while
+        a store refuses writes: a client that health sends away would lose the decisions that need
+        neither. `VerifyOtp` serves while both stores accept writes, the audit service while SQL can
+        be read, and the other services while SQL accepts writes. Each part has its own name.
         """
         admits = condition.admits
         writes = admits and condition.sql and condition.sql_writes
@@ -193,9 +193,9 @@ class Server:
         await self._health.set_serving(name for name, serves in serving.items() if serves)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Say NOT_SERVING, take no new calls, and let those in flight finish within the grace.
+        """Answer NOT_SERVING, accept no new calls, and let calls in flight finish within the grace.
 
-        Who shares the port leaves new connections to the others first.
+        A server that shares its port first leaves new connections to the other processes.
         """
         await self._health.end()
         if self._shares_port:

@@ -1,4 +1,4 @@
-"""The services that every gRPC server has: health and reflection."""
+"""The standard services of gRPC: health and reflection."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -22,10 +22,10 @@ _ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
 
 
 class Health:
-    """`grpc.health.v1.Health`: which services serve; `""` stands for the whole server.
+    """`grpc.health.v1.Health`: which services serve. The name `""` is the whole server.
 
     Args:
-        names: what can be asked for. All begin with NOT_SERVING.
+        names: the names of services. All begin with NOT_SERVING.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -35,18 +35,18 @@ class Health:
 
     @property
     def serving(self) -> frozenset[str]:
-        """The names that serve; the empty one is the whole server."""
+        """The names that serve; the empty name is the whole server."""
         return frozenset(
             name for name, status in self._statuses.items() if status == _ServingStatus.SERVING
         )
 
     async def set_serving(self, serving: Iterable[str]) -> None:
-        """Set who serves, by name; all others do not. Once it has ended that has no effect."""
+        """Set the names that serve; all others do not. After `end`, this has no effect."""
         if not self._has_ended:
             await self._set(frozenset(serving))
 
     async def end(self) -> None:
-        """Say NOT_SERVING from now on, whatever is set later, and send home who watches."""
+        """Answer NOT_SERVING from now on, and end all calls of Watch."""
         self._has_ended = True
         await self._set(frozenset())
 
@@ -60,7 +60,7 @@ class Health:
 
     @property
     def methods(self) -> Methods:
-        """Its methods."""
+        """The methods of the service."""
         return {
             f"/{HEALTH}/Check": UnaryMethod(self._check, exempt=True),
             f"/{HEALTH}/List": UnaryMethod(self._list, exempt=True),
@@ -83,22 +83,22 @@ class Health:
         self, payloads: AsyncIterator[bytes], _invocation: Invocation
     ) -> AsyncGenerator[bytes]:
         service = decoded(health_pb2.HealthCheckRequest, await only(payloads)).service
-        told = None
+        sent = None
         while True:
             status = self._statuses.get(service, _ServingStatus.SERVICE_UNKNOWN)
-            if status != told:
+            if status != sent:
                 yield _ServingStatus(status=status).SerializeToString()
-                told = status
-                continue  # it may have changed while that was sent
+                sent = status
+                continue  # the status may have changed while it was sent
             async with self._changed:
                 if self._has_ended:
-                    return  # a server that drains would wait for them
-                if self._statuses.get(service, _ServingStatus.SERVICE_UNKNOWN) == told:
+                    return  # a stopping server would wait for this call
+                if self._statuses.get(service, _ServingStatus.SERVICE_UNKNOWN) == sent:
                     await self._changed.wait()
 
 
 def reflection_methods(services: Iterable[str]) -> Methods:
-    """Reflection, versions v1 and v1alpha, over services, health and itself."""
+    """The methods of reflection, v1 and v1alpha, for services, health and reflection."""
     names = (*services, HEALTH, REFLECTION, reflection.SERVICE_NAME)
     answering = reflection.aio.ReflectionServicer(names, _pool_with_reflection_v1())
 
@@ -119,9 +119,9 @@ def reflection_methods(services: Iterable[str]) -> Methods:
 
 
 def _pool_with_reflection_v1() -> DescriptorPool:
-    """The default pool with the descriptor of version v1, which grpcio does not have.
+    """The default pool with the descriptor of version v1, which grpcio lacks.
 
-    Its messages are those of v1alpha but for the name of their package.
+    The messages of v1 are those of v1alpha in another package.
     """
     file = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
@@ -137,7 +137,7 @@ def _pool_with_reflection_v1() -> DescriptorPool:
         method.output_type = method.output_type.replace(old, new)
     pool = Default()
     try:
-        pool.FindFileByName(file.name)  # another library may know it
+        pool.FindFileByName(file.name)  # another library may have added it
     except KeyError:
         pool.AddSerializedFile(file.SerializeToString())
     return pool

@@ -1,4 +1,4 @@
-"""The path of a unix socket that a server listens on."""
+"""Prepares the path of a unix socket for a server."""
 
 import socket
 from errno import EADDRINUSE, EEXIST
@@ -11,10 +11,11 @@ _OWNER_AND_GROUP: Final = 0o660
 
 
 def remove_stale_socket(path: Path) -> None:
-    """Remove a socket that a killed server has left; gRPC itself would remove any socket.
+    """Remove the socket of a killed server. gRPC itself would also remove the socket of a live one.
 
     Raises:
-        OSError: a server listens on it, the file is not a socket, or it cannot be looked at.
+        OSError: another server listens on the socket, the file is not a socket, or the file cannot
+            be read.
     """
     try:
         mode = path.lstat().st_mode
@@ -30,14 +31,14 @@ def remove_stale_socket(path: Path) -> None:
             path.unlink()
             return
         except BlockingIOError:
-            pass  # so many wait for the server that it takes no more
+            pass  # the queue of the other server is full
     raise OSError(EADDRINUSE, "cannot listen on it: another server does")
 
 
 def restrict_socket(path: Path, *, to_group: bool) -> None:
-    """Let only the owner of a socket connect to it, or its group, too.
+    """Let only the owner connect to a socket, or also its group.
 
     Raises:
-        OSError: it is gone.
+        OSError: the socket does not exist.
     """
     path.chmod(_OWNER_AND_GROUP if to_group else _OWNER)

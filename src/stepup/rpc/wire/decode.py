@@ -1,4 +1,4 @@
-"""From the wire to the domain. Past this module nobody asks again whether a value is valid."""
+"""Converts messages to values of the domain, and checks them. No later code checks them again."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,11 +28,11 @@ M = TypeVar("M", bound=Message)
 
 
 class HasActor(Protocol):
-    """A request that is made on behalf of somebody."""
+    """A request with an actor."""
 
     @property
     def actor(self) -> actor_pb2.ActorContext:
-        """The person."""
+        """The person who acts."""
         ...
 
     def HasField(self, field_name: Any, /) -> bool:  # noqa: N802  # protobuf's name
@@ -74,10 +74,10 @@ EVENT_KINDS: Mapping[audit_service_pb2.AuditEventKind.ValueType, EventKind] = {
 
 
 def decoded(kind: type[M], payload: bytes) -> M:
-    """A message from its bytes.
+    """Parse a message.
 
     Raises:
-        InvalidFieldError: they are none of this kind.
+        InvalidFieldError: the bytes are not a valid message of this kind.
     """
     try:
         return kind.FromString(payload)
@@ -89,7 +89,7 @@ def decoded(kind: type[M], payload: bytes) -> M:
 def fold_ids(message: Message) -> None:
     """Fold every tenant and user id of a message to ASCII lower case, at any depth.
 
-    Session ids and targets stay as they are: they are compared byte by byte in every deployment.
+    Session ids and targets stay unchanged, because every deployment compares them byte by byte.
     """
     for field, value in message.ListFields():
         if isinstance(value, Message):
@@ -102,10 +102,10 @@ def fold_ids(message: Message) -> None:
 
 
 def parse(field: str, make: Callable[[str], T], value: str) -> T:
-    """Make a value of a field.
+    """Make the value of a field.
 
     Raises:
-        InvalidFieldError: the value refuses; the error names the field.
+        InvalidFieldError: the text is not valid; the error names the field.
     """
     try:
         return make(value)
@@ -114,13 +114,13 @@ def parse(field: str, make: Callable[[str], T], value: str) -> T:
 
 
 def parse_id(field: str, make: Callable[[str], T], value: str) -> T:
-    """Make an id of a field.
+    """Make the id of a field.
 
-    A stored id may begin or end with a blank, because earlier versions took such ids. So this is
-    checked here and not by the id itself.
+    Ids of earlier versions may begin or end with a blank in the stores. So this function checks for
+    blanks, and the id does not.
 
     Raises:
-        InvalidFieldError: the value refuses, or begins or ends with a blank.
+        InvalidFieldError: the text is not valid, or begins or ends with a blank.
     """
     if value != value.strip():
         raise InvalidFieldError(field, "must not begin or end with a blank")
@@ -131,10 +131,10 @@ def parse_id(field: str, make: Callable[[str], T], value: str) -> T:
 
 
 def required(message: Message | HasActor, field: str) -> None:
-    """Demand that a message field is present.
+    """Check that a message field is present.
 
     Raises:
-        InvalidFieldError: it is absent.
+        InvalidFieldError: the field is absent.
     """
     if not message.HasField(field):
         raise InvalidFieldError(field, "is required")
@@ -150,7 +150,7 @@ def actor(request: HasActor) -> domain.Actor:
     """The actor of a request.
 
     Raises:
-        InvalidFieldError: it is missing, or one of its fields is not valid.
+        InvalidFieldError: the actor is missing, or one of its fields is not valid.
     """
     if not request.HasField("actor"):
         raise InvalidFieldError("actor", "is required")
@@ -186,11 +186,11 @@ def _playbook_run(message: actor_pb2.PlaybookRun) -> domain.PlaybookRun:
 def check(
     catalogue: Catalogue, operation: str, target: str, path: str = "", *, retry_receipt: str = ""
 ) -> Check:
-    """One check; `path` leads to its fields.
+    """The check of an operation. `path` is the prefix of its fields in errors.
 
     Raises:
         UnknownOperationError: the operation is not in the catalogue.
-        InvalidFieldError: the target or the receipt is too long, or no operation is given.
+        InvalidFieldError: the target or the receipt is too long, or the operation is missing.
     """
     found = catalogue.find(operation)
     if found is None:
@@ -210,7 +210,7 @@ def batch(
     """The checks of a batch, 1 to 100.
 
     Raises:
-        InvalidFieldError: there are none or too many, or one is not valid.
+        InvalidFieldError: the number of checks is out of range, or a check is not valid.
     """
     if not 1 <= len(request.checks) <= MAX_BATCH:
         raise InvalidFieldError("checks", f"must be 1 to {MAX_BATCH}")
@@ -230,16 +230,16 @@ def scope(value: step_up_service_pb2.RevocationScope.ValueType) -> Scope:
     """The scope of a revocation.
 
     Raises:
-        InvalidFieldError: it is absent or unknown.
+        InvalidFieldError: the scope is absent or unknown.
     """
     return _SCOPES.get(value) or _refuse_value("scope", value)
 
 
 def request_id(value: str) -> UUID | None:
-    """The id of a request, None when it has none.
+    """The id of a request; None if it is absent.
 
     Raises:
-        InvalidFieldError: it is no UUID in its usual spelling.
+        InvalidFieldError: the id is not a UUID in the usual form (RFC 9562 §4).
     """
     if not value:
         return None
@@ -255,11 +255,11 @@ def request_id(value: str) -> UUID | None:
 def policy_change(
     catalogue: Catalogue, request: policy_service_pb2.UpdatePolicyRequest
 ) -> PolicyChange:
-    """The wanted change of a policy: what the update mask names.
+    """The change of a policy, of the fields that the update mask names.
 
     Raises:
         UnknownOperationError: an operation is not in the catalogue.
-        InvalidFieldError: something is missing, unknown, twice, or out of range.
+        InvalidFieldError: a field is missing, unknown, repeated, or out of range.
     """
     required(request, "policy")
     if not request.policy.etag:
@@ -303,7 +303,7 @@ def _max_ages(
 
 
 def _max_age(field: str, message: Duration) -> timedelta:
-    # Before it is a timedelta, which has no nanoseconds and rounds them away.
+    # Before the conversion, because a timedelta would round the nanoseconds.
     if message.nanos:
         raise InvalidFieldError(field, MAX_AGE_PROBLEM)
     try:
@@ -313,7 +313,7 @@ def _max_age(field: str, message: Duration) -> timedelta:
 
 
 def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery:
-    """Which audit events to read.
+    """The filter of audit events.
 
     Raises:
         InvalidFieldError: the tenant is missing, or a filter is not valid.

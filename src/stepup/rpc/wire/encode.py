@@ -1,4 +1,4 @@
-"""From the domain to the wire."""
+"""Converts values of the domain to messages."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -64,11 +64,11 @@ _KINDS = {kind: value for value, kind in EVENT_KINDS.items()}
 
 
 class HasElevation(Protocol):
-    """An answer that can tell of an elevation."""
+    """A response with an elevation."""
 
     @property
     def elevation(self) -> elevation_pb2.Elevation:
-        """The elevation."""
+        """The elevation of the person."""
         ...
 
 
@@ -80,13 +80,13 @@ def timestamp(at: datetime) -> Timestamp:
 
 
 def _set(message: Timestamp, at: datetime) -> None:
-    # What FromDatetime does, at a quarter of its time.
+    # The same as `FromDatetime`, in a quarter of its time.
     message.seconds, beyond = divmod(microseconds(at), 1_000_000)
     message.nanos = beyond * 1000
 
 
 def duration(length: timedelta) -> Duration | None:
-    """A length of time; absent when it is zero."""
+    """A duration; None if it is zero, so that the field is absent."""
     if not length:
         return None
     message = Duration()
@@ -95,9 +95,9 @@ def duration(length: timedelta) -> Duration | None:
 
 
 def set_elevation(response: HasElevation, found: elevation.Elevation | None) -> None:
-    """Set the elevation of an answer, unless there is none."""
+    """Set the elevation of a response, if there is one."""
     if found is not None:
-        # In its place: a message that is put into another one is copied.
+        # In place: protobuf copies a message that is assigned.
         message = response.elevation
         _set(message.verified_at, found.verified_at)
         _set(message.expires_at, found.expires_at)
@@ -148,7 +148,7 @@ def active(authenticator: Authenticator, now: datetime) -> enrollment_service_pb
 
 
 def pending(open_wizard: enrollment.PendingEnrollment) -> enrollment_service_pb2.PendingEnrollment:
-    """A wizard that has not been completed."""
+    """An enrollment that is not completed."""
     return enrollment_service_pb2.PendingEnrollment(
         enrollment_id=open_wizard.enrollment_id,
         state=ENROLLMENT_STATES[open_wizard.state],
@@ -158,7 +158,7 @@ def pending(open_wizard: enrollment.PendingEnrollment) -> enrollment_service_pb2
 
 
 def tenant_policy(stored: policy.Policy) -> policy_service_pb2.Policy:
-    """A policy; a `max_age` of the whole lifetime of an elevation is absent."""
+    """A policy. If a `max_age` is the whole lifetime of an elevation, the field is absent."""
     return policy_service_pb2.Policy(
         tenant_id=stored.tenant_id,
         enabled=stored.enabled,
@@ -189,7 +189,7 @@ def catalogue(operations: Catalogue) -> Iterable[policy_service_pb2.OperationCat
 
 
 def event(chained: ChainedEvent) -> audit_service_pb2.AuditEvent:
-    """An audit event in its place."""
+    """An audit event, with its place in the chain."""
     happened = chained.event
     return audit_service_pb2.AuditEvent(
         tenant_id=happened.tenant_id,

@@ -1,7 +1,7 @@
-"""The one place where errors become gRPC status (api.md, "What is an answer and what an error").
+"""Turns errors into gRPC status, in one place (api.md, "What is an answer and what an error").
 
-Every status carries `google.rpc.ErrorInfo`; bad fields also `BadRequest`, what may be tried again
-soon also `RetryInfo`. A message never holds a secret, a driver's text or a stack.
+Every status has `google.rpc.ErrorInfo`. The status of an invalid field also has `BadRequest`, and
+that of a call worth a retry has `RetryInfo`. No message has a secret, a driver's text or a stack.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ DOMAIN = "stepup"
 _RETRY_DELAY = Duration(seconds=1)
 _log = structlog.get_logger(__name__)
 
-# The first class that an error is an instance of counts: subclasses stand before their bases.
+# The first class that matches an error counts: subclasses come before their bases.
 _REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
     (errors.UnknownOperationError, StatusCode.INVALID_ARGUMENT, "UNKNOWN_OPERATION"),
     (errors.InvalidFieldError, StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
@@ -49,7 +49,7 @@ _WORTH_A_RETRY = errors.OverloadedError | errors.RequestUnderWayError | errors.S
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a refused call ends. `details` is a serialised `google.rpc.Status`."""
+    """The status of a call. `details` is a serialised `google.rpc.Status`."""
 
     code: StatusCode
     message: str
@@ -58,7 +58,7 @@ class Status:
 
     @property
     def trailers(self) -> tuple[tuple[str, bytes], ...]:
-        """The metadata that end the call, beside code and message."""
+        """The trailing metadata."""
         return (("grpc-status-details-bin", self.details),) if self.details else ()
 
 
@@ -66,7 +66,7 @@ OK = Status(StatusCode.OK, "", "", b"")
 
 
 class RefusedError(Exception):
-    """The call ends with this status instead of an answer."""
+    """Ends the call with a status instead of an answer."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.reason)
@@ -74,7 +74,7 @@ class RefusedError(Exception):
 
 
 def to_status(error: BaseException, request_id: str = "") -> Status:
-    """The status of an error; what is no `StepUpError` is a bug, and its stack goes to the log."""
+    """The status of an error. Any but a `StepUpError` is a bug, whose stack goes to the log."""
     if isinstance(error, RefusedError):
         return error.status
     for kind, code, reason in _REASONS:
@@ -94,45 +94,45 @@ def to_status(error: BaseException, request_id: str = "") -> Status:
 
 
 def unimplemented() -> Status:
-    """The status of a call of a method that there is not."""
+    """The status of a call of an unknown method."""
     return _status(StatusCode.UNIMPLEMENTED, "UNKNOWN_METHOD", "there is no such method", [])
 
 
 def overloaded() -> Status:
-    """The status of a call beyond those that may be in flight."""
+    """The status of a call beyond the limit of calls in flight."""
     return to_status(errors.OverloadedError("too many calls are in flight"))
 
 
 def expired() -> Status:
-    """The status of a call whose deadline has passed before anything was done for it."""
+    """The status of a call whose deadline has passed before its work began."""
     message = "the deadline has passed before the call had its turn"
     return _status(StatusCode.DEADLINE_EXCEEDED, "EXPIRED", message, [])
 
 
 def message_late() -> Status:
-    """The status of a call whose client kept the server waiting for too long (S26)."""
+    """The status of a call whose client is too slow (S26)."""
     message = "the client did not send its message, or did not take its answer, in time"
     return _status(StatusCode.DEADLINE_EXCEEDED, "CLIENT_TOO_SLOW", message, [])
 
 
 def metadata_too_large() -> Status:
-    """The status of a call with more metadata than is taken (S18)."""
+    """The status of a call whose metadata exceed the limit (S18)."""
     message = "the call has more than 16 KiB of metadata"
     return _status(StatusCode.RESOURCE_EXHAUSTED, "METADATA_TOO_LARGE", message, [])
 
 
 def unknown_service() -> Status:
-    """The status of a question for the health of a service that there is not."""
+    """The status of a health check of an unknown service."""
     return _status(StatusCode.NOT_FOUND, "UNKNOWN_SERVICE", "there is no such service", [])
 
 
 def no_request() -> Status:
-    """The status of a call that ended without a message."""
+    """The status of a call without a message."""
     return to_status(errors.InvalidFieldError("request", "is missing"))
 
 
 def _metadata(error: BaseException) -> dict[str, str]:
-    """What a program can act on, in the metadata of `ErrorInfo`."""
+    """The metadata of `ErrorInfo`, for programs."""
     if isinstance(error, errors.EnrollmentStateError):
         return {"fault": error.fault.name}
     if isinstance(error, errors.ElevationRequiredError):

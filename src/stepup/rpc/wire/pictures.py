@@ -1,4 +1,4 @@
-"""QR codes for the wizard: drawn on a thread of their own, and remembered as long as the wizard."""
+"""Draws the QR codes of enrollments on one thread, and keeps them until the enrollment ends."""
 
 import asyncio
 from collections import OrderedDict
@@ -22,9 +22,9 @@ class _Remembered:
 
 
 class Pictures:
-    """Draws one code at a time, off the event loop, and keeps the latest in memory.
+    """Draws one code at a time, off the event loop, and keeps the latest pictures in memory.
 
-    A picture holds a secret: it is forgotten when its wizard expires, at the latest (S6).
+    A picture contains a secret. It is removed when its enrollment expires, or before (S6).
 
     Args:
         drawing: what draws; it may block.
@@ -37,18 +37,20 @@ class Pictures:
         self._draw = drawing
         self._capacity = capacity
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
-        # One thread: more would only take turns at the interpreter's lock with the event loop.
+        # One thread: more threads would only compete for the interpreter's lock.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="qr")
 
     async def find_or_draw(
         self, enrollment_id: str, uri: str, expires_at: datetime, now: datetime
     ) -> Picture:
-        """The picture of a wizard's key URI. A cancelled call's drawing is not begun.
+        """Return the picture of the key URI of an enrollment.
+
+        The drawing does not begin if the call is cancelled before.
 
         Args:
-            enrollment_id: the wizard.
-            uri: what the code says; another one than before is drawn anew.
-            expires_at: when the wizard ends and its picture is forgotten.
+            enrollment_id: the enrollment.
+            uri: the content of the code; a picture with another content is replaced.
+            expires_at: when the enrollment expires and its picture is removed.
             now: when the call was received.
         """
         known = self._remembered.get(enrollment_id)
@@ -65,7 +67,7 @@ class Pictures:
         return picture
 
     def forget(self, enrollment_id: str) -> None:
-        """Forget a wizard's picture, if it is remembered."""
+        """Remove the picture of an enrollment, if it exists."""
         known = self._remembered.pop(enrollment_id, None)
         if known is not None:
             known.forgetting.cancel()

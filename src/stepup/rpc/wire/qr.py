@@ -1,4 +1,4 @@
-"""The QR code of an enrollment, for the console's screen and for a terminal."""
+"""Draws the QR code of an enrollment, for the console's screen and for a terminal."""
 
 import io
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ _PNG_PIXELS: Final = 6
 _SVG_PIXELS: Final = 4
 _TITLE: Final = "QR code for an authenticator app"
 _MASK: Final = 3
-"""One mask for all codes (ISO/IEC 18004 §7.8): readers take each of the eight, and a search for the
-best one costs three quarters of the drawing. A secret is random, so that no mask is bad for it."""
+"""One mask for all codes (ISO/IEC 18004 §7.8): readers accept all eight masks, and the search for
+the best one takes three quarters of the time. A secret is random, so every mask fits it."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Picture:
-    """One QR code in both forms. It holds the secret, and never shows in a repr (S11)."""
+    """A QR code in both forms. It contains the secret, which no repr shows (S11)."""
 
     svg: str
     png: bytes
@@ -28,7 +28,7 @@ class Picture:
 def draw(uri: str) -> Picture:
     """Draw the code: SVG with a white background, PNG in black and white, both with a quiet zone.
 
-    It takes about 3 ms of CPU; an event loop calls it through `Pictures`.
+    This takes about 3 ms of CPU time; use `Pictures` on an event loop.
     """
     code = _code(uri)
     return Picture(_svg(code), _png(code))
@@ -42,15 +42,15 @@ def terminal(uri: str) -> str:
 
 
 def _code(uri: str) -> segno.QRCode:
-    # The least error correction, or more where that needs no more modules: nothing dirties a
-    # screen, and a small picture is read by the size of its modules.
+    # The least error correction that the number of modules allows: a screen is clean, and readers
+    # need large modules.
     return segno.make_qr(uri, error="l", mask=_MASK)
 
 
 def _svg(code: segno.QRCode) -> str:
-    """An SVG element that a page can hold as it is, and show in any size.
+    """An SVG element that a page can include and show in any size.
 
-    Its edges are not smoothed: where modules are smaller than two pixels, grey ones are not read.
+    The edges are not smoothed, because readers fail on grey modules of less than two pixels.
     """
     written = io.BytesIO()
     code.save(
