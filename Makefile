@@ -5,6 +5,7 @@ BIN := .venv/bin
 GENERATED := src/stepup/v1
 DEPLOY := .deploy/bin
 CHART := deploy/helm/stepup
+TOGETHER := --no-print-directory --jobs=4 --output-sync=target
 
 .PHONY: help
 help: ## List the targets
@@ -35,33 +36,54 @@ demo: install ## Start the service on embedded defaults and play the main job th
 run: install ## Serve anybody on 127.0.0.1:50051 with embedded stores; state survives restarts
 	$(BIN)/stepup serve --insecure
 
+# Most tests wait for other processes: two workers for each processor keep all busy.
+WORKERS := $(shell echo $$((2 * $$(nproc))))
+PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
+COVERING := tests/domain tests/service tests/rpc
+SLOWER := $(filter-out $(COVERING) tests/golden tests/helpers,$(patsubst %/,%,$(wildcard tests/*/)))
+
+# Coverage is measured on the tests that it needs, since all others are quicker without. tests/deploy has
+# no tests without its tools, which `make deploy-check` installs.
 .PHONY: test
-test: install-dev ## Run all tests, and demand every branch of domain/ and service/; or PYTEST_ARGS
-	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(or $(PYTEST_ARGS),--cov)
+test: install-dev ## Run all tests but the slow ones, and demand every branch of domain/ and service/; or PYTEST_ARGS
+ifdef PYTEST_ARGS
+	$(PYTEST) $(PYTEST_ARGS)
+else
+	$(PYTEST) --cov $(COVERING)
+	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) $(SLOWER)
+endif
+
+.PHONY: test-slow
+test-slow: install-dev ## Run the tests that `make test` leaves out
+	$(PYTEST) -m slow tests
+
+QUICK := -k "not postgresql and not real and not valkey and not sentinel and not cluster"
+
+.PHONY: quick
+quick: install-dev ## The inner loop: style and types, the domain, the service, stores on SQLite and a fake Redis
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(PYTEST) $(QUICK) tests/domain tests/service tests/stores
 
 .PHONY: test-engines
 test-engines: install-dev ## Run what needs a server on each engine: rpc, races, end to end
-	for engine in aio core; do \
-	  STEPUP_TEST_ENGINE=$$engine $(BIN)/pytest --numprocesses=auto --dist=worksteal tests/rpc tests/race tests/e2e || exit; \
-	done
+	for engine in aio core; do STEPUP_TEST_ENGINE=$$engine $(PYTEST) tests/rpc tests/race tests/e2e || exit; done
 
 TOPOLOGIES := embedded redis sentinel cluster envoy
 
-.PHONY: e2e-topologies
-e2e-topologies: install-dev ## Run tests/e2e on each topology of stores, and behind Envoy; or PYTEST_ARGS
-	@for topology in $(TOPOLOGIES); do \
-	  began=$$SECONDS; \
-	  if STEPUP_TEST_TOPOLOGY=$$topology $(BIN)/pytest --no-cov -m "slow or not slow" $(or $(PYTEST_ARGS),--numprocesses=auto --dist=worksteal tests/e2e); \
-	  then ended=passed; else ended=FAILED; failed=1; fi; \
-	  told+="$$topology: $$ended in $$((SECONDS - began)) s"$$'\n'; \
-	done; \
-	printf '%s' "$$told"; exit $${failed:-0}
+.PHONY: e2e-topologies $(TOPOLOGIES:%=e2e-on-%)
+e2e-topologies: install-dev ## Run tests/e2e, slow ones too, on each topology of stores and behind Envoy; or PYTEST_ARGS
+	@$(MAKE) --no-print-directory --keep-going $(TOPOLOGIES:%=e2e-on-%)
+
+$(TOPOLOGIES:%=e2e-on-%): e2e-on-%:
+	STEPUP_TEST_TOPOLOGY=$* $(PYTEST) -m "slow or not slow" $(or $(PYTEST_ARGS),tests/e2e)
 
 # A taste of the above, on what the tests do not run on anyway.
 .PHONY: topologies-smoke
-topologies-smoke:
-	@$(MAKE) --no-print-directory e2e-topologies TOPOLOGIES="$(filter-out embedded,$(TOPOLOGIES))" \
-	  PYTEST_ARGS="--quiet tests/e2e/test_topologies.py"
+topologies-smoke: install-dev
+	@$(MAKE) $(TOGETHER) --keep-going $(patsubst %,e2e-on-%,$(filter-out embedded,$(TOPOLOGIES))) \
+	  PYTEST_ARGS="--quiet --numprocesses=0 tests/e2e/test_topologies.py"
 
 .PHONY: engine-matrix
 engine-matrix: install-dev ## Run tests/rpc on the core engine on each supported grpcio; or MATRIX_ARGS, versions
@@ -115,18 +137,33 @@ format: install-dev ## Format Python and protos
 # What is in plain English already; the goal is everything: no argument.
 PLAIN := $(wildcard *.md) protos deploy docs tools $(addprefix src/stepup/,keys rpc settings wiring)
 
-.PHONY: lint
-lint: install-dev ## Check format, style, types, layers, dead code, protos and generated code
+LINTS := lint-style lint-types lint-layers lint-prose lint-protos lint-generated
+
+.PHONY: lint $(LINTS)
+lint: install-dev ## Check format, style, types, layers, dead code, prose, protos and generated files
+	@$(MAKE) $(TOGETHER) $(LINTS)
+
+lint-style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+lint-types:
+	$(BIN)/mypy
+
+lint-layers:
+	$(BIN)/lint-imports
+
+lint-prose:
 	$(BIN)/python -m tools.plain_english $(PLAIN)
+
+lint-protos:
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	@$(MAKE) --no-print-directory generated OUT=$$(mktemp -d) COMPARE=1
+
+lint-generated:
 	@$(BIN)/python -m tools.dashboard | diff deploy/monitoring/dashboard.json - \
 	  || { echo "deploy/monitoring/dashboard.json is not what tools/dashboard.py makes: make dashboard"; exit 1; }
 	@PYTHONPATH=tests/helpers $(BIN)/python -m tools.settings_reference | diff docs/settings.md - \
@@ -146,7 +183,11 @@ lint: install-dev ## Check format, style, types, layers, dead code, protos and g
 	@touch $@
 
 .PHONY: deploy-check
-deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Compose, chart, monitoring
+deploy-check: deploy-lint ## Check what is in deploy/: image, Compose, chart, monitoring
+	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(BIN)/pytest tests/deploy
+
+.PHONY: deploy-lint
+deploy-lint: install-dev .deploy/stamp
 	$(DEPLOY)/hadolint deploy/Dockerfile
 	$(DEPLOY)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(DEPLOY)/check-jsonschema --check-metaschema $(CHART)/values.schema.json
@@ -157,7 +198,6 @@ deploy-check: install-dev .deploy/stamp ## Check what is in deploy/: image, Comp
 	@# digest stands in a variable.
 	$(DEPLOY)/checkov --skip-download --quiet --compact --skip-check CKV_K8S_11,CKV_K8S_35,CKV_DOCKER_7 \
 	  --framework dockerfile kubernetes --file deploy/Dockerfile .deploy/full.yaml
-	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(BIN)/pytest tests/deploy
 
 .release/stamp: requirements/release.txt
 	@test -x .release/bin/python || $(PYTHON) -m venv --without-pip .release
@@ -178,8 +218,19 @@ release-check: install-dev .release/stamp ## Build the commit twice, compare, ch
 	@requirements/pgbouncer.sh .pgbouncer
 	@touch $@
 
+# What is not tested at the same time as something else: pytest has work for all processors itself.
 .PHONY: check
-check: lint .redis/stamp .pgbouncer/stamp test topologies-smoke deploy-check ## The one gate: everything that CI demands
+check: install-dev ## The one gate: everything that CI demands
+	@$(MAKE) $(TOGETHER) $(LINTS) deploy-lint .redis/stamp .pgbouncer/stamp
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory topologies-smoke
+
+.PHONY: check-all
+check-all: check ## The gate, and what takes long: slow tests, all topologies, both engines, a soak
+	@$(MAKE) --no-print-directory test-slow
+	@$(MAKE) --no-print-directory e2e-topologies TOPOLOGIES="$(filter-out embedded,$(TOPOLOGIES))"
+	@$(MAKE) --no-print-directory test-engines
+	@$(MAKE) --no-print-directory soak SOAK_ARGS="--calls 300000"
 
 .PHONY: generate
 generate: install-dev ## Generate src/stepup/v1 from protos/
