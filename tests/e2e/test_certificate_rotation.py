@@ -11,6 +11,7 @@ from stepup_tests.e2e.guarded import CLIENTS, SERVERS, SOAR, configured, tls
 from stepup_tests.e2e.load import check_on, connection, under_load
 from stepup_tests.e2e.metrics import LISTEN, metrics
 from stepup_tests.e2e.processes import eventually
+from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import DIRECT
 
 pytestmark = [
@@ -31,18 +32,21 @@ operations = ["response.*"]
 NONSENSE = b"-----BEGIN CERTIFICATE-----\nnonsense\n"
 
 
-@pytest.fixture
-def live(tmp_path):
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
     """A directory that is a link to one, as a mounted Kubernetes secret is."""
-    (tmp_path / "0").mkdir()
-    (tmp_path / "live").symlink_to("0")
-    return tmp_path / "live"
+    directory = tmp_path_factory.mktemp("rotation")
+    (directory / "0").mkdir()
+    (directory / "live").symlink_to("0")
+    return directory / "live"
 
 
-@pytest.fixture
-def server(tmp_path, live, start_server):
-    """A server that demands client certificates."""
-    return start_server(*configured(tmp_path, LISTEN, tls(live), RULES), insecure=False)
+@pytest.fixture(scope="module")
+def server(live):
+    """A server that demands client certificates; the tests leave it with one that is good."""
+    arguments = configured(live.parent, LISTEN, tls(live), RULES)
+    with serving(live.parent, *arguments, insecure=False) as server:
+        yield server
 
 
 def swap(live, renewed):
@@ -98,31 +102,32 @@ def failures(server):
 
 
 def test_s15_a_certificate_rotates_under_load_and_no_call_fails(server, live):
+    before = failures(server)
     with under_load(server, CLIENTS.client(SOAR)) as load:
         for replace in (swap, rename, overwrite):
             renewed = SERVERS.server()
             replace(live, renewed)
             is_shown(server, renewed)
-            load.goes_on()
-    assert failures(server) == 0
+            load.go_on()
+    assert failures(server) == before
 
 
 def test_s15_broken_files_fail_no_call_and_raise_an_alert(server, live):
-    serial, renewed = shown(server), SERVERS.server()
+    before, serial, renewed = failures(server), shown(server), SERVERS.server()
     with under_load(server, CLIENTS.client(SOAR)) as load:
         (live / "server.crt").write_bytes(NONSENSE)
         is_logged(server, "server.crt: holds no certificates in PEM")
-        assert failures(server) == 1
-        load.goes_on()
+        assert failures(server) == before + 1
+        load.go_on()
         (live / "server.crt").write_bytes(renewed.chain)
         is_logged(server, "server.key: is not the key of the certificate")
-        assert failures(server) == 2
+        assert failures(server) == before + 2
         assert shown(server) == serial
-        load.goes_on()
+        load.go_on()
         (live / "server.key").write_bytes(renewed.key)
         is_shown(server, renewed)
-        load.goes_on()
-    assert failures(server) == 2
+        load.go_on()
+    assert failures(server) == before + 2
 
 
 def test_s15_the_authority_of_clients_is_replaced_under_load_and_no_call_fails(server, live):
@@ -141,10 +146,12 @@ def test_s15_the_authority_of_clients_is_replaced_under_load_and_no_call_fails(s
     with under_load(server, old) as load:
         (live / "clients.pem").write_bytes(CLIENTS.chain + successor.chain)
         eventually(lambda: answer(new) is StatusCode.OK, "the new authority is trusted")
-        load.goes_on()
+        load.go_on()
         load.credential = new
-        load.goes_on()
+        load.go_on()
         (live / "clients.pem").write_bytes(successor.chain)
         eventually(lambda: answer(old) is StatusCode.UNAVAILABLE, "the old authority is not")
-        load.goes_on()
+        load.go_on()
         assert answer(new) is StatusCode.OK
+    (live / "clients.pem").write_bytes(CLIENTS.chain)
+    eventually(lambda: answer(old) is StatusCode.OK, "the old authority is trusted again")

@@ -42,6 +42,18 @@ tenants = ["acme"]
 operations = ["response.*"]
 claims = ["automatic_playbook"]
 """
+RATED = "spiffe://acme/ns/prod/sa/rated"
+RULES += f"""
+[[callers]]
+name = "rated"
+identities = ["{RATED}"]
+rate = {{ per_second = 0.1, burst = 2 }}
+
+[[callers.rules]]
+methods = ["StepUpService/CheckStepUp"]
+tenants = ["acme"]
+operations = ["response.*"]
+"""
 BOB = person("acme", "bob")
 # Else grpcurl tries for ten seconds to be let in.
 IMPATIENT = ("--connect-timeout", "2")
@@ -53,7 +65,7 @@ each_program = pytest.mark.parametrize("program", [GrpCurl, BufCurl], ids=["grpc
 def guarded(tmp_path_factory):
     """A server that demands client certificates."""
     directory = tmp_path_factory.mktemp("guarded")
-    arguments = configured(directory, tls(directory), RULES)
+    arguments = configured(directory, LISTEN, tls(directory), RULES)
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("GRPC_VERBOSITY", "INFO")  # it says why a handshake failed
@@ -78,16 +90,15 @@ def test_s15_a_decision_names_the_certificate_and_the_rule_that_let_it_be_asked(
     assert line["claims"] == {"automatic_playbook": "callers[0].rules[0]"}
 
 
-@each_program
 @pytest.mark.parametrize(
-    "made",
+    ("made", "program"),
     [
-        lambda: None,
-        lambda: authority("strangers").client(SOAR),
-        lambda: CLIENTS.client(SOAR, lifetime=-DAY),
-        lambda: CLIENTS.client(SOAR, begins=DAY, lifetime=2 * DAY),
-        lambda: SERVERS.client(SOAR),
-        CLIENTS.server,
+        (lambda: None, GrpCurl),
+        (lambda: authority("strangers").client(SOAR), BufCurl),
+        (lambda: CLIENTS.client(SOAR, lifetime=-DAY), GrpCurl),
+        (lambda: CLIENTS.client(SOAR, begins=DAY, lifetime=2 * DAY), GrpCurl),
+        (lambda: SERVERS.client(SOAR), GrpCurl),
+        (CLIENTS.server, GrpCurl),
     ],
     ids=["none", "foreign", "expired", "not yet valid", "of the servers' authority", "a server's"],
 )
@@ -97,7 +108,6 @@ def test_s15_another_certificate_gets_nothing(guarded, tmp_path, program, made):
         check(client, BOB, OSQUERY)
 
 
-@each_program
 @pytest.mark.parametrize(
     ("uris", "refusal"),
     [
@@ -108,10 +118,8 @@ def test_s15_another_certificate_gets_nothing(guarded, tmp_path, program, made):
     ],
     ids=["two SANs", "no SAN", "no SPIFFE id", "not registered"],
 )
-def test_s15_a_certificate_that_names_no_caller_gets_nothing(
-    guarded, tmp_path, program, uris, refusal
-):
-    client = program(guarded, *presenting(tmp_path, CLIENTS.client(*uris)))
+def test_s15_a_certificate_that_names_no_caller_gets_nothing(guarded, tmp_path, uris, refusal):
+    client = GrpCurl(guarded, *presenting(tmp_path, CLIENTS.client(*uris)))
     with pytest.raises(Refused, match=refusal):
         check(client, BOB, OSQUERY)
 
@@ -173,31 +181,33 @@ def test_s15_s16_a_caller_stays_within_its_rules(guarded, tmp_path, call, reason
     assert (refused.value.code, refused.value.reason) == ("PERMISSION_DENIED", reason)
 
 
-def test_a_caller_over_its_rate_is_told_when_to_come_again(tmp_path, start_server):
-    rated = RULES.replace(
-        "[[callers.rules]]", "rate = { per_second = 0.1, burst = 2 }\n[[callers.rules]]"
-    )
-    server = start_server(*configured(tmp_path, LISTEN, tls(tmp_path), rated), insecure=False)
-    soar = GrpCurl(server, *presenting(tmp_path, CLIENTS.client(SOAR)))
-    check(soar, BOB, OSQUERY)
+def test_a_caller_over_its_rate_is_told_when_to_come_again(guarded, tmp_path):
+    rated = GrpCurl(guarded, *presenting(tmp_path, CLIENTS.client(RATED)))
 
-    def call_again():
-        for _ in range(4):
-            check(soar, BOB, OSQUERY)
+    def call_until_refused():
+        for _ in range(20):  # on a slow machine the rate lets some more through
+            check(rated, BOB, OSQUERY)
 
     with pytest.raises(Refused) as refused:
-        call_again()
+        call_until_refused()
     assert (refused.value.code, refused.value.reason) == (
         "RESOURCE_EXHAUSTED",
         "CALLER_RATE_LIMITED",
     )
     assert refused.value.detail("RetryInfo")["retry_delay"]
-    assert metrics(server)["stepup_caller_rate_limited_total", "soar"] >= 1
+    assert metrics(guarded)["stepup_caller_rate_limited_total", "rated"] >= 1
 
 
 def test_s15_a_token_of_the_issuer_gets_an_answer_and_no_other_does(tmp_path, start_server):
     issuer = TokenIssuer()
-    server = start_server(*configured(tmp_path, issuer.trusted(tmp_path), RULES), insecure=False)
+    another = (
+        'issuer = "https://other.example"\njwks_url = "http://127.0.0.1:9/jwks"\naudiences = ["a"]'
+    )
+    parts = (issuer.trusted(tmp_path), f"[[token_issuers]]\n{another}\n", RULES)
+    server = start_server(*configured(tmp_path, *parts), insecure=False)
+    # It serves, although another issuer's URL does not answer.
+    [warned] = server.logged("jwks_not_refreshed")
+    assert (warned["level"], warned["problem"]) == ("warning", "does not answer")
 
     def refusal(*options):
         with pytest.raises(Refused) as refused:
@@ -221,11 +231,3 @@ def test_a_server_does_not_start_with_a_jwks_file_that_is_not_there(tmp_path):
     assert refused.returncode == 2
     said = f"stepup: token_issuers[0].jwks_file: {tmp_path}/gone.json cannot be read\n"
     assert refused.stderr.endswith(said)
-
-
-def test_a_server_starts_while_the_url_of_an_issuer_does_not_answer(tmp_path, start_server):
-    options = configured(tmp_path, trusting('jwks_url = "http://127.0.0.1:9/jwks"'), RULES)
-    server = start_server(*options, insecure=False)
-    said = map(json.loads, server.stderr.read_text().splitlines())
-    [warned] = [line for line in said if line["event"] == "jwks_not_refreshed"]
-    assert (warned["level"], warned["problem"]) == ("warning", "does not answer")

@@ -22,53 +22,50 @@ def run_of_a_playbook(trigger):
 
 
 @pytest.fixture
-def protected(client, tenant):
-    protect(client, administrator(tenant), OSQUERY, API_KEYS)
+def protected(grpcurl, tenant):
+    protect(grpcurl, administrator(tenant), OSQUERY, API_KEYS)
     return tenant
 
 
-def test_response_actions_of_managed_services_are_exempt(client, protected):
+def sign_out(client, actor):
+    request = {"actor": actor, "scope": "REVOCATION_SCOPE_SESSION"}
+    client.call("StepUpService/RevokeElevations", request)
+
+
+def test_response_actions_of_managed_services_and_automatic_playbooks_are_exempt(
+    grpcurl, protected
+):
+    asked_to_enrol = ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
     olga = person(protected, "olga", team="TEAM_MANAGED_SERVICES_OPERATIONS")
-    assert verdict(client, olga, OSQUERY) == ("ALLOWED", "EXEMPT_MANAGED_SERVICES")
+    assert verdict(grpcurl, olga, OSQUERY) == ("ALLOWED", "EXEMPT_MANAGED_SERVICES")
+    assert verdict(grpcurl, olga, API_KEYS) == asked_to_enrol
+    automatic, manual = (
+        person(protected, "engine", playbook_run=run_of_a_playbook(trigger))
+        for trigger in ("AUTOMATIC", "MANUAL")
+    )
+    assert verdict(grpcurl, automatic, OSQUERY) == ("ALLOWED", "EXEMPT_AUTOMATIC_PLAYBOOK")
+    assert verdict(grpcurl, manual, OSQUERY) == asked_to_enrol
 
 
-def test_managed_services_are_exempt_from_nothing_else(client, protected):
-    olga = person(protected, "olga", team="TEAM_MANAGED_SERVICES_OPERATIONS")
-    assert verdict(client, olga, API_KEYS) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
-
-
-def test_response_actions_of_automatic_playbooks_are_exempt(client, protected):
-    engine = person(protected, "engine", playbook_run=run_of_a_playbook("AUTOMATIC"))
-    assert verdict(client, engine, OSQUERY) == ("ALLOWED", "EXEMPT_AUTOMATIC_PLAYBOOK")
-
-
-def test_response_actions_of_manual_playbooks_are_not_exempt(client, protected):
-    bob = person(protected, "bob", playbook_run=run_of_a_playbook("MANUAL"))
-    assert verdict(client, bob, OSQUERY) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
-
-
-def test_a_receipt_exempts_one_retry(client, protected):
+def test_a_receipt_exempts_one_retry(grpcurl, protected):
     bob = person(protected, "bob")
-    enrol(client, bob)
-    receipt = check(client, bob, OSQUERY, "host-7")["receipt"]
-    sign_out = {"actor": bob, "scope": "REVOCATION_SCOPE_SESSION"}
-    client.call("StepUpService/RevokeElevations", sign_out)
-    assert verdict(client, bob, OSQUERY, "host-7") == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
-
+    enrol(grpcurl, bob)
+    receipt = check(grpcurl, bob, OSQUERY, "host-7")["receipt"]
+    sign_out(grpcurl, bob)
+    assert verdict(grpcurl, bob, OSQUERY, "host-7") == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
     retry = bob | {"retry_receipt": receipt}
-    assert verdict(client, retry, OSQUERY, "host-7") == ("ALLOWED", "EXEMPT_TIMED_OUT_RETRY")
-
-    again = check(client, retry, OSQUERY, "host-7")
+    assert verdict(grpcurl, retry, OSQUERY, "host-7") == ("ALLOWED", "EXEMPT_TIMED_OUT_RETRY")
+    again = check(grpcurl, retry, OSQUERY, "host-7")
     assert again["decision"] == "DECISION_STEP_UP_REQUIRED"
     assert again["receipt_rejection"] == "RECEIPT_REJECTION_ALREADY_USED"
 
 
-def test_s16_a_receipt_of_an_automatic_run_exempts_no_manual_one(client, protected):
+def test_s16_a_receipt_of_an_automatic_run_exempts_no_manual_one(grpcurl, protected):
     engine = person(protected, "engine", playbook_run=run_of_a_playbook("AUTOMATIC"))
-    receipt = check(client, engine, OSQUERY, "host-7")["receipt"]
+    receipt = check(grpcurl, engine, OSQUERY, "host-7")["receipt"]
     for run in ({}, {"playbook_run": run_of_a_playbook("MANUAL")}):
         retry = person(protected, "engine", retry_receipt=receipt, **run)
-        answer = check(client, retry, OSQUERY, "host-7")
+        answer = check(grpcurl, retry, OSQUERY, "host-7")
         assert answer["decision"] == "DECISION_ENROLLMENT_REQUIRED"
         assert answer["receipt_rejection"] == "RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED"
 
@@ -81,8 +78,7 @@ def test_s13_a_full_disk_under_the_decision_log_uses_up_no_receipt(start_server)
     enrol(client, bob)
     targets = ["host-1", "host-2"]
     receipts = [check(client, bob, OSQUERY, target)["receipt"] for target in targets]
-    sign_out = {"actor": bob, "scope": "REVOCATION_SCOPE_SESSION"}
-    client.call("StepUpService/RevokeElevations", sign_out)
+    sign_out(client, bob)
     retries = [bob | {"retry_receipt": receipt} for receipt in receipts]
     batch = {
         "actor": retries[1],

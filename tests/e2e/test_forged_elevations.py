@@ -6,6 +6,7 @@ import orjson
 import pytest
 from stepup_tests.e2e.clients import GrpCurl
 from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
+from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import EMBEDDED
 
 from stepup.domain.actor import Actor, SessionId, TenantId, UserId
@@ -16,6 +17,12 @@ pytestmark = [
     pytest.mark.topologies(EMBEDDED, "redis", reason="the values lie on one server"),
 ]
 ENROLLMENT = "2f9cc1e0-0a33-48b5-87ef-19863887c6d4"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("forged")) as server:
+        yield server
 
 
 @pytest.fixture

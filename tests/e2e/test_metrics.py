@@ -1,19 +1,18 @@
 """The metrics of a server process, as Prometheus fetches them."""
 
-import json
 import re
 import time
 from contextlib import suppress
 from importlib.metadata import version
 
 import pytest
-from joserfc.jwk import ECKey
 from prometheus_client.parser import text_string_to_metric_families
-from stepup_tests.certificates import authority
 from stepup_tests.e2e.clients import GrpCurl, Refused
+from stepup_tests.e2e.guarded import TokenIssuer, configured, tls
 from stepup_tests.e2e.metrics import LISTEN, exposed, metrics
 from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict, verify
 from stepup_tests.e2e.processes import PROGRAMS, run
+from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import DIRECT
 from stepup_tests.places import ROOT
 
@@ -22,25 +21,18 @@ pytestmark = pytest.mark.e2e
 OPERATING = ROOT / "docs" / "operating.md"
 
 
-@pytest.fixture
-def trial(tmp_path, start_server):
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory):
     """A server that shows its metrics and serves whoever comes."""
-    file = tmp_path / "stepup.toml"
-    file.write_text(LISTEN)
-    return start_server("--config", str(file))
+    directory = tmp_path_factory.mktemp("trial")
+    with serving(directory, *configured(directory, LISTEN)) as server:
+        yield server
 
 
 @pytest.mark.topologies(*DIRECT, reason="Envoy has certificates of its own")
 def test_a_server_with_credentials_shows_how_they_fare(tmp_path, start_server):
-    authority("servers").server().write(tmp_path, "server")
-    key = ECKey.generate_key("P-256", {"kid": "k1"})
-    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
-    (tmp_path / "stepup.toml").write_text(
-        f'{LISTEN}\n[tls]\ncertificate = "{tmp_path}/server.crt"\nkey = "{tmp_path}/server.key"\n'
-        '[[token_issuers]]\nissuer = "https://issuer.example"\naudiences = ["stepup"]\n'
-        f'jwks_file = "{tmp_path}/jwks.json"\n'
-    )
-    shown = metrics(start_server("--config", f"{tmp_path}/stepup.toml", insecure=False))
+    parts = LISTEN, tls(tmp_path), TokenIssuer().trusted(tmp_path)
+    shown = metrics(start_server(*configured(tmp_path, *parts), insecure=False))
     assert shown["stepup_callers_unauthenticated",] == 0
     assert shown["stepup_certificate_reload_failures_total",] == 0
     assert shown["stepup_certificate_not_after_seconds",] > time.time()
@@ -102,8 +94,3 @@ def test_a_port_that_is_taken_is_named(trial, tmp_path):
     )
     assert refused.returncode == 2
     assert f"stepup: metrics.listen: cannot listen on {trial.address}: " in refused.stderr
-
-
-def test_a_server_that_showed_its_metrics_ends_cleanly(trial):
-    metrics(trial)
-    assert trial.terminate() == 0

@@ -86,7 +86,14 @@ def serving(directory, stdout=subprocess.DEVNULL, redirection="", **options):
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("redirection", ["2> >(head -n 2 >/dev/null)", "2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "redirection",
+    [
+        "2> >(head -n 2 >/dev/null)",
+        pytest.param("2>&-", marks=pytest.mark.slow),
+        pytest.param("2>/dev/full", marks=pytest.mark.slow),
+    ],
+)
 def test_s17_without_its_log_a_server_outlives_the_loss_of_its_stores(tmp_path, redirection):
     with serving(tmp_path, redirection=redirection) as server:
         database = server.data_dir / "stepup.db"

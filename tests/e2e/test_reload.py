@@ -1,17 +1,15 @@
 """A hangup (SIGHUP): the rules of callers change while a server serves."""
 
-import json
 import os
 import signal
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
-from joserfc import jwt
-from joserfc.jwk import ECKey
+from stepup_tests.e2e.guarded import ISSUER, TokenIssuer
+from stepup_tests.e2e.guarded import configured as configuration
 from stepup_tests.e2e.metrics import LISTEN, metrics
 from stepup_tests.e2e.processes import (
     PROGRAMS,
@@ -20,6 +18,7 @@ from stepup_tests.e2e.processes import (
     eventually,
     processes_in,
 )
+from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import DIRECT, EmbeddedSite
 
 from stepup.client import connect, reason
@@ -31,7 +30,6 @@ pytestmark = [
     pytest.mark.topologies(*DIRECT, reason="hangups of one process are followed in its log"),
 ]
 
-ISSUER = "https://issuer.example"
 PASSWORD = "correct-horse"  # must not be shown
 REQUEST = step_up.CheckStepUpRequest(
     actor=people.ActorContext(tenant_id="acme", user_id="bob", session_id="monday"),
@@ -82,31 +80,37 @@ class Configured:
         self.server.hang_up()
         return eventually(line, "the server has reloaded, or says why not")
 
+    def failures(self):
+        """How many reloads have failed, by the metric."""
+        return metrics(self.server)["stepup_configuration_reload_failures_total",]
+
 
 @pytest.fixture(scope="module")
-def key():
-    return ECKey.generate_key("P-256", {"kid": "k1"})
+def issuer():
+    return TokenIssuer()
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory, issuer):
+    directory = tmp_path_factory.mktemp("reload")
+    parts = f"{LISTEN}\n{issuer.trusted(directory)}\n"
+    with serving(directory, *configuration(directory, parts, RULES), insecure=False) as server:
+        yield Configured(server, directory / "stepup.toml", parts)
 
 
 @pytest.fixture
-def configured(tmp_path, start_server, key):
-    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
-    issuer = (
-        f'{LISTEN}\n[[token_issuers]]\nissuer = "{ISSUER}"\naudiences = ["stepup"]\n'
-        f'jwks_file = "{tmp_path}/jwks.json"\n'
-    )
-    file = tmp_path / "stepup.toml"
-    file.write_text(issuer + RULES)
-    return Configured(start_server("--config", str(file), insecure=False), file, issuer)
+def configured(started):
+    """The server of all tests that leave it running, with the rules that it began with."""
+    started.write(RULES)
+    assert started.reload()["callers"] == 1
+    return started
 
 
 @pytest.fixture
-def asked(configured, key):
+def asked(configured, issuer):
     """Asks on one channel, again and again: OK, or for what reason not."""
-    claims = {"iss": ISSUER, "aud": "stepup", "sub": "soar", "exp": int(time.time()) + 300}
-    metadata = [
-        ("authorization", f"Bearer {jwt.encode({'alg': 'ES256', 'kid': 'k1'}, claims, key)}")
-    ]
+    metadata = [("authorization", f"Bearer {issuer.token()}")]
+    before = len(configured.server.logged("call"))
     with connect(configured.server.address) as client:
 
         def ask():
@@ -118,7 +122,7 @@ def asked(configured, key):
 
         yield ask
     # Had it been another connection that was refused, it would have come from another port.
-    assert len({line["peer"] for line in configured.server.logged("call")}) == 1
+    assert len({line["peer"] for line in configured.server.logged("call")[before:]}) == 1
 
 
 DENIED = ("PERMISSION_DENIED", "CALLER_NOT_PERMITTED")
@@ -143,12 +147,13 @@ def test_s15_a_caller_that_is_taken_out_is_let_in_no_more(configured, asked):
 
 @pytest.mark.parametrize("rules", BROKEN.values(), ids=BROKEN)
 def test_s15_a_broken_file_changes_nothing_and_is_counted(configured, asked, rules):
+    failures = configured.failures()
     configured.write(rules)
     line = configured.reload()
     assert (line["event"], line["level"]) == ("configuration_not_reloaded", "error")
     assert line["problems"]
     assert PASSWORD not in configured.server.stderr.read_text()
-    assert metrics(configured.server)["stepup_configuration_reload_failures_total",] == 1
+    assert configured.failures() == failures + 1
     assert asked() == ("OK", "")
 
 
@@ -188,16 +193,8 @@ def test_many_hangups_in_a_row_end_nothing(configured, asked):
         configured.server.hang_up()
     configured.write(OTHER_RULES)
     configured.reload()
-    eventually(lambda: asked() == DENIED, "the last of them is heeded")
-    assert configured.server.terminate() == 0
-
-
-def test_a_trial_without_a_file_survives_a_hangup(server):
-    server.hang_up()
-    [line] = eventually(lambda: server.logged("configuration_reloaded"), "it has reloaded")
-    assert line["callers"] == 0
-    assert not server.logged("changes_need_a_restart")
-    assert server.is_running
+    eventually(lambda: asked() == DENIED, "the last hangup takes effect")
+    assert configured.server.is_running
 
 
 def is_held_back(pid):
@@ -207,13 +204,15 @@ def is_held_back(pid):
     return int(mask, 16) & 1
 
 
-def test_a_hangup_during_the_start_is_heeded_after_it(tmp_path):
+def test_a_hangup_during_the_start_of_a_trial_without_a_file_takes_effect_after_it(tmp_path):
     server = ServerProcess(tmp_path, tmp_path, site=EmbeddedSite(tmp_path))
     pid = server.launch()
     try:
         eventually(lambda: is_held_back(pid), "the server holds hangups back")
         server.hang_up()
-        eventually(lambda: server.logged("configuration_reloaded"), "it has reloaded")
+        [line] = eventually(lambda: server.logged("configuration_reloaded"), "it has reloaded")
+        assert line["callers"] == 0
+        assert not server.logged("changes_need_a_restart")
         assert server.terminate() == 0
     finally:
         server.close()

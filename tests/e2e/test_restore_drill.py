@@ -240,7 +240,9 @@ class Drill:
     verified: dict
 
 
-@pytest.fixture(params=["embedded", "postgresql"], scope="module")
+@pytest.fixture(
+    params=["embedded", pytest.param("postgresql", marks=pytest.mark.slow)], scope="module"
+)
 def place(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("drill")
     kind = Place if request.param == "embedded" else PostgresPlace

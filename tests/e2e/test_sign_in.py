@@ -12,62 +12,25 @@ def set_account_mfa(client, actor, enabled):
     return client.call("EnrollmentService/SetAccountMfa", request).get("enabled", False)
 
 
-def test_sign_in_needs_no_code_where_mfa_is_off(client, tenant):
-    assert verdict(client, person(tenant, "bob"), SIGN_IN) == ("ALLOWED", "MFA_NOT_ENABLED")
+def test_sign_in_asks_for_what_the_policy_and_the_account_ask_for(grpcurl, tenant):
+    bob, sue = person(tenant, "bob"), person(tenant, "sue", account_type="ACCOUNT_TYPE_SAML")
+    assert verdict(grpcurl, bob, SIGN_IN) == ("ALLOWED", "MFA_NOT_ENABLED")
+    protect(grpcurl, administrator(tenant), OSQUERY)
+    assert verdict(grpcurl, bob, SIGN_IN) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
+    assert verdict(grpcurl, sue, SIGN_IN) == ("ALLOWED", "SIGN_IN_NOT_SUPPORTED_FOR_SAML")
+    assert verdict(grpcurl, sue, OSQUERY) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
 
 
-def test_sign_in_asks_for_enrollment_where_the_policy_is_on(client, tenant):
-    protect(client, administrator(tenant), OSQUERY)
-    bob = person(tenant, "bob")
-    assert verdict(client, bob, SIGN_IN) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
-
-
-@pytest.mark.parametrize("account_type", ["ACCOUNT_TYPE_SAML", "ACCOUNT_TYPE_SAML_GROUP"])
-def test_saml_accounts_give_no_code_at_sign_in(client, tenant, account_type):
-    protect(client, administrator(tenant), OSQUERY)
-    sue = person(tenant, "sue", account_type=account_type)
-    assert verdict(client, sue, SIGN_IN) == ("ALLOWED", "SIGN_IN_NOT_SUPPORTED_FOR_SAML")
-
-
-def test_saml_accounts_give_codes_for_operations(client, tenant):
-    protect(client, administrator(tenant), OSQUERY)
-    sue = person(tenant, "sue", account_type="ACCOUNT_TYPE_SAML")
-    assert verdict(client, sue, OSQUERY) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
-
-
-def test_who_has_enrolled_gives_a_code_at_sign_in_though_the_policy_is_off(client, tenant):
-    bob = person(tenant, "bob")
-    enrol(client, bob)
-    tomorrow = person(tenant, "bob", "tomorrow")
-    assert verdict(client, tomorrow, SIGN_IN) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
-    assert verdict(client, bob, SIGN_IN) == ("ALLOWED", "ELEVATED")
-
-
-def test_the_toggle_needs_an_authenticator_to_be_turned_on(client, tenant):
-    with pytest.raises(Refused) as refused:
-        set_account_mfa(client, person(tenant, "bob"), enabled=True)
-    assert refused.value.reason == "ENROLLMENT_STATE"
-
-
-def test_the_toggle_is_turned_off_in_an_elevated_session(client, tenant):
-    bob = person(tenant, "bob")
-    enrol(client, bob)
-    assert not set_account_mfa(client, bob, enabled=False)
-    assert set_account_mfa(client, bob, enabled=True)
-
-
-def test_the_toggle_is_not_turned_off_without_a_code(client, tenant):
-    bob = person(tenant, "bob")
-    enrol(client, bob)
-    with pytest.raises(Refused) as refused:
-        set_account_mfa(client, person(tenant, "bob", "tomorrow"), enabled=False)
+def test_the_toggle_is_turned_off_in_an_elevated_session_while_the_policy_is_off(grpcurl, tenant):
+    bob, tomorrow = person(tenant, "bob"), person(tenant, "bob", "tomorrow")
+    enrol(grpcurl, bob)
+    assert verdict(grpcurl, tomorrow, SIGN_IN) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
+    with pytest.raises(Refused, match="FAILED_PRECONDITION") as refused:
+        set_account_mfa(grpcurl, tomorrow, enabled=False)
     assert refused.value.reason == "ELEVATION_REQUIRED"
-
-
-def test_the_toggle_is_not_turned_off_while_the_policy_is_on(client, tenant):
-    bob = person(tenant, "bob")
-    enrol(client, bob)
-    protect(client, administrator(tenant), OSQUERY)
+    assert not set_account_mfa(grpcurl, bob, enabled=False)
+    assert set_account_mfa(grpcurl, bob, enabled=True)
+    protect(grpcurl, administrator(tenant), OSQUERY)
     with pytest.raises(Refused) as refused:
-        set_account_mfa(client, bob, enabled=False)
+        set_account_mfa(grpcurl, bob, enabled=False)
     assert refused.value.reason == "MFA_ENFORCED_BY_POLICY"

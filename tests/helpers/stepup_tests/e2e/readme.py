@@ -108,7 +108,7 @@ def run_in_one_shell(commands, server, directory):
         cwd=ROOT,
         env=environment(directory, server.temporary),
         text=True,
-        timeout=100,
+        timeout=300,
         check=True,
     )
     return [
