@@ -17,12 +17,12 @@ from stepup_tests.e2e.sql import execute
 from stepup_tests.e2e.topologies import EMBEDDED
 from stepup_tests.postgres import PostgresServer
 from stepup_tests.valkey_sentinel import valkey_sentinel
+from stepup_tests.valkey_server import free_port
 
 from stepup.domain.actor import TenantId
 from stepup.domain.totp import TotpSecret
 from stepup.service.ports import EventQuery
 from stepup.stores.sql import SqlDatabase
-from tools.bench.store import free_port
 
 pytestmark = [
     pytest.mark.e2e,

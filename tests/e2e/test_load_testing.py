@@ -7,7 +7,7 @@ from stepup_tests.e2e.authenticator_app import seconds_left_at_least
 from stepup_tests.e2e.readme import TITLE, examples, run_in_one_shell, section
 from stepup_tests.places import ROOT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 DOCUMENT = (ROOT / "docs" / "load-testing.md").read_text()
 TOOLS = ("h2load", "curl")

@@ -7,12 +7,10 @@ from stepup_tests.e2e.people import (
     OSQUERY,
     administrator,
     begin,
-    check,
     complete,
     confirm,
     person,
     protect,
-    standing,
     verdict,
     verify,
 )
@@ -68,47 +66,3 @@ def test_both_pictures_of_the_qr_code_say_the_key_uri(client, tenant):
     screen = begin(client, person(tenant, "bob"), account_name="bob smith@acme.example")
     assert read_qr(png(screen["qr_png"])) == screen["otpauth_uri"]
     assert read_qr(rasterised(screen["qr_svg"], 120)) == screen["otpauth_uri"]
-
-
-def test_a_second_tab_shows_the_same_secret(client, tenant):
-    bob = person(tenant, "bob")
-    assert begin(client, bob)["secret"] == begin(client, bob)["secret"]
-
-
-def test_another_session_of_the_user_gets_another_secret(client, tenant):
-    first, second = person(tenant, "bob", "monday"), person(tenant, "bob", "tuesday")
-    assert begin(client, first)["secret"] != begin(client, second)["secret"]
-
-
-def test_a_wizard_that_was_not_completed_changes_nothing(client, tenant):
-    bob = person(tenant, "bob")
-    confirm(client, bob, AuthenticatorApp(begin(client, bob)["secret"]).code())
-    stands = standing(client, bob)
-    assert "active" not in stands
-    assert stands["pending"]["state"] == "ENROLLMENT_STATE_CONFIRMED"
-
-
-def test_a_cancelled_wizard_is_gone(client, tenant):
-    bob = person(tenant, "bob")
-    begin(client, bob)
-    client.call("EnrollmentService/CancelEnrollment", {"actor": bob})
-    assert "pending" not in standing(client, bob)
-
-
-def test_an_answer_tells_how_old_an_elevation_may_be(client, tenant):
-    protect(client, administrator(tenant), OSQUERY)
-    answer = check(client, person(tenant, "bob"), OSQUERY)
-    assert answer["requirement"] == {"max_age": "900s"}
-
-
-def test_a_batch_answers_each_check_in_order(client, tenant):
-    protect(client, administrator(tenant), OSQUERY)
-    checks = [{"operation": OSQUERY}, {"operation": "iam.configure_access"}, {"operation": OSQUERY}]
-    decisions = client.call(
-        "StepUpService/BatchCheckStepUp", {"actor": person(tenant, "bob"), "checks": checks}
-    )["decisions"]
-    assert [decision["reason"] for decision in decisions] == [
-        "DECISION_REASON_NOT_ENROLLED",
-        "DECISION_REASON_OPERATION_NOT_SELECTED",
-        "DECISION_REASON_NOT_ENROLLED",
-    ]

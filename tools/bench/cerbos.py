@@ -23,8 +23,9 @@ from google.protobuf.descriptor_pb2 import (
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from stepup_tests.e2e.processes import eventually
+from stepup_tests.valkey_server import free_port
 
-from tools.bench.store import free_port, listens
+from tools.bench.store import listens
 
 VERSION = "0.51.0"
 METHOD = "/cerbos.svc.v1.CerbosService/CheckResources"

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from stepup_tests.postgres import PostgresServer
-
-from tools.bench.store import free_port
+from stepup_tests.valkey_server import free_port
 
 
 class Postgres:

