@@ -29,8 +29,7 @@ def test_the_examples_with_grpcurl_say_what_the_readme_says(server, tmp_path):
     assert not unlike
 
 
-def test_examples_are_commands_with_what_they_say():
-    text = """
+MARKDOWN = """
 # Title
 
 ## Try it
@@ -43,8 +42,6 @@ echo '{
 }'
 # → "a": 1
 ```
-
-Prose.
 
 ```json
 {}
@@ -64,41 +61,17 @@ $ true
 false
 ```
 """
-    assert examples(section(text, "Try it")) == [
+
+
+def test_examples_are_commands_with_fragments_and_transcripts_have_all_that_they_say():
+    assert examples(section(MARKDOWN, "Try it")) == [
         Example("X=1"),
         Example("echo '{\n  \"a\": 1\n}'", ['"a": 1']),
         Example("echo one \\\n  two", ["one two"]),
         Example("true"),
     ]
-
-
-def test_transcripts_are_commands_with_all_that_they_say():
-    text = """
-```sh
-$ no transcript
-```
-
-```console
-$ echo one \\
->   two
-one two
-$ true
-$ false
-```
-
-```console
-$ printf 'a\\n  b\\n'
-a
-  b
-```
-"""
-    assert transcripts(text) == [
-        Transcript("echo one \\\n  two\n", "one two\n"),
+    assert transcripts(MARKDOWN) == [
+        Transcript("echo one \\\n  two\n", "one two\n# → one two\n"),
         Transcript("true\n", ""),
-        Transcript("false\n", ""),
-        Transcript("printf 'a\\n  b\\n'\n", "a\n  b\n"),
     ]
-
-
-def test_a_section_that_is_not_there_has_no_examples():
     assert examples(section("## Other\n", "Try it")) == []
