@@ -20,7 +20,6 @@ from stepup.v1 import step_up_service_pb2 as step_up
 
 RATE = Rate(per_second=0.1, burst=2)
 """No test takes the ten seconds after which it lets one more call through."""
-MILLISECOND = timedelta(milliseconds=1)
 CHECK = path_of("CheckStepUp")
 COUNTED = sorted(path for path in METHODS if path != path_of("ListOperations"))
 
@@ -73,17 +72,6 @@ async def test_a_call_over_the_rate_says_when_to_come_again(client):
     assert set(refusal.details) == {"ErrorInfo", "RetryInfo"}
     delay = refusal.details["RetryInfo"].retry_delay.ToTimedelta()
     assert timedelta(seconds=5) < delay <= timedelta(seconds=10)
-
-
-async def test_who_waits_as_long_as_it_is_told_is_answered(advance, client):
-    for _ in range(2):
-        await client.step_up.CheckStepUp(a_check())
-    refusal = await refusal_of(client.step_up.CheckStepUp(a_check()))
-    delay = refusal.details["RetryInfo"].retry_delay.ToTimedelta()
-    advance(delay - MILLISECOND)
-    assert await ended(client, a_check()) == EXHAUSTED
-    advance(2 * MILLISECOND)
-    assert await ended(client, a_check()) == OK
 
 
 @pytest.mark.parametrize("path", COUNTED)

@@ -294,13 +294,6 @@ def test_what_a_slip_made_is_no_path(section, name, value, why):
     assert problem.endswith(why)
 
 
-@pytest.mark.parametrize("name", ["jwks_file", "ca_file", "bearer_token_file"])
-def test_an_empty_path_of_a_token_issuer_is_refused(name):
-    issuer = {"issuer": "https://issuer.example", "audiences": ["stepup"], "jwks_file": "jwks.json"}
-    [problem] = problems(token_issuers=[issuer | {name: ""}])
-    assert problem == f"token_issuers.0.{name}: must be a path, and is empty"
-
-
 def test_every_path_among_the_settings_is_tried():
     of_issuers = {"jwks_file", "ca_file", "bearer_token_file"}
     found = {location for location, type_ in locations(Settings) if "Path" in str(type_)}

@@ -103,17 +103,6 @@ async def test_the_script_reckons_as_the_domain_does(fake, advance, rate, calls)
         assert there == await memory.spend(SOAR, ACME, rate, cost)
 
 
-async def test_after_the_wait_exactly_one_call_is_let_through(fake_rates, advance):
-    *_, wait = await spend(fake_rates, 4)
-    advance(wait - MILLISECOND)
-    [still] = await spend(fake_rates)
-    assert timedelta() < still <= 2 * MILLISECOND
-    advance(2 * MILLISECOND)
-    [through, next_wait] = await spend(fake_rates, 2)
-    assert through is None
-    assert is_about(next_wait, INTERVAL)
-
-
 async def test_a_server_clock_that_is_set_back_locks_nobody_out(fake_rates, advance):
     await spend(fake_rates, 4)
     advance(-timedelta(days=1))

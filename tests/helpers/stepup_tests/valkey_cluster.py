@@ -43,12 +43,6 @@ class ValkeyCluster:
         master.kill()
         return master
 
-    def freeze_master(self, key):
-        """Freeze the server that has a key; returns it."""
-        master = self.master_of(key)
-        master.freeze()
-        return master
-
     def flush(self):
         """Remove all keys."""
         for master in self.masters:

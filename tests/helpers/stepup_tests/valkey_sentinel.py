@@ -46,12 +46,6 @@ class ValkeySentinel:
         master.kill()
         return master
 
-    def freeze_master(self, _=""):
-        """Freeze the master; returns it."""
-        master = self.master
-        master.freeze()
-        return master
-
     def flush(self):
         """Remove all keys."""
         self.master.client.flushall()

@@ -354,28 +354,12 @@ async def test_a_policy_is_read_once(snapshots, feed):
     assert feed.reads - reads == 1
 
 
-async def test_a_tenant_without_a_policy_is_read_once_too(snapshots, feed):
-    reads = feed.reads
-    assert await snapshots.policy(ACME) == Policy(ACME)
-    await snapshots.policy(ACME)
-    assert feed.reads - reads == 1
-
-
 async def test_a_policy_that_has_changed_is_read_again(snapshots, feed):
     await snapshots.policy(ACME)
     feed.policies[ACME] = Policy(ACME, enabled=True, version=1)
     feed.rows[1] = PolicyChanged(ACME, 1)
     await snapshots.poll()
     assert (await snapshots.policy(ACME)).enabled
-
-
-async def test_a_change_of_another_tenants_policy_is_no_reason_to_read(snapshots, feed):
-    await snapshots.policy(ACME)
-    feed.rows[1] = PolicyChanged(GLOBEX, 1)
-    await snapshots.poll()
-    reads = feed.reads
-    await snapshots.policy(ACME)
-    assert feed.reads == reads
 
 
 async def test_a_policy_that_changed_while_it_was_first_read_is_right_after_one_poll(
