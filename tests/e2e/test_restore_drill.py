@@ -293,4 +293,4 @@ def test_a_ring_that_is_not_the_databases_is_refused(drill):
         f"STEPUP_STORAGE__KEYS_FILE={other} {drill.place.stepup.format('keys status')}"
     )
     assert told.returncode == 2
-    assert "secrets are sealed by keys that are not in the ring" in told.stderr
+    assert "the ring lacks keys that sealed secrets" in told.stderr

@@ -1,4 +1,4 @@
-"""What the commands have in common: options, settings, and how they fail."""
+"""What the commands share: options, settings, and how they report failures."""
 
 import asyncio
 import os
@@ -17,18 +17,18 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", envvar=_CONFIG, help="A TOML file with settings."),
 ]
-# Text: an empty path would have become the current directory before the settings refuse it.
+# Text, not Path: an empty path would become the current directory before the settings refuse it.
 DataDir = Annotated[
     str | None,
-    typer.Option(metavar="DIRECTORY", help="The directory of everything that is embedded."),
+    typer.Option(metavar="DIRECTORY", help="The directory of the embedded stores and keys."),
 ]
 
 
 def settings_of(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
-    """The settings of a command; a flag that is None was not given.
+    """Read the settings of a command. A flag that is None was not given.
 
     Raises:
-        typer.Exit: they are not valid; it was said what is wrong.
+        typer.Exit: a setting is not valid; standard error says which.
     """
     try:
         return load(file, **flags)
@@ -37,10 +37,10 @@ def settings_of(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
 
 
 def load(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
-    """The same for who goes on when they are not valid.
+    """Read the settings as `settings_of`, for a caller that continues without them.
 
     Raises:
-        ConfigurationError: they are not.
+        ConfigurationError: a setting is not valid.
     """
     if file is None and os.environ.get(_CONFIG) == "":
         raise config.ConfigurationError(f"{_CONFIG}: must be a path, and is empty")
@@ -48,10 +48,10 @@ def load(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
 
 
 def run(work: Any) -> Any:
-    """Run a command's coroutine; returns its result.
+    """Run a command's coroutine; return its result.
 
     Raises:
-        typer.Exit: it failed in a way that an operator can do something about, and that was said.
+        typer.Exit: as `problems_reported`.
     """
     with problems_reported():
         return asyncio.run(work)
@@ -59,10 +59,10 @@ def run(work: Any) -> Any:
 
 @contextmanager
 def problems_reported() -> Iterator[None]:
-    """Report a failure that an operator can do something about.
+    """Report failures that an operator can mend, on standard error.
 
     Raises:
-        typer.Exit: there was one.
+        typer.Exit: the block failed because of the configuration or a store.
     """
     try:
         yield
@@ -71,7 +71,7 @@ def problems_reported() -> Iterator[None]:
 
 
 def failure(error: Exception | str) -> typer.Exit:
-    """Say what is wrong, and give the exit of a command that did not do what it should."""
-    with suppress(OSError):  # nobody reads it: the exit status says the rest
+    """Write a problem to standard error; return the exit of a command that failed: status 2."""
+    with suppress(OSError):  # standard error may be closed; the exit status remains
         typer.echo(f"stepup: {error}", err=True)
     return typer.Exit(2)

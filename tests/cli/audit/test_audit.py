@@ -146,16 +146,16 @@ def test_without_a_database_nothing_is_called_intact(stepup, data_dir):
 @pytest.mark.usefixtures("two_tenants")
 def test_a_check_that_breaks_off_after_damage_reports_the_damage(stepup, sql, monkeypatch):
     sql("UPDATE audit_events SET caller = 'mallory' WHERE tenant_id = 'acme' AND sequence = 2")
-    told = audit._told  # noqa: SLF001  # the moment to break the database
+    describe = audit._describe  # noqa: SLF001  # the moment to break the database
 
     def and_break(damage):
         sql("DROP TABLE audit_heads")
-        return told(damage)
+        return describe(damage)
 
-    monkeypatch.setattr(audit, "_told", and_break)
+    monkeypatch.setattr(audit, "_describe", and_break)
     result = stepup("verify")
     assert result.exit_code == DAMAGED
-    assert "stepup: the rest was not checked: " in result.stderr
+    assert "stepup: the other events were not checked: " in result.stderr
     assert "intact" not in result.stdout
 
 
@@ -199,7 +199,7 @@ def test_a_head_of_other_tenants_says_nothing_of_this_one(stepup, exported, happ
     happens("umbrella", 1)
     result = stepup("verify", "--head", exported, "--tenant", "umbrella")
     assert result.exit_code == UNKNOWN
-    assert 'there is no head of "umbrella"' in result.stderr
+    assert 'the file has no head of the tenant "umbrella"' in result.stderr
 
 
 def test_s14_an_auditor_needs_no_key_ring(stepup, exported, tmp_path, data_dir):
@@ -220,7 +220,7 @@ def test_s14_a_head_that_was_altered_is_refused(stepup, exported, tmp_path, fiel
     exported.write_text(json.dumps(document))
     result = stepup("verify", "--head", exported, "--public-key", pem)
     assert result.exit_code == UNKNOWN
-    assert "the signature is not of this key and these heads" in result.stderr
+    assert "the signature does not match the key and the heads" in result.stderr
 
 
 def test_s14_a_head_that_another_key_signed_is_refused(stepup, exported, data_dir):
@@ -320,7 +320,7 @@ def test_an_export_does_not_replace_a_file(stepup, tmp_path):
     file.write_text("{}\n")
     result = stepup("export", "--format", "jsonl", "--tenant", "acme", "--output", file)
     assert result.exit_code == UNKNOWN
-    assert "there is such a file" in result.stderr
+    assert "the file exists already" in result.stderr
     assert file.read_text() == "{}\n"
 
 
@@ -331,7 +331,7 @@ def test_an_export_does_not_go_on_within_a_line(stepup, tmp_path):
     options = ("--format", "jsonl", "--tenant", "acme", "--output", file)
     result = stepup("export", *options, "--after", 1)
     assert result.exit_code == UNKNOWN
-    assert "ends within a line" in result.stderr
+    assert "the last line is incomplete" in result.stderr
 
 
 @pytest.mark.usefixtures("two_tenants")

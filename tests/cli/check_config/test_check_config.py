@@ -124,7 +124,7 @@ def test_of_a_caller_without_rules_that_is_told(check_config):
 def test_a_claim_that_counts_for_nothing_needs_no_rule(check_config):
     result = check_config(*SOAR, *CHECK, *ACME, *OSQUERY, "--claim", "saml_account")
     assert result.stdout.splitlines()[2:] == [
-        "  saml_account needs no rule, for it counts for nothing here"
+        "  saml_account needs no rule: it has no effect on this call"
     ]
     assert result.exit_code == PERMITTED
 
@@ -172,9 +172,9 @@ def test_a_caller_who_can_never_be_let_in_is_warned_of(check_config):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ((*CHECK,), "--method, --tenant, --operation and --claim need a --caller"),
-        (("--claim", "managed_services"), "--claim need a --caller"),
-        (SOAR, "--caller needs a --method"),
+        ((*CHECK,), "--method, --tenant, --operation and --claim need --caller"),
+        (("--claim", "managed_services"), "--claim need --caller"),
+        (SOAR, "--caller needs --method"),
         ((*SOAR, *CHECK, *OSQUERY), "StepUpService/CheckStepUp needs --tenant"),
         ((*SOAR, *CHECK, *ACME), "StepUpService/CheckStepUp needs --operation"),
         ((*SOAR, *CHECK, "--tenant", "", *OSQUERY), "--tenant: is required"),
@@ -196,11 +196,11 @@ def test_a_caller_who_can_never_be_let_in_is_warned_of(check_config):
         ),
         (
             (*SOAR, "--method", "StepUpService/CheckStepup"),
-            "there is no StepUpService/CheckStepup; did you mean StepUpService/CheckStepUp",
+            "unknown: StepUpService/CheckStepup; did you mean StepUpService/CheckStepUp",
         ),
         (
             (*SOAR, *CHECK, *ACME, *OSQUERY, "--claim", "xyz"),
-            "--claim: there is no xyz; there are managed_services, automatic_playbook, ",
+            "--claim: unknown: xyz; there are managed_services, automatic_playbook, ",
         ),
     ],
 )
@@ -244,9 +244,13 @@ def test_nothing_is_warned_of_where_everything_can_apply(warnings):
         (
             '"StepUpService/CheckStepUp"',
             '"StepUpService/VerifyOtp"',
-            "operations: response.run_osquery limits nothing: no method of the rule is about an op",
+            "operations: response.run_osquery limits nothing: no method of the rule has an op",
         ),
-        ('"managed_services"', '"saml_account"', "claims: saml_account counts in no call that the"),
+        (
+            '"managed_services"',
+            '"saml_account"',
+            "claims: saml_account has no effect on any call that the",
+        ),
     ],
 )
 def test_what_can_never_apply_is_warned_of(warnings, old, new, said):

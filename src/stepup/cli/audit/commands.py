@@ -1,4 +1,4 @@
-"""`stepup audit`: verify the chains, sign their heads, export the events."""
+"""`stepup audit`: verify the chains, sign their heads, and export the events."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +34,8 @@ app = typer.Typer(help="Verify, sign and export the audit events.", no_args_is_h
 Tenant = Annotated[str | None, typer.Option(help="One tenant instead of all.")]
 
 
-class Format(Enum):
-    """How an event is written: as it is hashed, or as OCSF has it."""
+class ExportFormat(Enum):
+    """The form of an exported event: as it is hashed, or as OCSF demands."""
 
     JSONL = "jsonl"
     OCSF = "ocsf"
@@ -45,18 +45,18 @@ class Format(Enum):
 def verify(
     tenant: Tenant = None,
     head: Annotated[
-        Path | None, typer.Option(help="A file of `audit head`: the chains have to contain it.")
+        Path | None, typer.Option(help="A file of `audit head`: the chains must contain its heads.")
     ] = None,
     public_key: Annotated[
         Path | None,
-        typer.Option(help="The public key to that file's signature. Without: the key ring's."),
+        typer.Option(help="The public key of that file's signature. Default: from the key ring."),
     ] = None,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Recompute every hash chain, and name the tenant and event of any damage.
+    """Recompute every hash chain, and name the tenant and event of each damage.
 
-    The exit code is 0 if everything is intact, 1 if there is damage, 2 if that cannot be known.
+    The exit code is 0 if everything is intact, 1 if there is damage, 2 if the check failed.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     tenant_id = _tenant_id(tenant)
@@ -67,14 +67,15 @@ def verify(
 
 @app.command()
 def head(
-    output: Annotated[Path, typer.Option(help="The file to write; it replaces an earlier one.")],
+    output: Annotated[Path, typer.Option(help="The file to write; an earlier file is replaced.")],
     tenant: Tenant = None,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Sign the heads of the chains; keep the file where nobody who can write here can write.
+    """Sign the heads of the chains, so that `audit verify` finds events that are removed later.
 
-    The exit code is 1 if a head is not the end of its chain: then nothing is signed.
+    Keep the file where users of this machine and of the database cannot change it. The exit code is
+    1 if a head is not the end of its chain: then nothing is signed.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     text = run(_signed_heads(settings, _tenant_id(tenant)))
@@ -90,35 +91,36 @@ def head(
 @app.command()
 def public_key(
     key_id: Annotated[
-        str | None, typer.Option(help="A key of the ring. Without: the primary one.")
+        str | None, typer.Option(help="The id of a key of the ring. Default: the primary key.")
     ] = None,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show the public key to the signatures of `audit head`, in PEM, for auditors to keep."""
+    """Show the public key that verifies signatures of `audit head`, in PEM, for auditors."""
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     typer.echo(public.to_pem(_public_key(settings, key_id)), nl=False)
 
 
 @app.command()
 def export(
-    tenant: Annotated[str, typer.Option(help="Whose events.")],
-    format_: Annotated[Format, typer.Option("--format", help="One line of JSON each.")],
-    after: Annotated[int, typer.Option(min=0, help="The last sequence number that you have.")] = 0,
-    output: Annotated[Path, typer.Option(help="A file; with --after it is added to.")] = Path("-"),
+    tenant: Annotated[str, typer.Option(help="The tenant whose events are written.")],
+    format_: Annotated[ExportFormat, typer.Option("--format", help="How each line is written.")],
+    after: Annotated[int, typer.Option(min=0, help="Skip events up to this sequence number.")] = 0,
+    output: Annotated[Path, typer.Option(help="A file; --after appends to it.")] = Path("-"),
     *,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Write a tenant's events in their order, up to the newest.
+    """Write the events of a tenant in their order, up to the newest.
 
-    The exit code is 2 if they cannot be read or written, or the tenant has none.
+    The exit code is 2 if events cannot be read or written, or the tenant has none.
 
-    To resume, give the last line's sequence number (`sequence`, `metadata.sequence`) as --after.
+    To resume, give the sequence number of the last line (`sequence`, `metadata.sequence`) as
+    --after.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     tenant_id = TenantId(_tenant_id(tenant) or "")
-    write = ocsf if format_ is Format.OCSF else _plain
+    write = ocsf if format_ is ExportFormat.OCSF else _plain
     if not run(_may_have_events(settings, tenant_id)):
         raise _without_events(tenant_id)
     with _opened(output, after) as file:
@@ -135,11 +137,11 @@ async def _verify(
         try:
             async for damage in damages:
                 found += 1
-                typer.echo(_told(damage))
+                typer.echo(_describe(damage))
         except StoreUnavailableError as error:
             if not found:
                 raise
-            typer.echo(f"stepup: the rest was not checked: {error}", err=True)
+            typer.echo(f"stepup: the other events were not checked: {error}", err=True)
             return found
     if tenant_id and not verification.events and not found:
         raise _without_events(tenant_id)
@@ -153,12 +155,12 @@ async def _signed_heads(settings: Settings, tenant_id: TenantId | None) -> str:
         try:
             return await ExportHeads(database, load_keys(settings))(SystemClock().now(), tenant_id)
         except HeadDamagedError as error:
-            typer.echo(_told(error.damage))
+            typer.echo(_describe(error.damage))
             raise typer.Exit(1) from error
 
 
 async def _may_have_events(settings: Settings, tenant_id: TenantId) -> bool:
-    """Whether there is an event, or that cannot be read: then the export says what is wrong."""
+    """Whether the tenant has an event. True if that cannot be read: the export reports why."""
     async with open_database(settings) as database:
         try:
             async with database.snapshot() as records:
@@ -193,7 +195,7 @@ async def _export(
 def _exported(
     head: Path, public_key: Path | None, settings: Settings, tenant_id: TenantId | None
 ) -> Mapping[str, Head]:
-    """The heads of a file that is signed as it should be."""
+    """Read the heads of a file, and demand a good signature."""
     try:
         signed = SignedHeads.parse(head.read_bytes())
         key = public.parse(public_key.read_bytes()) if public_key else None
@@ -206,11 +208,11 @@ def _exported(
     if key is None:
         key = _public_key(settings, signed.key_id)
     if not public.has_signed(key, signed.signature, signed.message):
-        raise failure(f"{head}: the signature is not of this key and these heads")
+        raise failure(f"{head}: the signature does not match the key and the heads")
     if tenant_id is None:
         return signed.heads
     if tenant_id not in signed.heads:
-        raise failure(f"{head}: there is no head of {json.dumps(tenant_id)}")
+        raise failure(f"{head}: the file has no head of the tenant {json.dumps(tenant_id)}")
     return {tenant_id: signed.heads[tenant_id]}
 
 
@@ -231,21 +233,21 @@ def _opened(output: Path, after: int) -> Iterator[BinaryIO]:
             return
         with output.open("ab" if after else "xb") as file:
             if output.is_file() and ends_within_line(output):
-                raise failure(f"{output}: ends within a line: take that away first")
+                raise failure(f"{output}: the last line is incomplete: remove it first")
             yield file
     except FileExistsError as error:
-        raise failure(f"{output}: there is such a file: give --after to go on with it") from error
+        raise failure(f"{output}: the file exists already: give --after to append to it") from error
     except OSError as error:
         raise failure(f"{output}: cannot be written: {error.strerror}") from error
 
 
 def _plain(chained: ChainedEvent) -> Mapping[str, Json]:
-    """What is hashed, and the hashes."""
+    """The event as it is hashed, and its hashes."""
     hashes = {"previous_hash": chained.previous_hash.hex(), "hash": chained.hash.hex()}
     return {**described(chained.event, chained.sequence), **hashes}
 
 
-def _told(damage: Damage) -> str:
+def _describe(damage: Damage) -> str:
     where = "a row" if damage.sequence is None else f"event {damage.sequence}"
     return f"tenant {json.dumps(damage.tenant)}, {where}: {damage.problem}"
 

@@ -1,8 +1,8 @@
 """Audit events in the Open Cybersecurity Schema Framework, version 1.3.0.
 
-The classes are Authentication (3002) for codes that were tried, Account Change (3001) for what
-becomes of a person's authenticator, and API Activity (6003) for everything else. What OCSF has no
-attribute for is in `unmapped`, so that no fact of an event is lost.
+The classes are Authentication (3002) for attempts with codes, Account Change (3001) for changes of
+a person's authenticator, and API Activity (6003) for everything else. Facts for which OCSF has no
+attribute are in `unmapped`, so that no fact of an event is lost.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _PRODUCT = "stepup"
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class _Status(IntEnum):
+class _OcsfStatus(IntEnum):
     SUCCESS = 1
     FAILURE = 2
 
@@ -41,13 +41,13 @@ class _Class:
 
 @dataclass(frozen=True, slots=True)
 class _Activity:
-    """What a kind of event is in OCSF."""
+    """The class, activity and status of a kind of event in OCSF."""
 
     of: _Class
     id: int
     name: str
     message: str
-    status: _Status = _Status.SUCCESS
+    status: _OcsfStatus = _OcsfStatus.SUCCESS
 
 
 _IAM = (3, "Identity & Access Management")
@@ -57,11 +57,11 @@ _API_ACTIVITY = _Class(6003, "API Activity", 6, "Application Activity")
 _OTHER = 99
 
 
-def _tried(message: str, status: _Status) -> _Activity:
+def _tried(message: str, status: _OcsfStatus) -> _Activity:
     return _Activity(_AUTHENTICATION, 1, "Logon", message, status=status)
 
 
-def _enabled(message: str, status: _Status = _Status.SUCCESS) -> _Activity:
+def _enabled(message: str, status: _OcsfStatus = _OcsfStatus.SUCCESS) -> _Activity:
     return _Activity(_ACCOUNT_CHANGE, 10, "MFA Factor Enable", message, status=status)
 
 
@@ -69,28 +69,28 @@ def _disabled(message: str) -> _Activity:
     return _Activity(_ACCOUNT_CHANGE, 11, "MFA Factor Disable", message)
 
 
-def _on_the_way(name: str, message: str) -> _Activity:
+def _wizard_step(name: str, message: str) -> _Activity:
     return _Activity(_ACCOUNT_CHANGE, _OTHER, name, message)
 
 
 _ACTIVITIES: Mapping[EventKind, _Activity] = {
-    EventKind.OTP_VERIFIED: _tried("A one-time code was verified", _Status.SUCCESS),
-    EventKind.OTP_REJECTED: _tried("A one-time code was rejected", _Status.FAILURE),
-    EventKind.RESET_CODE_REJECTED: _tried("A reset code was rejected", _Status.FAILURE),
+    EventKind.OTP_VERIFIED: _tried("A one-time code was verified", _OcsfStatus.SUCCESS),
+    EventKind.OTP_REJECTED: _tried("A one-time code was rejected", _OcsfStatus.FAILURE),
+    EventKind.RESET_CODE_REJECTED: _tried("A reset code was rejected", _OcsfStatus.FAILURE),
     EventKind.ATTEMPTS_REFUSED: _tried(
-        "Attempts were refused without a look at their codes", _Status.FAILURE
+        "Attempts were refused without a look at their codes", _OcsfStatus.FAILURE
     ),
-    EventKind.ENROLLMENT_BEGUN: _on_the_way(
+    EventKind.ENROLLMENT_BEGUN: _wizard_step(
         "MFA Factor Enrollment Begun", "The enrollment of an authenticator was begun"
     ),
-    EventKind.ENROLLMENT_CONFIRMED: _on_the_way(
+    EventKind.ENROLLMENT_CONFIRMED: _wizard_step(
         "MFA Factor Enrollment Confirmed", "A code of a new authenticator was right"
     ),
-    EventKind.ENROLLMENT_CANCELLED: _on_the_way(
+    EventKind.ENROLLMENT_CANCELLED: _wizard_step(
         "MFA Factor Enrollment Cancelled", "The enrollment of an authenticator was cancelled"
     ),
     EventKind.ENROLLMENT_REJECTED: _enabled(
-        "The first code of a new authenticator was wrong", _Status.FAILURE
+        "The first code of a new authenticator was wrong", _OcsfStatus.FAILURE
     ),
     EventKind.ENROLLMENT_COMPLETED: _enabled("An authenticator became active"),
     EventKind.AUTHENTICATOR_REMOVED: _disabled("A user removed the own authenticator"),
@@ -110,7 +110,7 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
         _OTHER,
         "Refuse",
         "A caller asserted a claim that it may not assert",
-        _Status.FAILURE,
+        _OcsfStatus.FAILURE,
     ),
     EventKind.ACCOUNT_MFA_CHANGED: _enabled("MFA was turned on for an account"),
 }
@@ -118,7 +118,7 @@ _ACCOUNT_MFA_OFF = _disabled("MFA was turned off for an account")
 
 
 def ocsf(chained: ChainedEvent) -> Mapping[str, Json]:
-    """An event of the audit trail as an OCSF event."""
+    """Write an event of the audit trail as an OCSF event."""
     event = chained.event
     activity = _activity(event)
     return {
@@ -135,7 +135,7 @@ def _activity(event: Event) -> _Activity:
 
 
 def _severity(event: Event, activity: _Activity) -> _Severity:
-    if activity.status is _Status.SUCCESS:
+    if activity.status is _OcsfStatus.SUCCESS:
         return _Severity.INFORMATIONAL
     if event.kind is EventKind.CLAIM_REFUSED or event.details.get("suspended"):
         return _Severity.HIGH
@@ -200,7 +200,7 @@ def _circumstances(chained: ChainedEvent) -> dict[str, Json]:
 
 
 def _object(event: Event, of: _Class) -> Mapping[str, Json]:
-    """What an event is about, in the attributes of its class."""
+    """The object of an event, in the attributes of its class."""
     user: Json = {"uid": event.subject_user_id or event.actor_user_id}
     if of is _ACCOUNT_CHANGE:
         return {"user": user}
@@ -223,7 +223,7 @@ def _object(event: Event, of: _Class) -> Mapping[str, Json]:
 
 
 def _call(event: Event) -> tuple[Json, str, Json]:
-    """The RPC, and the type and the name of what it was about."""
+    """The RPC, and the type and name of its object."""
     match event.kind:
         case EventKind.POLICY_CHANGED:
             return "UpdatePolicy", "policy", event.tenant_id

@@ -1,4 +1,4 @@
-"""`stepup check-config`: what is in effect, what can never apply, and what a caller may do."""
+"""`stepup check-config`: what is in effect, what has no effect, and what a caller may do."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated
@@ -24,44 +24,45 @@ _WORDS = {
     Why.NO_METHODS: "grants nothing: it has no methods",
     Why.NO_TENANTS: "grants nothing: the rule has no tenants",
     Why.NO_OPERATIONS: "grants nothing: the rule has no operations",
-    Why.LIMITS_NOTHING: "limits nothing: no method of the rule is about an operation",
-    Why.NEVER_COUNTS: "counts in no call that the rule grants",
+    Why.LIMITS_NOTHING: "limits nothing: no method of the rule has an operation",
+    Why.NEVER_COUNTS: "has no effect on any call that the rule grants",
 }
 
 
 def check_config(
     *,
     caller: Annotated[
-        str | None, typer.Option(help="Say what this caller may do: its name, or an identity.")
+        str | None, typer.Option(help="Explain what this caller may do: its name, or an identity.")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="What it calls, such as StepUpService/CheckStepUp.")
+        str | None,
+        typer.Option(help="The method that it calls, such as StepUpService/CheckStepUp."),
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="The tenant that it calls for.")] = None,
-    operation: Annotated[str | None, typer.Option(help="The operation that it asks about.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="The tenant of the call.")] = None,
+    operation: Annotated[str | None, typer.Option(help="The operation of the call.")] = None,
     claim: Annotated[
-        list[str] | None, typer.Option(help="What it claims of the actor; may be repeated.")
+        list[str] | None, typer.Option(help="A claim about the actor; may be repeated.")
     ] = None,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Validate the configuration for serving, and show what is in effect; URLs are not shown.
+    """Validate the configuration for serving, and show what is in effect, except URLs.
 
-    What is valid, but can have no effect, is warned of. With --caller, say instead by which rules
-    that caller may make a call, or why it may not. The exit code is 0 if it may, 1 if it may not,
-    2 if the configuration or the question is not valid.
+    Warn of valid entries that have no effect. With --caller, show instead which rules permit a call
+    of that caller, or why none does. The exit code is 0 if the call is permitted, 1 if it is not, 2
+    if the configuration or the question is not valid.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     if caller is not None:
-        # A server that would not start permits nobody anything; files may be on another machine.
+        # A server that does not start permits no call. The files may be on another machine.
         _checked_for_serving(settings)
         asked_of = permissions.caller_of(settings, caller)
         question = permissions.question_of(settings, method, tenant, operation, claim or ())
         _warn(_unprovable(settings, asked_of.caller_id))
-        if not permissions.tell(asked_of, question):
+        if not permissions.print_answer(asked_of, question):
             raise typer.Exit(1)
     elif (method, tenant, operation) != (None, None, None) or claim:
-        raise failure("--method, --tenant, --operation and --claim need a --caller")
+        raise failure("--method, --tenant, --operation and --claim need --caller")
     else:
         _show(settings)
         _warn(_checked_for_serving(settings))
@@ -84,10 +85,10 @@ def _warn(problems: Iterable[str]) -> None:
 
 
 def _checked_for_serving(settings: config.Settings) -> list[str]:
-    """What would keep a server from starting on this machine: a file that cannot be used here.
+    """The problems with files for which a server does not start on this machine.
 
     Raises:
-        typer.Exit: a setting would, on any machine; it was said which.
+        typer.Exit: a setting is wrong on every machine; standard error says which.
     """
     unusable = []
     for check in (
@@ -117,7 +118,7 @@ def _idle(settings: config.Settings) -> Iterator[str]:
     for caller in settings.registered_callers:
         for rule in caller.rules:
             for idle in idle_entries(rule, DEMANDS.values(), operations):
-                yield f"{permissions.place(caller, rule)}: {_in_words(idle, operations)}"
+                yield f"{permissions.origin_of(caller, rule)}: {_in_words(idle, operations)}"
 
 
 def _in_words(idle: IdleEntry, operations: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a caller may do by its rules, as `stepup check-config --caller` tells it (S15, S16)."""
+"""`stepup check-config --caller`: which rules permit a call, or why none does (S15, S16)."""
 
 from collections.abc import Collection, Iterator
 
@@ -20,10 +20,10 @@ _ALL_ARE_ALIKE = "without tls or token_issuers every caller is {}, who may do ev
 
 
 def caller_of(settings: Settings, name: str) -> Caller:
-    """The caller of this name, or that this identity names.
+    """Find a caller by its name or by one of its identities.
 
     Raises:
-        typer.Exit: there is none, and that was said.
+        typer.Exit: the settings have no such caller; standard error says so.
     """
     if not settings.authenticates_callers:
         trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
@@ -47,18 +47,19 @@ def question_of(
     operation: str | None,
     claims: Collection[str],
 ) -> Question:
-    """What is asked about the caller.
+    """Read the question about the caller from the options.
 
     Raises:
-        typer.Exit: an option is missing, one too many, or names what there is not; that was said.
+        typer.Exit: an option is missing or superfluous, or has an unknown value; standard error
+            says which.
     """
     if method is None:
-        raise failure("--caller needs a --method")
+        raise failure("--caller needs --method")
     demands = DEMANDS[_existing("--method", method, DEMANDS)]
     _check_given("--tenant", tenant, demands.tenant, method)
     _check_given("--operation", operation, demands.operation, method)
     if claims and not demands.claims:
-        raise failure(f"--claim: {method} has no actor of whom to claim anything")
+        raise failure(f"--claim: {method} has no actor, and so no claims")
     for claim in claims:
         _existing("--claim", claim, [each.value for each in Claim])
     return Question(
@@ -72,8 +73,8 @@ def question_of(
     )
 
 
-def tell(caller: Caller, question: Question) -> bool:
-    """Say by which rules the call may be made, or why by none; returns whether it may."""
+def print_answer(caller: Caller, question: Question) -> bool:
+    """Print which rules permit the call, or why none does; return whether the call is permitted."""
     answer = explain(caller, question)
     for line in (
         _refused(caller, answer)
@@ -84,14 +85,14 @@ def tell(caller: Caller, question: Question) -> bool:
     return isinstance(answer, Grant)
 
 
-def place(caller: Caller, rule: Rule) -> str:
-    """Where a rule is written, and whose it is."""
+def origin_of(caller: Caller, rule: Rule) -> str:
+    """Where a rule is configured, and for which caller."""
     return f"{rule.origin} ({caller.caller_id})"
 
 
 def _existing(option: str, value: str, known: Collection[str]) -> str:
     if value not in known:
-        raise failure(f"{option}: there is no {value}{instead_of(value, known)}")
+        raise failure(f"{option}: unknown: {value}{instead_of(value, known)}")
     return value
 
 
@@ -99,7 +100,7 @@ def _check_given(option: str, value: str | None, demanded: bool, method: str) ->
     if demanded and value is None:
         raise failure(f"{method} needs {option}")
     if value is not None and not demanded:
-        raise failure(f"{option}: {method} has none, and rules are not asked for it")
+        raise failure(f"{option}: {method} has none, so rules do not depend on it")
 
 
 def _tenant_id(settings: Settings, tenant: str) -> TenantId:
@@ -111,13 +112,13 @@ def _tenant_id(settings: Settings, tenant: str) -> TenantId:
 
 def _granted(caller: Caller, question: Question, grant: Grant) -> Iterator[str]:
     yield "PERMITTED"
-    yield f"  {question.method} by {place(caller, grant.rule)}"
+    yield f"  {question.method} by {origin_of(caller, grant.rule)}"
     for claim in question.claims:
         rule = grant.claims.get(claim)
         yield (
-            f"  {claim.value} by {place(caller, rule)}"
+            f"  {claim.value} by {origin_of(caller, rule)}"
             if rule
-            else f"  {claim.value} needs no rule, for it counts for nothing here"
+            else f"  {claim.value} needs no rule: it has no effect on this call"
         )
     if caller in (LOCAL_CALLER, ANYONE.caller):
         yield f"  {_ALL_ARE_ALIKE.format(caller.caller_id)}"
@@ -127,7 +128,7 @@ def _refused(caller: Caller, refusal: Refusal) -> Iterator[str]:
     yield f"{to_status(refusal.error, '').reason}: {refusal.error}"
     for mismatch in refusal.mismatches:
         entries = ", ".join(_entries(mismatch.rule, mismatch.part)) or "none"
-        yield f"  {place(caller, mismatch.rule)}: its {mismatch.part.value} are {entries}"
+        yield f"  {origin_of(caller, mismatch.rule)}: its {mismatch.part.value} are {entries}"
     if not refusal.mismatches:
         yield f"  {caller.caller_id} has no rules"
 

@@ -30,20 +30,20 @@ app = typer.Typer(help="Make, rotate and retire the keys of the key ring.", no_a
 
 Wait = Annotated[
     float,
-    typer.Option(min=0, help="Seconds until every server has read a changed file for certain."),
+    typer.Option(min=0, help="Seconds in which every server reads a changed file."),
 ]
 _WAIT = LOOK_SECONDS + 2
 _PATIENCE = timedelta(seconds=30)
-"""How long to wait for a lock. A rotation has more time than a server has."""
+"""How long to wait for a lock: a rotation has more time than a call."""
 _USERS_PER_LINE = 500
-"""How often the log says how far it has come."""
+"""How many users a line of the log reports."""
 _clock = SystemClock()
 _log = structlog.get_logger(__name__)
 
 
 @app.command()
 def generate(
-    output: Annotated[Path, typer.Option(help="The file to make; none is replaced.")],
+    output: Annotated[Path, typer.Option(help="The file to make; it must not exist.")],
     wrapped_by: Annotated[
         str | None, typer.Option(help="Wrap its keys: vault:<mount>/<transit key>.")
     ] = None,
@@ -61,14 +61,14 @@ def generate(
 
 @app.command()
 def rotate(config_file: ConfigFile = None, data_dir: DataDir = None, wait: Wait = _WAIT) -> None:
-    """Make a new key primary, and seal everything by it, while servers go on serving.
+    """Make a new key primary, and reseal everything with it, while servers serve.
 
-    All servers must read the same file, or copies that follow it within the time to wait.
+    All servers must read the same file, or copies that are updated within the time to wait.
     """
-    command = _Command(config_file, data_dir)
+    command = _KeyCommand(config_file, data_dir)
     run(check_database(command.settings))
     staged = command.edit(lambda file: file.staging(_clock.now()))
-    typer.echo(f"added the key {staged.staged}; waiting {wait:g} s until all servers know it")
+    typer.echo(f"added the key {staged.staged}; waiting {wait:g} s until all servers have read it")
     time.sleep(wait)
     key_id = staged.staged or staged.primary
     command.edit(lambda file: file.promoting(key_id, _clock.now()))
@@ -79,26 +79,26 @@ def rotate(config_file: ConfigFile = None, data_dir: DataDir = None, wait: Wait 
 
 @app.command()
 def add(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
-    """Add a key that waits to become primary: the first of rotation's steps."""
-    file = _Command(config_file, data_dir).edit(lambda file: file.staging(_clock.now()))
-    typer.echo(f"the key {file.staged} waits to become primary: stepup keys promote {file.staged}")
+    """Add a staged key, which opens but does not seal yet: the first step of a rotation."""
+    file = _KeyCommand(config_file, data_dir).edit(lambda file: file.staging(_clock.now()))
+    typer.echo(f"the key {file.staged} is staged; next: stepup keys promote {file.staged}")
 
 
 @app.command()
 def promote(key_id: str, config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
-    """Make a key primary that all servers know: the second of rotation's steps."""
-    command = _Command(config_file, data_dir)
+    """Make a key primary that all servers have read: the second step of a rotation."""
+    command = _KeyCommand(config_file, data_dir)
     command.edit(lambda file: file.promoting(key_id, _clock.now()))
-    typer.echo(f"{key_id} is primary; when all servers have read that: stepup keys rewrap")
+    typer.echo(f"{key_id} is primary; when all servers have read the file: stepup keys rewrap")
 
 
 @app.command()
 def rewrap(config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
-    """Seal by the primary key what other keys seal: the last of rotation's steps.
+    """Reseal with the primary key what other keys sealed: the last step of a rotation.
 
-    It can be interrupted at any time; running it again goes on from there.
+    It can be interrupted at any time. Run it again to continue.
     """
-    _Command(config_file, data_dir).rewrap()
+    _KeyCommand(config_file, data_dir).rewrap()
 
 
 @app.command()
@@ -106,26 +106,28 @@ def status(
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:
-    """Show what each key is used for, and which can be retired; fails if one is missing."""
+    """Show what each key seals, and which keys can be retired; fail if a key is missing."""
     from stepup.cli.keys import status as key_status  # noqa: PLC0415  # a server needs none of its output
 
-    command = _Command(config_file, data_dir)
+    command = _KeyCommand(config_file, data_dir)
     statuses = key_status.report(
         command.content(), command.counts(), command.retry_window, _clock.now()
     )
     key_status.show(statuses, as_json=as_json)
     if any(key.is_missing for key in statuses):
-        raise failure("secrets are sealed by keys that are not in the ring: they cannot be opened")
+        raise failure(
+            "the ring lacks keys that sealed secrets, which cannot be opened: restore the ring"
+        )
 
 
 @app.command()
 def retire(key_id: str, config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
-    """Remove a key that nothing uses any more."""
+    """Remove a key that seals nothing any more."""
     from stepup.cli.keys import status as key_status  # noqa: PLC0415  # a server needs none of its output
 
-    command = _Command(config_file, data_dir)
+    command = _KeyCommand(config_file, data_dir)
     counts = command.counts()
 
     def unused(file: KeyFile) -> KeyFile:
@@ -141,8 +143,8 @@ def retire(key_id: str, config_file: ConfigFile = None, data_dir: DataDir = None
 
 
 @dataclass
-class _Total:
-    """What has become of the secrets so far."""
+class _Resealed:
+    """How many secrets were resealed so far, by kind."""
 
     users: int = 0
     authenticators: int = 0
@@ -160,12 +162,12 @@ class _Total:
         self.pending_enrollments += user.sealed_anew.pending_enrollments
         self.reset_codes += user.sealed_anew.reset_codes
         self.unreadable += user.unreadable
-        # Another rewrap, beside this one, may have been faster.
+        # Another rewrap, at the same time, may have resealed this user before.
         self.users += self.secrets > before
 
 
-class _Command:
-    """The key ring and the database that a command is about."""
+class _KeyCommand:
+    """The key ring and the database that a command reads and changes."""
 
     def __init__(self, config_file: Path | None, data_dir: str | None) -> None:
         self.settings = settings_of(config_file, storage={"data_dir": data_dir})
@@ -196,7 +198,7 @@ class _Command:
         except KeyRingError as error:
             raise failure(error) from error
         if unreadable:
-            raise failure(f"{unreadable} secrets cannot be opened: see the log")
+            raise failure(f"{unreadable} secrets cannot be opened: the log names them")
 
     async def _counts(self) -> Mapping[str, SealCounts]:
         async with (
@@ -209,7 +211,7 @@ class _Command:
         from rich.progress import Progress  # noqa: PLC0415  # a server needs none of it
 
         keys = ReloadingKeys(self._source, _clock)
-        total = _Total()
+        total = _Resealed()
         async with self._database() as database:
             async with database.snapshot() as records:
                 counts = await records.key_uses.counts()
@@ -219,7 +221,7 @@ class _Command:
                 if key_id != keys.primary
             )
             with Progress() as progress:
-                task = progress.add_task("Sealing anew", total=left)
+                task = progress.add_task("Resealing", total=left)
                 async for user in Rewrap(database, keys, _clock)():
                     total.add(user)
                     progress.update(task, completed=total.secrets)
@@ -227,7 +229,7 @@ class _Command:
                         _log.info("secrets_rewrapped", primary=keys.primary, **asdict(total))
         _log.info("rewrap_finished", primary=keys.primary, **asdict(total))
         typer.echo(
-            f"sealed by {keys.primary}: {total.authenticators} authenticators,"
+            f"resealed with {keys.primary}: {total.authenticators} authenticators,"
             f" {total.pending_enrollments} pending enrollments, {total.reset_codes} reset codes"
             f" of {total.users} users; {total.unreadable} secrets cannot be opened"
         )

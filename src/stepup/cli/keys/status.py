@@ -1,4 +1,4 @@
-"""`stepup keys status`: what each key is used for, and whether it can be retired."""
+"""`stepup keys status`: what each key seals, and whether it can be retired."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from stepup.keys.file import KeyFile
 from stepup.service.ports import SealCounts
 
 _WIDTH = 120
-"""Of the table where there is no terminal to ask."""
+"""The width of the table, in columns, if the output is not a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyStatus:
-    """What is known of one key."""
+    """The status of one key."""
 
     key_id: str
     state: str
@@ -30,17 +30,17 @@ class KeyStatus:
 
     @property
     def can_be_retired(self) -> bool:
-        """Whether nothing needs it any more."""
+        """Whether the key is not in use."""
         return not self.in_use
 
     @property
     def is_missing(self) -> bool:
-        """Whether secrets are sealed by it, but the ring has no such key."""
+        """Whether the key sealed secrets, and the ring lacks it."""
         return self.created_at is None
 
     @property
     def document(self) -> dict[str, Any]:
-        """For programs."""
+        """The status as JSON, for programs."""
         return {
             "id": self.key_id,
             "state": self.state,
@@ -57,7 +57,7 @@ class KeyStatus:
 def report(
     file: KeyFile, counts: Mapping[str, SealCounts], retry_window: timedelta, now: datetime
 ) -> list[KeyStatus]:
-    """The status of every key of the ring, oldest first, then of those that it lacks."""
+    """The status of each key of the ring, oldest first, then of each missing key."""
     by_age = sorted(file.keys, key=lambda key_id: (file.keys[key_id].created_at, key_id))
     missing = sorted(counts.keys() - file.keys.keys())
     return [
