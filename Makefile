@@ -136,7 +136,7 @@ format: install-dev ## Format Python and protos
 	$(BIN)/buf format --write protos
 
 # What is in plain English already; the goal is everything: no argument.
-PLAIN := $(wildcard *.md) protos deploy docs tools $(addprefix src/stepup/,keys rpc settings wiring)
+PLAIN := $(wildcard *.md) protos deploy docs tools $(addprefix src/stepup/,client keys rpc settings system telemetry wiring)
 
 LINTS := lint-style lint-types lint-layers lint-prose lint-protos lint-generated
 

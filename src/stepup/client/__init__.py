@@ -76,10 +76,10 @@ class Client:
 
 
 def channel_options(target: str) -> tuple[tuple[str, str | int], ...]:
-    """The options for a channel of your own, such as one of `grpc.aio`, as `connect` sets them.
+    """Return the options that `connect` sets, for a channel of your own, such as one of `grpc.aio`.
 
-    They are the published retry advice and, for a server on this machine, no HTTP proxy. grpc sends
-    the calls of an insecure channel through the proxy of `http_proxy`, which reads the codes.
+    They have the published retry advice and, for a server on this machine, turn the HTTP proxy off:
+    grpc sends the calls of an insecure channel through `http_proxy`, which can read the codes.
 
     Args:
         target: as for `connect`.
@@ -94,8 +94,8 @@ def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> 
     Args:
         target: host and port, such as `stepup.prod:50051`, or `unix:/path`.
         credentials: `grpc.ssl_channel_credentials(...)` with the caller's certificate, or composed
-            with its token. None for a server on this machine only, which serves without: whoever is
-            in between would read codes, and could answer ALLOWED.
+            with its token. None only for a trial server on this machine: on a network an attacker
+            in between could read codes, and answer ALLOWED.
 
     Raises:
         ValueError: without credentials, the target is not an address of this machine.
@@ -106,7 +106,7 @@ def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> 
     elif is_local_target(target):
         channel = grpc.insecure_channel(target, options)
     else:
-        raise ValueError(f"{target} is no address of this machine: that needs credentials")
+        raise ValueError(f"{target} is not an address of this machine: pass credentials")
     return Client(
         channel,
         step_up_service_pb2_grpc.StepUpServiceStub(channel),
@@ -117,12 +117,12 @@ def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> 
 
 
 def reason(error: grpc.RpcError) -> str:
-    """The reason of an error, such as `ELEVATION_REQUIRED`; empty when it is not one of ours."""
+    """Return the reason of an error, such as `ELEVATION_REQUIRED`; empty if it is not ours."""
     return str(_info(error).reason)
 
 
 def metadata(error: grpc.RpcError) -> Mapping[str, str]:
-    """What a program can act on, beside the reason; empty when the error has nothing.
+    """Return the metadata of an error, for programs; empty if the error has none.
 
     `ENROLLMENT_STATE` has a `fault`, `ELEVATION_REQUIRED` a `next_step`.
     """
@@ -130,7 +130,7 @@ def metadata(error: grpc.RpcError) -> Mapping[str, str]:
 
 
 def _info(error: grpc.RpcError) -> ErrorInfo:
-    # What a stub raises is a grpc.Call as well; its type does not say so.
+    # Errors of a stub are also a grpc.Call, which their type does not say.
     status = rpc_status.from_call(cast("grpc.Call", error))
     info = ErrorInfo()
     for detail in status.details if status else ():

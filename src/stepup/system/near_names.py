@@ -1,4 +1,4 @@
-"""What might have been meant by a name that does not exist."""
+"""Suggestions for a name that does not exist."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -12,14 +12,14 @@ def instead_of(
     most: int = 3,
     prefix: str = "",
 ) -> str:
-    """The end of a sentence about a name that does not exist.
+    """Return the end of a sentence about a name that does not exist.
 
     Args:
-        name: the one that does not exist.
-        known: what could stand in its place; listed where nothing is near.
-        others: what may be meant as well, and is not listed.
-        most: how many are offered.
-        prefix: what all names begin with, which makes none nearer to another.
+        name: does not exist.
+        known: valid names; listed if none is similar.
+        others: further names to suggest, but not to list.
+        most: the largest number of suggestions.
+        prefix: the common prefix of all names, which does not count for similarity.
     """
     bare = {each.removeprefix(prefix): each for each in (*known, *others)}
     near = [bare[each] for each in get_close_matches(name.removeprefix(prefix), bare, n=most)]

@@ -52,7 +52,7 @@ class Outlet:
 
     @classmethod
     def to(cls, stream: Stream) -> Self:
-        """Lead to where a stream leads, past its buffer and whatever becomes of it.
+        """Write to the file of a stream, without its buffer, and independent of its close.
 
         Raises:
             OSError: the stream is closed, or open for reading only.

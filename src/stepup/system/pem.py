@@ -1,9 +1,9 @@
-"""PEM files (RFC 7468), read by one parser, whoever uses what is in them.
+"""PEM files (RFC 7468), read by one parser for all libraries that use their content.
 
 Parsers disagree on which blocks a file has: a byte-order mark or indentation hides a block from
 gRPC and OpenSSL, but not from cryptography. A library that reads the file itself could therefore
-silently lose an authority, or keep an earlier one. Give libraries what was parsed here, written
-anew with `to_pem` or `key_to_pem`.
+silently lose an authority, or keep an earlier one. Give libraries the parsed content, written with
+`to_pem` or `key_to_pem`.
 """
 
 import re
@@ -78,7 +78,7 @@ def parse_private_key(content: bytes) -> PrivateKeyTypes:
     except TypeError:
         raise PemError("is encrypted: store the key without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise PemError("is no private key in PEM") from None
+        raise PemError("is not a private key in PEM") from None
 
 
 def demand_plain(content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Files that only their owner may read, and that are there in full or not at all."""
+"""Files that only their owner may read, and that are written whole or not at all."""
 
 import fcntl
 import os
@@ -13,20 +13,20 @@ _GROUP_READS = 0o040
 
 
 class NotPrivateError(Exception):
-    """Others than those who should may use the file."""
+    """Other users than the permitted ones may use the file."""
 
 
 def read(path: Path, *, group_readable: bool = False) -> bytes:
     """Read a file.
 
     Args:
-        path: which.
-        group_readable: let the group read it, too: Kubernetes mounts secrets of an unprivileged
-            user so, by `fsGroup` and mode 0440.
+        path: the file.
+        group_readable: let the group read it, too, as Kubernetes mounts secrets for an
+            unprivileged user, with `fsGroup` and mode 0440.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        NotPrivateError: others may use it.
+        OSError: the file is missing, or cannot be read.
+        NotPrivateError: other users may use the file.
     """
     refused = _OTHERS & ~_GROUP_READS if group_readable else _OTHERS
     with path.open("rb") as file:
@@ -40,16 +40,16 @@ def read(path: Path, *, group_readable: bool = False) -> bytes:
 
 
 def create(path: Path, octets: bytes) -> None:
-    """Bring a file of mode 0600 into being with all that is in it, durably.
+    """Create a file of mode 0600 with its content, durably and at once.
 
     Raises:
-        FileExistsError: there is such a file.
+        FileExistsError: the file exists.
         OSError: it cannot be written.
     """
     draft = _draft_of(path)
     try:
         _write_new(draft, octets, 0o600)
-        # Unlike a rename, a link never takes the place of a file that is there.
+        # Unlike a rename, a link never replaces an existing file.
         os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -57,10 +57,10 @@ def create(path: Path, octets: bytes) -> None:
 
 
 def replace(path: Path, octets: bytes) -> None:
-    """Put other content into a file at once, durably. Its owner, group and mode stay.
+    """Replace the content of a file at once, durably. Its owner, group and mode stay.
 
     Raises:
-        OSError: it cannot be written, or not for its owner: a server could not read it then.
+        OSError: the file cannot be written, or not for its owner, so a server could not read it.
     """
     path = path.resolve()  # the file, not a link to it, is replaced
     there = path.stat()
@@ -75,10 +75,10 @@ def replace(path: Path, octets: bytes) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes that lock the same directory waiting, for as long as the block lasts.
+    """Lock the directory of a file; other processes that lock it wait until the block ends.
 
     Raises:
-        OSError: there is no such directory.
+        OSError: the directory does not exist.
     """
     with _directory(path.resolve().parent) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

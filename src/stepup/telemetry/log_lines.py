@@ -19,9 +19,9 @@ from prometheus_client import Counter
 from stepup.system.ascii_json import ascii_json
 
 MAX_WAITING_LINES: Final = 2000
-"""How many lines wait for a pipe that nobody empties; the next ones are dropped."""
+"""How many lines wait for a pipe that nobody reads; further lines are dropped."""
 RETRY_SECONDS: Final = 1.0
-"""When lines that wait are tried again, if no further line comes before."""
+"""The time after which waiting lines are written again, if no line comes before."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 _dropped = Counter(
@@ -37,22 +37,22 @@ class Sink(Protocol):
         """Write as much as can be written without waiting.
 
         Raises:
-            BlockingIOError: nothing can be.
-            OSError: it cannot be written to.
+            BlockingIOError: nothing can be written without waiting.
+            OSError: the sink cannot be written to.
         """
         ...
 
     def portions(self, lines: list[bytes], /) -> list[bytes]:
-        """Lines, put together into as few writes as keep them whole."""
+        """Join lines into as few writes as possible that keep each line whole."""
         ...
 
 
 def as_json_line(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> bytes:
-    """One line of ASCII with the time, `timestamp`; the last of structlog's processors."""
+    """Render a line of ASCII with its time, `timestamp`; the last of structlog's processors."""
     fields["timestamp"] = datetime.now(UTC)
     try:
         return ascii_json(fields, _as_text, orjson.OPT_UTC_Z)
-    except Exception as error:  # noqa: BLE001  # whatever a value is, logging never raises
+    except Exception as error:  # noqa: BLE001  # logging never raises, for any value
         event = str(fields.get("event", ""))
         return ascii_json({"event": event, "not_rendered": type(error).__name__}, repr)
 
@@ -64,9 +64,9 @@ def _as_text(value: object) -> str:
 
 
 def as_printable_line(text: str) -> bytes:
-    """Text as lines of printable ASCII with a newline at the end; what is not is escaped.
+    """Render text as lines of printable ASCII with a newline at the end; escape the rest.
 
-    Escape sequences of terminals are, too: who wants colours adds them later.
+    This also escapes terminals' escape sequences: add colours afterwards.
     """
     printable = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text.rstrip("\n"))
     return printable.encode("ascii", "backslashreplace") + b"\n"
@@ -75,17 +75,17 @@ def as_printable_line(text: str) -> bytes:
 class LinesOfATurn:
     """Writes lines to a sink, those of one turn of the event loop together, at its end.
 
-    A warning or an error is written at once, after the lines that wait; so is any line where no
-    event loop runs. Threads may share this, and a line may be logged while another is written.
+    A warning or an error is written at once, after the waiting lines; so is any line if no event
+    loop runs. Threads may share an instance, and log a line while another line is written.
 
-    Lines that meet a full pipe wait, MAX_WAITING_LINES of them; all other failures drop what was to
-    be written. Each further line is tried anew, and after a loss `log_lines_lost` says how many.
+    If the pipe is full, up to MAX_WAITING_LINES lines wait; every other failure drops the lines.
+    Each further line tries again, and after a loss `log_lines_lost` has the number of lost lines.
     """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._waiting: deque[bytes] = deque()
-        self._portions: deque[bytes] = deque()  # of lines that were taken, while they are written
+        self._portions: deque[bytes] = deque()  # of the lines that are being written
         self._writing = Lock()
         self._is_blocked = False
         self._is_within_line = False
@@ -96,7 +96,7 @@ class LinesOfATurn:
     def later(self, line: bytes) -> None:
         """Write a line at the end of this turn."""
         self._append(line)
-        # A loop that was closed does not write any more what it was to write.
+        # A closed loop no longer writes its lines.
         if self._loop is not None and not self._loop.is_closed():
             return
         try:
@@ -111,7 +111,7 @@ class LinesOfATurn:
         self._append(line)
         self._write()
 
-    # What structlog calls, by the level of a line.
+    # structlog calls the method of a line's level.
     debug = info = later
     warning = error = critical = at_once
 
@@ -123,8 +123,8 @@ class LinesOfATurn:
 
     def _write(self) -> None:
         self._loop = None
-        # Who comes while another is at it leaves the line to them: they look again afterwards. To
-        # wait would be for ever where the garbage collector has a line logged within a write.
+        # A thread that finds another one writing leaves its line to that thread, which looks again
+        # afterwards. Waiting would never end if the garbage collector logs a line within a write.
         while (self._waiting or self._portions) and self._writing.acquire(blocking=False):
             try:
                 self._write_waiting()
@@ -133,7 +133,7 @@ class LinesOfATurn:
                 self._is_blocked = True
                 self._retry_later()
                 return
-            except Exception:  # noqa: BLE001  # nobody who logs can do anything about it
+            except Exception:  # noqa: BLE001  # the code that logs cannot handle it
                 self._drop()
                 return
             finally:
@@ -168,7 +168,7 @@ class LinesOfATurn:
         return ascii_json({**fields, "timestamp": datetime.now(UTC)}, _as_text, orjson.OPT_UTC_Z)
 
     def _drop(self) -> None:
-        """Give up what was to be written; a line that broke off stays apart from the next."""
+        """Drop all lines; end an incomplete line, so that the next line is separate."""
         begun = sum(portion.count(b"\n") for portion in self._portions if portion != b"\n")
         self._portions.clear()
         waiting = len(self._waiting)
@@ -194,11 +194,11 @@ class LinesOfATurn:
 
 
 class StandardError(io.TextIOBase):
-    """What Python and libraries write to `sys.stderr`, line by line; it never raises or blocks.
+    """Replaces `sys.stderr`: logs the lines of Python and libraries, and never raises or blocks.
 
     Args:
-        lines: where the lines go.
-        descriptor: what `fileno` says.
+        lines: gets the lines.
+        descriptor: the result of `fileno`.
     """
 
     encoding = "utf-8"
@@ -214,17 +214,17 @@ class StandardError(io.TextIOBase):
         return self._descriptor
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Write text; a line that has only begun waits for its end."""
+        """Write text; an incomplete line waits for its end."""
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
             self._lines.at_once(as_printable_line(line))
         return len(text)
 
     def flush(self) -> None:
-        """Write a line that has only begun."""
+        """Write an incomplete line."""
         if self._begun:
             self.write("\n")

@@ -1,4 +1,4 @@
-"""Answers an orchestrator's probes over plain HTTP, for it seldom speaks gRPC with mutual TLS."""
+"""Answers probes over plain HTTP, because orchestrators seldom speak gRPC with mutual TLS."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
@@ -10,11 +10,11 @@ from urllib.parse import parse_qs
 from stepup.system.connection_places import ConnectionPlaces
 
 MAX_CONNECTIONS: Final = 64
-"""How many probes are answered at a time."""
+"""The largest number of connections at a time."""
 _REQUEST_SECONDS = 5.0
 _MAX_REQUEST_BYTES = 8 * 1024
 _SERVER = ""
-"""What health calls the whole server."""
+"""The health name of the whole server."""
 
 Serving = Callable[[], Collection[str]]
 """The health names that serve now."""
@@ -24,24 +24,24 @@ Serving = Callable[[], Collection[str]]
 async def probes_answered(
     host: str, port: int, serving: Serving, names: Collection[str]
 ) -> AsyncIterator[int]:
-    """Answer probes for as long as the block lasts; yields the port.
+    """Answer probes until the block ends; yield the port.
 
-    `/live` is 200 while the event loop turns, whatever becomes of the stores: a restart would not
-    bring them back. `/ready` is 200 while decisions can be made, else 503; `/ready?service=NAME` is
-    the same for one health name, and 404 for a name that is not known. GET and HEAD are answered.
-    Other parameters are ignored. The loop that serves calls answers itself, so that no answer comes
-    when it is stuck.
+    `/live` is 200 while the event loop runs, also without the stores: a restart would not bring
+    them back. `/ready` is 200 while the server can decide, else 503; `/ready?service=NAME` is
+    the same for one health name, and 404 for an unknown name. It answers GET and HEAD, and ignores
+    other parameters. The event loop of the calls also answers probes, so a blocked loop does not
+    answer.
 
-    Beyond MAX_CONNECTIONS the oldest connection of the busiest host is closed.
+    Beyond MAX_CONNECTIONS it closes the oldest connection of the busiest host.
 
     Args:
         host: an address of this machine.
-        port: 0 takes any.
+        port: 0 means any free port.
         serving: is called for each probe of `/ready`.
-        names: the health names that are known; the empty one is the whole server.
+        names: the health names; the empty name is the whole server.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: the server cannot listen on the address.
     """
     probes = _Probes(serving, names)
     server = await asyncio.start_server(probes.answer, host, port, limit=_MAX_REQUEST_BYTES)
@@ -64,7 +64,7 @@ class _Probes:
         for closing in self._places.take(writer, host, asyncio.get_running_loop().time()):
             closing.transport.abort()
         try:
-            # Whoever does not send a request of sensible size in time, or is gone, gets no answer.
+            # A client that is gone, too slow, or sends too much gets no answer.
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(_REQUEST_SECONDS):
                     head = await reader.readuntil(b"\r\n\r\n")

@@ -1,6 +1,6 @@
-"""The span of the call at hand, where its trace is recorded: what takes time in it is part of it.
+"""The span of the current call, if its trace is recorded, and the parts of the span.
 
-Who records spans is not known here. Where nobody does, to look for one is all that it costs.
+This module does not know the recorder of spans. Without one, a part costs only a look-up.
 """
 
 import time
@@ -24,7 +24,7 @@ class CallSpan(Protocol):
 
     @property
     def trace_id(self) -> str:
-        """The trace that it is part of, in lower-case hex."""
+        """The id of the span's trace, in lower-case hex."""
         ...
 
     def add(self, name: str, began: int, *, failed: bool) -> None:
@@ -41,7 +41,7 @@ at_hand: ContextVar[CallSpan | None] = ContextVar("span", default=None)
 
 
 class Part:
-    """Times what is done in the block, as a part of the call at hand."""
+    """Records the time of a block as a part of the current call."""
 
     __slots__ = ("_began", "_name", "_span")
 
@@ -64,5 +64,5 @@ class Part:
 
 
 def has_failed(error: BaseException | None) -> bool:
-    """Whether an error says that a store was not there; a conflict is an answer of one that is."""
+    """Whether an error means that a store did not answer; a conflict is an answer."""
     return isinstance(error, StoreUnavailableError) and not isinstance(error, ConflictError)

@@ -1,8 +1,8 @@
 """Spans of calls, recorded with OpenTelemetry's SDK and exported over OTLP.
 
-Imported only where traces are configured, for OpenTelemetry comes with the extra `otel`. Spans wait
-in a queue of bounded length for a thread that exports them: a collector that is slow, hangs or has
-gone costs spans, never a call.
+Imported only if traces are configured, because OpenTelemetry comes with the extra `otel`. Spans
+wait in a queue of limited length for a thread that exports them: a collector that is slow, hangs or
+is down loses spans, and never delays a call.
 """
 
 import asyncio
@@ -99,9 +99,9 @@ def _context_of(parent: TraceParent) -> Context:
 
 
 def _resource() -> Resource:
-    """Who exports: what the standard variables say, such as `OTEL_SERVICE_NAME`, goes over ours.
+    """Return the resource of the spans; variables such as `OTEL_SERVICE_NAME` take precedence.
 
-    But not the instance: several workers have one environment.
+    The variables do not set the instance, because several workers share one environment.
     """
     ours = Resource({"service.name": "stepup", "service.version": distribution.version()})
     instance = Resource({"service.instance.id": str(uuid4())})
@@ -109,9 +109,9 @@ def _resource() -> Resource:
 
 
 class Exporting:
-    """Exports spans in the background, and says in the log whether that succeeds.
+    """Exports spans in the background, and logs failures.
 
-    How many wait, and for how long, the standard variables `OTEL_BSP_*` say: 2048 and 5 seconds.
+    The standard variables `OTEL_BSP_*` set the size and the delay of the queue: 2048, 5 seconds.
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -129,7 +129,7 @@ class Exporting:
 
 
 class _Watched(SpanExporter):
-    """Counts what is exported, and tells of the first failure and the first success after it."""
+    """Counts exported spans; logs the first failure and the first success after a failure."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -160,7 +160,7 @@ class _Watched(SpanExporter):
 
 
 class _LatestProblem(logging.Handler):
-    """Keeps what OpenTelemetry would log again and again, and not as JSON."""
+    """Keeps the latest message that OpenTelemetry would log repeatedly, and not as JSON."""
 
     def __init__(self) -> None:
         super().__init__()

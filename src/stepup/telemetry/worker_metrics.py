@@ -18,7 +18,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
 METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable by which prometheus_client is told, when it is imported."""
+"""The environment variable that prometheus_client reads when it is imported."""
 _ENDED: Final = 0
 """In place of a process id: no worker has it."""
 _ATTEMPTS: Final = 20

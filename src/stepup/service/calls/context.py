@@ -1,4 +1,4 @@
-"""For whom, through whom and when: what every use case is told about its call."""
+"""The context of a call: its actor, its caller and its time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Counts what was decided, and what became of codes, for whoever watches a platform.
+"""Counts decisions and outcomes of codes, for operators.
 
-A label says what a rule of the product calls it, never whom it was about (S11).
+A label has a word of the product's rules, and never names a person or a tenant (S11).
 """
 
 from functools import cache
@@ -15,17 +15,15 @@ from stepup.domain.verification import Outcome, Verification
 from stepup.service.enrollment.reset_codes import ResetAttempt
 
 _decisions = Counter(
-    "stepup_decisions", "Decisions on record, and the rule that decided.", ["decision", "reason"]
+    "stepup_decisions", "Recorded decisions, and the rule that decided.", ["decision", "reason"]
 )
-_refused_receipts = Counter(
-    "stepup_receipts_refused", "Retry receipts that bought no exemption.", ["rejection"]
-)
+_refused_receipts = Counter("stepup_receipts_refused", "Refused retry receipts.", ["rejection"])
 _verifications = Counter(
     "stepup_verifications",
-    "Codes given to VerifyOtp, by outcome, and why a code was rejected.",
+    "Codes given to VerifyOtp, by outcome, and the cause of a rejection.",
     ["outcome", "cause"],
 )
-_resets = Counter("stepup_resets", "Reset codes, by what became of them.", ["outcome"])
+_resets = Counter("stepup_resets", "Reset codes, by outcome.", ["outcome"])
 _locks = Counter(
     "stepup_locks",
     "Times that wrong codes locked or suspended somebody's codes, or kept a session from them.",
@@ -40,7 +38,7 @@ _BY_OFFSET: Final = {-1: _near_misses.labels("before"), 1: _near_misses.labels("
 
 
 def count_decision(verdict: Verdict) -> None:
-    """Count a decision that is on record."""
+    """Count a recorded decision."""
     _of(verdict.decision, verdict.reason).inc()
     if verdict.receipt_rejection is not None:
         _refused_receipts.labels(verdict.receipt_rejection).inc()
@@ -56,7 +54,7 @@ def count_verification(verification: Verification, attempt: Attempt | None = Non
 
 
 def count_spent_session() -> None:
-    """Count a session whose codes are not looked at any more, once that is committed."""
+    """Count a spent session, once that is committed."""
     _locks.labels("session").inc()
 
 
@@ -68,15 +66,15 @@ def count_reset(attempt: ResetAttempt) -> None:
 
 
 def count_mistyped_reset_code() -> None:
-    """Count a reset code whose check characters do not fit. It is no attempt."""
+    """Count a reset code whose check characters do not fit. It is not an attempt."""
     _resets.labels("mistyped").inc()
 
 
 def count_near_miss(matched: StepMatch) -> None:
     """Count a code, if it is a near miss (S1).
 
-    Many of them tell that a clock is off, of this machine or of the people's, or that somebody
-    passes codes on. They are never a reason to accept one.
+    Many near misses mean that a clock is wrong, this machine's or people's, or that somebody passes
+    codes on. They are never a reason to accept a code.
     """
     if matched.near_miss:
         _BY_OFFSET[matched.near_miss].inc()

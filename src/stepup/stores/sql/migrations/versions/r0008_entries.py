@@ -1,4 +1,4 @@
-"""Keep what tells the entries of authenticator apps apart: issuers and generations."""
+"""Keep what distinguishes the entries of authenticator apps: issuers and generations."""
 
 import sqlalchemy as sa
 from alembic import op
