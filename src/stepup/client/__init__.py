@@ -106,7 +106,7 @@ def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> 
     elif is_local_target(target):
         channel = grpc.insecure_channel(target, options)
     else:
-        raise ValueError(f"{target} is not an address of this machine: pass credentials")
+        raise ValueError(f"{target} is not an address of this machine, and needs credentials")
     return Client(
         channel,
         step_up_service_pb2_grpc.StepUpServiceStub(channel),
