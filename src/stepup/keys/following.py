@@ -140,7 +140,8 @@ class ReloadingKeys:
 
     def _current(self) -> KeyRing:
         """The ring, after a look at the file if the last look is a second old."""
-        self._look_if_due()
+        if self._clock.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._look()
         return self._ring
 
     def _ring_with(self, key_id: str) -> KeyRing:
@@ -158,10 +159,6 @@ class ReloadingKeys:
         if key_id not in ring and key_id in self._ids_in_file:
             raise StoreUnavailableError(f"the key {key_id!r} is not unwrapped yet")
         return ring
-
-    def _look_if_due(self) -> None:
-        if self._clock.monotonic() - self._looked_at >= LOOK_SECONDS:
-            self._look()
 
     def _look(self) -> None:
         now = self._clock.monotonic()

@@ -64,15 +64,16 @@ class KeyRing:
                 raise KeyRingError(f"keys.{key_id}: must be {KEY_BYTES} bytes")
         if primary not in keys:
             raise KeyRingError("primary: must be the id of a key of the ring")
-        self._primary = primary
+        self.primary = primary
         self._keys = MappingProxyType(dict(keys))
         self._secrets = _Sealer(primary, keys, "seal")
         self._reset_codes = _Sealer(primary, keys, "reset code", "reset code")
         # From the oldest key, so that it stays the same when another key becomes primary.
         self._fingerprint_key = _derive(next(iter(keys.values())), "fingerprint")
-        self._receipts = self._mac_keys("receipt")
-        self._page_tokens = self._mac_keys("page token")
-        self._stored_values = self._mac_keys("stored value")
+        # Plain attributes: each check takes the keys of two of them.
+        self.receipts = self._mac_keys("receipt")
+        self.page_tokens = self._mac_keys("page token")
+        self.stored_values = self._mac_keys("stored value")
 
     @classmethod
     def of(cls, file: KeyFile) -> Self:
@@ -84,30 +85,10 @@ class KeyRing:
         return cls(file.primary, file.material())
 
     def __repr__(self) -> str:
-        return f"KeyRing(primary={self._primary!r}, ids={sorted(self._keys)!r})"
+        return f"KeyRing(primary={self.primary!r}, ids={sorted(self._keys)!r})"
 
     def __contains__(self, key_id: object) -> bool:
         return key_id in self._keys
-
-    @property
-    def primary(self) -> str:
-        """The id of the key for new seals and MACs."""
-        return self._primary
-
-    @property
-    def receipts(self) -> MacKeys:
-        """The MAC keys of retry receipts."""
-        return self._receipts
-
-    @property
-    def page_tokens(self) -> MacKeys:
-        """The MAC keys of page tokens."""
-        return self._page_tokens
-
-    @property
-    def stored_values(self) -> MacKeys:
-        """The MAC keys of elevations and recorded outcomes (S25)."""
-        return self._stored_values
 
     def refresh_for(self, key_id: str) -> None:
         """Do nothing: this ring stays as it is."""
@@ -168,7 +149,7 @@ class KeyRing:
 
     def sign_head(self, message: bytes) -> bytes:
         """Sign an exported audit head with an Ed25519 key of the primary key: 64 bytes (S14)."""
-        return self._head_key(self._primary).sign(message)
+        return self._head_key(self.primary).sign(message)
 
     def head_public_key(self, key_id: str) -> bytes:
         """The public key that verifies the heads signed with a key: 32 bytes (RFC 8032).
@@ -188,7 +169,7 @@ class KeyRing:
 
     def _mac_keys(self, purpose: str) -> MacKeys:
         derived = {key_id: _derive(key, purpose) for key_id, key in self._keys.items()}
-        return MacKeys(self._primary, derived)
+        return MacKeys(self.primary, derived)
 
 
 class _Sealer:
