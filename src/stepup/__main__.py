@@ -18,6 +18,7 @@ def main() -> None:
         # grpcio's core would write to standard error, and wait if nobody reads it.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
+        _import_libraries_small()
     from stepup.system.core_dumps import forbid_core_dumps  # noqa: PLC0415  # it takes a while
 
     # Only the owner may read what a command writes, and no core dump contains secrets (S11).
@@ -32,6 +33,16 @@ def main() -> None:
             from stepup.cli.main import app  # noqa: PLC0415  # as above
 
             app()
+
+
+def _import_libraries_small() -> None:
+    """Import libraries without the optional packages that a server does not use: 10 MB.
+
+    structlog would colour tracebacks with rich, redis would count for OpenTelemetry.
+    """
+    from stepup.system.optional_imports import import_without  # noqa: PLC0415  # as above
+
+    import_without(["rich", "opentelemetry"], ["structlog", "redis"])
 
 
 def _exit_at_once(number: int, _frame: object) -> None:

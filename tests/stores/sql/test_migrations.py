@@ -8,6 +8,7 @@ import pytest
 from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import func, inspect, select, text
 from stepup_tests.enrolled import store_enrolled
 from stepup_tests.keys import fresh_ring
@@ -30,6 +31,7 @@ from stepup.stores.sql import (
     upgrade,
 )
 from stepup.stores.sql.engine import parse_url, write_engine
+from stepup.stores.sql.migrations import DIRECTORY, REVISIONS
 from stepup.stores.sql.tables import metadata
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -45,6 +47,11 @@ async def on(url, work):
 
 async def tables(url):
     return set(await on(url, lambda connection: inspect(connection).get_table_names()))
+
+
+def test_the_files_of_the_revisions_have_the_order_in_which_alembic_runs_them():
+    scripts = ScriptDirectory(str(DIRECTORY)).walk_revisions()
+    assert [script.revision for script in scripts] == list(reversed(REVISIONS))
 
 
 async def mark(url, revision):

@@ -2,21 +2,16 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql.connection import uninterrupted
 from stepup.stores.sql.engine import parse_url, write_engine
 from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.limits import Limits
+from stepup.stores.sql.migrations import REVISIONS
 from stepup.stores.sql.rights import excessive_rights
 from stepup.stores.sql.server_check import demand_usable_server
 from stepup.stores.sql.unavailable import unavailable
@@ -49,7 +44,7 @@ async def upgrade(url: str, revision: str = "head", *, grant_to: str | None = No
     """
 
     def work(connection: Connection) -> None:
-        _migrate(connection, revision, _upgrades)
+        _migrate(connection, revision, "up")
         if grant_to is not None:
             grant_to_server(connection, grant_to)
 
@@ -64,7 +59,7 @@ async def downgrade(url: str, revision: str) -> None:
         SchemaRevisionError: the database's revision, or the wanted one, is not known.
         StoreUnavailableError: the database cannot be reached or changed.
     """
-    await transact(url, lambda connection: _migrate(connection, revision, _downgrades))
+    await transact(url, lambda connection: _migrate(connection, revision, "down"))
 
 
 async def check_schema(url: str, limits: Limits = Limits()) -> None:
@@ -81,10 +76,9 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
     """
     await demand_usable_server(url, limits)
     found = await transact(url, _current, limits)
-    scripts = _scripts()
-    _demand_known(found, scripts)
-    if found != (scripts.get_current_head(),):
-        raise _wrong_revision(found, scripts, "run `stepup migrate`")
+    _demand_known(found)
+    if found != REVISIONS[-1:]:
+        raise _wrong_revision(found, "run `stepup migrate`")
 
 
 async def audit_rights(url: str, limits: Limits = Limits()) -> list[str]:
@@ -112,8 +106,6 @@ async def transact(
                 return await connection.run_sync(work)
         except StoreUnavailableError:
             raise
-        except CommandError as error:
-            raise SchemaRevisionError("a schema revision is not known to this version") from error
         except Exception as error:
             raise unavailable(parse_url(url), error) from error
         finally:
@@ -122,46 +114,34 @@ async def transact(
     return await uninterrupted(run())
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(Path(__file__).parent / "migrations"))
-
-
 def _current(connection: Connection) -> tuple[str, ...]:
-    return MigrationContext.configure(connection).get_current_heads()
+    """The revision of the schema as alembic has recorded it; empty without a schema."""
+    if not inspect(connection).has_table("alembic_version"):
+        return ()
+    return tuple(connection.scalars(text("SELECT version_num FROM alembic_version")))
 
 
-def _demand_known(found: tuple[str, ...], scripts: ScriptDirectory) -> None:
-    if not {script.revision for script in scripts.walk_revisions()}.issuperset(found):
+def _demand_known(found: tuple[str, ...]) -> None:
+    if not set(found) <= set(REVISIONS):
         remedy = "it is of another version: use the version of stepup that has migrated it"
-        raise _wrong_revision(found, scripts, remedy)
+        raise _wrong_revision(found, remedy)
 
 
-def _wrong_revision(
-    found: tuple[str, ...], scripts: ScriptDirectory, remedy: str
-) -> SchemaRevisionError:
+def _wrong_revision(found: tuple[str, ...], remedy: str) -> SchemaRevisionError:
     return SchemaRevisionError(
         f"the database schema is of revision {', '.join(found) or 'none'}, "
-        f"this version needs {scripts.get_current_head()}: {remedy}"
+        f"this version needs {REVISIONS[-1]}: {remedy}"
     )
 
 
-def _upgrades(scripts: ScriptDirectory, revision: str, current: Any) -> Any:
-    return scripts._upgrade_revs(revision, current)  # noqa: SLF001 - as alembic.command does
-
-
-def _downgrades(scripts: ScriptDirectory, revision: str, current: Any) -> Any:
-    return scripts._downgrade_revs(revision, current)  # noqa: SLF001 - as alembic.command does
-
-
-def _migrate(
-    connection: Connection, revision: str, steps: Callable[[ScriptDirectory, str, Any], Any]
-) -> None:
+def _migrate(connection: Connection, revision: str, direction: Literal["up", "down"]) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    scripts = _scripts()
-    _demand_known(_current(connection), scripts)
-    with EnvironmentContext(
-        Config(), scripts, fn=lambda current, _: steps(scripts, revision, current)
-    ) as environment:
-        environment.configure(connection=connection, transactional_ddl=True)
-        environment.run_migrations()
+    found = _current(connection)
+    _demand_known(found)
+    if revision not in {*REVISIONS, "head", "base"}:
+        raise SchemaRevisionError(f"this version does not know the schema revision {revision}")
+    if (revision, found) != ("head", REVISIONS[-1:]):
+        from stepup.stores.sql import alembic_runner  # noqa: PLC0415  # only a migration needs it
+
+        alembic_runner.run(connection, revision, direction)
