@@ -135,9 +135,6 @@ format: install-dev ## Format Python and protos
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/buf format --write protos
 
-# What is in plain English already; the goal is everything: no argument.
-PLAIN := $(wildcard *.md) protos deploy docs tools $(addprefix src/stepup/,client keys rpc settings system telemetry wiring)
-
 LINTS := lint-style lint-types lint-layers lint-prose lint-protos lint-generated
 
 .PHONY: lint $(LINTS)
@@ -156,7 +153,7 @@ lint-layers:
 	$(BIN)/lint-imports
 
 lint-prose:
-	$(BIN)/python -m tools.plain_english $(PLAIN)
+	$(BIN)/python -m tools.plain_english
 
 lint-protos:
 	$(BIN)/buf format --diff --exit-code protos

@@ -160,7 +160,7 @@ class Snapshots:
     def apply(self, change: Change) -> None:
         """Apply a change. A worker applies its own changes at once."""
         if isinstance(change, PolicyChanged):
-            # Whatever its version: a version is given twice if a fail-over has lost it (S28).
+            # Even with a known version: after a fail-over, a lost version is used again (S28).
             self._policies.pop(change.tenant_id, None)
             self._policy_changes += 1
         else:
@@ -175,7 +175,7 @@ class Snapshots:
             _server_changes.inc()
             _log.warning(
                 "database_server_changed",
-                explanation="a fail-over, a restore or a restart: policies are read anew",
+                explanation="a fail-over, a restore or a restart: policies are read again",
             )
         self._server, self._position = server, None
         self._policies.clear()

@@ -49,7 +49,7 @@ class Dependency:
         """
         try:
             await self._reach()
-        except BaseException:  # whatever fails, the dependency may not work
+        except BaseException:  # any error means that the dependency may not work
             self._report(is_up=False)
             raise
         self._report(is_up=True)

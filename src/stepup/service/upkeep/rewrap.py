@@ -26,7 +26,7 @@ _UserKey: TypeAlias = tuple[TenantId, UserId]
 
 @dataclass(frozen=True, slots=True)
 class Rewrapped:
-    """One user's secrets: how many were sealed anew, and how many could not be opened."""
+    """One user's secrets: how many were sealed again, and how many could not be opened."""
 
     tenant_id: TenantId
     user_id: UserId
@@ -104,7 +104,7 @@ class _User:
         self._unreadable = 0
 
     async def rewrapped(self) -> Rewrapped:
-        """Seal the user's secrets anew; those that cannot be opened stay unchanged."""
+        """Seal the user's secrets again; those that cannot be opened stay unchanged."""
         # In the order in which the use cases take their locks.
         authenticators = await self._authenticator()
         reset_codes = await self._reset_code()
@@ -159,7 +159,7 @@ class _User:
         )
 
     def _unless_primary(self, key_id: str, seal_anew: Callable[[], _T]) -> _T | None:
-        """Seal anew; None if the primary key is the sealing one, or if the secret does not open."""
+        """Seal again; None if the primary key has sealed the secret, or if it cannot be opened."""
         if key_id == self._keys.primary:
             return None
         try:

@@ -172,7 +172,7 @@ class Connection:
         try:
             return await uninterrupted(work)
         # Any exception: drivers raise their own, the system's and the interpreter's, and a row that
-        # cannot be read is no better.
+        # cannot be read is a failure, too.
         except Exception as error:
             self._broken = True
             raise _translated(error) from error

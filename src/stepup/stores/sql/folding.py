@@ -1,6 +1,6 @@
 """Fold stored ids of tenants and users to lower case, when `identity.fold_case` is turned on.
 
-Everything in force moves to the folded ids: authenticators and reset codes, which are sealed anew
+Everything in force moves to the folded ids: authenticators and reset codes, which are sealed again
 because their seals are bound to tenant and user, policies, toggles, and every other row of a user
 or a tenant. Wizards are deleted, as they are bound to a hash over the ids: people begin again.
 

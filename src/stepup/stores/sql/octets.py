@@ -61,7 +61,7 @@ class Octets:
 
     def is_no_text(self, column: ColumnElement[str]) -> ColumnElement[bool]:
         """Whether a text column holds something else; an index finds such rows at its end."""
-        # Whatever its bytes are, a blob comes after every text.
+        # A blob comes after every text, with any bytes.
         return column >= literal_column("x''") if self._is_sqlite else false()
 
     def row_place(self, table: Table) -> ColumnElement[Any]:

@@ -17,7 +17,7 @@ class ConnectionPool:
     """Gives connections out in the order in which they are asked for.
 
     The work of one tenant holds and waits for half of them at most, so that the work of other
-    tenants never stands behind a flood of one (S18).
+    tenants never waits for a flood of one tenant (S18).
     """
 
     def __init__(self, engine: AsyncEngine, limits: Limits, *, in_transaction: bool) -> None:
