@@ -199,6 +199,14 @@ def masking(*paths):
     return change
 
 
+def issuer(text):
+    def change(request):
+        request.policy.issuer = text
+        request.update_mask.paths.append("issuer")
+
+    return policy("policy.issuer", change)
+
+
 def events(field, **filters):
     request = valid_request("ListAuditEvents")
     request.filter.CopyFrom(audit_service_pb2.AuditEventFilter(**filters))
@@ -270,6 +278,8 @@ WRONG = {
     "update_mask: unknown": policy("update_mask", masking("enabled", "etag")),
     "update_mask: a path within": policy("update_mask", masking("operations.max_age")),
     "update_mask: *": policy("update_mask", masking("*")),
+    "issuer: a colon": issuer("a:b"),
+    "issuer: 129 bytes": issuer("x" * 129),
     "operations: twice": policy("policy.operations[1].operation", selecting(OSQUERY, OSQUERY)),
     "operations: not selectable": policy(
         "policy.operations[1].operation", selecting(OSQUERY, SIGN_IN)

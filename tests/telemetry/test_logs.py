@@ -137,6 +137,13 @@ def test_s18_a_client_that_does_not_finish_its_request_is_closed(monkeypatch, se
         assert connection.recv(100) == b""
 
 
+def test_s18_a_client_that_is_silent_is_closed(monkeypatch):
+    monkeypatch.setattr(metrics_server, "SILENCE_SECONDS", 0.05)
+    with ExitStack() as stack:
+        connection = connected(stack.enter_context(metrics_served("127.0.0.1", 0)), stack)
+        assert connection.recv(100) == b""
+
+
 def test_s18_a_client_that_does_not_read_is_closed(monkeypatch):
     """An answer that is larger than what the kernel keeps for it."""
     monkeypatch.setattr(metrics_server, "CONNECTION_SECONDS", 0.2)

@@ -46,7 +46,7 @@ async def test_s7_a_second_tab_of_the_session_gets_the_same_screen(worker):
 
 async def test_s7_another_session_leaves_the_first_wizard_open(worker):
     first = await worker.begin(ALICE)
-    await worker.begin(ON_PHONE)
+    assert (await worker.begin(ON_PHONE)).secret.octets != first.secret.octets
     assert (await worker.begin(ALICE)).enrollment_id == first.enrollment_id
 
 
