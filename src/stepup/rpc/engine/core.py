@@ -15,7 +15,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
 from stepup.rpc.engine import CallLimits, Methods, Options, UnaryMethod, metadata_size
-from stepup.rpc.engine.core_call import Call, StreamCall, UnaryCall
+from stepup.rpc.engine.core_call import CoreCall, StreamCall, UnaryCall
 from stepup.rpc.engine.core_calls import Calls
 from stepup.rpc.engine.queue import CompletionQueue
 from stepup.rpc.wire.errors import expired, metadata_too_large, unimplemented
@@ -98,12 +98,12 @@ class CoreEngine:
         self._request_call()
         method = self._methods.get(event.call_details.method)
         if method is None:
-            Call(event, self._calls).end(unimplemented())
+            CoreCall(event, self._calls).end(unimplemented())
         elif metadata_size(event.invocation_metadata) > self._calls.limits.metadata_bytes:
-            Call(event, self._calls).end(metadata_too_large())
+            CoreCall(event, self._calls).end(metadata_too_large())
         elif event.call_details.deadline <= time():
             # When calls wait this long, work for absent clients would make the others wait longer.
-            Call(event, self._calls).end(expired())
+            CoreCall(event, self._calls).end(expired())
         elif isinstance(method, UnaryMethod):
             UnaryCall(event, self._calls, method).begin()
         else:

@@ -29,7 +29,7 @@ _OK: Final = ((), 0, b"", _NO_FLAGS)
 """The arguments of a status operation."""
 
 
-class Call(Invocation):
+class CoreCall(Invocation):
     """A call that has arrived. Without a method, it can only be ended.
 
     Args:
@@ -143,7 +143,7 @@ class Call(Invocation):
         self._calls.remove(self)
 
 
-class _MethodCall(Call):
+class _MethodCall(CoreCall):
     """A call of a method: it waits for its first message, then works in one task."""
 
     __slots__ = ()
