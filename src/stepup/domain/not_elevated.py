@@ -1,4 +1,4 @@
-"""Why a session is not elevated, for the person who wonders; no rule of the decision asks."""
+"""Why a session is not elevated: an explanation for the person, and not a rule."""
 
 from datetime import datetime
 from enum import StrEnum, unique

@@ -1,4 +1,4 @@
-"""What a worker remembers of revocations: flat tables, so that a million fit (S27)."""
+"""The revocations that a worker remembers: flat tables, so that a million fit (S27)."""
 
 from collections import deque
 from typing import Final, TypeAlias

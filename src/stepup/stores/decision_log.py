@@ -96,7 +96,7 @@ class JsonLinesDecisionLog:
             _failures.inc()
             raise StoreUnavailableError("the decision log cannot be written") from self._problem
         if not self._waiting:
-            # For the calls of this turn: to ask for it costs a system call in Python 3.11.
+            # Once for all calls of this turn: it makes a system call in Python 3.11.
             self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self._write_waiting)
         record = Record(list(map(_line, entries)), self._loop.create_future())
@@ -155,7 +155,7 @@ class JsonLinesDecisionLog:
         try:
             outlet = self._outlet_in_place()
             self._unwritten.extend(portions_of(waiting, outlet))
-        except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
+        except Exception as error:  # noqa: BLE001  # no call may wait for ever
             self._unwritten.append(Portion(b"", waiting))
             self._fail(error)
         else:
@@ -180,7 +180,7 @@ class JsonLinesDecisionLog:
         except BlockingIOError as error:
             self._problem = error
             self._wait(outlet)
-        except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
+        except Exception as error:  # noqa: BLE001  # no call may wait for ever
             self._fail(error)
         else:
             self._problem = None

@@ -1,4 +1,4 @@
-"""Attempts that are finished even though their call is gone, and how many there may be (S18)."""
+"""Attempts, which run to their end although their call is cancelled, and their limit (S18)."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,10 +15,10 @@ _T = TypeVar("_T")
 
 
 class Attempts(Generic[_T]):
-    """Gives each attempt its turn; from then on it is finished, whether its call waits or not.
+    """Gives each attempt its turn; from then on it runs to its end, even without its call.
 
-    A call that is gone before its turn makes no attempt. So there are never more attempts under way
-    than turns, however many calls are made and given up.
+    A call that is cancelled before its turn makes no attempt. So there are never more attempts
+    under way than turns, however many calls are made and cancelled.
 
     Args:
         limit: how many attempts may be under way.
@@ -30,11 +30,11 @@ class Attempts(Generic[_T]):
         self._under_way: set[asyncio.Task[_T]] = set()
 
     async def make(self, tenant: TenantId, attempt: Coroutine[Any, Any, _T]) -> _T:
-        """Wait for a turn, then make the attempt, and finish it although the caller is cancelled.
+        """Wait for a turn, then make the attempt, and finish it even if the call is cancelled.
 
         Args:
             tenant: whose attempt it is.
-            attempt: makes it; closed if it never has its turn. What it raises is raised here.
+            attempt: makes the attempt; closed if it never has its turn. Its errors are raised here.
         """
         try:
             await self._turns.take(tenant)
@@ -47,11 +47,11 @@ class Attempts(Generic[_T]):
         return await asyncio.shield(task)
 
     async def drain(self) -> None:
-        """Wait for the attempts whose callers have given up."""
+        """Wait for the attempts whose calls were cancelled."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _finish(self, tenant: TenantId, task: asyncio.Task[_T]) -> None:
         self._under_way.discard(task)
         self._turns.give_back(tenant)
         if not task.cancelled():
-            task.exception()  # retrieved: a caller that still waits gets it, nobody else needs it
+            task.exception()  # retrieved, or asyncio would log it; a call that waits gets it too

@@ -1,4 +1,4 @@
-"""Whether a session is elevated: what Redis holds, less what was revoked since."""
+"""Whether a session is elevated: Redis has the elevations, memory the recent revocations."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""`VerifyOtp`: take the code that the person typed; a right one elevates the session."""
+"""`VerifyOtp`: evaluate the code that the person typed; a right code elevates the session."""
 
 from contextlib import suppress
 from datetime import timedelta
@@ -53,9 +53,9 @@ class VerifyOtp:
     ) -> Verification:
         """Make one attempt, or answer the recorded outcome of the same request.
 
-        An attempt that has begun is finished and recorded even when the caller gives up: its resend
-        then finds the outcome, and not a code that is used up for nothing. A call that is given up
-        before its turn makes no attempt (`Attempts`).
+        An attempt that has begun is finished and recorded even if the call is cancelled: a resend
+        then finds the outcome, and not a code that was used up for nothing. A call that is
+        cancelled before its turn makes no attempt (`Attempts`).
 
         Raises:
             InvalidFieldError: the request id was used for another request.
@@ -83,7 +83,7 @@ class VerifyOtp:
         try:
             committed = await self._commit(context, code)
         except Exception:
-            # No attempt was made, so that a resend may make it.
+            # No attempt was made: a resend may make it.
             with suppress(StoreUnavailableError):
                 await self._outcomes.release(key)
             raise
@@ -92,7 +92,7 @@ class VerifyOtp:
         return verification
 
     async def _still_holds(self, recorded: Verification, context: Context) -> bool:
-        """Whether a recorded outcome may be answered; otherwise the code is looked at again.
+        """Whether a recorded outcome may be answered; otherwise the code is evaluated again.
 
         A revocation ends what an outcome says (S10), and Redis may give one back that it should
         have forgotten (S25). A code that was right is used up: the attempt is rejected (S2).
@@ -102,7 +102,7 @@ class VerifyOtp:
             return True
         if not elevation.is_live(context.now) or await self._elevated.find_live(context) is None:
             return False
-        # The live one may be that of a later code, given after a revocation.
+        # The live elevation may be of a later code, given after a revocation.
         return not self._elevated.snapshots.revocations().void(elevation)
 
     async def _commit(self, context: Context, code: OtpCode) -> Verification:
@@ -156,7 +156,7 @@ class VerifyOtp:
         count_near_miss(matched)
         after, attempt = authenticator.attempted(matched, session, now)
         if after == authenticator:
-            return after, attempt  # it counts nowhere, and its like is on record
+            return after, attempt  # it counts nowhere, and the first one is on record
         await records.authenticators.save(after)
         if attempt is Attempt.VERIFIED:
             event = context.event(

@@ -1,4 +1,4 @@
-"""One round trip for the reads of many calls: what a client costs is paid once a batch."""
+"""One round trip for the reads of many calls: a batch shares the cost of the client."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from stepup.stores.redis.connection import Client, answering
 from stepup.telemetry.spans import Part
 
 SLOW_SECONDS: Final = 0.005
-"""Reads wait for a batch under way this long at most before they go out beside it."""
+"""How long reads wait for a batch under way before they are sent beside it."""
 
 Values: TypeAlias = Sequence[bytes | None]
 _Answer: TypeAlias = Values | Exception
@@ -32,14 +32,14 @@ class Reads(Protocol):
 
 
 def reads_of(client: Client) -> Reads:
-    """What reads with a client."""
+    """The batches of a client."""
     return ClusterReads(client) if isinstance(client, Cluster) else BatchedReads(client)
 
 
 class BatchedReads:
-    """Reads keys; the reads that arrive while a batch is under way make up the next one.
+    """Reads keys; the reads that arrive while a batch is under way make up the next batch.
 
-    A lone read goes out at once. A batch that fails fails for its own reads only.
+    A lone read is sent at once. If a batch fails, only its own reads fail.
 
     Args:
         client: of a single server, from Sentinel, or of a cluster, where all reads have to be of
@@ -51,7 +51,7 @@ class BatchedReads:
         self._waiting: list[tuple[Sequence[str], asyncio.Future[_Answer]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._latest_began = 0.0
-        # To ask for it costs a system call in Python 3.11.
+        # Remembered: get_running_loop makes a system call in Python 3.11.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def read(self, keys: Sequence[str]) -> Values:
@@ -68,14 +68,14 @@ class BatchedReads:
         with Part("redis"):
             answer = await values
             if isinstance(answer, Exception):
-                # One of its own for each call: one that many raise gathers all their stacks.
+                # A new error for each call: one that many calls raise collects all their stacks.
                 raise StoreUnavailableError(str(answer)) from answer
         return answer
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         # The task starts in the loop's next turn: the reads of this whole turn are in its batch.
         self._latest_began = loop.time()
-        # It is part of no call: in the trace of each stands how long that call itself has waited.
+        # The batch belongs to no call: the trace of each call shows how long that call has waited.
         batch = loop.create_task(self._read_waiting(), context=Context())
         self._under_way.add(batch)
         batch.add_done_callback(self._ended)
@@ -91,10 +91,10 @@ class BatchedReads:
         try:
             async with answering():
                 answers = await self._fetch([keys for keys, _ in batch])
-        except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
+        except Exception as error:  # noqa: BLE001  # no call may wait for ever
             answers = [error] * len(batch)
         for (_, values), answer in zip(batch, answers, strict=True):
-            if not values.done():  # else its call was given up
+            if not values.done():  # else its call was cancelled
                 values.set_result(answer)
 
     async def _fetch(self, reads: Sequence[Sequence[str]]) -> Sequence[_Answer]:
@@ -107,11 +107,11 @@ class BatchedReads:
 
 
 class ClusterReads:
-    """Reads from each server of a cluster in batches of its own: none waits for another server."""
+    """Reads from each server of a cluster in separate batches: no read waits for another server."""
 
     def __init__(self, client: Cluster) -> None:
         self._client = client
-        # There while they are at it; so servers that are gone leave nothing behind.
+        # Entries live while reads use them, so that servers that are gone leave nothing behind.
         self._of_server: WeakValueDictionary[str, BatchedReads] = WeakValueDictionary()
 
     async def read(self, keys: Sequence[str]) -> Values:
