@@ -356,9 +356,11 @@ async def test_a_call_whose_deadline_has_passed_before_its_turn_does_no_work(ser
 async def test_who_called_is_known_even_when_an_abandoned_call_is_cleaned_up(
     serving, path, seconds
 ):
-    peers = []
+    peers, begun = [], 0
 
     async def sleep(_payload, invocation):
+        nonlocal begun
+        begun += 1
         try:
             await asyncio.Event().wait()
         finally:
@@ -370,6 +372,8 @@ async def test_who_called_is_known_even_when_an_abandoned_call_is_cleaned_up(
             yield payload
 
     async def _endless(invocation):
+        nonlocal begun
+        begun += 1
         try:
             while True:
                 yield b"x" * 10_000
@@ -379,9 +383,12 @@ async def test_who_called_is_known_even_when_an_abandoned_call_is_cleaned_up(
     async with serving(unary={CALL: sleep}, stream={OTHER: endless}) as port:
         calls = [port.stream(path, timeout=seconds) for _ in range(10)]
         reading = [asyncio.create_task(_read_slowly(call)) for call in calls]
-        await asyncio.sleep(0.1)
-        for call in calls if seconds is None else ():
-            call.cancel()
+        if seconds is None:
+            async with asyncio.timeout(10):
+                while begun < len(calls):  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(0.01)
+            for call in calls:
+                call.cancel()
         async with asyncio.timeout(10):
             while len(peers) < len(calls):  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0.01)

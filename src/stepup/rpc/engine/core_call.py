@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not public
 
 from stepup.rpc.engine import Invocation, StreamMethod, UnaryMethod, is_task_cancelled
-from stepup.rpc.engine.core_calls import Calls, OpenCall, Operations
-from stepup.rpc.engine.waiting import WaitingCalls
+from stepup.rpc.engine.core_calls import Calls, Operations
 from stepup.rpc.wire.errors import (
     OK,
     RefusedError,
@@ -27,6 +26,8 @@ _Tag: TypeAlias = Callable[[_Event], None]
 _NO_FLAGS: Final = 0
 _OK: Final = ((), 0, b"", _NO_FLAGS)
 """The arguments of a status operation."""
+_NO_STATE: Final[dict[Any, float]] = {}
+"""The state of a call that has just arrived: always empty."""
 
 
 class CoreCall(Invocation):
@@ -51,7 +52,7 @@ class CoreCall(Invocation):
         "state",
     )
 
-    state: WaitingCalls | set[OpenCall] | None
+    state: dict[Any, float]
     _method: UnaryMethod | StreamMethod | None
 
     def __init__(
@@ -60,7 +61,7 @@ class CoreCall(Invocation):
         # The core forgets the address when the call ends, which may be before the work ends.
         self.peer = event.call.peer().decode()
         self.metadata = event.invocation_metadata
-        self.state = None
+        self.state = _NO_STATE
         self._cygrpc = event.call
         self._calls = calls
         self._method = method
@@ -72,7 +73,7 @@ class CoreCall(Invocation):
         self._was_seen = False
         self._is_watched = False
         self._work: asyncio.Task[None] | None = None
-        calls.add(self)
+        calls.open.add(self)
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
         """See `Invocation`."""

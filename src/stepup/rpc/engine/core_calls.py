@@ -17,8 +17,8 @@ _log = structlog.get_logger(__name__)
 class OpenCall(WaitingCall, Protocol):
     """A call that the registry sees."""
 
-    state: "WaitingCalls | set[OpenCall] | None"
-    """The collection that contains the call; only `Calls` sets it."""
+    state: dict[Any, float]
+    """The calls of the same state; only `Calls` sets it."""
 
     def watch_if_slow(self) -> None:
         """Watch for the end of the call, from the second time on."""
@@ -48,46 +48,39 @@ class Calls:
     def __init__(self, limits: CallLimits) -> None:
         self.limits = limits
         self.refusals = Refusals()
-        self._open: set[OpenCall] = set()
+        self.open: set[OpenCall] = set()
         self._half_open = WaitingCalls(
             "half_open", limits.half_open, limits.message_seconds, self.refusals
         )
-        self._at_work: set[OpenCall] = set()
+        self._at_work: dict[OpenCall, float] = {}
         self._exempt = WaitingCalls("exempt", limits.exempt_in_flight, None, self.refusals)
         self._unread = WaitingCalls("unread", limits.unread, limits.answer_seconds, self.refusals)
         self._ending: list[tuple[OpenCall, Operations]] = []
         self._all_closed: asyncio.Event | None = None
 
-    def add(self, call: OpenCall) -> None:
-        """Add a call that has arrived."""
-        self._open.add(call)
-
     def wait_for_message(self, call: OpenCall) -> None:
         """Make a call half-open. The oldest half-open calls may end for it."""
-        call.state = self._half_open
+        call.state = self._half_open.since
         self._half_open.add(call, self.loop.time())
 
     def begin_work(self, call: OpenCall, *, exempt: bool) -> bool:
         """Give a call whose message has arrived a place; False and counted if none is free."""
-        if call.state is not None:
-            call.state.discard(call)
+        call.state.pop(call, None)
         if exempt:
-            call.state = self._exempt
+            call.state = self._exempt.since
             self._exempt.add(call, self.loop.time())
         elif len(self._at_work) < self.limits.in_flight:
             call.state = self._at_work
-            self._at_work.add(call)
+            self._at_work[call] = 0.0
         else:
-            call.state = None
             self.refusals.count("in_flight", call.peer)
             return False
         return True
 
     def end(self, call: OpenCall, operations: Operations) -> None:
         """Free the place of a call, and send its last batch at the end of this turn."""
-        if call.state is not None:
-            call.state.discard(call)
-        call.state = self._unread
+        call.state.pop(call, None)
+        call.state = self._unread.since
         self._unread.add(call, self.loop.time())
         if not self._ending:
             self.loop.call_soon(self._send_last_batches)
@@ -95,10 +88,9 @@ class Calls:
 
     def remove(self, call: OpenCall) -> None:
         """Remove a call that has ended."""
-        self._open.discard(call)
-        if call.state is not None:
-            call.state.discard(call)
-        if self._all_closed is not None and not self._open:
+        self.open.discard(call)
+        call.state.pop(call, None)
+        if self._all_closed is not None and not self.open:
             self._all_closed.set()
 
     async def watch_calls(self) -> None:
@@ -106,7 +98,7 @@ class Calls:
 
         To watch a call costs an event, which is not worth it for the many calls that end at once.
         """
-        for call in self._open:
+        for call in self.open:
             try:
                 call.watch_if_slow()
             except Exception as error:  # noqa: BLE001  # other calls must not suffer
@@ -121,10 +113,10 @@ class Calls:
 
     async def stop_work_of_all(self) -> None:
         """Cancel the work of all calls and wait for their end. No call may arrive any more."""
-        for call in self._open:
+        for call in self.open:
             call.stop_work()
         self._all_closed = asyncio.Event()
-        if self._open:
+        if self.open:
             await self._all_closed.wait()
 
     def _send_last_batches(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from itertools import islice, takewhile
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 from urllib.parse import unquote
 
 import prometheus_client
@@ -90,10 +90,11 @@ class WaitingCalls:
         self._limit = limit
         self._seconds = seconds
         self._refusals = refusals
-        self._since: dict[WaitingCall, float] = {}
+        self.since: dict[Any, float] = {}
+        """The calls, and since when they wait."""
 
     def __len__(self) -> int:
-        return len(self._since)
+        return len(self.since)
 
     def add(self, call: WaitingCall, now: float) -> None:
         """Add a call that waits; the oldest calls of the largest network may end for it.
@@ -102,35 +103,36 @@ class WaitingCalls:
             call: the call.
             now: the time of the event loop, in seconds.
         """
-        self._since[call] = now
-        if len(self._since) > self._limit:
+        self.since[call] = now
+        if len(self.since) > self._limit:
             self._end(self._cause, self._most_costly(), overloaded())
 
     def discard(self, call: WaitingCall) -> None:
         """Remove a call if it waits."""
-        self._since.pop(call, None)
+        self.since.pop(call, None)
 
     def end_overdue(self, now: float) -> None:
         """End the calls that have waited too long, with DEADLINE_EXCEEDED."""
         if self._seconds is None:
             return
         since = now - self._seconds
-        overdue = list(takewhile(lambda call: self._since[call] <= since, self._since))
-        cause: Cause = "message_late" if self._cause == "half_open" else self._cause
-        self._end(cause, overdue, message_late())
+        overdue = list(takewhile(lambda call: self.since[call] <= since, self.since))
+        if overdue:
+            cause: Cause = "message_late" if self._cause == "half_open" else self._cause
+            self._end(cause, overdue, message_late())
 
     def _most_costly(self) -> list[WaitingCall]:
-        sizes = Counter(network_of(call.peer) for call in self._since)
+        sizes = Counter(network_of(call.peer) for call in self.since)
         [(network, size)] = sizes.most_common(1)
-        share = max(len(self._since) // _SMALLEST_SHARE, 1)
+        share = max(len(self.since) // _SMALLEST_SHARE, 1)
         if size // 2 < share:  # no network has many more calls than the others
-            return list(islice(self._since, share))
-        of_network = (call for call in self._since if network_of(call.peer) == network)
+            return list(islice(self.since, share))
+        of_network = (call for call in self.since if network_of(call.peer) == network)
         return list(islice(of_network, size // 2))
 
     def _end(self, cause: Cause, calls: Iterable[WaitingCall], status: Status) -> None:
         for call in calls:
-            del self._since[call]
+            del self.since[call]
             self._refusals.count(cause, call.peer)
             call.end_early(status)
 

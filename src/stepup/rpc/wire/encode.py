@@ -101,7 +101,7 @@ def set_elevation(response: HasElevation, found: elevation.Elevation | None) -> 
         message = response.elevation
         _set(message.verified_at, found.verified_at)
         _set(message.expires_at, found.expires_at)
-        message.methods.extend([_METHODS[method] for method in found.methods])
+        message.methods.extend(map(_METHODS.__getitem__, found.methods))
 
 
 def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:

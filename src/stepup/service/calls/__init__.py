@@ -1,1 +1,1 @@
-"""What every call has: its caller, its limits, its counts."""
+"""What all calls share: the context, the limits of callers and tenants, and the counters."""

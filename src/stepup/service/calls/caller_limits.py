@@ -1,9 +1,9 @@
-"""Holds callers to their rates.
+"""Charges callers for their calls, and refuses calls beyond their rates.
 
-A rate keeps one caller from taking the service away from the others. It authorizes nothing: guesses
-of codes have their own throttle, in SQL (S4). So what cannot be counted is not refused: while Redis
+A rate stops one caller from using up the service for others. It does not protect codes: these
+have their own throttle in SQL (S4). So a call that cannot be counted is not refused: while Redis
 does not answer, each worker counts by itself, and a caller has its rate once per worker. A refusal
-instead would make Redis a condition of every decision, against S17.
+would make every decision depend on Redis, against S17.
 """
 
 from datetime import timedelta
@@ -18,7 +18,7 @@ from stepup.domain.rate import Rate
 from stepup.service.ports import CallerRates, Clock
 
 REST_SECONDS: Final = 1.0
-"""How long the shared count is left alone after it failed; then one call tries it again."""
+"""The pause after a failure of the shared counter; then one call tries it again."""
 
 _log = structlog.get_logger(__name__)
 _limited = Counter(
@@ -33,12 +33,12 @@ _unknown = Counter(
 
 
 class CallerLimits:
-    """Counts calls, and refuses those that are over their caller's rate.
+    """Charges callers for their calls.
 
     Args:
-        shared: counts for all workers.
-        alone: counts for this worker, and does not fail.
-        clock: says when `shared` is tried again.
+        shared: the counter of all workers.
+        alone: the counter of this worker; it never fails.
+        clock: the time of the next attempt with `shared`.
     """
 
     def __init__(self, shared: CallerRates, alone: CallerRates, clock: Clock) -> None:
@@ -48,10 +48,10 @@ class CallerLimits:
         self._ask_again_at: float | None = None
 
     async def spend(self, caller_id: CallerId, tenant_id: TenantId, rate: Rate, cost: int) -> None:
-        """Make a call that counts `cost` calls.
+        """Charge a call that counts as `cost` calls.
 
         Raises:
-            CallerRateLimitedError: it may not be made yet.
+            CallerRateLimitedError: the caller is over its rate.
         """
         wait = await self._count(caller_id, tenant_id, rate, cost)
         if wait is not None:
@@ -78,7 +78,7 @@ class CallerLimits:
         now = self._clock.monotonic()
         if now < self._ask_again_at:
             return False
-        # This call finds out; others do not wait for a store that stands still.
+        # Only this call tries the store; others do not wait for it.
         self._ask_again_at = now + REST_SECONDS
         return True
 

@@ -1,21 +1,27 @@
 """The context of a call: its actor, its caller and its time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from stepup.domain.actor import Actor, CallerId, UserId
 from stepup.domain.audit import Event, EventKind, Json
 from stepup.domain.callers import Grant
 from stepup.domain.operations import OperationId
+from stepup.domain.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Context:
-    """The caller, known by its credentials; the actor it vouches for; the time of receipt.
+    """An authorized call.
 
-    `request_id` names the call in every log. `identities` are what the credentials proved, sorted.
-    `grants` says by operation which rules let the call in; None stands for a call that has none.
+    Args:
+        caller: the caller, known by its credentials.
+        actor: the person for whom the caller acts.
+        now: when the call was received.
+        request_id: names the call in every log.
+        identities: the identities that the credentials prove, sorted.
+        grants: the rules that permit each operation of the call; of a call without an operation,
+            under None.
     """
 
     caller: CallerId
@@ -26,7 +32,7 @@ class Context:
     grants: Mapping[OperationId | None, Grant]
 
     def event(self, kind: EventKind, subject: UserId | None = None, **details: Json) -> Event:
-        """What happened in this call, to the actor unless a subject is given."""
+        """An event of this call. Its subject is the actor, unless another is given."""
         return Event(
             tenant_id=self.actor.tenant_id,
             kind=kind,

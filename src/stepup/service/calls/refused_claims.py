@@ -1,4 +1,4 @@
-"""Puts on record that a caller asserted what it may not assert (S16)."""
+"""Records claims that a caller may not assert (S16)."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,9 +11,9 @@ from stepup.service.calls.context import Context
 from stepup.service.ports import Database
 
 INTERVAL: Final = timedelta(minutes=1)
-"""How often a refusal of the same caller, tenant and claim is put on record."""
+"""The time between two events of the same caller, tenant and claim."""
 MAX_REMEMBERED: Final = 10_000
-"""Callers, tenants and claims; the oldest is forgotten for a further one, with its count."""
+"""How many callers, tenants and claims are remembered; the oldest is removed with its count."""
 _Key = tuple[CallerId, TenantId, str]
 
 
@@ -25,10 +25,10 @@ class _Latest:
 
 @dataclass(frozen=True, slots=True)
 class RefusedClaims:
-    """Writes refused claims into the tenant's audit trail, before the call is refused.
+    """Writes refused claims to the audit trail of the tenant, before the call is refused.
 
-    Each worker writes one event a minute for a caller, tenant and claim: a flood of refused calls
-    costs no more, and fills no audit trail (S4, S16). The next event says how many it stands for.
+    Each worker writes one event a minute for a caller, tenant and claim, so that a flood of refused
+    calls fills no audit trail (S4, S16). The next event has the number of claims without an event.
     """
 
     database: Database
@@ -40,14 +40,14 @@ class RefusedClaims:
         """Record one refused claim, or count it for the next event.
 
         Raises:
-            StoreUnavailableError: it could not be recorded.
+            StoreUnavailableError: the claim could not be recorded.
         """
         key = (context.caller, context.actor.tenant_id, claim)
         before = self._latest.get(key)
         if before and abs(context.now - before.recorded_at) < INTERVAL:
             before.left_out += 1
             return
-        # Before the wait for the database: of calls at once, only one is put on record.
+        # Before the wait for the database, so that only one of several parallel calls writes.
         latest = self._replace(key, _Latest(context.now))
         left_out = before.left_out if before else 0
         try:
@@ -63,7 +63,7 @@ class RefusedClaims:
                     )
                 )
         except BaseException:
-            # The next one is put on record, and stands for this one.
+            # The next claim writes an event, which counts this one.
             latest.recorded_at = datetime.min.replace(tzinfo=context.now.tzinfo)
             latest.left_out += left_out + 1
             raise

@@ -45,7 +45,7 @@ def count_decision(verdict: Verdict) -> None:
 
 
 def count_verification(verification: Verification, attempt: Attempt | None = None) -> None:
-    """Count an attempt with a code, once it is committed."""
+    """Count a committed attempt with a code."""
     is_rejected = verification.outcome is Outcome.REJECTED
     cause = attempt.value if attempt and is_rejected else ""
     _verifications.labels(verification.outcome.value, cause).inc()
@@ -59,7 +59,7 @@ def count_spent_session() -> None:
 
 
 def count_reset(attempt: ResetAttempt) -> None:
-    """Count an attempt with a reset code, once it is committed."""
+    """Count a committed attempt with a reset code."""
     _resets.labels(attempt.outcome.value).inc()
     if attempt.outcome is Attempt.WRONG and not attempt.attempts_remaining:
         _locks.labels("reset").inc()
@@ -71,7 +71,7 @@ def count_mistyped_reset_code() -> None:
 
 
 def count_near_miss(matched: StepMatch) -> None:
-    """Count a code, if it is a near miss (S1).
+    """Count a code if it is a near miss (S1).
 
     Many near misses mean that a clock is wrong, this machine's or people's, or that somebody passes
     codes on. They are never a reason to accept a code.

@@ -1,4 +1,4 @@
-"""How much of a worker one tenant may use at a time."""
+"""Limits the calls of one tenant that run at a time in a worker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,15 +16,15 @@ class _Share:
 
 
 class TenantShare:
-    """Lets few calls of each tenant run, some wait, and refuses the others (S18).
+    """Lets few calls of each tenant run and some wait, and refuses the others (S18).
 
-    The calls of one tenant wait for each other first, and only then for a place among those of all
-    tenants. A tenant without a call takes no memory.
+    A call first waits for the calls of its tenant, and then for a place among the calls of all
+    tenants. A tenant without a call uses no memory.
 
     Args:
-        at_once: how many calls of one tenant run at a time, or wait for a place among all.
-        waiting: how many more of its calls wait for their turn; None for any number.
-        in_all: how many calls of all tenants run at a time; None for any number.
+        at_once: how many calls of one tenant run at a time or wait for a place among all.
+        waiting: how many more of its calls may wait; None sets no limit.
+        in_all: how many calls of all tenants run at a time; None sets no limit.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class TenantShare:
 
     @asynccontextmanager
     async def turn(self, tenant_id: TenantId | None) -> AsyncIterator[None]:
-        """Wait for the tenant's next turn, and hold it while the block lasts.
+        """Wait for a turn of the tenant, and hold it while the block runs.
 
         Raises:
-            OverloadedError: as many calls of this tenant run and wait as may.
+            OverloadedError: too many calls of the tenant run and wait.
         """
         await self.take(tenant_id)
         try:
@@ -49,13 +49,13 @@ class TenantShare:
             self.give_back(tenant_id)
 
     async def take(self, tenant_id: TenantId | None) -> None:
-        """Wait for the tenant's next turn; it lasts until `give_back`.
+        """Wait for a turn of the tenant, and hold it until `give_back`.
 
         Args:
-            tenant_id: None for work of no tenant, which counts among all only.
+            tenant_id: None for work without a tenant, which only counts among all.
 
         Raises:
-            OverloadedError: as many calls of this tenant run and wait as may.
+            OverloadedError: too many calls of the tenant run and wait.
         """
         if tenant_id is not None:
             await self._take_of_tenant(tenant_id)
@@ -67,7 +67,7 @@ class TenantShare:
                 raise
 
     def give_back(self, tenant_id: TenantId | None) -> None:
-        """End a turn that was taken."""
+        """End a turn of `take`."""
         if self._all is not None:
             self._all.release()
         self._give_back_to_tenant(tenant_id)
