@@ -51,15 +51,14 @@ def _of_sqlite(url: URL, error: Exception) -> str:
 
 
 def _of_postgresql(url: URL, error: Exception) -> str:
-    server = f"PostgreSQL at {url.host or url.query.get('host') or 'the default address'}"
-    server += f":{url.port}" if url.port else ""
+    server, user = f"PostgreSQL at {_address(url)}", url.username or "of this process"
     codes = [code for each in causes(error) if (code := sqlstate(each))]
     if _REFUSED.intersection(codes):
-        return f"{server} refuses the user {url.username}: check the user and the password"
+        return f"{server} refuses the user {user}: check the user and the password"
     if _NO_DATABASE in codes:
         return f"{server} has no database {url.database}: create it, or check the name"
     if _NO_PERMISSION in codes:
-        return f"{server} denies the user {url.username} the rights that this command needs"
+        return f"{server} denies the user {user} the rights that this command needs"
     if codes:
         return f"{server} answers with an error{_in_brackets(codes)}: see the log of PostgreSQL"
     if any(type(each).__name__ == "TargetServerAttributeNotMatched" for each in causes(error)):
@@ -69,6 +68,13 @@ def _of_postgresql(url: URL, error: Exception) -> str:
         f"{server} cannot be reached{_in_brackets(reasons)}: check the URL, the network and the"
         " server"
     )
+
+
+def _address(url: URL) -> str:
+    hosts = url.query.get("host", ())
+    if url.host:
+        return f"{url.host}:{url.port}" if url.port else url.host
+    return (hosts if isinstance(hosts, str) else ", ".join(hosts)) or "the default address"
 
 
 def _reason(error: OSError) -> str:
