@@ -188,7 +188,7 @@ def test_a_server_that_ends_at_once_points_to_its_log(tmp_path):
     with EmbeddedValkey(tmp_path) as valkey, Redis.from_url(valkey.url) as client:
         client.set("key", "value")
     (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
-    with pytest.raises(EmbeddedValkeyError, match=r"valkey\.log says why"):
+    with pytest.raises(EmbeddedValkeyError, match=r"see .*valkey\.log"):
         EmbeddedValkey(tmp_path).start()
     assert "manifest" in (tmp_path / "valkey.log").read_text()
 

@@ -412,7 +412,7 @@ BEGUN_BY_ANOTHER = {
 ENDS_BY_ITSELF = {
     # With a call or a command, or what it works on.
     "process.workers:_run_until:create_task(stop.wait())",
-    "system.daemon_threads:_started:Thread(run)",
+    "system.daemon_threads:_start:Thread(run)",
     "telemetry.log_lines:LinesOfATurn._write_waiting:while True",
     "keys.following:ReloadingKeys._unwrap:Thread(unwrap)",
     "rpc.engine.core:CoreEngine.stop:create_task(self._stop(self._watching, grace_seconds))",
@@ -425,7 +425,7 @@ ENDS_BY_ITSELF = {
     "service.step_up.check:CheckStepUp.__call__:while True",
     "service.upkeep.rewrap:Rewrap._batches:while True",
     "stores.embedded_valkey:EmbeddedValkey._lock_data_dir:while True",
-    "stores.embedded_valkey:EmbeddedValkey._launch:Thread(keep)",
+    "stores.embedded_valkey:EmbeddedValkey._launch:Thread(launch_and_wait)",
     "stores.redis.batched_reads:BatchedReads._begin:create_task(self._read_waiting())",
     "stores.redis.cluster:Cluster.initialize:create_task(self._look_for_servers())",
     "stores.sql.connection:uninterrupted:create_task(work)",

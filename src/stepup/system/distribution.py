@@ -1,4 +1,4 @@
-"""The distribution that this code is installed from, and its extras.
+"""The distribution that has installed this code, and its extras.
 
 The import package is `stepup`; a distribution of that name belongs to another project (S30). So no
 message contains a command that installs from a package index.
@@ -18,13 +18,13 @@ def version() -> str:
 
 
 def missing_extra(extra: Extra) -> str:
-    """What to say where the packages of an extra are not installed; completes "<subject> ..."."""
+    """The predicate of a sentence about an extra that is not installed: "<subject> needs ..."."""
     return f"needs the extra `{extra}` of the distribution {NAME}: see docs/deploying.md, Extras"
 
 
 def are_installed(*modules: str) -> bool:
-    """Whether all of these modules can be imported; imports their parent packages only."""
+    """Whether all of these modules are installed; imports only their parent packages."""
     try:
         return all(map(find_spec, modules))
-    except ModuleNotFoundError:  # of a parent
+    except ModuleNotFoundError:  # a parent package is not installed
         return False

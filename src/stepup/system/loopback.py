@@ -1,7 +1,7 @@
-"""Which addresses only programs on this machine can reach, and calls to them past any proxy.
+"""Addresses that only programs on this machine can reach. Calls to them use no proxy.
 
-A proxy that the environment names (`http_proxy`) would read what goes to loopback in plaintext, and
-could not reach this machine's loopback anyway.
+A proxy of the environment (`http_proxy`) could read calls to loopback, which are in plain text, and
+could not reach the loopback interface of this machine anyway.
 """
 
 import ipaddress
@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 NO_GRPC_PROXY: Final = (("grpc.enable_http_proxy", 0),)
-"""The gRPC channel option with which a channel uses no proxy."""
+"""The gRPC channel option that turns the proxy off."""
 _UNIX = ("unix:", "unix-abstract:")
 _SCHEME = re.compile(r"(dns|ipv4|ipv6):(///)?")
 
@@ -25,10 +25,10 @@ def is_loopback(host: str) -> bool:
 
 
 def is_local_target(target: str) -> bool:
-    """Whether a gRPC target is a unix socket, or has no other address than loopback ones.
+    """Whether a gRPC target is a unix socket, or has only loopback addresses.
 
     See https://github.com/grpc/grpc/blob/master/doc/naming.md. A target that names a DNS server is
-    not local: that server may say anything.
+    not local: the DNS server may return any address.
     """
     if target.startswith(_UNIX):
         return True

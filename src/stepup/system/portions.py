@@ -1,4 +1,4 @@
-"""Lines for a file or a pipe that other processes may write to, too."""
+"""Lines of a file or a pipe that other processes may write to, too."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,10 +7,10 @@ from select import PIPE_BUF
 
 
 def portions(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines, put together into as few portions as go into a pipe in one piece each.
+    """Join lines into as few portions as possible that a pipe takes in one piece.
 
-    POSIX promises that of up to PIPE_BUF bytes (`write()`): nobody else's come in between. So lines
-    stay whole; one that is longer is a portion of its own.
+    POSIX promises not to interleave a write of up to PIPE_BUF bytes with other writes (`write()`).
+    So lines stay whole. A longer line is a portion of its own.
     """
     portion: list[bytes] = []
     size = 0

@@ -1,6 +1,6 @@
-"""The HTTP server of the metrics: a few threads, each for a bounded time (S18).
+"""The HTTP server of the metrics: a bounded number of threads, each for a bounded time (S18).
 
-prometheus_client's own server starts a thread for each connection, and a silent connection keeps
+The server of prometheus_client starts a thread for each connection, and a silent connection keeps
 its thread for ever.
 """
 
@@ -19,18 +19,18 @@ import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import choose_encoder
 
-from stepup.system.connection_places import ConnectionPlaces
+from stepup.system.open_connections import OpenConnections
 
 MAX_CONNECTIONS: Final = 16
-"""How many connections are open at a time; each has a thread."""
+"""The largest number of open connections; each has a thread."""
 SILENCE_SECONDS: Final = 5.0
-"""How long a client may send nothing, or take nothing of its answer."""
+"""How long a client may send nothing, or read nothing of its answer."""
 CONNECTION_SECONDS: Final = 15.0
 """How long a connection may last: Prometheus gives a scrape ten seconds by default."""
 QUIET_SECONDS: Final = 60.0
-"""How long no further request that failed is logged after one that was."""
+"""The shortest time between two log lines about failed requests."""
 _THREAD_SECONDS: Final = 1.0
-"""How long a connection waits for the thread of one that was closed for it."""
+"""How long a new connection waits for the thread of the connection that it displaces."""
 
 _log = structlog.get_logger(__name__)
 
@@ -45,14 +45,14 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     """
 
     daemon_threads = True
-    request_queue_size = 128  # those that the kernel holds until they are accepted
+    request_queue_size = 128  # connections that the kernel holds until the server accepts them
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
         [(family, _, _, _, address), *_] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         self.address_family = family
-        self._places: ConnectionPlaces[socket.socket] = ConnectionPlaces(MAX_CONNECTIONS)
+        self._connections: OpenConnections[socket.socket] = OpenConnections(MAX_CONNECTIONS)
         self._free_threads = BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__((str(address[0]), port), _Handler)
         self._quiet_until = float("-inf")
@@ -61,39 +61,39 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self.set_app(self._answer)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection on a thread of its own, once there is one."""
-        for closing in self._places.take(request, client_address[0], time.monotonic()):
+        """Wait for a free thread, and answer a connection on it."""
+        for closing in self._connections.add(request, client_address[0], time.monotonic()):
             _interrupt(closing)
         if not self._free_threads.acquire(timeout=_THREAD_SECONDS):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
-        except BaseException:  # such as a thread that cannot be started
+        except BaseException:  # such as: no thread can be started
             self._free_threads.release()
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer a connection; free its thread whatever happens."""
+        """Answer a connection, and free its thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._free_threads.release()
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection and free its place."""
-        self._places.leave(request)
+        """Close a connection, and remove it from the open connections."""
+        self._connections.remove(request)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
         """Interrupt the connections that have lasted too long; called twice a second."""
-        for late in self._places.opened_before(time.monotonic() - CONNECTION_SECONDS):
+        for late in self._connections.opened_before(time.monotonic() - CONNECTION_SECONDS):
             _interrupt(late)
 
     def handle_error(self, *_: object) -> None:
-        """Log what failed, once a minute at most: anybody can send what fails (S18).
+        """Log a failed request, at most once a minute: anybody can send requests that fail (S18).
 
-        By default it is printed, and a failure to print ends the listener.
+        The method of the base class prints the error, and a failure to print ends the listener.
         """
         now = time.monotonic()
         if now < self._quiet_until:
@@ -106,7 +106,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         try:
             choose_encoder(environ.get("HTTP_ACCEPT", ""))
-        except Exception:  # noqa: BLE001  # the library raises whatever it stumbles over
+        except Exception:  # noqa: BLE001  # the library raises many errors for a bad header
             return _refuse(start, "400 Bad Request")
         try:
             answer: Iterable[bytes] = self._answer_scrape(environ, start)
@@ -122,14 +122,14 @@ class _Handler(WSGIRequestHandler):
         self.connection.settimeout(SILENCE_SECONDS)
 
     def handle(self) -> None:
-        with suppress(TimeoutError, ConnectionError):  # a client that is silent, or gone
+        with suppress(TimeoutError, ConnectionError):  # the client is silent, or has gone
             super().handle()
 
     def log_message(self, *_: object) -> None:
         """Log no request."""
 
     def get_stderr(self) -> Any:
-        """Where wsgiref prints the traceback of a request that failed: nowhere."""
+        """Return a stream that drops the traceback of a failed request."""
         return StringIO()
 
 
@@ -139,6 +139,6 @@ def _refuse(start: StartResponse, status: str) -> Iterable[bytes]:
 
 
 def _interrupt(connection: socket.socket) -> None:
-    """End what a thread waits for on a connection; the thread closes it."""
+    """Shut a connection down, so that its thread stops waiting and closes it."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
 
-from stepup.system.connection_places import ConnectionPlaces
+from stepup.system.open_connections import OpenConnections
 
 MAX_CONNECTIONS: Final = 64
 """The largest number of connections at a time."""
@@ -56,12 +56,12 @@ class _Probes:
     def __init__(self, serving: Serving, names: Collection[str]) -> None:
         self._serving = serving
         self._names = names
-        self._places: ConnectionPlaces[asyncio.StreamWriter] = ConnectionPlaces(MAX_CONNECTIONS)
+        self._connections: OpenConnections[asyncio.StreamWriter] = OpenConnections(MAX_CONNECTIONS)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection, once."""
         host = (writer.get_extra_info("peername") or ("",))[0]
-        for closing in self._places.take(writer, host, asyncio.get_running_loop().time()):
+        for closing in self._connections.add(writer, host, asyncio.get_running_loop().time()):
             closing.transport.abort()
         try:
             # A client that is gone, too slow, or sends too much gets no answer.
@@ -75,7 +75,7 @@ class _Probes:
                     )
                     await writer.drain()
         finally:
-            self._places.leave(writer)
+            self._connections.remove(writer)
             writer.close()
 
     def _status(self, request: list[bytes]) -> HTTPStatus:

@@ -1,4 +1,4 @@
-"""W3C Trace Context, level 1: which trace of its caller's a call is part of."""
+"""W3C Trace Context, level 1: the caller's trace that a call belongs to."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _SAMPLED: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class TraceParent:
-    """A trace, the caller's span in it, both in lower-case hex, and whether it is recorded."""
+    """A trace and the caller's span in it, both in lower-case hex, and whether it is recorded."""
 
     trace_id: str
     span_id: str
@@ -22,10 +22,10 @@ class TraceParent:
 
 
 def trace_parent_of(metadata: Iterable[tuple[str, str | bytes]]) -> TraceParent | None:
-    """Return what the caller's metadata say; None without a `traceparent` of version 00.
+    """Return the trace of the caller's metadata; None without a `traceparent` of version 00.
 
-    It is the caller's word, and only names things: nothing is decided by it. What is not valid, or
-    stands twice, is ignored and no reason to refuse a call (S18).
+    No decision depends on the caller's trace. A `traceparent` that is not valid, or that occurs
+    twice, is ignored and does not fail the call (S18).
     """
     given = [value for key, value in metadata if key == _KEY]
     return _parsed(given[0]) if len(given) == 1 else None

@@ -1,4 +1,4 @@
-"""Places for the connections of a small listener: a bounded number, shared fairly (S18)."""
+"""A bounded number of connections for a small listener, shared fairly among hosts (S18)."""
 
 from collections import Counter
 from threading import Lock
@@ -7,14 +7,14 @@ from typing import Generic, TypeVar
 C = TypeVar("C")
 
 
-class ConnectionPlaces(Generic[C]):
-    """The open connections of a listener, oldest first. Threads may share this.
+class OpenConnections(Generic[C]):
+    """The open connections of a listener, oldest first. Threads may share an instance.
 
-    Where one more connection exceeds the limit, the oldest connection of the host with the most has
-    to be closed. So a client with many silent connections closes its own, and no other client's.
+    A connection beyond the limit takes the place of the oldest connection of the host with the most
+    connections. So a client with many silent connections loses its own, and no other client's.
 
     Args:
-        limit: how many connections may be open.
+        limit: the largest number of open connections.
     """
 
     def __init__(self, limit: int) -> None:
@@ -22,13 +22,13 @@ class ConnectionPlaces(Generic[C]):
         self._open: dict[C, tuple[str, float]] = {}
         self._lock = Lock()
 
-    def take(self, connection: C, host: str, now: float) -> list[C]:
-        """Give a connection a place; returns the connections that have to be closed for it.
+    def add(self, connection: C, host: str, now: float) -> list[C]:
+        """Add a connection; returns the connections that the caller must close for it.
 
         Args:
-            connection: has just been accepted.
+            connection: a connection that was just accepted.
             host: the client's address, without its port.
-            now: seconds of a monotonic clock.
+            now: the seconds of a monotonic clock.
         """
         with self._lock:
             closing = []
@@ -41,12 +41,12 @@ class ConnectionPlaces(Generic[C]):
             self._open[connection] = host, now
             return closing
 
-    def leave(self, connection: C) -> None:
-        """Free the place of a connection, if it has one."""
+    def remove(self, connection: C) -> None:
+        """Remove a connection, if it is there."""
         with self._lock:
             self._open.pop(connection, None)
 
     def opened_before(self, instant: float) -> list[C]:
-        """The connections that took their place before an instant of the same clock."""
+        """The connections that were added before an instant of the same clock."""
         with self._lock:
             return [connection for connection, (_, since) in self._open.items() if since < instant]
