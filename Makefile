@@ -50,7 +50,7 @@ test: install-dev ## Run all tests but the slow ones, and demand every branch of
 ifdef PYTEST_ARGS
 	$(PYTEST) $(PYTEST_ARGS)
 else
-	$(PYTEST) --cov $(COVERING)
+	$(PYTEST) $(COVERING) --cov
 	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) $(SLOWER)
 endif
 

@@ -158,7 +158,8 @@ def calls_go_on(server, number=30):
     request = CheckStepUpRequest(
         actor=ActorContext(**person("acme", "bob")), operation=OSQUERY, target="host-1"
     )
-    with grpc.insecure_channel(server.address) as channel:
+    # Not through Envoy, which puts a server aside that is slow once.
+    with grpc.insecure_channel(server.own_address) as channel:
         check_step_up = StepUpServiceStub(channel).CheckStepUp
         for _ in range(number):
             traced = (("traceparent", f"00-{uuid4().hex}-{CALLERS_SPAN}-01"),)
@@ -187,9 +188,10 @@ def test_calls_go_on_without_a_collector_and_are_exported_once_it_is_there(start
         assert metrics(server)["stepup_spans_exported_total",] > 0
     calls_go_on(server)
     ends_soon(server)
-    line = server.logged("traces_are_not_exported")[0]
-    assert "UNAVAILABLE" in line["problem"]
-    assert "Failed to export" not in server.stderr.read_text().replace(line["problem"], "")
+    problems = [line["problem"] for line in server.logged("traces_are_not_exported")]
+    assert "UNAVAILABLE" in problems[0]
+    # Each worker says so in its own words, and the exporter itself says nothing.
+    assert server.stderr.read_text().count("Failed to export") <= len(problems)
 
 
 def test_calls_go_on_while_the_collector_hangs_and_a_server_ends_all_the_same(
