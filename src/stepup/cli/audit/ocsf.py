@@ -53,41 +53,35 @@ class _Activity:
 _IAM = (3, "Identity & Access Management")
 _AUTHENTICATION = _Class(3002, "Authentication", *_IAM)
 _ACCOUNT_CHANGE = _Class(3001, "Account Change", *_IAM)
-_API_ACTIVITY = _Class(6003, "API Activity", 6, "Application Activity")
+_API = _Class(6003, "API Activity", 6, "Application Activity")
 _OTHER = 99
 
 
-def _tried(message: str, status: _OcsfStatus) -> _Activity:
-    return _Activity(_AUTHENTICATION, 1, "Logon", message, status=status)
+def _refused(message: str) -> _Activity:
+    return _Activity(_AUTHENTICATION, 1, "Logon", message, _OcsfStatus.FAILURE)
 
 
 def _enabled(message: str, status: _OcsfStatus = _OcsfStatus.SUCCESS) -> _Activity:
-    return _Activity(_ACCOUNT_CHANGE, 10, "MFA Factor Enable", message, status=status)
+    return _Activity(_ACCOUNT_CHANGE, 10, "MFA Factor Enable", message, status)
 
 
 def _disabled(message: str) -> _Activity:
     return _Activity(_ACCOUNT_CHANGE, 11, "MFA Factor Disable", message)
 
 
-def _wizard_step(name: str, message: str) -> _Activity:
-    return _Activity(_ACCOUNT_CHANGE, _OTHER, name, message)
+def _wizard(step: str, message: str) -> _Activity:
+    return _Activity(_ACCOUNT_CHANGE, _OTHER, f"MFA Factor Enrollment {step}", message)
 
 
 _ACTIVITIES: Mapping[EventKind, _Activity] = {
-    EventKind.OTP_VERIFIED: _tried("A one-time code was verified", _OcsfStatus.SUCCESS),
-    EventKind.OTP_REJECTED: _tried("A one-time code was rejected", _OcsfStatus.FAILURE),
-    EventKind.RESET_CODE_REJECTED: _tried("A reset code was rejected", _OcsfStatus.FAILURE),
-    EventKind.ATTEMPTS_REFUSED: _tried(
-        "Attempts were refused without a look at their codes", _OcsfStatus.FAILURE
-    ),
-    EventKind.ENROLLMENT_BEGUN: _wizard_step(
-        "MFA Factor Enrollment Begun", "The enrollment of an authenticator was begun"
-    ),
-    EventKind.ENROLLMENT_CONFIRMED: _wizard_step(
-        "MFA Factor Enrollment Confirmed", "A code of a new authenticator was right"
-    ),
-    EventKind.ENROLLMENT_CANCELLED: _wizard_step(
-        "MFA Factor Enrollment Cancelled", "The enrollment of an authenticator was cancelled"
+    EventKind.OTP_VERIFIED: _Activity(_AUTHENTICATION, 1, "Logon", "A one-time code was verified"),
+    EventKind.OTP_REJECTED: _refused("A one-time code was rejected"),
+    EventKind.RESET_CODE_REJECTED: _refused("A reset code was rejected"),
+    EventKind.ATTEMPTS_REFUSED: _refused("Attempts were refused without a look at their codes"),
+    EventKind.ENROLLMENT_BEGUN: _wizard("Begun", "The enrollment of an authenticator was begun"),
+    EventKind.ENROLLMENT_CONFIRMED: _wizard("Confirmed", "A code of a new authenticator was right"),
+    EventKind.ENROLLMENT_CANCELLED: _wizard(
+        "Cancelled", "The enrollment of an authenticator was cancelled"
     ),
     EventKind.ENROLLMENT_REJECTED: _enabled(
         "The first code of a new authenticator was wrong", _OcsfStatus.FAILURE
@@ -98,15 +92,11 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
     EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR: _disabled(
         "An administrator removed a user's authenticator"
     ),
-    EventKind.POLICY_CHANGED: _Activity(
-        _API_ACTIVITY, 3, "Update", "The step-up policy was changed"
-    ),
-    EventKind.ELEVATIONS_REVOKED: _Activity(_API_ACTIVITY, 4, "Delete", "Elevations were revoked"),
-    EventKind.RECEIPT_REDEEMED: _Activity(
-        _API_ACTIVITY, _OTHER, "Redeem", "A retry receipt was redeemed"
-    ),
+    EventKind.POLICY_CHANGED: _Activity(_API, 3, "Update", "The step-up policy was changed"),
+    EventKind.ELEVATIONS_REVOKED: _Activity(_API, 4, "Delete", "Elevations were revoked"),
+    EventKind.RECEIPT_REDEEMED: _Activity(_API, _OTHER, "Redeem", "A retry receipt was redeemed"),
     EventKind.CLAIM_REFUSED: _Activity(
-        _API_ACTIVITY,
+        _API,
         _OTHER,
         "Refuse",
         "A caller asserted a claim that it may not assert",
