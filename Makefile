@@ -40,18 +40,18 @@ run: install ## Serve anybody on 127.0.0.1:50051 with embedded stores; state sur
 # Most tests wait for other processes: two workers for each processor keep all busy.
 WORKERS := $(shell echo $$((2 * $$(nproc))))
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
-COVERING := tests/domain tests/service tests/rpc
-SLOWER := $(filter-out $(COVERING) tests/golden tests/helpers,$(patsubst %/,%,$(wildcard tests/*/)))
+UNCOVERED := tests/e2e tests/deploy
+COVERED := $(filter-out $(UNCOVERED) tests/golden tests/helpers,$(patsubst %/,%,$(wildcard tests/*/)))
 
-# Coverage is measured on the tests that it needs, since all others are quicker without. tests/deploy has
-# no tests without its tools, which `make deploy-check` installs.
+# Tests that drive processes or check files add nothing to the coverage, and are quicker without. tests/deploy
+# has no tests without its tools, which `make deploy-check` installs.
 .PHONY: test
 test: install-dev ## Run all tests but the slow ones, and demand every branch of domain/ and service/; or PYTEST_ARGS
 ifdef PYTEST_ARGS
 	$(PYTEST) $(PYTEST_ARGS)
 else
-	$(PYTEST) $(COVERING) --cov
-	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) $(SLOWER)
+	$(PYTEST) $(COVERED) --cov
+	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) $(UNCOVERED)
 endif
 
 .PHONY: test-slow
