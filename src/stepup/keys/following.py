@@ -65,22 +65,18 @@ class ReloadingKeys:
 
     @property
     def primary(self) -> str:
-        """The id of the key for new seals and MACs."""
         return self._current().primary
 
     @property
     def receipts(self) -> MacKeys:
-        """The MAC keys of retry receipts."""
         return self._current().receipts
 
     @property
     def page_tokens(self) -> MacKeys:
-        """The MAC keys of page tokens."""
         return self._current().page_tokens
 
     @property
     def stored_values(self) -> MacKeys:
-        """The MAC keys of elevations and recorded outcomes (S25)."""
         return self._current().stored_values
 
     def refresh_for(self, key_id: str) -> None:
@@ -94,48 +90,27 @@ class ReloadingKeys:
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> SealedSecret:
-        """Encrypt a secret with the primary key (S6)."""
         return self._current().seal(secret, tenant_id, user_id, enrollment_id)
 
     def open(
         self, sealed: SealedSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> TotpSecret:
-        """Decrypt a secret (S6).
-
-        Raises:
-            SealBrokenError: as `KeyRing.open`; the file was looked at before.
-            StoreUnavailableError: the key is in the file, and is not unwrapped yet.
-        """
         return self._ring_with(sealed.key_id).open(sealed, tenant_id, user_id, enrollment_id)
 
     def record_reset_code(
         self, code: ResetCode, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> ResetCodeRecord:
-        """The record to store of a reset code (S8)."""
         return self._current().record_reset_code(code, tenant_id, user_id, enrollment_id)
 
     def is_reset_code(self, code: ResetCode, record: ResetCodeRecord) -> bool:
-        """Whether this is the reset code on record (S8).
-
-        Raises:
-            SealBrokenError: as `KeyRing.is_reset_code`; the file was looked at before.
-            StoreUnavailableError: as `open`.
-        """
         return self._ring_with(record.sealed_key.key_id).is_reset_code(code, record)
 
     def reseal_reset_code(
         self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
     ) -> ResetCodeRecord:
-        """Seal a record with the primary key, for the user `to` if one is given.
-
-        Raises:
-            SealBrokenError: as `is_reset_code`.
-            StoreUnavailableError: as `open`.
-        """
         return self._ring_with(record.sealed_key.key_id).reseal_reset_code(record, to)
 
     def fingerprint(self, *parts: str) -> bytes:
-        """A keyed hash, equal for equal requests."""
         return self._current().fingerprint(*parts)
 
     def _current(self) -> KeyRing:

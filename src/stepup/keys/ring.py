@@ -96,59 +96,40 @@ class KeyRing:
     def seal(
         self, secret: TotpSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> SealedSecret:
-        """Encrypt a secret with AES-256-GCM, bound to its owner and to the key's id (S6)."""
+        """Encrypt with AES-256-GCM; the owner and the key's id are authenticated (S6)."""
         return self._secrets.close(secret.octets, _Owner(tenant_id, user_id, enrollment_id))
 
     def open(
         self, sealed: SealedSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> TotpSecret:
-        """Decrypt a secret (S6).
-
-        Raises:
-            SealBrokenError: the seal was altered, has another owner, or needs a key that the ring
-                lacks. The log says which.
-        """
         owner = _Owner(tenant_id, user_id, enrollment_id)
         return TotpSecret(self._secrets.open(sealed, SECRET_BYTES, owner))
 
     def record_reset_code(
         self, code: ResetCode, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> ResetCodeRecord:
-        """The record to store of a reset code: its HMAC-SHA-256 with a random key (S8).
-
-        That key is sealed as a secret is, so that a rotation reseals it without the code.
-        """
+        """The hash is HMAC-SHA-256 with a random key, which is sealed as a secret is (S8)."""
         key = secrets.token_bytes(KEY_BYTES)
         sealed = self._reset_codes.close(key, _Owner(tenant_id, user_id, enrollment_id))
         return ResetCodeRecord(tenant_id, user_id, enrollment_id, sealed, _digest(key, code))
 
     def is_reset_code(self, code: ResetCode, record: ResetCodeRecord) -> bool:
-        """Whether this is the reset code on record, in constant time (S8).
-
-        Raises:
-            SealBrokenError: as `open`, about the record.
-        """
         return hmac.compare_digest(_digest(self._key_of(record), code), record.digest)
 
     def reseal_reset_code(
         self, record: ResetCodeRecord, to: tuple[TenantId, UserId] | None = None
     ) -> ResetCodeRecord:
-        """Seal a record with the primary key, for the user `to` if one is given.
-
-        Raises:
-            SealBrokenError: as `is_reset_code`.
-        """
         tenant_id, user_id = to or (record.tenant_id, record.user_id)
         key, owner = self._key_of(record), _Owner(tenant_id, user_id, record.enrollment_id)
         sealed = self._reset_codes.close(key, owner)
         return replace(record, tenant_id=tenant_id, user_id=user_id, sealed_key=sealed)
 
     def fingerprint(self, *parts: str) -> bytes:
-        """HMAC-SHA-256, equal for equal requests until the oldest key is retired."""
+        """Equal requests have equal hashes until the oldest key is retired."""
         return hmac.digest(self._fingerprint_key, _framed(*parts), "sha256")
 
     def sign_head(self, message: bytes) -> bytes:
-        """Sign an exported audit head with an Ed25519 key of the primary key: 64 bytes (S14)."""
+        """Sign with the Ed25519 key of the primary key (S14)."""
         return self._head_key(self.primary).sign(message)
 
     def head_public_key(self, key_id: str) -> bytes:

@@ -21,7 +21,6 @@ class MemoryCallerRates:
     async def spend(
         self, caller_id: CallerId, tenant_id: TenantId, rate: Rate, cost: int
     ) -> timedelta | None:
-        """Make a call that counts `cost` calls; how long to wait when none may be made."""
         key = caller_id, tenant_id, rate
         now = int(self._clock.monotonic() * _SECOND)
         arrival, wait = rate.spend(self._arrivals.get(key, 0), now, cost)

@@ -23,7 +23,6 @@ class AuditHandlers:
     async def list_audit_events(
         self, request: pb.ListAuditEventsRequest, call: Call
     ) -> pb.ListAuditEventsResponse:
-        """Return a page of events."""
         query = decode.event_query(request)
         await call.authorize_and_charge_tenant(query.tenant_id)
         if not 0 <= request.page_size <= MAX_PAGE:
@@ -36,7 +35,6 @@ class AuditHandlers:
     async def export_audit_events(
         self, request: pb.ExportAuditEventsRequest, call: Call
     ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
-        """Stream the events after a sequence number."""
         tenant_id = await call.authorize_and_charge_tenant(
             decode.parse_id("tenant_id", TenantId, request.tenant_id)
         )

@@ -91,7 +91,6 @@ class EnrollmentHandlers:
     async def confirm_enrollment(
         self, request: pb.ConfirmEnrollmentRequest, call: Call
     ) -> pb.ConfirmEnrollmentResponse:
-        """Verify a code, and return a new reset code."""
         context = await call.authorize_and_charge(decode.actor(request))
         confirmation = await self.confirm(context, decode.parse("code", OtpCode, request.code))
         if confirmation.reset_code is None:
@@ -109,7 +108,6 @@ class EnrollmentHandlers:
     async def complete_enrollment(
         self, request: pb.CompleteEnrollmentRequest, call: Call
     ) -> pb.CompleteEnrollmentResponse:
-        """Activate the authenticator."""
         context = await call.authorize_and_charge(decode.actor(request))
         if not request.reset_code_stored:
             raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
@@ -123,14 +121,12 @@ class EnrollmentHandlers:
     async def cancel_enrollment(
         self, request: pb.CancelEnrollmentRequest, call: Call
     ) -> pb.CancelEnrollmentResponse:
-        """Cancel the enrollment."""
         await self.cancel(await call.authorize_and_charge(decode.actor(request)))
         return pb.CancelEnrollmentResponse()
 
     async def get_enrollment(
         self, request: pb.GetEnrollmentRequest, call: Call
     ) -> pb.GetEnrollmentResponse:
-        """Return the state of the user's enrollment."""
         context = await call.authorize_and_charge(decode.actor(request))
         standing = await self.get(context)
         return pb.GetEnrollmentResponse(
@@ -142,14 +138,12 @@ class EnrollmentHandlers:
     async def remove_enrollment(
         self, request: pb.RemoveEnrollmentRequest, call: Call
     ) -> pb.RemoveEnrollmentResponse:
-        """Remove the user's own authenticator."""
         await self.end.remove(await call.authorize_and_charge(decode.actor(request)))
         return pb.RemoveEnrollmentResponse()
 
     async def reset_enrollment(
         self, request: pb.ResetEnrollmentRequest, call: Call
     ) -> pb.ResetEnrollmentResponse:
-        """Remove the authenticator by its reset code."""
         context = await call.authorize_and_charge(decode.actor(request))
         code = decode.parse("reset_code", ResetCode.parse, request.reset_code)
         if code is None:
@@ -165,7 +159,6 @@ class EnrollmentHandlers:
     async def admin_reset_enrollment(
         self, request: pb.AdminResetEnrollmentRequest, call: Call
     ) -> pb.AdminResetEnrollmentResponse:
-        """Remove another user's authenticator."""
         context = await call.authorize_and_charge(decode.actor(request))
         user_id = decode.parse_id("user_id", UserId, request.user_id)
         reason = decode.parse("reason", StatedReason, request.reason)
@@ -175,7 +168,6 @@ class EnrollmentHandlers:
     async def set_account_mfa(
         self, request: pb.SetAccountMfaRequest, call: Call
     ) -> pb.SetAccountMfaResponse:
-        """Set the account toggle of the user."""
         context = await call.authorize_and_charge(decode.actor(request))
         await self.account_mfa(context, request.enabled)
         return pb.SetAccountMfaResponse(enabled=request.enabled)

@@ -19,7 +19,6 @@ class PolicyHandlers:
     update: UpdatePolicy
 
     async def get_policy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
-        """Return the policy of a tenant."""
         tenant_id = await call.authorize_and_charge_tenant(
             decode.parse_id("tenant_id", TenantId, request.tenant_id)
         )
@@ -28,7 +27,6 @@ class PolicyHandlers:
     async def update_policy(
         self, request: pb.UpdatePolicyRequest, call: Call
     ) -> pb.UpdatePolicyResponse:
-        """Change the policy of the actor's tenant."""
         context = await call.authorize_and_charge(decode.actor(request))
         policy = await self.update(context, decode.policy_change(self.catalogue, request))
         return pb.UpdatePolicyResponse(policy=encode.tenant_policy(policy))
@@ -36,5 +34,4 @@ class PolicyHandlers:
     async def list_operations(
         self, _request: pb.ListOperationsRequest, _call: Call
     ) -> pb.ListOperationsResponse:
-        """Return the catalogue of operations."""
         return pb.ListOperationsResponse(categories=encode.catalogue(self.catalogue))

@@ -24,7 +24,6 @@ class StepUpHandlers:
     async def check_step_up(
         self, request: pb.CheckStepUpRequest, call: Call
     ) -> pb.CheckStepUpResponse:
-        """Decide one operation."""
         actor = decode.actor(request)
         check = decode.check(self.catalogue, request.operation, request.target)
         request_id = decode.request_id(request.request_id)
@@ -37,7 +36,6 @@ class StepUpHandlers:
     async def batch_check_step_up(
         self, request: pb.BatchCheckStepUpRequest, call: Call
     ) -> pb.BatchCheckStepUpResponse:
-        """Decide several operations of one actor, in order."""
         actor, checks = decode.actor(request), decode.batch(self.catalogue, request)
         operations = {check.operation.id for check in checks}
         request_id = decode.request_id(request.request_id)
@@ -55,7 +53,6 @@ class StepUpHandlers:
         return pb.BatchCheckStepUpResponse(decisions=map(encode.answer, answers))
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
-        """Verify a code."""
         context = await call.authorize_and_charge(decode.actor(request))
         code = decode.parse("code", OtpCode, request.code)
         request_id = decode.request_id(request.request_id)
@@ -66,7 +63,6 @@ class StepUpHandlers:
     async def revoke_elevations(
         self, request: pb.RevokeElevationsRequest, call: Call
     ) -> pb.RevokeElevationsResponse:
-        """End elevations."""
         context = await call.authorize_and_charge(decode.actor(request))
         await self.revoke(context, decode.scope(request.scope))
         return pb.RevokeElevationsResponse()

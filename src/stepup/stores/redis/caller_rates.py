@@ -43,11 +43,6 @@ class RedisCallerRates:
     async def spend(
         self, caller_id: CallerId, tenant_id: TenantId, rate: Rate, cost: int
     ) -> timedelta | None:
-        """Make a call that counts `cost` calls; how long to wait when none may be made.
-
-        Raises:
-            StoreUnavailableError: the server does not answer; the call may be counted all the same.
-        """
         # The whole script each time, as a server that restarted does not know it by its digest, and
         # asking twice would be two round trips.
         async with answering(self._patience):

@@ -46,11 +46,7 @@ class RedisElevations:
         self._reads = reads_of(client)
 
     async def ping(self) -> None:
-        """Return when the server answers, or the master of every slot of a cluster.
-
-        Raises:
-            StoreUnavailableError: it does not.
-        """
+        """In a cluster, the master of every slot answers."""
         async with answering():
             if isinstance(self._client, Cluster):
                 await self._client.ping(target_nodes=Cluster.PRIMARIES)
@@ -58,11 +54,9 @@ class RedisElevations:
                 await self._client.ping()
 
     async def check_writes(self) -> None:
-        """Write a key that is gone after some seconds, in a cluster to the master of every slot.
+        """Write a key that expires after some seconds, in a cluster to the master of every slot.
 
-        Raises:
-            StoreUnavailableError: a server does not answer or refuses to write, as one does that is
-                a replica, has no memory left, or too few replicas (OOM, READONLY, NOREPLICAS).
+        A replica refuses, and a server without memory or with too few replicas does.
         """
         async with answering():
             for key in await self._probe_keys():
@@ -76,11 +70,6 @@ class RedisElevations:
         return {self._client.server_of(key): key for key in numbered}.values()
 
     async def replace(self, elevation: Elevation) -> None:
-        """Store an elevation for 15 minutes, in place of the session's earlier one (S9).
-
-        Raises:
-            StoreUnavailableError: the server does not answer; it may be stored all the same.
-        """
         owner = elevation.tenant_id, elevation.user_id, elevation.session_hash
         key = elevation_key(*owner)
         value = self._values.sign(key, owner, orjson.dumps(elevation_fields(elevation)))
@@ -90,13 +79,10 @@ class RedisElevations:
     async def find(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> Elevation | None:
-        """The session's elevation, unless it is revoked, forged, or unreadable (S9, S10, S25).
+        """See `Elevations`.
 
         The mark of a revocation has no MAC: it can void elevations and nothing else. A mark that
         was deleted or lowered is like one that Redis lost, for which there is the change feed.
-
-        Raises:
-            StoreUnavailableError: the server does not answer.
         """
         keys = session_keys(tenant_id, user_id, session_hash)
         stored, mark = await self._reads.read(keys)
@@ -117,20 +103,10 @@ class RedisElevations:
     async def revoke_session(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> None:
-        """Remove the session's elevation (S10).
-
-        Raises:
-            StoreUnavailableError: the server does not answer; it may be removed all the same.
-        """
         async with answering():
             await self._client.delete(elevation_key(tenant_id, user_id, session_hash))
 
     async def revoke_user(self, tenant_id: TenantId, user_id: UserId, through: datetime) -> None:
-        """Void every elevation of the user that was verified at or before `through` (S10).
-
-        Raises:
-            StoreUnavailableError: the server does not answer; they may be void all the same.
-        """
         mark = f"{microseconds(through):0{_MARK_WIDTH}d}"
         lifetime = int(_MARK_LIFETIME.total_seconds())
         async with answering():

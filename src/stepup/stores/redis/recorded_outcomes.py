@@ -42,14 +42,6 @@ class RedisRecordedOutcomes:
         self._values = AuthenticValues(keys)
 
     async def claim(self, key: RequestKey, fingerprint: bytes) -> Verification | None:
-        """See `RecordedOutcomes`. A value that is not authentic counts as absent (S25).
-
-        Raises:
-            InvalidFieldError: the request id was used with another fingerprint.
-            RequestUnderWayError: another call has the claim and has recorded no outcome yet.
-            StoreUnavailableError: what is stored cannot be read, or the server does not answer.
-                Then the claim may stand all the same, for a minute.
-        """
         place = outcome_key(key)
         claim = self._signed(key, fingerprint, None)
         async with answering():
@@ -66,21 +58,11 @@ class RedisRecordedOutcomes:
         raise StoreUnavailableError("a recorded outcome keeps changing and is never authentic")
 
     async def record(self, key: RequestKey, fingerprint: bytes, outcome: Verification) -> None:
-        """Record the outcome of a claimed request for a minute from now.
-
-        Raises:
-            StoreUnavailableError: the server does not answer; it may be recorded all the same.
-        """
         value = self._signed(key, fingerprint, _verification_fields(outcome))
         async with answering():
             await self._client.set(outcome_key(key), value, ex=_LIFETIME)
 
     async def release(self, key: RequestKey) -> None:
-        """Give a claim back: no attempt was made.
-
-        Raises:
-            StoreUnavailableError: the server does not answer; it ends within a minute by itself.
-        """
         async with answering():
             await self._client.delete(outcome_key(key))
 
