@@ -58,9 +58,10 @@ class CompleteEnrollment:
             # The authenticator first: every call that ends one takes its locks in this order.
             replaced = await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
             pending = await find_open_for_update(records, context)
-            if pending is not None:
-                authenticator = await self._activate(records, context, pending, replaced)
-        if pending is None:
+            authenticator = (
+                await self._activate(records, context, pending, replaced) if pending else None
+            )
+        if authenticator is None:
             return await self._answer_again(context)
         if replaced is not None:
             await self.revoker.put_into_effect(end_of(replaced), now)
