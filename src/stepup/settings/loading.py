@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
@@ -51,7 +51,7 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
         if malformed := malformed_variables(Settings, os.environ):
             raise ConfigurationError("\n".join(malformed.values()))
         try:
-            settings = FromFile(**cast("dict[str, Any]", _given(flags)))
+            settings = FromFile(**_given(flags))
         except ValidationError as error:
             unknown = unknown_variables(Settings, os.environ, _keys_variable(file))
             raise ConfigurationError(
@@ -69,9 +69,11 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
     return settings
 
 
-def _given(flags: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
     given = {
         section: {field: value for field, value in fields.items() if value is not None}
+        if isinstance(fields, dict)
+        else fields
         for section, fields in flags.items()
     }
     return {section: fields for section, fields in given.items() if fields}
