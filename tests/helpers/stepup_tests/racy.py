@@ -48,7 +48,7 @@ class _LookThenWrite:
         self._database = database
         self._used = {}
 
-    async def redeem(self, _tenant_id, decision_id, redemption, _forget_at):
+    async def redeem(self, _tenant_id, decision_id, redemption, forget_at):  # noqa: ARG002
         was_used = decision_id in self._used
         async with self._database.snapshot():
             pass
