@@ -39,8 +39,8 @@ def test_a_killed_parent_takes_its_child_along():
 
 
 def test_the_child_gets_the_signal_of_its_parents_choice(tmp_path):
-    tidy = f"trap 'touch {tmp_path}/tidy; exit' QUIT; echo ready; while :; do sleep 0.05; done"
-    assert killed_with_parent(["/bin/bash", "-c", tidy], signal.SIGQUIT)
+    tidy = f"trap 'touch {tmp_path}/tidy; exit' USR1; echo ready; while :; do sleep 0.05; done"
+    assert killed_with_parent(["/bin/bash", "-c", tidy], signal.SIGUSR1)
     assert (tmp_path / "tidy").exists()
 
 
