@@ -37,9 +37,11 @@ demo: install ## Start the service on embedded defaults and play the main job th
 run: install ## Serve anybody on 127.0.0.1:50051 with embedded stores; state survives restarts
 	$(BIN)/stepup serve --insecure
 
-# Most tests wait for other processes: two workers for each processor keep all busy.
+# Most tests wait for other processes: two workers for each processor keep all busy, and three where tests
+# wait for servers and for the next code.
 WORKERS := $(shell echo $$((2 * $$(nproc))))
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
+WAITING_WORKERS := $(shell echo $$((3 * $$(nproc))))
 UNCOVERED := tests/e2e tests/deploy
 COVERED := $(filter-out $(UNCOVERED) tests/golden tests/helpers,$(patsubst %/,%,$(wildcard tests/*/)))
 
@@ -51,12 +53,12 @@ ifdef PYTEST_ARGS
 	$(PYTEST) $(PYTEST_ARGS)
 else
 	$(PYTEST) $(COVERED) --cov
-	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) $(UNCOVERED)
+	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) --numprocesses=$(WAITING_WORKERS) $(UNCOVERED)
 endif
 
 .PHONY: test-slow
 test-slow: install-dev ## Run the tests that `make test` leaves out
-	$(PYTEST) -m slow tests
+	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) -m slow tests
 
 QUICK := -k "not postgresql and not real and not valkey and not sentinel and not cluster"
 

@@ -35,6 +35,7 @@ def test_prometheus_takes_the_rules(tools):
     assert f"{len(RULES)} rules found" in checked.stdout
 
 
+@pytest.mark.slow
 def test_the_alerts_fire_and_end_as_their_tests_say(tools):
     tested = tools.run("promtool", "test", "rules", MONITORING / "alerts_test.yaml")
     assert tested.returncode == 0, tested.stdout + tested.stderr

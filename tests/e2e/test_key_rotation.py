@@ -114,6 +114,7 @@ async def is_half_done(server, rewrap):
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_s6_a_rotation_during_1000_verifications_fails_none(server, next_wave, keys):
     old, outcomes = ring(server)["primary"], []
 

@@ -277,6 +277,7 @@ def test_s2_what_came_after_the_back_up_grants_nothing(drill):
     assert verdict(drill.client, DAVE, OSQUERY) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
 
 
+@pytest.mark.slow
 def test_s14_heads_from_after_the_back_up_tell_what_is_missing(drill):
     verify_against = drill.place.stepup.format("audit verify") + " --head "
     backups = drill.place.directory / "backups" / "stepup"
@@ -286,6 +287,7 @@ def test_s14_heads_from_after_the_back_up_tell_what_is_missing(drill):
     assert 'tenant "busy"' in told.stdout
 
 
+@pytest.mark.slow
 def test_a_ring_that_is_not_the_databases_is_refused(drill):
     other = drill.place.directory / "other.json"
     told = drill.place.run(
