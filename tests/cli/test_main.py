@@ -60,7 +60,7 @@ def test_a_user_without_a_home_is_told_which_setting_is_needed(tmp_path, command
     refused = without_home(tmp_path, *command)
     assert refused.returncode == 2
     assert refused.stderr == (
-        "stepup: storage.data_dir: has to be set, because this user has no home directory\n"
+        "stepup: storage.data_dir: must be set, because this user has no home directory\n"
     )
     assert not list(tmp_path.iterdir())
 

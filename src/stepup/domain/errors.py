@@ -58,7 +58,7 @@ class RoleRequiredError(StepUpError):
 
 
 class ElevationRequiredError(StepUpError):
-    """The actor's own session has to be elevated for this.
+    """The operation needs an elevation of the actor's own session.
 
     `is_enrolled` says whether the actor has an authenticator, and so can give a code.
     """

@@ -16,6 +16,6 @@ def instant_at(microseconds: int) -> datetime:
     """The instant so many after the epoch, in UTC.
 
     Raises:
-        OverflowError: it lies beyond all years.
+        OverflowError: it is before year 1 or after year 9999.
     """
     return EPOCH + microseconds * MICROSECOND

@@ -83,7 +83,7 @@ def issue(receipt: Receipt, binding: Binding, keys: MacKeys) -> str:
 
 
 def key_id_of(token: str) -> str:
-    """The id of the key that a token names, whoever made it; empty where the token names none."""
+    """The key id in a token, authentic or not; empty if the token has none."""
     return token.rpartition(".")[0].partition(".")[2].rpartition(".")[0]
 
 

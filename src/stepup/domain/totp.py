@@ -101,7 +101,7 @@ class StepMatch:
 
 
 def time_step(now: datetime) -> int:
-    """The number of the 30-second step that an instant lies in (RFC 6238 §4.2)."""
+    """The number of the 30-second step of an instant (RFC 6238 §4.2)."""
     return int(now.timestamp()) // STEP_SECONDS
 
 

@@ -99,7 +99,7 @@ class StorageSettings(Section):
         """
         if self.data_dir == _NO_HOME:
             raise ConfigurationError(
-                "storage.data_dir: has to be set, because this user has no home directory"
+                "storage.data_dir: must be set, because this user has no home directory"
             )
         return self.data_dir / name
 

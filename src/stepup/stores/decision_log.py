@@ -82,7 +82,7 @@ class JsonLinesDecisionLog:
     async def record(self, entries: Sequence[DecisionEntry]) -> None:
         """Write entries, in order; the kernel has them when the call returns.
 
-        The lines of a call that is cancelled meanwhile are written all the same, unless they wait
+        If the call is cancelled, its lines are still written, unless they wait
         for a pipe that stays full.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The buckets of callers, of this worker alone: what counts while nothing shared can be reached."""
+"""The rates of callers in the memory of one worker, for the time that Redis does not answer."""
 
 from datetime import timedelta
 from typing import Final
@@ -26,7 +26,7 @@ class MemoryCallerRates:
         arrival, wait = rate.spend(self._arrivals.get(key, 0), now, cost)
         if wait:
             return timedelta(microseconds=wait)
-        # Empty buckets do no harm in a stand-in; memory without a bound would (S18).
+        # To forget all buckets lets some calls through; memory without a bound would be worse (S18).
         if len(self._arrivals) >= MAX_BUCKETS:
             self._arrivals.clear()
         self._arrivals[key] = arrival

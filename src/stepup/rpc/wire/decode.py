@@ -344,4 +344,4 @@ def _instant(
         value: Timestamp = getattr(message, field)
         return value.ToDatetime(UTC)
     except (ValueError, OverflowError) as error:
-        raise InvalidFieldError(path, "must lie in the years 1 to 9999") from error
+        raise InvalidFieldError(path, "must be in the years 1 to 9999") from error

@@ -79,7 +79,8 @@ async def demand_unrevoked(records: Records, elevation: Elevation) -> None:
     if await is_revoked(records, elevation):
         active = await records.authenticators.find(elevation.tenant_id, elevation.user_id)
         raise _refusal(
-            "the elevation of the session was revoked meanwhile", is_enrolled=active is not None
+            "the elevation of the session was revoked during the call",
+            is_enrolled=active is not None,
         )
 
 

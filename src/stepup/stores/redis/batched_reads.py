@@ -23,7 +23,7 @@ class Reads(Protocol):
     """Reads keys."""
 
     async def read(self, keys: Sequence[str]) -> Values:
-        """The values of keys that lie in one slot, as of one instant; None for an absent one.
+        """Return the values of keys of one slot at one instant; None for an absent key.
 
         Raises:
             StoreUnavailableError: the server does not answer.
@@ -42,8 +42,8 @@ class BatchedReads:
     A lone read is sent at once. If a batch fails, only its own reads fail.
 
     Args:
-        client: of a single server, from Sentinel, or of a cluster, where all reads have to be of
-            one server. Its owner closes it.
+        client: of a single server, from Sentinel, or of a cluster; there, all reads must be of one
+            server. Its owner closes it.
     """
 
     def __init__(self, client: Client) -> None:
@@ -55,7 +55,7 @@ class BatchedReads:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def read(self, keys: Sequence[str]) -> Values:
-        """The values of keys that lie in one slot, as of one instant; None for an absent one.
+        """Return the values of keys of one slot at one instant; None for an absent key.
 
         Raises:
             StoreUnavailableError: the server does not answer.

@@ -89,7 +89,7 @@ class Cluster(RedisCluster):
         return await super().execute_command(*args, **kwargs)
 
     async def fetch(self, reads: Sequence[Sequence[str]]) -> list[Any]:
-        """The values of each read's keys, or the error of the read; all keys lie on one server."""
+        """The values of each read's keys, or the error of the read; all keys are on one server."""
         pipeline = self.pipeline()
         for keys in reads:
             pipeline.execute_command("MGET", *keys)

@@ -17,10 +17,10 @@ from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import elevation_key, probe_key, revocation_key, session_keys
 
 _PROBES = 256
-"""Enough keys for one of them to lie on each server of a cluster."""
+"""Enough keys to reach every server of a cluster."""
 _PROBE_SECONDS = 5
 _MARK_LIFETIME = LIFETIME + timedelta(minutes=5)
-"""Longer than the elevations it voids: one may still be on its way when the mark is set."""
+"""Longer than the elevations that it voids: one may be written just after the mark."""
 
 # The mark is never lowered. It has a fixed width, so that its order is that of its text; as a
 # number in Lua it would lose microseconds. Each revocation restarts the mark's lifetime.

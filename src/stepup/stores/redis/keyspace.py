@@ -1,8 +1,8 @@
-"""The names of our keys.
+"""The names of our keys in Redis.
 
-Everything about one user lies in one slot of a cluster, so that an elevation and the mark that may
-void it are read together: the part in braces is a digest of tenant and user. Ids themselves hold
-braces and colons, and may be long.
+All keys of one user are in one slot of a cluster, so that one command reads an elevation and the
+mark that may void it. The part in braces chooses the slot: a digest of tenant and user, because ids
+may contain braces and may be long.
 """
 
 from binascii import b2a_base64
@@ -19,38 +19,38 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 def session_keys(
     tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
 ) -> tuple[str, str]:
-    """Where a session's elevation lies, and the user's mark that may void it."""
+    """The key of a session's elevation, and that of the user's mark that may void it."""
     tag = digest(tenant_id, user_id)
     return f"e{{{tag}}}{digest(session_hash)}", f"r{{{tag}}}"
 
 
 def elevation_key(tenant_id: TenantId, user_id: UserId, session_hash: SessionHash) -> str:
-    """Where a session's elevation lies."""
+    """The key of a session's elevation."""
     return session_keys(tenant_id, user_id, session_hash)[0]
 
 
 def revocation_key(tenant_id: TenantId, user_id: UserId) -> str:
-    """Where the instant lies through which the user's elevations are void."""
+    """The key of the user's mark: elevations verified up to its instant are void."""
     return f"r{_tag(tenant_id, user_id)}"
 
 
 def outcome_key(key: RequestKey) -> str:
-    """Where the outcome of a request lies."""
+    """The key of the recorded outcome of a request."""
     return f"o{_tag(key.tenant_id, key.user_id)}{key.request_id.hex}"
 
 
 def rate_key(caller_id: CallerId, tenant_id: TenantId, rate: Rate) -> str:
-    """Where the bucket of a caller and a tenant lies; it is read alone, in a slot of its own."""
+    """The key of the bucket of a caller and a tenant."""
     return f"c{digest(caller_id, tenant_id, str(rate.interval), str(rate.burst))}"
 
 
 def probe_key(number: int) -> str:
-    """Where a write is tried. It has the prefix of rates, which every user of ours may write."""
+    """The key of a trial write. It has the prefix of rates, which every ACL user may write."""
     return f"c-probe-{number}"
 
 
 def digest(*parts: str) -> str:
-    """96 bits of SHA-256, as 16 characters of base64url. No part may hold NUL: ids do not."""
+    """96 bits of SHA-256, as 16 characters of base64url. No part may contain NUL."""
     octets = sha256("\0".join(parts).encode()).digest()[:12]
     return b2a_base64(octets, newline=False).translate(_URL_SAFE).decode()
 

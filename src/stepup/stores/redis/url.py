@@ -104,7 +104,7 @@ def parse_url(text: str) -> RedisUrl:
     if not found or (plain_scheme != "unix" and plain_scheme not in _TOPOLOGIES):
         raise RedisUrlError(f"the URL must be {FORMS}")
     if "#" in rest:
-        raise RedisUrlError("a # in the URL has to be percent-encoded")
+        raise RedisUrlError("a # in the URL must be percent-encoded")
     rest, _, query = rest.partition("?")
     authority, slash, path = rest.partition("/")
     login_text, _, hosts = authority.rpartition("@")
@@ -168,7 +168,7 @@ def _login(text: str) -> Login:
         return Login()
     username, _, password = text.partition(":")
     if not password:
-        raise RedisUrlError("before the @ has to be USER:PASSWORD or :PASSWORD")
+        raise RedisUrlError("the part before the @ must be USER:PASSWORD or :PASSWORD")
     return Login(_decoded(username) or None, _decoded(password))
 
 
@@ -177,7 +177,7 @@ def _parameters(query: str) -> dict[str, str]:
     for pair in query.split("&") if query else ():
         name, _, value = pair.partition("=")
         if name in parameters or not value:
-            raise RedisUrlError("a parameter of the URL stands twice, or has no value")
+            raise RedisUrlError("a parameter of the URL occurs twice or has no value")
         parameters[name] = _decoded(value)
     return parameters
 
@@ -194,10 +194,10 @@ def _demand_known(parameters: Mapping[str, str], known: frozenset[str], tls: Tls
         raise RedisUrlError("parameters that begin with ssl_ need a URL that begins with rediss")
     for name, only in _VERIFYING.items():
         if parameters.get(name, only).lower() != only:
-            raise RedisUrlError(f"{name} can be nothing but {only}: certificates are verified")
+            raise RedisUrlError(f"{name} must be {only}: certificates are always verified")
     if parameters.keys() - known - _FILES - _VERIFYING.keys():
         allowed = ", ".join(sorted(known | (_FILES if tls else frozenset())))
-        raise RedisUrlError(f"a parameter of the URL is unknown; there are {allowed}")
+        raise RedisUrlError(f"a parameter of the URL is unknown; the known ones are {allowed}")
     if "sentinel_username" in parameters and "sentinel_password" not in parameters:
         raise RedisUrlError("sentinel_username needs sentinel_password")
 
@@ -206,7 +206,7 @@ def _database(path: str, parameters: Mapping[str, str]) -> int:
     text = parameters.get("db")
     if path:
         if text is not None:
-            raise RedisUrlError("the database stands twice, as the path and as db")
+            raise RedisUrlError("the database is given twice: as the path and as db")
         text = path
     if text is None:
         return 0
@@ -236,8 +236,8 @@ def _ipv6(text: str) -> str:
 
 def _decoded(text: str) -> str:
     if _BAD_ESCAPE.search(text):
-        raise RedisUrlError("a % in the URL has to be followed by two hexadecimal digits")
+        raise RedisUrlError("two hexadecimal digits must follow a % in the URL")
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise RedisUrlError("what is percent-encoded in the URL must be UTF-8") from None
+        raise RedisUrlError("the percent-encoded octets of the URL must be UTF-8") from None
