@@ -26,7 +26,7 @@ class MemoryCallerRates:
         arrival, wait = rate.spend(self._arrivals.get(key, 0), now, cost)
         if wait:
             return timedelta(microseconds=wait)
-        # To forget all buckets lets some calls through; memory without a bound would be worse (S18).
+        # To forget all buckets lets some calls through; unbounded memory would be worse (S18).
         if len(self._arrivals) >= MAX_BUCKETS:
             self._arrivals.clear()
         self._arrivals[key] = arrival
