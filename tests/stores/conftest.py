@@ -7,7 +7,7 @@ from stepup_tests.valkey_cluster import valkey_cluster
 from stepup_tests.valkey_sentinel import valkey_sentinel
 
 from stepup.stores.embedded_valkey import EmbeddedValkey
-from stepup.stores.redis import connect
+from stepup.stores.redis import close, connect
 
 __all__ = ["advance", "client", "cluster_client", "fake", "real", "sentinel_client", "valkey"]
 
@@ -24,7 +24,7 @@ async def fake():
     client = FakeAsyncRedis()
     await client.flushall()
     yield client
-    await client.aclose()
+    await close(client)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def real(valkey):
     client = connect(valkey.url)
     await client.flushall()
     yield client
-    await client.aclose()
+    await close(client)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ async def sentinel_client(sentinels):
     client = connect(sentinels.redis_url)
     await client.flushall()
     yield client
-    await client.aclose()
+    await close(client)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def cluster_client(cluster):
     client = connect(cluster.redis_url)
     await client.flushall()
     yield client
-    await client.aclose()
+    await close(client)
 
 
 @pytest.fixture(params=["fake", "real", "sentinel_client", "cluster_client"])

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from stepup_tests.redis_calls import (
     KEYS,
     NOON,
@@ -18,7 +19,7 @@ from stepup_tests.redis_calls import (
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.embedded_valkey import EmbeddedValkey
-from stepup.stores.redis import RedisElevations, connect
+from stepup.stores.redis import RedisElevations, close, connect
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def valkey(tmp_path):
 async def client(valkey):
     client = connect(valkey.url)
     yield client
-    await client.aclose()
+    await close(client)
 
 
 def kill(pid):
@@ -198,3 +199,12 @@ async def test_s17_a_server_that_refuses_writes_is_told_from_one_that_takes_them
     for command in end:
         await client.execute_command(*command)
     await elevations.check_writes()
+
+
+async def test_connections_that_do_not_close_in_time_do_not_fail_the_end_of_a_server(valkey):
+    class Slow(Redis):
+        async def aclose(self):
+            await super().aclose()
+            raise RedisTimeoutError("Timed out closing connection after 0.5")
+
+    await close(Slow.from_url(valkey.url))

@@ -21,7 +21,13 @@ from stepup.service.upkeep.background import repeat
 from stepup.settings import ConfigurationError, Settings, UnusableFileError
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
-from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes, connect
+from stepup.stores.redis import (
+    RedisCallerRates,
+    RedisElevations,
+    RedisRecordedOutcomes,
+    close,
+    connect,
+)
 from stepup.stores.redis.tls import check_files
 from stepup.stores.redis.url import parse_url
 from stepup.stores.sql import IdsCollideError, audit_rights, fold_ids
@@ -64,7 +70,7 @@ async def open_stores(
     storage = settings.storage
     check_store_files(settings)
     client = connect(await url_of_redis(settings, stack))
-    stack.push_async_callback(client.aclose)
+    stack.push_async_callback(close, client)
     if storage.database_url is None:
         await migrate_database(settings)
     database = await stack.enter_async_context(open_database(settings))
