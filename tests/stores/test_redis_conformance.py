@@ -208,7 +208,7 @@ async def test_of_parallel_revocations_the_latest_instant_stands(elevations):
     await asyncio.gather(
         *(
             elevations.revoke_user(TenantId("acme"), UserId("ann"), NOON + n * MICROSECOND)
-            for n in (50, *range(50))
+            for n in (50, *range(0, 50, 5))
         )
     )
     assert await elevations.find(*address(elevation)) is None
