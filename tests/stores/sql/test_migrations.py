@@ -1,7 +1,9 @@
 """The schema goes up and down, and is refused when it is not the one that the code needs."""
 
 import asyncio
-from datetime import UTC, datetime
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -204,6 +206,14 @@ async def test_a_missing_file_is_not_made_by_a_check(sqlite_path):
 
 async def test_a_new_file_is_its_owners_only(sqlite, sqlite_path):
     await check_schema(sqlite)
+
+
+async def test_a_check_of_the_schema_waits_for_no_writer_of_sqlite(sqlite_path):
+    url = f"sqlite:///{sqlite_path}"
+    await upgrade(url)
+    with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        await check_schema(url, Limits(lock=timedelta()))
     assert sqlite_path.stat().st_mode & 0o777 == 0o600
 
 

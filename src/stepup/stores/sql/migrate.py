@@ -4,11 +4,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal, TypeVar
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import URL, Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql.connection import uninterrupted
-from stepup.stores.sql.engine import parse_url, write_engine
+from stepup.stores.sql.engine import parse_url, read_engine, write_engine
 from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.migrations import REVISIONS
@@ -75,7 +76,7 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
         StoreUnavailableError: the database cannot be reached.
     """
     await demand_usable_server(url, limits)
-    found = await transact(url, _current, limits)
+    found = await _read(url, _current, limits)
     _demand_known(found)
     if found != REVISIONS[-1:]:
         raise _wrong_revision(found, "run `stepup migrate`")
@@ -87,7 +88,7 @@ async def audit_rights(url: str, limits: Limits = Limits()) -> list[str]:
     Raises:
         StoreUnavailableError: the database cannot be reached.
     """
-    return await transact(url, excessive_rights, limits)
+    return await _read(url, excessive_rights, limits)
 
 
 async def transact(
@@ -98,20 +99,31 @@ async def transact(
     Raises:
         StoreUnavailableError: the database cannot be reached, read or changed.
     """
+    parsed = parse_url(url)
+    engine = write_engine(parsed, limits, create=create)
+    return await uninterrupted(_run(parsed, engine, work))
 
-    async def run() -> _T:
-        engine = write_engine(parse_url(url), limits, create=create)
-        try:
-            async with engine.begin() as connection:
-                return await connection.run_sync(work)
-        except StoreUnavailableError:
-            raise
-        except Exception as error:
-            raise unavailable(parse_url(url), error) from error
-        finally:
-            await engine.dispose()
 
-    return await uninterrupted(run())
+async def _read(url: str, work: Callable[[Connection], _T], limits: Limits) -> _T:
+    """Run work that only reads, and so waits for no writer of SQLite.
+
+    Raises:
+        StoreUnavailableError: the database cannot be reached or read.
+    """
+    parsed = parse_url(url)
+    return await uninterrupted(_run(parsed, read_engine(parsed, limits), work))
+
+
+async def _run(url: URL, engine: AsyncEngine, work: Callable[[Connection], _T]) -> _T:
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    except StoreUnavailableError:
+        raise
+    except Exception as error:
+        raise unavailable(url, error) from error
+    finally:
+        await engine.dispose()
 
 
 def _current(connection: Connection) -> tuple[str, ...]:
