@@ -11,7 +11,6 @@ everything before it.
 import hmac
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
-from binascii import b2a_base64
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -20,6 +19,7 @@ from typing import Final, Self
 from uuid import UUID
 
 from stepup.domain.actor import Actor, CallerId
+from stepup.domain.base64url import encode_base64url
 from stepup.domain.callers import Claim
 from stepup.domain.instants import instant_at, microseconds
 from stepup.domain.mac_keys import MacKeys
@@ -39,7 +39,6 @@ _VERSION: Final = "2"
 _PAYLOAD: Final = Struct(">16sQQB16s16s16s16s16s")
 _EXEMPTIONS: Final = (None, Claim.MANAGED_SERVICES, Claim.AUTOMATIC_PLAYBOOK)
 """The exemptions by the number that stands for them. A number keeps its meaning for ever."""
-_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 # Of callers and operations there are no more than are configured.
 _digest_of_few = lru_cache(maxsize=1024)(digest)
 
@@ -78,7 +77,7 @@ def issue(receipt: Receipt, binding: Binding, keys: MacKeys) -> str:
         binding.operation,
         binding.target,
     )
-    signed = f"{_VERSION}.{keys.primary}.{_encode(payload)}"
+    signed = f"{_VERSION}.{keys.primary}.{encode_base64url(payload)}"
     return f"{signed}.{_mac(keys.keys[keys.primary], signed)}"
 
 
@@ -152,11 +151,7 @@ def _mismatch(bound: Binding, binding: Binding) -> ReceiptRejection | None:
 
 
 def _mac(key: bytes, signed: str) -> str:
-    return _encode(hmac.digest(key, signed.encode(), "sha256"))
-
-
-def _encode(octets: bytes) -> str:
-    return b2a_base64(octets, newline=False).translate(_URL_SAFE).rstrip(b"=").decode()
+    return encode_base64url(hmac.digest(key, signed.encode(), "sha256"))
 
 
 def _decode(text: str) -> bytes | None:

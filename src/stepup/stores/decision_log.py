@@ -82,8 +82,8 @@ class JsonLinesDecisionLog:
     async def record(self, entries: Sequence[DecisionEntry]) -> None:
         """Write entries, in order; the kernel has them when the call returns.
 
-        If the call is cancelled, its lines are still written, unless they wait
-        for a pipe that stays full.
+        If the call is cancelled, its lines are still written, unless they wait for a pipe that
+        stays full.
 
         Raises:
             StoreUnavailableError: an entry of this call, or of another call of this turn, was not

@@ -5,15 +5,12 @@ mark that may void it. The part in braces chooses the slot: a digest of tenant a
 may contain braces and may be long.
 """
 
-from binascii import b2a_base64
 from hashlib import sha256
-from typing import Final
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
+from stepup.domain.base64url import encode_base64url
 from stepup.domain.rate import Rate
 from stepup.service.ports import RequestKey
-
-_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 def session_keys(
@@ -51,8 +48,7 @@ def probe_key(number: int) -> str:
 
 def digest(*parts: str) -> str:
     """96 bits of SHA-256, as 16 characters of base64url. No part may contain NUL."""
-    octets = sha256("\0".join(parts).encode()).digest()[:12]
-    return b2a_base64(octets, newline=False).translate(_URL_SAFE).decode()
+    return encode_base64url(sha256("\0".join(parts).encode()).digest()[:12])
 
 
 def _tag(tenant_id: TenantId, user_id: UserId) -> str:
