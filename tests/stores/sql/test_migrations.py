@@ -206,6 +206,7 @@ async def test_a_missing_file_is_not_made_by_a_check(sqlite_path):
 
 async def test_a_new_file_is_its_owners_only(sqlite, sqlite_path):
     await check_schema(sqlite)
+    assert sqlite_path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_check_of_the_schema_waits_for_no_writer_of_sqlite(sqlite_path):
@@ -214,7 +215,6 @@ async def test_a_check_of_the_schema_waits_for_no_writer_of_sqlite(sqlite_path):
     with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         await check_schema(url, Limits(lock=timedelta()))
-    assert sqlite_path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_the_file_is_in_the_mode_that_survives_power_loss(sqlite):
