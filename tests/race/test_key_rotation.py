@@ -20,8 +20,8 @@ from stepup_tests.postgres import new_database
 from stepup_tests.worker import Worker
 
 from stepup.domain.actor import UserId
+from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.totp import TotpSecret
-from stepup.domain.verification import Outcome, Verification
 from stepup.keys.file import KeyFile
 from stepup.keys.following import ReloadingKeys
 from stepup.keys.source import KeySource

@@ -18,7 +18,7 @@ from stepup_tests.worker import OSQUERY, REMOTE_SHELL
 from stepup.domain.actor import PlaybookTrigger, Team
 from stepup.domain.audit import written
 from stepup.domain.receipts import RETRY_WINDOW
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 
 BOB = person("bob")
 MANAGED = replace(ALICE, team=Team.MANAGED_SERVICES_OPERATIONS)

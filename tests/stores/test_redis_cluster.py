@@ -10,8 +10,8 @@ from stepup_tests.valkey_cluster import valkey_cluster
 from stepup_tests.valkey_server import wait_until
 
 from stepup.domain.actor import TenantId, UserId
+from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.errors import StoreUnavailableError
-from stepup.domain.verification import Outcome, Verification
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisRecordedOutcomes, connect
 from stepup.stores.redis.batched_reads import reads_of

@@ -14,14 +14,12 @@ from redis.crc import key_slot
 from stepup_tests.rotation import LateRing, rotated_ring
 
 from stepup.domain.actor import Actor, SessionHash, SessionId, TenantId, UserId
-from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.elevation import LIFETIME, Elevation, Outcome, Verification
 from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
-from stepup.domain.verification import Outcome, Verification
 from stepup.keys.ring import KeyRing
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes
-from stepup.stores.redis.authentic_values import AuthenticValues
-from stepup.stores.redis.encoding import elevation_fields, read_elevation
+from stepup.stores.redis.authentic_values import AuthenticValues, elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import digest as keyspace_digest
 from stepup.stores.redis.keyspace import elevation_key, outcome_key, revocation_key
 

@@ -26,7 +26,6 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.process import supervisor, worker_main, workers
 from stepup.process.serving import reload_on_hangup
 from stepup.rpc.engine import CallLimits, core
-from stepup.rpc.engine import queue as completion_queue
 from stepup.rpc.identity import server_credentials
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline import finish_lines
@@ -264,7 +263,7 @@ async def slow_calls_are_watched(failing, monkeypatch):
 async def events_of_the_core_are_handled(failing, monkeypatch):
     """The queue has a thread: an event that fails must not end the ones after it."""
     events = queue.SimpleQueue()
-    kinds = completion_queue.cygrpc.CompletionType
+    kinds = core.cygrpc.CompletionType
     at_end = SimpleNamespace(completion_type=kinds.queue_shutdown)
 
     class Events:
@@ -280,7 +279,7 @@ async def events_of_the_core_are_handled(failing, monkeypatch):
         def shutdown(self):
             events.put(at_end)
 
-    completing = completion_queue.CompletionQueue()
+    completing = core.CompletionQueue()
     monkeypatch.setattr(completing, "cygrpc", Events())
     completing.start()
     event = SimpleNamespace(completion_type=kinds.operation_complete, tag=lambda _event: failing())
@@ -381,9 +380,7 @@ ROWS = {
     "rpc.engine.core:CoreEngine._watch_calls:run_for_ever(self._calls.watch_calls)": [
         slow_calls_are_watched
     ],
-    "rpc.engine.queue:CompletionQueue.__init__:Thread(self._wait)": [
-        events_of_the_core_are_handled
-    ],
+    "rpc.engine.core:CompletionQueue.__init__:Thread(self._wait)": [events_of_the_core_are_handled],
     "telemetry.logs:metrics_served:Thread(server.serve_forever)": [metrics_are_scraped],
     "telemetry.traces:Exporting.__init__:BatchSpanProcessor(_Watched(exporter))": [
         spans_are_exported
@@ -406,7 +403,7 @@ BEGUN_BY_ANOTHER = {
     "process.supervisor:Supervisor._replace_failed:while True",
     "process.workers:_run_until:create_task(work)",
     "rpc.engine.core:CoreEngine.start:create_task(self._watch_calls())",
-    "rpc.engine.queue:CompletionQueue._wait:while True",
+    "rpc.engine.core:CompletionQueue._wait:while True",
 }
 
 ENDS_BY_ITSELF = {

@@ -3,7 +3,7 @@
 import pytest
 
 from stepup.settings import ConfigurationError, load
-from stepup.wiring.data_dir import make_data_dir
+from stepup.wiring.database import make_data_dir
 from stepup.wiring.keys import load_keys
 
 ELSEWHERE = {

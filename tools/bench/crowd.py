@@ -13,8 +13,7 @@ from stepup.domain.actor import Actor, SessionId, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import Policy
-from stepup.stores.redis.authentic_values import AuthenticValues
-from stepup.stores.redis.encoding import elevation_fields
+from stepup.stores.redis.authentic_values import AuthenticValues, elevation_fields
 from stepup.stores.redis.keyspace import elevation_key
 from stepup.stores.sql import SqlDatabase, upgrade
 from tools.bench.person import OPERATION

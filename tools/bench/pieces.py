@@ -21,8 +21,8 @@ from stepup_tests.otp import code_at
 
 from stepup.domain.actor import CallerId
 from stepup.domain.audit import EventKind
+from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.totp import OtpCode, StepMatch, match
-from stepup.domain.verification import Outcome, Verification
 from stepup.keys.ring import KeyRing
 from stepup.service.calls.context import Context
 from stepup.service.policy.snapshots import Snapshots

@@ -6,8 +6,7 @@ from enum import Enum, unique
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
-from stepup.domain.session_throttle import ONE_TIME_CODES, RESET_CODES, SessionThrottle
-from stepup.domain.throttle import Throttle
+from stepup.domain.throttle import ONE_TIME_CODES, RESET_CODES, SessionThrottle, Throttle
 from stepup.domain.totp import StepMatch, end_of_step, time_step
 from stepup.domain.values import value
 

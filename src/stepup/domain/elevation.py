@@ -1,7 +1,7 @@
-"""Elevations: the proof that an actor gave a valid code in this session."""
+"""Elevations, the proof that an actor gave a valid code, and the outcome of each attempt."""
 
 from datetime import datetime, timedelta
-from enum import StrEnum, unique
+from enum import Enum, StrEnum, unique
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.values import value
@@ -44,3 +44,30 @@ class Elevation:
     def is_older_than(self, max_age: timedelta, now: datetime) -> bool:
         """Whether more than `max_age` has passed since the code was received."""
         return now - self.verified_at > max_age
+
+
+@unique
+class Outcome(Enum):
+    """The result of the attempt. All refused codes are `REJECTED`."""
+
+    VERIFIED = "verified"
+    REJECTED = "rejected"
+    THROTTLED = "throttled"
+    NOT_ENROLLED = "not_enrolled"
+    SUSPENDED = "suspended"
+    SESSION_SPENT = "session_spent"
+
+
+@value
+class Verification:
+    """The outcome, with the elevation it earned or the attempts that are left.
+
+    `retry_after` is how long a lock lasts. `next_code_after` is how long it takes until the next
+    code begins, where waiting for it helps: after a repeated or a late code (S22), else zero.
+    """
+
+    outcome: Outcome
+    elevation: Elevation | None = None
+    attempts_remaining: int = 0
+    retry_after: timedelta = timedelta()
+    next_code_after: timedelta = timedelta()

@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from stepup.keys.kms import KeyWrapper, KeyWrapperError, wrapper_named
-from stepup.system import strict_json
+from stepup.system.json_texts import strict_json
 
 KEY_BYTES = 32
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # no dot: a receipt is split on dots
@@ -78,7 +78,7 @@ class KeyFile:
                 the text (S11).
         """
         try:
-            document = strict_json.parse(text)
+            document = strict_json(text)
         except ValueError as error:
             raise KeyRingError(str(error)) from None
         match document:

@@ -32,7 +32,7 @@ from stepup.system.children import ending_with_this_process
 from stepup.telemetry.logs import metrics_of_workers
 from stepup.telemetry.worker_metrics import METRICS_DIRECTORY
 from stepup.wiring.credentials import demand_credentials
-from stepup.wiring.data_dir import make_data_dir
+from stepup.wiring.database import make_data_dir
 from stepup.wiring.server import answer_probes, serve_metrics
 from stepup.wiring.stores import url_of_redis
 

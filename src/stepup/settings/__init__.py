@@ -1,9 +1,9 @@
 """The settings of a server: frozen, and validated once, by `load`."""
 
 from stepup.settings.callers import CallerSettings, RateSettings, TlsSettings, TokenIssuerSettings
-from stepup.settings.errors import ConfigurationError, UnusableFileError
 from stepup.settings.loading import in_effect, load
 from stepup.settings.root import Settings
+from stepup.settings.section import ConfigurationError, UnusableFileError
 from stepup.settings.server import ServerSettings
 from stepup.settings.step_up import VerificationSettings
 from stepup.settings.storage import DatabaseSettings, StorageSettings

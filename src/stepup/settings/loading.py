@@ -14,9 +14,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
-from stepup.settings.errors import ConfigurationError
 from stepup.settings.names import malformed_variables, problems, unknown_variables, variable
 from stepup.settings.root import Settings
+from stepup.settings.section import ConfigurationError
 
 _BYTE_ORDER_MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 

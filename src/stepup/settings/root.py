@@ -9,7 +9,7 @@ from stepup.domain.callers import Callers
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation
 from stepup.settings.callers import CallerSettings, TlsSettings, TokenIssuerSettings, callers_of
-from stepup.settings.errors import ConfigurationError
+from stepup.settings.section import ConfigurationError
 from stepup.settings.server import ServerSettings
 from stepup.settings.step_up import CatalogueSettings, IdentitySettings, VerificationSettings
 from stepup.settings.storage import StorageSettings

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stepup.settings.listener import Listener, address
+from stepup.settings.section import Listener, address
 from stepup.system.loopback import is_loopback
 
 _UNIX: Final = "unix:"

@@ -7,8 +7,7 @@ from typing import Annotated, Final, Self
 from platformdirs import user_state_path
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from stepup.settings.errors import ConfigurationError
-from stepup.settings.section import Section, SettingPath
+from stepup.settings.section import ConfigurationError, Section, SettingPath
 from stepup.stores.redis.url import parse_url as parse_redis_url
 from stepup.stores.sql.engine import parse_url as parse_database_url
 from stepup.stores.sql.limits import Limits

@@ -6,8 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stepup.settings.listener import Listener, address
-from stepup.settings.section import A_PATH, Section, SettingPath
+from stepup.settings.section import A_PATH, Listener, Section, SettingPath, address
 from stepup.telemetry.logs import LogFormat
 
 

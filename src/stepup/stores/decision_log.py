@@ -20,7 +20,7 @@ from stepup.stores.decision_writes import (
     open_outlet,
     portions_of,
 )
-from stepup.system.ascii_json import ascii_json
+from stepup.system.json_texts import ascii_json
 from stepup.system.outlet import Outlet, Stream
 
 PATIENCE_SECONDS = 1.0

@@ -16,7 +16,7 @@ import orjson
 import structlog
 from prometheus_client import Counter
 
-from stepup.system.ascii_json import ascii_json
+from stepup.system.json_texts import ascii_json
 
 MAX_WAITING_LINES: Final = 2000
 """How many lines wait for a pipe that nobody reads; further lines are dropped."""

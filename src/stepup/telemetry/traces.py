@@ -28,8 +28,7 @@ from opentelemetry.trace import (
 )
 
 from stepup.system import distribution
-from stepup.telemetry.spans import Attributes, CallSpan, exported, recorded
-from stepup.telemetry.trace_parent import TraceParent
+from stepup.telemetry.spans import Attributes, CallSpan, TraceParent, exported, recorded
 
 FLUSH_SECONDS = 3.0
 """How long the end of a server waits for the last spans to be exported."""

@@ -6,11 +6,27 @@ So a fault of the database has the same message in each command.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from stepup.settings import Settings, UnusableFileError
+from stepup.settings import ConfigurationError, Settings, UnusableFileError
 from stepup.stores.sql import Limits, SqlDatabase, check_schema, upgrade
 from stepup.stores.sql.engine import check_tls_files, parse_url
 from stepup.system.pem import PemError
-from stepup.wiring.data_dir import make_data_dir
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the data directory, for our user only, if the settings need it and it is missing.
+
+    Raises:
+        ConfigurationError: the directory cannot be made.
+    """
+    if settings.storage.embeds_nothing and settings.log.decisions is not None:
+        return
+    directory = settings.storage.in_data_dir("")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"storage.data_dir: {directory} cannot be made: {error.strerror}"
+        ) from error
 
 
 def database_url_of(settings: Settings) -> str:

@@ -22,21 +22,19 @@ from stepup.service.audit.events import AuditEvents
 from stepup.service.calls.caller_limits import CallerLimits
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.service.calls.tenant_share import TenantShare
+from stepup.service.enrollment.account_mfa import SetAccountMfa
 from stepup.service.enrollment.begin import BeginEnrollment
-from stepup.service.enrollment.cancel import CancelEnrollment
 from stepup.service.enrollment.complete import CompleteEnrollment
 from stepup.service.enrollment.confirm import ConfirmEnrollment
 from stepup.service.enrollment.end import EndEnrollment
-from stepup.service.enrollment.get import GetEnrollment
-from stepup.service.enrollment.set_account_mfa import SetAccountMfa
+from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
 from stepup.service.ports import Clock
 from stepup.service.step_up.check import CheckStepUp
 from stepup.service.step_up.elevated import Elevated
-from stepup.service.step_up.revoke_elevations import RevokeElevations
-from stepup.service.step_up.revoker import Revoker
+from stepup.service.step_up.revocation import RevokeElevations, Revoker
 from stepup.service.step_up.verify_otp import VerifyOtp
 from stepup.service.upkeep.background import repeat
 from stepup.service.upkeep.housekeeping import INTERVAL_SECONDS, Housekeeping
@@ -47,7 +45,7 @@ from stepup.system.clock import SystemClock
 from stepup.telemetry.logs import metrics_served
 from stepup.telemetry.probes import Serving, probes_answered
 from stepup.wiring.credentials import anyone_may_call, credentials_of, demand_credentials
-from stepup.wiring.data_dir import make_data_dir
+from stepup.wiring.database import make_data_dir
 from stepup.wiring.running_server import RunningServer
 from stepup.wiring.stores import Stores, open_decision_log, open_stores
 from stepup.wiring.traces import begin_span_of

@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from stepup.domain.actor import Actor, CallerId, SessionId, TenantId, UserId
-from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.elevation import LIFETIME, Elevation, Outcome, Verification
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.rate import Rate
-from stepup.domain.verification import Outcome, Verification
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
 from stepup_tests.keys import fresh_ring

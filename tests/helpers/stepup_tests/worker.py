@@ -5,16 +5,15 @@ from datetime import datetime
 
 from stepup.domain.actor import RetryReceipt, SessionId, UserId
 from stepup.domain.callers import Grant, claims_of
-from stepup.domain.elevation import LIFETIME
+from stepup.domain.elevation import LIFETIME, Outcome
 from stepup.domain.operations import OperationId
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, OtpCode
-from stepup.domain.verification import Outcome
 from stepup.service.calls.context import Context
 from stepup.service.policy.update import PolicyChange
 from stepup.service.ports import EventQuery
 from stepup.service.step_up.check import Check
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 from stepup.wiring.credentials import LOCAL_CALLER
 from stepup.wiring.server import assemble
 from stepup_tests.otp import code_at, wrong_code_at

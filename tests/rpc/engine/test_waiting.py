@@ -1,8 +1,12 @@
 """S26: which calls end when too many wait for their client."""
 
-import pytest
+from contextlib import ExitStack
 
-from stepup.rpc.engine.waiting import Refusals, WaitingCalls, network_of
+import pytest
+from stepup_tests.metrics import metric
+
+from stepup.domain.errors import OverloadedError
+from stepup.rpc.engine.waiting import NetworkShare, Refusals, WaitingCalls, network_of
 
 
 class Call:
@@ -88,3 +92,47 @@ def test_s26_calls_without_a_deadline_wait_as_long_as_they_like():
 )
 def test_s26_a_client_is_an_ipv4_address_or_a_64_of_ipv6(peer, network):
     assert network_of(peer) == network
+
+
+REFUSALS = "stepup_overload_refusals_total"
+
+
+def peer(network, port=1):
+    return f"ipv4:192.0.2.{network}:{port}"
+
+
+@pytest.fixture
+def share():
+    return NetworkShare("issuer_keys", 5, 2)
+
+
+def refuses(share, *peers):
+    for each in peers:
+        with pytest.raises(OverloadedError), share.place(each):
+            pass
+    return True
+
+
+def test_s26_a_network_has_a_share_and_others_theirs(share):
+    before = metric(REFUSALS, cause="issuer_keys")
+    with ExitStack() as stack:
+        for port in range(2):
+            stack.enter_context(share.place(peer(1, port)))
+        assert refuses(share, peer(1, 7))
+        stack.enter_context(share.place(peer(2)))
+    assert metric(REFUSALS, cause="issuer_keys") == before + 1
+
+
+def test_s26_the_calls_of_all_networks_are_bounded(share):
+    with ExitStack() as stack:
+        for network in range(5):
+            stack.enter_context(share.place(peer(network)))
+        assert refuses(share, peer(6))
+    with share.place(peer(6)):
+        pass
+
+
+def test_a_place_is_free_again_after_an_error(share):
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError), share.place(peer(1)):
+            raise ZeroDivisionError

@@ -14,8 +14,7 @@ from stepup.domain.callers import Caller, Claim, Patterns, Rule
 from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import SHIPPED, SIGN_IN
 from stepup.rpc.engine import Invocation
-from stepup.rpc.server.demands import DEMANDS
-from stepup.rpc.server.server import methods
+from stepup.rpc.server.server import DEMANDS, methods
 from stepup.rpc.wire.errors import RefusedError, to_status
 from stepup.v1 import actor_pb2, step_up_service_pb2
 

@@ -11,16 +11,15 @@ from stepup.domain.actor import AccountType, CallerId, PlaybookTrigger, Role, Te
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
 from stepup.domain.authenticator import Attempt, SealedSecret
 from stepup.domain.decision import Decision, Reason, Verdict
-from stepup.domain.elevation import AuthenticationMethod, Elevation
+from stepup.domain.elevation import AuthenticationMethod, Elevation, Outcome, Verification
 from stepup.domain.enrollment import EnrollmentState, PendingEnrollment
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.receipts import ReceiptRejection
 from stepup.domain.totp import Label
-from stepup.domain.verification import Outcome, Verification
 from stepup.rpc.wire import decode, encode
 from stepup.service.step_up.check import Answer
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 from stepup.v1 import (
     actor_pb2,
     audit_service_pb2,

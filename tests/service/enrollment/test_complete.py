@@ -10,9 +10,9 @@ from stepup_tests.worker import OSQUERY, SIGN_IN, App, details_of
 
 from stepup.domain.audit import EventKind
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.elevation import Outcome
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
-from stepup.domain.verification import Outcome
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 
 ALICE = person()
 ON_PHONE = person(session="phone")

@@ -10,8 +10,8 @@ from stepup_tests.worker import OSQUERY
 
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Attempt
+from stepup.domain.elevation import Outcome
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUnavailableError
-from stepup.domain.verification import Outcome
 from stepup.service.enrollment.confirm import Confirmation
 
 ALICE = person()

@@ -9,6 +9,7 @@ from stepup_tests.worker import OSQUERY, details_of
 from stepup.domain.audit import EventKind, written
 from stepup.domain.authenticator import Attempt
 from stepup.domain.decision import Reason
+from stepup.domain.elevation import Outcome
 from stepup.domain.errors import (
     ElevationRequiredError,
     EnrollmentFault,
@@ -17,7 +18,6 @@ from stepup.domain.errors import (
     RoleRequiredError,
 )
 from stepup.domain.reset_code import ResetCode
-from stepup.domain.verification import Outcome
 from stepup.service.enrollment.reset_codes import ResetAttempt
 
 ALICE = person()

@@ -11,7 +11,7 @@ from stepup_tests.worker import OSQUERY
 
 from stepup.domain.decision import Reason
 from stepup.domain.errors import ElevationRequiredError, EnrollmentFault, EnrollmentStateError
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 
 ALICE = administrator("alice")
 BOB = person("bob")

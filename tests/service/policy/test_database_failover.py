@@ -10,8 +10,8 @@ from stepup_tests.world import world_on
 
 from stepup.domain.actor import UserId
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.elevation import Outcome
 from stepup.domain.errors import EtagMismatchError, StoreUnavailableError
-from stepup.domain.verification import Outcome
 from stepup.stores.sql import SqlDatabase, upgrade
 
 ALICE, BOB, ROOT = person("alice"), person("bob"), administrator()

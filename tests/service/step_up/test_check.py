@@ -23,7 +23,7 @@ from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.receipts import ReceiptRejection
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 
 ALICE = person()
 AUTOMATIC = replace(ALICE, playbook_run=playbook_run())

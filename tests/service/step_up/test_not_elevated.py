@@ -8,7 +8,7 @@ from stepup_tests.worker import API_KEYS, OSQUERY, SIGN_IN
 
 from stepup.domain.decision import Reason
 from stepup.domain.not_elevated import NotElevatedDetail
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 
 ALICE = person()
 

@@ -15,7 +15,7 @@ from stepup.domain.changes import UserRevocations
 from stepup.domain.decision import Reason
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.receipts import ReceiptRejection
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 from stepup.stores.sql.changes import SqlChangeFeed
 
 ALICE = person()

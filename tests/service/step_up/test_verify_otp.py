@@ -13,11 +13,11 @@ from stepup_tests.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind, written
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
 from stepup.domain.totp import OtpCode
-from stepup.domain.verification import Outcome, Verification
 from stepup.service.ports import SealBrokenError
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 from stepup.service.step_up.verify_otp import VerifyOtp
 
 ALICE = person()

@@ -16,7 +16,7 @@ from stepup_tests.world import world_on
 from stepup.domain.audit import EventKind
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.receipts import ReceiptRejection
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 
 __all__ = ["postgres", "postgres_template"]
 

@@ -8,7 +8,7 @@ from stepup_tests.worker import OSQUERY
 
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.receipts import ReceiptRejection
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 
 ALICE = person()
 

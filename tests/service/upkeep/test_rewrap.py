@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from stepup.domain.actor import SessionHash
 from stepup.domain.authenticator import Attempt
+from stepup.domain.elevation import Outcome
 from stepup.domain.errors import StoreUnavailableError
-from stepup.domain.verification import Outcome
 from stepup.keys.ring import KeyRing
 from stepup.service.ports import SealCounts
 from stepup.service.upkeep import rewrap

@@ -10,7 +10,7 @@ from stepup.domain.callers import Caller, Claim, Grant, Rule, RulePart
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import OperationId
-from stepup.rpc.server.demands import DEMANDS
+from stepup.rpc.server.server import DEMANDS
 from stepup.rpc.wire.errors import to_status
 from stepup.settings import Settings
 from stepup.system.near_names import instead_of

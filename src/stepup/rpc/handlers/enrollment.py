@@ -14,13 +14,12 @@ from stepup.rpc.wire import decode, encode
 from stepup.rpc.wire.pictures import Pictures
 from stepup.service.calls.tallies import count_mistyped_reset_code
 from stepup.service.calls.tenant_share import TenantShare
+from stepup.service.enrollment.account_mfa import SetAccountMfa
 from stepup.service.enrollment.begin import BeginEnrollment, Screen
-from stepup.service.enrollment.cancel import CancelEnrollment
 from stepup.service.enrollment.complete import CompleteEnrollment
 from stepup.service.enrollment.confirm import ConfirmEnrollment
 from stepup.service.enrollment.end import EndEnrollment
-from stepup.service.enrollment.get import GetEnrollment
-from stepup.service.enrollment.set_account_mfa import SetAccountMfa
+from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
 from stepup.v1 import enrollment_service_pb2 as pb
 
 

@@ -7,7 +7,7 @@ from stepup.domain.totp import OtpCode
 from stepup.rpc.pipeline.call import Call
 from stepup.rpc.wire import decode, encode
 from stepup.service.step_up.check import CheckStepUp
-from stepup.service.step_up.revoke_elevations import RevokeElevations
+from stepup.service.step_up.revocation import RevokeElevations
 from stepup.service.step_up.verify_otp import VerifyOtp
 from stepup.v1 import step_up_service_pb2 as pb
 

@@ -22,10 +22,10 @@ from joserfc.util import urlsafe_b64decode
 from stepup.domain.errors import CallerUnauthenticatedError, StoreUnavailableError
 from stepup.domain.text import has_unfit_character
 from stepup.rpc.engine import Invocation
+from stepup.rpc.engine.waiting import NetworkShare
 from stepup.rpc.identity.trusted_keys import TrustedKeys
-from stepup.rpc.server.network_share import NetworkShare
 from stepup.service.ports import Clock
-from stepup.system import strict_json
+from stepup.system.json_texts import strict_json
 
 MAX_TOKEN_BYTES = 8 * 1024
 MAX_SUBJECT_BYTES = 255  # OpenID Connect Core §2
@@ -215,7 +215,7 @@ def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _object(segment: str) -> dict[str, Any]:
     try:
-        value = strict_json.parse(urlsafe_b64decode(segment.encode()))
+        value = strict_json(urlsafe_b64decode(segment.encode()))
     except ValueError:
         _refuse("the token is not a JWT")
     if not isinstance(value, dict):

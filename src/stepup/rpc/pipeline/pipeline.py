@@ -15,8 +15,7 @@ from google.protobuf.message import Message
 from stepup.domain.actor import MAX_ID_BYTES
 from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline.call import AdmittedCaller, Authorization, Call, Method
-from stepup.rpc.pipeline.call_metrics import count_call
-from stepup.rpc.pipeline.call_span import end_span
+from stepup.rpc.pipeline.call_ends import count_call, end_span
 from stepup.rpc.pipeline.finish_lines import FinishLines
 from stepup.rpc.wire.decode import decoded, fold_ids
 from stepup.rpc.wire.errors import RefusedError, to_status
@@ -24,8 +23,7 @@ from stepup.service.calls.caller_limits import CallerLimits
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.service.ports import Clock
-from stepup.telemetry.spans import CallSpan, at_hand
-from stepup.telemetry.trace_parent import TraceParent, trace_parent_of
+from stepup.telemetry.spans import CallSpan, TraceParent, at_hand, trace_parent_of
 
 Admit: TypeAlias = Callable[[Invocation], Awaitable[AdmittedCaller]]
 """Finds the caller by its credentials, never by the message (S15)."""

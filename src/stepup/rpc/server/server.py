@@ -1,13 +1,16 @@
 """The gRPC server: all services on one engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor
 
+from stepup.domain.callers import Demands
 from stepup.rpc.engine import (
     CallLimits,
     Engine,
@@ -22,12 +25,11 @@ from stepup.rpc.handlers.audit import AuditHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
-from stepup.rpc.pipeline.call import Method
+from stepup.rpc.pipeline.call import Method, path_of
 from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.connections import ConnectionLimits
-from stepup.rpc.server.listeners import end_listening
+from stepup.rpc.server.sockets import end_listening, remove_stale_socket, restrict_socket
 from stepup.rpc.server.standard_services import Health, reflection_methods
-from stepup.rpc.server.unix_socket import remove_stale_socket, restrict_socket
 from stepup.service.upkeep.dependencies import Condition
 from stepup.system.loopback import is_loopback
 from stepup.v1 import (
@@ -215,3 +217,24 @@ def _served(pipeline: Pipeline, method: Method) -> UnaryMethod | StreamMethod:
             yield response
 
     return StreamMethod(answers)
+
+
+def _demands(method: MethodDescriptor) -> Demands:
+    fields = method.input_type.fields_by_name
+    has_actor = "actor" in fields
+    return Demands(
+        path_of(method.containing_service.full_name, method.name),
+        tenant=has_actor or "tenant_id" in fields,
+        # A batch has its operations in `checks`, and demands each of them.
+        operation="operation" in fields or "checks" in fields,
+        claims=has_actor,
+    )
+
+
+DEMANDS: Final[Mapping[str, Demands]] = {
+    demands.method: demands
+    for proto in PROTOS
+    for service in proto.DESCRIPTOR.services_by_name.values()
+    for demands in map(_demands, service.methods)
+}
+"""The demands of all methods, by path."""

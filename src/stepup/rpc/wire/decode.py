@@ -20,7 +20,7 @@ from stepup.domain.totp import Label
 from stepup.service.policy.update import PolicyChange
 from stepup.service.ports import EventQuery
 from stepup.service.step_up.check import Check
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 from stepup.v1 import actor_pb2, audit_service_pb2, policy_service_pb2, step_up_service_pb2
 
 T = TypeVar("T")

@@ -13,11 +13,11 @@ from stepup.domain import elevation, enrollment, policy
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.instants import microseconds
 from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.operations import Catalogue
 from stepup.domain.receipts import ReceiptRejection
-from stepup.domain.verification import Outcome, Verification
 from stepup.rpc.wire.decode import EVENT_KINDS
 from stepup.service.step_up.check import Answer
 from stepup.v1 import (

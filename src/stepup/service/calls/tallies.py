@@ -10,8 +10,8 @@ from prometheus_client import Counter
 
 from stepup.domain.authenticator import Attempt
 from stepup.domain.decision import Decision, Reason, Verdict
+from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.totp import StepMatch
-from stepup.domain.verification import Outcome, Verification
 from stepup.service.enrollment.reset_codes import ResetAttempt
 
 _decisions = Counter(

@@ -13,8 +13,8 @@ from stepup.domain.labels import issuer_of_tenant, label_of_authenticator
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, TotpSecret, key_uri
 from stepup.service.calls.context import Context
-from stepup.service.enrollment.open_wizard import is_open
 from stepup.service.enrollment.reset_codes import ResetAttempt, try_reset_code
+from stepup.service.enrollment.wizard import is_open
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.step_up.elevated import Elevated, is_revoked
 

@@ -8,17 +8,17 @@ from stepup.domain.elevation import Elevation
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUnavailableError
 from stepup.service.calls.context import Context
-from stepup.service.enrollment.account_toggle import append_and_turn_account_mfa
+from stepup.service.enrollment.account_mfa import append_and_turn_account_mfa
 from stepup.service.enrollment.end import end_of
-from stepup.service.enrollment.get import find_active
-from stepup.service.enrollment.open_wizard import (
+from stepup.service.enrollment.wizard import (
+    find_active,
     find_open_for_update,
     is_recent,
     nothing_pending,
 )
 from stepup.service.ports import Database, Records
 from stepup.service.step_up.elevated import Elevated
-from stepup.service.step_up.revoker import Revoker
+from stepup.service.step_up.revocation import Revoker
 from stepup.service.step_up.verify_otp import elevate
 
 

@@ -9,8 +9,7 @@ from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import OtpCode, match, next_code_after
 from stepup.service.calls.context import Context
 from stepup.service.calls.tallies import count_near_miss
-from stepup.service.enrollment.get import find_active
-from stepup.service.enrollment.open_wizard import find_open_for_update, nothing_pending
+from stepup.service.enrollment.wizard import find_active, find_open_for_update, nothing_pending
 from stepup.service.ports import Database, Keys, Records
 
 

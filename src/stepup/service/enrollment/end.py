@@ -16,12 +16,12 @@ from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
 from stepup.service.calls.context import Context
 from stepup.service.calls.tallies import count_reset
-from stepup.service.enrollment.account_toggle import append_and_turn_account_mfa
-from stepup.service.enrollment.get import find_active
+from stepup.service.enrollment.account_mfa import append_and_turn_account_mfa
 from stepup.service.enrollment.reset_codes import ResetAttempt, try_reset_code
+from stepup.service.enrollment.wizard import find_active
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
-from stepup.service.step_up.revoker import Revoker
+from stepup.service.step_up.revocation import Revoker
 
 
 @dataclass(frozen=True, slots=True)

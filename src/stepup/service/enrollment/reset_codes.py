@@ -9,7 +9,7 @@ from stepup.domain.errors import EnrollmentFault, EnrollmentStateError
 from stepup.domain.reset_code import ResetCode
 from stepup.service.calls.context import Context
 from stepup.service.ports import Keys, Records
-from stepup.service.step_up.refused_attempts import record_refusal
+from stepup.service.step_up.attempts import record_refusal
 
 
 @dataclass(frozen=True, slots=True)

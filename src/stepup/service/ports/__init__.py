@@ -4,10 +4,16 @@ Every port may raise `StoreUnavailableError`, and only that, when its store cann
 full, or does not answer in time. A driver's exception never passes a port.
 """
 
-from stepup.service.ports.audit import AuditTrail, ChainPosition, EventQuery, StoredChains
+from stepup.service.ports.audit import (
+    AuditTrail,
+    ChainPosition,
+    DecisionEntry,
+    DecisionLog,
+    EventQuery,
+    StoredChains,
+)
 from stepup.service.ports.change_feed import Announced, ChangeFeed, FeedPosition
 from stepup.service.ports.clock import Clock
-from stepup.service.ports.decision_log import DecisionEntry, DecisionLog
 from stepup.service.ports.elevations import CallerRates, Elevations, RecordedOutcomes, RequestKey
 from stepup.service.ports.keys import HeadKeys, Keys, SealBrokenError
 from stepup.service.ports.records import (

@@ -1,13 +1,15 @@
 """The audit events: written, read and verified."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
-from stepup.domain.actor import TenantId, UserId
-from stepup.domain.audit import ChainedEvent, Event, EventKind
+from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.audit import ChainedEvent, Event, EventKind, Json
 from stepup.domain.chain import Damage, StoredEvent, StoredHead
+from stepup.domain.values import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +79,22 @@ class AuditTrail(StoredChains, Protocol):
 
     async def list(self, query: EventQuery, limit: int) -> Sequence[ChainedEvent]:
         """Return the first events that match, in the order of their sequence numbers."""
+        ...
+
+
+@value
+class DecisionEntry:
+    """One line of the decision log: JSON values by name, never a secret."""
+
+    decision_id: UUID
+    decided_at: datetime
+    caller: CallerId
+    facts: Mapping[str, Json]
+
+
+class DecisionLog(Protocol):
+    """The log in which every decision is recorded before it is answered (S13)."""
+
+    async def record(self, entries: Sequence[DecisionEntry]) -> None:
+        """Write entries, in order. When the call returns, they have left the process."""
         ...

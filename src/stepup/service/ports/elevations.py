@@ -6,9 +6,8 @@ from typing import Protocol
 from uuid import UUID
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
-from stepup.domain.elevation import Elevation
+from stepup.domain.elevation import Elevation, Verification
 from stepup.domain.rate import Rate
-from stepup.domain.verification import Verification
 
 
 class Elevations(Protocol):

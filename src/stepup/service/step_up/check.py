@@ -20,7 +20,7 @@ from stepup.domain.receipts import Receipt, Redeemed, Redemption, RefusedReceipt
 from stepup.domain.values import value
 from stepup.service.calls.context import Context
 from stepup.service.calls.tallies import count_decision
-from stepup.service.enrollment.get import find_active
+from stepup.service.enrollment.wizard import find_active
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
 from stepup.service.step_up.elevated import Elevated

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from stepup.domain.elevation import Elevation
 from stepup.domain.errors import ElevationRequiredError
 from stepup.service.calls.context import Context
-from stepup.service.enrollment.get import find_active
+from stepup.service.enrollment.wizard import find_active
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, Elevations, Records
 

@@ -6,16 +6,14 @@ from uuid import UUID
 
 from stepup.domain.audit import Event, EventKind, written
 from stepup.domain.authenticator import Attempt, Authenticator
-from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.elevation import LIFETIME, Elevation, Outcome, Verification
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.totp import OtpCode, StepMatch, match, next_code_after
-from stepup.domain.verification import Outcome, Verification
 from stepup.service.calls.context import Context
 from stepup.service.calls.tallies import count_near_miss, count_spent_session, count_verification
 from stepup.service.ports import Database, Keys, RecordedOutcomes, Records, RequestKey
-from stepup.service.step_up.attempts import Attempts
+from stepup.service.step_up.attempts import Attempts, record_refusal
 from stepup.service.step_up.elevated import Elevated
-from stepup.service.step_up.refused_attempts import record_refusal
 
 _OUTCOMES = {
     Attempt.VERIFIED: Outcome.VERIFIED,

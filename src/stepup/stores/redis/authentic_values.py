@@ -7,16 +7,25 @@ names the key of the ring that made its MAC: a MAC of an older key counts while 
 
 An authentic value can be put back after it was deleted or replaced. What that can do is bounded by
 the times in the payload and by the change feed (docs/threat-model.md).
+
+The payload of an elevation is a short JSON array. It does not repeat tenant, user and session: the
+MAC covers them (S9). Times are whole microseconds: the instant of verification, and how long the
+elevation counts from then.
 """
 
 import hmac
 from hashlib import blake2b
+from typing import Any, Final
 
+from stepup.domain.actor import SessionHash, TenantId, UserId
+from stepup.domain.elevation import AuthenticationMethod, Elevation
+from stepup.domain.instants import MICROSECOND, instant_at, microseconds
 from stepup.service.ports import Keys
 
 _VERSION = b"\x02"  # values of version 1 were JSON arrays without a MAC
 _MAC_BYTES = 16
 _HEAD_BYTES = len(_VERSION) + _MAC_BYTES + 1
+_METHODS: Final = {method.value: method for method in AuthenticationMethod}
 
 
 class AuthenticValues:
@@ -70,3 +79,41 @@ def _mac(mac_key: bytes, key: str, owner: tuple[str, ...], signed: bytes) -> byt
     # of the kind of key. What follows the last NUL-terminated id is `signed`.
     place = "\0".join((key, *owner, "")).encode()
     return blake2b(place + signed, key=mac_key, digest_size=_MAC_BYTES).digest()
+
+
+def elevation_fields(elevation: Elevation) -> list[Any]:
+    """The elevation as JSON values."""
+    return [
+        elevation.enrollment_id,
+        microseconds(elevation.verified_at),
+        (elevation.expires_at - elevation.verified_at) // MICROSECOND,
+        [method.value for method in elevation.methods],
+    ]
+
+
+def read_elevation(
+    fields: Any, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
+) -> Elevation | None:
+    """The elevation of this session from authentic fields; None if they are not understood.
+
+    A later version may have written them.
+    """
+    match fields:
+        case [str(enrollment_id), int(verified), int(lifetime), [*methods]]:
+            pass
+        case _:
+            return None
+    try:
+        verified_at = instant_at(verified)
+        return Elevation(
+            tenant_id=tenant_id,
+            user_id=user_id,
+            session_hash=session_hash,
+            enrollment_id=enrollment_id,
+            verified_at=verified_at,
+            expires_at=verified_at + lifetime * MICROSECOND,
+            methods=tuple(map(_METHODS.__getitem__, methods)),
+        )
+    except (KeyError, TypeError, OverflowError):
+        # A method of a later version, or no text; an instant beyond all years.
+        return None

@@ -9,11 +9,10 @@ from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.instants import microseconds
 from stepup.service.ports import Keys
-from stepup.stores.redis.authentic_values import AuthenticValues
+from stepup.stores.redis.authentic_values import AuthenticValues, elevation_fields, read_elevation
 from stepup.stores.redis.batched_reads import reads_of
 from stepup.stores.redis.cluster import Cluster
 from stepup.stores.redis.connection import Client, answering
-from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import elevation_key, probe_key, revocation_key, session_keys
 
 _PROBES = 256

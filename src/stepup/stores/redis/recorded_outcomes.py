@@ -7,13 +7,12 @@ from typing import Any
 import orjson
 
 from stepup.domain.actor import SessionHash
+from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
 from stepup.domain.instants import MICROSECOND
-from stepup.domain.verification import Outcome, Verification
 from stepup.service.ports import Keys, RequestKey
-from stepup.stores.redis.authentic_values import AuthenticValues
+from stepup.stores.redis.authentic_values import AuthenticValues, elevation_fields, read_elevation
 from stepup.stores.redis.connection import Client, answering
-from stepup.stores.redis.encoding import elevation_fields, read_elevation
 from stepup.stores.redis.keyspace import outcome_key
 
 _LIFETIME = timedelta(minutes=1)

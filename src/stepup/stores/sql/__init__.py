@@ -2,7 +2,6 @@
 
 from stepup.stores.sql.database import SqlDatabase
 from stepup.stores.sql.folding import IdsCollideError, fold_ids
-from stepup.stores.sql.grants import GrantError
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.migrate import (
     SchemaRevisionError,
@@ -11,6 +10,7 @@ from stepup.stores.sql.migrate import (
     downgrade,
     upgrade,
 )
+from stepup.stores.sql.rights import GrantError
 from stepup.stores.sql.server_check import UnusableServerError, demand_usable_server
 
 __all__ = [

@@ -7,8 +7,7 @@ from sqlalchemy import Row, and_, bindparam, delete, update
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.errors import ConflictError
-from stepup.domain.session_throttle import ONE_TIME_CODES, RESET_CODES
-from stepup.domain.throttle import Throttle
+from stepup.domain.throttle import ONE_TIME_CODES, RESET_CODES, Throttle
 from stepup.stores.sql.columns import (
     history_values,
     read_history,

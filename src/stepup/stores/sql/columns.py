@@ -11,8 +11,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Dialect, Integer, Row, Text
 from stepup.domain.actor import SessionHash
 from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
 from stepup.domain.instants import instant_at, microseconds
-from stepup.domain.session_throttle import FailedSession, SessionRule, SessionThrottle
-from stepup.domain.throttle import Throttle
+from stepup.domain.throttle import FailedSession, SessionRule, SessionThrottle, Throttle
 from stepup.domain.totp import time_step
 
 

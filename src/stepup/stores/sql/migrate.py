@@ -10,12 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql.connection import uninterrupted
 from stepup.stores.sql.engine import parse_url, read_engine, write_engine
-from stepup.stores.sql.grants import grant_to_server
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.migrations import REVISIONS
-from stepup.stores.sql.rights import excessive_rights
-from stepup.stores.sql.server_check import demand_usable_server
-from stepup.stores.sql.unavailable import unavailable
+from stepup.stores.sql.rights import excessive_rights, grant_to_server
+from stepup.stores.sql.server_check import demand_usable_server, unavailable
 
 _T = TypeVar("_T")
 _MIGRATING = Limits.lasting(timedelta(minutes=5))

@@ -7,8 +7,8 @@ from grpc import StatusCode
 from stepup_tests.places import ROOT
 
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.elevation import Outcome
 from stepup.domain.receipts import ReceiptRejection
-from stepup.domain.verification import Outcome
 from stepup.service.upkeep.dependencies import Name
 from stepup.stores.latency import Work
 from stepup.v1 import (

@@ -1,6 +1,9 @@
-"""Prepares the path of a unix socket for a server."""
+"""The listening sockets of this process: a unix socket's path, and the end of listening."""
 
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from errno import EADDRINUSE, EEXIST
 from pathlib import Path
 from stat import S_ISSOCK
@@ -42,3 +45,34 @@ def restrict_socket(path: Path, *, to_group: bool) -> None:
         OSError: the socket does not exist.
     """
     path.chmod(_OWNER_AND_GROUP if to_group else _OWNER)
+
+
+def end_listening(port: int) -> None:
+    """Stop listening on a port that other processes share; they get all new connections (Linux).
+
+    A server that stops sends its clients away, and they connect to the same port again. While its
+    own sockets still listen, the kernel gives it some of these connections, which are then reset.
+    """
+    for listener in _listeners():
+        with closing(listener):
+            if listener.getsockname()[1] == port:
+                listener.shutdown(socket.SHUT_RD)
+
+
+def _listeners() -> Iterator[socket.socket]:
+    """Duplicates of all listening sockets; the caller closes them."""
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # it was closed meanwhile, or is not a socket
+            found = _socket(os.dup(int(entry.name)))
+            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield found
+            else:
+                found.close()
+
+
+def _socket(descriptor: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise

@@ -2,11 +2,11 @@
 
 import pytest
 
-from stepup.system import strict_json
+from stepup.system.json_texts import strict_json
 
 
 def test_json_is_parsed():
-    assert strict_json.parse(b'{"a": [{"b": 1}, {"b": 2}]}') == {"a": [{"b": 1}, {"b": 2}]}
+    assert strict_json(b'{"a": [{"b": 1}, {"b": 2}]}') == {"a": [{"b": 1}, {"b": 2}]}
 
 
 @pytest.mark.parametrize(
@@ -14,10 +14,10 @@ def test_json_is_parsed():
 )
 def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match="is not JSON"):
-        strict_json.parse(text)
+        strict_json(text)
 
 
 def test_s11_a_name_given_twice_is_refused_without_its_values():
     with pytest.raises(ValueError, match=r"^has a name twice in one object$") as refused:
-        strict_json.parse('{"a": {"secret": 1, "secret": 2}}')
+        strict_json('{"a": {"secret": 1, "secret": 2}}')
     assert refused.value.__suppress_context__

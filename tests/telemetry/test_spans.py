@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepup.telemetry.trace_parent import TraceParent, trace_parent_of
+from stepup.telemetry.spans import TraceParent, trace_parent_of
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"

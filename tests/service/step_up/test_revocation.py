@@ -13,7 +13,7 @@ from stepup_tests.worker import OSQUERY, details_of
 from stepup.domain.audit import EventKind
 from stepup.domain.decision import Reason
 from stepup.domain.errors import StoreUnavailableError
-from stepup.service.step_up.revoke_elevations import Scope
+from stepup.service.step_up.revocation import Scope
 
 ALICE = person()
 ON_PHONE = person(session="phone")

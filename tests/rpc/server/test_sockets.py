@@ -2,6 +2,9 @@
 
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from stat import S_IMODE
 
 import grpc
@@ -11,9 +14,17 @@ from stepup_tests.engines import make_engine
 from stepup_tests.wire import ALL_WELL, Client, pipeline_of
 
 from stepup.rpc.server.server import Server
+from stepup.rpc.server.sockets import end_listening
 from stepup.v1 import policy_service_pb2 as policy
 
 __all__ = ["make_engine"]
+THEIRS = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1])), reuse_port=True) as theirs:
+    print("listens", flush=True)
+    while True:
+        theirs.accept()[0].sendall(b"theirs")
+"""
 
 
 @pytest.fixture
@@ -111,3 +122,55 @@ async def test_a_file_that_is_not_a_socket_is_left_alone(server, path):
 async def test_a_directory_that_does_not_exist_is_an_error(server, path):
     with pytest.raises(OSError, match="cannot listen on"):
         await server.start_on_socket(path / "stepup.sock", to_group=False)
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made
+
+
+def port_of(made):
+    return made.getsockname()[1]
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_nobody_connects_any_more_and_who_has_goes_on(listener):
+    with connect(port_of(listener)) as client, listener.accept()[0] as accepted:
+        end_listening(port_of(listener))
+        with pytest.raises(ConnectionRefusedError):
+            connect(port_of(listener))
+        accepted.sendall(b"still here")
+        assert client.recv(64) == b"still here"
+
+
+def test_connections_go_to_another_process_that_listens_on_the_port():
+    with (
+        socket.create_server(("127.0.0.1", 0), reuse_port=True) as ours,
+        subprocess.Popen(
+            [sys.executable, "-S", "-c", THEIRS, str(port_of(ours))], stdout=subprocess.PIPE
+        ) as other,
+    ):
+        try:
+            assert other.stdout.readline()
+            end_listening(port_of(ours))
+            for _ in range(20):
+                with connect(port_of(ours)) as client:
+                    assert client.recv(64) == b"theirs"
+        finally:
+            other.kill()
+
+
+def test_other_ports_are_left_alone(listener):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        end_listening(port_of(listener))
+        connect(port_of(other)).close()
+
+
+def test_no_descriptor_is_left(listener):
+    before = set(Path("/proc/self/fd").iterdir())
+    end_listening(port_of(listener))
+    assert set(Path("/proc/self/fd").iterdir()) == before
