@@ -39,9 +39,7 @@ class Damage:
 class ChainCheck:
     """Follows one tenant's chain from its first event to its head, and reports every damage.
 
-    Args:
-        tenant: whose chain it is.
-        exported: a head that was exported earlier; the chain has to contain it.
+    The chain has to contain `exported`, a head that was exported earlier.
     """
 
     def __init__(self, tenant: str, exported: Head | None = None) -> None:

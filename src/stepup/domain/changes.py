@@ -66,11 +66,7 @@ class UserRevocations:
     ended_enrollments: Mapping[str, datetime] = field(default_factory=dict)
 
     def void(self, elevation: Elevation) -> bool:
-        """Whether an elevation was revoked, judged as `Revocations.void` does.
-
-        Args:
-            elevation: of the user, and of the session that was asked for.
-        """
+        """Whether an elevation of the user and session is revoked, as `Revocations.void` judges."""
         return elevation.enrollment_id in self.ended_enrollments or self.reaches(
             elevation.verified_at
         )

@@ -39,13 +39,7 @@ class IdleEntry:
 def idle_entries(
     rule: Rule, methods: Collection[Demands], operations: Collection[OperationId]
 ) -> list[IdleEntry]:
-    """What in a rule can never apply.
-
-    Args:
-        rule: which.
-        methods: all that there are.
-        operations: all that can be asked about.
-    """
+    """What in a rule can never apply to any of these methods and operations."""
     # A mistake is reported without its consequences.
     return (
         list(_matching_nothing(rule, methods, operations))

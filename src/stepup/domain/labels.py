@@ -33,12 +33,7 @@ def issuer_of_tenant(own: Label | None, deployment: Label, tenant_id: TenantId) 
 
 
 def label_of_authenticator(account_name: Label, generation: int) -> Label:
-    """The label of an account's n-th authenticator in a row: "alice", "alice (2)", "alice (3)".
-
-    Args:
-        account_name: names the account.
-        generation: 1 for the first authenticator, 2 for the one that replaces it, and so on.
-    """
+    """The label of an account's n-th authenticator in a row: "alice", "alice (2)", "alice (3)"."""
     return account_name if generation == 1 else _fitted(f"{account_name} ({generation})")
 
 

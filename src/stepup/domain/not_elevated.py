@@ -28,12 +28,6 @@ def explain_not_elevated(
     """Why the session is not elevated; None if that is not on record.
 
     Codes that a server of an earlier release accepted are not, nor is an elevation that Redis lost.
-
-    Args:
-        authenticator: the person's authenticator, with the codes that sessions last used.
-        session_hash: the session.
-        revocations: what ended elevations lately.
-        now: when the check was received.
     """
     used = authenticator.history.used
     own = next((code for code in used if code.session_hash == session_hash), None)

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Self
 
-from stepup.keys.kms import KeyWrapper, KeyWrapperError, wrapper_named
+from stepup.keys.kms import KeyWrapperError, VaultTransit, wrapper_named
 from stepup.system.json_texts import strict_json
 
 KEY_BYTES = 32
@@ -57,11 +57,7 @@ class KeyFile:
 
     @classmethod
     def generated(cls, now: datetime, wrapped_by: str | None = None) -> Self:
-        """Make a ring of one random key.
-
-        Args:
-            now: the time of its creation.
-            wrapped_by: the key management service that wraps the keys; None for plaintext.
+        """Make a ring of one random key, in plaintext unless a service wraps the keys.
 
         Raises:
             KeyRingError: the service is unknown, or did not wrap the key.
@@ -174,7 +170,7 @@ class _Unwrapping:
     def __init__(self, wrapped_by: str | None, known: Mapping[str, bytes]) -> None:
         self._wrapped_by = wrapped_by
         self._known = known
-        self._wrapper: KeyWrapper | None = None
+        self._wrapper: VaultTransit | None = None
 
     def __call__(self, key_id: str, entry: KeyEntry) -> bytes:
         if entry.key is not None:

@@ -6,7 +6,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from stepup.system.daemon_threads import call_within
@@ -24,27 +24,7 @@ class KeyWrapperError(Exception):
     """A key was not wrapped or unwrapped. The message says why, and has no key (S11)."""
 
 
-class KeyWrapper(Protocol):
-    """Wraps and unwraps keys. A call may block for `TIMEOUT_SECONDS`."""
-
-    def wrap(self, key: bytes) -> str:
-        """Encrypt a key.
-
-        Raises:
-            KeyWrapperError: the service refuses, cannot be reached, or does not answer in time.
-        """
-        ...
-
-    def unwrap(self, wrapped: str) -> bytes:
-        """Decrypt a wrapped key.
-
-        Raises:
-            KeyWrapperError: as `wrap`; or the wrapped key was altered, or another key wrapped it.
-        """
-        ...
-
-
-def wrapper_named(name: str | None) -> KeyWrapper:
+def wrapper_named(name: str | None) -> "VaultTransit":
     """The service that a key file names in `wrapped_by`: `vault:<mount>/<transit key>`.
 
     Raises:
@@ -61,12 +41,11 @@ def wrapper_named(name: str | None) -> KeyWrapper:
 class VaultTransit:
     """Wraps keys by HashiCorp Vault's transit secrets engine: its key never leaves Vault.
 
+    A call may block for `timeout` seconds.
+
     Args:
-        mount: where the engine is mounted.
-        key: the name of the transit key.
         address: Vault's URL, or that of a Vault Agent, which authenticates by itself.
         namespace: a namespace of Vault Enterprise.
-        timeout: seconds until a call is given up.
     """
 
     mount: str

@@ -150,12 +150,7 @@ class Supervisor:
 
 
 class _Slot:
-    """Runs one worker at a time, until it is closed.
-
-    Args:
-        worker: the first.
-        replace: starts another worker in place of a worker that has failed so many times in a row.
-    """
+    """Runs one worker at a time, until it is closed; replaces those that fail."""
 
     def __init__(self, worker: Worker, replace: Callable[[Worker, int], Awaitable[Worker]]) -> None:
         self.worker = worker

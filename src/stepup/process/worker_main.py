@@ -53,10 +53,7 @@ class WorkerOrder:
 
 
 def main(text: str) -> None:
-    """Serve as one of several workers until SIGTERM or SIGINT.
-
-    Args:
-        text: an encoded `WorkerOrder`.
+    """Serve by an encoded `WorkerOrder`, as one of several workers, until SIGTERM or SIGINT.
 
     Raises:
         SystemExit: the worker cannot serve; standard error has the reason.

@@ -57,13 +57,7 @@ def variable(location: Location) -> str:
 def unknown_variables(
     model: type[BaseModel], environment: Mapping[str, str], keys_variable: str | None
 ) -> dict[Location, str]:
-    """A problem for each variable that begins with `STEPUP_` and sets nothing, by its location.
-
-    Args:
-        model: of all settings.
-        environment: the variables.
-        keys_variable: the name of the variable that holds the key ring.
-    """
+    """A problem for each variable that begins with `STEPUP_` and sets nothing, by its location."""
     known = [variable(location) for location, _ in locations(model)]
     sections = [variable((name,)) for name in model.model_fields]
     exempt = {*known, *_OF_COMMANDS}
@@ -116,10 +110,7 @@ def problems(
 ) -> list[str]:
     """A line for each problem of a validation, without values: a URL can contain a password (S11).
 
-    Args:
-        model: of all settings.
-        error: of pydantic.
-        reported: the locations that other lines report already.
+    Other lines report the locations in `reported` already.
     """
     return [
         ": ".join(filter(None, (dotted(problem["loc"]), _in_words(model, problem))))

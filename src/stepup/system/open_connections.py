@@ -23,12 +23,9 @@ class OpenConnections(Generic[C]):
         self._lock = Lock()
 
     def add(self, connection: C, host: str, now: float) -> list[C]:
-        """Add a connection; returns the connections that the caller must close for it.
+        """Add a connection; return the connections that the caller must close for it.
 
-        Args:
-            connection: a connection that was just accepted.
-            host: the client's address, without its port.
-            now: the seconds of a monotonic clock.
+        `host` has no port. `now` is in seconds of a monotonic clock.
         """
         with self._lock:
             closing = []

@@ -27,16 +27,13 @@ class Stream(Protocol):
 
 
 class Outlet:
-    """A descriptor of our own that is written to without waiting.
+    """A descriptor that is written to without waiting; `close` closes it.
 
     `O_NONBLOCK` belongs to an open file, which a shell, other workers and other programs share. So
     what was inherited keeps its flags: a pipe or a terminal is opened a second time, by
     `/proc/self/fd`, and a socket is sent to with `MSG_DONTWAIT`. Where that cannot be done (another
     user's pipe), each write asks the kernel first whether there is room; then a write could block
     if another process took the last room in between.
-
-    Args:
-        descriptor: is closed by `close`.
     """
 
     def __init__(self, descriptor: int) -> None:

@@ -8,7 +8,7 @@ silently lose an authority, or keep an earlier one. Give libraries the parsed co
 
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -81,12 +81,14 @@ def parse_private_key(content: bytes) -> PrivateKeyTypes:
         raise PemError("is not a private key in PEM") from None
 
 
-def demand_plain(content: bytes) -> None:
-    """Demand that OpenSSL, where it reads a file itself, sees each block that is seen here.
+def check_plain_file(path: str, parse: Callable[[bytes], object]) -> None:
+    """Demand that OpenSSL, where it reads a file itself, sees each block that `parse` sees.
 
     Raises:
-        PemError: a block does not begin on a line of its own.
+        PemError: as `read` and `parse`; or a block does not begin on a line of its own.
     """
+    content = read(Path(path))
+    parse(content)
     begun = len(_CERTIFICATE.findall(content)) + len(_PRIVATE_KEY.findall(content))
     plain = _PLAIN_BEGIN.findall(content)
     if begun != sum(b"CERTIFICATE-" in line or b"PRIVATE KEY-" in line for line in plain):

@@ -17,12 +17,9 @@ class NotPrivateError(Exception):
 
 
 def read(path: Path, *, group_readable: bool = False) -> bytes:
-    """Read a file.
+    """Read a file, which its group may read only if `group_readable`.
 
-    Args:
-        path: the file.
-        group_readable: let the group read it, too, as Kubernetes mounts secrets for an
-            unprivileged user, with `fsGroup` and mode 0440.
+    Kubernetes mounts secrets so for an unprivileged user, with `fsGroup` and mode 0440.
 
     Raises:
         OSError: the file is missing, or cannot be read.

@@ -194,12 +194,7 @@ class LinesOfATurn:
 
 
 class StandardError(io.TextIOBase):
-    """Replaces `sys.stderr`: logs the lines of Python and libraries, and never raises or blocks.
-
-    Args:
-        lines: gets the lines.
-        descriptor: the result of `fileno`.
-    """
+    """Replaces `sys.stderr`: logs the lines of Python and libraries, and never raises or blocks."""
 
     encoding = "utf-8"
     errors = "backslashreplace"

@@ -43,9 +43,7 @@ async def open_database(
 ) -> AsyncIterator[SqlDatabase]:
     """Open the database for as long as the block lasts, after `check_database`.
 
-    Args:
-        settings: name the database.
-        limits: how many connections it has and how long it waits; None for those of the settings.
+    Without `limits`, those of the settings count.
 
     Raises:
         UnusableFileError: as `check_database`.
@@ -76,9 +74,7 @@ async def check_database(settings: Settings, limits: Limits | None = None) -> No
 async def migrate_database(settings: Settings, grant_to: str | None = None) -> None:
     """Bring the schema up to date. An embedded database is made if it is missing.
 
-    Args:
-        settings: name the database.
-        grant_to: the role of PostgreSQL that serves, which gets the rights that a server needs.
+    The role `grant_to` of PostgreSQL, which serves, gets the rights that a server needs.
 
     Raises:
         ConfigurationError: the data directory cannot be made, or a PEM file cannot be used.

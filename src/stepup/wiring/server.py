@@ -200,11 +200,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
 async def _listen(
     server: Server, settings: ServerSettings, credentials: grpc.ServerCredentials | None
 ) -> str:
-    """Make a server listen; return its address.
-
-    Raises:
-        ConfigurationError: the address cannot be used.
-    """
+    """Make a server listen; return its address."""
     try:
         if settings.socket is not None:
             to_group = settings.socket_group_may_connect

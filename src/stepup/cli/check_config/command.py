@@ -85,11 +85,7 @@ def _warn(problems: Iterable[str]) -> None:
 
 
 def _checked_for_serving(settings: config.Settings) -> list[str]:
-    """The problems with files for which a server does not start on this machine.
-
-    Raises:
-        typer.Exit: a setting is wrong on every machine; standard error says which.
-    """
+    """The problems with files for which a server does not start on this machine."""
     unusable = []
     for check in (
         lambda: demand_credentials(settings),

@@ -47,7 +47,6 @@ class AioEngine:
         self._stopping = asyncio.Lock()
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        """See `Engine`."""
         try:
             if credentials is None:
                 return self._server.add_insecure_port(address)
@@ -56,11 +55,9 @@ class AioEngine:
             raise OSError(f"cannot listen on {address}") from error
 
     async def start(self) -> None:
-        """See `Engine`."""
         await self._server.start()
 
     async def stop(self, grace_seconds: float) -> None:
-        """See `Engine`."""
         # One at a time: grpc.aio crashes when a second stop outlasts the first.
         async with self._stopping:
             await self._server.stop(grace_seconds)
@@ -92,31 +89,19 @@ class _Calls:
         self._exempt = WaitingCalls("exempt", limits.exempt_in_flight, None, self._refusals)
 
     def require_small_metadata(self, invocation: Invocation) -> None:
-        """Check the size of the metadata of a call.
-
-        Raises:
-            RefusedError: they are too large.
-        """
+        """Refuse a call whose metadata are too large."""
         if metadata_size(invocation.metadata) > self._limits.metadata_bytes:
             raise RefusedError(metadata_too_large())
 
     async def first_of(self, peer: str, payloads: AsyncIterator[bytes]) -> bytes | None:
-        """Wait for the first message of a call; None if the client sends none.
-
-        Raises:
-            RefusedError: the message has not arrived in time, or the call had to end for others.
-        """
+        """Wait for the first message of a call, within limits; None if the client sends none."""
         async with self._waiting(peer, self._half_open, self._limits.message_seconds):
             return await anext(aiter(payloads), None)
 
     async def from_first(
         self, peer: str, first: bytes | None, payloads: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
-        """The messages of a stream whose first message has arrived.
-
-        Raises:
-            RefusedError: the next message has not arrived in time.
-        """
+        """The messages of a stream whose first message has arrived; the others must not be late."""
         payload = first
         while payload is not None:
             yield payload
@@ -124,11 +109,7 @@ class _Calls:
 
     @asynccontextmanager
     async def at_work(self, peer: str, *, exempt: bool) -> AsyncIterator[None]:
-        """Take a place while the block runs.
-
-        Raises:
-            RefusedError: no place is free, or the call had to end for others.
-        """
+        """Take a place while the block runs; refuse the call if no place is free."""
         if exempt:
             async with self._waiting(peer, self._exempt, None):
                 yield
@@ -172,7 +153,6 @@ class _InterruptibleCall:
         self._timeout = timeout
 
     def end_early(self, status: Status) -> None:
-        """See `WaitingCall`."""
         if not self._timeout.expired():
             self.status = status
             self._timeout.reschedule(asyncio.get_running_loop().time())

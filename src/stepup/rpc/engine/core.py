@@ -110,7 +110,6 @@ class CoreEngine:
         self._stopping: asyncio.Task[None] | None = None
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        """See `Engine`."""
         given = () if credentials is None else (vars(credentials)["_credentials"],)
         port: int = self._server.add_http2_port(address.encode(), *given)
         if not port:
@@ -118,7 +117,6 @@ class CoreEngine:
         return port
 
     async def start(self) -> None:
-        """See `Engine`."""
         self._calls.loop = asyncio.get_running_loop()
         self._queue.start()
         self._server.start()
@@ -127,7 +125,6 @@ class CoreEngine:
         self._watching = asyncio.create_task(self._watch_calls())
 
     async def stop(self, grace_seconds: float) -> None:
-        """See `Engine`."""
         if self._watching is None:
             return  # the engine was never started
         if self._stopping is None:

@@ -31,13 +31,7 @@ _NO_STATE: Final[dict[Any, float]] = {}
 
 
 class CoreCall(Invocation):
-    """A call that has arrived. Without a method, it can only be ended.
-
-    Args:
-        event: the arrival.
-        calls: all open calls.
-        method: the method that is called; None if it is unknown.
-    """
+    """A call that has arrived. Without a method, it can only be ended."""
 
     __slots__ = (
         "_calls",
@@ -76,12 +70,10 @@ class CoreCall(Invocation):
         calls.open.add(self)
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """See `Invocation`."""
         found = cygrpc.auth_context(self._cygrpc) or {}
         return {key.decode(): values for key, values in found.items()}
 
     def watch_if_slow(self) -> None:
-        """See `OpenCall`."""
         if self._was_seen:
             self.watch()
         self._was_seen = True
@@ -105,7 +97,6 @@ class CoreCall(Invocation):
         self._end_with(_status_operation(status))
 
     def end_early(self, status: Status) -> None:
-        """See `WaitingCall`."""
         if self._work is None and not self._has_status:
             self.end(status)
         else:
@@ -113,7 +104,6 @@ class CoreCall(Invocation):
             self._cygrpc.cancel(status.code.value[0], status.message)
 
     def send_last(self, operations: Operations) -> None:
-        """See `OpenCall`."""
         self._start(operations, self._on_end)
 
     def _start(self, operations: Operations, tag: _Tag) -> None:
@@ -251,11 +241,7 @@ class StreamCall(_MethodCall):
             await asyncio.Event().wait()
 
     async def _complete(self, *operations: Any) -> None:
-        """Run a batch to its end.
-
-        Raises:
-            _ClientGoneError: it failed.
-        """
+        """Run a batch to its end, or raise `_ClientGoneError`."""
         completed: asyncio.Future[bool] = self._calls.loop.create_future()
 
         def set_result(event: _Event) -> None:

@@ -99,11 +99,9 @@ class WaitingCalls:
         return len(self.since)
 
     def add(self, call: WaitingCall, now: float) -> None:
-        """Add a call that waits; the oldest calls of the largest network may end for it.
+        """Add a call that waits since `now`, in seconds of the event loop's clock.
 
-        Args:
-            call: the call.
-            now: the time of the event loop, in seconds.
+        The oldest calls of the largest network may end for it.
         """
         self.since[call] = now
         if len(self.since) > self._limit:
@@ -179,10 +177,7 @@ class NetworkShare:
 
     @contextmanager
     def place(self, peer: str) -> Iterator[None]:
-        """Take a place while the block runs.
-
-        Args:
-            peer: the address of the client as gRPC writes it.
+        """Take a place for a client, by its address as gRPC writes it, while the block runs.
 
         Raises:
             OverloadedError: no place is free, in all or for the network of the client.

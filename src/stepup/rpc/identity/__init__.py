@@ -37,12 +37,6 @@ class AllOf:
         self._parts = parts
 
     async def identify(self, invocation: Invocation) -> frozenset[str]:
-        """See `Identification`. The identities may belong to different callers.
-
-        Raises:
-            CallerUnauthenticatedError: one of the credentials is missing or not valid.
-            StoreUnavailableError: the keys that verify one of them are not known at present.
-            OverloadedError: too many calls wait for these keys.
-        """
+        """See `Identification`. The identities may belong to different callers."""
         # In the given order: a token, which is the most costly to check, comes last.
         return frozenset().union(*[await part.identify(invocation) for part in self._parts])

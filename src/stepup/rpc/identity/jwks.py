@@ -64,11 +64,6 @@ class JwksFile:
         return str(self._path)
 
     async def fetch(self) -> bytes:
-        """Read the file.
-
-        Raises:
-            JwksError: the file is missing, unreadable or too large, or its file system hangs.
-        """
         return await _in_time(self._document)
 
     def check(self) -> None:
@@ -124,12 +119,6 @@ class JwksUrl:
         return self._name
 
     async def fetch(self) -> bytes:
-        """Send a request to the server.
-
-        Raises:
-            JwksError: the server does not answer in time, its answer is malformed, or its
-                certificate is not trusted.
-        """
         return await _in_time(self._ask)
 
     def _ask(self) -> bytes:

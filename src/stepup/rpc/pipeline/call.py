@@ -85,13 +85,6 @@ class Call:
     A handler gets the `Context` of a use case, or the tenant, only from `authorize_and_charge` or
     `authorize_and_charge_tenant`. So no handler acts beyond the rules and the rate of the caller
     (S15, S16). A handler calls one of them, once.
-
-    Args:
-        method: the method.
-        invocation: what the engine knows.
-        received_at: when the call was received (S1).
-        request_id: names the call in the log.
-        authorization: what the steps of the authorization use.
     """
 
     __slots__ = (

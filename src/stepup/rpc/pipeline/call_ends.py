@@ -33,14 +33,7 @@ _FAULTS: Final = frozenset(
 
 
 def count_call(method: str, caller: CallerId | None, code: str, seconds: float) -> None:
-    """Count a call that has ended.
-
-    Args:
-        method: a known method: `StepUpService/CheckStepUp`.
-        caller: its name in the configuration; None if the caller was not admitted.
-        code: the name of the status in gRPC.
-        seconds: the time since the receipt.
-    """
+    """Count a call that has ended; `caller` is None if the caller was not admitted."""
     _counter(method, caller, code).inc()
     _duration(method).observe(seconds)
 
@@ -56,12 +49,7 @@ def _duration(method: str) -> Histogram:
 
 
 def end_span(span: CallSpan, line: Mapping[str, Any]) -> None:
-    """End the span of a call.
-
-    Args:
-        span: the span.
-        line: the finish line of the call.
-    """
+    """End the span of a call with the fields of its finish line."""
     service, _, method = line["method"].partition("/")
     attributes = {
         "rpc.system": "grpc",

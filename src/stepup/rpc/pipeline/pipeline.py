@@ -35,14 +35,8 @@ returns None if the trace is not recorded."""
 class Pipeline:
     """Takes calls of any method from bytes to bytes.
 
-    Args:
-        admit: admits callers.
-        refused_claims: records refused claims.
-        limits: charges the rates of callers.
-        known_tenants: refuses unknown tenants.
-        clock: the time of receipt.
-        begin_span: None records no spans.
-        fold_case: whether the ids of tenants and users are folded to lower case.
+    Without `begin_span` it records no spans. `fold_case` folds the ids of tenants and users to
+    lower case.
     """
 
     def __init__(
@@ -129,11 +123,7 @@ class Pipeline:
         return request
 
     def _end_with(self, call: Call, error: BaseException) -> None:
-        """End a call that an error has stopped.
-
-        Raises:
-            RefusedError: the status of the error, unless the client or the engine gave up the call.
-        """
+        """End a call that an error has stopped, and raise its status if anybody still waits."""
         if isinstance(error, Exception):
             status = to_status(error, call.request_id)
             self._end(call, status.code.name, status.reason)

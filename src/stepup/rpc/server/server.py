@@ -105,10 +105,6 @@ class Server:
     """Serves all methods, health and reflection on one address.
 
     Args:
-        pipeline: takes each call.
-        handlers: the handlers of all services.
-        make_engine: makes the engine.
-        limits: the limits of connections.
         shares_port: whether other processes that also set it may listen on the same port; the
             kernel spreads connections over them. If False, a port in use is an error.
         trusts_anyone: whether it may listen without TLS on an address that other machines reach

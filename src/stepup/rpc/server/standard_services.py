@@ -24,8 +24,7 @@ _ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
 class Health:
     """`grpc.health.v1.Health`: which services serve. The name `""` is the whole server.
 
-    Args:
-        names: the names of services. All begin with NOT_SERVING.
+    All begin with NOT_SERVING.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -124,10 +124,7 @@ def parse_id(field: str, make: Callable[[str], T], value: str) -> T:
     """
     if value != value.strip():
         raise InvalidFieldError(field, "must not begin or end with a blank")
-    try:
-        return make(value)
-    except InvalidValueError as error:
-        raise InvalidFieldError(field, str(error)) from error
+    return parse(field, make, value)
 
 
 def required(message: Message | HasActor, field: str) -> None:

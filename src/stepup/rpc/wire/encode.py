@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
@@ -63,15 +62,6 @@ RESET_OUTCOMES = {
 _KINDS = {kind: value for value, kind in EVENT_KINDS.items()}
 
 
-class HasElevation(Protocol):
-    """A response with an elevation."""
-
-    @property
-    def elevation(self) -> elevation_pb2.Elevation:
-        """The elevation of the person."""
-        ...
-
-
 def timestamp(at: datetime) -> Timestamp:
     """An instant."""
     message = Timestamp()
@@ -94,7 +84,12 @@ def duration(length: timedelta) -> Duration | None:
     return message
 
 
-def set_elevation(response: HasElevation, found: elevation.Elevation | None) -> None:
+def set_elevation(
+    response: step_up_service_pb2.CheckStepUpResponse
+    | step_up_service_pb2.VerifyOtpResponse
+    | enrollment_service_pb2.CompleteEnrollmentResponse,
+    found: elevation.Elevation | None,
+) -> None:
     """Set the elevation of a response, if there is one."""
     if found is not None:
         # In place: protobuf copies a message that is assigned.

@@ -25,10 +25,6 @@ class Pictures:
     """Draws one code at a time, off the event loop, and keeps the latest pictures in memory.
 
     A picture contains a secret. It is removed when its enrollment expires, or before (S6).
-
-    Args:
-        drawing: what draws; it may block.
-        capacity: how many pictures are remembered.
     """
 
     def __init__(
@@ -45,13 +41,8 @@ class Pictures:
     ) -> Picture:
         """Return the picture of the key URI of an enrollment.
 
-        The drawing does not begin if the call is cancelled before.
-
-        Args:
-            enrollment_id: the enrollment.
-            uri: the content of the code; a picture with another content is replaced.
-            expires_at: when the enrollment expires and its picture is removed.
-            now: when the call was received.
+        The drawing does not begin if the call is cancelled before. A picture of another URI is
+        replaced, and every picture is removed when its enrollment expires.
         """
         known = self._remembered.get(enrollment_id)
         if known is not None and known.uri == uri:

@@ -14,9 +14,7 @@ MISPLACED_SHOWN = 100
 class AuditVerification:
     """Reads chains page by page, while servers append to them; counts tenants and events.
 
-    Args:
-        database: the database with the chains.
-        exported: the heads of an earlier export, by tenant: the chains must contain them.
+    The chains must contain `exported`, the heads of an earlier export by tenant.
     """
 
     database: Database

@@ -15,8 +15,6 @@ class Context:
     """An authorized call.
 
     Args:
-        caller: the caller, known by its credentials.
-        actor: the person for whom the caller acts.
         now: when the call was received.
         request_id: names the call in every log.
         identities: the identities that the credentials prove, sorted.

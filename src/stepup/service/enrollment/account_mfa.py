@@ -68,13 +68,6 @@ async def append_and_turn_account_mfa(
 
     A toggle that changes gives a second event, which names the kind of the first. Call this
     function last: it locks the audit chain.
-
-    Args:
-        records: of the transaction.
-        context: the call.
-        cause: the event that sets the toggle.
-        user_id: the user, in the actor's tenant.
-        enabled: the new state.
     """
     tenant_id = context.actor.tenant_id
     changes = await records.accounts.mfa_enabled_for_update(tenant_id, user_id) != enabled

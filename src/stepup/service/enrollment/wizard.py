@@ -44,12 +44,7 @@ def is_recent(active: Authenticator, context: Context) -> bool:
 
 
 def nothing_pending(context: Context, active: Authenticator | None) -> EnrollmentStateError:
-    """Explain why a step finds no open wizard.
-
-    Args:
-        context: the call.
-        active: the active authenticator, if no wizard is stored.
-    """
+    """Explain why a step finds no open wizard, by the active authenticator if none is stored."""
     if active is not None and is_recent(active, context):
         if active.enrolled_session == context.actor.session_hash:
             return EnrollmentStateError(

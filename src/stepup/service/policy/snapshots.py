@@ -50,8 +50,6 @@ class Snapshots:
     """One worker's memory of policies and revocations; it refuses once it is five seconds old.
 
     Args:
-        database: the durable store.
-        clock: the server's.
         folds_ids: whether this server folds ids (`identity.fold_case`). If the database's ids are
             not folded alike, the server would find no policy and allow everything: so it reads
             nothing then.

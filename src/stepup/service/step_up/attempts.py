@@ -36,9 +36,7 @@ class Attempts(Generic[_T]):
     async def make(self, tenant: TenantId, attempt: Coroutine[Any, Any, _T]) -> _T:
         """Wait for a turn, then make the attempt, and finish it even if the call is cancelled.
 
-        Args:
-            tenant: whose attempt it is.
-            attempt: makes the attempt; closed if it never has its turn. Its errors are raised here.
+        An attempt that never has its turn is closed. The errors of an attempt are raised here.
         """
         try:
             await self._turns.take(tenant)
@@ -67,13 +65,7 @@ async def record_refusal(
     """Record a refused attempt, unless one of this person is on record within the last minute.
 
     All workers together write one event a minute and person at most, however many attempts come.
-
-    Args:
-        records: of the transaction that found the authenticator.
-        context: of the attempt.
-        authenticator: of the person, in force.
-        cause: why the code was not looked at.
-        codes: which throttle refused: `one_time` or `reset`.
+    `codes` names the throttle that refused: `one_time` or `reset`.
     """
     noted = authenticator.refused(context.now)
     if noted is None:

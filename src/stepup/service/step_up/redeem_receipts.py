@@ -37,9 +37,6 @@ class RedeemReceipts:
     was redeemed, so that the transaction has to stay open.
 
     Args:
-        database: has the redemptions.
-        keys: the ring that receipts are checked with.
-        context: of the call.
         retry_window: how long after the first authorisation a retry is still one.
     """
 

@@ -31,9 +31,7 @@ _up = Gauge(
 class Dependency:
     """A store or a verifier of credentials that is probed regularly.
 
-    Args:
-        name: its name in health and metrics.
-        reach: raises `StoreUnavailableError` if the dependency does not answer.
+    `reach` raises `StoreUnavailableError` if the dependency does not answer.
     """
 
     def __init__(self, name: Name, reach: Callable[[], Awaitable[None]]) -> None:

@@ -29,22 +29,15 @@ _METHODS: Final = {method.value: method for method in AuthenticationMethod}
 
 
 class AuthenticValues:
-    """Adds MACs to values and checks them.
-
-    Args:
-        keys: the key ring; all workers that share a Redis share it.
-    """
+    """Adds MACs to values and checks them. All workers that share a Redis share the key ring."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
     def sign(self, key: str, owner: tuple[str, ...], payload: bytes) -> bytes:
-        """The value to store: the payload with a MAC by the primary key.
+        """The value to store under a Redis key: the payload with a MAC by the primary key.
 
-        Args:
-            key: the Redis key that it will be stored under.
-            owner: the ids that the key is made of, in full; none may contain NUL.
-            payload: what the value says.
+        `owner` has the ids that the Redis key is made of, in full; none may contain NUL.
         """
         keys = self._keys.stored_values
         signed = _framed(keys.primary.encode(), payload)

@@ -55,11 +55,6 @@ class BatchedReads:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def read(self, keys: Sequence[str]) -> Values:
-        """Return the values of keys of one slot at one instant; None for an absent key.
-
-        Raises:
-            StoreUnavailableError: the server does not answer.
-        """
         loop = self._loop = self._loop or asyncio.get_running_loop()
         values: asyncio.Future[_Answer] = loop.create_future()
         self._waiting.append((keys, values))
@@ -115,7 +110,6 @@ class ClusterReads:
         self._of_server: WeakValueDictionary[str, BatchedReads] = WeakValueDictionary()
 
     async def read(self, keys: Sequence[str]) -> Values:
-        """See `Reads`."""
         server = self._client.server_of(keys[0])
         reads = self._of_server.get(server)
         if reads is None:

@@ -1,7 +1,7 @@
 """Connections over TLS that share what is read from files: to read it takes 20 ms and more."""
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -57,21 +57,15 @@ def _context(tls: Tls, _: FileVersions) -> ssl.SSLContext:
             context = pem.context_trusting(pem.read(Path(tls.ca_certs)))
     if tls.certfile is not None and tls.keyfile is not None:
         with _naming("ssl_certfile", tls.certfile):
-            _check_plain(tls.certfile, pem.parse_certificates)
+            pem.check_plain_file(tls.certfile, pem.parse_certificates)
         with _naming("ssl_keyfile", tls.keyfile):
             # OpenSSL would ask for the passphrase of an encrypted key on the terminal.
-            _check_plain(tls.keyfile, pem.parse_private_key)
+            pem.check_plain_file(tls.keyfile, pem.parse_private_key)
             try:
                 context.load_cert_chain(tls.certfile, tls.keyfile)
             except ssl.SSLError:
                 raise pem.PemError("is not the key of the certificate in ssl_certfile") from None
     return context
-
-
-def _check_plain(path: str, parse: Callable[[bytes], object]) -> None:
-    content = pem.read(Path(path))
-    parse(content)
-    pem.demand_plain(content)
 
 
 @contextmanager

@@ -81,12 +81,6 @@ class SqlDatabase:
 
     @asynccontextmanager
     async def transaction(self, tenant_id: TenantId | None = None) -> AsyncIterator[Records]:
-        """See `Database`.
-
-        Raises:
-            ConflictError: another call changed the same state first.
-            StoreUnavailableError: the database fails, is full, locked or gone.
-        """
         with measured("sql_transaction"):
             async with self._writing.borrow(tenant_id) as connection:
                 yield _records(connection)

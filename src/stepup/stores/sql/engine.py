@@ -84,21 +84,13 @@ def check_tls_files(url: URL) -> None:
         path = os.environ.get(variable)
         if path:
             try:
-                content = pem.read(Path(path))
-                parse(content)
-                pem.demand_plain(content)
+                pem.check_plain_file(path, parse)
             except pem.PemError as error:
                 raise pem.PemError(f"{variable}: {path}: {error}") from None
 
 
 def write_engine(url: URL, limits: Limits, *, create: bool = False) -> AsyncEngine:
-    """An engine for transactions.
-
-    Args:
-        url: from `parse_url`.
-        limits: how many connections it keeps, and how long anything may take.
-        create: create the file of a SQLite database if it does not exist, for its owner only.
-    """
+    """An engine for transactions; with `create`, it creates a SQLite file for its owner only."""
     if not is_sqlite(url):
         return _postgresql(url, limits, _COMMIT_DURABLY, isolation_level="READ COMMITTED")
     engine = _sqlite(url, limits, create=create)

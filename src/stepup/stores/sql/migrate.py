@@ -64,10 +64,6 @@ async def downgrade(url: str, revision: str) -> None:
 async def check_schema(url: str, limits: Limits = Limits()) -> None:
     """Refuse a server, or a schema, that this code cannot use.
 
-    Args:
-        url: the database.
-        limits: how long to wait for it.
-
     Raises:
         SchemaRevisionError: the schema has another revision.
         UnusableServerError: see `demand_usable_server`.
@@ -103,11 +99,7 @@ async def transact(
 
 
 async def _read(url: str, work: Callable[[Connection], _T], limits: Limits) -> _T:
-    """Run work that only reads, and so waits for no writer of SQLite.
-
-    Raises:
-        StoreUnavailableError: the database cannot be reached or read.
-    """
+    """Run work that only reads, and so waits for no writer of SQLite."""
     parsed = parse_url(url)
     return await uninterrupted(_run(parsed, read_engine(parsed, limits), work))
 

@@ -29,10 +29,7 @@ class ConnectionPool:
 
     @asynccontextmanager
     async def borrow(self, tenant_id: TenantId | None = None) -> AsyncIterator[Connection]:
-        """Wait for a connection, and lend it for one block.
-
-        Args:
-            tenant_id: whose work it is for; None for work of no tenant.
+        """Wait for a connection, and lend it for one block of work, of a tenant or of none.
 
         Raises:
             StoreUnavailableError: none became free in time, or none can be opened.

@@ -78,9 +78,7 @@ _TABLES = text(
 def powers(connection: Connection, role: str) -> list[str]:
     """Return why grants cannot limit a role: each reason completes "<role> ...".
 
-    Args:
-        connection: any role's, in the database and schema of the tables.
-        role: the role; a role that does not exist has no reasons.
+    The connection may be of any role. A role that does not exist has no reasons.
     """
     return _reasons(connection, _POWERS, role)
 
@@ -114,9 +112,7 @@ class GrantError(StoreUnavailableError):
 def grant_to_server(connection: Connection, role: str) -> None:
     """Grant a PostgreSQL role the rights that a server needs, and revoke all other grants.
 
-    Args:
-        connection: a transaction of the role that owns the tables.
-        role: the name of the role that serves.
+    The transaction must be of the role that owns the tables.
 
     Raises:
         GrantError: the database has no roles, or not this one; or the role could drop or rewrite

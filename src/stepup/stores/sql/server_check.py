@@ -105,11 +105,7 @@ async def demand_usable_server(url: str, limits: Limits = Limits()) -> None:
 
     Such a pooler gives each transaction to any session of the server. The connection's settings do
     not hold there: not `synchronous_commit` (S2), no timeout, no prepared statement. The check
-    finds such a pooler by its behaviour, whatever product it is.
-
-    Args:
-        url: the database; SQLite is always usable.
-        limits: how long to wait.
+    finds such a pooler by its behaviour, whatever product it is. SQLite is always usable.
 
     Raises:
         UnusableServerError: the message says why, and what to do.

@@ -50,10 +50,7 @@ def check_postgresql(url: URL, text: str) -> None:
 
     The variables of libpq's service file are refused, too: the driver would take hosts and TLS from
     that file, and stepup could not know where the database is (S15, S25).
-
-    Args:
-        url: the URL as SQLAlchemy parses it.
-        text: the same URL, after `check_text`.
+    `text` is the same URL, after `check_text`.
 
     Raises:
         ValueError: the message repeats no part of the URL.
