@@ -6,10 +6,9 @@ import pytest
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, SealedSecret
-from stepup.domain.changes import EnrollmentEnded, SessionRevoked, UserRevoked
+from stepup.domain.changes import EnrollmentEnded, Revocations, SessionRevoked, UserRevoked
 from stepup.domain.code_history import CodeHistory, UsedCode
 from stepup.domain.not_elevated import NotElevatedDetail, explain_not_elevated
-from stepup.domain.revocations import Revocations
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DESK, PHONE = SessionHash("d" * 32), SessionHash("f" * 32)

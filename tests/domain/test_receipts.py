@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stepup.domain.actor import Actor, CallerId, Role, SessionId, TenantId, UserId
 from stepup.domain.callers import Claim
-from stepup.domain.changes import UserRevocations, UserRevoked
+from stepup.domain.changes import Revocations, UserRevocations, UserRevoked
 from stepup.domain.elevation import CLOCK_TOLERANCE, LIFETIME, Elevation
 from stepup.domain.mac_keys import MacKeys
 from stepup.domain.operations import OperationId
@@ -26,7 +26,6 @@ from stepup.domain.receipts import (
     Redemption,
     RefusedReceipt,
 )
-from stepup.domain.revocations import Revocations
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -3,12 +3,15 @@
 import os
 import socket
 from contextlib import closing, suppress
+from itertools import pairwise
 from select import PIPE_BUF
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepup.system import outlet as module
-from stepup.system.outlet import Outlet
+from stepup.system.outlet import Outlet, portions
 
 
 @pytest.fixture
@@ -91,3 +94,28 @@ def test_a_check_leaves_a_file_as_it_is(tmp_path):
         outlet.write(b"1\n")
         outlet.check()
     assert path.read_bytes() == b"1\n"
+
+
+LINES = st.lists(st.integers(0, 2 * PIPE_BUF).map(lambda size: b"x" * size + b"\n"))
+
+
+@given(LINES)
+def test_portions_are_the_lines_in_order(lines):
+    assert b"".join(portions(lines)) == b"".join(lines)
+
+
+@given(LINES)
+def test_a_portion_of_several_lines_goes_into_a_pipe_in_one_piece(lines):
+    assert all(len(each) <= PIPE_BUF or each.count(b"\n") == 1 for each in portions(lines))
+
+
+@given(LINES)
+def test_no_line_is_in_two_portions(lines):
+    assert all(each.endswith(b"\n") for each in portions(lines))
+
+
+@given(LINES)
+def test_there_are_no_more_portions_than_need_be(lines):
+    for portion, following in pairwise(portions(lines)):
+        first_line = following.partition(b"\n")[0] + b"\n"
+        assert len(portion) + len(first_line) > PIPE_BUF

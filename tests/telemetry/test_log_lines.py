@@ -18,8 +18,7 @@ from grpc import StatusCode
 from stepup_tests.metrics import metric
 
 from stepup.rpc.wire import errors
-from stepup.system.outlet import Outlet
-from stepup.system.portions import portions
+from stepup.system.outlet import Outlet, portions
 from stepup.telemetry import logs as telemetry
 from stepup.telemetry.log_lines import MAX_WAITING_LINES, LinesOfATurn, as_json_line
 from stepup.telemetry.logs import configure_logging, info_writer

@@ -5,8 +5,8 @@ from enum import StrEnum, unique
 
 from stepup.domain.actor import SessionHash
 from stepup.domain.authenticator import Authenticator
+from stepup.domain.changes import Revocations
 from stepup.domain.elevation import LIFETIME, Elevation
-from stepup.domain.revocations import Revocations
 
 
 @unique

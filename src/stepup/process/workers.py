@@ -9,9 +9,10 @@ SIGTERM and SIGINT end all workers, SIGHUP reloads all, SIGUSR2 restarts one aft
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from stepup.process.reserved_port import reserved_port
 from stepup.process.serving import write_address
 from stepup.process.signals import signals_handled, stop_event
 from stepup.process.supervisor import Supervisor
@@ -38,12 +38,7 @@ from stepup.wiring.stores import url_of_redis
 
 
 async def run_workers(settings: Settings, config_file: Path | None, flags: Flags) -> int:
-    """Run workers until SIGTERM or SIGINT.
-
-    Args:
-        settings: of the supervisor.
-        config_file: the file of the settings, which each worker reads, too.
-        flags: of the command line.
+    """Run workers, which read the same configuration, until SIGTERM or SIGINT.
 
     Returns:
         The exit status: not 0 when the first worker did not come up. The worker has written why.
@@ -172,3 +167,32 @@ async def _run_until(stop: asyncio.Event, work: Coroutine[Any, Any, int]) -> int
         task.cancel()
     await asyncio.wait(tasks)
     return 0 if working.cancelled() else working.result()
+
+
+@contextmanager
+def reserved_port(host: str, port: int) -> Iterator[int]:
+    """Reserve a port, during the block, for this user's sockets with SO_REUSEPORT.
+
+    The reservation does not listen. A second reservation of the port fails.
+
+    Args:
+        host: a name or an address.
+        port: 0 takes a free port.
+
+    Yields:
+        The port.
+
+    Raises:
+        OSError: another process has the port, or the host is not of this machine.
+    """
+    with ExitStack() as stack:
+        for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            reserved = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            # Connections that were closed do not prevent this; a process that listens does.
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind((address[0], port, *address[2:]))
+            port = reserved.getsockname()[1]
+            # The kernel compares these options when the next socket binds, not before.
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield port

@@ -24,9 +24,7 @@ _BYTE_ORDER_MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF
 def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
     """Read and validate the settings.
 
-    Args:
-        file: a TOML file, or None.
-        flags: the flags of the command line, by section and field; None was not given.
+    The flags of the command line come by section and field. A flag that is None was not given.
 
     Raises:
         ConfigurationError: the file cannot be read, or a setting is unknown or not valid.

@@ -129,16 +129,6 @@ class JsonLinesDecisionLog:
             self._was_full = self._is_stuck = False
             self._problem = None
 
-    def reopen(self) -> None:
-        """Open the file that is at the path now, and close the one before; a stream stays.
-
-        `record` does so by itself when the file is no longer at its path.
-
-        Raises:
-            OSError: the file cannot be opened, and nothing has changed; or the log is closed.
-        """
-        self._reopened()
-
     def close(self) -> None:
         """Close the log; recording fails from now on. A second call does nothing."""
         self._write_waiting()
@@ -244,9 +234,16 @@ class JsonLinesDecisionLog:
         outlet = self._opened()
         if self._path is None or is_at(self._path, outlet):
             return outlet
-        return self._reopened()
+        return self.reopen()
 
-    def _reopened(self) -> Outlet:
+    def reopen(self) -> Outlet:
+        """Open the file that is at the path now, and close the one before; a stream stays.
+
+        `record` does so by itself when the file is no longer at its path.
+
+        Raises:
+            OSError: the file cannot be opened, and nothing has changed; or the log is closed.
+        """
         before = self._opened()
         if self._path is None:
             return before

@@ -10,8 +10,7 @@ from pathlib import Path
 from select import PIPE_BUF
 from typing import NamedTuple
 
-from stepup.system.outlet import Outlet
-from stepup.system.portions import ends_within_line
+from stepup.system.outlet import Outlet, ends_within_line
 
 _A_WRITE_SECONDS = 0.002
 

@@ -35,10 +35,7 @@ class EmbeddedValkey:
     It listens only on a unix socket that only its own user can open, and needs no password. An
     append-only file has everything that the server acknowledges: a start on the same directory,
     after `stop` or a crash, finds it again. Any thread may call `start` and `stop`.
-
-    Args:
-        data_dir: the directory of the server's files and log; `start` makes it. One server at a
-            time uses it.
+    `start` makes the directory of the server's files and log. One server at a time uses it.
     """
 
     def __init__(self, data_dir: Path) -> None:

@@ -15,9 +15,7 @@ T = TypeVar("T")
 def call_within(seconds: float, work: Callable[[], T]) -> T:
     """Call a function on a thread, and wait for its result for a limited time.
 
-    Args:
-        seconds: how long to wait. Then the function still runs, and its result is dropped.
-        work: the function, which must end at some time.
+    After that time the function still runs, and its result is dropped. It must end at some time.
 
     Raises:
         TimeoutError: the function has not returned in time.

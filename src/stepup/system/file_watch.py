@@ -31,9 +31,7 @@ class FileWatch:
     A rewrite that keeps the size goes unnoticed when it follows the look within one tick of the
     file system's clock (4 ms on most Linux systems). Writers avoid that by renaming a new file to
     the path. To learn whether a path still leads to a file that is open, use `os.path.samestat`.
-
-    Args:
-        paths: the files. Without any, nothing ever changes.
+    Without any file, nothing ever changes.
     """
 
     def __init__(self, *paths: Path) -> None:

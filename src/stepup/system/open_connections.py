@@ -12,9 +12,6 @@ class OpenConnections(Generic[C]):
 
     A connection beyond the limit takes the place of the oldest connection of the host with the most
     connections. So a client with many silent connections loses its own, and no other client's.
-
-    Args:
-        limit: the largest number of open connections.
     """
 
     def __init__(self, limit: int) -> None:

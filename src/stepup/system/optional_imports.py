@@ -8,11 +8,8 @@ from importlib import import_module
 def import_without(optional: Collection[str], libraries: Collection[str]) -> None:
     """Import libraries as if the optional packages were not installed.
 
-    Afterwards the optional packages can be imported as usual.
-
-    Args:
-        optional: packages that no module has imported yet; others are left as they are.
-        libraries: must take the packages for optional.
+    Afterwards the optional packages can be imported as usual. Those that some module has imported
+    already are left as they are.
     """
     hidden = [name for name in optional if name not in sys.modules]
     # Python takes None for a module that cannot be imported.

@@ -42,10 +42,7 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
     """Set up structlog once, at start; what else is written to standard error goes the same way.
 
     No line that is logged raises, or waits for a reader: see `LinesOfATurn`.
-
-    Args:
-        level: the lowest level that is written: debug, info, warning or error.
-        log_format: `json`, or `console` for people.
+    `level` is the lowest level that is written: debug, info, warning or error.
     """
     lines = LinesOfATurn(_standard_error())
     rendering: list[structlog.typing.Processor]

@@ -41,7 +41,6 @@ class Traces:
     """Begins the spans of calls.
 
     Args:
-        processor: gets every span that is recorded, when it has ended.
         sample_ratio: of the calls whose caller says nothing of a trace, the share that is recorded.
     """
 

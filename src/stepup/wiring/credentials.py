@@ -1,7 +1,7 @@
 """The credentials of the server and of its callers, as the settings demand (S15)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from stepup.rpc.identity import AllOf, Identification
 from stepup.rpc.identity.certificate_files import CertificateError, CertificateFiles
 from stepup.rpc.identity.jwks import JwksError, JwksFile, JwksUrl
 from stepup.rpc.identity.jwt import DEFAULT_ALGORITHMS, Issuer, TokenIdentification
-from stepup.rpc.identity.mtls import CertificateIdentification
+from stepup.rpc.identity.mtls import CertificateIdentification, is_spiffe_id
 from stepup.rpc.identity.server_credentials import ServerCertificate
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline.admission import Admission
@@ -22,7 +22,7 @@ from stepup.rpc.pipeline.call import AdmittedCaller
 from stepup.rpc.pipeline.pipeline import Admit
 from stepup.service.ports import Clock
 from stepup.settings import ConfigurationError, Settings, UnusableFileError
-from stepup.settings.callers import TlsSettings, TokenIssuerSettings
+from stepup.settings.callers import CallerSettings, TlsSettings, TokenIssuerSettings
 from stepup.settings.store_addresses import is_near, store_addresses
 
 _ALL = Patterns(["*"])
@@ -217,3 +217,29 @@ def _check_key_files(issuers: Iterable[TokenIssuerSettings]) -> None:
             except JwksError as error:
                 place = f"token_issuers[{index}].jwks_file"
                 raise UnusableFileError(f"{place}: {file} {error}") from error
+
+
+def unprovable(caller: CallerSettings, settings: Settings) -> Iterator[str]:
+    """A sentence for each identity of a caller that no credentials can prove (S15)."""
+    demands_certificate = settings.tls is not None and settings.tls.client_ca is not None
+    issuers = {each.issuer for each in settings.token_issuers}
+    of_certificate = {each for each in caller.identities if is_spiffe_id(each)}
+    of_token = {each for each in caller.identities if _named_issuer(each) in issuers}
+    for identity in caller.identities:
+        if identity in of_certificate and not demands_certificate:
+            yield f"without tls.client_ca no certificate proves {identity}"
+        elif identity not in of_certificate | of_token:
+            yield (
+                f"{identity} is neither the SPIFFE id of a workload, nor "
+                "jwt:<issuer>#<subject> with an issuer of token_issuers"
+            )
+    if demands_certificate and not of_certificate:
+        yield "the server demands a certificate, and none can prove an identity of this caller"
+    if issuers and not of_token:
+        yield "the server demands a token, and none can prove an identity of this caller"
+
+
+def _named_issuer(identity: str) -> str | None:
+    """The issuer that an identity names; an issuer has no `#`."""
+    issuer, _, subject = identity.removeprefix("jwt:").partition("#")
+    return issuer if identity.startswith("jwt:") and subject else None

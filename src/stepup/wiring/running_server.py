@@ -17,9 +17,7 @@ class RunningServer:
 
     Args:
         address: where the server listens: HOST:PORT.
-        settings: the settings that it was started with.
         replace_callers: puts other callers into effect; None where callers have no credentials.
-        decision_log: the log that `reopen_decision_log` opens again.
         serving: returns the health names whose status is SERVING.
     """
 

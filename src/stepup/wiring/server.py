@@ -17,7 +17,7 @@ from stepup.rpc.pipeline.finish_lines import SUMMARY_SECONDS
 from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.connections import ConnectionLimits
 from stepup.rpc.server.server import HEALTH_NAMES, Handlers, Server
-from stepup.rpc.wire.pictures import Pictures
+from stepup.rpc.wire.qr import Pictures
 from stepup.service.audit.events import AuditEvents
 from stepup.service.calls.caller_limits import CallerLimits
 from stepup.service.calls.refused_claims import RefusedClaims

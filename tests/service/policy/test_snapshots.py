@@ -11,11 +11,16 @@ from stepup_tests.clock import ManualClock
 from stepup_tests.people import ACME
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
-from stepup.domain.changes import EnrollmentEnded, PolicyChanged, SessionRevoked, UserRevoked
+from stepup.domain.changes import (
+    REMEMBER_SECONDS,
+    EnrollmentEnded,
+    PolicyChanged,
+    SessionRevoked,
+    UserRevoked,
+)
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
-from stepup.domain.revocations import REMEMBER_SECONDS
 from stepup.service.policy import snapshots as module
 from stepup.service.policy.snapshots import PORTION, SETTLED, Snapshots
 from stepup.service.ports import Announced, FeedPosition

@@ -25,7 +25,7 @@ from stepup.service.ports import EventQuery
 from stepup.settings import Settings
 from stepup.system import private_files
 from stepup.system.clock import SystemClock
-from stepup.system.portions import ends_within_line
+from stepup.system.outlet import ends_within_line
 from stepup.wiring.database import open_database
 from stepup.wiring.keys import load_keys
 

@@ -14,10 +14,14 @@ from stepup.rpc.server.server import DEMANDS
 from stepup.settings.store_addresses import in_plain_text
 from stepup.system.clock import SystemClock
 from stepup.system.near_names import instead_of
-from stepup.wiring.credentials import anyone_may_call, credentials_of, demand_credentials
+from stepup.wiring.credentials import (
+    anyone_may_call,
+    credentials_of,
+    demand_credentials,
+    unprovable,
+)
 from stepup.wiring.stores import check_store_files
 from stepup.wiring.traces import check_traces
-from stepup.wiring.unprovable import unprovable
 
 _WORDS = {
     Why.MATCHES_NOTHING: "matches nothing",

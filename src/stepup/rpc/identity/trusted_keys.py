@@ -75,12 +75,8 @@ class TrustedKeys:
 
         An issuer that rotates keys may sign with a new key before the next poll. But any client can
         invent a key id. So all calls together fetch once in `RETRY_SECONDS`, and calls that arrive
-        during a fetch share its result.
-
-        Args:
-            known: the keys that the caller has seen.
-            waiting: is entered while the call waits for the fetch. It may raise, to refuse the
-                wait.
+        during a fetch share its result. A call enters `waiting` while it waits for the fetch;
+        `waiting` may raise, to refuse the wait.
         """
         has_newer = self.current() is not known
         # Another call or a poll may have begun a fetch, which may bring the key.

@@ -40,10 +40,8 @@ class Method:
     Args:
         service: `stepup.v1.StepUpService`.
         name: `CheckStepUp`.
-        request: the class of its request.
         handler: takes a request and a `Call`; returns an answer or, if the method streams, an
             asynchronous iterator of answers.
-        streams: whether it answers with a stream.
     """
 
     service: str

@@ -64,10 +64,6 @@ class FinishLines:
     A line is always written if its call succeeded, made a decision, or met a fault of this program.
     All other lines are sampled by class: caller, status code and reason. So a flood of one caller
     hides no line of another caller, and calls without credentials hide no other line.
-
-    Args:
-        clock: for the rate of lines.
-        write: writes an event and its fields; by default with structlog.
     """
 
     def __init__(
@@ -78,12 +74,7 @@ class FinishLines:
         self._buckets: dict[_Class, _Bucket] = {}
 
     def write(self, line: dict[str, Any], *, has_concluded: bool) -> None:
-        """Write the line of a call, or count it as left out.
-
-        Args:
-            line: the fields; `caller`, `code` and `reason` are the class.
-            has_concluded: whether the line has a decision or an outcome.
-        """
+        """Write the line of a call, which may have concluded in a decision, or count it."""
         if has_concluded or line["code"] in COMPLETE or self._take_token(line):
             self._write("call", line)
 

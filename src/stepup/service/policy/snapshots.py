@@ -15,11 +15,10 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from stepup.domain.actor import TenantId
-from stepup.domain.changes import Change, PolicyChanged
+from stepup.domain.changes import REMEMBER_SECONDS, Change, PolicyChanged, Revocations
 from stepup.domain.elevation import CLOCK_TOLERANCE, Elevation
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
-from stepup.domain.revocations import REMEMBER_SECONDS, Revocations
 from stepup.service.ports import Announced, Clock, Database, FeedPosition, Records
 
 _T = TypeVar("_T")

@@ -7,9 +7,8 @@ from enum import Enum, unique
 import structlog
 
 from stepup.domain.audit import EventKind
-from stepup.domain.changes import SessionRevoked, UserRevoked
+from stepup.domain.changes import Revocation, SessionRevoked, UserRevoked
 from stepup.domain.errors import StoreUnavailableError
-from stepup.domain.revocations import Revocation
 from stepup.service.calls.context import Context
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, Elevations

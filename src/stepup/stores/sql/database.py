@@ -25,8 +25,7 @@ from stepup.stores.sql.enrollments import SqlPendingEnrollments
 from stepup.stores.sql.key_uses import SqlKeyUses
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
-from stepup.stores.sql.pool import ConnectionPool
-from stepup.stores.sql.primary import PrimaryFence
+from stepup.stores.sql.pool import ConnectionPool, PrimaryFence
 from stepup.stores.sql.redemptions import SqlRedemptions
 from stepup.stores.sql.tables import accounts
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from stepup.process.reserved_port import reserved_port
+from stepup.process.workers import reserved_port
 
 
 def listening(port, *, shares):

@@ -7,9 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
-from stepup.domain.changes import EnrollmentEnded, SessionRevoked, UserRevocations, UserRevoked
+from stepup.domain.changes import (
+    REMEMBER_SECONDS,
+    EnrollmentEnded,
+    Revocations,
+    SessionRevoked,
+    UserRevocations,
+    UserRevoked,
+)
 from stepup.domain.elevation import LIFETIME, Elevation
-from stepup.domain.revocations import REMEMBER_SECONDS, Revocations
 
 ACME, ADA = TenantId("acme"), UserId("ada")
 SESSION, OTHER_SESSION = SessionHash("a" * 32), SessionHash("b" * 32)

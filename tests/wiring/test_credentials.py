@@ -4,7 +4,7 @@ import pytest
 
 from stepup.settings import Settings
 from stepup.settings.callers import CallerSettings, TlsSettings, TokenIssuerSettings
-from stepup.wiring.unprovable import unprovable
+from stepup.wiring.credentials import unprovable
 
 SPIFFE, TOKEN = "spiffe://acme/soar", "jwt:https://issuer.example#soar"
 TLS = TlsSettings(certificate="c", key="k", client_ca="ca")

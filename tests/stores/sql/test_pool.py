@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stepup.domain.errors import StoreUnavailableError
-from stepup.stores.sql.primary import PrimaryFence, ServerRun
+from stepup.stores.sql.pool import PrimaryFence, ServerRun
 
 OLD, PROMOTED = ServerRun("7", 1, "100"), ServerRun("7", 2, "200")
 
