@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from stepup.domain.actor import TenantId
+from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import Policy, checked_max_age
+from stepup.domain.policy import EVERY_TIME, Policy, checked_max_age
 from stepup.domain.totp import Label
 
 OSQUERY = OperationId("response.run_osquery")
@@ -83,6 +84,19 @@ def test_all_weakenings_are_told_at_once():
     ]
 
 
+@pytest.mark.parametrize("after", [SECOND, FIVE_MINUTES, LIFETIME])
+def test_a_code_no_longer_asked_for_every_time_is_a_weakening(after):
+    before = replace(POLICY, max_ages={OSQUERY: EVERY_TIME})
+
+    assert before.weakenings(replace(POLICY, max_ages={OSQUERY: after})) == [
+        "response.run_osquery no longer needs a code every time"
+    ]
+
+
+def test_every_time_is_no_max_age_that_is_too_short():
+    assert POLICY.too_short(replace(POLICY, max_ages={OSQUERY: EVERY_TIME})) == []
+
+
 def test_deselecting_is_a_weakening_while_the_policy_is_off_too():
     off = replace(POLICY, enabled=False)
 
@@ -112,6 +126,14 @@ def test_enabling_does_not_make_up_for_a_weakening():
             POLICY, replace(POLICY, max_ages={OSQUERY: FIVE_MINUTES - SECOND}), id="shortening"
         ),
         pytest.param(POLICY, replace(POLICY, issuer=Label("Acme")), id="an issuer"),
+        pytest.param(
+            POLICY, replace(POLICY, max_ages={OSQUERY: EVERY_TIME}), id="a code every time"
+        ),
+        pytest.param(
+            replace(POLICY, max_ages={OSQUERY: EVERY_TIME}),
+            replace(POLICY, max_ages={OSQUERY: EVERY_TIME}),
+            id="still a code every time",
+        ),
     ],
 )
 def test_what_strengthens_is_no_weakening(before, after):

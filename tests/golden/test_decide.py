@@ -13,6 +13,8 @@ from uuid import UUID
 
 import pytest
 import yaml
+from stepup_tests.challenges import challenge_of
+from stepup_tests.people import person
 
 from stepup.domain.actor import (
     AccountType,
@@ -27,6 +29,7 @@ from stepup.domain.actor import (
     TenantId,
     UserId,
 )
+from stepup.domain.challenge import ChallengeRejection, RefusedChallenge, UsedItem
 from stepup.domain.decision import (
     Decision,
     Effect,
@@ -36,7 +39,7 @@ from stepup.domain.decision import (
 )
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import SHIPPED, Category, Operation, OperationId
-from stepup.domain.policy import Policy
+from stepup.domain.policy import EVERY_TIME, Policy
 from stepup.domain.receipts import (
     Origin,
     Receipt,
@@ -48,13 +51,30 @@ from stepup.domain.receipts import (
 from stepup.domain.text import Title
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CHALLENGE_ID = UUID(int=3)
 REDEEMED = Redeemed(Receipt(UUID(int=1), Origin(NOW, NOW, bytes(16))), Redemption(UUID(int=2), NOW))
+USED_ITEM = UsedItem(challenge_of(person()), Redemption(UUID(int=2), NOW))
 
 CASE = {"description", "given", "expect"}
 GIVEN = {"operation", "policy"}
-GIVEN_OPTIONAL = {"operator_adds", "actor", "elevation", "enrolled", "account_mfa", "receipt"}
+GIVEN_OPTIONAL = {
+    "operator_adds",
+    "actor",
+    "elevation",
+    "enrolled",
+    "account_mfa",
+    "receipt",
+    "challenge",
+}
 ANSWER = {"decision", "reason", "asks"}
-ANSWER_OPTIONAL = {"elevation", "max_age", "receipt_rejection", "earns_receipt"}
+ANSWER_OPTIONAL = {
+    "elevation",
+    "max_age",
+    "receipt_rejection",
+    "challenge_rejection",
+    "needs_challenge",
+    "earns_receipt",
+}
 CONTEXT = {
     "account_type": AccountType,
     "role": Role,
@@ -119,6 +139,7 @@ def check_form(case):
         return case
     keys(expect, ANSWER, ANSWER_OPTIONAL)
     flag(expect.get("earns_receipt", False))
+    flag(expect.get("needs_challenge", False))
     if expect.get("elevation", "given") != "given":
         raise ValueError("an answer carries the elevation given, or none")
     return case
@@ -152,12 +173,17 @@ def actor_of(given):
         context["playbook_run"] = run
     if "receipt" in given:
         context["retry_receipt"] = RetryReceipt("presented")
+    if "challenge" in given:
+        context["challenge_id"] = CHALLENGE_ID
     return Actor(TenantId("acme"), UserId("ada"), SessionId("session"), **context)
 
 
 def policy_of(given):
     selected = given["policy"].get("selected", {})
-    max_ages = {OperationId(name): duration(max_age) for name, max_age in selected.items()}
+    max_ages = {
+        OperationId(name): EVERY_TIME if max_age == "every_time" else duration(max_age)
+        for name, max_age in selected.items()
+    }
     return Policy(TenantId("acme"), given["policy"]["enabled"], max_ages)
 
 
@@ -184,17 +210,23 @@ def stored(given, actor):
             if given["receipt"] == "VALID"
             else RefusedReceipt(ReceiptRejection[given["receipt"]])
         )
+    if "challenge" in given:
+        found["use_of_item"] = (
+            USED_ITEM
+            if given["challenge"] == "APPROVED"
+            else RefusedChallenge(ChallengeRejection[given["challenge"]])
+        )
     return found
 
 
 def drive(decide_with, stores):
     """Answer what a decision asks for, until it is made; returns the verdict and what was asked."""
-    asked, facts, redemption = [], {}, None
-    while not isinstance(step := decide_with(facts, redemption=redemption), Verdict):
+    asked, facts, effects = [], {}, {}
+    while not isinstance(step := decide_with(facts, **effects), Verdict):
         asked.append(step.name)
         assert step.value in stores, f"the rules asked for {step}, which the case does not give"
-        if step is Effect.REDEMPTION:
-            redemption = stores[step.value]
+        if isinstance(step, Effect):
+            effects[step.value] = stores[step.value]
         else:
             facts[step.value] = stores[step.value]
     return step, asked
@@ -213,6 +245,7 @@ def test_golden(case):
     verdict, asked = drive(partial(decide, operation, actor, policy_of(given), NOW), stores)
 
     rejection = expect.get("receipt_rejection")
+    refusal = expect.get("challenge_rejection")
     assert verdict == Verdict(
         Decision[expect["decision"]],
         Reason[expect["reason"]],
@@ -220,6 +253,8 @@ def test_golden(case):
         max_age=duration(expect["max_age"]) if "max_age" in expect else None,
         receipt_rejection=ReceiptRejection[rejection] if rejection else None,
         earns_receipt=expect.get("earns_receipt", False),
+        challenge_rejection=ChallengeRejection[refusal] if refusal else None,
+        needs_challenge=expect.get("needs_challenge", False),
     )
     assert asked == expect["asks"]
 
@@ -234,6 +269,10 @@ def test_every_reason_has_a_case():
 
 def test_every_receipt_rejection_has_a_case():
     assert expected("receipt_rejection") == {rejection.name for rejection in ReceiptRejection}
+
+
+def test_every_challenge_rejection_has_a_case():
+    assert expected("challenge_rejection") == {rejection.name for rejection in ChallengeRejection}
 
 
 def test_no_two_cases_have_the_same_description():

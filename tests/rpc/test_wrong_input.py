@@ -182,6 +182,12 @@ def max_age(**duration):
     return policy("policy.operations[0].max_age", change)
 
 
+def every_time(request):
+    """Ask for a code every time, though there is a max_age."""
+    request.policy.operations[0].max_age.FromSeconds(60)
+    request.policy.operations[0].every_time = True
+
+
 def selecting(*operations):
     def change(request):
         del request.policy.operations[:]
@@ -280,6 +286,7 @@ WRONG = {
     "update_mask: *": policy("update_mask", masking("*")),
     "issuer: a colon": issuer("a:b"),
     "issuer: 129 bytes": issuer("x" * 129),
+    "operations: every_time with a max_age": policy("policy.operations[0].max_age", every_time),
     "operations: twice": policy("policy.operations[1].operation", selecting(OSQUERY, OSQUERY)),
     "operations: not selectable": policy(
         "policy.operations[1].operation", selecting(OSQUERY, SIGN_IN)

@@ -4,6 +4,7 @@ from dataclasses import field
 from enum import StrEnum, unique
 from hashlib import sha256
 from typing import Self
+from uuid import UUID
 
 from stepup.domain.errors import InvalidValueError, RoleRequiredError
 from stepup.domain.values import secret_value, value
@@ -143,6 +144,7 @@ class Actor:
     team: Team = Team.OTHER
     playbook_run: PlaybookRun | None = None
     retry_receipt: RetryReceipt | None = None
+    challenge_id: UUID | None = None
     session_hash: SessionHash = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -1,19 +1,22 @@
 """The decision: product.md's rules, top to bottom.
 
-Some rules need a fact from a store, which costs time, or the redemption of a receipt, which writes.
+Some rules need a fact from a store, which costs time, or the use of a receipt or of a challenge's
+item, which writes.
 `decide` asks for either only when no earlier rule has decided. The caller of `decide` does the I/O;
 the order of the rules stands here and nowhere else.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, unique
 from typing import TypeAlias, TypedDict
 
 from stepup.domain.actor import Actor
 from stepup.domain.callers import Claim
+from stepup.domain.challenge import ChallengeRejection, RefusedChallenge, UsedItem
 from stepup.domain.elevation import LIFETIME, Elevation
 from stepup.domain.operations import SIGN_IN, Operation
-from stepup.domain.policy import Policy
+from stepup.domain.policy import EVERY_TIME, Policy
 from stepup.domain.receipts import Origin, ReceiptRejection, Redeemed, RefusedReceipt
 from stepup.domain.values import value
 
@@ -46,6 +49,8 @@ class Effect(Enum):
 
     REDEMPTION = "redemption"
     """The actor's retry receipt is used up, or refused."""
+    USE_OF_ITEM = "use_of_item"
+    """The item of the actor's challenge is used up, or the challenge is refused."""
 
 
 @unique
@@ -71,14 +76,17 @@ class Reason(StrEnum):
     NOT_ENROLLED = "not_enrolled"
     NOT_ELEVATED = "not_elevated"
     ELEVATION_TOO_OLD = "elevation_too_old"
+    CHALLENGE_APPROVED = "challenge_approved"
+    EVERY_TIME = "every_time"
 
 
 @value
 class Verdict:
     """The decision with its reason.
 
-    `max_age` is what a step-up has to meet, where one is required. `earns_receipt` says that the
-    policy selects the operation, and yet it was allowed.
+    Where a step-up is required, `max_age` is what it has to meet, or `needs_challenge` says that no
+    elevation counts. `earns_receipt` says that the policy selects the operation, and yet it was
+    allowed.
     """
 
     decision: Decision
@@ -87,9 +95,11 @@ class Verdict:
     max_age: timedelta | None = None
     receipt_rejection: ReceiptRejection | None = None
     earns_receipt: bool = False
+    challenge_rejection: ChallengeRejection | None = None
+    needs_challenge: bool = False
 
     def origin(self, now: datetime) -> Origin:
-        """What the receipt of this decision rests on. A retry has the origin of its receipt."""
+        """What the receipt of this decision rests on, if it used up neither receipt nor item."""
         if self.elevation is not None:
             return Origin.of_elevation(self.elevation, now)
         return Origin.of_exemption(_EXEMPTIONS[self.reason], now)
@@ -112,6 +122,7 @@ def decide(
     facts: Facts,
     *,
     redemption: Redeemed | RefusedReceipt | None = None,
+    use_of_item: UsedItem | RefusedChallenge | None = None,
 ) -> Step:
     """Decide one operation by the first rule that matches.
 
@@ -124,6 +135,7 @@ def decide(
         now: when the check was received.
         facts: what has been looked up so far.
         redemption: the result of the redemption of the retry receipt; None before it.
+        use_of_item: the result of the use of the challenge's item; None before it.
 
     Returns:
         The verdict; or the fact that has to be looked up, or the effect that has to happen, before
@@ -137,20 +149,54 @@ def decide(
     max_age = policy.max_ages.get(operation.id)
     if max_age is None:
         return _allowed(Reason.OPERATION_NOT_SELECTED)
-    if operation.is_response_action and actor.is_managed_services:
-        return _allowed(Reason.EXEMPT_MANAGED_SERVICES, earns_receipt=True)
-    if operation.is_response_action and actor.in_automatic_playbook:
-        return _allowed(Reason.EXEMPT_AUTOMATIC_PLAYBOOK, earns_receipt=True)
+    exemption = _exemption(operation, actor)
+    if exemption is not None:
+        return _allowed(exemption, earns_receipt=True)
+    step = _decide_by_proof(actor, redemption, use_of_item) or _decide_by_code(
+        max_age, now, facts, earns_receipt=True
+    )
+    if isinstance(step, Verdict):
+        return _with_rejections(step, redemption, use_of_item)
+    return step
 
-    rejection = None
+
+def _exemption(operation: Operation, actor: Actor) -> Reason | None:
+    if operation.is_response_action and actor.is_managed_services:
+        return Reason.EXEMPT_MANAGED_SERVICES
+    if operation.is_response_action and actor.in_automatic_playbook:
+        return Reason.EXEMPT_AUTOMATIC_PLAYBOOK
+    return None
+
+
+def _decide_by_proof(
+    actor: Actor,
+    redemption: Redeemed | RefusedReceipt | None,
+    use_of_item: UsedItem | RefusedChallenge | None,
+) -> Verdict | Effect | None:
+    """Decide by what the actor presents: a receipt, then a challenge; None if neither allows."""
     if actor.retry_receipt is not None:
         if redemption is None:
             return Effect.REDEMPTION
         if isinstance(redemption, Redeemed):
             return _allowed(Reason.EXEMPT_TIMED_OUT_RETRY, earns_receipt=True)
-        rejection = redemption.rejection
+    if actor.challenge_id is not None:
+        if use_of_item is None:
+            return Effect.USE_OF_ITEM
+        if isinstance(use_of_item, UsedItem):
+            return _allowed(Reason.CHALLENGE_APPROVED, earns_receipt=True)
+    return None
 
-    return _decide_by_code(max_age, now, facts, rejection, earns_receipt=True)
+
+def _with_rejections(
+    verdict: Verdict,
+    redemption: Redeemed | RefusedReceipt | None,
+    use_of_item: UsedItem | RefusedChallenge | None,
+) -> Verdict:
+    if isinstance(redemption, RefusedReceipt):
+        verdict = replace(verdict, receipt_rejection=redemption.rejection)
+    if isinstance(use_of_item, RefusedChallenge):
+        verdict = replace(verdict, challenge_rejection=use_of_item.rejection)
+    return verdict
 
 
 def _decide_sign_in(actor: Actor, policy: Policy, now: datetime, facts: Facts) -> Step:
@@ -165,40 +211,34 @@ def _decide_sign_in(actor: Actor, policy: Policy, now: datetime, facts: Facts) -
 
 
 def _decide_by_code(
-    max_age: timedelta,
-    now: datetime,
-    facts: Facts,
-    rejection: ReceiptRejection | None = None,
-    *,
-    earns_receipt: bool = False,
+    max_age: timedelta, now: datetime, facts: Facts, *, earns_receipt: bool = False
 ) -> Step:
     """Decide by the rules that come last: whether a code was given, and whether one could be."""
-    if "elevation" not in facts:
-        return Fact.ELEVATION
-    elevation = facts["elevation"]
-    reason = Reason.NOT_ELEVATED
-    if elevation is not None and elevation.is_live(now):
-        if not elevation.is_older_than(max_age, now):
-            return _allowed(Reason.ELEVATED, elevation, rejection, earns_receipt=earns_receipt)
-        reason = Reason.ELEVATION_TOO_OLD
+    if max_age == EVERY_TIME:
+        reason = Reason.EVERY_TIME
+    else:
+        if "elevation" not in facts:
+            return Fact.ELEVATION
+        elevation = facts["elevation"]
+        reason = Reason.NOT_ELEVATED
+        if elevation is not None and elevation.is_live(now):
+            if not elevation.is_older_than(max_age, now):
+                return _allowed(Reason.ELEVATED, elevation, earns_receipt=earns_receipt)
+            reason = Reason.ELEVATION_TOO_OLD
     if "enrolled" not in facts:
         return Fact.ENROLLED
     if not facts["enrolled"]:
-        return Verdict(Decision.ENROLLMENT_REQUIRED, Reason.NOT_ENROLLED, None, max_age, rejection)
-    return Verdict(Decision.STEP_UP_REQUIRED, reason, None, max_age, rejection)
+        return _required(Decision.ENROLLMENT_REQUIRED, Reason.NOT_ENROLLED, max_age)
+    return _required(Decision.STEP_UP_REQUIRED, reason, max_age)
+
+
+def _required(decision: Decision, reason: Reason, max_age: timedelta) -> Verdict:
+    if max_age == EVERY_TIME:
+        return Verdict(decision, reason, needs_challenge=True)
+    return Verdict(decision, reason, max_age=max_age)
 
 
 def _allowed(
-    reason: Reason,
-    elevation: Elevation | None = None,
-    receipt_rejection: ReceiptRejection | None = None,
-    *,
-    earns_receipt: bool = False,
+    reason: Reason, elevation: Elevation | None = None, *, earns_receipt: bool = False
 ) -> Verdict:
-    return Verdict(
-        Decision.ALLOWED,
-        reason,
-        elevation,
-        receipt_rejection=receipt_rejection,
-        earns_receipt=earns_receipt,
-    )
+    return Verdict(Decision.ALLOWED, reason, elevation, earns_receipt=earns_receipt)

@@ -88,6 +88,38 @@ class EnrollmentStateError(StepUpError):
         self.fault = fault
 
 
+class ChallengeStateError(StepUpError):
+    """The challenge is unknown, or its state does not fit the call.
+
+    `state` is the state for the challenge's own user and its caller. It is None where the challenge
+    is unknown or of others: one answer, so that nobody can probe ids.
+    """
+
+    def __init__(self, state: str | None = None) -> None:
+        what = "unknown, or does not ask this actor" if state is None else f"{state} already"
+        super().__init__(f"the challenge is {what}")
+        self.state = state
+
+
+class ChallengeLimitError(StepUpError):
+    """Too many challenges are open, or were created within the last minute.
+
+    `retry_after` is when the next one may be created; None where one has to end first.
+    """
+
+    def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class WaitingLimitError(StepUpError):
+    """Too many calls wait for challenges, of the caller or in all."""
+
+
+class DrainingError(StepUpError):
+    """The server stops. The call has to wait at another server."""
+
+
 class MfaEnforcedError(StepUpError):
     """MFA cannot be turned off for an account while the tenant's policy is enabled."""
 

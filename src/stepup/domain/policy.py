@@ -18,6 +18,10 @@ SHORTEST_MAX_AGE = timedelta(seconds=30)
 """For a new one. A code is accepted once in its 30 seconds: people who act twice could not meet a
 shorter one (S22). A shorter one that is stored from before stays until it is changed."""
 
+EVERY_TIME = timedelta()
+"""The `max_age` of an operation that no elevation allows: each action needs a person's yes by name.
+As a duration it is shorter than all others, so that whatever replaces it weakens the policy."""
+
 MAX_AGE_PROBLEM = "must be whole seconds, from 30 seconds to 15 minutes"
 
 
@@ -39,9 +43,10 @@ class Policy:
     """Whether MFA is on for a business, and which operations need a code.
 
     `max_ages` maps every selected operation to how old an elevation may be for it; selecting an
-    operation without saying so maps it to the whole 15 minutes. `issuer` is what authenticator apps
-    show for the business, None where the deployment's issuer serves. `etag` is what callers name
-    it by: opaque, of this tenant, this change and these values only.
+    operation without saying so maps it to the whole 15 minutes, and `EVERY_TIME` to a challenge.
+    `issuer` is what authenticator apps show for the business, None where the deployment's issuer
+    serves. `etag` is what callers name it by: opaque, of this tenant, this change and these values
+    only.
     """
 
     tenant_id: TenantId
@@ -71,7 +76,8 @@ class Policy:
         return [
             operation_id
             for operation_id, max_age in after.max_ages.items()
-            if max_age < SHORTEST_MAX_AGE and self.max_ages.get(operation_id) != max_age
+            if EVERY_TIME < max_age < SHORTEST_MAX_AGE
+            and self.max_ages.get(operation_id) != max_age
         ]
 
     def weakenings(self, after: "Policy") -> list[str]:
@@ -80,6 +86,8 @@ class Policy:
         for operation_id, max_age in self.max_ages.items():
             if operation_id not in after.max_ages:
                 found.append(f"{operation_id} is deselected")
+            elif max_age == EVERY_TIME != after.max_ages[operation_id]:
+                found.append(f"{operation_id} no longer needs a code every time")
             elif after.max_ages[operation_id] > max_age:
                 found.append(f"the max_age of {operation_id} is lengthened")
         return found

@@ -145,6 +145,7 @@ class ActorContext(_message.Message):
     TEAM_FIELD_NUMBER: _builtins.int
     PLAYBOOK_RUN_FIELD_NUMBER: _builtins.int
     RETRY_RECEIPT_FIELD_NUMBER: _builtins.int
+    CHALLENGE_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """tenant_id is the business: 1 to 128 bytes of printable ASCII.
     It must not begin or end with a blank. Required.
@@ -171,6 +172,11 @@ class ActorContext(_message.Message):
     """retry_receipt is the receipt of the decision that first allowed the action, when this is a retry
     because that action timed out: at most 512 bytes. Absent means that this is not a retry.
     """
+    challenge_id: _builtins.str
+    """challenge_id is the challenge whose approval allows the action: a UUID. It counts for
+    CheckStepUp and BatchCheckStepUp, in the session that the challenge was created for. Absent means
+    that no challenge is presented.
+    """
     @_builtins.property
     def playbook_run(self) -> Global___PlaybookRun:
         """playbook_run is the run this action belongs to. Absent means that no playbook is involved."""
@@ -186,10 +192,11 @@ class ActorContext(_message.Message):
         team: Global___Team.ValueType = ...,
         playbook_run: Global___PlaybookRun | None = ...,
         retry_receipt: _builtins.str = ...,
+        challenge_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["playbook_run", b"playbook_run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_type", b"account_type", "playbook_run", b"playbook_run", "retry_receipt", b"retry_receipt", "role", b"role", "session_id", b"session_id", "team", b"team", "tenant_id", b"tenant_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_type", b"account_type", "challenge_id", b"challenge_id", "playbook_run", b"playbook_run", "retry_receipt", b"retry_receipt", "role", b"role", "session_id", b"session_id", "team", b"team", "tenant_id", b"tenant_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -80,8 +80,13 @@ class SelectedOperation(_message.Message):
 
     OPERATION_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
+    EVERY_TIME_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """operation is the catalogue id. Required."""
+    every_time: _builtins.bool
+    """every_time demands the person's approval of each single action, by a challenge; no elevation
+    counts. max_age must be absent then.
+    """
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
         """max_age is the maximum age of an elevation for this operation: whole seconds, 30 seconds to 15
@@ -94,10 +99,11 @@ class SelectedOperation(_message.Message):
         *,
         operation: _builtins.str = ...,
         max_age: _duration_pb2.Duration | None = ...,
+        every_time: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "operation", b"operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["every_time", b"every_time", "max_age", b"max_age", "operation", b"operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

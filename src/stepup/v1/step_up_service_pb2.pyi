@@ -34,7 +34,7 @@ class _DecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision.Val
     """DECISION_ALLOWED means that the action may run now."""
     DECISION_STEP_UP_REQUIRED: _Decision.ValueType  # 2
     """DECISION_STEP_UP_REQUIRED means that the person must give a code first: call VerifyOtp, then
-    check again.
+    check again; or, with requirement.challenge, create a challenge.
     """
     DECISION_ENROLLMENT_REQUIRED: _Decision.ValueType  # 3
     """DECISION_ENROLLMENT_REQUIRED means that the person must enrol an authenticator first."""
@@ -48,7 +48,7 @@ DECISION_ALLOWED: Decision.ValueType  # 1
 """DECISION_ALLOWED means that the action may run now."""
 DECISION_STEP_UP_REQUIRED: Decision.ValueType  # 2
 """DECISION_STEP_UP_REQUIRED means that the person must give a code first: call VerifyOtp, then
-check again.
+check again; or, with requirement.challenge, create a challenge.
 """
 DECISION_ENROLLMENT_REQUIRED: Decision.ValueType  # 3
 """DECISION_ENROLLMENT_REQUIRED means that the person must enrol an authenticator first."""
@@ -94,6 +94,14 @@ class _DecisionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decisi
     """DECISION_REASON_ELEVATION_TOO_OLD requires a code: the session's elevation is older than the
     operation's max_age.
     """
+    DECISION_REASON_CHALLENGE_APPROVED: _DecisionReason.ValueType  # 11
+    """DECISION_REASON_CHALLENGE_APPROVED allows: the person approved this action by a challenge, and
+    the approval of this item is now used up.
+    """
+    DECISION_REASON_EVERY_TIME: _DecisionReason.ValueType  # 12
+    """DECISION_REASON_EVERY_TIME requires a code for this single action: create a challenge that names
+    the action.
+    """
 
 class DecisionReason(_DecisionReason, metaclass=_DecisionReasonEnumTypeWrapper):
     """DecisionReason is the rule that decided."""
@@ -131,6 +139,14 @@ DECISION_REASON_NOT_ELEVATED: DecisionReason.ValueType  # 9
 DECISION_REASON_ELEVATION_TOO_OLD: DecisionReason.ValueType  # 10
 """DECISION_REASON_ELEVATION_TOO_OLD requires a code: the session's elevation is older than the
 operation's max_age.
+"""
+DECISION_REASON_CHALLENGE_APPROVED: DecisionReason.ValueType  # 11
+"""DECISION_REASON_CHALLENGE_APPROVED allows: the person approved this action by a challenge, and
+the approval of this item is now used up.
+"""
+DECISION_REASON_EVERY_TIME: DecisionReason.ValueType  # 12
+"""DECISION_REASON_EVERY_TIME requires a code for this single action: create a challenge that names
+the action.
 """
 Global___DecisionReason: _TypeAlias = DecisionReason  # noqa: Y015
 
@@ -246,6 +262,66 @@ retry's actor context does not claim.
 """
 Global___ReceiptRejection: _TypeAlias = ReceiptRejection  # noqa: Y015
 
+class _ChallengeRejection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChallengeRejectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChallengeRejection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHALLENGE_REJECTION_UNSPECIFIED: _ChallengeRejection.ValueType  # 0
+    """CHALLENGE_REJECTION_UNSPECIFIED means that no challenge was rejected."""
+    CHALLENGE_REJECTION_UNKNOWN: _ChallengeRejection.ValueType  # 1
+    """CHALLENGE_REJECTION_UNKNOWN means that there is no such challenge, or that the challenge belongs
+    to another tenant, user or caller. Ended challenges are unknown a day after their end.
+    """
+    CHALLENGE_REJECTION_OTHER_SESSION: _ChallengeRejection.ValueType  # 2
+    """CHALLENGE_REJECTION_OTHER_SESSION means that the challenge was created for another session."""
+    CHALLENGE_REJECTION_NOT_AN_ITEM: _ChallengeRejection.ValueType  # 3
+    """CHALLENGE_REJECTION_NOT_AN_ITEM means that the challenge does not name this operation and target."""
+    CHALLENGE_REJECTION_ITEM_USED: _ChallengeRejection.ValueType  # 4
+    """CHALLENGE_REJECTION_ITEM_USED means that the item has allowed an action before."""
+    CHALLENGE_REJECTION_PENDING: _ChallengeRejection.ValueType  # 5
+    """CHALLENGE_REJECTION_PENDING means that the person has not answered yet."""
+    CHALLENGE_REJECTION_DECLINED: _ChallengeRejection.ValueType  # 6
+    """CHALLENGE_REJECTION_DECLINED means that the person declined."""
+    CHALLENGE_REJECTION_CANCELLED: _ChallengeRejection.ValueType  # 7
+    """CHALLENGE_REJECTION_CANCELLED means that the challenge was cancelled."""
+    CHALLENGE_REJECTION_EXPIRED: _ChallengeRejection.ValueType  # 8
+    """CHALLENGE_REJECTION_EXPIRED means that the time to answer, or to use the approval, is over."""
+    CHALLENGE_REJECTION_REVOKED: _ChallengeRejection.ValueType  # 9
+    """CHALLENGE_REJECTION_REVOKED means that the session was signed out, that the user's elevations
+    were revoked, or that the user's authenticator has ended, since the challenge was created.
+    """
+
+class ChallengeRejection(_ChallengeRejection, metaclass=_ChallengeRejectionEnumTypeWrapper):
+    """ChallengeRejection is the reason why a challenge did not allow an action."""
+
+CHALLENGE_REJECTION_UNSPECIFIED: ChallengeRejection.ValueType  # 0
+"""CHALLENGE_REJECTION_UNSPECIFIED means that no challenge was rejected."""
+CHALLENGE_REJECTION_UNKNOWN: ChallengeRejection.ValueType  # 1
+"""CHALLENGE_REJECTION_UNKNOWN means that there is no such challenge, or that the challenge belongs
+to another tenant, user or caller. Ended challenges are unknown a day after their end.
+"""
+CHALLENGE_REJECTION_OTHER_SESSION: ChallengeRejection.ValueType  # 2
+"""CHALLENGE_REJECTION_OTHER_SESSION means that the challenge was created for another session."""
+CHALLENGE_REJECTION_NOT_AN_ITEM: ChallengeRejection.ValueType  # 3
+"""CHALLENGE_REJECTION_NOT_AN_ITEM means that the challenge does not name this operation and target."""
+CHALLENGE_REJECTION_ITEM_USED: ChallengeRejection.ValueType  # 4
+"""CHALLENGE_REJECTION_ITEM_USED means that the item has allowed an action before."""
+CHALLENGE_REJECTION_PENDING: ChallengeRejection.ValueType  # 5
+"""CHALLENGE_REJECTION_PENDING means that the person has not answered yet."""
+CHALLENGE_REJECTION_DECLINED: ChallengeRejection.ValueType  # 6
+"""CHALLENGE_REJECTION_DECLINED means that the person declined."""
+CHALLENGE_REJECTION_CANCELLED: ChallengeRejection.ValueType  # 7
+"""CHALLENGE_REJECTION_CANCELLED means that the challenge was cancelled."""
+CHALLENGE_REJECTION_EXPIRED: ChallengeRejection.ValueType  # 8
+"""CHALLENGE_REJECTION_EXPIRED means that the time to answer, or to use the approval, is over."""
+CHALLENGE_REJECTION_REVOKED: ChallengeRejection.ValueType  # 9
+"""CHALLENGE_REJECTION_REVOKED means that the session was signed out, that the user's elevations
+were revoked, or that the user's authenticator has ended, since the challenge was created.
+"""
+Global___ChallengeRejection: _TypeAlias = ChallengeRejection  # noqa: Y015
+
 class _Outcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -345,10 +421,11 @@ class CheckStepUpRequest(_message.Message):
     receipt counts only for the same target. Absent means the empty target.
     """
     request_id: _builtins.str
-    """request_id makes a resend of a retry safe: the same check with the same receipt, sent again within
-    a minute, shares the redemption of the first check, and gets its decision_id and receipt.
+    """request_id makes a resend safe: the same check with the same receipt or challenge, sent again
+    within a minute, shares the use by the first check, and gets its decision_id and receipt.
     Revocations in between still count. A UUID that the calling program creates for each check;
-    never take it from a client's request. Absent means that a resend finds the receipt used.
+    never take it from a client's request. Absent means that a resend finds the receipt, or the item
+    of the challenge, used.
     """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
@@ -385,6 +462,7 @@ class CheckStepUpResponse(_message.Message):
     RECEIPT_REJECTION_FIELD_NUMBER: _builtins.int
     POLICY_ETAG_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    CHALLENGE_REJECTION_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """decision says whether the action may run."""
     reason: Global___DecisionReason.ValueType
@@ -408,6 +486,10 @@ class CheckStepUpResponse(_message.Message):
     DECISION_REASON_NOT_ELEVATED, and unspecified if the cause is not recorded. Do not base
     decisions on it.
     """
+    challenge_rejection: Global___ChallengeRejection.ValueType
+    """challenge_rejection says why the challenge of the actor did not allow the action. Absent means
+    that no challenge was presented or needed, or that the challenge allowed the action.
+    """
     @_builtins.property
     def elevation(self) -> _elevation_pb2.Elevation:
         """elevation is the live elevation of the session. Present when reason is ELEVATED."""
@@ -430,10 +512,11 @@ class CheckStepUpResponse(_message.Message):
         receipt_rejection: Global___ReceiptRejection.ValueType = ...,
         policy_etag: _builtins.str = ...,
         detail: Global___NotElevatedDetail.ValueType = ...,
+        challenge_rejection: Global___ChallengeRejection.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["elevation", b"elevation", "requirement", b"requirement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_id", b"decision_id", "detail", b"detail", "elevation", b"elevation", "policy_etag", b"policy_etag", "reason", b"reason", "receipt", b"receipt", "receipt_rejection", b"receipt_rejection", "requirement", b"requirement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_rejection", b"challenge_rejection", "decision", b"decision", "decision_id", b"decision_id", "detail", b"detail", "elevation", b"elevation", "policy_etag", b"policy_etag", "reason", b"reason", "receipt", b"receipt", "receipt_rejection", b"receipt_rejection", "requirement", b"requirement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,18 +529,26 @@ class StepUpRequirement(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_AGE_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    challenge: _builtins.bool
+    """challenge says that no elevation counts: the person must approve a challenge that names this
+    action. VerifyOtp does not help.
+    """
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """max_age is how old an elevation may be for this operation: at most 15 minutes."""
+        """max_age is how old an elevation may be for this operation: at most 15 minutes. Absent if
+        challenge is true.
+        """
 
     def __init__(
         self,
         *,
         max_age: _duration_pb2.Duration | None = ...,
+        challenge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "max_age", b"max_age"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

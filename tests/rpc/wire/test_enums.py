@@ -10,6 +10,7 @@ from stepup_tests.wire import on_wire
 from stepup.domain.actor import AccountType, CallerId, PlaybookTrigger, Role, Team
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
 from stepup.domain.authenticator import Attempt, SealedSecret
+from stepup.domain.challenge import ChallengeRejection
 from stepup.domain.decision import Decision, Reason, Verdict
 from stepup.domain.elevation import AuthenticationMethod, Elevation, Outcome, Verification
 from stepup.domain.enrollment import EnrollmentState, PendingEnrollment
@@ -33,11 +34,9 @@ ALICE = person()
 OWNER = (ALICE.tenant_id, ALICE.user_id, ALICE.session_hash, "enrollment")
 
 
-def answer(
-    decision=Decision.ALLOWED, reason=Reason.ELEVATED, rejection=None, elevation=None, detail=None
-):
-    verdict = Verdict(decision, reason, elevation, receipt_rejection=rejection)
-    return encode.answer(Answer(UUID(int=0), verdict, "etag", detail=detail))
+def answer(decision=Decision.ALLOWED, reason=Reason.ELEVATED, detail=None, **verdict):
+    made = Verdict(decision, reason, **verdict)
+    return encode.answer(Answer(UUID(int=0), made, "etag", detail=detail))
 
 
 def elevation(method):
@@ -64,7 +63,12 @@ SENT = {
     "ReceiptRejection": (
         STEP_UP.ReceiptRejection,
         ReceiptRejection,
-        lambda value: answer(rejection=value).receipt_rejection,
+        lambda value: answer(receipt_rejection=value).receipt_rejection,
+    ),
+    "ChallengeRejection": (
+        STEP_UP.ChallengeRejection,
+        ChallengeRejection,
+        lambda value: answer(challenge_rejection=value).challenge_rejection,
     ),
     "NotElevatedDetail": (
         STEP_UP.NotElevatedDetail,

@@ -314,4 +314,5 @@ def test_no_error_of_the_product_passes_for_a_bug(kind):
     error.field, error.problem, error.claim = "field", "problem", "claim"
     error.retry_after = timedelta(seconds=1)
     error.fault, error.is_enrolled = errors.EnrollmentFault.NO_AUTHENTICATOR, False
+    error.state = None
     assert to_status(error, "request").reason != "INTERNAL"

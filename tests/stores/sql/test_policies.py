@@ -9,7 +9,7 @@ import pytest
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import Policy
+from stepup.domain.policy import EVERY_TIME, Policy
 from stepup.domain.totp import Label
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
@@ -22,6 +22,7 @@ FIRST = Policy(
     max_ages={
         OperationId("response.run_osquery"): timedelta(seconds=60),
         OperationId("iam.configure_api_keys"): timedelta(minutes=15),
+        OperationId("response.start_remote_shell"): EVERY_TIME,
     },
     version=1,
     updated_at=NOW,

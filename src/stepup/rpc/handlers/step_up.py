@@ -26,7 +26,7 @@ class StepUpHandlers:
     ) -> pb.CheckStepUpResponse:
         actor = decode.actor(request)
         check = decode.check(self.catalogue, request.operation, request.target)
-        request_id = decode.request_id(request.request_id)
+        request_id = decode.uuid("request_id", request.request_id)
         context = await call.authorize_and_charge(actor, check.operation.id)
         [answer] = await self.check(context, [check], request_id)
         verdict = answer.verdict
@@ -38,7 +38,7 @@ class StepUpHandlers:
     ) -> pb.BatchCheckStepUpResponse:
         actor, checks = decode.actor(request), decode.batch(self.catalogue, request)
         operations = {check.operation.id for check in checks}
-        request_id = decode.request_id(request.request_id)
+        request_id = decode.uuid("request_id", request.request_id)
         retrying = {
             check.operation.id: check.presented_by(actor)
             for check in checks
@@ -55,7 +55,7 @@ class StepUpHandlers:
     async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
         context = await call.authorize_and_charge(decode.actor(request))
         code = decode.parse("code", OtpCode, request.code)
-        request_id = decode.request_id(request.request_id)
+        request_id = decode.uuid("request_id", request.request_id)
         verification = await self.verify(context, code, request_id)
         call.conclude(outcome=verification.outcome.value)
         return encode.verification(verification)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -14,7 +13,7 @@ from stepup.domain.audit import EventKind
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidFieldError, InvalidValueError, UnknownOperationError
 from stepup.domain.operations import MAX_BATCH, Catalogue, OperationId
-from stepup.domain.policy import MAX_AGE_PROBLEM, MAX_SELECTED, checked_max_age
+from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, MAX_SELECTED, checked_max_age
 from stepup.domain.receipts import MAX_TARGET_BYTES
 from stepup.domain.totp import Label
 from stepup.service.policy.update import PolicyChange
@@ -168,6 +167,7 @@ def actor(request: HasActor) -> domain.Actor:
             if message.retry_receipt
             else None
         ),
+        challenge_id=uuid("actor.challenge_id", message.challenge_id),
     )
 
 
@@ -232,11 +232,11 @@ def scope(value: step_up_service_pb2.RevocationScope.ValueType) -> Scope:
     return _SCOPES.get(value) or _refuse_value("scope", value)
 
 
-def request_id(value: str) -> UUID | None:
-    """The id of a request; None if it is absent.
+def uuid(field: str, value: str) -> UUID | None:
+    """The UUID of a field; None if the field is absent.
 
     Raises:
-        InvalidFieldError: the id is not a UUID in the usual form (RFC 9562 §4).
+        InvalidFieldError: the text is not a UUID in the usual form (RFC 9562 §4).
     """
     if not value:
         return None
@@ -245,7 +245,7 @@ def request_id(value: str) -> UUID | None:
     except ValueError:
         parsed = None
     if parsed is None or str(parsed) != value.lower():
-        raise InvalidFieldError("request_id", "must be a UUID")
+        raise InvalidFieldError(field, "must be a UUID")
     return parsed
 
 
@@ -293,13 +293,16 @@ def _max_ages(
             raise InvalidFieldError(f"{path}.operation", "is built in and cannot be selected")
         if operation.id in max_ages:
             raise InvalidFieldError(f"{path}.operation", "is selected twice")
-        max_ages[operation.id] = (
-            _max_age(f"{path}.max_age", item.max_age) if item.HasField("max_age") else LIFETIME
-        )
+        max_ages[operation.id] = _max_age(f"{path}.max_age", item)
     return max_ages
 
 
-def _max_age(field: str, message: Duration) -> timedelta:
+def _max_age(field: str, item: policy_service_pb2.SelectedOperation) -> timedelta:
+    if not item.HasField("max_age"):
+        return EVERY_TIME if item.every_time else LIFETIME
+    if item.every_time:
+        raise InvalidFieldError(field, "must be absent with every_time")
+    message = item.max_age
     # Before the conversion, because a timedelta would round the nanoseconds.
     if message.nanos:
         raise InvalidFieldError(field, MAX_AGE_PROBLEM)

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from stepup.domain import elevation, enrollment, policy
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.authenticator import Attempt, Authenticator
+from stepup.domain.challenge import ChallengeRejection
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.instants import microseconds
@@ -39,9 +40,13 @@ _DETAILS = {
     detail: step_up_service_pb2.NotElevatedDetail.Value(f"NOT_ELEVATED_DETAIL_{detail.name}")
     for detail in NotElevatedDetail
 }
-_REJECTIONS = {
+_RECEIPT_REJECTIONS = {
     rejection: step_up_service_pb2.ReceiptRejection.Value(f"RECEIPT_REJECTION_{rejection.name}")
     for rejection in ReceiptRejection
+}
+_CHALLENGE_REJECTIONS = {
+    rejection: step_up_service_pb2.ChallengeRejection.Value(f"CHALLENGE_REJECTION_{rejection.name}")
+    for rejection in ChallengeRejection
 }
 _OUTCOMES = {
     outcome: step_up_service_pb2.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome
@@ -112,8 +117,12 @@ def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
     set_elevation(response, verdict.elevation)
     if verdict.max_age is not None:
         response.requirement.max_age.FromTimedelta(verdict.max_age)
+    if verdict.needs_challenge:
+        response.requirement.challenge = True
     if verdict.receipt_rejection is not None:
-        response.receipt_rejection = _REJECTIONS[verdict.receipt_rejection]
+        response.receipt_rejection = _RECEIPT_REJECTIONS[verdict.receipt_rejection]
+    if verdict.challenge_rejection is not None:
+        response.challenge_rejection = _CHALLENGE_REJECTIONS[verdict.challenge_rejection]
     if decided.detail is not None:
         response.detail = _DETAILS[decided.detail]
     return response
@@ -153,7 +162,7 @@ def pending(open_wizard: enrollment.PendingEnrollment) -> enrollment_service_pb2
 
 
 def tenant_policy(stored: policy.Policy) -> policy_service_pb2.Policy:
-    """A policy. If a `max_age` is the whole lifetime of an elevation, the field is absent."""
+    """A policy. A `max_age` is absent if it is the lifetime of an elevation, or every time."""
     return policy_service_pb2.Policy(
         tenant_id=stored.tenant_id,
         enabled=stored.enabled,
@@ -161,6 +170,7 @@ def tenant_policy(stored: policy.Policy) -> policy_service_pb2.Policy:
             policy_service_pb2.SelectedOperation(
                 operation=operation_id,
                 max_age=None if max_age == elevation.LIFETIME else duration(max_age),
+                every_time=max_age == policy.EVERY_TIME,
             )
             for operation_id, max_age in sorted(stored.max_ages.items())
         ],

@@ -37,6 +37,10 @@ _REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
     (errors.RoleRequiredError, StatusCode.PERMISSION_DENIED, "ROLE_REQUIRED"),
     (errors.ElevationRequiredError, StatusCode.FAILED_PRECONDITION, "ELEVATION_REQUIRED"),
     (errors.EnrollmentStateError, StatusCode.FAILED_PRECONDITION, "ENROLLMENT_STATE"),
+    (errors.ChallengeStateError, StatusCode.FAILED_PRECONDITION, "CHALLENGE_STATE"),
+    (errors.ChallengeLimitError, StatusCode.RESOURCE_EXHAUSTED, "CHALLENGE_LIMIT"),
+    (errors.WaitingLimitError, StatusCode.RESOURCE_EXHAUSTED, "WAITING_LIMIT"),
+    (errors.DrainingError, StatusCode.UNAVAILABLE, "DRAINING"),
     (errors.MfaEnforcedError, StatusCode.FAILED_PRECONDITION, "MFA_ENFORCED_BY_POLICY"),
     (errors.UnknownTenantError, StatusCode.FAILED_PRECONDITION, "UNKNOWN_TENANT"),
     (errors.EtagMismatchError, StatusCode.ABORTED, "ETAG_MISMATCH"),
@@ -44,7 +48,13 @@ _REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
     (errors.StoreUnavailableError, StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 )
 
-_WORTH_A_RETRY = errors.OverloadedError | errors.RequestUnderWayError | errors.StoreUnavailableError
+_WORTH_A_RETRY = (
+    errors.OverloadedError
+    | errors.RequestUnderWayError
+    | errors.WaitingLimitError
+    | errors.DrainingError
+    | errors.StoreUnavailableError
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,8 @@ def _metadata(error: BaseException) -> dict[str, str]:
     """The metadata of `ErrorInfo`, for programs."""
     if isinstance(error, errors.EnrollmentStateError):
         return {"fault": error.fault.name}
+    if isinstance(error, errors.ChallengeStateError) and error.state is not None:
+        return {"state": error.state.upper()}
     if isinstance(error, errors.ElevationRequiredError):
         return {"next_step": "VERIFY_OTP" if error.is_enrolled else "ENROLL"}
     return {}
@@ -144,7 +156,10 @@ def _further_details(error: BaseException) -> list[Message]:
     if isinstance(error, errors.InvalidFieldError):
         violation = BadRequest.FieldViolation(field=error.field, description=error.problem)
         return [BadRequest(field_violations=[violation])]
-    if isinstance(error, errors.CallerRateLimitedError):
+    if (
+        isinstance(error, errors.CallerRateLimitedError | errors.ChallengeLimitError)
+        and error.retry_after is not None
+    ):
         delay = Duration()
         delay.FromTimedelta(error.retry_after)
         return [RetryInfo(retry_delay=delay)]

@@ -11,7 +11,7 @@ from stepup.domain.changes import PolicyChanged
 from stepup.domain.elevation import Elevation
 from stepup.domain.errors import ConflictError, EtagMismatchError, InvalidFieldError
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import MAX_AGE_PROBLEM, Policy
+from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, Policy
 from stepup.domain.totp import Label
 from stepup.service.calls.context import Context
 from stepup.service.policy.snapshots import Snapshots
@@ -132,7 +132,7 @@ def _described(policy: Policy) -> Mapping[str, Json]:
         "enabled": policy.enabled,
         "issuer": policy.issuer,
         "operations": {
-            operation_id: int(max_age.total_seconds())
+            operation_id: "every_time" if max_age == EVERY_TIME else int(max_age.total_seconds())
             for operation_id, max_age in sorted(policy.max_ages.items())
         },
     }

@@ -12,6 +12,7 @@ from stepup.service.ports.audit import (
     EventQuery,
     StoredChains,
 )
+from stepup.service.ports.challenges import Challenges
 from stepup.service.ports.change_feed import Announced, ChangeFeed, FeedPosition
 from stepup.service.ports.clock import Clock
 from stepup.service.ports.elevations import CallerRates, Elevations, RecordedOutcomes, RequestKey
@@ -36,6 +37,7 @@ __all__ = [
     "Authenticators",
     "CallerRates",
     "ChainPosition",
+    "Challenges",
     "ChangeFeed",
     "Clock",
     "Database",

@@ -13,6 +13,7 @@ from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.policy import Policy
 from stepup.domain.receipts import Redemption
 from stepup.service.ports.audit import AuditTrail
+from stepup.service.ports.challenges import Challenges
 from stepup.service.ports.change_feed import ChangeFeed
 
 
@@ -242,6 +243,7 @@ class Records:
     policies: Policies
     accounts: Accounts
     redemptions: Redemptions
+    challenges: Challenges
     audit: AuditTrail
     changes: ChangeFeed
     key_uses: KeyUses

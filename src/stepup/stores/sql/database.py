@@ -13,6 +13,7 @@ from stepup.service.ports import Records
 from stepup.stores.latency import measured
 from stepup.stores.sql.audit import SqlAuditTrail
 from stepup.stores.sql.authenticators import SqlAuthenticators, SqlResetCodes
+from stepup.stores.sql.challenges import SqlChallenges
 from stepup.stores.sql.changes import SqlChangeFeed
 from stepup.stores.sql.connection import Connection
 from stepup.stores.sql.engine import (
@@ -133,6 +134,7 @@ def _records(connection: Connection) -> Records:
         policies=SqlPolicies(connection),
         accounts=SqlAccounts(connection),
         redemptions=SqlRedemptions(connection),
+        challenges=SqlChallenges(connection),
         audit=SqlAuditTrail(connection),
         changes=SqlChangeFeed(connection),
         key_uses=SqlKeyUses(connection),

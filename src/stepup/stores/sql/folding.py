@@ -2,7 +2,8 @@
 
 Everything in force moves to the folded ids: authenticators and reset codes, which are sealed again
 because their seals are bound to tenant and user, policies, toggles, and every other row of a user
-or a tenant. Wizards are deleted, as they are bound to a hash over the ids: people begin again.
+or a tenant. Wizards and challenges are deleted, as they are bound to a hash over the ids: people
+begin again.
 
 Audit events stay unchanged, because their hashes cover the ids (S14): the chain of `Acme` ends, and
 that of `acme` continues. The change feed stays, too: its revocations name the old ids.
@@ -42,7 +43,7 @@ from stepup.stores.sql.migrate import transact
 _LOCK = 0x666F_6C64  # "fold": the advisory lock of servers that start at once
 _HISTORY = {tables.audit_events, tables.audit_heads, tables.changes}
 _SEALED = {tables.authenticators, tables.reset_codes}
-_DROPPED = {tables.pending_enrollments}
+_DROPPED = {tables.pending_enrollments, tables.challenges, tables.challenge_items}
 
 _Owner: TypeAlias = tuple[TenantId, UserId]
 

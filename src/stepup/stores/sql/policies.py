@@ -11,7 +11,7 @@ from sqlalchemy import Row, Select, bindparam, select, update
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import Policy, checked_max_age
+from stepup.domain.policy import EVERY_TIME, Policy, checked_max_age
 from stepup.domain.totp import Label
 from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.tables import accounts, policies, row_of_user
@@ -86,7 +86,9 @@ class SqlAccounts(Repository):
 def _read_max_ages(seconds: tuple[tuple[str, int], ...]) -> Mapping[OperationId, timedelta]:
     return MappingProxyType(
         {
-            OperationId(operation_id): checked_max_age(timedelta(seconds=max_age))
+            OperationId(operation_id): (
+                checked_max_age(timedelta(seconds=max_age)) if max_age else EVERY_TIME
+            )
             for operation_id, max_age in seconds
         }
     )

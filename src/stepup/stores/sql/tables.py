@@ -106,7 +106,7 @@ policies = Table(
     metadata,
     Column("tenant_id", String, nullable=False),
     Column("enabled", Boolean, nullable=False),
-    Column("max_ages", JsonText, nullable=False),  # seconds by operation
+    Column("max_ages", JsonText, nullable=False),  # seconds by operation; 0: every time
     Column("version", Integer, nullable=False),
     Column("updated_at", Instant),
     Column("issuer", String),
@@ -134,6 +134,59 @@ redemptions = Table(
     Column("check_index", Integer),
     PrimaryKeyConstraint("tenant_id", "decision_id"),
     Index(None, "forget_at"),
+)
+
+_is_pending = column("state") == "pending"
+
+challenges = Table(
+    "challenges",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("challenge_id", Uuid, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("session_hash", String, nullable=False),
+    Column("caller", String, nullable=False),
+    Column("requested_by", String, nullable=False),
+    Column("message", String, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("valid_for", Integer, nullable=False),  # seconds
+    Column("request_id", Uuid),
+    Column("state", String, nullable=False),
+    Column("verified_at", Instant),
+    Column("verified_session", String),
+    Column("enrollment_id", String),
+    Column("usable_until", Instant),
+    Column("ended_at", Instant),
+    Column("forget_at", Instant, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "challenge_id"),
+    Index(None, "challenge_id"),
+    Index(None, "tenant_id", "user_id", "created_at"),
+    Index(None, "tenant_id", "caller", postgresql_where=_is_pending, sqlite_where=_is_pending),
+    Index(None, "expires_at", postgresql_where=_is_pending, sqlite_where=_is_pending),
+    Index(None, "forget_at"),
+)
+
+challenge_items = Table(
+    "challenge_items",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("challenge_id", Uuid, nullable=False),
+    Column("place", Integer, nullable=False),  # counted from 0
+    Column("operation", String, nullable=False),
+    Column("target", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("needed", Boolean, nullable=False),
+    Column("used_by", Uuid),  # a decision; null, like those that follow, until the item is used
+    Column("used_at", Instant),
+    Column("request_id", Uuid),
+    Column("check_index", Integer),
+    PrimaryKeyConstraint("tenant_id", "challenge_id", "place"),
+    ForeignKeyConstraint(
+        ["tenant_id", "challenge_id"],
+        [challenges.c.tenant_id, challenges.c.challenge_id],
+        ondelete="CASCADE",
+    ),
 )
 
 audit_heads = Table(

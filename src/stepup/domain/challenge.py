@@ -1,0 +1,364 @@
+"""A challenge: a request that a person approves named actions with one code (product.md).
+
+    PENDING -> APPROVED | DECLINED | CANCELLED | EXPIRED | REVOKED
+    APPROVED -> CANCELLED | EXPIRED | REVOKED
+
+An approval elevates nothing. It covers each item once, for the caller and the session that created
+the challenge (S19).
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum, unique
+from typing import Final, Self
+from uuid import UUID
+
+from stepup.domain.actor import Actor, CallerId, SessionHash, TenantId, UserId
+from stepup.domain.changes import UserRevocations
+from stepup.domain.errors import ChallengeStateError, InvalidValueError
+from stepup.domain.operations import OperationId
+from stepup.domain.receipts import MAX_TARGET_BYTES, Origin, Redemption, digest
+from stepup.domain.text import HumanText
+from stepup.domain.values import value
+
+MAX_ITEMS: Final = 100
+LONGEST_OPEN: Final = timedelta(minutes=10)
+"""How long a person has to answer, by default and at most."""
+VALID_FOR: Final = timedelta(minutes=15)
+"""How long an approval lasts, by default."""
+LONGEST_VALID: Final = timedelta(minutes=60)
+MAX_OPEN_OF_USER: Final = 20
+MAX_NEW_OF_USER: Final = 10
+"""In each minute."""
+MAX_OPEN_OF_CALLER: Final = 1000
+"""Of one tenant."""
+KEPT: Final = timedelta(days=1)
+"""How long a challenge is kept after its end."""
+
+
+class Message(HumanText):
+    """The words that say to the person what they approve."""
+
+    __slots__ = ()
+    max_characters = 500
+
+
+class ItemLabel(HumanText):
+    """What people call the target of an item."""
+
+    __slots__ = ()
+    max_characters = 200
+
+
+class ItemTarget(str):
+    """The object of an action, opaque: 1 to 256 bytes."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Check the target.
+
+        Raises:
+            InvalidValueError: the target is empty or too long.
+        """
+        if not text:
+            raise InvalidValueError("is required")
+        if len(text.encode()) > MAX_TARGET_BYTES:
+            raise InvalidValueError(f"must be at most {MAX_TARGET_BYTES} bytes")
+        return super().__new__(cls, text)
+
+
+def checked_duration(duration: timedelta, longest: timedelta) -> timedelta:
+    """How long a challenge is open, or its approval lasts: whole seconds, from 1 second.
+
+    Raises:
+        InvalidValueError: it is another duration.
+    """
+    if duration.microseconds or not timedelta(seconds=1) <= duration <= longest:
+        raise InvalidValueError(
+            f"must be whole seconds, from 1 second to {longest // timedelta(minutes=1)} minutes"
+        )
+    return duration
+
+
+@unique
+class ChallengeState(StrEnum):
+    """Whether a challenge was answered, and what ended it."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@unique
+class ChallengeRejection(StrEnum):
+    """Why a challenge did not allow an action."""
+
+    UNKNOWN = "unknown"
+    OTHER_SESSION = "other_session"
+    NOT_AN_ITEM = "not_an_item"
+    ITEM_USED = "item_used"
+    PENDING = "pending"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@unique
+class Stranger(StrEnum):
+    """Whose a challenge is that the answer calls unknown: for the decision log only."""
+
+    OTHER_TENANT = "other_tenant"
+    OTHER_USER = "other_user"
+    OTHER_CALLER = "other_caller"
+
+
+_REJECTIONS: Final = {
+    state: ChallengeRejection(state.value)
+    for state in ChallengeState
+    if state is not ChallengeState.APPROVED
+}
+
+
+@value
+class Item:
+    """An action to approve.
+
+    `needed` says whether the action needed a code when the challenge was created. `used` is the
+    check that the item has allowed.
+    """
+
+    operation: OperationId
+    target: ItemTarget
+    label: ItemLabel
+    needed: bool = True
+    used: Redemption | None = None
+
+
+@value
+class Approval:
+    """The code that approved a challenge.
+
+    `verified_at` is when it was received, `session_hash` where it was given, and `enrollment_id`
+    the authenticator that it is of. The items are allowed before `usable_until`.
+    """
+
+    verified_at: datetime
+    session_hash: SessionHash
+    enrollment_id: str
+    usable_until: datetime
+
+
+@value
+class Challenge:
+    """A challenge as it is stored.
+
+    `session_hash` is the session that it was created for, and `requested_by` the title of the
+    creating caller. `valid_for` is how long an approval will last. `request_id` is the caller's
+    name for the request, None where it gave none. `stored_state` is the last state that a call
+    wrote, at `ended_at` if it is an end: time ends a challenge without a write (`state_at`).
+    """
+
+    challenge_id: UUID
+    tenant_id: TenantId
+    user_id: UserId
+    session_hash: SessionHash
+    caller: CallerId
+    requested_by: str
+    message: Message
+    items: tuple[Item, ...]
+    created_at: datetime
+    expires_at: datetime
+    valid_for: timedelta = VALID_FOR
+    request_id: UUID | None = None
+    stored_state: ChallengeState = ChallengeState.PENDING
+    approval: Approval | None = None
+    ended_at: datetime | None = None
+
+    def state_at(self, now: datetime) -> ChallengeState:
+        """The state at an instant: at `expires_at` and at `usable_until` it has expired."""
+        if self.stored_state is ChallengeState.PENDING and now >= self.expires_at:
+            return ChallengeState.EXPIRED
+        if (
+            self.stored_state is ChallengeState.APPROVED
+            and self.approval is not None
+            and now >= self.approval.usable_until
+        ):
+            return ChallengeState.EXPIRED
+        return self.stored_state
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """When the person approved or declined."""
+        if self.approval is not None:
+            return self.approval.verified_at
+        return self.ended_at if self.stored_state is ChallengeState.DECLINED else None
+
+    @property
+    def forget_at(self) -> datetime:
+        """When the challenge may be deleted: a day after its end."""
+        if self.ended_at is not None:
+            return self.ended_at + KEPT
+        return (self.approval.usable_until if self.approval else self.expires_at) + KEPT
+
+    def is_of(self, actor: Actor) -> bool:
+        """Whether the actor is the challenge's user. Nobody else can answer (S19)."""
+        return (self.tenant_id, self.user_id) == (actor.tenant_id, actor.user_id)
+
+    def approved(self, now: datetime, session_hash: SessionHash, enrollment_id: str) -> Self:
+        """The challenge after a right code.
+
+        Args:
+            now: when the code was received.
+            session_hash: the session in which it was given.
+            enrollment_id: the authenticator whose code it is.
+
+        Raises:
+            ChallengeStateError: the challenge is not pending.
+        """
+        self.demand_pending(now)
+        approval = Approval(now, session_hash, enrollment_id, now + self.valid_for)
+        return replace(self, stored_state=ChallengeState.APPROVED, approval=approval)
+
+    def declined(self, now: datetime) -> Self:
+        """The challenge after the person refused; it stays as it is where it was declined before.
+
+        Raises:
+            ChallengeStateError: the challenge is not pending.
+        """
+        if self.stored_state is ChallengeState.DECLINED:
+            return self
+        self.demand_pending(now)
+        return self._ended(ChallengeState.DECLINED, now)
+
+    def cancelled(self, now: datetime) -> Self:
+        """The challenge after its caller withdrew it; as it is where it was cancelled before.
+
+        Raises:
+            ChallengeStateError: the challenge has ended otherwise.
+        """
+        if self.stored_state is ChallengeState.CANCELLED:
+            return self
+        if not self.is_open_at(now):
+            raise ChallengeStateError(self.state_at(now))
+        return self._ended(ChallengeState.CANCELLED, now)
+
+    def revoked(self, now: datetime) -> Self:
+        """The open challenge after a sign-out, a revocation or the end of the authenticator."""
+        return self._ended(ChallengeState.REVOKED, now)
+
+    def expired(self, now: datetime) -> Self:
+        """The challenge after its time is over and on record."""
+        return self._ended(ChallengeState.EXPIRED, now)
+
+    def demand_pending(self, now: datetime) -> None:
+        """Demand that the person can answer.
+
+        Raises:
+            ChallengeStateError: the challenge is not pending.
+        """
+        state = self.state_at(now)
+        if state is not ChallengeState.PENDING:
+            raise ChallengeStateError(state)
+
+    def is_open_at(self, now: datetime) -> bool:
+        """Whether the challenge is pending, or approved and usable."""
+        return self.state_at(now) in (ChallengeState.PENDING, ChallengeState.APPROVED)
+
+    def is_revoked(self, revocations: UserRevocations, active_enrollment: str | None) -> bool:
+        """Whether a revocation has ended the approval, though no call has written so (S10).
+
+        A server of an earlier release revokes and does not know of challenges. The approval is
+        judged as the origin of a receipt is (`Origin.is_revoked`).
+
+        Args:
+            revocations: what of the user, and of the challenge's session, was revoked.
+            active_enrollment: the id of the user's active enrollment; None without one.
+        """
+        return self.approval is not None and self.origin(self.approval.verified_at).is_revoked(
+            revocations, active_enrollment
+        )
+
+    def origin(self, authorised_at: datetime) -> Origin:
+        """What a receipt of an item's action rests on. Call it for an approved challenge only."""
+        assert self.approval is not None  # noqa: S101  # no item of another one is used
+        return Origin(authorised_at, self.approval.verified_at, digest(self.approval.enrollment_id))
+
+    def find_item(self, operation: OperationId, target: str) -> int | None:
+        """The place of the item that names an action; None if there is none."""
+        for place, item in enumerate(self.items):
+            if (item.operation, item.target) == (operation, target):
+                return place
+        return None
+
+    def _ended(self, state: ChallengeState, now: datetime) -> Self:
+        return replace(self, stored_state=state, ended_at=now)
+
+
+@value
+class UsedItem:
+    """An item that allowed an action.
+
+    `use` is the use by this check; if this check was sent again (`is_repeated`), it is that of the
+    first one.
+    """
+
+    challenge: Challenge
+    use: Redemption
+    is_repeated: bool = False
+
+    @property
+    def origin(self) -> Origin:
+        """What the receipt of the action rests on: the approval, and the first use of the item."""
+        return self.challenge.origin(self.use.redeemed_at)
+
+
+@value
+class RefusedChallenge:
+    """A challenge that did not allow an action, and why.
+
+    `stranger` says whose the challenge is, where the answer calls it unknown: for the log only.
+    """
+
+    rejection: ChallengeRejection
+    stranger: Stranger | None = None
+
+
+def fit(
+    challenge: Challenge | None,
+    caller: CallerId,
+    actor: Actor,
+    now: datetime,
+    *,
+    operation: OperationId,
+    target: str,
+) -> int | RefusedChallenge:
+    """The place of the item that may allow an action now, or why none may.
+
+    The item may have been used before: only the statement that uses it can find that out (S19).
+
+    Args:
+        challenge: of the actor's tenant; None if there is none.
+        caller: the caller that checks the action.
+        actor: for whom, in which session.
+        now: when the check was received.
+        operation: of the action.
+        target: of the action.
+    """
+    if challenge is None:
+        return RefusedChallenge(ChallengeRejection.UNKNOWN)
+    if not challenge.is_of(actor):
+        return RefusedChallenge(ChallengeRejection.UNKNOWN, Stranger.OTHER_USER)
+    if challenge.caller != caller:
+        return RefusedChallenge(ChallengeRejection.UNKNOWN, Stranger.OTHER_CALLER)
+    if challenge.session_hash != actor.session_hash:
+        return RefusedChallenge(ChallengeRejection.OTHER_SESSION)
+    state = challenge.state_at(now)
+    if state is not ChallengeState.APPROVED:
+        return RefusedChallenge(_REJECTIONS[state])
+    place = challenge.find_item(operation, target)
+    return RefusedChallenge(ChallengeRejection.NOT_AN_ITEM) if place is None else place

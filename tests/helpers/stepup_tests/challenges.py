@@ -1,0 +1,48 @@
+"""Challenges for tests."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from stepup.domain.challenge import (
+    LONGEST_OPEN,
+    Challenge,
+    ChallengeState,
+    Item,
+    ItemLabel,
+    ItemTarget,
+    Message,
+)
+from stepup.domain.operations import OperationId
+from stepup_tests.people import CALLER
+
+CREATED = datetime(2026, 3, 1, 11, 55, tzinfo=UTC)
+ENROLLMENT = "enrollment"
+
+
+def item(target="host-1", operation="response.run_osquery", **fields):
+    """An action to approve."""
+    return Item(OperationId(operation), ItemTarget(target), ItemLabel(f"Host {target}"), **fields)
+
+
+def challenge_of(actor, state=ChallengeState.APPROVED, *targets, at=CREATED, number=3, **fields):
+    """A challenge of a person, created at an instant; approved or ended a minute later."""
+    pending = Challenge(
+        challenge_id=UUID(int=number),
+        tenant_id=actor.tenant_id,
+        user_id=actor.user_id,
+        session_hash=actor.session_hash,
+        caller=fields.pop("caller", CALLER),
+        requested_by="Response actions",
+        message=Message("Collect the evidence of incident 7"),
+        items=tuple(item(target) for target in targets or ("host-1",)),
+        created_at=at,
+        expires_at=at + LONGEST_OPEN,
+        **fields,
+    )
+    answered = at + timedelta(minutes=1)
+    if state is ChallengeState.PENDING:
+        return pending
+    if state is ChallengeState.APPROVED:
+        return pending.approved(answered, actor.session_hash, ENROLLMENT)
+    return replace(pending, stored_state=state, ended_at=answered)
