@@ -76,13 +76,10 @@ class PendingEnrollment:
         return self.replaces is not None and not self.by_reset_code
 
     def is_revoked(self, revocations: UserRevocations) -> bool:
-        """Whether the elevation that permitted it was revoked (S10).
+        """Whether the elevation that permitted it was revoked, for its user and session (S10).
 
         Where a server of an earlier version stored the wizard, it counts as revoked after any
         revocation since its beginning, or so shortly before it that the server may not have known.
-
-        Args:
-            revocations: of its user and session.
         """
         begun_at = self.expires_at - PENDING_LIFETIME
         elevated_at = self.elevated_at or begun_at - CLOCK_TOLERANCE
@@ -106,11 +103,7 @@ class PendingEnrollment:
         return replace(self, confirmed_step=matched.step)
 
     def completed(self, active: Authenticator | None, now: datetime) -> Authenticator:
-        """The authenticator that comes into force.
-
-        Args:
-            active: the authenticator that is active now: it has to be the one it may replace.
-            now: when the wizard was completed.
+        """The authenticator that comes into force in place of `active`.
 
         Raises:
             EnrollmentStateError: it is not confirmed, or something else became active meanwhile.

@@ -1,7 +1,13 @@
-"""Why a caller may make a call, or why not: the demands of the service, asked in its order."""
+"""Explains the rules of callers: why a call is permitted or refused, and what never applies.
+
+An entry that no call can ever match is a typing error, or a misunderstanding.
+"""
+
+from collections.abc import Collection, Iterator
+from enum import Enum, unique
 
 from stepup.domain.actor import TenantId
-from stepup.domain.callers import Caller, Claim, Grant, Rule, RulePart
+from stepup.domain.callers import Caller, Claim, Demands, Grant, Patterns, Rule, RulePart
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError
 from stepup.domain.operations import OperationId
 from stepup.domain.values import value
@@ -68,3 +74,90 @@ def _mismatches(caller: Caller, question: Question, claim: Claim | None) -> tupl
         for rule in caller.rules
     )
     return tuple(Mismatch(rule, part) for rule, part in compared if part is not None)
+
+
+@unique
+class Why(Enum):
+    """What is the matter with an entry."""
+
+    MATCHES_NOTHING = "matches_nothing"
+    """There is no such method or operation."""
+    NO_METHODS = "no_methods"
+    """The rule grants nothing, for it has no methods."""
+    NO_TENANTS = "no_tenants"
+    """What it matches is for a tenant, and the rule has none."""
+    NO_OPERATIONS = "no_operations"
+    """What it matches is about an operation, and the rule has none."""
+    LIMITS_NOTHING = "limits_nothing"
+    """No method of the rule is about an operation."""
+    NEVER_COUNTS = "never_counts"
+    """The claim counts in no call that the rule grants."""
+
+
+@value
+class IdleEntry:
+    """An entry in a part of a rule, as it is written; None where the part has none at all."""
+
+    rule: Rule
+    part: RulePart
+    entry: str | None
+    why: Why
+
+
+def idle_entries(
+    rule: Rule, methods: Collection[Demands], operations: Collection[OperationId]
+) -> list[IdleEntry]:
+    """What in a rule can never apply to any of these methods and operations."""
+    # A mistake is reported without its consequences.
+    return (
+        list(_matching_nothing(rule, methods, operations))
+        or list(_granting_nothing(rule, methods))
+        or list(_changing_nothing(rule, methods, operations))
+    )
+
+
+def _matching_nothing(
+    rule: Rule, methods: Collection[Demands], operations: Collection[OperationId]
+) -> Iterator[IdleEntry]:
+    for entry in rule.methods.entries:
+        if not _matching(entry, methods):
+            yield IdleEntry(rule, RulePart.METHODS, entry, Why.MATCHES_NOTHING)
+    for entry in rule.operations.entries:
+        if not any(operation in Patterns([entry]) for operation in operations):
+            yield IdleEntry(rule, RulePart.OPERATIONS, entry, Why.MATCHES_NOTHING)
+
+
+def _granting_nothing(rule: Rule, methods: Collection[Demands]) -> Iterator[IdleEntry]:
+    if not rule.methods.entries:
+        yield IdleEntry(rule, RulePart.METHODS, None, Why.NO_METHODS)
+    for entry in rule.methods.entries:
+        matching = _matching(entry, methods)
+        if not rule.tenants.entries and all(method.tenant for method in matching):
+            yield IdleEntry(rule, RulePart.METHODS, entry, Why.NO_TENANTS)
+        elif not rule.operations.entries and all(method.operation for method in matching):
+            yield IdleEntry(rule, RulePart.METHODS, entry, Why.NO_OPERATIONS)
+
+
+def _changing_nothing(
+    rule: Rule, methods: Collection[Demands], operations: Collection[OperationId]
+) -> Iterator[IdleEntry]:
+    granted = [method for method in methods if method.method in rule.methods]
+    if not any(method.operation for method in granted):
+        for entry in rule.operations.entries:
+            # An operator who writes `*` does not mean a limit.
+            if entry != "*":
+                yield IdleEntry(rule, RulePart.OPERATIONS, entry, Why.LIMITS_NOTHING)
+    about = [operation for operation in operations if operation in rule.operations]
+    asserted_with = [
+        operation
+        for method in granted
+        if method.claims
+        for operation in (about if method.operation else [None])
+    ]
+    for claim in Claim:
+        if claim in rule.claims and not any(map(claim.counts_with, asserted_with)):
+            yield IdleEntry(rule, RulePart.CLAIMS, claim.value, Why.NEVER_COUNTS)
+
+
+def _matching(entry: str, methods: Collection[Demands]) -> list[Demands]:
+    return [method for method in methods if method.method in Patterns([entry])]

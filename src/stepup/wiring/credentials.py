@@ -17,8 +17,7 @@ from stepup.rpc.identity.jwt import DEFAULT_ALGORITHMS, Issuer, TokenIdentificat
 from stepup.rpc.identity.mtls import CertificateIdentification, is_spiffe_id
 from stepup.rpc.identity.server_credentials import ServerCertificate
 from stepup.rpc.identity.trusted_keys import TrustedKeys
-from stepup.rpc.pipeline.admission import Admission
-from stepup.rpc.pipeline.call import AdmittedCaller
+from stepup.rpc.pipeline.call import Admission, AdmittedCaller
 from stepup.rpc.pipeline.pipeline import Admit
 from stepup.service.ports import Clock
 from stepup.settings import ConfigurationError, Settings, UnusableFileError

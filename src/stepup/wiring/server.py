@@ -19,9 +19,8 @@ from stepup.rpc.server.connections import ConnectionLimits
 from stepup.rpc.server.server import HEALTH_NAMES, Handlers, Server
 from stepup.rpc.wire.qr import Pictures
 from stepup.service.audit.events import AuditEvents
-from stepup.service.calls.caller_limits import CallerLimits
+from stepup.service.calls.limits import CallerLimits, TenantShare
 from stepup.service.calls.refused_claims import RefusedClaims
-from stepup.service.calls.tenant_share import TenantShare
 from stepup.service.enrollment.account_mfa import SetAccountMfa
 from stepup.service.enrollment.begin import BeginEnrollment
 from stepup.service.enrollment.complete import CompleteEnrollment

@@ -9,7 +9,7 @@ from stepup.keys.file import KeyFile
 from stepup.keys.ring import KeyRing
 from stepup.rpc.identity.jwt import Issuer, TokenIdentification
 from stepup.rpc.identity.trusted_keys import TrustedKeys
-from stepup.rpc.pipeline.admission import Admission
+from stepup.rpc.pipeline.call import Admission
 from stepup.v1 import step_up_service_pb2 as step_up
 from stepup_tests.callers import all_powerful
 from stepup_tests.identity.tokens import AUDIENCE, ISSUER, Published, claims_at, key, public, signed

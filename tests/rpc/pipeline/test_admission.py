@@ -11,8 +11,7 @@ from stepup_tests.worker import OSQUERY
 from stepup.domain.callers import Caller, Callers
 from stepup.domain.errors import CallerNotPermittedError
 from stepup.rpc.engine import Invocation
-from stepup.rpc.pipeline.admission import Admission
-from stepup.rpc.pipeline.call import Method
+from stepup.rpc.pipeline.call import Admission, Method
 from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.wire.errors import RefusedError
 from stepup.service.calls.refused_claims import RefusedClaims

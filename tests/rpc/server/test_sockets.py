@@ -13,8 +13,8 @@ from stepup_tests.certificates import authority
 from stepup_tests.engines import make_engine
 from stepup_tests.wire import ALL_WELL, Client, pipeline_of
 
+from stepup.rpc.server.connections import end_listening
 from stepup.rpc.server.server import Server
-from stepup.rpc.server.sockets import end_listening
 from stepup.v1 import policy_service_pb2 as policy
 
 __all__ = ["make_engine"]

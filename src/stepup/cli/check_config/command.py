@@ -9,7 +9,7 @@ from stepup import settings as config
 from stepup.cli.check_config import permissions
 from stepup.cli.options import ConfigFile, DataDir, failure, settings_of
 from stepup.domain.callers import RulePart
-from stepup.domain.idle_entries import IdleEntry, Why, idle_entries
+from stepup.domain.explanation import IdleEntry, Why, idle_entries
 from stepup.rpc.server.server import DEMANDS
 from stepup.settings.store_addresses import in_plain_text
 from stepup.system.clock import SystemClock

@@ -12,8 +12,8 @@ from stepup.domain.totp import Label, OtpCode
 from stepup.rpc.pipeline.call import Call
 from stepup.rpc.wire import decode, encode
 from stepup.rpc.wire.qr import Pictures
+from stepup.service.calls.limits import TenantShare
 from stepup.service.calls.tallies import count_mistyped_reset_code
-from stepup.service.calls.tenant_share import TenantShare
 from stepup.service.enrollment.account_mfa import SetAccountMfa
 from stepup.service.enrollment.begin import BeginEnrollment, Screen
 from stepup.service.enrollment.complete import CompleteEnrollment

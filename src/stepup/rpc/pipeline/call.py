@@ -4,19 +4,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import Message
 
 from stepup.domain.actor import Actor, CallerId, TenantId
-from stepup.domain.callers import Caller, Grant, Rule
-from stepup.domain.errors import ClaimNotPermittedError
+from stepup.domain.callers import Caller, Callers, Grant, Rule
+from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError
 from stepup.domain.operations import OperationId
 from stepup.rpc.engine import Invocation
-from stepup.service.calls.caller_limits import CallerLimits
+from stepup.rpc.identity import Identification
 from stepup.service.calls.context import Context
+from stepup.service.calls.limits import CallerLimits
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.telemetry.spans import CallSpan
@@ -26,6 +27,7 @@ _NO_FURTHER_CLAIMS: Mapping[OperationId, Actor] = MappingProxyType({})
 
 Conclusion: TypeAlias = str | Sequence[str]
 """The product's word for an answer; for a batch, the words for all answers."""
+MAX_REMEMBERED: Final = 4096
 
 
 def path_of(service: str, name: str) -> str:
@@ -204,3 +206,37 @@ class Call:
         self, context: Context, operation: OperationId | None, claim: str
     ) -> None:
         await self._authorization.refused_claims(context, self.method.path, operation, claim)
+
+
+class Admission:
+    """Admits registered callers, by their credentials only."""
+
+    def __init__(self, identification: Identification, callers: Callers) -> None:
+        self._identification = identification
+        self.replace(callers)
+
+    def replace(self, callers: Callers) -> None:
+        """Replace the callers and their rules; calls in flight keep theirs."""
+        # A new cache: the old one has answers of the old callers.
+        self._find_caller = lru_cache(MAX_REMEMBERED)(partial(_find_caller, callers))
+
+    async def __call__(self, invocation: Invocation) -> AdmittedCaller:
+        """Find the caller that every proven identity names.
+
+        Raises:
+            CallerUnauthenticatedError: credentials are missing or not valid.
+            StoreUnavailableError: the keys that verify them are not known at present.
+            OverloadedError: too many calls wait for these keys.
+            CallerNotPermittedError: no caller has an identity, or they name different callers.
+        """
+        identities = await self._identification.identify(invocation)
+        return self._find_caller(identities)
+
+
+def _find_caller(callers: Callers, identities: frozenset[str]) -> AdmittedCaller:
+    named = {callers.identified(identity) for identity in identities}
+    if len(named) != 1 or None in named:
+        raise CallerNotPermittedError("the credentials name no caller that is registered")
+    [caller] = named
+    assert caller is not None  # noqa: S101  # for mypy: excluded just above
+    return AdmittedCaller(caller, tuple(sorted(identities)))

@@ -19,7 +19,7 @@ from stepup.rpc.pipeline.call_ends import count_call, end_span
 from stepup.rpc.pipeline.finish_lines import FinishLines
 from stepup.rpc.wire.decode import decoded, fold_ids
 from stepup.rpc.wire.errors import RefusedError, to_status
-from stepup.service.calls.caller_limits import CallerLimits
+from stepup.service.calls.limits import CallerLimits
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.service.ports import Clock

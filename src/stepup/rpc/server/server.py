@@ -27,8 +27,12 @@ from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
 from stepup.rpc.pipeline.call import Method, path_of
 from stepup.rpc.pipeline.pipeline import Pipeline
-from stepup.rpc.server.connections import ConnectionLimits
-from stepup.rpc.server.sockets import end_listening, remove_stale_socket, restrict_socket
+from stepup.rpc.server.connections import (
+    ConnectionLimits,
+    end_listening,
+    remove_stale_socket,
+    restrict_socket,
+)
 from stepup.rpc.server.standard_services import Health, reflection_methods
 from stepup.service.upkeep.dependencies import Condition
 from stepup.system.loopback import is_loopback

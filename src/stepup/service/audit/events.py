@@ -10,7 +10,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.mac_keys import MacKeys
-from stepup.service.calls.tenant_share import TenantShare
+from stepup.service.calls.limits import TenantShare
 from stepup.service.ports import Database, EventQuery, Keys
 
 EXPORT_PAGE = 100

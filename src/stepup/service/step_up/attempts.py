@@ -8,7 +8,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.audit import EventKind
 from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.service.calls.context import Context
-from stepup.service.calls.tenant_share import TenantShare
+from stepup.service.calls.limits import TenantShare
 from stepup.service.ports import Records
 
 MAX_ATTEMPTS: Final = 32

@@ -40,10 +40,7 @@ class BatchedReads:
     """Reads keys; the reads that arrive while a batch is under way make up the next batch.
 
     A lone read is sent at once. If a batch fails, only its own reads fail.
-
-    Args:
-        client: of a single server, from Sentinel, or of a cluster; there, all reads must be of one
-            server. Its owner closes it.
+    All reads must be of one server of a cluster.
     """
 
     def __init__(self, client: Client) -> None:

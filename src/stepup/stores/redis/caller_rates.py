@@ -31,9 +31,7 @@ return 0
 class RedisCallerRates:
     """Callers' rates in Redis or Valkey, version 7 or later; implements the port `CallerRates`.
 
-    Args:
-        client: of a single server, from Sentinel, or of a cluster; its owner closes it.
-        patience: how long a call waits for the server at most.
+    A call waits for the server at most for `patience`.
     """
 
     def __init__(self, client: Client, *, patience: timedelta = PATIENCE) -> None:

@@ -24,6 +24,7 @@ from stepup.stores.redis.tls import TlsConnection, TlsMasterConnection
 from stepup.stores.redis.url import Login, RedisUrl, Tls, Topology, parse_url
 
 Client: TypeAlias = Redis | Cluster
+"""Of a single server, from Sentinel, or of a cluster. The owner of a client closes it."""
 
 ANSWER_SECONDS = 1.0
 """How long a caller waits for the store, whatever the client's own settings are."""

@@ -35,7 +35,6 @@ class RedisElevations:
     """Elevations in Redis or Valkey, version 7 or later; implements the port `Elevations`.
 
     Args:
-        client: of a single server, from Sentinel, or of a cluster; its owner closes it.
         keys: the ring whose MAC makes an elevation count (S25).
     """
 

@@ -32,7 +32,6 @@ class RedisRecordedOutcomes:
     """Outcomes in Redis or Valkey, version 7 or later; implements the port `RecordedOutcomes`.
 
     Args:
-        client: of a single server, from Sentinel, or of a cluster; its owner closes it.
         keys: the ring whose MAC makes a claim or an outcome count (S25).
     """
 

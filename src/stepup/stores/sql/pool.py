@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only
 
 from stepup.domain.actor import TenantId
 from stepup.domain.errors import StoreUnavailableError
-from stepup.service.calls.tenant_share import TenantShare
+from stepup.service.calls.limits import TenantShare
 from stepup.stores.sql.connection import Connection, uninterrupted
 from stepup.stores.sql.engine import terminated_on_failure
 from stepup.stores.sql.limits import Limits

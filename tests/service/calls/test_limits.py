@@ -1,6 +1,7 @@
 """Callers are held to their rates, and by each worker alone while Redis does not answer."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
@@ -8,14 +9,15 @@ import structlog
 from prometheus_client import REGISTRY
 
 from stepup.domain.actor import CallerId, TenantId
-from stepup.domain.errors import CallerRateLimitedError
+from stepup.domain.errors import CallerRateLimitedError, OverloadedError
 from stepup.domain.rate import Rate
-from stepup.service.calls.caller_limits import CallerLimits
+from stepup.service.calls.limits import CallerLimits, TenantShare
 from stepup.stores.memory_caller_rates import MemoryCallerRates
 
 SOAR, ACME = CallerId("soar"), TenantId("acme")
 RATE = Rate(per_second=0.1, burst=2)
 """No test takes the ten seconds after which Redis lets one more call through."""
+ACME, GLOBEX = TenantId("acme"), TenantId("globex")
 
 
 @pytest.fixture
@@ -158,3 +160,58 @@ async def test_calls_that_fail_together_are_one_loss(world, clock):
         begun.set()
         assert await asyncio.gather(*calls) == [[True], [True], [False]]
     assert len(lines) == 1
+
+
+async def crowd(share, number, release):
+    """Calls of one tenant that hold their turn until the release; how many had one so far."""
+    began = []
+
+    async def call():
+        async with share.turn(ACME):
+            began.append(1)
+            await release.wait()
+
+    tasks = [asyncio.create_task(call()) for _ in range(number)]
+    await asyncio.sleep(0)
+    return tasks, began
+
+
+async def test_s18_few_calls_of_a_tenant_run_and_the_others_have_their_turn_later():
+    release = asyncio.Event()
+    tasks, began = await crowd(TenantShare(2, 3), 5, release)
+    assert len(began) == 2
+    release.set()
+    await asyncio.gather(*tasks)
+    assert len(began) == 5
+
+
+async def test_s18_a_call_beyond_those_that_may_wait_is_refused():
+    release = asyncio.Event()
+    tasks, _ = await crowd(TenantShare(2, 3), 300, release)
+    release.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(end, OverloadedError) for end in ended) == 295
+
+
+async def test_s18_another_tenant_has_its_turn_at_once():
+    share, release = TenantShare(1, 1), asyncio.Event()
+    tasks, _ = await crowd(share, 2, release)
+    async with asyncio.timeout(5), share.turn(GLOBEX):
+        pass
+    release.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_s18_a_cancelled_call_gives_its_place_back():
+    share, release = TenantShare(1, 1), asyncio.Event()
+    tasks, _ = await crowd(share, 2, release)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(share.turn(ACME))
+        waiting = asyncio.create_task(stack.enter_async_context(share.turn(ACME)))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await stack.enter_async_context(share.turn(ACME))
+        waiting.cancel()
