@@ -43,7 +43,7 @@ WORKERS := $(shell echo $$((2 * $$(nproc))))
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 WAITING_WORKERS := $(shell echo $$((3 * $$(nproc))))
 UNCOVERED := tests/e2e tests/deploy
-COVERED := $(filter-out $(UNCOVERED) tests/golden tests/helpers,$(patsubst %/,%,$(wildcard tests/*/)))
+COVERED := $(filter-out $(UNCOVERED) tests/helpers,$(patsubst %/,%,$(wildcard tests/*/)))
 
 # Tests that drive processes or check files add nothing to the coverage, and are quicker without. tests/deploy
 # has no tests without its tools, which `make deploy-check` installs.
