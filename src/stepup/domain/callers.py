@@ -62,7 +62,8 @@ class Patterns:
         prefixes: list[str] = []
         for pattern in self.entries:
             # No id has other characters; a rule that could never match is a mistake (S29).
-            if not pattern or "*" in pattern[:-1] or not _is_printable_ascii(pattern):
+            is_printable_ascii = pattern.isascii() and pattern.isprintable()
+            if not pattern or "*" in pattern[:-1] or not is_printable_ascii:
                 raise InvalidValueError(
                     "must be names in printable ASCII, or prefixes that end in *"
                 )
@@ -74,10 +75,6 @@ class Patterns:
 
     def __contains__(self, name: str) -> bool:
         return name in self._names or name.startswith(self._prefixes)
-
-
-def _is_printable_ascii(text: str) -> bool:
-    return text.isascii() and text.isprintable()
 
 
 @unique

@@ -143,7 +143,8 @@ class KeyRing:
         return self._head_key(key_id).public_key().public_bytes_raw()
 
     def _key_of(self, record: ResetCodeRecord) -> bytes:
-        return self._reset_codes.open(record.sealed_key, KEY_BYTES, _owner_of(record))
+        owner = _Owner(record.tenant_id, record.user_id, record.enrollment_id)
+        return self._reset_codes.open(record.sealed_key, KEY_BYTES, owner)
 
     def _head_key(self, key_id: str) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(_derive(self._keys[key_id], "audit head"))
@@ -195,10 +196,6 @@ def _refuse(owner: _Owner, sealed: SealedSecret, problem: str) -> NoReturn:
         problem=problem,
     )
     raise SealBrokenError(problem, *owner) from None
-
-
-def _owner_of(record: ResetCodeRecord) -> _Owner:
-    return _Owner(record.tenant_id, record.user_id, record.enrollment_id)
 
 
 def _derive(key: bytes, purpose: str) -> bytes:

@@ -66,7 +66,7 @@ def unknown_variables(
         return instead_of(name, sections, [*known, *_OF_COMMANDS], most=1, prefix=PREFIX)
 
     return {
-        _location(name): f"{name}: {UNKNOWN}{meant_by(name.upper())}"
+        tuple(name[len(PREFIX) :].lower().split("__")): f"{name}: {UNKNOWN}{meant_by(name.upper())}"
         for name, value in environment.items()
         if name.upper().startswith(PREFIX)
         and name.upper() not in exempt
@@ -148,10 +148,6 @@ def _instead_of(model: type[BaseModel], location: Location) -> str:
     section = "".join(f"{part}." for part in location[:-1])
     elsewhere = [dotted(each) for each, _ in locations(model) if each[-1] == location[-1]]
     return instead_of(dotted(location), _beside(model, location), elsewhere, most=1, prefix=section)
-
-
-def _location(name: str) -> Location:
-    return tuple(name[len(PREFIX) :].lower().split("__"))
 
 
 def _is_of_another_program(name: str, value: str) -> bool:

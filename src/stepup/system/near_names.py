@@ -15,7 +15,7 @@ def instead_of(
     """Return the end of a sentence about a name that does not exist.
 
     Args:
-        name: does not exist.
+        name: the unknown name.
         known: valid names; listed if none is similar.
         others: further names to suggest, but not to list.
         most: the largest number of suggestions.

@@ -79,14 +79,12 @@ class TrustedKeys:
         `waiting` may raise, to refuse the wait.
         """
         has_newer = self.current() is not known
+        pause = min(RETRY_SECONDS, self._source.refresh_seconds)
         # Another call or a poll may have begun a fetch, which may bring the key.
-        if not has_newer and (self._fetch or self._waited(self._pause_on_demand())):
+        if not has_newer and (self._fetch or self._waited(pause)):
             with waiting:
                 await self._refresh()
         return self.current()
-
-    def _pause_on_demand(self) -> float:
-        return min(RETRY_SECONDS, self._source.refresh_seconds)
 
     def _waited(self, seconds: float) -> bool:
         return self._clock.monotonic() - self._asked_at >= seconds

@@ -24,7 +24,7 @@ _ListResponse: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
 class Health:
     """`grpc.health.v1.Health`: which services serve. The name `""` is the whole server.
 
-    All begin with NOT_SERVING.
+    All names begin with NOT_SERVING.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

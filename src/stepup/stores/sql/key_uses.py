@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Row, Table, func, literal, null, select, tuple_, union, union_all
+from sqlalchemy import Column, Table, func, literal, null, select, tuple_, union, union_all
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.service.ports import SealCounts
@@ -53,9 +53,6 @@ class SqlKeyUses(Repository):
             users.append(select(query.order_by(*user).limit(limit).subquery()))
         merged = union(*users).subquery()
         return await self._connection.fetch_all(
-            select(merged).order_by(merged.c.tenant_id, merged.c.user_id).limit(limit), _read_user
+            select(merged).order_by(merged.c.tenant_id, merged.c.user_id).limit(limit),
+            lambda row: (TenantId(row.tenant_id), UserId(row.user_id)),
         )
-
-
-def _read_user(row: Row[Any]) -> tuple[TenantId, UserId]:
-    return TenantId(row.tenant_id), UserId(row.user_id)
