@@ -12,7 +12,7 @@ from stepup_tests.e2e.authenticator_app import seconds_left_at_least
 from stepup.keys.source import KeySource
 from tools.bench import pieces
 from tools.bench.callers import Console
-from tools.bench.enrolled import enrol
+from tools.bench.enrolled import attempts, enrol
 from tools.bench.figures import Latencies
 from tools.bench.flood import Call, flood
 from tools.bench.h2load import CONNECTIONS, IN_FLIGHT
@@ -30,6 +30,8 @@ _WARM_UP = (1, 4, 16, IN_FLIGHT)
 _SLOWEST_RPS = 150
 """A measurement must end in the 30 seconds of a code: it begins only while they last."""
 _SHORTEST_SECONDS = 10
+_SPARE_PEOPLE = 10
+"""They replace those whose code is dead when it is their turn (`Enrolled.has_dead_code`)."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def measure(directory, stores, effort, command, say):
         grounds = [_Ground(directory / case.name, case, stores) for case in CASES]
         for ground in grounds:
             say(f"enrolling people for {ground.case.name}")
-            ground.enrol(_WARM_UP_CALLS + effort.repetitions * effort.calls)
+            ground.enrol(_WARM_UP_CALLS + effort.repetitions * effort.calls + _SPARE_PEOPLE)
             ground.serve(command, stack)
             ground.warm_up()
         runs = {case.name: [] for case in CASES}
@@ -133,7 +135,7 @@ class _Ground:
         os.sync()
         # In random order, so that the next person is of another tenant.
         random.Random(1).shuffle(everybody)  # noqa: S311  # the same in every measurement
-        self._everybody = everybody
+        self._everybody = iter(everybody)
 
     def serve(self, command, stack):
         """Start a server."""
@@ -163,15 +165,14 @@ class _Ground:
         pid = self._stores.postgres.pid if self.case.on_postgres else None
         return pieces.measure(
             Ground(self._directory, self._url, self._stores.redis, self._ring),
-            self._everybody,
+            list(self._everybody),
             repetitions,
             pid,
         )
 
     def _attempts(self, calls):
-        some, self._everybody = self._everybody[:calls], self._everybody[calls:]
         seconds_left_at_least(max(calls / _SLOWEST_RPS, _SHORTEST_SECONDS))
-        return [person.attempt() for person in some]
+        return attempts(self._everybody, calls, datetime.now(UTC))
 
     def _cpu_seconds(self):
         database = cpu_seconds(self._stores.postgres.pid) if self.case.on_postgres else 0.0

@@ -1,8 +1,11 @@
 """What a verification costs: the pieces of it, and all of it."""
 
+import io
 from datetime import UTC, datetime
 
 import pytest
+from fakeredis import FakeAsyncRedis
+from stepup_tests.clock import ManualClock
 from stepup_tests.keys import fresh_ring
 from stepup_tests.otp import code_at
 
@@ -10,11 +13,17 @@ from stepup.domain.actor import Actor, SessionId, TenantId, UserId
 from stepup.domain.totp import TotpSecret
 from stepup.stores.sql import SqlDatabase
 from stepup.v1 import step_up_service_pb2 as pb
-from tools.bench.enrolled import Enrolled, enrol
+from tools.bench.enrolled import Enrolled, attempts, enrol
 from tools.bench.figures import Latencies
-from tools.bench.pieces import APART, STEPS, WHOLE, Cost
+from tools.bench.pieces import APART, STEPS, WHOLE, Cost, Pieces
 from tools.bench.verify import CASES, Effort, Run
 from tools.bench.verify_report import AROUND, REST, TOTAL, document
+
+# The step at DEAD has the code of the step before, as one step in a million does.
+SECRET = TotpSecret(bytes(range(20)))
+DEAD = datetime.fromtimestamp(58_787_834 * 30, UTC)
+ALIVE = datetime.fromtimestamp(58_787_835 * 30, UTC)
+PERSON = Enrolled(Actor(TenantId("acme"), UserId("bob"), SessionId("monday")), SECRET)
 
 EFFORT = Effort(repetitions=3, calls=10, pieces=5)
 
@@ -62,9 +71,56 @@ async def test_everybody_who_is_enrolled_can_give_a_code(tmp_path):
     assert len({person.actor.tenant_id for person in everybody}) == 2
 
 
+@pytest.mark.parametrize(("now", "is_dead"), [(DEAD, True), (ALIVE, False)])
+def test_a_code_is_dead_that_is_the_code_of_the_step_before(now, is_dead):
+    assert PERSON.has_dead_code(now) is is_dead
+
+
+def test_a_code_is_dead_that_is_the_code_of_a_used_step():
+    before_the_pair = datetime.fromtimestamp(58_787_833 * 30, UTC)
+    assert PERSON.has_dead_code(before_the_pair, used_steps=[58_787_834])
+    assert not PERSON.has_dead_code(before_the_pair, used_steps=[58_787_835])
+
+
+@pytest.fixture
+async def pieces(tmp_path, monkeypatch):
+    """The pieces, a person whose secret is `SECRET`, and a clock at DEAD."""
+    monkeypatch.setattr(TotpSecret, "generate", lambda: SECRET)
+    ring, url = fresh_ring(), f"sqlite:///{tmp_path / 'stepup.db'}"
+    [person] = await enrol(url, ring, number=1, tenants=1)
+    database, clock = SqlDatabase(url), ManualClock(DEAD)
+    async with FakeAsyncRedis() as redis:
+        yield Pieces(database, redis, ring, io.BytesIO(), clock), person, clock
+    await database.close()
+
+
+async def test_the_pieces_run_in_turn_for_one_person(pieces):
+    pieces, person, clock = pieces
+    clock.set(ALIVE)
+    for work in pieces.works().values():
+        await work(person)
+
+
+async def test_a_dead_code_does_not_end_a_measurement(pieces):
+    pieces, person, _ = pieces
+    await pieces.works()[WHOLE](person)
+
+
+async def test_a_refused_code_that_is_alive_ends_a_measurement(pieces):
+    pieces, person, clock = pieces
+    clock.set(ALIVE)
+    await pieces.works()[WHOLE](person)
+    with pytest.raises(AssertionError):
+        await pieces.works()[WHOLE](person)
+
+
 def test_an_attempt_has_the_code_of_now():
-    actor = Actor(TenantId("acme"), UserId("bob"), SessionId("monday"))
-    person = Enrolled(actor, TotpSecret.generate())
-    before = datetime.now(UTC)
-    request = pb.VerifyOtpRequest.FromString(person.attempt())
-    assert request.code in {code_at(person.secret.octets, at) for at in (before, datetime.now(UTC))}
+    [message] = attempts(iter([PERSON]), 1, ALIVE)
+    request = pb.VerifyOtpRequest.FromString(message)
+    assert request.code == code_at(SECRET.octets, ALIVE)
+
+
+def test_a_person_with_a_dead_code_makes_no_attempt():
+    alive = Enrolled(PERSON.actor, TotpSecret(bytes(20)))
+    [message] = attempts(iter([PERSON, alive, alive]), 1, DEAD)
+    assert pb.VerifyOtpRequest.FromString(message).code == code_at(alive.secret.octets, DEAD)
