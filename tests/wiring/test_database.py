@@ -61,22 +61,40 @@ def nobody_listening(*_):
     yield "postgresql://ann:s3cret@127.0.0.1:1/stepup"
 
 
-class Refusing(socketserver.BaseRequestHandler):
-    """A server of PostgreSQL that refuses whoever connects (protocol 3.0, ErrorResponse)."""
+def message(kind, content):
+    """A message of a server of PostgreSQL (protocol 3.0)."""
+    return kind + struct.pack("!I", len(content) + 4) + content
+
+
+def error(sqlstate):
+    return message(b"E", b"SFATAL\0C" + sqlstate + b"\0Mno, ann with s3cret\0\0")
+
+
+STANDBY = b"".join(
+    (
+        message(b"R", struct.pack("!I", 0)),  # no password is necessary
+        message(b"S", b"server_version\x0018.4\0"),
+        message(b"S", b"in_hot_standby\0on\0"),
+        message(b"Z", b"I"),  # ready for queries
+    )
+)
+
+
+class Answering(socketserver.BaseRequestHandler):
+    """A server of PostgreSQL that gives each client one answer."""
 
     def handle(self):
         self.request.recv(1024)
-        fields = b"SFATAL\0C" + self.server.sqlstate + b"\0Mno, ann with s3cret\0\0"
-        self.request.sendall(b"E" + struct.pack("!I", len(fields) + 4) + fields)
+        self.request.sendall(self.server.answer)
 
 
-def refusing(sqlstate):
+def answering(answer, url="postgresql://ann:s3cret@{}/stepup?ssl=disable"):
     @contextmanager
     def running(*_):
-        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing) as server:
-            server.sqlstate = sqlstate
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
+            server.answer = answer
             threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-            yield f"postgresql://ann:s3cret@127.0.0.1:{server.server_address[1]}/stepup?ssl=disable"
+            yield url.format(f"127.0.0.1:{server.server_address[1]}")
             server.shutdown()
 
     return running
@@ -101,15 +119,31 @@ FAULTS = {
         r"PostgreSQL at 127.0.0.1:1 cannot be reached \(Connection refused\): check",
     ),
     "a wrong password": (
-        refusing(b"28P01"),
+        answering(error(b"28P01")),
         r"PostgreSQL at 127.0.0.1:\d+ refuses the user ann: check the user and the password",
     ),
+    "a wrong password, and a URL without a user": (
+        answering(error(b"28P01"), "postgresql://{}?ssl=disable"),
+        r"PostgreSQL at 127.0.0.1:\d+ refuses the user eve \(the database URL has no user\): check",
+    ),
+    "a denied right": (
+        answering(error(b"42501")),
+        r"PostgreSQL at 127.0.0.1:\d+ denies the user ann a right that this command needs: grant",
+    ),
+    "a standby": (
+        answering(STANDBY),
+        r"PostgreSQL at 127.0.0.1:\d+ is a standby: name the primary, or all servers of the",
+    ),
     "no database": (
-        refusing(b"3D000"),
+        answering(error(b"3D000")),
         r"PostgreSQL at 127.0.0.1:\d+ has no database stepup: create it, or check the name",
     ),
+    "no database, and a URL without a name": (
+        answering(error(b"3D000"), "postgresql://{}?ssl=disable"),
+        r"PostgreSQL at 127.0.0.1:\d+ has no database eve: create it, or check the name",
+    ),
     "no more connections": (
-        refusing(b"53300"),
+        answering(error(b"53300")),
         r"PostgreSQL at 127.0.0.1:\d+ answers with an error \(53300\): see the log of PostgreSQL",
     ),
     "another encoding": (another_encoding, r"the database is in the encoding LATIN1, .* UTF-8: "),
@@ -132,6 +166,9 @@ def test_each_command_says_the_same_of_a_fault_and_what_to_do(
             "STEPUP_STORAGE__DATABASE_URL": url,
             "STEPUP_STORAGE__DATA_DIR": str(tmp_path),
             "STEPUP_STORAGE__REDIS_URL": "redis://127.0.0.1:1",
+            "LOGNAME": "eve",
+            "PGUSER": None,
+            "PGDATABASE": None,
         }
         for name, command in COMMANDS.items():
             # It mends these.

@@ -1,5 +1,6 @@
 """Whether a database can be used, and why not, in sentences for operators."""
 
+import getpass
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -58,14 +59,17 @@ def _of_sqlite(url: URL, error: Exception) -> str:
 
 
 def _of_postgresql(url: URL, error: Exception) -> str:
-    server, user = f"PostgreSQL at {_address(url)}", url.username or "of this process"
+    server = f"PostgreSQL at {_address(url)}"
     codes = [code for each in causes(error) if (code := sqlstate(each))]
     if _REFUSED.intersection(codes):
-        return f"{server} refuses the user {user}: check the user and the password"
+        return f"{server} refuses {_user(url)}: check the user and the password"
     if _NO_DATABASE in codes:
-        return f"{server} has no database {url.database}: create it, or check the name"
+        return f"{server} has no database {_database(url)}: create it, or check the name"
     if _NO_PERMISSION in codes:
-        return f"{server} denies the user {user} the rights that this command needs"
+        return (
+            f"{server} denies {_user(url)} a right that this command needs: grant the right;"
+            " `stepup migrate --grant-to` grants those of a server"
+        )
     if codes:
         return f"{server} answers with an error{_in_brackets(codes)}: see the log of PostgreSQL"
     if any(type(each).__name__ == "TargetServerAttributeNotMatched" for each in causes(error)):
@@ -82,6 +86,21 @@ def _address(url: URL) -> str:
     if url.host:
         return f"{url.host}:{url.port}" if url.port else url.host
     return (hosts if isinstance(hosts, str) else ", ".join(hosts)) or "the default address"
+
+
+def _user(url: URL) -> str:
+    if url.username:
+        return f"the user {url.username}"
+    return f"the user {_default_user()} (the database URL has no user)"
+
+
+def _database(url: URL) -> str:
+    return url.database or os.environ.get("PGDATABASE") or url.username or _default_user()
+
+
+def _default_user() -> str:
+    """The user that the driver takes for a URL without one."""
+    return os.environ.get("PGUSER") or getpass.getuser()
 
 
 def _reason(error: OSError) -> str:
