@@ -71,7 +71,7 @@ async def test_a_missing_file_is_a_problem(tmp_path):
 async def test_a_file_that_is_replaced_rotates_the_keys(tmp_path, clock):
     path = tmp_path / "jwks.json"
     path.write_bytes(DOCUMENT)
-    keys = TrustedKeys(JwksFile(path, refresh_seconds=5), clock)
+    keys = TrustedKeys(JwksFile(path), clock)
     await keys.poll()
     path.write_bytes(public(key("k2")))
     clock.advance(seconds=5)

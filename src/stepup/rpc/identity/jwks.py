@@ -56,9 +56,10 @@ class JwksSource(Protocol):
 class JwksFile:
     """A JWKS in a file. To rotate keys, replace the file."""
 
-    def __init__(self, path: Path, refresh_seconds: float = 5.0) -> None:
+    refresh_seconds = 5.0
+
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self.refresh_seconds = refresh_seconds
 
     def __str__(self) -> str:
         return str(self._path)
@@ -89,19 +90,15 @@ class JwksUrl:
             system.
         bearer_token_file: the file of the token for the server; None sends no token. Each fetch
             reads this file and `ca_file`, because Kubernetes rotates both.
-        refresh_seconds: the age at which keys are fetched again.
 
     Raises:
         ValueError: the URL has another scheme or no host, or contains a user.
     """
 
+    refresh_seconds = 300.0
+
     def __init__(
-        self,
-        url: str,
-        *,
-        ca_file: Path | None = None,
-        bearer_token_file: Path | None = None,
-        refresh_seconds: float = 300.0,
+        self, url: str, *, ca_file: Path | None = None, bearer_token_file: Path | None = None
     ) -> None:
         parts = urlsplit(url)
         if not parts.hostname or parts.username is not None:
@@ -113,7 +110,6 @@ class JwksUrl:
         self._name = f"{parts.scheme}://{parts.netloc}{parts.path}"
         self._ca_file = ca_file
         self._bearer_token_file = bearer_token_file
-        self.refresh_seconds = refresh_seconds
 
     def __str__(self) -> str:
         return self._name

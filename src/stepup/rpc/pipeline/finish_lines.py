@@ -4,7 +4,6 @@ A client that reaches the port can cause as many refusals as the network carries
 them would push the other lines, decisions among them, out of a log of limited size.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,11 +65,9 @@ class FinishLines:
     hides no line of another caller, and calls without credentials hide no other line.
     """
 
-    def __init__(
-        self, clock: Clock, write: Callable[[str, dict[str, Any]], None] | None = None
-    ) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._write = write or info_writer()
+        self._write = info_writer()
         self._buckets: dict[_Class, _Bucket] = {}
 
     def write(self, line: dict[str, Any], *, has_concluded: bool) -> None:

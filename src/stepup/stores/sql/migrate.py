@@ -85,16 +85,14 @@ async def audit_rights(url: str, limits: Limits = Limits()) -> list[str]:
     return await _read(url, excessive_rights, limits)
 
 
-async def transact(
-    url: str, work: Callable[[Connection], _T], limits: Limits = _MIGRATING, *, create: bool = False
-) -> _T:
-    """Run work on the whole database in one transaction, by default with minutes per statement.
+async def transact(url: str, work: Callable[[Connection], _T], *, create: bool = False) -> _T:
+    """Run work on the whole database in one transaction, which may take minutes per statement.
 
     Raises:
         StoreUnavailableError: the database cannot be reached, read or changed.
     """
     parsed = parse_url(url)
-    engine = write_engine(parsed, limits, create=create)
+    engine = write_engine(parsed, _MIGRATING, create=create)
     return await uninterrupted(_run(parsed, engine, work))
 
 
