@@ -10,7 +10,7 @@ from stepup.domain.actor import Actor, RetryReceipt
 from stepup.domain.audit import Json, written
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.callers import Claim
-from stepup.domain.decision import Fact, Facts, Reason, Verdict, decide
+from stepup.domain.decision import Fact, Reason, Verdict, decide
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.not_elevated import NotElevatedDetail, explain_not_elevated
 from stepup.domain.operations import Operation
@@ -20,10 +20,10 @@ from stepup.domain.receipts import Receipt, Redeemed, Redemption, RefusedReceipt
 from stepup.domain.values import value
 from stepup.service.calls.context import Context
 from stepup.service.calls.tallies import count_decision
-from stepup.service.enrollment.wizard import find_active
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
 from stepup.service.step_up.elevated import Elevated
+from stepup.service.step_up.facts import ActorFacts
 from stepup.service.step_up.redeem_receipts import RedeemReceipts, RevokedMeanwhileError
 from stepup.system.random_ids import random_id
 
@@ -113,9 +113,9 @@ class CheckStepUp:
                 async with redeem:
                     return await call.answer(checks, redeem)
             except _FactNeededError as needed:
-                await call.look_up(needed.fact)
+                await call.facts.look_up(needed.fact)
             except RevokedMeanwhileError:
-                call.forget_facts()
+                call.facts.forget()
 
 
 class _Call:
@@ -128,8 +128,7 @@ class _Call:
         self._context = context
         self._policy = policy
         self._request_id = request_id
-        self._facts: Facts = {}
-        self._authenticator: Authenticator | None = None
+        self.facts = ActorFacts(service.elevated, service.database, context)
 
     async def answer(self, checks: Sequence[Check], redeem: RedeemReceipts) -> list[Answer]:
         """Decide and record all checks; `redeem` uses up the receipts that they need.
@@ -151,24 +150,6 @@ class _Call:
             count_decision(answer.verdict)
         return answers
 
-    async def look_up(self, fact: Fact) -> None:
-        """Look a fact up in its store; the actor's facts are the same for all checks."""
-        context, database = self._context, self._service.database
-        if fact is Fact.ELEVATION:
-            self._facts["elevation"] = await self._service.elevated.find(context)
-        elif fact is Fact.ENROLLED:
-            self._authenticator = await find_active(database, context)
-            self._facts["enrolled"] = self._authenticator is not None
-        else:
-            actor = context.actor
-            async with database.snapshot(actor.tenant_id) as records:
-                enabled = await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)
-            self._facts["account_mfa"] = enabled
-
-    def forget_facts(self) -> None:
-        """Forget what was looked up."""
-        self._facts = {}
-
     async def _decide(
         self, index: int, check: Check, redeem: RedeemReceipts
     ) -> tuple[Answer, DecisionEntry]:
@@ -178,7 +159,7 @@ class _Call:
         redemption: Redeemed | RefusedReceipt | None = None
         while not isinstance(
             step := decide(
-                check.operation, actor, policy, context.now, self._facts, redemption=redemption
+                check.operation, actor, policy, context.now, self.facts.known, redemption=redemption
             ),
             Verdict,
         ):
@@ -187,7 +168,7 @@ class _Call:
                     raise _FactNeededError(step)
                 if redeem.has_waited:
                     await redeem.end_unused()
-                await self.look_up(step)
+                await self.facts.look_up(step)
             else:  # the only effect: it uses the receipt up
                 redemption = await redeem(
                     Redemption(decision_id, context.now, self._request_id, index),
@@ -210,8 +191,8 @@ class _Call:
                 Receipt(decision_id, origin), binding, self._service.keys.receipts
             )
         detail = None
-        if step.reason is Reason.NOT_ELEVATED and self._authenticator is not None:
-            detail = self._explain(self._authenticator)
+        if step.reason is Reason.NOT_ELEVATED and self.facts.authenticator is not None:
+            detail = self._explain(self.facts.authenticator)
         answer = Answer(decision_id, step, policy.etag, receipt, detail)
         return answer, _entry(context, check, actor, answer, redemption)
 
@@ -220,8 +201,8 @@ class _Call:
 
         None came in if the look-up, which compares as well, was the last thing waited for.
         """
-        elevation = self._facts.get("elevation")
-        if elevation is None or not (has_waited or len(self._facts) > 1):
+        elevation = self.facts.known.get("elevation")
+        if elevation is None or not (has_waited or len(self.facts.known) > 1):
             return
         if self._service.snapshots.revocations().void(elevation):
             raise RevokedMeanwhileError
