@@ -27,6 +27,11 @@ DETAILS = {
     EventKind.RECEIPT_REDEEMED: {"redeemed_decision_id": "0d1", "operation": "x.y"},
     EventKind.CLAIM_REFUSED: {"method": "CheckStepUp", "claim": "managed_services"},
     EventKind.ACCOUNT_MFA_CHANGED: {"enabled": True},
+    EventKind.CHALLENGE_CREATED: {"challenge_id": "c4a1"},
+    EventKind.CHALLENGE_DECLINED: {"challenge_id": "c4a1"},
+    EventKind.CHALLENGE_CANCELLED: {"challenge_id": "c4a1"},
+    EventKind.CHALLENGE_EXPIRED: {"challenge_id": "c4a1"},
+    EventKind.CHALLENGE_ITEM_USED: {"challenge_id": "c4a1"},
 }
 AUTHENTICATION, ACCOUNT_CHANGE, API_ACTIVITY = 3002, 3001, 6003
 
@@ -112,6 +117,12 @@ def test_names_are_those_of_the_numbers(kind):
         (EventKind.ELEVATIONS_REVOKED, API_ACTIVITY, 4, "Success"),
         (EventKind.RECEIPT_REDEEMED, API_ACTIVITY, 99, "Success"),
         (EventKind.CLAIM_REFUSED, API_ACTIVITY, 99, "Failure"),
+        (EventKind.CHALLENGE_APPROVED, AUTHENTICATION, 1, "Success"),
+        (EventKind.CHALLENGE_CREATED, API_ACTIVITY, 1, "Success"),
+        (EventKind.CHALLENGE_DECLINED, API_ACTIVITY, 3, "Success"),
+        (EventKind.CHALLENGE_CANCELLED, API_ACTIVITY, 3, "Success"),
+        (EventKind.CHALLENGE_EXPIRED, API_ACTIVITY, 3, "Success"),
+        (EventKind.CHALLENGE_ITEM_USED, API_ACTIVITY, 99, "Success"),
     ],
 )
 def test_a_kind_of_event_is_an_activity_of_a_class(kind, class_uid, activity_id, status):
@@ -197,6 +208,11 @@ def test_codes_of_both_kinds_are_told_apart(kind, protocol):
         (EventKind.ELEVATIONS_REVOKED, "RevokeElevations", ("elevations", "bob")),
         (EventKind.RECEIPT_REDEEMED, "CheckStepUp", ("receipt", "0d1")),
         (EventKind.CLAIM_REFUSED, "CheckStepUp", ("claim", "managed_services")),
+        (EventKind.CHALLENGE_CREATED, "CreateChallenge", ("challenge", "c4a1")),
+        (EventKind.CHALLENGE_DECLINED, "DeclineChallenge", ("challenge", "c4a1")),
+        (EventKind.CHALLENGE_CANCELLED, "CancelChallenge", ("challenge", "c4a1")),
+        (EventKind.CHALLENGE_EXPIRED, "CreateChallenge", ("challenge", "c4a1")),
+        (EventKind.CHALLENGE_ITEM_USED, "CheckStepUp", ("challenge", "c4a1")),
     ],
 )
 def test_a_call_names_what_it_was_about(kind, operation, resource):

@@ -39,6 +39,12 @@ class EventKind(Enum):
     RECEIPT_REDEEMED = "receipt_redeemed"
     ACCOUNT_MFA_CHANGED = "account_mfa_changed"
     CLAIM_REFUSED = "claim_refused"
+    CHALLENGE_CREATED = "challenge_created"
+    CHALLENGE_APPROVED = "challenge_approved"
+    CHALLENGE_DECLINED = "challenge_declined"
+    CHALLENGE_CANCELLED = "challenge_cancelled"
+    CHALLENGE_EXPIRED = "challenge_expired"
+    CHALLENGE_ITEM_USED = "challenge_item_used"
 
 
 @value

@@ -65,6 +65,18 @@ class _AuditEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditE
     """AUDIT_EVENT_KIND_ATTEMPTS_REFUSED means that codes of a person were refused without a check: the
     first in each minute is recorded.
     """
+    AUDIT_EVENT_KIND_CHALLENGE_CREATED: _AuditEventKind.ValueType  # 18
+    """AUDIT_EVENT_KIND_CHALLENGE_CREATED has the items that a caller asks a person to approve."""
+    AUDIT_EVENT_KIND_CHALLENGE_APPROVED: _AuditEventKind.ValueType  # 19
+    """AUDIT_EVENT_KIND_CHALLENGE_APPROVED means that a code was right and approved a challenge."""
+    AUDIT_EVENT_KIND_CHALLENGE_DECLINED: _AuditEventKind.ValueType  # 20
+    """AUDIT_EVENT_KIND_CHALLENGE_DECLINED means that a person refused a challenge."""
+    AUDIT_EVENT_KIND_CHALLENGE_CANCELLED: _AuditEventKind.ValueType  # 21
+    """AUDIT_EVENT_KIND_CHALLENGE_CANCELLED means that a caller withdrew its challenge."""
+    AUDIT_EVENT_KIND_CHALLENGE_EXPIRED: _AuditEventKind.ValueType  # 22
+    """AUDIT_EVENT_KIND_CHALLENGE_EXPIRED means that nobody answered a challenge in time."""
+    AUDIT_EVENT_KIND_CHALLENGE_ITEM_USED: _AuditEventKind.ValueType  # 23
+    """AUDIT_EVENT_KIND_CHALLENGE_ITEM_USED means that an item of a challenge allowed its action."""
 
 class AuditEventKind(_AuditEventKind, metaclass=_AuditEventKindEnumTypeWrapper):
     """AuditEventKind is the kind of an event."""
@@ -107,6 +119,18 @@ AUDIT_EVENT_KIND_ATTEMPTS_REFUSED: AuditEventKind.ValueType  # 17
 """AUDIT_EVENT_KIND_ATTEMPTS_REFUSED means that codes of a person were refused without a check: the
 first in each minute is recorded.
 """
+AUDIT_EVENT_KIND_CHALLENGE_CREATED: AuditEventKind.ValueType  # 18
+"""AUDIT_EVENT_KIND_CHALLENGE_CREATED has the items that a caller asks a person to approve."""
+AUDIT_EVENT_KIND_CHALLENGE_APPROVED: AuditEventKind.ValueType  # 19
+"""AUDIT_EVENT_KIND_CHALLENGE_APPROVED means that a code was right and approved a challenge."""
+AUDIT_EVENT_KIND_CHALLENGE_DECLINED: AuditEventKind.ValueType  # 20
+"""AUDIT_EVENT_KIND_CHALLENGE_DECLINED means that a person refused a challenge."""
+AUDIT_EVENT_KIND_CHALLENGE_CANCELLED: AuditEventKind.ValueType  # 21
+"""AUDIT_EVENT_KIND_CHALLENGE_CANCELLED means that a caller withdrew its challenge."""
+AUDIT_EVENT_KIND_CHALLENGE_EXPIRED: AuditEventKind.ValueType  # 22
+"""AUDIT_EVENT_KIND_CHALLENGE_EXPIRED means that nobody answered a challenge in time."""
+AUDIT_EVENT_KIND_CHALLENGE_ITEM_USED: AuditEventKind.ValueType  # 23
+"""AUDIT_EVENT_KIND_CHALLENGE_ITEM_USED means that an item of a challenge allowed its action."""
 Global___AuditEventKind: _TypeAlias = AuditEventKind  # noqa: Y015
 
 @_typing.final

@@ -103,6 +103,24 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
         _OcsfStatus.FAILURE,
     ),
     EventKind.ACCOUNT_MFA_CHANGED: _enabled("MFA was turned on for an account"),
+    EventKind.CHALLENGE_APPROVED: _Activity(
+        _AUTHENTICATION, 1, "Logon", "A one-time code approved a challenge"
+    ),
+    EventKind.CHALLENGE_CREATED: _Activity(_API, 1, "Create", "A challenge was created"),
+    EventKind.CHALLENGE_DECLINED: _Activity(_API, 3, "Update", "A person declined a challenge"),
+    EventKind.CHALLENGE_CANCELLED: _Activity(_API, 3, "Update", "A caller cancelled a challenge"),
+    EventKind.CHALLENGE_EXPIRED: _Activity(_API, 3, "Update", "A challenge was not answered"),
+    EventKind.CHALLENGE_ITEM_USED: _Activity(
+        _API, _OTHER, "Use", "An item of a challenge allowed an action"
+    ),
+}
+_CHALLENGE_CALLS: Mapping[EventKind, str] = {
+    EventKind.CHALLENGE_CREATED: "CreateChallenge",
+    EventKind.CHALLENGE_DECLINED: "DeclineChallenge",
+    EventKind.CHALLENGE_CANCELLED: "CancelChallenge",
+    # No call ends the challenge: its time does, which CreateChallenge has set.
+    EventKind.CHALLENGE_EXPIRED: "CreateChallenge",
+    EventKind.CHALLENGE_ITEM_USED: "CheckStepUp",
 }
 _ACCOUNT_MFA_OFF = _disabled("MFA was turned off for an account")
 
@@ -221,5 +239,7 @@ def _call(event: Event) -> tuple[Json, str, Json]:
             return "CheckStepUp", "receipt", event.details["redeemed_decision_id"]
         case EventKind.CLAIM_REFUSED:
             return event.details["method"], "claim", event.details["claim"]
+        case kind if kind in _CHALLENGE_CALLS:
+            return _CHALLENGE_CALLS[kind], "challenge", event.details["challenge_id"]
         case _:
             return "RevokeElevations", "elevations", event.subject_user_id
