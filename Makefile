@@ -5,7 +5,11 @@ BIN := .venv/bin
 GENERATED := src/stepup/v1
 DEPLOY := .deploy/bin
 CHART := deploy/helm/stepup
-TOGETHER := --no-print-directory --jobs=4 --output-sync=target
+TOGETHER = --no-print-directory --output-sync=target $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=4)
+
+# Tests and lints start hundreds of Python programs. Where the shell sets this variable, each of them compiles
+# all its modules again: 1.4 s of CPU time for a server.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
@@ -37,24 +41,29 @@ demo: install ## Start the service on embedded defaults and play the main job th
 run: install ## Serve anybody on 127.0.0.1:50051 with embedded stores; state survives restarts
 	$(BIN)/stepup serve --insecure
 
-# Most tests wait for other processes: two workers for each processor keep all busy, and three where tests
-# wait for servers and for the next code.
+# Most tests wait for other processes: two workers for each processor keep all busy.
 WORKERS := $(shell echo $$((2 * $$(nproc))))
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
-WAITING_WORKERS := $(shell echo $$((3 * $$(nproc))))
 UNCOVERED := tests/e2e tests/deploy
 COVERED := $(filter-out $(UNCOVERED) tests/helpers,$(patsubst %/,%,$(wildcard tests/*/)))
 
-# Tests that drive processes or check files add nothing to the coverage, and are quicker without. tests/deploy
-# has no tests without its tools, which `make deploy-check` installs.
-.PHONY: test
+# Tests that drive processes or check files add nothing to the coverage, and are quicker without. They wait
+# while the others compute, so both run at once.
+TESTS := test-uncovered test-covered
+
+.PHONY: test $(TESTS)
 test: install-dev ## Run all tests but the slow ones, and demand every branch of domain/ and service/; or PYTEST_ARGS
 ifdef PYTEST_ARGS
 	$(PYTEST) $(PYTEST_ARGS)
 else
-	$(PYTEST) $(COVERED) --cov
-	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) --numprocesses=$(WAITING_WORKERS) $(UNCOVERED)
+	@$(MAKE) $(TOGETHER) $(TESTS)
 endif
+
+test-covered: install-dev .redis/stamp .pgbouncer/stamp
+	$(PYTEST) $(COVERED) --cov
+
+test-uncovered: install-dev .deploy/stamp .redis/stamp
+	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(PYTEST) $(UNCOVERED)
 
 .PHONY: test-slow
 test-slow: install-dev ## Run the tests that `make test` leaves out
@@ -84,7 +93,7 @@ $(TOPOLOGIES:%=e2e-on-%): e2e-on-%:
 
 # A taste of the above, on what the tests do not run on anyway.
 .PHONY: topologies-smoke
-topologies-smoke: install-dev
+topologies-smoke: install-dev .redis/stamp
 	@$(MAKE) $(TOGETHER) --keep-going $(patsubst %,e2e-on-%,$(filter-out embedded,$(TOPOLOGIES))) \
 	  PYTEST_ARGS="--quiet --numprocesses=0 tests/e2e/test_topologies.py"
 
@@ -142,6 +151,8 @@ LINTS := lint-style lint-types lint-layers lint-prose lint-protos lint-generated
 .PHONY: lint $(LINTS)
 lint: install-dev ## Check format, style, types, layers, dead code, prose, protos and generated files
 	@$(MAKE) $(TOGETHER) $(LINTS)
+
+$(LINTS): install-dev
 
 lint-style:
 	$(BIN)/ruff format --check .
@@ -218,12 +229,10 @@ release-check: install-dev .release/stamp ## Build the commit twice, compare, ch
 	@requirements/pgbouncer.sh .pgbouncer
 	@touch $@
 
-# What is not tested at the same time as something else: pytest has work for all processors itself.
+# The environments are made at once, too. What lasts longest begins first.
 .PHONY: check
-check: install-dev ## The one gate: everything that CI demands
-	@$(MAKE) $(TOGETHER) $(LINTS) deploy-lint .redis/stamp .pgbouncer/stamp
-	@$(MAKE) --no-print-directory test
-	@$(MAKE) --no-print-directory topologies-smoke
+check: ## The one gate: everything that CI demands
+	@$(MAKE) $(TOGETHER) $(TESTS) topologies-smoke deploy-lint $(LINTS)
 
 .PHONY: check-all
 check-all: check ## The gate, and what takes long: slow tests, all topologies, both engines, a soak
