@@ -102,7 +102,7 @@ def answer_of_the_demands(caller, question):
         return error
 
 
-@settings(max_examples=500)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(st.lists(RULES, max_size=4), QUESTIONS)
 def test_s15_s16_an_explanation_is_what_the_demands_say(rules, question):
     caller = soar(*rules)

@@ -316,7 +316,6 @@ def flipped(octets, place, flip):
     return octets[:place] + bytes([octets[place] ^ flip]) + octets[place + 1 :]
 
 
-@settings(max_examples=60)
 @given(
     row=st.tuples(st.sampled_from([ACME, GLOBEX]), st.integers(1, EVENTS_EACH)),
     column=st.sampled_from(COLUMNS),
@@ -346,7 +345,7 @@ def test_s14_any_altered_byte_of_any_column_of_any_row_is_found_and_its_row_is_n
     assert named & {(tenant, number) for number in (sequence - 1, sequence, sequence + 1)}
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(place=st.integers(0, 1000), flip=st.integers(1, 255))
 def test_s14_any_altered_byte_of_a_row_in_the_file_is_found_and_the_row_is_named(
     chains, tmp_path_factory, place, flip
