@@ -69,14 +69,20 @@ test-uncovered: install-dev .deploy/stamp .redis/stamp
 test-slow: install-dev ## Run the tests that `make test` leaves out
 	$(if $(wildcard .deploy/stamp),STEPUP_DEPLOY_TOOLS=$(DEPLOY)) $(PYTEST) -m slow tests
 
-QUICK := -k "not postgresql and not real and not valkey and not sentinel and not cluster"
+# No server but a fake one, no race, no process that is killed. All of it computes: one worker for each processor.
+QUICK := --numprocesses=$(shell nproc) --hypothesis-profile=quick -m "not slow and not race" -k "not postgresql \
+  and not real and not valkey and not sentinel and not cluster and not failover and not rights and not durability"
 
 .PHONY: quick
-quick: install-dev ## The inner loop: style and types, the domain, the service, stores on SQLite and a fake Redis
+quick: install-dev ## The inner loop: style and types, the domain, golden cases, the service, stores on SQLite and a fake Redis
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(PYTEST) $(QUICK) tests/domain tests/service tests/stores
+	$(PYTEST) $(QUICK) tests/domain tests/golden tests/service tests/stores
+
+.PHONY: test-properties
+test-properties: install-dev ## Run the tests that make examples up, with ten times as many as `make test`
+	$(PYTEST) --hypothesis-profile=thorough -m hypothesis tests
 
 .PHONY: test-engines
 test-engines: install-dev ## Run what needs a server on each engine: rpc, races, end to end
@@ -235,8 +241,9 @@ check: ## The one gate: everything that CI demands
 	@$(MAKE) $(TOGETHER) $(TESTS) topologies-smoke deploy-lint $(LINTS)
 
 .PHONY: check-all
-check-all: check ## The gate, and what takes long: slow tests, all topologies, both engines, a soak
+check-all: check ## The gate, and what takes long: slow tests, more examples, all topologies, both engines, a soak
 	@$(MAKE) --no-print-directory test-slow
+	@$(MAKE) --no-print-directory test-properties
 	@$(MAKE) --no-print-directory e2e-topologies TOPOLOGIES="$(filter-out embedded,$(TOPOLOGIES))"
 	@$(MAKE) --no-print-directory test-engines
 	@$(MAKE) --no-print-directory soak SOAK_ARGS="--calls 300000"
