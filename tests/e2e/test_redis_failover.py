@@ -143,7 +143,8 @@ def test_s2_s17_a_lost_master_is_unavailable_for_a_time_and_nothing_else(
     with Load(server.address) as load, checks(server, ALICE, CAROL, DAVE, EVE) as checking:
         load.go_on()
         checking.wait_for(1, *DECIDED, of="alice")
-        old_master = getattr(redis, f"{lose}_master")(key_of(ALICE))
+        old_master = redis.master_of(key_of(ALICE))
+        getattr(old_master, lose)()
         lost_at = time.monotonic()
         checking.wait_for(1, "UNAVAILABLE", of="alice")
         checking.wait_for(1, *DECIDED, of="alice")
