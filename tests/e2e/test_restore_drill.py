@@ -1,5 +1,6 @@
 """The commands of docs/backup.md bring back what was acknowledged before the back-up."""
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ AGAIN = person(TENANT, "alice", "after the back-up")
 LATER = person(TENANT, "alice", "after the restoration")
 DOCUMENT = (ROOT / "docs" / "backup.md").read_text()
 POSTGRES_PROGRAMS = Path(find_spec(WHEEL).submodule_search_locations[0]).parent / INSTALLATION
+REDIS_PROGRAMS = ROOT / ".redis"
 
 
 class Place:
@@ -94,11 +96,12 @@ class Place:
     def run(self, script):
         """Run it, but stop at the first command that fails."""
         variables = environment(self.directory, self.directory)
+        path = f"{POSTGRES_PROGRAMS}/bin:{variables['PATH']}:{REDIS_PROGRAMS}"
         return subprocess.run(
             ["bash", "-e"],
             input=script,
             cwd=self.directory,
-            env=variables | {"PATH": f"{POSTGRES_PROGRAMS}/bin:{variables['PATH']}"},
+            env=variables | {"PATH": path},
             capture_output=True,
             text=True,
             timeout=120,
@@ -210,7 +213,7 @@ class Drill:
 def place(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("drill")
     kind = Place if request.param == "embedded" else PostgresPlace
-    if shutil.which(kind.needs) is None:
+    if shutil.which(kind.needs, path=f"{os.environ['PATH']}:{REDIS_PROGRAMS}") is None:
         pytest.skip(f"{kind.needs} is not installed")
     if kind is Place:
         yield Place(directory)
