@@ -69,6 +69,7 @@ algorithms = ["RS256", "ES256"]
 
 [[callers]]
 name = "response-actions"
+title = "Response actions"
 identities = [
   "spiffe://acme/ns/prod/sa/response-actions",
   "jwt:https://kubernetes.default.svc#system:serviceaccount:prod:response-actions",

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.e2e
 
 SERVICES = [
     "stepup.v1.AuditService",
+    "stepup.v1.ChallengeService",
     "stepup.v1.EnrollmentService",
     "stepup.v1.PolicyService",
     "stepup.v1.StepUpService",

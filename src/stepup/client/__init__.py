@@ -1,4 +1,4 @@
-"""What callers import: the four services over one channel, and the reason of an error.
+"""What callers import: the five services over one channel, and the reason of an error.
 
 with connect("127.0.0.1:50051") as stepup:
     response = stepup.step_up.CheckStepUp(request, timeout=1)
@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from stepup.system.loopback import NO_GRPC_PROXY, is_local_target
 from stepup.v1 import (
     audit_service_pb2_grpc,
+    challenge_service_pb2_grpc,
     enrollment_service_pb2_grpc,
     policy_service_pb2_grpc,
     step_up_service_pb2_grpc,
@@ -25,6 +26,8 @@ from stepup.v1 import (
 _RETRIED = (
     ("stepup.v1.StepUpService", "CheckStepUp"),
     ("stepup.v1.StepUpService", "BatchCheckStepUp"),
+    ("stepup.v1.ChallengeService", "GetChallenge"),
+    ("stepup.v1.ChallengeService", "ListChallenges"),
     ("stepup.v1.EnrollmentService", "GetEnrollment"),
     ("stepup.v1.PolicyService", "GetPolicy"),
     ("stepup.v1.PolicyService", "ListOperations"),
@@ -59,6 +62,7 @@ class Client:
 
     channel: grpc.Channel
     step_up: step_up_service_pb2_grpc.StepUpServiceStub
+    challenge: challenge_service_pb2_grpc.ChallengeServiceStub
     enrollment: enrollment_service_pb2_grpc.EnrollmentServiceStub
     policy: policy_service_pb2_grpc.PolicyServiceStub
     audit: audit_service_pb2_grpc.AuditServiceStub
@@ -110,6 +114,7 @@ def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> 
     return Client(
         channel,
         step_up_service_pb2_grpc.StepUpServiceStub(channel),
+        challenge_service_pb2_grpc.ChallengeServiceStub(channel),
         enrollment_service_pb2_grpc.EnrollmentServiceStub(channel),
         policy_service_pb2_grpc.PolicyServiceStub(channel),
         audit_service_pb2_grpc.AuditServiceStub(channel),
@@ -124,7 +129,8 @@ def reason(error: grpc.RpcError) -> str:
 def metadata(error: grpc.RpcError) -> Mapping[str, str]:
     """Return the metadata of an error, for programs; empty if the error has none.
 
-    `ENROLLMENT_STATE` has a `fault`, `ELEVATION_REQUIRED` a `next_step`.
+    `ENROLLMENT_STATE` has a `fault`, `ELEVATION_REQUIRED` a `next_step`, and `CHALLENGE_STATE` the
+    `state` for the challenge's own user.
     """
     return dict(_info(error).metadata)
 

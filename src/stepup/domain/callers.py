@@ -13,6 +13,7 @@ from stepup.domain.actor import Actor, CallerId, TenantId
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
 from stepup.domain.operations import SIGN_IN, OperationId
 from stepup.domain.rate import Rate
+from stepup.domain.text import Title
 from stepup.domain.values import value
 
 MAX_COMPILED = 4096
@@ -125,13 +126,15 @@ class Caller:
     """A service that may call: what its credentials name it, and what it may do.
 
     `identities` are SPIFFE ids of certificates and subjects of tokens, any of which is this caller.
-    `rate` is how often it may call for each tenant; None does not limit it.
+    `rate` is how often it may call for each tenant; None does not limit it. `title` is what people
+    call it, if the settings say so.
     """
 
     caller_id: CallerId
     identities: frozenset[str]
     rules: tuple[Rule, ...]
     rate: Rate | None = None
+    title: Title | None = None
     _granting: Callable[[str, str | None, Claim | None], tuple[Rule, ...]] = field(
         init=False, repr=False, compare=False
     )
@@ -140,6 +143,11 @@ class Caller:
         # Of methods, operations and claims there are few; of tenants there may be many.
         granting = lru_cache(MAX_COMPILED)(partial(_granting, self.rules))
         object.__setattr__(self, "_granting", granting)
+
+    @property
+    def title_for_people(self) -> str:
+        """What a person reads about who asks: the title, else the id."""
+        return self.title or self.caller_id
 
     def rule_for(
         self,
@@ -220,12 +228,15 @@ class Demands:
     """What a method demands of the rules beside itself: a tenant, an operation, an actor's claims.
 
     Nothing is asked of a rule's tenants, operations or claims that the method does not demand.
+    `further` is another method that the caller must be permitted to use for the same tenant and
+    operation.
     """
 
     method: str
     tenant: bool
     operation: bool
     claims: bool
+    further: str | None = None
 
 
 class Callers:

@@ -4,6 +4,7 @@ An entry that no call can ever match is a typing error, or a misunderstanding.
 """
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from enum import Enum, unique
 
 from stepup.domain.actor import TenantId
@@ -18,13 +19,14 @@ class Question:
     """A call as far as rules are concerned.
 
     `tenant_id` and `operation` are None for a method that demands none. Claims that do not count
-    with the operation are of no consequence.
+    with the operation are of no consequence. `further` is as in `Demands`.
     """
 
     method: str
     tenant_id: TenantId | None = None
     operation: OperationId | None = None
     claims: tuple[Claim, ...] = ()
+    further: str | None = None
 
 
 @value
@@ -48,14 +50,18 @@ def explain(caller: Caller, question: Question) -> Grant | Refusal:
 
     Each answer is that of a demand which the service makes of a call, so that it cannot be another.
     """
+    demanded = question
     try:
         rule = caller.demand_method(question.method)
         if question.tenant_id is None:
             return Grant(rule, {})
         rule = caller.demand(question.method, question.tenant_id, question.operation)
+        if question.further is not None:
+            demanded = replace(question, method=question.further)
+            caller.demand(demanded.method, question.tenant_id, question.operation)
         return Grant(rule, _claims(caller, question, question.tenant_id))
     except CallerNotPermittedError as error:
-        return Refusal(error, _mismatches(caller, question, None))
+        return Refusal(error, _mismatches(caller, demanded, None))
     except ClaimNotPermittedError as error:
         return Refusal(error, _mismatches(caller, question, Claim(error.claim)))
 

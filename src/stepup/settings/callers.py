@@ -10,6 +10,7 @@ from stepup.domain.actor import CallerId, folded
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.rate import Rate
+from stepup.domain.text import Title
 from stepup.settings.section import Section, SettingPath, checked
 
 
@@ -79,6 +80,9 @@ class CallerSettings(Section):
 
     name: Annotated[CallerId, checked(CallerId)]
     """The name of the caller in logs, audit events and receipts."""
+    title: Annotated[Title, checked(Title)] | None = None
+    """The name of the caller for people: a challenge says with it who asks. 1 to 200 characters.
+    Absent: `name`."""
     identities: Annotated[tuple[str, ...], Field(min_length=1)]
     """`spiffe://<domain>/<path>` of its certificates, `jwt:<issuer>#<subject>` of its tokens."""
     rules: tuple[RuleSettings, ...] = ()
@@ -110,7 +114,7 @@ def _caller(index: int, settings: CallerSettings, fold_case: bool) -> Caller:
     if settings.rate is not None:
         with _errors_named(f"callers[{index}].rate"):
             rate = Rate(settings.rate.per_second, settings.rate.burst)
-    return Caller(settings.name, frozenset(settings.identities), rules, rate)
+    return Caller(settings.name, frozenset(settings.identities), rules, rate, settings.title)
 
 
 def _rule(origin: str, settings: RuleSettings, fold_case: bool) -> Rule:

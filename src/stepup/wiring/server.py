@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from stepup.rpc.engine.choice import engine_of
 from stepup.rpc.handlers.audit import AuditHandlers
+from stepup.rpc.handlers.challenge import ChallengeHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
@@ -21,6 +22,9 @@ from stepup.rpc.wire.qr import Pictures
 from stepup.service.audit.events import AuditEvents
 from stepup.service.calls.limits import CallerLimits, TenantShare
 from stepup.service.calls.refused_claims import RefusedClaims
+from stepup.service.challenges.create import CreateChallenge
+from stepup.service.challenges.end import EndChallenge
+from stepup.service.challenges.read import ReadChallenges
 from stepup.service.enrollment.account_mfa import SetAccountMfa
 from stepup.service.enrollment.begin import BeginEnrollment
 from stepup.service.enrollment.complete import CompleteEnrollment
@@ -97,6 +101,12 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         verify,
         RevokeElevations(database, revoker, options.back_steps),
     )
+    challenge = ChallengeHandlers(
+        catalogue,
+        CreateChallenge(snapshots, elevated, database),
+        ReadChallenges(database),
+        EndChallenge(database),
+    )
     enrollment = EnrollmentHandlers(
         BeginEnrollment(database, elevated, keys, options.issuer),
         ConfirmEnrollment(database, keys, options.back_steps),
@@ -113,7 +123,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     )
     audit = AuditHandlers(AuditEvents(database, keys))
     return Application(
-        Handlers(step_up, enrollment, policy, audit),
+        Handlers(step_up, challenge, enrollment, policy, audit),
         snapshots,
         verify,
         Housekeeping(database, options.retry_window),

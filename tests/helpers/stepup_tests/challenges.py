@@ -6,6 +6,7 @@ from uuid import UUID
 
 from stepup.domain.challenge import (
     LONGEST_OPEN,
+    VALID_FOR,
     Challenge,
     ChallengeState,
     Item,
@@ -14,6 +15,7 @@ from stepup.domain.challenge import (
     Message,
 )
 from stepup.domain.operations import OperationId
+from stepup.service.challenges.create import NewChallenge, NewItem
 from stepup_tests.people import CALLER
 
 CREATED = datetime(2026, 3, 1, 11, 55, tzinfo=UTC)
@@ -23,6 +25,18 @@ ENROLLMENT = "enrollment"
 def item(target="host-1", operation="response.run_osquery", **fields):
     """An action to approve."""
     return Item(OperationId(operation), ItemTarget(target), ItemLabel(f"Host {target}"), **fields)
+
+
+def new_challenge(catalogue, *items, message="Collect the evidence of incident 7", **fields):
+    """What a caller asks a person to approve; an item is an operation and a target."""
+    return NewChallenge(
+        tuple(
+            NewItem(catalogue.find(operation), ItemTarget(target), ItemLabel(f"Host {target}"))
+            for operation, target in items or [("response.run_osquery", "host-1")]
+        ),
+        Message(message),
+        **{"expires_in": LONGEST_OPEN, "valid_for": VALID_FOR} | fields,
+    )
 
 
 def challenge_of(actor, state=ChallengeState.APPROVED, *targets, at=CREATED, number=3, **fields):

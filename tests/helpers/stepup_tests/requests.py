@@ -2,8 +2,10 @@
 
 from google.protobuf.json_format import ParseDict
 
+from stepup.rpc.server.server import NOT_SERVED_YET
 from stepup.v1 import (
     audit_service_pb2,
+    challenge_service_pb2,
     enrollment_service_pb2,
     policy_service_pb2,
     step_up_service_pb2,
@@ -12,12 +14,20 @@ from stepup_tests.people import administrator
 from stepup_tests.wire import on_wire
 from stepup_tests.worker import OSQUERY
 
-PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
+PROTOS = (
+    step_up_service_pb2,
+    challenge_service_pb2,
+    enrollment_service_pb2,
+    policy_service_pb2,
+    audit_service_pb2,
+)
+CHALLENGE_ID = "00000000-0000-4000-8000-000000000003"
 METHODS = {
     f"{service.full_name}/{method.name}": method
     for proto in PROTOS
     for service in proto.DESCRIPTOR.services_by_name.values()
     for method in service.methods
+    if method.name not in NOT_SERVED_YET
 }
 """Descriptors by path."""
 
@@ -53,6 +63,15 @@ _FIELDS = {
     "CheckStepUp": {"operation": OSQUERY},
     "BatchCheckStepUp": {"checks": [{"operation": OSQUERY}]},
     "VerifyOtp": {"code": "123456"},
+    "CreateChallenge": {
+        "items": [{"operation": OSQUERY, "target": "host-1", "label": "The server of Ada"}],
+        "message": "Find the file",
+    },
+    **{
+        f"{verb}Challenge": {"challenge_id": CHALLENGE_ID}
+        for verb in ("Get", "Await", "Decline", "Cancel")
+    },
+    "AnswerChallenge": {"challenge_id": CHALLENGE_ID, "code": "123456"},
     "RevokeElevations": {"scope": "REVOCATION_SCOPE_USER"},
     "ConfirmEnrollment": {"code": "123456"},
     "CompleteEnrollment": {"reset_code_stored": True},

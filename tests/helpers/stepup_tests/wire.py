@@ -13,6 +13,7 @@ from stepup.service.upkeep.dependencies import Condition
 from stepup.v1 import (
     actor_pb2,
     audit_service_pb2_grpc,
+    challenge_service_pb2_grpc,
     enrollment_service_pb2_grpc,
     policy_service_pb2_grpc,
     step_up_service_pb2_grpc,
@@ -29,6 +30,7 @@ class Client:
     def __init__(self, target, options=()):
         self.channel = grpc.aio.insecure_channel(target, options=options)
         self.step_up = step_up_service_pb2_grpc.StepUpServiceStub(self.channel)
+        self.challenge = challenge_service_pb2_grpc.ChallengeServiceStub(self.channel)
         self.enrollment = enrollment_service_pb2_grpc.EnrollmentServiceStub(self.channel)
         self.policy = policy_service_pb2_grpc.PolicyServiceStub(self.channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from stepup.domain.actor import RetryReceipt, SessionId, UserId
+from stepup.domain.actor import CallerId, RetryReceipt, SessionId, UserId
 from stepup.domain.callers import Grant, claims_of
 from stepup.domain.elevation import LIFETIME, Outcome
 from stepup.domain.operations import OperationId
@@ -16,6 +16,7 @@ from stepup.service.step_up.check import Check
 from stepup.service.step_up.revocation import Scope
 from stepup.wiring.credentials import LOCAL_CALLER
 from stepup.wiring.server import assemble
+from stepup_tests.challenges import new_challenge
 from stepup_tests.otp import code_at, wrong_code_at
 from stepup_tests.people import ACME, CALLER, administrator, person
 
@@ -58,6 +59,7 @@ class Worker:
         self.snapshots = self.application.snapshots
         self.database = stores.database
         self._step_up = self.application.handlers.step_up
+        self._challenge = self.application.handlers.challenge
         self._enrollment = self.application.handlers.enrollment
         self._policy = self.application.handlers.policy
         self._audit = self.application.handlers.audit.events
@@ -107,6 +109,29 @@ class Worker:
 
     async def revoke(self, actor, scope=Scope.SESSION):
         await self._step_up.revoke(self.context(actor), scope)
+
+    async def challenge(self, actor, *items, caller=CALLER, title="Response actions", **fields):
+        """Create a challenge for operations and targets; returns its id."""
+        return (await self.create(actor, *items, caller=caller, title=title, **fields)).challenge_id
+
+    async def create(self, actor, *items, caller=CALLER, title="Response actions", **fields):
+        """Create a challenge, of which the answer is returned."""
+        new = new_challenge(self.catalogue, *items, **fields)
+        view = await self._challenge.create(self.context(actor, caller), new, title)
+        return view.challenge
+
+    async def read(self, actor, challenge_id, *, caller=CALLER, may_answer=False):
+        context = self.context(actor, caller)
+        return await self._challenge.read.get(context, challenge_id, may_answer=may_answer)
+
+    async def list_challenges(self, actor, limit=100):
+        return await self._challenge.read.list(self.context(actor, CallerId("console")), limit)
+
+    async def decline(self, actor, challenge_id, *, caller=CALLER):
+        return await self._challenge.end.decline(self.context(actor, caller), challenge_id)
+
+    async def cancel_challenge(self, actor, challenge_id, *, caller=CALLER):
+        return await self._challenge.end.cancel(self.context(actor, caller), challenge_id)
 
     async def begin(self, actor, reset_code=None, account_name="alice@acme.example"):
         return await self._enrollment.begin(self.context(actor), Label(account_name), reset_code)

@@ -23,12 +23,15 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 OURS = [
     "stepup.v1.StepUpService",
+    "stepup.v1.ChallengeService",
     "stepup.v1.EnrollmentService",
     "stepup.v1.PolicyService",
     "stepup.v1.AuditService",
 ]
 VERIFY_OTP = "stepup.v1.StepUpService/VerifyOtp"
-WRITERS = {"stepup.v1.EnrollmentService", "stepup.v1.PolicyService"}
+WRITERS = {
+    f"stepup.v1.{name}" for name in ("ChallengeService", "EnrollmentService", "PolicyService")
+}
 PARTS = [
     *("sql", "redis", "sql_writes", "redis_writes", "decision_log"),
     *("certificate", "token_issuers"),

@@ -10,7 +10,7 @@ from stepup_tests.wire import on_wire
 from stepup.domain.actor import AccountType, CallerId, PlaybookTrigger, Role, Team
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
 from stepup.domain.authenticator import Attempt, SealedSecret
-from stepup.domain.challenge import ChallengeRejection
+from stepup.domain.challenge import ChallengeRejection, ChallengeState
 from stepup.domain.decision import Decision, Reason, Verdict
 from stepup.domain.elevation import AuthenticationMethod, Elevation, Outcome, Verification
 from stepup.domain.enrollment import EnrollmentState, PendingEnrollment
@@ -18,12 +18,13 @@ from stepup.domain.errors import InvalidFieldError
 from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.receipts import ReceiptRejection
 from stepup.domain.totp import Label
-from stepup.rpc.wire import decode, encode
+from stepup.rpc.wire import challenges, decode, encode
 from stepup.service.step_up.check import Answer
 from stepup.service.step_up.revocation import Scope
 from stepup.v1 import (
     actor_pb2,
     audit_service_pb2,
+    challenge_service_pb2,
     elevation_pb2,
     enrollment_service_pb2,
     step_up_service_pb2,
@@ -155,6 +156,20 @@ def test_every_value_of_the_contract_is_taken_under_its_own_name(name):
 def test_what_a_caller_has_to_say_has_no_meaning_when_it_is_left_out(take):
     with pytest.raises(InvalidFieldError):
         take(0)
+
+
+def test_every_state_of_a_challenge_is_sent_under_its_own_name_but_for_a_revocation():
+    sent = {
+        state: challenge_service_pb2.ChallengeState.Name(number)
+        for state, number in challenges.STATES.items()
+    }
+    assert sent.pop(ChallengeState.REVOKED) == sent[ChallengeState.CANCELLED]
+    assert sent == {
+        state: f"CHALLENGE_STATE_{state.name}"
+        for state in ChallengeState
+        if state is not ChallengeState.REVOKED
+    }
+    assert set(sent.values()) == names(challenge_service_pb2.ChallengeState)
 
 
 def test_every_outcome_of_a_reset_code_is_sent_under_its_own_name():

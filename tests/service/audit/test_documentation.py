@@ -47,18 +47,30 @@ async def everything(worker):
     await worker.retry(ALICE, answer.receipt)
     await worker.fail(ALICE, app, times=6)
     await worker.reset(ALICE, ResetCode.generate())
+    await worker.challenge(ALICE)
     await worker.remove(ALICE)
 
     screen = await worker.begin(BOB)
     await worker.confirm(BOB, wrong_code_at(screen.secret.octets, worker.clock.now()))
     await worker.cancel(BOB)
     app = await worker.enrol(BOB)
+    await worker.challenge(BOB)
+    app = await worker.wizard(BOB, app.reset_code)
+    await worker.challenge(BOB)
     await worker.reset(BOB, app.reset_code)
 
     await worker.enrol(BOB)
+    await worker.challenge(BOB)
     await worker.wizard(ADMINISTRATOR)
     await worker.admin_reset(ADMINISTRATOR, "bob")
+    await worker.challenge(ADMINISTRATOR)
     await worker.revoke(ADMINISTRATOR)
+
+    await worker.decline(BOB, await worker.challenge(BOB))
+    await worker.cancel_challenge(BOB, await worker.challenge(BOB))
+    await worker.challenge(BOB)
+    await worker.advance(minutes=10)
+    await worker.keep_house()
     await worker.application.refused_claims(
         worker.context(ALICE), "StepUpService/CheckStepUp", OperationId(OSQUERY), "saml_account"
     )
@@ -92,6 +104,7 @@ async def test_every_kind_of_event_is_documented_with_all_its_details(worker):
         expected.setdefault(event.kind.value, set()).update(event.details)
     assert set(expected) == {kind.value for kind in EventKind}
     of_all = {"session", "request_id"}
+    expected[EventKind.CHALLENGE_EXPIRED.value].add("request_id")  # without a call, it has none
     assert {kind: of_all | told for kind, told in documented_events().items()} == expected
 
 

@@ -44,6 +44,8 @@ class Method:
         name: `CheckStepUp`.
         handler: takes a request and a `Call`; returns an answer or, if the method streams, an
             asynchronous iterator of answers.
+        further: another method that a caller must be permitted to use for the same tenant and
+            operations, by its name in the rules of callers.
     """
 
     service: str
@@ -51,6 +53,7 @@ class Method:
     request: type[Message]
     handler: Callable[[Any, "Call"], Any]
     streams: bool = False
+    further: str | None = None
 
     @cached_property
     def path(self) -> str:
@@ -146,7 +149,8 @@ class Call:
                 beyond `actor`.
 
         Raises:
-            CallerNotPermittedError: no rule of the caller permits the tenant or an operation.
+            CallerNotPermittedError: no rule of the caller permits the tenant or an operation, for
+                the method or for its further one.
             CallerRateLimitedError: the caller is over its rate.
             UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
             ClaimNotPermittedError: no rule permits a claim of the actor. The claim is recorded.
@@ -156,6 +160,8 @@ class Call:
         rules: dict[OperationId | None, Rule] = {}
         for operation in operations or (None,):
             rules[operation] = caller.demand(method, tenant_id, operation)
+            if self.method.further is not None:
+                caller.demand(self.method.further, tenant_id, operation)
         # Before the claims: to record a refused claim costs a transaction.
         await self._charge_rate(tenant_id, cost)
         await self._require_known_tenant(tenant_id)

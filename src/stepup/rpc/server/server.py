@@ -22,6 +22,7 @@ from stepup.rpc.engine import (
 )
 from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.handlers.audit import AuditHandlers
+from stepup.rpc.handlers.challenge import ANSWER_CHALLENGE, ChallengeHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
@@ -38,6 +39,7 @@ from stepup.service.upkeep.dependencies import Condition
 from stepup.system.loopback import is_loopback
 from stepup.v1 import (
     audit_service_pb2,
+    challenge_service_pb2,
     enrollment_service_pb2,
     policy_service_pb2,
     step_up_service_pb2,
@@ -67,13 +69,27 @@ _PARTS = (
     *("sql", "redis", "sql_writes", "redis_writes", "decision_log"),
     *("certificate", "token_issuers"),
 )
-PROTOS = (step_up_service_pb2, enrollment_service_pb2, policy_service_pb2, audit_service_pb2)
+PROTOS = (
+    step_up_service_pb2,
+    challenge_service_pb2,
+    enrollment_service_pb2,
+    policy_service_pb2,
+    audit_service_pb2,
+)
 SERVICES = tuple(
     service.full_name for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
 )
 
 HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
 """The names of health; the empty name is the whole server."""
+NOT_SERVED_YET = {"AnswerChallenge", "AwaitChallenge"}
+"""Methods of the contract that have no handler."""
+_FURTHER_METHODS = {
+    "CreateChallenge": "StepUpService/CheckStepUp",
+    "ListChallenges": ANSWER_CHALLENGE,
+}
+"""Callers of these methods must be permitted to use other ones for the same tenant and operations:
+a caller cannot have actions approved that it may not check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,7 @@ class Handlers:
     """The handlers of all services."""
 
     step_up: StepUpHandlers
+    challenge: ChallengeHandlers
     enrollment: EnrollmentHandlers
     policy: PolicyHandlers
     audit: AuditHandlers
@@ -88,16 +105,25 @@ class Handlers:
 
 def methods(handlers: Handlers) -> Iterable[Method]:
     """All methods of all services. The handler of `CheckStepUp` is `check_step_up`."""
-    implementations = (handlers.step_up, handlers.enrollment, handlers.policy, handlers.audit)
+    implementations = (
+        handlers.step_up,
+        handlers.challenge,
+        handlers.enrollment,
+        handlers.policy,
+        handlers.audit,
+    )
     for proto, implementation in zip(PROTOS, implementations, strict=True):
         [service] = proto.DESCRIPTOR.services_by_name.values()
         for rpc in service.methods:
+            if rpc.name in NOT_SERVED_YET:
+                continue
             yield Method(
                 service=service.full_name,
                 name=rpc.name,
                 request=rpc.input_type._concrete_class,  # noqa: SLF001  # protobuf has no public name for it
                 handler=getattr(implementation, _snake_case(rpc.name)),
                 streams=rpc.server_streaming,
+                further=_FURTHER_METHODS.get(rpc.name),
             )
 
 
@@ -225,9 +251,10 @@ def _demands(method: MethodDescriptor) -> Demands:
     return Demands(
         path_of(method.containing_service.full_name, method.name),
         tenant=has_actor or "tenant_id" in fields,
-        # A batch has its operations in `checks`, and demands each of them.
-        operation="operation" in fields or "checks" in fields,
+        # A batch has its operations in `checks`, a new challenge in `items`: each is demanded.
+        operation=any(name in fields for name in ("operation", "checks", "items")),
         claims=has_actor,
+        further=_FURTHER_METHODS.get(method.name),
     )
 
 

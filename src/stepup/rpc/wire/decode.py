@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -23,6 +24,7 @@ from stepup.service.step_up.revocation import Scope
 from stepup.v1 import actor_pb2, audit_service_pb2, policy_service_pb2, step_up_service_pb2
 
 T = TypeVar("T")
+V = TypeVar("V")
 M = TypeVar("M", bound=Message)
 
 
@@ -100,11 +102,11 @@ def fold_ids(message: Message) -> None:
             setattr(message, field.name, domain.folded(value))
 
 
-def parse(field: str, make: Callable[[str], T], value: str) -> T:
+def parse(field: str, make: Callable[[V], T], value: V) -> T:
     """Make the value of a field.
 
     Raises:
-        InvalidFieldError: the text is not valid; the error names the field.
+        InvalidFieldError: the value is not valid; the error names the field.
     """
     try:
         return make(value)
@@ -302,14 +304,21 @@ def _max_age(field: str, item: policy_service_pb2.SelectedOperation) -> timedelt
         return EVERY_TIME if item.every_time else LIFETIME
     if item.every_time:
         raise InvalidFieldError(field, "must be absent with every_time")
-    message = item.max_age
-    # Before the conversion, because a timedelta would round the nanoseconds.
-    if message.nanos:
-        raise InvalidFieldError(field, MAX_AGE_PROBLEM)
     try:
-        return checked_max_age(message.ToTimedelta())
-    except (InvalidValueError, ValueError, OverflowError) as error:
+        return checked_max_age(duration(item.max_age))
+    except InvalidValueError as error:
         raise InvalidFieldError(field, MAX_AGE_PROBLEM) from error
+
+
+def duration(message: Duration) -> timedelta:
+    """A duration, rounded so that it has a part of a second if the message has one.
+
+    A duration that is too long for a timedelta is the longest one.
+    """
+    try:
+        return timedelta(seconds=message.seconds, microseconds=-(-message.nanos // 1000))
+    except OverflowError:
+        return timedelta.max
 
 
 def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery:

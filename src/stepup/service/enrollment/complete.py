@@ -1,13 +1,15 @@
 """`CompleteEnrollment`, the third screen: the authenticator becomes active."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stepup.domain.audit import EventKind
+from stepup.domain.audit import EventKind, Json
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.elevation import Elevation
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, StoreUnavailableError
 from stepup.service.calls.context import Context
+from stepup.service.challenges.end import revoke_challenges
 from stepup.service.enrollment.account_mfa import append_and_turn_account_mfa
 from stepup.service.enrollment.end import end_of
 from stepup.service.enrollment.wizard import (
@@ -87,7 +89,9 @@ class CompleteEnrollment:
                 EnrollmentFault.NOT_CONFIRMED,
                 "the enrollment has no reset code: call ConfirmEnrollment with a new code",
             )
+        challenges: Mapping[str, Json] = {}
         if replaced is not None:
+            challenges = await revoke_challenges(records, actor.tenant_id, actor.user_id, now)
             await records.authenticators.remove(replaced)
             await records.changes.announce(end_of(replaced), now)
         await records.authenticators.add(authenticator)
@@ -96,9 +100,11 @@ class CompleteEnrollment:
         await records.pending.remove(actor.tenant_id, actor.user_id)
         completed = context.event(
             EventKind.ENROLLMENT_COMPLETED,
+            actor.user_id,
             enrollment_id=authenticator.enrollment_id,
             replaced=pending.replaces,
             by_reset_code=pending.by_reset_code,
+            **challenges,
         )
         await append_and_turn_account_mfa(records, context, completed, actor.user_id, enabled=True)
         return authenticator

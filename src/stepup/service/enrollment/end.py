@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stepup.domain.actor import UserId
-from stepup.domain.audit import Event, EventKind
+from stepup.domain.audit import EventKind, Json
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.changes import EnrollmentEnded
 from stepup.domain.errors import (
@@ -16,6 +16,7 @@ from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
 from stepup.service.calls.context import Context
 from stepup.service.calls.tallies import count_reset
+from stepup.service.challenges.end import revoke_challenges
 from stepup.service.enrollment.account_mfa import append_and_turn_account_mfa
 from stepup.service.enrollment.reset_codes import ResetAttempt, try_reset_code
 from stepup.service.enrollment.wizard import find_active
@@ -26,7 +27,7 @@ from stepup.service.step_up.revocation import Revoker
 
 @dataclass(frozen=True, slots=True)
 class EndEnrollment:
-    """Removes authenticators, each with its reset code, its elevations and open wizards.
+    """Removes authenticators, each with its reset code, elevations, open wizards and challenges.
 
     The account's MFA is turned off: no app could show a code that it asks for.
     """
@@ -56,10 +57,7 @@ class EndEnrollment:
             if active.enrollment_id != elevation.enrollment_id:
                 raise ElevationRequiredError("the authenticator in force has changed: give a code")
             await demand_unrevoked(records, elevation)
-            event = context.event(
-                EventKind.AUTHENTICATOR_REMOVED, enrollment_id=active.enrollment_id
-            )
-            ended = await self._end(records, context, active, event)
+            ended = await _end(records, context, active, EventKind.AUTHENTICATOR_REMOVED)
         await self.revoker.put_into_effect(ended, context.now)
 
     async def reset(self, context: Context, code: ResetCode) -> ResetAttempt:
@@ -72,10 +70,9 @@ class EndEnrollment:
         async with self.database.transaction(context.actor.tenant_id) as records:
             active = await _demand_authenticator_for_update(records, context, context.actor.user_id)
             attempt = await try_reset_code(records, self.keys, context, active, code)
-            event = context.event(EventKind.AUTHENTICATOR_RESET, enrollment_id=active.enrollment_id)
-            ended = (
-                await self._end(records, context, active, event) if attempt.is_accepted else None
-            )
+            ended = None
+            if attempt.is_accepted:
+                ended = await _end(records, context, active, EventKind.AUTHENTICATOR_RESET)
         count_reset(attempt)
         if ended is not None:
             await self.revoker.put_into_effect(ended, context.now)
@@ -101,25 +98,10 @@ class EndEnrollment:
         elevation = await self.elevated.require(context, "resetting another user's authenticator")
         async with self.database.transaction(context.actor.tenant_id) as records:
             active = await _demand_authenticator_for_update(records, context, user_id)
-            event = context.event(
-                EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
-                subject=user_id,
-                enrollment_id=active.enrollment_id,
-                reason=reason,
-            )
-            ended = await self._end(records, context, active, event)
+            kind = EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR
+            ended = await _end(records, context, active, kind, reason=reason)
             await demand_unrevoked(records, elevation)  # with the lock of the audit chain
         await self.revoker.put_into_effect(ended, context.now)
-
-    async def _end(
-        self, records: Records, context: Context, active: Authenticator, event: Event
-    ) -> EnrollmentEnded:
-        ended = end_of(active)
-        await records.authenticators.remove(active)
-        await records.pending.remove(active.tenant_id, active.user_id)
-        await records.changes.announce(ended, context.now)
-        await append_and_turn_account_mfa(records, context, event, active.user_id, enabled=False)
-        return ended
 
 
 def end_of(authenticator: Authenticator) -> EnrollmentEnded:
@@ -127,6 +109,21 @@ def end_of(authenticator: Authenticator) -> EnrollmentEnded:
     return EnrollmentEnded(
         authenticator.tenant_id, authenticator.user_id, authenticator.enrollment_id
     )
+
+
+async def _end(
+    records: Records, context: Context, active: Authenticator, kind: EventKind, **details: Json
+) -> EnrollmentEnded:
+    ended, user_id = end_of(active), active.user_id
+    challenges = await revoke_challenges(records, active.tenant_id, user_id, context.now)
+    await records.authenticators.remove(active)
+    await records.pending.remove(active.tenant_id, user_id)
+    await records.changes.announce(ended, context.now)
+    event = context.event(
+        kind, user_id, enrollment_id=active.enrollment_id, **details, **challenges
+    )
+    await append_and_turn_account_mfa(records, context, event, user_id, enabled=False)
+    return ended
 
 
 async def _demand_authenticator_for_update(

@@ -10,6 +10,7 @@ from stepup.domain.audit import EventKind
 from stepup.domain.changes import Revocation, SessionRevoked, UserRevoked
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.calls.context import Context
+from stepup.service.challenges.end import revoke_challenges
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, Elevations
 
@@ -56,7 +57,7 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RevokeElevations:
-    """Ends elevations, and the wizards that were open in the same sessions."""
+    """Ends elevations, and the wizards and challenges of the same sessions."""
 
     database: Database
     revoker: Revoker
@@ -81,9 +82,14 @@ class RevokeElevations:
                 change = SessionRevoked(actor.tenant_id, actor.user_id, session, through)
             else:
                 change = UserRevoked(actor.tenant_id, actor.user_id, through)
+            challenges = await revoke_challenges(
+                records, actor.tenant_id, actor.user_id, now, session
+            )
             await records.pending.remove(actor.tenant_id, actor.user_id, session)
             await records.changes.announce(change, now)
             await records.audit.append(
-                context.event(EventKind.ELEVATIONS_REVOKED, scope=scope.value)
+                context.event(
+                    EventKind.ELEVATIONS_REVOKED, actor.user_id, scope=scope.value, **challenges
+                )
             )
         await self.revoker.put_into_effect(change, now)

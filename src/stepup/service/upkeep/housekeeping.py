@@ -1,9 +1,13 @@
-"""Deletes expired rows, so that tables do not grow without bound."""
+"""Deletes expired rows, so that tables stay small, and puts expired challenges on record."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
+from stepup.domain.actor import TenantId
+from stepup.domain.audit import Event, EventKind, written
+from stepup.domain.challenge import ChallengeState
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.receipts import RETRY_WINDOW
 from stepup.service.ports import Database, Records
@@ -32,21 +36,62 @@ class Housekeeping:
     retry_window: timedelta = RETRY_WINDOW
 
     async def __call__(self, now: datetime) -> None:
-        """Delete expired wizards, records of expired receipts, and old changes.
+        """Record expired challenges; delete old rows of every kind that has an end.
 
         Raises:
             StoreUnavailableError: the next run deletes the rest.
         """
+        await self._record_expired_challenges(now)
         kept_since = now - retention_of_changes(self.retry_window)
         for purge in (
             lambda records: records.pending.purge(now, PORTION),
             lambda records: records.redemptions.purge(now, PORTION),
+            lambda records: records.challenges.purge(now, PORTION),
             lambda records: records.changes.purge(kept_since, PORTION),
         ):
             await self._in_portions(purge)
+
+    async def _record_expired_challenges(self, now: datetime) -> None:
+        """Put the end of every challenge on record that nobody has answered in time.
+
+        Each has a transaction of its own, so that calls for other challenges hardly wait.
+        """
+        found = PORTION
+        while found == PORTION:
+            async with self.database.snapshot() as records:
+                expired = await records.challenges.expired(now, PORTION)
+            for tenant_id, challenge_id in expired:
+                async with self.database.transaction(tenant_id) as records:
+                    await _record_expiry(records, tenant_id, challenge_id, now)
+            found = len(expired)
 
     async def _in_portions(self, purge: Callable[[Records], Awaitable[int]]) -> None:
         removed = PORTION
         while removed == PORTION:
             async with self.database.transaction() as records:
                 removed = await purge(records)
+
+
+async def _record_expiry(
+    records: Records, tenant_id: TenantId, challenge_id: UUID, now: datetime
+) -> None:
+    """Put the end of a challenge on record, unless another call has done so or ended it first."""
+    found = await records.challenges.find_for_update(tenant_id, challenge_id)
+    if found is None or found.stored_state is not ChallengeState.PENDING:
+        return
+    await records.challenges.save(found.expired(now))
+    await records.audit.append(
+        Event(
+            tenant_id=tenant_id,
+            kind=EventKind.CHALLENGE_EXPIRED,
+            occurred_at=now,
+            caller=found.caller,
+            actor_user_id=found.user_id,
+            subject_user_id=found.user_id,
+            details={
+                "session": found.session_hash,
+                "challenge_id": str(challenge_id),
+                "expires_at": written(found.expires_at),
+            },
+        )
+    )

@@ -1,0 +1,76 @@
+"""The handlers of `ChallengeService`."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from stepup.domain.actor import TenantId
+from stepup.domain.operations import Catalogue
+from stepup.rpc.pipeline.call import Call
+from stepup.rpc.wire import challenges, decode
+from stepup.service.challenges.create import CreateChallenge
+from stepup.service.challenges.end import EndChallenge
+from stepup.service.challenges.read import ReadChallenges
+from stepup.v1 import challenge_service_pb2 as pb
+
+ANSWER_CHALLENGE: Final = "ChallengeService/AnswerChallenge"
+"""The method whose callers may read the challenges that others have created."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeHandlers:
+    """Creates, reads and ends challenges."""
+
+    catalogue: Catalogue
+    create: CreateChallenge
+    read: ReadChallenges
+    end: EndChallenge
+
+    async def create_challenge(
+        self, request: pb.CreateChallengeRequest, call: Call
+    ) -> pb.CreateChallengeResponse:
+        actor = decode.actor(request)
+        new = challenges.new_challenge(self.catalogue, request)
+        operations = {item.operation.id for item in new.items}
+        context = await call.authorize_and_charge(actor, *operations)
+        view = await self.create(context, new, call.admitted.caller.title_for_people)
+        return pb.CreateChallengeResponse(challenge=challenges.challenge(self.catalogue, view))
+
+    async def get_challenge(
+        self, request: pb.GetChallengeRequest, call: Call
+    ) -> pb.GetChallengeResponse:
+        actor = decode.actor(request)
+        challenge_id = challenges.challenge_id(request.challenge_id)
+        context = await call.authorize_and_charge(actor)
+        may_answer = may_read_all(call, actor.tenant_id)
+        view = await self.read.get(context, challenge_id, may_answer=may_answer)
+        return pb.GetChallengeResponse(challenge=challenges.challenge(self.catalogue, view))
+
+    async def list_challenges(
+        self, request: pb.ListChallengesRequest, call: Call
+    ) -> pb.ListChallengesResponse:
+        actor, limit = decode.actor(request), challenges.page_size(request.page_size)
+        views = await self.read.list(await call.authorize_and_charge(actor), limit)
+        return pb.ListChallengesResponse(
+            challenges=[challenges.challenge(self.catalogue, view) for view in views]
+        )
+
+    async def decline_challenge(
+        self, request: pb.DeclineChallengeRequest, call: Call
+    ) -> pb.DeclineChallengeResponse:
+        actor = decode.actor(request)
+        challenge_id = challenges.challenge_id(request.challenge_id)
+        view = await self.end.decline(await call.authorize_and_charge(actor), challenge_id)
+        return pb.DeclineChallengeResponse(challenge=challenges.challenge(self.catalogue, view))
+
+    async def cancel_challenge(
+        self, request: pb.CancelChallengeRequest, call: Call
+    ) -> pb.CancelChallengeResponse:
+        actor = decode.actor(request)
+        challenge_id = challenges.challenge_id(request.challenge_id)
+        view = await self.end.cancel(await call.authorize_and_charge(actor), challenge_id)
+        return pb.CancelChallengeResponse(challenge=challenges.challenge(self.catalogue, view))
+
+
+def may_read_all(call: Call, tenant_id: TenantId) -> bool:
+    """Whether the caller may read every challenge of the actor, and not only those it created."""
+    return call.admitted.caller.rule_for(ANSWER_CHALLENGE, tenant_id) is not None

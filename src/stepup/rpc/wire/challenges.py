@@ -1,0 +1,145 @@
+"""Converts challenges from and to messages."""
+
+from datetime import timedelta
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+
+from stepup.domain.challenge import (
+    LONGEST_OPEN,
+    LONGEST_VALID,
+    MAX_ITEMS,
+    VALID_FOR,
+    ChallengeState,
+    Item,
+    ItemLabel,
+    ItemTarget,
+    Message,
+    checked_duration,
+)
+from stepup.domain.errors import InvalidFieldError
+from stepup.domain.operations import SIGN_IN, Catalogue
+from stepup.rpc.wire import decode, encode
+from stepup.service.challenges.create import NewChallenge, NewItem
+from stepup.service.challenges.read import View
+from stepup.v1 import challenge_service_pb2 as pb
+
+DEFAULT_PAGE: Final = 50
+MAX_PAGE: Final = 100
+STATES: Final = {
+    state: pb.ChallengeState.Value(f"CHALLENGE_STATE_{state.name}")
+    for state in ChallengeState
+    if state is not ChallengeState.REVOKED
+} | {ChallengeState.REVOKED: pb.CHALLENGE_STATE_CANCELLED}
+"""A revocation is a cancellation; only the decision of a check has both words."""
+
+
+def new_challenge(catalogue: Catalogue, request: pb.CreateChallengeRequest) -> NewChallenge:
+    """The challenge that a request asks for.
+
+    Raises:
+        UnknownOperationError: an operation is not in the catalogue.
+        InvalidFieldError: a field is missing, out of range or repeated.
+    """
+    if not 1 <= len(request.items) <= MAX_ITEMS:
+        raise InvalidFieldError("items", f"must be 1 to {MAX_ITEMS}")
+    return NewChallenge(
+        items=_items(catalogue, request),
+        message=decode.parse("message", Message, request.message),
+        expires_in=_duration(
+            "expires_in",
+            request.expires_in if request.HasField("expires_in") else None,
+            default=LONGEST_OPEN,
+            longest=LONGEST_OPEN,
+        ),
+        valid_for=_duration(
+            "valid_for",
+            request.valid_for if request.HasField("valid_for") else None,
+            default=VALID_FOR,
+            longest=LONGEST_VALID,
+        ),
+        request_id=decode.uuid("request_id", request.request_id),
+    )
+
+
+def _items(catalogue: Catalogue, request: pb.CreateChallengeRequest) -> tuple[NewItem, ...]:
+    places: dict[tuple[str, str], int] = {}
+    items = []
+    for place, message in enumerate(request.items):
+        path = f"items[{place}]"
+        operation = decode.check(catalogue, message.operation, "", f"{path}.").operation
+        if operation.id == SIGN_IN:
+            raise InvalidFieldError(f"{path}.operation", "is built in: no challenge approves it")
+        item = NewItem(
+            operation,
+            decode.parse(f"{path}.target", ItemTarget, message.target),
+            decode.parse(f"{path}.label", ItemLabel, message.label),
+        )
+        first = places.setdefault((operation.id, item.target), place)
+        if first != place:
+            raise InvalidFieldError(path, f"names the action of items[{first}] again")
+        items.append(item)
+    return tuple(items)
+
+
+def _duration(
+    field: str, message: Duration | None, *, default: timedelta, longest: timedelta
+) -> timedelta:
+    if message is None:
+        return default
+    return decode.parse(field, partial(checked_duration, longest=longest), decode.duration(message))
+
+
+def challenge_id(request_id: str) -> UUID:
+    """The id of the challenge that a request names.
+
+    Raises:
+        InvalidFieldError: the id is missing, or not a UUID.
+    """
+    found = decode.uuid("challenge_id", request_id)
+    if found is None:
+        raise InvalidFieldError("challenge_id", "is required")
+    return found
+
+
+def page_size(size: int) -> int:
+    """How many challenges a response has at most.
+
+    Raises:
+        InvalidFieldError: the number is out of range.
+    """
+    if not 0 <= size <= MAX_PAGE:
+        raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
+    return size or DEFAULT_PAGE
+
+
+def challenge(catalogue: Catalogue, view: View) -> pb.Challenge:
+    """A challenge, as its caller may see it."""
+    shown = view.challenge
+    return pb.Challenge(
+        challenge_id=str(shown.challenge_id),
+        state=STATES[view.state],
+        items=[_item(catalogue, item) for item in shown.items],
+        requested_by=shown.requested_by,
+        same_session=view.same_session,
+        message=shown.message,
+        create_time=encode.timestamp(shown.created_at),
+        expires_at=encode.timestamp(shown.expires_at),
+        answered_at=encode.timestamp(shown.answered_at) if shown.answered_at else None,
+        usable_until=encode.timestamp(shown.approval.usable_until) if shown.approval else None,
+    )
+
+
+def _item(catalogue: Catalogue, item: Item) -> pb.ChallengeItem:
+    operation = catalogue.find(item.operation)
+    return pb.ChallengeItem(
+        operation=item.operation,
+        # The configuration of another server may have had the operation.
+        title=operation.title if operation else item.operation,
+        target=item.target,
+        label=item.label,
+        needed=item.needed,
+        used_at=encode.timestamp(item.used.redeemed_at) if item.used else None,
+    )

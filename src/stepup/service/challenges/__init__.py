@@ -1,0 +1,1 @@
+"""Challenges: to create, read and end them."""

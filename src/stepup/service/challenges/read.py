@@ -1,0 +1,90 @@
+"""`GetChallenge` and `ListChallenges`, and who may read a challenge."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from stepup.domain.challenge import Challenge, ChallengeState
+from stepup.domain.errors import ChallengeStateError
+from stepup.domain.values import value
+from stepup.service.calls.context import Context
+from stepup.service.ports import Database
+
+
+@value
+class View:
+    """A challenge, as a caller sees it at an instant.
+
+    `same_session` says whether the challenge was created for the actor's own session. It is None
+    for the creating caller.
+    """
+
+    challenge: Challenge
+    state: ChallengeState
+    same_session: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadChallenges:
+    """Reads the challenges of an actor."""
+
+    database: Database
+
+    async def get(self, context: Context, challenge_id: UUID, *, may_answer: bool) -> View:
+        """Return a challenge.
+
+        `may_answer` is as for `demand_readable`.
+
+        Raises:
+            ChallengeStateError: the challenge is unknown, or not for this caller and actor.
+            StoreUnavailableError: the challenge cannot be read.
+        """
+        tenant_id = context.actor.tenant_id
+        async with self.database.snapshot(tenant_id) as records:
+            found = await records.challenges.find(tenant_id, challenge_id)
+        challenge = demand_readable(found, context, may_answer=may_answer)
+        return view_of(challenge, context, context.now)
+
+    async def list(self, context: Context, limit: int) -> list[View]:
+        """Return the actor's challenges: pending ones first; of each kind the newest first.
+
+        The caller must be one that may answer challenges.
+
+        Raises:
+            StoreUnavailableError: the challenges cannot be read.
+        """
+        actor, now = context.actor, context.now
+        async with self.database.snapshot(actor.tenant_id) as records:
+            found = await records.challenges.of_user(actor.tenant_id, actor.user_id, now, limit)
+        return [view_of(challenge, context, now) for challenge in found]
+
+
+def demand_readable(found: Challenge | None, context: Context, *, may_answer: bool) -> Challenge:
+    """Demand a challenge that the actor's caller may read.
+
+    Args:
+        found: the challenge; None if there is none in the actor's tenant.
+        context: the call.
+        may_answer: whether the caller may use AnswerChallenge for the actor's tenant. Others read
+            only the challenges that they have created.
+
+    Raises:
+        ChallengeStateError: there is none. One answer for all causes, so that nobody can probe ids.
+    """
+    if (
+        found is None
+        or not found.is_of(context.actor)
+        or not (may_answer or found.caller == context.caller)
+    ):
+        raise ChallengeStateError
+    return found
+
+
+def view_of(challenge: Challenge, context: Context, now: datetime) -> View:
+    """Return a challenge as the caller of a call sees it at an instant."""
+    is_creator = challenge.caller == context.caller
+    return View(
+        challenge,
+        challenge.state_at(now),
+        None if is_creator else challenge.session_hash == context.actor.session_hash,
+    )
