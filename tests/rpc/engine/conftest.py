@@ -67,7 +67,14 @@ def serving(make_engine):
 
     @asynccontextmanager
     async def serving(
-        *, max_in_flight=MAX_IN_FLIGHT, options=(), unary=None, stream=None, exempt=(), **limits
+        *,
+        max_in_flight=MAX_IN_FLIGHT,
+        options=(),
+        unary=None,
+        stream=None,
+        exempt=(),
+        waits=(),
+        **limits,
     ):
         all_there = asyncio.Barrier(max_in_flight)
 
@@ -78,7 +85,8 @@ def serving(make_engine):
         unary = {TOGETHER: together} | (unary or {})
         served = {path: UnaryMethod(answer, path in exempt) for path, answer in unary.items()}
         served |= {
-            path: StreamMethod(each, path in exempt) for path, each in (stream or {}).items()
+            path: StreamMethod(each, path in exempt, path in waits)
+            for path, each in (stream or {}).items()
         }
         limits = CallLimits(in_flight=max_in_flight, **limits)
         engine = make_engine(served, OPTIONS + options, limits)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import UUID
 
 import grpc
@@ -327,6 +328,39 @@ async def test_a_stream_that_is_given_up_is_cancelled_in_its_line(pipeline):
         await anext(stream)
         await stream.aclose()
     assert line["code"] == "CANCELLED"
+
+
+async def test_a_stream_that_is_given_up_ends_its_handler_at_once(pipeline):
+    has_ended = False
+
+    async def handler(_request, _call):
+        nonlocal has_ended
+        try:
+            yield policy.ListOperationsResponse()
+        finally:
+            has_ended = True
+
+    stream = pipeline.stream(echo(handler, streams=True), b"", PEER)
+    await anext(stream)
+    await stream.aclose()
+    assert has_ended
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_call_that_waits_for_people_is_counted_and_its_duration_is_not(pipeline, waits):
+    async def handler(_request, _call):
+        yield policy.ListOperationsResponse()
+
+    def counts():
+        return (
+            metric("stepup_calls_total", method="Service/Method", caller="local", code="OK"),
+            metric("stepup_call_seconds_count", method="Service/Method"),
+        )
+
+    method = replace(echo(handler, streams=True), waits=waits)
+    calls, durations = counts()
+    assert [each async for each in pipeline.stream(method, b"", PEER)]
+    assert counts() == (calls + 1, durations + (not waits))
 
 
 async def test_s11_no_line_has_anything_of_the_payload(worker, clock, pipeline, served_methods):

@@ -70,10 +70,15 @@ class UnaryMethod:
 
 @dataclass(frozen=True, slots=True)
 class StreamMethod:
-    """A method with a stream of requests and a stream of answers; see `UnaryMethod`."""
+    """A method with a stream of requests and a stream of answers; see `UnaryMethod`.
+
+    A call of a method that `waits` has its place among the calls in flight until its first answer.
+    From then on it has one of `CallLimits.waiting` instead, so it may last.
+    """
 
     answers: Callable[[AsyncIterator[bytes], Invocation], AsyncGenerator[bytes]]
     exempt: bool = False
+    waits: bool = False
 
 
 Methods: TypeAlias = Mapping[str, UnaryMethod | StreamMethod]
@@ -87,14 +92,16 @@ Options: TypeAlias = tuple[tuple[str, int | str], ...]
 class CallLimits:
     """How many calls an engine carries, and how long each may wait for its client (S26).
 
-    A call beyond `in_flight` is refused. Beyond each other number, the engine ends the oldest calls
-    of the network that has the most, so that one client cannot use up the places of others.
+    A call beyond `in_flight` or `waiting` is refused. Beyond each other number, the engine ends the
+    oldest calls of the network that has the most, so that one client cannot use up the places of
+    others.
 
     Args:
         in_flight: calls whose message has arrived and whose answer is not sent.
         half_open: calls whose message has not arrived.
         unread: calls that have ended and whose last bytes the client has not read.
         exempt_in_flight: like `in_flight`, for exempt methods.
+        waiting: calls of methods that wait, from their first answer on.
         message_seconds: the longest wait for a message, from the headers of the call or from the
             answer before the message.
         answer_seconds: the longest wait for a client to read an answer.
@@ -106,6 +113,7 @@ class CallLimits:
     half_open: int = 1000
     unread: int = 2000
     exempt_in_flight: int = 500
+    waiting: int = 5000
     message_seconds: float = 5.0
     answer_seconds: float = 60.0
     metadata_bytes: int = 16 * 1024

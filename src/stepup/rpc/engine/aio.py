@@ -6,8 +6,8 @@ gone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from functools import partial
 
 import grpc
@@ -31,6 +31,7 @@ from stepup.rpc.wire.errors import (
     no_request,
     overloaded,
     to_status,
+    too_many_wait,
     unimplemented,
 )
 
@@ -85,6 +86,7 @@ class _Calls:
         self._limits = limits
         self._refusals = Refusals()
         self._in_flight = 0
+        self._waiting = 0
         self._half_open = WaitingCalls("half_open", limits.half_open, None, self._refusals)
         self._exempt = WaitingCalls("exempt", limits.exempt_in_flight, None, self._refusals)
 
@@ -95,7 +97,7 @@ class _Calls:
 
     async def first_of(self, peer: str, payloads: AsyncIterator[bytes]) -> bytes | None:
         """Wait for the first message of a call, within limits; None if the client sends none."""
-        async with self._waiting(peer, self._half_open, self._limits.message_seconds):
+        async with self._patiently(peer, self._half_open, self._limits.message_seconds):
             return await anext(aiter(payloads), None)
 
     async def from_first(
@@ -111,7 +113,7 @@ class _Calls:
     async def at_work(self, peer: str, *, exempt: bool) -> AsyncIterator[None]:
         """Take a place while the block runs; refuse the call if no place is free."""
         if exempt:
-            async with self._waiting(peer, self._exempt, None):
+            async with self._patiently(peer, self._exempt, None):
                 yield
         elif self._in_flight >= self._limits.in_flight:
             self._refusals.count("in_flight", peer)
@@ -123,8 +125,20 @@ class _Calls:
             finally:
                 self._in_flight -= 1
 
+    @contextmanager
+    def waiting(self, peer: str) -> Iterator[None]:
+        """Take a place to wait while the block runs; refuse the call if no place is free."""
+        if self._waiting >= self._limits.waiting:
+            self._refusals.count("waiting", peer)
+            raise RefusedError(too_many_wait())
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
     @asynccontextmanager
-    async def _waiting(
+    async def _patiently(
         self, peer: str, calls: WaitingCalls, seconds: float | None
     ) -> AsyncIterator[None]:
         """Count as one of `calls` while the block runs, for at most so many seconds."""
@@ -194,12 +208,16 @@ async def _stream(
         calls.require_small_metadata(invocation)
         first = await calls.first_of(peer, payloads)
         requests = calls.from_first(peer, first, payloads)
-        async with (
-            calls.at_work(peer, exempt=method.exempt),
-            aclosing(method.answers(requests, invocation)) as responses,
-        ):
-            async for response in responses:
-                await context.write(response)
+        async with AsyncExitStack() as place:
+            await place.enter_async_context(calls.at_work(peer, exempt=method.exempt))
+            has_answered = False
+            async with aclosing(method.answers(requests, invocation)) as responses:
+                async for response in responses:
+                    if method.waits and not has_answered:
+                        async with place.pop_all():
+                            place.enter_context(calls.waiting(peer))
+                    has_answered = True
+                    await context.write(response)
     except (Exception, asyncio.CancelledError) as error:
         if is_task_cancelled(error):
             raise

@@ -206,6 +206,8 @@ class StreamCall(_MethodCall):
         try:
             async with aclosing(self._method.answers(self._requests(payload), self)) as answers:
                 async for response in answers:
+                    if self._method.waits and self._initial_metadata:
+                        self._calls.begin_wait(self)
                     message = cygrpc.SendMessageOperation(response, _NO_FLAGS)
                     first, self._initial_metadata = self._initial_metadata, ()
                     await self._send(*first, message)

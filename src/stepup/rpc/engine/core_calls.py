@@ -7,6 +7,7 @@ import structlog
 
 from stepup.rpc.engine import CallLimits
 from stepup.rpc.engine.waiting import Refusals, WaitingCall, WaitingCalls
+from stepup.rpc.wire.errors import RefusedError, too_many_wait
 
 Operations: TypeAlias = tuple[Any, ...]
 """One batch for grpcio's core."""
@@ -37,7 +38,8 @@ class Calls:
     """The open calls, and the last batches of those that end in this turn of the event loop.
 
     A call is `half_open` until its message has arrived. Then it is `at_work` or, if its method is
-    exempt, `exempt`. From its end until its last bytes are sent it is `unread`.
+    exempt, `exempt`. If its method waits, it is `waiting` from its first answer on. From its end
+    until its last bytes are sent it is `unread`.
 
     Batches that are sent together cost much less than single ones (docs/performance.md).
     """
@@ -53,6 +55,7 @@ class Calls:
             "half_open", limits.half_open, limits.message_seconds, self.refusals
         )
         self._at_work: dict[OpenCall, float] = {}
+        self._waiting: dict[OpenCall, float] = {}
         self._exempt = WaitingCalls("exempt", limits.exempt_in_flight, None, self.refusals)
         self._unread = WaitingCalls("unread", limits.unread, limits.answer_seconds, self.refusals)
         self._ending: list[tuple[OpenCall, Operations]] = []
@@ -76,6 +79,19 @@ class Calls:
             self.refusals.count("in_flight", call.peer)
             return False
         return True
+
+    def begin_wait(self, call: OpenCall) -> None:
+        """Give a call whose first answer is ready a place to wait, in exchange for its own.
+
+        Raises:
+            RefusedError: no such place is free.
+        """
+        if len(self._waiting) >= self.limits.waiting:
+            self.refusals.count("waiting", call.peer)
+            raise RefusedError(too_many_wait())
+        call.state.pop(call, None)
+        call.state = self._waiting
+        self._waiting[call] = 0.0
 
     def end(self, call: OpenCall, operations: Operations) -> None:
         """Free the place of a call, and send its last batch at the end of this turn."""

@@ -21,7 +21,7 @@ from stepup.domain.errors import OverloadedError
 from stepup.rpc.wire.errors import Status, message_late, overloaded
 
 Cause: TypeAlias = Literal[
-    "in_flight", "half_open", "message_late", "unread", "exempt", "issuer_keys"
+    "in_flight", "half_open", "message_late", "unread", "exempt", "waiting", "issuer_keys"
 ]
 
 _IPV6_PREFIX: Final = 64

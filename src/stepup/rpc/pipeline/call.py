@@ -43,9 +43,10 @@ class Method:
         service: `stepup.v1.StepUpService`.
         name: `CheckStepUp`.
         handler: takes a request and a `Call`; returns an answer or, if the method streams, an
-            asynchronous iterator of answers.
+            asynchronous generator of answers.
         further: another method that a caller must be permitted to use for the same tenant and
             operations, by its name in the rules of callers.
+        waits: whether its calls wait for people, and so last for minutes.
     """
 
     service: str
@@ -54,6 +55,7 @@ class Method:
     handler: Callable[[Any, "Call"], Any]
     streams: bool = False
     further: str | None = None
+    waits: bool = False
 
     @cached_property
     def path(self) -> str:

@@ -8,6 +8,7 @@ from grpc import StatusCode
 from prometheus_client import Counter, Histogram
 
 from stepup.domain.actor import CallerId
+from stepup.rpc.pipeline.call import Method
 from stepup.telemetry.spans import CallSpan
 
 MAX_REMEMBERED: Final = 4096
@@ -21,7 +22,7 @@ _calls = Counter(
 )
 _seconds = Histogram(
     "stepup_call_seconds",
-    "Duration of calls, from their receipt to their answer.",
+    "Duration of calls, from their receipt to their answer, without calls that wait for people.",
     ["method"],
     buckets=_BUCKETS,
 )
@@ -32,10 +33,11 @@ _FAULTS: Final = frozenset(
 """The status codes of server errors, in OpenTelemetry's conventions; others are client errors."""
 
 
-def count_call(method: str, caller: CallerId | None, code: str, seconds: float) -> None:
+def count_call(method: Method, caller: CallerId | None, code: str, seconds: float) -> None:
     """Count a call that has ended; `caller` is None if the caller was not admitted."""
-    _counter(method, caller, code).inc()
-    _duration(method).observe(seconds)
+    _counter(method.path, caller, code).inc()
+    if not method.waits:  # people take minutes: no objective for latency is about them
+        _duration(method.path).observe(seconds)
 
 
 @lru_cache(MAX_REMEMBERED)

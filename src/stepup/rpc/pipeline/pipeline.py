@@ -5,7 +5,8 @@ The pipeline is plain function composition without any gRPC engine: an engine pa
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from itertools import count
 from secrets import randbits
 from typing import TypeAlias
@@ -78,7 +79,7 @@ class Pipeline:
 
     async def stream(
         self, method: Method, payload: bytes, invocation: Invocation
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Answer a call with a stream.
 
         Raises:
@@ -87,8 +88,10 @@ class Pipeline:
         call = self._receive(method, invocation)
         try:
             await self._admit_caller(call)
-            async for response in method.handler(self._decode(method, payload), call):
-                yield response.SerializeToString()
+            responses = method.handler(self._decode(method, payload), call)
+            async with aclosing(responses):
+                async for response in responses:
+                    yield response.SerializeToString()
         except BaseException as error:
             self._end_with(call, error)
             raise
@@ -134,7 +137,7 @@ class Pipeline:
     def _end(self, call: Call, code: str, reason: str | None = None) -> None:
         """Count a call, write its finish line, and end its span. The payload is in none (S11)."""
         seconds = time.perf_counter() - call.began
-        count_call(call.method.path, call.caller_id, code, seconds)
+        count_call(call.method, call.caller_id, code, seconds)
         line = {
             "method": call.method.full_name,
             "request_id": call.request_id,

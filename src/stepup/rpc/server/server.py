@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,6 +91,8 @@ _FURTHER_METHODS = {
 }
 """Callers of these methods must be permitted to use other ones for the same tenant and operations:
 a caller cannot have actions approved that it may not check."""
+_WAITING = {"AwaitChallenge"}
+"""Methods whose calls wait for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ def methods(handlers: Handlers) -> Iterable[Method]:
                 handler=getattr(implementation, _snake_case(rpc.name)),
                 streams=rpc.server_streaming,
                 further=_FURTHER_METHODS.get(rpc.name),
+                waits=rpc.name in _WAITING,
             )
 
 
@@ -239,10 +243,12 @@ def _served(pipeline: Pipeline, method: Method) -> UnaryMethod | StreamMethod:
     async def answers(
         payloads: AsyncIterator[bytes], invocation: Invocation
     ) -> AsyncGenerator[bytes]:
-        async for response in pipeline.stream(method, await only(payloads), invocation):
-            yield response
+        # A generator that is not closed here ends some time later, and its work with it.
+        async with aclosing(pipeline.stream(method, await only(payloads), invocation)) as responses:
+            async for response in responses:
+                yield response
 
-    return StreamMethod(answers)
+    return StreamMethod(answers, waits=method.waits)
 
 
 def _demands(method: MethodDescriptor) -> Demands:

@@ -113,6 +113,11 @@ def overloaded() -> Status:
     return to_status(errors.OverloadedError("too many calls are in flight"))
 
 
+def too_many_wait() -> Status:
+    """The status of a call beyond the limit of calls that wait."""
+    return to_status(errors.WaitingLimitError("too many calls wait"))
+
+
 def expired() -> Status:
     """The status of a call whose deadline has passed before its work began."""
     message = "the deadline has passed before the call had its turn"
