@@ -77,6 +77,16 @@ class Patterns:
     def __contains__(self, name: str) -> bool:
         return name in self._names or name.startswith(self._prefixes)
 
+    def covers(self, pattern: str) -> bool:
+        """Whether one entry matches every name that another pattern matches."""
+        if pattern.endswith("*"):
+            return pattern[:-1].startswith(self._prefixes)
+        return pattern in self
+
+    def overlaps(self, other: "Patterns") -> bool:
+        """Whether a name matches both."""
+        return any(map(self.covers, other.entries)) or any(map(other.covers, self.entries))
+
 
 @unique
 class RulePart(Enum):

@@ -313,3 +313,23 @@ def test_a_setting_that_would_keep_a_server_from_starting_is_an_error(check_conf
     result = check_config(toml=ISSUER.replace("jwks_file", 'algorithms = ["HS256"]\njwks_file'))
     assert result.exit_code == WRONG
     assert result.stderr.startswith("stepup: token_issuers[0]: algorithms must be of ")
+
+
+def test_s19_a_caller_that_may_create_and_answer_challenges_is_warned_of(warnings):
+    both = CALLERS.replace('"PolicyService/*"', '"ChallengeService/*"')
+    [warning] = warnings(ISSUER + both)
+    assert warning.startswith(
+        "callers[0].rules[0] (soar): ChallengeService/CreateChallenge and "
+        "ChallengeService/AnswerChallenge for the same tenant let the caller approve its own"
+    )
+
+
+def test_a_caller_that_can_ask_for_no_code_is_noted_and_not_warned_of(check_config):
+    rules = CALLERS.replace('"PolicyService/*"', '"ChallengeService/CreateChallenge"')
+    result = check_config(toml=ISSUER + rules)
+    [note] = [line for line in result.stdout.splitlines() if line.startswith("note: ")]
+    assert note == (
+        "note: soar may check but not create challenges for response.run_osquery:"
+        " where a policy asks for a code every time, the caller cannot ask for it"
+    )
+    assert result.stderr == ""

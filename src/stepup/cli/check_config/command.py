@@ -9,6 +9,12 @@ from stepup import settings as config
 from stepup.cli.check_config import permissions
 from stepup.cli.options import ConfigFile, DataDir, failure, settings_of
 from stepup.domain.callers import RulePart
+from stepup.domain.challenge_rights import (
+    ANSWER_CHALLENGE,
+    CREATE_CHALLENGE,
+    creates_and_answers,
+    unchallengeable,
+)
 from stepup.domain.explanation import IdleEntry, Why, idle_entries
 from stepup.rpc.server.server import DEMANDS
 from stepup.settings.store_addresses import in_plain_text
@@ -52,7 +58,8 @@ def check_config(
 ) -> None:
     """Validate the configuration for serving, and show what is in effect, except URLs.
 
-    Warn of valid entries that have no effect. With --caller, show instead which rules permit a call
+    Warn of valid entries that have no effect, and of callers that may both create and answer
+    challenges. With --caller, show instead which rules permit a call
     of that caller, or why none does. The exit code is 0 if the call is permitted, 1 if it is not, 2
     if the configuration or the question is not valid.
     """
@@ -69,9 +76,12 @@ def check_config(
         raise failure("--method, --tenant, --operation and --claim need --caller")
     else:
         _show(settings)
+        for note in _notes_on_challenges(settings):
+            typer.echo(f"note: {note}")
         _warn(_checked_for_serving(settings))
         _warn(_unprovable(settings))
         _warn(_idle(settings))
+        _warn(_creating_and_answering(settings))
         _warn(sentence for _, sentence in in_plain_text(settings.storage))
         if settings.server.insecure_anyone_on_the_network_is_trusted:
             _warn([anyone_may_call(settings)])
@@ -119,6 +129,28 @@ def _idle(settings: config.Settings) -> Iterator[str]:
         for rule in caller.rules:
             for idle in idle_entries(rule, DEMANDS.values(), operations):
                 yield f"{permissions.origin_of(caller, rule)}: {_in_words(idle, operations)}"
+
+
+def _creating_and_answering(settings: config.Settings) -> Iterator[str]:
+    for caller in settings.registered_callers:
+        rules = creates_and_answers(caller, settings.operations.ids)
+        if rules is not None:
+            origins = dict.fromkeys(permissions.origin_of(caller, rule) for rule in rules)
+            yield (
+                f"{' and '.join(origins)}: {CREATE_CHALLENGE} and {ANSWER_CHALLENGE} for the"
+                " same tenant let the caller approve its own actions with a code that a person typed for another purpose"
+            )
+
+
+def _notes_on_challenges(settings: config.Settings) -> Iterator[str]:
+    operations = settings.operations.ids
+    for caller in settings.registered_callers:
+        without = unchallengeable(caller, operations)
+        if without:
+            yield (
+                f"{caller.caller_id} may check but not create challenges for {', '.join(without)}:"
+                " where a policy asks for a code every time, the caller cannot ask for it"
+            )
 
 
 def _in_words(idle: IdleEntry, operations: Collection[str]) -> str:
