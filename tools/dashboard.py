@@ -211,7 +211,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel(
                 "Codes by outcome",
-                "Codes given to VerifyOtp, by outcome and cause of a rejection.",
+                "Codes given to VerifyOtp or AnswerChallenge, by outcome and cause of a rejection.",
                 "cps",
                 (
                     (
@@ -243,6 +243,46 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Reset codes, by outcome.",
                 "cps",
                 ((_rate("stepup_resets_total{}", "outcome"), "{{outcome}}"),),
+                columns=6,
+            ),
+        ),
+    ),
+    (
+        "Challenges",
+        (
+            Panel(
+                "Challenges by event",
+                "Created, answered and ended challenges, in 15 minutes.",
+                "short",
+                (("sum by (event) (increase(stepup_challenges_total{}[15m]))", "{{event}}"),),
+                columns=6,
+            ),
+            Panel(
+                "Time to answer",
+                "From the creation of a challenge to the person's answer.",
+                "s",
+                (
+                    (_quantile(0.5, "stepup_challenge_answer_seconds_bucket{}", "job"), "half"),
+                    (_quantile(0.95, "stepup_challenge_answer_seconds_bucket{}", "job"), "95 %"),
+                ),
+                columns=6,
+            ),
+            Panel(
+                "Challenges that wait for an answer",
+                "Of all tenants; every server reads the same number from the database.",
+                "short",
+                (("max by (namespace, job) (stepup_challenges_open{})", "{{job}}"),),
+                columns=6,
+            ),
+            Panel(
+                "Challenges refused",
+                "By the reason for which a check refused its challenge, or by the limit that"
+                " refused a new one.",
+                "cps",
+                (
+                    (_rate("stepup_challenges_refused_total{}", "rejection"), "{{rejection}}"),
+                    (_rate("stepup_challenge_limits_reached_total{}", "limit"), "{{limit}}"),
+                ),
                 columns=6,
             ),
         ),

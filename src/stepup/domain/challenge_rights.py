@@ -1,4 +1,4 @@
-"""What the rules of a caller mean for challenges: for the advice of `check-config`."""
+"""What the rules of a caller mean for challenges, and the advice that `check-config` gives."""
 
 from collections.abc import Collection
 from typing import Final
@@ -8,7 +8,8 @@ from stepup.domain.operations import SIGN_IN, OperationId
 
 CREATE_CHALLENGE: Final = "ChallengeService/CreateChallenge"
 ANSWER_CHALLENGE: Final = "ChallengeService/AnswerChallenge"
-_CHECK: Final = "StepUpService/CheckStepUp"
+"""The method whose callers may read the challenges that others have created."""
+CHECK_STEP_UP: Final = "StepUpService/CheckStepUp"
 
 
 def creates_and_answers(
@@ -50,12 +51,10 @@ def _may_create_wherever_it_checks(caller: Caller, operation: OperationId) -> bo
     creating = _granting(caller, CREATE_CHALLENGE, operation)
     return all(
         any(rule.tenants.covers(tenant) for rule in creating)
-        for checking in _granting(caller, _CHECK, operation)
+        for checking in _granting(caller, CHECK_STEP_UP, operation)
         for tenant in checking.tenants.entries
     )
 
 
 def _granting(caller: Caller, method: str, operation: OperationId) -> list[Rule]:
-    return [
-        rule for rule in caller.rules if rule.mismatch(method, None, operation, None) is None
-    ]
+    return [rule for rule in caller.rules if rule.mismatch(method, None, operation, None) is None]

@@ -138,7 +138,8 @@ def _creating_and_answering(settings: config.Settings) -> Iterator[str]:
             origins = dict.fromkeys(permissions.origin_of(caller, rule) for rule in rules)
             yield (
                 f"{' and '.join(origins)}: {CREATE_CHALLENGE} and {ANSWER_CHALLENGE} for the"
-                " same tenant let the caller approve its own actions with a code that a person typed for another purpose"
+                " same tenant let the caller approve its own actions with a code that a person"
+                " typed for another purpose"
             )
 
 

@@ -1,9 +1,9 @@
 """The handlers of `ChallengeService`."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from stepup.domain.actor import TenantId
+from stepup.domain.challenge_rights import ANSWER_CHALLENGE
 from stepup.domain.operations import Catalogue
 from stepup.rpc.pipeline.call import Call
 from stepup.rpc.wire import challenges, decode
@@ -11,9 +11,6 @@ from stepup.service.challenges.create import CreateChallenge
 from stepup.service.challenges.end import EndChallenge
 from stepup.service.challenges.read import ReadChallenges
 from stepup.v1 import challenge_service_pb2 as pb
-
-ANSWER_CHALLENGE: Final = "ChallengeService/AnswerChallenge"
-"""The method whose callers may read the challenges that others have created."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from stepup.domain.callers import Demands
+from stepup.domain.challenge_rights import ANSWER_CHALLENGE, CHECK_STEP_UP
 from stepup.rpc.engine import (
     CallLimits,
     Engine,
@@ -23,7 +24,7 @@ from stepup.rpc.engine import (
 )
 from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.handlers.audit import AuditHandlers
-from stepup.rpc.handlers.challenge import ANSWER_CHALLENGE, ChallengeHandlers
+from stepup.rpc.handlers.challenge import ChallengeHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
@@ -86,7 +87,7 @@ HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
 NOT_SERVED_YET = {"AnswerChallenge", "AwaitChallenge"}
 """Methods of the contract that have no handler."""
 _FURTHER_METHODS = {
-    "CreateChallenge": "StepUpService/CheckStepUp",
+    "CreateChallenge": CHECK_STEP_UP,
     "ListChallenges": ANSWER_CHALLENGE,
 }
 """Callers of these methods must be permitted to use other ones for the same tenant and operations:

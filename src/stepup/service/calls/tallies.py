@@ -18,9 +18,14 @@ _decisions = Counter(
     "stepup_decisions", "Recorded decisions, and the rule that decided.", ["decision", "reason"]
 )
 _refused_receipts = Counter("stepup_receipts_refused", "Refused retry receipts.", ["rejection"])
+_refused_challenges = Counter(
+    "stepup_challenges_refused",
+    "Challenges of checks that did not allow the action.",
+    ["rejection"],
+)
 _verifications = Counter(
     "stepup_verifications",
-    "Codes given to VerifyOtp, by outcome, and the cause of a rejection.",
+    "Codes given to VerifyOtp or AnswerChallenge, by outcome, and the cause of a rejection.",
     ["outcome", "cause"],
 )
 _resets = Counter("stepup_resets", "Reset codes, by outcome.", ["outcome"])
@@ -42,6 +47,8 @@ def count_decision(verdict: Verdict) -> None:
     _of(verdict.decision, verdict.reason).inc()
     if verdict.receipt_rejection is not None:
         _refused_receipts.labels(verdict.receipt_rejection).inc()
+    if verdict.challenge_rejection is not None:
+        _refused_challenges.labels(verdict.challenge_rejection).inc()
 
 
 def count_verification(verification: Verification, attempt: Attempt | None = None) -> None:

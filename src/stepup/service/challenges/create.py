@@ -23,6 +23,7 @@ from stepup.domain.operations import Operation
 from stepup.domain.values import value
 from stepup.service.calls.context import Context
 from stepup.service.challenges.read import View, view_of
+from stepup.service.challenges.tallies import count_challenge, count_limit
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, Records
 from stepup.service.step_up.elevated import Elevated
@@ -112,6 +113,8 @@ class CreateChallenge:
                 await records.audit.append(_created(context, challenge))
                 await _demand_room_for_caller(records, challenge)
                 await records.challenges.add(challenge)
+        if first is None:
+            count_challenge(challenge)
         return view_of(first or challenge, context, now)
 
     async def _needed(self, context: Context, items: Sequence[NewItem]) -> list[bool]:
@@ -163,6 +166,7 @@ async def _demand_room_for_user(
 ) -> None:
     now = challenge.created_at
     if len(recent) >= MAX_NEW_OF_USER:
+        count_limit("new_of_user")
         raise ChallengeLimitError(
             f"a user gets {MAX_NEW_OF_USER} challenges a minute",
             recent[-MAX_NEW_OF_USER].created_at + _WINDOW - now,
@@ -171,6 +175,7 @@ async def _demand_room_for_user(
         challenge.tenant_id, now, user_id=challenge.user_id
     )
     if pending >= MAX_OPEN_OF_USER:
+        count_limit("open_of_user")
         raise ChallengeLimitError(
             f"{MAX_OPEN_OF_USER} challenges of the user are pending: one has to end first"
         )
@@ -181,6 +186,7 @@ async def _demand_room_for_caller(records: Records, challenge: Challenge) -> Non
         challenge.tenant_id, challenge.created_at, caller=challenge.caller
     )
     if pending >= MAX_OPEN_OF_CALLER:
+        count_limit("open_of_caller")
         raise ChallengeLimitError(
             f"{MAX_OPEN_OF_CALLER} challenges of the caller are pending in the tenant: one has to"
             " end first"

@@ -10,6 +10,7 @@ from stepup.domain.audit import EventKind, Json
 from stepup.domain.errors import ChallengeStateError
 from stepup.service.calls.context import Context
 from stepup.service.challenges.read import View, view_of
+from stepup.service.challenges.tallies import count_challenge, count_revoked_challenges
 from stepup.service.ports import Database, Records
 
 
@@ -36,6 +37,8 @@ class EndChallenge:
                 event = context.event(EventKind.CHALLENGE_DECLINED, challenge_id=str(challenge_id))
                 await records.challenges.save(declined)
                 await records.audit.append(event)
+        if declined is not found:
+            count_challenge(declined)
         return view_of(declined, context, context.now)
 
     async def cancel(self, context: Context, challenge_id: UUID) -> View:
@@ -62,6 +65,8 @@ class EndChallenge:
                 )
                 await records.challenges.save(cancelled)
                 await records.audit.append(event)
+        if cancelled is not found:
+            count_challenge(cancelled)
         return view_of(cancelled, context, context.now)
 
 
@@ -74,11 +79,13 @@ async def revoke_challenges(
 ) -> Mapping[str, Json]:
     """End what `Challenges.revoke` ends; return the details for the event of the revocation.
 
-    The transaction must hold the lock of the user's authenticator.
+    The transaction must hold the lock of the user's authenticator. The challenges are counted
+    before it commits, so that those of a transaction that fails are counted, too.
 
     Returns:
         The ids of the challenges that have ended; nothing if none has.
     """
     ended = await records.challenges.revoke(tenant_id, user_id, now, session_hash)
+    count_revoked_challenges(len(ended))
     ids: list[Json] = [str(challenge_id) for challenge_id in sorted(ended)]
     return {"challenges": ids} if ids else {}

@@ -51,6 +51,10 @@ class Challenges(Protocol):
         """Return how many challenges of a user, or of a caller, are pending now."""
         ...
 
+    async def count_all_pending(self, now: datetime) -> int:
+        """Return how many challenges of all tenants are pending now."""
+        ...
+
     async def add(self, challenge: Challenge) -> None:
         """Store a new challenge."""
         ...

@@ -7,9 +7,10 @@ from uuid import UUID
 
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import Event, EventKind, written
-from stepup.domain.challenge import ChallengeState
+from stepup.domain.challenge import Challenge, ChallengeState
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.receipts import RETRY_WINDOW
+from stepup.service.challenges.tallies import count_challenge, set_open_challenges
 from stepup.service.ports import Database, Records
 
 INTERVAL_SECONDS = 60.0
@@ -38,6 +39,8 @@ class Housekeeping:
     async def __call__(self, now: datetime) -> None:
         """Record expired challenges; delete old rows of every kind that has an end.
 
+        Then count the challenges that are still open.
+
         Raises:
             StoreUnavailableError: the next run deletes the rest.
         """
@@ -50,6 +53,8 @@ class Housekeeping:
             lambda records: records.changes.purge(kept_since, PORTION),
         ):
             await self._in_portions(purge)
+        async with self.database.snapshot() as records:
+            set_open_challenges(await records.challenges.count_all_pending(now))
 
     async def _record_expired_challenges(self, now: datetime) -> None:
         """Put the end of every challenge on record that nobody has answered in time.
@@ -62,7 +67,9 @@ class Housekeeping:
                 expired = await records.challenges.expired(now, PORTION)
             for tenant_id, challenge_id in expired:
                 async with self.database.transaction(tenant_id) as records:
-                    await _record_expiry(records, tenant_id, challenge_id, now)
+                    recorded = await _record_expiry(records, tenant_id, challenge_id, now)
+                if recorded is not None:
+                    count_challenge(recorded)
             found = len(expired)
 
     async def _in_portions(self, purge: Callable[[Records], Awaitable[int]]) -> None:
@@ -74,12 +81,13 @@ class Housekeeping:
 
 async def _record_expiry(
     records: Records, tenant_id: TenantId, challenge_id: UUID, now: datetime
-) -> None:
-    """Put the end of a challenge on record, unless another call has done so or ended it first."""
+) -> Challenge | None:
+    """Put the end of a challenge on record; None if another call has done so or ended it first."""
     found = await records.challenges.find_for_update(tenant_id, challenge_id)
     if found is None or found.stored_state is not ChallengeState.PENDING:
-        return
-    await records.challenges.save(found.expired(now))
+        return None
+    expired = found.expired(now)
+    await records.challenges.save(expired)
     await records.audit.append(
         Event(
             tenant_id=tenant_id,
@@ -95,3 +103,4 @@ async def _record_expiry(
             },
         )
     )
+    return expired

@@ -102,6 +102,11 @@ class SqlChallenges(Repository):
         [count] = await self._connection.fetch_all(query, lambda row: int(row[0]))
         return count
 
+    async def count_all_pending(self, now: datetime) -> int:
+        query = select(func.count()).select_from(challenges).where(_pending(now))
+        [count] = await self._connection.fetch_all(query, lambda row: int(row[0]))
+        return count
+
     async def add(self, challenge: Challenge) -> None:
         key = {"tenant_id": challenge.tenant_id, "challenge_id": challenge.challenge_id}
         await self._connection.write(

@@ -6,13 +6,16 @@ from typing import get_args
 from grpc import StatusCode
 from stepup_tests.places import ROOT
 
+from stepup.domain.challenge import ChallengeRejection, ChallengeState
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import Outcome
 from stepup.domain.receipts import ReceiptRejection
+from stepup.service.challenges.tallies import Limit
 from stepup.service.upkeep.dependencies import Name
 from stepup.stores.latency import Work
 from stepup.v1 import (
     audit_service_pb2,
+    challenge_service_pb2,
     enrollment_service_pb2,
     policy_service_pb2,
     step_up_service_pb2,
@@ -34,6 +37,7 @@ _METHODS = {
     f"{service.name}/{method.name}"
     for module in (
         audit_service_pb2,
+        challenge_service_pb2,
         enrollment_service_pb2,
         policy_service_pb2,
         step_up_service_pb2,
@@ -47,7 +51,9 @@ _VALUES = {
     "decision": {each.value for each in Decision},
     "reason": {each.value for each in Reason},
     "outcome": {each.value for each in Outcome},
-    "rejection": {each.value for each in ReceiptRejection},
+    "rejection": {each.value for each in (*ReceiptRejection, *ChallengeRejection)},
+    "event": {"created", *(each.value for each in ChallengeState)} - {"pending"},
+    "limit": set(get_args(Limit)),
     "work": set(get_args(Work)),
     "dependency": set(get_args(Name)),
     "codes": {"one_time", "reset"},
