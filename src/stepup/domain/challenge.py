@@ -152,6 +152,10 @@ class Approval:
     enrollment_id: str
     usable_until: datetime
 
+    def origin(self, authorised_at: datetime) -> Origin:
+        """What a receipt rests on whose action an item of the challenge allowed then."""
+        return Origin(authorised_at, self.verified_at, digest(self.enrollment_id))
+
 
 @value
 class Challenge:
@@ -279,14 +283,10 @@ class Challenge:
             revocations: what of the user, and of the challenge's session, was revoked.
             active_enrollment: the id of the user's active enrollment; None without one.
         """
-        return self.approval is not None and self.origin(self.approval.verified_at).is_revoked(
+        approval = self.approval
+        return approval is not None and approval.origin(approval.verified_at).is_revoked(
             revocations, active_enrollment
         )
-
-    def origin(self, authorised_at: datetime) -> Origin:
-        """What a receipt of an item's action rests on. Call it for an approved challenge only."""
-        assert self.approval is not None  # noqa: S101  # no item of another one is used
-        return Origin(authorised_at, self.approval.verified_at, digest(self.approval.enrollment_id))
 
     def find_item(self, operation: OperationId, target: str) -> int | None:
         """The place of the item that names an action; None if there is none."""
@@ -312,9 +312,16 @@ class UsedItem:
     is_repeated: bool = False
 
     @property
+    def approval(self) -> Approval:
+        """What approved the item."""
+        approval = self.challenge.approval
+        assert approval is not None  # noqa: S101  # no item of another challenge is used
+        return approval
+
+    @property
     def origin(self) -> Origin:
         """What the receipt of the action rests on: the approval, and the first use of the item."""
-        return self.challenge.origin(self.use.redeemed_at)
+        return self.approval.origin(self.use.redeemed_at)
 
 
 @value

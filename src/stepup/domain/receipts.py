@@ -137,13 +137,18 @@ class Redemption:
 class Redeemed:
     """A receipt that bought its exemption.
 
-    `redemption` is that of this check; if this check was sent again (`is_repeated`), it is that of
-    the first one.
+    `use` is the use by this check; if this check was sent again (`is_repeated`), it is that of the
+    first one.
     """
 
     receipt: Receipt
-    redemption: Redemption
+    use: Redemption
     is_repeated: bool = False
+
+    @property
+    def origin(self) -> Origin:
+        """What the receipt of the retry rests on: the very first authorisation, so chains end."""
+        return self.receipt.origin
 
 
 @value

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from stepup.domain.challenge import (
     LONGEST_OPEN,
@@ -60,3 +60,18 @@ def challenge_of(actor, state=ChallengeState.APPROVED, *targets, at=CREATED, num
     if state is ChallengeState.APPROVED:
         return pending.approved(answered, actor.session_hash, ENROLLMENT)
     return replace(pending, stored_state=state, ended_at=answered)
+
+
+async def store(worker, challenge):
+    """Store a challenge past the service."""
+    async with worker.database.transaction() as records:
+        await records.challenges.add(challenge)
+
+
+async def approve(worker, actor, app, *targets, **fields):
+    """Store a challenge that the app's code approves now; returns the actor who presents it."""
+    now = worker.clock.now()
+    number = fields.pop("number", None) or uuid4().int
+    pending = challenge_of(actor, ChallengeState.PENDING, *targets, at=now, number=number, **fields)
+    await store(worker, pending.approved(now, actor.session_hash, app.enrollment_id))
+    return replace(actor, challenge_id=pending.challenge_id)

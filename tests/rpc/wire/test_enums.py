@@ -19,7 +19,7 @@ from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.receipts import ReceiptRejection
 from stepup.domain.totp import Label
 from stepup.rpc.wire import challenges, decode, encode
-from stepup.service.step_up.check import Answer
+from stepup.service.step_up.answers import Answer
 from stepup.service.step_up.revocation import Scope
 from stepup.v1 import (
     actor_pb2,

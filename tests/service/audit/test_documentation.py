@@ -7,11 +7,13 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from stepup_tests.challenges import approve
 from stepup_tests.otp import wrong_code_at
 from stepup_tests.people import administrator, person, playbook_run
 from stepup_tests.places import ROOT
 from stepup_tests.worker import OSQUERY
 
+from stepup.domain.actor import CallerId
 from stepup.domain.audit import EventKind
 from stepup.domain.operations import OperationId
 from stepup.domain.reset_code import ResetCode
@@ -45,6 +47,7 @@ async def everything(worker):
     await worker.select(OSQUERY)
     answer = await worker.check(ALICE)
     await worker.retry(ALICE, answer.receipt)
+    await worker.check(await approve(worker, ALICE, app))
     await worker.fail(ALICE, app, times=6)
     await worker.reset(ALICE, ResetCode.generate())
     await worker.challenge(ALICE)
@@ -125,6 +128,10 @@ async def lines(world, worker):
     await worker.check(ALICE)
     await worker.elevate(ALICE, app)
     receipt = (await worker.check(ALICE)).receipt
+    approved = await approve(worker, ALICE, app)
+    await worker.check(approved)
+    await worker.check(approved)
+    await worker.check(approved, caller=CallerId("console"))
     other = (await worker.check(ALICE, target="host-3")).receipt
     for _ in range(2):
         await worker.retry(ALICE, other, target="host-3", request_id=UUID(int=1))
@@ -142,7 +149,7 @@ def test_the_facts_of_every_line_are_documented_as_such(lines):
     assert documented_facts()["every line"] == set(lines[0]).intersection(*lines)
 
 
-@pytest.mark.parametrize("reason", ["elevated", "exempt_timed_out_retry"])
+@pytest.mark.parametrize("reason", ["elevated", "challenge_approved", "exempt_timed_out_retry"])
 def test_what_is_documented_for_one_reason_stands_in_its_lines_only(lines, reason):
     facts = documented_facts()[f"`{reason}`"]
     assert [facts & set(line) for line in lines] == [

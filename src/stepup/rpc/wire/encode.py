@@ -19,7 +19,7 @@ from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.operations import Catalogue
 from stepup.domain.receipts import ReceiptRejection
 from stepup.rpc.wire.decode import EVENT_KINDS
-from stepup.service.step_up.check import Answer
+from stepup.service.step_up.answers import Answer
 from stepup.v1 import (
     audit_service_pb2,
     elevation_pb2,

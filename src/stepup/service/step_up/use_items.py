@@ -1,0 +1,144 @@
+"""Use up the items of the challenge that a call's actor presents (S19)."""
+
+from uuid import UUID
+
+from stepup.domain.audit import EventKind
+from stepup.domain.challenge import (
+    Challenge,
+    ChallengeRejection,
+    ChallengeState,
+    RefusedChallenge,
+    Stranger,
+    UsedItem,
+    fit,
+)
+from stepup.service.ports import Records
+from stepup.service.step_up.proofs import Presented, Proofs
+
+
+class UseItems:
+    """Uses up items of one challenge, in the transaction of the call's proofs.
+
+    The challenge is read once for all checks, without a transaction: a challenge that does not fit
+    keeps no other call waiting.
+    """
+
+    def __init__(self, proofs: Proofs) -> None:
+        self._proofs = proofs
+        self._context = proofs.context
+        self._is_read = False
+        self._challenge: Challenge | None = None
+        self._stranger: Stranger | None = None
+        self._is_honoured = False
+
+    async def __call__(self, presented: Presented) -> UsedItem | RefusedChallenge:
+        """Use up the item that names the check's action, or share its first use.
+
+        A second call with the same item waits here until the first one has ended.
+
+        Raises:
+            StoreUnavailableError: it cannot be known whether the item was used.
+        """
+        challenge = await self._read()
+        if challenge is None:
+            return RefusedChallenge(ChallengeRejection.UNKNOWN, self._stranger)
+        place = self._fit(challenge, presented)
+        if isinstance(place, int) and challenge.items[place].used is None:
+            records = await self._proofs.begin()
+            # For the first item only: `conclude` looks again for all.
+            if not self._is_honoured and await self._is_void(challenge):
+                return RefusedChallenge(ChallengeRejection.REVOKED)
+            if await self._use_up(records, challenge, place, presented):
+                return UsedItem(challenge, presented.use)
+            # Another call has used the item, or ended the challenge, since the challenge was read.
+            self._challenge = challenge = await self._find(records) or challenge
+            place = self._fit(challenge, presented)
+        if isinstance(place, int):
+            place = RefusedChallenge(ChallengeRejection.ITEM_USED)
+        elif place.rejection is not ChallengeRejection.EXPIRED:
+            return place
+        # The first check may have come in time, and this one, its resend, too late.
+        return await self._share(challenge, presented) or place
+
+    async def is_any_void(self) -> bool:
+        """See `Honoured`."""
+        if not self._is_honoured:
+            return False
+        async with self._proofs.reader() as records:
+            challenge = await self._find(records)
+        return challenge is None or await self._is_void(challenge)
+
+    async def _read(self) -> Challenge | None:
+        if not self._is_read:
+            async with self._proofs.reader() as records:
+                self._challenge = await self._find(records)
+                if self._challenge is None and await records.challenges.is_of_other_tenant(
+                    self._context.actor.tenant_id, self._challenge_id
+                ):
+                    self._stranger = Stranger.OTHER_TENANT
+            self._is_read = True
+        return self._challenge
+
+    async def _find(self, records: Records) -> Challenge | None:
+        return await records.challenges.find(self._context.actor.tenant_id, self._challenge_id)
+
+    @property
+    def _challenge_id(self) -> UUID:
+        challenge_id = self._context.actor.challenge_id
+        assert challenge_id is not None  # noqa: S101  # `decide` asks for no use without it
+        return challenge_id
+
+    def _fit(self, challenge: Challenge, presented: Presented) -> int | RefusedChallenge:
+        return fit(
+            challenge,
+            self._context.caller,
+            presented.actor,
+            self._context.now,
+            operation=presented.operation,
+            target=presented.target,
+        )
+
+    async def _use_up(
+        self, records: Records, challenge: Challenge, place: int, presented: Presented
+    ) -> bool:
+        """Record the use of an item; return False if it was used, or the challenge has ended."""
+        is_used = await records.challenges.use_item(
+            challenge.tenant_id, challenge.challenge_id, place, presented.use
+        )
+        if is_used:
+            self._is_honoured = True
+            event = self._context.event(
+                EventKind.CHALLENGE_ITEM_USED,
+                decision_id=str(presented.use.decision_id),
+                challenge_id=str(challenge.challenge_id),
+                operation=presented.operation,
+                target=presented.target,
+            )
+            self._proofs.note_use(event)
+        return is_used
+
+    async def _share(
+        self, challenge: Challenge, presented: Presented
+    ) -> UsedItem | RefusedChallenge | None:
+        """The use by the same check, if this one was sent again because its answer got lost.
+
+        Returns:
+            The use; None if the item was not used, or by another check; or `REVOKED`, if a
+            revocation came in between.
+        """
+        place = challenge.find_item(presented.operation, presented.target)
+        used = None if place is None else challenge.items[place].used
+        if used is None or not used.is_shared_with(presented.use):
+            return None
+        if await self._is_void(challenge):
+            return RefusedChallenge(ChallengeRejection.REVOKED)
+        self._is_honoured = True
+        return UsedItem(challenge, used, is_repeated=True)
+
+    async def _is_void(self, challenge: Challenge) -> bool:
+        """Whether the challenge has ended otherwise than by its time (S10).
+
+        Its time is judged when the item fits, by the instant at which the call was received.
+        """
+        ends = await self._proofs.read_ends(challenge.session_hash)
+        return challenge.stored_state is not ChallengeState.APPROVED or challenge.is_revoked(*ends)
