@@ -36,6 +36,7 @@ from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
 from stepup.service.ports import Clock
 from stepup.service.step_up.check import CheckStepUp
+from stepup.service.step_up.codes import OneTimeCodes
 from stepup.service.step_up.elevated import Elevated
 from stepup.service.step_up.revocation import RevokeElevations, Revoker
 from stepup.service.step_up.verify_otp import VerifyOtp
@@ -80,7 +81,7 @@ class Application:
 
     handlers: Handlers
     snapshots: Snapshots
-    verify: VerifyOtp
+    codes: OneTimeCodes
     housekeeping: Housekeeping
     refused_claims: RefusedClaims
     limits: CallerLimits
@@ -94,11 +95,11 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     snapshots = Snapshots(database, clock, folds_ids=settings.identity.fold_case)
     elevated = Elevated(stores.elevations, snapshots, database)
     revoker = Revoker(stores.elevations, snapshots)
-    verify = VerifyOtp(database, elevated, stores.outcomes, keys, back_steps=options.back_steps)
+    codes = OneTimeCodes(database, stores.outcomes, keys, options.back_steps)
     step_up = StepUpHandlers(
         catalogue,
         CheckStepUp(snapshots, elevated, database, keys, stores.decision_log, options.retry_window),
-        verify,
+        VerifyOtp(codes, elevated),
         RevokeElevations(database, revoker, options.back_steps),
     )
     challenge = ChallengeHandlers(
@@ -125,7 +126,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     return Application(
         Handlers(step_up, challenge, enrollment, policy, audit),
         snapshots,
-        verify,
+        codes,
         Housekeeping(database, options.retry_window),
         RefusedClaims(database),
         CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
@@ -160,7 +161,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             application.snapshots, stores.database, stores.elevations, decision_log, credentials
         )
         await watched.look()
-        stack.push_async_callback(application.verify.drain)
+        stack.push_async_callback(application.codes.drain)
         # Opened before the server, so that the spans of its last calls are exported.
         begin_span = begin_span_of(settings.traces, stack)
         pipeline = Pipeline(

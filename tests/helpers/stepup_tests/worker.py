@@ -105,7 +105,7 @@ class Worker:
         return await self._step_up.verify(self.context(actor, caller), OtpCode(code), request_id)
 
     async def drain(self):
-        await self.application.verify.drain()
+        await self.application.codes.drain()
 
     async def revoke(self, actor, scope=Scope.SESSION):
         await self._step_up.revoke(self.context(actor), scope)
