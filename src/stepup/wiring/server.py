@@ -22,6 +22,7 @@ from stepup.rpc.wire.qr import Pictures
 from stepup.service.audit.events import AuditEvents
 from stepup.service.calls.limits import CallerLimits, TenantShare
 from stepup.service.calls.refused_claims import RefusedClaims
+from stepup.service.challenges.answer import AnswerChallenge
 from stepup.service.challenges.create import CreateChallenge
 from stepup.service.challenges.end import EndChallenge
 from stepup.service.challenges.read import ReadChallenges
@@ -106,6 +107,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         catalogue,
         CreateChallenge(snapshots, elevated, database),
         ReadChallenges(database),
+        AnswerChallenge(codes, database),
         EndChallenge(database),
     )
     enrollment = EnrollmentHandlers(

@@ -84,7 +84,7 @@ SERVICES = tuple(
 
 HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
 """The names of health; the empty name is the whole server."""
-NOT_SERVED_YET = {"AnswerChallenge", "AwaitChallenge"}
+NOT_SERVED_YET = {"AwaitChallenge"}
 """Methods of the contract that have no handler."""
 _FURTHER_METHODS = {
     "CreateChallenge": CHECK_STEP_UP,
