@@ -87,6 +87,18 @@ def test_s26_servers_end_calls_without_credentials_before_envoy_refuses_them():
     assert limits["max_connections"] * MAX_STREAMS > served
 
 
+def test_s26_envoy_carries_all_waits_beside_all_calls_in_flight():
+    [cluster] = yaml.safe_load(ENVOY)["static_resources"]["clusters"]
+    [endpoints] = cluster["load_assignment"]["endpoints"]
+    [limits] = [
+        limits
+        for limits in cluster["circuit_breakers"]["thresholds"]
+        if limits.get("priority") != "HIGH"
+    ]
+    of_server = CallLimits().in_flight + CallLimits().waiting
+    assert limits["max_requests"] > len(endpoints["lb_endpoints"]) * of_server
+
+
 def test_envoy_has_every_file_that_it_reads():
     read = set(re.findall(r"/etc/envoy/stepup/[\w.]+", ENVOY))
     assert read <= {target for _, target in mounts("envoy")}

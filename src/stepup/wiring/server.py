@@ -22,10 +22,10 @@ from stepup.rpc.wire.qr import Pictures
 from stepup.service.audit.events import AuditEvents
 from stepup.service.calls.limits import CallerLimits, TenantShare
 from stepup.service.calls.refused_claims import RefusedClaims
-from stepup.service.challenges.answer import AnswerChallenge
 from stepup.service.challenges.create import CreateChallenge
 from stepup.service.challenges.end import EndChallenge
 from stepup.service.challenges.read import ReadChallenges
+from stepup.service.challenges.waits import Waits
 from stepup.service.enrollment.account_mfa import SetAccountMfa
 from stepup.service.enrollment.begin import BeginEnrollment
 from stepup.service.enrollment.complete import CompleteEnrollment
@@ -37,7 +37,6 @@ from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
 from stepup.service.ports import Clock
 from stepup.service.step_up.check import CheckStepUp
-from stepup.service.step_up.codes import OneTimeCodes
 from stepup.service.step_up.elevated import Elevated
 from stepup.service.step_up.revocation import RevokeElevations, Revoker
 from stepup.service.step_up.verify_otp import VerifyOtp
@@ -82,7 +81,7 @@ class Application:
 
     handlers: Handlers
     snapshots: Snapshots
-    codes: OneTimeCodes
+    verify: VerifyOtp
     housekeeping: Housekeeping
     refused_claims: RefusedClaims
     limits: CallerLimits
@@ -95,20 +94,21 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     options = settings.verification
     snapshots = Snapshots(database, clock, folds_ids=settings.identity.fold_case)
     elevated = Elevated(stores.elevations, snapshots, database)
-    revoker = Revoker(stores.elevations, snapshots)
-    codes = OneTimeCodes(database, stores.outcomes, keys, options.back_steps)
+    waits = Waits(database, clock)
+    revoker = Revoker(stores.elevations, snapshots, waits)
+    verify = VerifyOtp(database, elevated, stores.outcomes, keys, back_steps=options.back_steps)
     step_up = StepUpHandlers(
         catalogue,
         CheckStepUp(snapshots, elevated, database, keys, stores.decision_log, options.retry_window),
-        VerifyOtp(codes, elevated),
+        verify,
         RevokeElevations(database, revoker, options.back_steps),
     )
     challenge = ChallengeHandlers(
         catalogue,
         CreateChallenge(snapshots, elevated, database),
         ReadChallenges(database),
-        AnswerChallenge(codes, database),
-        EndChallenge(database),
+        EndChallenge(database, waits),
+        waits,
     )
     enrollment = EnrollmentHandlers(
         BeginEnrollment(database, elevated, keys, options.issuer),
@@ -128,7 +128,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     return Application(
         Handlers(step_up, challenge, enrollment, policy, audit),
         snapshots,
-        codes,
+        verify,
         Housekeeping(database, options.retry_window),
         RefusedClaims(database),
         CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
@@ -163,7 +163,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             application.snapshots, stores.database, stores.elevations, decision_log, credentials
         )
         await watched.look()
-        stack.push_async_callback(application.codes.drain)
+        stack.push_async_callback(application.verify.drain)
         # Opened before the server, so that the spans of its last calls are exported.
         begin_span = begin_span_of(settings.traces, stack)
         pipeline = Pipeline(
@@ -193,6 +193,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
 
         # These stop after the server, so that policies and keys stay fresh for its last calls.
         watched.repeat_looks(report, stack)
+        repeat(application.handlers.challenge.waits.poll, POLL_SECONDS, stack)
         repeat(lambda: application.housekeeping(clock.now()), INTERVAL_SECONDS, stack)
         for poll in credentials.polls:
             repeat(poll, POLL_SECONDS, stack)

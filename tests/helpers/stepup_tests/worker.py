@@ -60,6 +60,7 @@ class Worker:
         self.database = stores.database
         self._step_up = self.application.handlers.step_up
         self._challenge = self.application.handlers.challenge
+        self.waits = self._challenge.waits
         self._enrollment = self.application.handlers.enrollment
         self._policy = self.application.handlers.policy
         self._audit = self.application.handlers.audit.events
@@ -105,7 +106,7 @@ class Worker:
         return await self._step_up.verify(self.context(actor, caller), OtpCode(code), request_id)
 
     async def drain(self):
-        await self.application.codes.drain()
+        await self.application.verify.drain()
 
     async def revoke(self, actor, scope=Scope.SESSION):
         await self._step_up.revoke(self.context(actor), scope)
@@ -124,12 +125,13 @@ class Worker:
         context = self.context(actor, caller)
         return await self._challenge.read.get(context, challenge_id, may_answer=may_answer)
 
+    def wait(self, actor, challenge_id, *, caller=CALLER, may_answer=False):
+        """What AwaitChallenge sends."""
+        context = self.context(actor, caller)
+        return self.waits.of(context, challenge_id, may_answer=may_answer)
+
     async def list_challenges(self, actor, limit=100):
         return await self._challenge.read.list(self.context(actor, CallerId("console")), limit)
-
-    async def answer(self, actor, challenge_id, code, request_id=None, *, caller=CALLER):
-        context = self.context(actor, caller)
-        return await self._challenge.answer(context, challenge_id, OtpCode(code), request_id)
 
     async def decline(self, actor, challenge_id, *, caller=CALLER):
         return await self._challenge.end.decline(self.context(actor, caller), challenge_id)

@@ -10,12 +10,14 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from stepup_tests.engines import engine_under_test
-from stepup_tests.wire import ALL_WELL, Client, pipeline_of, refusal_of
+from stepup_tests.people import person
+from stepup_tests.wire import ALL_WELL, Client, on_wire, pipeline_of, refusal_of, served
 
 from stepup.rpc.engine import Invocation
 from stepup.rpc.server.server import Server
 from stepup.service.upkeep.dependencies import Condition
 from stepup.system.loopback import is_loopback
+from stepup.v1 import challenge_service_pb2 as challenge
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.wiring.credentials import LOCAL, admit_local_caller
 
@@ -217,3 +219,42 @@ async def test_reflection_knows_what_it_lists(reflected, service):
         FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto
     )
     assert service in {f"{file.package}.{each.name}" for file in files for each in file.service}
+
+
+async def wait_of(client, challenge_id):
+    """A call of AwaitChallenge that has got the pending challenge."""
+    call = client.challenge.AwaitChallenge(
+        challenge.AwaitChallengeRequest(actor=on_wire(person()), challenge_id=str(challenge_id))
+    )
+    assert (await call.read()).challenge.state == challenge.CHALLENGE_STATE_PENDING
+    return call
+
+
+async def test_a_wait_gets_the_answer_over_the_api(worker, started):
+    challenge_id = await worker.challenge(person(), caller=LOCAL.caller.caller_id)
+    call = await wait_of(started, challenge_id)
+    await worker.decline(person(), challenge_id)
+    answer = await call.read()
+    assert answer.challenge.state == challenge.CHALLENGE_STATE_DECLINED
+    assert await call.read() is grpc.aio.EOF
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_a_stop_ends_waits_at_once_and_a_client_waits_elsewhere(
+    world, worker, started, server
+):
+    challenge_id = await worker.challenge(person(), caller=LOCAL.caller.caller_id)
+    call = await wait_of(started, challenge_id)
+    async with asyncio.timeout(10):
+        stopping = asyncio.create_task(server.stop(60))
+        refused = await refusal_of(call.read())
+        await stopping
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    other = await world.worker()
+    async with served(other) as elsewhere:
+        client = Client(elsewhere.target)
+        call = await wait_of(client, challenge_id)
+        await other.decline(person(), challenge_id)
+        answer = await call.read()
+        assert answer.challenge.state == challenge.CHALLENGE_STATE_DECLINED
+        await client.close()

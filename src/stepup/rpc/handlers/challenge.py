@@ -1,17 +1,18 @@
 """The handlers of `ChallengeService`."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from stepup.domain.actor import TenantId
 from stepup.domain.challenge_rights import ANSWER_CHALLENGE
 from stepup.domain.operations import Catalogue
-from stepup.domain.totp import OtpCode
 from stepup.rpc.pipeline.call import Call
 from stepup.rpc.wire import challenges, decode
-from stepup.service.challenges.answer import AnswerChallenge
 from stepup.service.challenges.create import CreateChallenge
 from stepup.service.challenges.end import EndChallenge
 from stepup.service.challenges.read import ReadChallenges
+from stepup.service.challenges.waits import Waits
 from stepup.v1 import challenge_service_pb2 as pb
 
 
@@ -22,8 +23,8 @@ class ChallengeHandlers:
     catalogue: Catalogue
     create: CreateChallenge
     read: ReadChallenges
-    answer: AnswerChallenge
     end: EndChallenge
+    waits: Waits
 
     async def create_challenge(
         self, request: pb.CreateChallengeRequest, call: Call
@@ -54,16 +55,19 @@ class ChallengeHandlers:
             challenges=[challenges.challenge(self.catalogue, view) for view in views]
         )
 
-    async def answer_challenge(
-        self, request: pb.AnswerChallengeRequest, call: Call
-    ) -> pb.AnswerChallengeResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+    async def await_challenge(
+        self, request: pb.AwaitChallengeRequest, call: Call
+    ) -> AsyncGenerator[pb.AwaitChallengeResponse]:
+        actor = decode.actor(request)
         challenge_id = challenges.challenge_id(request.challenge_id)
-        code = decode.parse("code", OtpCode, request.code)
-        request_id = decode.uuid("request_id", request.request_id)
-        answered = await self.answer(context, challenge_id, code, request_id)
-        call.conclude(outcome=answered.verification.outcome.value)
-        return challenges.answered(self.catalogue, answered)
+        context = await call.authorize_and_charge(actor)
+        may_answer = may_read_all(call, actor.tenant_id)
+        views = self.waits.of(context, challenge_id, may_answer=may_answer)
+        async with aclosing(views):
+            async for view in views:
+                yield pb.AwaitChallengeResponse(
+                    challenge=challenges.challenge(self.catalogue, view)
+                )
 
     async def decline_challenge(
         self, request: pb.DeclineChallengeRequest, call: Call

@@ -84,7 +84,7 @@ SERVICES = tuple(
 
 HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
 """The names of health; the empty name is the whole server."""
-NOT_SERVED_YET = {"AwaitChallenge"}
+NOT_SERVED_YET = {"AnswerChallenge"}
 """Methods of the contract that have no handler."""
 _FURTHER_METHODS = {
     "CreateChallenge": CHECK_STEP_UP,
@@ -160,6 +160,7 @@ class Server:
         self._trusts_anyone = trusts_anyone
         self._port = 0
         self._health = Health(HEALTH_NAMES)
+        self._waits = handlers.challenge.waits
         served = {f"/{method.full_name}": _served(pipeline, method) for method in methods(handlers)}
         self._engine: Engine = make_engine(
             {**served, **self._health.methods, **reflection_methods(SERVICES)},
@@ -228,12 +229,16 @@ class Server:
     async def stop(self, grace_seconds: float) -> None:
         """Answer NOT_SERVING, accept no new calls, and let calls in flight finish within the grace.
 
+        Waits for challenges end at once: they would use up the grace.
+
         A server that shares its port first leaves new connections to the other processes.
         """
         await self._health.end()
         if self._shares_port:
             end_listening(self._port)
             await asyncio.sleep(_HANDSHAKES_SECONDS)
+        # Now, and not before: their clients call again at once, and this port is closed to them.
+        self._waits.end_all()
         await self._engine.stop(grace_seconds)
 
 

@@ -9,8 +9,9 @@ from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.audit import EventKind, Json
 from stepup.domain.errors import ChallengeStateError
 from stepup.service.calls.context import Context
-from stepup.service.challenges.read import View, demand_own, view_of
+from stepup.service.challenges.read import View, view_of
 from stepup.service.challenges.tallies import count_challenge, count_revoked_challenges
+from stepup.service.challenges.waits import Waits
 from stepup.service.ports import Database, Records
 
 
@@ -19,6 +20,7 @@ class EndChallenge:
     """Declines and cancels challenges."""
 
     database: Database
+    waits: Waits
 
     async def decline(self, context: Context, challenge_id: UUID) -> View:
         """`DeclineChallenge`: the person refuses. A challenge that was declined before stays so.
@@ -30,14 +32,16 @@ class EndChallenge:
         tenant_id = context.actor.tenant_id
         async with self.database.transaction(tenant_id) as records:
             found = await records.challenges.find_for_update(tenant_id, challenge_id)
-            challenge = demand_own(found, context)
-            declined = challenge.declined(context.now)
-            if declined is not challenge:
+            if found is None or not found.is_of(context.actor):
+                raise ChallengeStateError
+            declined = found.declined(context.now)
+            if declined is not found:
                 event = context.event(EventKind.CHALLENGE_DECLINED, challenge_id=str(challenge_id))
                 await records.challenges.save(declined)
                 await records.audit.append(event)
-        if declined is not challenge:
+        if declined is not found:
             count_challenge(declined)
+            self.waits.notify(tenant_id, declined.user_id)
         return view_of(declined, context, context.now)
 
     async def cancel(self, context: Context, challenge_id: UUID) -> View:
@@ -66,6 +70,7 @@ class EndChallenge:
                 await records.audit.append(event)
         if cancelled is not found:
             count_challenge(cancelled)
+            self.waits.notify(tenant_id, cancelled.user_id)
         return view_of(cancelled, context, context.now)
 
 

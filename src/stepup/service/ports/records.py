@@ -274,7 +274,7 @@ class Database(Protocol):
         ...
 
     def reserved_snapshot(self) -> AbstractAsyncContextManager[Records]:
-        """As `snapshot`, for the change feed: it MUST NOT wait for the reads of any other call."""
+        """As `snapshot`, for what each worker polls: it MUST NOT wait for the reads of any call."""
         ...
 
     async def check_writes(self) -> None:

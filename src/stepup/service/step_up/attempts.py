@@ -60,18 +60,12 @@ class Attempts(Generic[_T]):
 
 
 async def record_refusal(
-    records: Records,
-    context: Context,
-    authenticator: Authenticator,
-    cause: Attempt,
-    codes: str,
-    **about: str,
+    records: Records, context: Context, authenticator: Authenticator, cause: Attempt, codes: str
 ) -> None:
     """Record a refused attempt, unless one of this person is on record within the last minute.
 
     All workers together write one event a minute and person at most, however many attempts come.
-    `codes` names the throttle that refused: `one_time` or `reset`. `about` is what the code is
-    for (`CodeEffect`).
+    `codes` names the throttle that refused: `one_time` or `reset`.
     """
     noted = authenticator.refused(context.now)
     if noted is None:
@@ -80,10 +74,8 @@ async def record_refusal(
     await records.audit.append(
         context.event(
             EventKind.ATTEMPTS_REFUSED,
-            None,
             enrollment_id=noted.enrollment_id,
             codes=codes,
             cause=cause.value,
-            **about,
         )
     )

@@ -11,6 +11,7 @@ from stepup.domain.changes import Revocation, SessionRevoked, UserRevoked
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.calls.context import Context
 from stepup.service.challenges.end import revoke_challenges
+from stepup.service.challenges.waits import Waits
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, Elevations
 
@@ -22,16 +23,20 @@ _INSTANT = timedelta(microseconds=1)
 class Revoker:
     """Ends elevations in this worker and in Redis, after the change feed has the change.
 
+    It wakes the waits for challenges that the revocation may have ended.
+
     If Redis does not answer, the revocation still takes effect everywhere within two seconds (S10).
     The failure is logged, and the sign-out succeeds.
     """
 
     elevations: Elevations
     snapshots: Snapshots
+    waits: Waits
 
     async def put_into_effect(self, change: Revocation, now: datetime) -> None:
         """End what the change ends; `now` is when the call that made it was received."""
         self.snapshots.apply(change)
+        self.waits.notify(change.tenant_id, change.user_id)
         try:
             match change:
                 case SessionRevoked(tenant_id, user_id, session_hash):
