@@ -116,7 +116,7 @@ async def test_s18_calls_that_are_cancelled_at_once_leave_nothing_behind(client,
     async with asyncio.timeout(20):
         # Some calls have their turn before the server has seen that their client is gone.
         while len(asyncio.all_tasks()) >= before + 20:  # of 2,000 calls
-            await worker.application.verify.drain()
+            await worker.application.codes.drain()
             await asyncio.sleep(0.01)
 
 

@@ -288,6 +288,15 @@ class Challenge:
             revocations, active_enrollment
         )
 
+    def was_ended_by(self, revocations: UserRevocations) -> bool:
+        """Whether what ends a pending challenge came after its creation (S10).
+
+        Args:
+            revocations: what of the user, and of the challenge's session, was revoked.
+        """
+        ends = revocations.ended_enrollments.values()
+        return revocations.reaches(self.created_at) or any(self.created_at <= end for end in ends)
+
     def find_item(self, operation: OperationId, target: str) -> int | None:
         """The place of the item that names an action; None if there is none."""
         for place, item in enumerate(self.items):

@@ -480,7 +480,9 @@ class AnswerChallengeRequest(_message.Message):
     """code is the one-time code, as in VerifyOtpRequest: exactly six ASCII digits. Required."""
     request_id: _builtins.str
     """request_id makes a resend safe, as in VerifyOtpRequest: the same request sent again within a
-    minute gets the recorded outcome and is not a second attempt. A UUID; send one with every code.
+    minute gets the recorded outcome and is not a second attempt. A UUID; send one with every code. A
+    server that has lost the record finds the challenge approved (CHALLENGE_STATE, state "approved"):
+    call GetChallenge, which says until when it is usable.
     """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
@@ -514,12 +516,16 @@ class AnswerChallengeResponse(_message.Message):
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     NEXT_CODE_AFTER_FIELD_NUMBER: _builtins.int
     outcome: _step_up_service_pb2.Outcome.ValueType
-    """outcome says whether the code was accepted. OUTCOME_VERIFIED means that the challenge is approved."""
+    """outcome says whether the code was accepted. OUTCOME_VERIFIED means that the code has approved the
+    challenge.
+    """
     attempts_remaining: _builtins.int
     """attempts_remaining is as in VerifyOtpResponse."""
     @_builtins.property
     def challenge(self) -> Global___Challenge:
-        """challenge has its present state."""
+        """challenge has its present state: after a resend with a request_id, the approved challenge may have
+        ended.
+        """
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:

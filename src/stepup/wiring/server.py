@@ -22,6 +22,7 @@ from stepup.rpc.wire.qr import Pictures
 from stepup.service.audit.events import AuditEvents
 from stepup.service.calls.limits import CallerLimits, TenantShare
 from stepup.service.calls.refused_claims import RefusedClaims
+from stepup.service.challenges.answer import AnswerChallenge
 from stepup.service.challenges.create import CreateChallenge
 from stepup.service.challenges.end import EndChallenge
 from stepup.service.challenges.read import ReadChallenges
@@ -37,6 +38,7 @@ from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
 from stepup.service.ports import Clock
 from stepup.service.step_up.check import CheckStepUp
+from stepup.service.step_up.codes import OneTimeCodes
 from stepup.service.step_up.elevated import Elevated
 from stepup.service.step_up.revocation import RevokeElevations, Revoker
 from stepup.service.step_up.verify_otp import VerifyOtp
@@ -81,7 +83,7 @@ class Application:
 
     handlers: Handlers
     snapshots: Snapshots
-    verify: VerifyOtp
+    codes: OneTimeCodes
     housekeeping: Housekeeping
     refused_claims: RefusedClaims
     limits: CallerLimits
@@ -96,17 +98,18 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     elevated = Elevated(stores.elevations, snapshots, database)
     waits = Waits(database, clock)
     revoker = Revoker(stores.elevations, snapshots, waits)
-    verify = VerifyOtp(database, elevated, stores.outcomes, keys, back_steps=options.back_steps)
+    codes = OneTimeCodes(database, stores.outcomes, keys, options.back_steps)
     step_up = StepUpHandlers(
         catalogue,
         CheckStepUp(snapshots, elevated, database, keys, stores.decision_log, options.retry_window),
-        verify,
+        VerifyOtp(codes, elevated),
         RevokeElevations(database, revoker, options.back_steps),
     )
     challenge = ChallengeHandlers(
         catalogue,
         CreateChallenge(snapshots, elevated, database),
         ReadChallenges(database),
+        AnswerChallenge(codes, database, waits),
         EndChallenge(database, waits),
         waits,
     )
@@ -128,7 +131,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     return Application(
         Handlers(step_up, challenge, enrollment, policy, audit),
         snapshots,
-        verify,
+        codes,
         Housekeeping(database, options.retry_window),
         RefusedClaims(database),
         CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
@@ -163,7 +166,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             application.snapshots, stores.database, stores.elevations, decision_log, credentials
         )
         await watched.look()
-        stack.push_async_callback(application.verify.drain)
+        stack.push_async_callback(application.codes.drain)
         # Opened before the server, so that the spans of its last calls are exported.
         begin_span = begin_span_of(settings.traces, stack)
         pipeline = Pipeline(

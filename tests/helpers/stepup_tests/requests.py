@@ -2,7 +2,6 @@
 
 from google.protobuf.json_format import ParseDict
 
-from stepup.rpc.server.server import NOT_SERVED_YET
 from stepup.v1 import (
     audit_service_pb2,
     challenge_service_pb2,
@@ -27,7 +26,6 @@ METHODS = {
     for proto in PROTOS
     for service in proto.DESCRIPTOR.services_by_name.values()
     for method in service.methods
-    if method.name not in NOT_SERVED_YET
 }
 """Descriptors by path."""
 

@@ -106,7 +106,7 @@ class Worker:
         return await self._step_up.verify(self.context(actor, caller), OtpCode(code), request_id)
 
     async def drain(self):
-        await self.application.verify.drain()
+        await self.application.codes.drain()
 
     async def revoke(self, actor, scope=Scope.SESSION):
         await self._step_up.revoke(self.context(actor), scope)
@@ -132,6 +132,10 @@ class Worker:
 
     async def list_challenges(self, actor, limit=100):
         return await self._challenge.read.list(self.context(actor, CallerId("console")), limit)
+
+    async def answer(self, actor, challenge_id, code, request_id=None, *, caller=CALLER):
+        context = self.context(actor, caller)
+        return await self._challenge.answer(context, challenge_id, OtpCode(code), request_id)
 
     async def decline(self, actor, challenge_id, *, caller=CALLER):
         return await self._challenge.end.decline(self.context(actor, caller), challenge_id)

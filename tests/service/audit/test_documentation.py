@@ -47,10 +47,14 @@ async def everything(worker):
     await worker.select(OSQUERY)
     answer = await worker.check(ALICE)
     await worker.retry(ALICE, answer.receipt)
-    await worker.check(await approve(worker, ALICE, app))
-    await worker.fail(ALICE, app, times=6)
+    challenge_id = await worker.challenge(ALICE)
+    await worker.advance(seconds=30)
+    await worker.answer(ALICE, challenge_id, app.code(worker.clock.now()))
+    await worker.check(replace(ALICE, challenge_id=challenge_id))
+    challenge_id = await worker.challenge(ALICE)
+    for _ in range(6):
+        await worker.answer(ALICE, challenge_id, app.wrong_code(worker.clock.now()))
     await worker.reset(ALICE, ResetCode.generate())
-    await worker.challenge(ALICE)
     await worker.remove(ALICE)
 
     screen = await worker.begin(BOB)

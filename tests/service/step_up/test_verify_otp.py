@@ -17,6 +17,7 @@ from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.errors import InvalidFieldError, RequestUnderWayError, StoreUnavailableError
 from stepup.domain.totp import OtpCode
 from stepup.service.ports import SealBrokenError
+from stepup.service.step_up.codes import OneTimeCodes
 from stepup.service.step_up.revocation import Scope
 from stepup.service.step_up.verify_otp import VerifyOtp
 
@@ -678,7 +679,7 @@ def held_up(world):
 @pytest.fixture
 def verify_held_up(world, worker, held_up):
     elevated = worker.application.handlers.step_up.check.elevated
-    return VerifyOtp(held_up, elevated, world.outcomes, world.keys)
+    return VerifyOtp(OneTimeCodes(held_up, world.outcomes, world.keys), elevated)
 
 
 async def _give_up(verify, held_up, context, code, request_id=None):
@@ -695,7 +696,7 @@ async def test_an_attempt_is_finished_although_its_caller_gives_up(
     code = OtpCode(app.code(clock.now()))
     await _give_up(verify_held_up, held_up, worker.context(ALICE), code, REQUEST)
     held_up.let_go.set()
-    await verify_held_up.drain()
+    await verify_held_up.codes.drain()
     assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
 
 
@@ -705,7 +706,7 @@ async def test_the_resend_of_a_call_that_was_given_up_gets_its_outcome(
     code = app.code(clock.now())
     await _give_up(verify_held_up, held_up, worker.context(ALICE), OtpCode(code), REQUEST)
     held_up.let_go.set()
-    await verify_held_up.drain()
+    await verify_held_up.codes.drain()
     assert (await worker.verify(ALICE, code, REQUEST)).outcome is Outcome.VERIFIED
 
 
@@ -714,7 +715,7 @@ async def test_draining_waits_for_attempts_that_fail(world, worker, app, held_up
     await _give_up(verify_held_up, held_up, worker.context(ALICE), code)
     world.database.writes = False
     held_up.let_go.set()
-    await verify_held_up.drain()
+    await verify_held_up.codes.drain()
     assert await worker.events(EventKind.OTP_VERIFIED) == []
 
 
@@ -727,7 +728,7 @@ async def test_a_cancelled_attempt_is_cancelled_for_whoever_waits(
     await held_up.reached.wait()
     mine = asyncio.current_task()
     for task in asyncio.all_tasks() - {mine, call}:
-        if "VerifyOtp._attempt" in repr(task.get_coro()):
+        if "OneTimeCodes._attempt" in repr(task.get_coro()):
             task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from stepup.domain.actor import TenantId
 from stepup.domain.challenge_rights import ANSWER_CHALLENGE
 from stepup.domain.operations import Catalogue
+from stepup.domain.totp import OtpCode
 from stepup.rpc.pipeline.call import Call
 from stepup.rpc.wire import challenges, decode
+from stepup.service.challenges.answer import AnswerChallenge
 from stepup.service.challenges.create import CreateChallenge
 from stepup.service.challenges.end import EndChallenge
 from stepup.service.challenges.read import ReadChallenges
@@ -23,6 +25,7 @@ class ChallengeHandlers:
     catalogue: Catalogue
     create: CreateChallenge
     read: ReadChallenges
+    answer: AnswerChallenge
     end: EndChallenge
     waits: Waits
 
@@ -54,6 +57,17 @@ class ChallengeHandlers:
         return pb.ListChallengesResponse(
             challenges=[challenges.challenge(self.catalogue, view) for view in views]
         )
+
+    async def answer_challenge(
+        self, request: pb.AnswerChallengeRequest, call: Call
+    ) -> pb.AnswerChallengeResponse:
+        context = await call.authorize_and_charge(decode.actor(request))
+        challenge_id = challenges.challenge_id(request.challenge_id)
+        code = decode.parse("code", OtpCode, request.code)
+        request_id = decode.uuid("request_id", request.request_id)
+        answered = await self.answer(context, challenge_id, code, request_id)
+        call.conclude(outcome=answered.verification.outcome.value)
+        return challenges.answered(self.catalogue, answered)
 
     async def await_challenge(
         self, request: pb.AwaitChallengeRequest, call: Call

@@ -84,8 +84,6 @@ SERVICES = tuple(
 
 HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
 """The names of health; the empty name is the whole server."""
-NOT_SERVED_YET = {"AnswerChallenge"}
-"""Methods of the contract that have no handler."""
 _FURTHER_METHODS = {
     "CreateChallenge": CHECK_STEP_UP,
     "ListChallenges": ANSWER_CHALLENGE,
@@ -119,8 +117,6 @@ def methods(handlers: Handlers) -> Iterable[Method]:
     for proto, implementation in zip(PROTOS, implementations, strict=True):
         [service] = proto.DESCRIPTOR.services_by_name.values()
         for rpc in service.methods:
-            if rpc.name in NOT_SERVED_YET:
-                continue
             yield Method(
                 service=service.full_name,
                 name=rpc.name,

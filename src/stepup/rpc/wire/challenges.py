@@ -22,6 +22,7 @@ from stepup.domain.challenge import (
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.operations import SIGN_IN, Catalogue
 from stepup.rpc.wire import decode, encode
+from stepup.service.challenges.answer import Answered
 from stepup.service.challenges.create import NewChallenge, NewItem
 from stepup.service.challenges.read import View
 from stepup.v1 import challenge_service_pb2 as pb
@@ -129,6 +130,18 @@ def challenge(catalogue: Catalogue, view: View) -> pb.Challenge:
         expires_at=encode.timestamp(shown.expires_at),
         answered_at=encode.timestamp(shown.answered_at) if shown.answered_at else None,
         usable_until=encode.timestamp(shown.approval.usable_until) if shown.approval else None,
+    )
+
+
+def answered(catalogue: Catalogue, answer: Answered) -> pb.AnswerChallengeResponse:
+    """The outcome of an attempt with a code, and its challenge."""
+    verification = answer.verification
+    return pb.AnswerChallengeResponse(
+        outcome=encode.OUTCOMES[verification.outcome],
+        challenge=challenge(catalogue, answer.view),
+        attempts_remaining=verification.attempts_remaining,
+        retry_after=encode.duration(verification.retry_after),
+        next_code_after=encode.duration(verification.next_code_after),
     )
 
 

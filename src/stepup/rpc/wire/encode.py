@@ -48,7 +48,7 @@ _CHALLENGE_REJECTIONS = {
     rejection: step_up_service_pb2.ChallengeRejection.Value(f"CHALLENGE_REJECTION_{rejection.name}")
     for rejection in ChallengeRejection
 }
-_OUTCOMES = {
+OUTCOMES = {
     outcome: step_up_service_pb2.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome
 }
 _METHODS = {
@@ -131,7 +131,7 @@ def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
 def verification(outcome: Verification) -> step_up_service_pb2.VerifyOtpResponse:
     """The outcome of an attempt with a code."""
     response = step_up_service_pb2.VerifyOtpResponse(
-        outcome=_OUTCOMES[outcome.outcome],
+        outcome=OUTCOMES[outcome.outcome],
         attempts_remaining=outcome.attempts_remaining,
         retry_after=duration(outcome.retry_after),
         next_code_after=duration(outcome.next_code_after),

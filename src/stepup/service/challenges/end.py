@@ -9,7 +9,7 @@ from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.audit import EventKind, Json
 from stepup.domain.errors import ChallengeStateError
 from stepup.service.calls.context import Context
-from stepup.service.challenges.read import View, view_of
+from stepup.service.challenges.read import View, demand_own, view_of
 from stepup.service.challenges.tallies import count_challenge, count_revoked_challenges
 from stepup.service.challenges.waits import Waits
 from stepup.service.ports import Database, Records
@@ -32,14 +32,13 @@ class EndChallenge:
         tenant_id = context.actor.tenant_id
         async with self.database.transaction(tenant_id) as records:
             found = await records.challenges.find_for_update(tenant_id, challenge_id)
-            if found is None or not found.is_of(context.actor):
-                raise ChallengeStateError
-            declined = found.declined(context.now)
-            if declined is not found:
+            challenge = demand_own(found, context)
+            declined = challenge.declined(context.now)
+            if declined is not challenge:
                 event = context.event(EventKind.CHALLENGE_DECLINED, challenge_id=str(challenge_id))
                 await records.challenges.save(declined)
                 await records.audit.append(event)
-        if declined is not found:
+        if declined is not challenge:
             count_challenge(declined)
             self.waits.notify(tenant_id, declined.user_id)
         return view_of(declined, context, context.now)

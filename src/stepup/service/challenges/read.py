@@ -80,6 +80,17 @@ def demand_readable(found: Challenge | None, context: Context, *, may_answer: bo
     return found
 
 
+def demand_own(found: Challenge | None, context: Context) -> Challenge:
+    """Demand a challenge whose user is the actor: nobody else answers or declines it (S19).
+
+    Raises:
+        ChallengeStateError: `found` is None, or another user's. One answer for both.
+    """
+    if found is None or not found.is_of(context.actor):
+        raise ChallengeStateError
+    return found
+
+
 def view_of(challenge: Challenge, context: Context, now: datetime) -> View:
     """Return a challenge as the caller of a call sees it at an instant."""
     is_creator = challenge.caller == context.caller

@@ -60,12 +60,18 @@ class Attempts(Generic[_T]):
 
 
 async def record_refusal(
-    records: Records, context: Context, authenticator: Authenticator, cause: Attempt, codes: str
+    records: Records,
+    context: Context,
+    authenticator: Authenticator,
+    cause: Attempt,
+    codes: str,
+    **about: str,
 ) -> None:
     """Record a refused attempt, unless one of this person is on record within the last minute.
 
     All workers together write one event a minute and person at most, however many attempts come.
-    `codes` names the throttle that refused: `one_time` or `reset`.
+    `codes` names the throttle that refused: `one_time` or `reset`. `about` is what the code is
+    for (`CodeEffect`).
     """
     noted = authenticator.refused(context.now)
     if noted is None:
@@ -74,8 +80,10 @@ async def record_refusal(
     await records.audit.append(
         context.event(
             EventKind.ATTEMPTS_REFUSED,
+            None,
             enrollment_id=noted.enrollment_id,
             codes=codes,
             cause=cause.value,
+            **about,
         )
     )
