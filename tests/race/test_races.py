@@ -2,7 +2,7 @@
 
 Each race is a function that checks the answers. It passes on the real stores. On a double that is
 racy on purpose it must end with `RaceLostError`: a test that cannot fail proves nothing (S2, S3,
-S8, S16).
+S8, S16, S19).
 """
 
 import asyncio
@@ -12,13 +12,16 @@ from itertools import count
 from uuid import uuid4
 
 import pytest
+from stepup_tests.challenges import approve
 from stepup_tests.otp import code_at
 from stepup_tests.people import person
 from stepup_tests.wire import on_wire, refusal
 from stepup_tests.worker import API_KEYS, OSQUERY
 
+from stepup.domain.actor import CallerId
 from stepup.domain.audit import EventKind
 from stepup.domain.reset_code import ResetCode
+from stepup.v1 import challenge_service_pb2 as challenge
 from stepup.v1 import enrollment_service_pb2 as enrollment
 from stepup.v1 import step_up_service_pb2 as step_up
 
@@ -197,34 +200,105 @@ async def retries_of(arena, user, number):
     return retries
 
 
+async def late_reasons(arena, checks, end):
+    """Send checks over all connections but one, which carries their end as soon as one is allowed.
+
+    Returns:
+        The reasons of the decisions that began after the end was acknowledged: a fifth, or more.
+    """
+    in_time, numbered = len(checks) * 4 // 5, iter(enumerate(checks))
+    allowed, acknowledged, late = asyncio.Event(), asyncio.Event(), []
+
+    async def in_turn(client):
+        for index, check in numbered:
+            if index >= in_time:
+                await acknowledged.wait()
+            begins_late = acknowledged.is_set()
+            reason = _name(await client.step_up.CheckStepUp(check))
+            allowed.set()
+            if begins_late:
+                late.append(reason)
+
+    async def end_them(client):
+        await allowed.wait()
+        await end(client)
+        acknowledged.set()
+
+    clients = iter(arena.clients)
+    await asyncio.gather(end_them(next(clients)), *map(in_turn, clients))
+    return late
+
+
+def revocation_of(user):
+    request = step_up.RevokeElevationsRequest(
+        actor=on_wire(user), scope=step_up.REVOCATION_SCOPE_USER
+    )
+    return lambda client: client.step_up.RevokeElevations(request)
+
+
 async def receipts_and_a_revocation(arena):
     """S10: a retry that begins when a revocation is acknowledged is not exempt."""
     user = fresh_user()
     await arena.worker.select(OSQUERY)
-    retries = iter(enumerate(await retries_of(arena, user, 100)))
-    request = step_up.RevokeElevationsRequest(
-        actor=on_wire(user), scope=step_up.REVOCATION_SCOPE_USER
-    )
-    redeemed, acknowledged, late = asyncio.Event(), asyncio.Event(), []
-
-    async def in_turn(client):
-        for index, retry in retries:
-            if index >= 80:
-                await acknowledged.wait()
-            begins_late = acknowledged.is_set()
-            reason = _name(await client.step_up.CheckStepUp(retry))
-            redeemed.set()
-            if begins_late:
-                late.append(reason)
-
-    async def revoke(client):
-        await redeemed.wait()
-        await client.step_up.RevokeElevations(request)
-        acknowledged.set()
-
-    clients = iter(arena.clients)
-    await asyncio.gather(revoke(next(clients)), *map(in_turn, clients))
+    late = await late_reasons(arena, await retries_of(arena, user, 100), revocation_of(user))
     demand_at_most(0, late.count("DECISION_REASON_EXEMPT_TIMED_OUT_RETRY"))
+    assert set(late) == {"DECISION_REASON_NOT_ELEVATED"}
+
+
+async def uses_of_items(arena, user, number):
+    """Checks of actions that a challenge approved, in a session that is not elevated."""
+    await arena.worker.select(OSQUERY)
+    app = await arena.worker.enrol(user)
+    targets = [f"host-{index}" for index in range(number)]
+    presenting = await approve(arena.worker, user, app, *targets, caller=CallerId("local"))
+    uses = []
+    for target in targets:
+        use = step_up.CheckStepUpRequest(actor=on_wire(user), operation=OSQUERY, target=target)
+        use.actor.challenge_id = str(presenting.challenge_id)
+        uses.append(use)
+    return uses
+
+
+async def the_same_item(arena):
+    """S19: an item allows its action once."""
+    user = fresh_user()
+    [request] = await uses_of_items(arena, user, 1)
+
+    async def use(client):
+        # As different requests, so that none shares the use of another.
+        named = step_up.CheckStepUpRequest(request_id=str(uuid4()))
+        named.MergeFrom(request)
+        return await client.step_up.CheckStepUp(named)
+
+    answers = await arena.at_once(use)
+    reasons = Counter(map(_name, answers))
+    demand_at_most(1, reasons["DECISION_REASON_CHALLENGE_APPROVED"])
+    assert reasons == {
+        "DECISION_REASON_CHALLENGE_APPROVED": 1,
+        "DECISION_REASON_NOT_ELEVATED": arena.crowd - 1,
+    }
+    rejections = Counter(answer.challenge_rejection for answer in answers)
+    assert rejections[step_up.CHALLENGE_REJECTION_ITEM_USED] == arena.crowd - 1
+    assert len(await events_of(arena, user.user_id, EventKind.CHALLENGE_ITEM_USED)) == 1
+
+
+async def items_and_a_revocation(arena):
+    """S10: a check that begins when a revocation is acknowledged is not allowed by its item."""
+    user = fresh_user()
+    late = await late_reasons(arena, await uses_of_items(arena, user, 60), revocation_of(user))
+    demand_at_most(0, late.count("DECISION_REASON_CHALLENGE_APPROVED"))
+    assert set(late) == {"DECISION_REASON_NOT_ELEVATED"}
+
+
+async def items_and_a_cancellation(arena):
+    """S19: a check that begins when a cancellation is acknowledged is not allowed by its item."""
+    user = fresh_user()
+    uses = await uses_of_items(arena, user, 60)
+    request = challenge.CancelChallengeRequest(
+        actor=on_wire(user), challenge_id=uses[0].actor.challenge_id
+    )
+    late = await late_reasons(arena, uses, lambda client: client.challenge.CancelChallenge(request))
+    demand_at_most(0, late.count("DECISION_REASON_CHALLENGE_APPROVED"))
     assert set(late) == {"DECISION_REASON_NOT_ELEVATED"}
 
 
@@ -281,6 +355,9 @@ RACES = [
     the_same_receipt,
     the_same_retry_sent_again,
     receipts_and_a_revocation,
+    the_same_item,
+    items_and_a_revocation,
+    items_and_a_cancellation,
     a_callers_rate,
 ]
 

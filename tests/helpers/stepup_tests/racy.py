@@ -59,6 +59,30 @@ class _LookThenWrite:
         return self._used.get(decision_id)
 
 
+class _LookThenUse(_Alone):
+    """Challenges that look whether an item was used, and only then note it; their ends get lost."""
+
+    def __init__(self, database, name):
+        super().__init__(database, name)
+        self._used = set()
+
+    async def use_item(self, _tenant_id, challenge_id, place, _use):
+        item = (challenge_id, place)
+        was_used = item in self._used
+        async with self._database.transaction():  # waits for its turn, while others look
+            pass
+        self._used.add(item)
+        return not was_used
+
+    async def save(self, challenge):
+        if challenge.ended_at is None:
+            async with self._database.transaction() as records:
+                await records.challenges.save(challenge)
+
+    async def revoke(self, *_user):
+        return []
+
+
 class _Remembered(_Alone):
     """A feed that reads the revocations of a user once, and answers from memory afterwards."""
 
@@ -74,7 +98,7 @@ class _Remembered(_Alone):
 
 
 class RacyDatabase:
-    """Breaks the promises of `Authenticators`, `ResetCodes`, `Redemptions` and `ChangeFeed`."""
+    """Breaks the promises of the repositories that are named in `racy`."""
 
     def __init__(self, inner):
         self._inner = inner
@@ -83,6 +107,7 @@ class RacyDatabase:
             "authenticators": _Blind(inner, "authenticators"),
             "reset_codes": _Blind(inner, "reset_codes"),
             "redemptions": _LookThenWrite(inner),
+            "challenges": _LookThenUse(inner, "challenges"),
             "changes": _Remembered(inner, "changes"),
         }
         self._records = Records(**(alone | racy))
