@@ -2,10 +2,12 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from stepup_tests.challenges import approve
 from stepup_tests.e2e.sql import executed
 from stepup_tests.otp import code_at
 from stepup_tests.people import person
@@ -14,6 +16,7 @@ from stepup_tests.worker import OSQUERY
 from stepup_tests.world import world_on
 
 from stepup.domain.audit import EventKind
+from stepup.domain.challenge import ChallengeRejection
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.receipts import ReceiptRejection
 from stepup.service.step_up.revocation import Scope
@@ -107,6 +110,65 @@ async def test_s10_no_check_of_a_batch_rests_on_an_elevation_that_ends_while_one
     assert len(world.decisions()) == decided + 3
 
 
+async def begun_while_the_trail_is_locked(url, *calls):
+    """Begin calls one after the other, each of which waits for the audit trail or for the others.
+
+    Returns:
+        Their results or errors, after the trail is free again.
+    """
+    tasks = []
+    async with create_async_engine(make_url(url), poolclass=NullPool).connect() as other:
+        await other.execute(text("SELECT FROM audit_heads FOR UPDATE"))
+        for number, call in enumerate(calls, start=1):
+            tasks.append(asyncio.create_task(call))
+            while await executed(url, WAITING) != [(number,)]:
+                assert not tasks[-1].done()
+    return await asyncio.gather(*tasks)
+
+
+@pytest.fixture
+async def alice(worker):
+    """Presents an approved challenge for host-1."""
+    await worker.select(OSQUERY)
+    return await approve(worker, ALICE, await worker.enrol(ALICE))
+
+
+@pytest.mark.parametrize(
+    ("end", "rejection"),
+    [
+        (lambda worker, _: worker.revoke(ALICE, Scope.USER), ChallengeRejection.REVOKED),
+        (lambda worker, _: worker.revoke(ALICE), ChallengeRejection.REVOKED),
+        (
+            lambda worker, alice: worker.cancel_challenge(alice, alice.challenge_id),
+            ChallengeRejection.CANCELLED,
+        ),
+    ],
+    ids=["revocation", "sign-out", "cancellation"],
+)
+async def test_s10_s19_an_item_allows_nothing_whose_challenge_ends_while_its_use_waits(
+    worker, url, alice, end, rejection
+):
+    _, answer = await begun_while_the_trail_is_locked(url, end(worker, alice), worker.check(alice))
+    assert answer.verdict.reason is Reason.NOT_ELEVATED
+    assert answer.verdict.challenge_rejection is rejection
+    assert await worker.events(EventKind.CHALLENGE_ITEM_USED) == []
+
+
+@pytest.mark.parametrize("request_id", [UUID(int=1), None])
+async def test_s19_a_use_that_waits_for_another_one_finds_the_item_used(
+    worker, url, alice, request_id
+):
+    first, second = await begun_while_the_trail_is_locked(
+        url, *(worker.check(alice, request_id=request_id) for _ in range(2))
+    )
+    assert first.verdict.reason is Reason.CHALLENGE_APPROVED
+    if request_id is None:
+        assert second.verdict.challenge_rejection is ChallengeRejection.ITEM_USED
+    else:
+        assert second == first
+    assert len(await worker.events(EventKind.CHALLENGE_ITEM_USED)) == 1
+
+
 @pytest.mark.parametrize("scope", Scope)
 async def test_s10_a_revocation_voids_the_first_enrollment_that_it_waited_for(
     worker, url, clock, scope
@@ -117,18 +179,11 @@ async def test_s10_a_revocation_voids_the_first_enrollment_that_it_waited_for(
     await worker.confirm(ALICE, code_at(screen.secret.octets, clock.now()))
     received_before = worker.context(ALICE)
     clock.advance(seconds=1)
-    calls = [
+    completion, _ = await begun_while_the_trail_is_locked(
+        url,
         worker.complete(ALICE),
         worker.application.handlers.step_up.revoke(received_before, scope),
-    ]
-    tasks = []
-    async with create_async_engine(make_url(url), poolclass=NullPool).connect() as other:
-        await other.execute(text("SELECT FROM audit_heads FOR UPDATE"))
-        for number, call in enumerate(calls, start=1):
-            tasks.append(asyncio.create_task(call))
-            while await executed(url, WAITING) != [(number,)]:
-                assert not tasks[-1].done()
-    completion, _ = await asyncio.gather(*tasks)
+    )
 
     assert completion.authenticator.enrollment_id == screen.enrollment_id
     assert (await worker.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
