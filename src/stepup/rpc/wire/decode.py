@@ -311,12 +311,13 @@ def _max_age(field: str, item: policy_service_pb2.SelectedOperation) -> timedelt
 
 
 def duration(message: Duration) -> timedelta:
-    """A duration, rounded so that it has a part of a second if the message has one.
+    """A duration that must be whole seconds.
 
-    A duration that is too long for a timedelta is the longest one.
+    If the message has nanoseconds, the result has a microsecond, so that its check refuses it. A
+    duration that is too long for a timedelta is the longest one.
     """
     try:
-        return timedelta(seconds=message.seconds, microseconds=-(-message.nanos // 1000))
+        return timedelta(seconds=message.seconds, microseconds=1 if message.nanos else 0)
     except OverflowError:
         return timedelta.max
 
