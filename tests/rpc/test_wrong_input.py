@@ -3,6 +3,7 @@
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
 from stepup_tests.requests import METHODS, WITH_ACTOR, path_of, valid_request
 from stepup_tests.wire import Client, refusal_of, served
 from stepup_tests.worker import OSQUERY, SIGN_IN
@@ -66,7 +67,7 @@ def refused(shared_world, send):
 
 async def test_there_is_a_valid_request_of_every_method():
     names = {path.rpartition("/")[2] for path in METHODS}
-    assert len(names) == len(METHODS) == 18
+    assert len(names) == len(METHODS) == 23
     assert all(valid_request(name) is not None for name in names)
 
 
@@ -213,6 +214,30 @@ def issuer(text):
     return policy("policy.issuer", change)
 
 
+def challenge(field, **changed):
+    """A request for three actions, of which the second is changed."""
+    request = valid_request("CreateChallenge")
+    for number in (2, 3):
+        request.items.add(operation=OSQUERY, target=f"host-{number}", label="a host")
+    for key, value in changed.items():
+        setattr(request.items[1], key, value)
+    return "CreateChallenge", field, request
+
+
+def asking(field, **duration):
+    request = valid_request("CreateChallenge")
+    getattr(request, field).CopyFrom(Duration(**duration))
+    return "CreateChallenge", field, request
+
+
+def items(number):
+    request = valid_request("CreateChallenge")
+    del request.items[:]
+    for index in range(number):
+        request.items.add(operation=OSQUERY, target=f"host-{index}", label="a host")
+    return "CreateChallenge", "items", request
+
+
 def events(field, **filters):
     request = valid_request("ListAuditEvents")
     request.filter.CopyFrom(audit_service_pb2.AuditEventFilter(**filters))
@@ -255,9 +280,49 @@ WRONG = {
     },
     **{
         f"{name} request_id: {kind}": spoilt(name, "request_id", request_id=value)
-        for name in ("CheckStepUp", "BatchCheckStepUp", "VerifyOtp")
+        for name in ("CheckStepUp", "BatchCheckStepUp", "VerifyOtp", "CreateChallenge")
         for kind, value in BAD_UUIDS.items()
     },
+    "items: none": items(0),
+    "items: 101": items(101),
+    "items[1].operation: missing": challenge("items[1].operation", operation=""),
+    "items[1].operation: sign-in": challenge("items[1].operation", operation=SIGN_IN),
+    "items[1].target: missing": challenge("items[1].target", target=""),
+    "items[1].target: 257 bytes": challenge("items[1].target", target="x" * 257),
+    "items[1].target: 258 bytes of 2 each": challenge("items[1].target", target="é" * 129),
+    "items[1].label: missing": challenge("items[1].label", label=""),
+    "items[1].label: blank": challenge("items[1].label", label=" \u3000"),
+    "items[1].label: 201 characters": challenge("items[1].label", label="x" * 201),
+    "items[1].label: a change of direction": challenge("items[1].label", label="a\u202eb"),
+    "items[1]: again": challenge("items[1]", target="host-1"),
+    "message: missing": spoilt("CreateChallenge", "message", message=""),
+    "message: blank": spoilt("CreateChallenge", "message", message=" "),
+    "message: 501 characters": spoilt("CreateChallenge", "message", message="x" * 501),
+    "message: a line feed": spoilt("CreateChallenge", "message", message="a\nb"),
+    **{
+        f"{field}: {duration}": asking(field, **duration)
+        for field, longest in (("expires_in", 600), ("valid_for", 3600))
+        for duration in (
+            {},
+            {"seconds": -1},
+            {"nanos": 500_000_000},
+            {"nanos": 1_000_000_000},
+            {"seconds": 1, "nanos": 1},
+            {"seconds": 2, "nanos": -1_000_000_000},
+            {"seconds": longest, "nanos": 1},
+            {"seconds": longest + 1},
+            {"seconds": 2**63 - 1},
+        )
+    },
+    **{
+        f"{verb} challenge_id: {kind}": spoilt(
+            f"{verb}Challenge", "challenge_id", challenge_id=value
+        )
+        for verb in ("Get", "Decline", "Cancel")
+        for kind, value in {"missing": "", "no UUID": BAD_UUIDS["no UUID"]}.items()
+    },
+    "ListChallenges page_size: negative": spoilt("ListChallenges", "page_size", page_size=-1),
+    "ListChallenges page_size: 101": spoilt("ListChallenges", "page_size", page_size=101),
     "scope: missing": spoilt("RevokeElevations", "scope", scope=0),
     "scope: unknown": spoilt("RevokeElevations", "scope", scope=3),
     "account_name: 129 bytes": spoilt("BeginEnrollment", "account_name", account_name="x" * 129),

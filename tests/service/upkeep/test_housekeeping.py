@@ -1,14 +1,19 @@
 """Housekeeping: what has expired is forgotten, and nothing else."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 from stepup_tests.people import person
 from stepup_tests.worker import OSQUERY
 
+from stepup.domain.actor import CallerId, TenantId
+from stepup.domain.audit import EventKind, written
+from stepup.domain.challenge import ChallengeState
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.receipts import ReceiptRejection
 from stepup.service.step_up.revocation import Scope
+from stepup.service.upkeep import housekeeping
 
 ALICE = person()
 
@@ -120,3 +125,85 @@ async def test_a_policy_outlives_its_change_in_the_feed(world, worker):
     await worker.keep_house()
     started = await world.worker()
     assert (await started.check(ALICE)).verdict.decision is Decision.ENROLLMENT_REQUIRED
+
+
+class TestChallenges:
+    async def test_what_nobody_answered_in_time_is_on_record(self, worker, clock):
+        created = await worker.create(ALICE, caller=CallerId("soar"))
+        await worker.advance(seconds=599)
+        await worker.keep_house()
+        assert await worker.events(EventKind.CHALLENGE_EXPIRED) == []
+        await worker.advance(seconds=2)
+        await worker.keep_house()
+        await worker.keep_house()
+        [event] = await worker.events(EventKind.CHALLENGE_EXPIRED)
+        assert (event.caller, event.actor_user_id, event.subject_user_id) == (
+            "soar",
+            "alice",
+            "alice",
+        )
+        assert event.occurred_at == clock.now()
+        assert event.details == {
+            "session": ALICE.session_hash,
+            "challenge_id": str(created.challenge_id),
+            "expires_at": written(created.expires_at),
+        }
+        view = await worker.read(ALICE, created.challenge_id, may_answer=True)
+        assert view.challenge == created.expired(clock.now())
+
+    async def test_it_is_on_record_once_although_workers_keep_house_at_once(self, worker):
+        for user in ("alice", "bob"):
+            await worker.challenge(person(user))
+        await worker.challenge(person(tenant="globex"))
+        await worker.advance(minutes=10)
+        await asyncio.gather(*(worker.keep_house() for _ in range(4)))
+        assert len(await worker.events(EventKind.CHALLENGE_EXPIRED)) == 2
+        globex = TenantId("globex")
+        assert len(await worker.events(EventKind.CHALLENGE_EXPIRED, tenant=globex)) == 1
+
+    async def test_what_another_call_has_ended_has_not_expired(self, world, worker):
+        challenge_id = await worker.challenge(ALICE)
+        # Between the search and the record; the clock of the other call is behind.
+        now = world.clock.now()
+        await worker.advance(minutes=10)
+
+        async def decline():
+            async with world.database.transaction() as records:
+                found = await records.challenges.find_for_update(ALICE.tenant_id, challenge_id)
+                await records.challenges.save(found.declined(now))
+
+        world.database.before_transaction = decline
+        await worker.keep_house()
+        assert await worker.events(EventKind.CHALLENGE_EXPIRED) == []
+        assert (await worker.read(ALICE, challenge_id)).state is ChallengeState.DECLINED
+
+    async def test_one_that_is_gone_has_no_event(self, world, worker):
+        await worker.challenge(ALICE)
+        await worker.advance(minutes=10)
+
+        async def remove():
+            world.sql("DELETE FROM challenge_items")
+            world.sql("DELETE FROM challenges")
+
+        world.database.before_transaction = remove
+        await worker.keep_house()
+        assert await worker.events(EventKind.CHALLENGE_EXPIRED) == []
+
+    async def test_a_day_after_its_end_it_is_removed_and_its_events_stay(self, world, worker):
+        await worker.decline(ALICE, await worker.challenge(ALICE))
+        await worker.advance(minutes=24 * 60 - 1)
+        await worker.keep_house()
+        assert len(world.tables()["challenges"]) == 1
+        await worker.advance(minutes=1)
+        await worker.keep_house()
+        tables = world.tables()
+        assert tables["challenges"] == tables["challenge_items"] == []
+        assert len(await worker.events()) == 2
+
+    async def test_more_than_one_portion_is_put_on_record(self, worker, monkeypatch):
+        monkeypatch.setattr(housekeeping, "PORTION", 2)
+        for _ in range(5):
+            await worker.challenge(ALICE)
+        await worker.advance(minutes=10)
+        await worker.keep_house()
+        assert len(await worker.events(EventKind.CHALLENGE_EXPIRED)) == 5
