@@ -343,6 +343,18 @@ async def a_callers_rate(arena):
     assert let_through + ended["CALLER_RATE_LIMITED"] == arena.crowd
 
 
+async def new_challenges(arena):
+    """A user gets ten challenges a minute."""
+    item = {"operation": API_KEYS, "target": "keys", "label": "All keys"}
+    request = challenge.CreateChallengeRequest(
+        actor=on_wire(fresh_user()), items=[item], message="Rotate the keys"
+    )
+    ended = await arena.at_once(lambda client: client.challenge.CreateChallenge(request))
+    refused = [refusal(end).reason for end in ended if isinstance(end, Exception)]
+    demand_at_most(10, arena.crowd - len(refused))
+    assert refused == ["CHALLENGE_LIMIT"] * (arena.crowd - 10)
+
+
 RACES = [
     the_same_right_code,
     the_code_of_another_session,
@@ -359,6 +371,7 @@ RACES = [
     items_and_a_revocation,
     items_and_a_cancellation,
     a_callers_rate,
+    new_challenges,
 ]
 
 

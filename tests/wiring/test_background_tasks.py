@@ -92,11 +92,21 @@ async def house_is_kept(failing, _monkeypatch):
     async def transaction():
         failing()
         purging = SimpleNamespace(purge=nothing_left)
-        yield SimpleNamespace(pending=purging, redemptions=purging, changes=purging)
+        yield SimpleNamespace(
+            pending=purging, redemptions=purging, challenges=purging, changes=purging
+        )
 
-    housekeeping = Housekeeping(SimpleNamespace(transaction=transaction))
+    @asynccontextmanager
+    async def snapshot():
+        yield SimpleNamespace(challenges=SimpleNamespace(expired=none_has_expired))
+
+    housekeeping = Housekeeping(SimpleNamespace(transaction=transaction, snapshot=snapshot))
     async with repeated(lambda: housekeeping(ManualClock().now())):
         yield
+
+
+async def none_has_expired(*_args):
+    return []
 
 
 async def nothing_left(*_args):

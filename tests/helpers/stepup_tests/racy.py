@@ -17,9 +17,9 @@ class _Alone:
         self._name = name
 
     def __getattr__(self, method):
-        async def call(*arguments):
+        async def call(*arguments, **options):
             async with self._database.transaction() as records:
-                return await getattr(getattr(records, self._name), method)(*arguments)
+                return await getattr(getattr(records, self._name), method)(*arguments, **options)
 
         return call
 
