@@ -214,7 +214,9 @@ class ListAuditEventsRequest(_message.Message):
     It must not begin or end with a blank. Required.
     """
     page_size: _builtins.int
-    """page_size is the maximum number of events of the page: 1 to 100. Absent means 50."""
+    """page_size is the maximum number of events of the page: 1 to 100. Absent means 50. A page of large
+    events has fewer.
+    """
     page_token: _builtins.str
     """page_token is next_page_token of the previous page, for the same tenant and filter. Absent means
     the first page.

@@ -8,12 +8,15 @@ import pytest
 from stepup_tests.keys import fresh_ring
 from stepup_tests.people import ACME, administrator, person
 from stepup_tests.rotation import LateRing, rotated_ring
+from stepup_tests.worker import OSQUERY
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import NO_HASH, EventKind, chain_hash
 from stepup.domain.errors import InvalidFieldError, StoreUnavailableError
+from stepup.rpc.wire import encode
 from stepup.service.audit.events import EXPORT_PAGE
 from stepup.service.ports import EventQuery
+from stepup.v1 import audit_service_pb2
 
 ALICE, BOB = person("alice"), person("bob")
 GLOBEX = TenantId("globex")
@@ -39,6 +42,19 @@ async def test_pages_follow_each_other_without_gap_or_overlap(worker):
     third = await worker.page(ALL, 2, second.next_token)
     assert [sequences(page.events) for page in (first, second, third)] == [[1, 2], [3, 4], [5]]
     assert third.next_token == ""
+
+
+async def test_a_page_of_large_events_has_fewer(worker):
+    items = [(OSQUERY, f"{number:02}" + "\u00f6" * 126) for number in range(100)]
+    for _ in range(8):
+        await worker.challenge(ALICE, *items)
+    sizes, token = [], ""
+    while not sizes or token:
+        page = await worker.page(ALL, 100, token)
+        answer = audit_service_pb2.ListAuditEventsResponse(events=map(encode.event, page.events))
+        sizes.append((len(page.events), answer.ByteSize() < 4 * 1024 * 1024))
+        token = page.next_token
+    assert sizes == [(6, True), (2, True)]
 
 
 @pytest.mark.usefixtures("five_events")

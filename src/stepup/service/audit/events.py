@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from stepup.domain.actor import TenantId
-from stepup.domain.audit import ChainedEvent
+from stepup.domain.audit import ChainedEvent, canonical_json
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.mac_keys import MacKeys
 from stepup.service.calls.limits import TenantShare
@@ -19,6 +19,11 @@ _WAITING = 30
 _IN_ALL = 4
 """A page can take seconds, since a filter may match nothing. Half of the connections that
 `storage.database.connections` reserves for reads by default are left to other calls."""
+
+
+_PAGE_BYTES = 1_000_000
+"""How long the details of a page are, as JSON: clients take answers of 4 MiB by default. The event
+of one challenge may have 300 KB."""
 
 
 def _share_of_reads() -> TenantShare:
@@ -46,7 +51,7 @@ class AuditEvents:
 
         Args:
             query: the conditions; the token sets its `after_sequence`.
-            size: how many events at most.
+            size: how many events at most; fewer if they are large (`_PAGE_BYTES`).
             token: the `next_token` of the page before, with the same query; empty for the first.
 
         Raises:
@@ -61,11 +66,11 @@ class AuditEvents:
             self.database.snapshot(query.tenant_id) as records,
         ):
             events = await records.audit.list(query, size + 1)
-        if len(events) <= size:
-            return Page(events)
+        page = _fitting(events[:size])
+        if len(page) == len(events):
+            return Page(page)
         keys = self.keys.page_tokens
-        next_token = _token(keys, keys.primary, query, events[size - 1].sequence)
-        return Page(events[:size], next_token)
+        return Page(page, _token(keys, keys.primary, query, page[-1].sequence))
 
     def export(self, tenant_id: TenantId, after_sequence: int) -> AsyncIterator[ChainedEvent]:
         """Return all events after a sequence number, as the function `export` does."""
@@ -112,6 +117,16 @@ async def export(
         if len(events) < EXPORT_PAGE:
             return
         query = replace(query, after_sequence=events[-1].sequence)
+
+
+def _fitting(events: Sequence[ChainedEvent]) -> Sequence[ChainedEvent]:
+    """The first events whose details fit into a page; the first one always does."""
+    room = _PAGE_BYTES
+    for number, chained in enumerate(events):
+        room -= len(canonical_json(chained.event.details))
+        if room < 0 and number > 0:
+            return events[:number]
+    return events
 
 
 def _token(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:
