@@ -8,8 +8,8 @@ S8, S16, S19).
 import asyncio
 import time
 from collections import Counter
-from itertools import count
-from uuid import uuid4
+from itertools import count, cycle
+from uuid import UUID, uuid4
 
 import pytest
 from stepup_tests.challenges import approve
@@ -20,6 +20,7 @@ from stepup_tests.worker import API_KEYS, OSQUERY
 
 from stepup.domain.actor import CallerId
 from stepup.domain.audit import EventKind
+from stepup.domain.challenge import ChallengeState
 from stepup.domain.reset_code import ResetCode
 from stepup.v1 import challenge_service_pb2 as challenge
 from stepup.v1 import enrollment_service_pb2 as enrollment
@@ -61,7 +62,10 @@ async def outcomes(arena, call):
 
 
 def _name(answer):
-    field = "reason" if isinstance(answer, step_up.CheckStepUpResponse) else "outcome"
+    if isinstance(answer, challenge.CancelChallengeResponse):
+        answer = answer.challenge
+    fields = answer.DESCRIPTOR.fields_by_name
+    field = next(name for name in ("outcome", "reason", "state") if name in fields)
     descriptor = answer.DESCRIPTOR.fields_by_name[field].enum_type
     return descriptor.values_by_number[getattr(answer, field)].name
 
@@ -327,6 +331,82 @@ async def the_same_retry_sent_again(arena):
     assert len(await events_of(arena, user.user_id, EventKind.RECEIPT_REDEEMED)) == 1
 
 
+async def challenges_of(arena, user, number):
+    """Requests that answer challenges of a user with one right code."""
+    app = await arena.worker.enrol(user)
+    code = app.code(arena.worker.clock.now())
+    return [
+        challenge.AnswerChallengeRequest(
+            actor=on_wire(user),
+            challenge_id=str(await arena.worker.challenge(user, caller="local")),
+            code=code,
+        )
+        for _ in range(number)
+    ]
+
+
+async def the_same_answer(arena):
+    """S2, S19: parallel answers with the same code are one approval."""
+    user = fresh_user()
+    [request] = await challenges_of(arena, user, 1)
+    ended = await outcomes(arena, lambda client: client.challenge.AnswerChallenge(request))
+    demand_at_most(1, ended["OUTCOME_VERIFIED"])
+    assert ended == {"OUTCOME_VERIFIED": 1, "CHALLENGE_STATE": arena.crowd - 1}
+    assert len(await events_of(arena, user.user_id, EventKind.CHALLENGE_APPROVED)) == 1
+
+
+async def one_code_for_two_challenges(arena):
+    """S2, S19: one code approves one challenge, and costs no attempt at the other one."""
+    user = fresh_user()
+    requests = cycle(await challenges_of(arena, user, 2))
+    ended = await outcomes(arena, lambda client: client.challenge.AnswerChallenge(next(requests)))
+    demand_at_most(1, ended["OUTCOME_VERIFIED"])
+    half = arena.crowd // 2
+    assert ended == {
+        "OUTCOME_VERIFIED": 1,
+        "CHALLENGE_STATE": half - 1,
+        "OUTCOME_REJECTED": half,
+    }
+    assert len(await events_of(arena, user.user_id, EventKind.CHALLENGE_APPROVED)) == 1
+
+
+async def answers_and_cancellations(arena):
+    """S19: no answer approves a cancelled challenge; one cancellation ends it, approved or not."""
+    user = fresh_user()
+    [answer] = await challenges_of(arena, user, 1)
+    cancellation = challenge.CancelChallengeRequest(
+        actor=answer.actor, challenge_id=answer.challenge_id
+    )
+    turns = count()
+
+    def call(client):
+        if next(turns) % 2:
+            return client.challenge.CancelChallenge(cancellation)
+        return client.challenge.AnswerChallenge(answer)
+
+    ended = await outcomes(arena, call)
+    half, approved = arena.crowd // 2, ended["OUTCOME_VERIFIED"]
+    [*approvals, cancelled] = [
+        (event.kind, event.details.get("was"))
+        for event in await arena.worker.events(
+            EventKind.CHALLENGE_APPROVED, EventKind.CHALLENGE_CANCELLED
+        )
+        if event.details["challenge_id"] == answer.challenge_id
+    ]
+    demand_at_most(1, len(approvals))
+    demand_at_most(
+        0, int(cancelled != (EventKind.CHALLENGE_CANCELLED, "approved" if approvals else "pending"))
+    )
+    assert [kind for kind, _ in approvals] == approved * [EventKind.CHALLENGE_APPROVED]
+    view = await arena.worker.read(user, UUID(answer.challenge_id), caller="local")
+    assert view.state is ChallengeState.CANCELLED
+    assert ended == {
+        "CHALLENGE_STATE_CANCELLED": half,
+        "CHALLENGE_STATE": half - approved,
+        **({"OUTCOME_VERIFIED": 1} if approved else {}),
+    }
+
+
 async def a_callers_rate(arena):
     """A burst is let through once."""
     metadata = [("x-caller", f"caller-{next(_numbers)}")]
@@ -372,6 +452,9 @@ RACES = [
     items_and_a_cancellation,
     a_callers_rate,
     new_challenges,
+    the_same_answer,
+    one_code_for_two_challenges,
+    answers_and_cancellations,
 ]
 
 

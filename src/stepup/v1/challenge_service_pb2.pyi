@@ -481,7 +481,7 @@ class AnswerChallengeRequest(_message.Message):
     request_id: _builtins.str
     """request_id makes a resend safe, as in VerifyOtpRequest: the same request sent again within a
     minute gets the recorded outcome and is not a second attempt. A UUID; send one with every code. A
-    server that has lost the record finds the challenge approved (CHALLENGE_STATE, state "approved"):
+    server that has lost the record finds the challenge approved (CHALLENGE_STATE, state "APPROVED"):
     call GetChallenge, which says until when it is usable.
     """
     @_builtins.property

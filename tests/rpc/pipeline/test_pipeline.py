@@ -21,6 +21,7 @@ from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline.call import Method
 from stepup.rpc.server.server import methods
 from stepup.rpc.wire.errors import RefusedError
+from stepup.v1 import challenge_service_pb2 as challenge
 from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 
@@ -246,6 +247,23 @@ async def test_a_verification_has_its_outcome_in_its_line(worker, clock, pipelin
     async with finish_line() as line:
         await pipeline.unary(
             served_methods["stepup.v1.StepUpService/VerifyOtp"], request.SerializeToString(), PEER
+        )
+    assert (line["code"], line["outcome"]) == ("OK", "rejected")
+
+
+async def test_an_answer_has_its_outcome_in_its_line(worker, clock, pipeline, served_methods):
+    alice = person()
+    app = await worker.enrol(alice)
+    request = challenge.AnswerChallengeRequest(
+        actor=on_wire(alice),
+        challenge_id=str(await worker.challenge(alice)),
+        code=app.wrong_code(clock.now()),
+    )
+    async with finish_line() as line:
+        await pipeline.unary(
+            served_methods["stepup.v1.ChallengeService/AnswerChallenge"],
+            request.SerializeToString(),
+            PEER,
         )
     assert (line["code"], line["outcome"]) == ("OK", "rejected")
 
