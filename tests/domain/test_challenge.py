@@ -191,6 +191,20 @@ def test_s10_a_revocation_or_another_authenticator_ends_an_approval(
     assert challenge_of(ALICE, PENDING).is_revoked(revocations, active) is False
 
 
+@pytest.mark.parametrize(
+    ("revocations", "is_ended"),
+    [
+        (UserRevocations(), False),
+        (UserRevocations(CREATED - MICROSECOND), False),
+        (UserRevocations(CREATED), True),
+        (UserRevocations(ended_enrollments={"e-1": CREATED - MICROSECOND}), False),
+        (UserRevocations(ended_enrollments={"e-1": CREATED}), True),
+    ],
+)
+def test_s10_a_revocation_since_its_creation_ends_a_pending_challenge(revocations, is_ended):
+    assert challenge_of(ALICE, PENDING).was_ended_by(revocations) is is_ended
+
+
 HERE = {"operation": "response.run_osquery", "target": "host-1"}
 
 

@@ -140,6 +140,7 @@ def on_wire(actor):
         team=actor_pb2.Team.Value(f"TEAM_{actor.team.name}"),
         retry_receipt=actor.retry_receipt.token if actor.retry_receipt else "",
         playbook_run=_run_on_wire(actor.playbook_run) if actor.playbook_run else None,
+        challenge_id=str(actor.challenge_id) if actor.challenge_id else "",
     )
 
 
