@@ -28,6 +28,7 @@ _RETRIED = (
     ("stepup.v1.StepUpService", "BatchCheckStepUp"),
     ("stepup.v1.ChallengeService", "GetChallenge"),
     ("stepup.v1.ChallengeService", "ListChallenges"),
+    ("stepup.v1.ChallengeService", "AwaitChallenge"),
     ("stepup.v1.EnrollmentService", "GetEnrollment"),
     ("stepup.v1.PolicyService", "GetPolicy"),
     ("stepup.v1.PolicyService", "ListOperations"),

@@ -19,7 +19,7 @@ from stepup.cli.demo.stage import (
 )
 from stepup.client import connect
 from stepup.client.messages import actor as people
-from stepup.client.messages import audit, enrollment, policy, step_up
+from stepup.client.messages import audit, challenge, enrollment, policy, step_up
 from stepup.rpc.wire import qr
 
 TENANT = "acme"
@@ -44,6 +44,7 @@ def run() -> int:
             receipt = _elevate_another_session(stage, bob_later, app)
             _show_exemptions(stage)
             _retry(stage, bob_later, receipt)
+            _approve_named_actions(stage, ada, _person("bob", "bob-wednesday"), app)
             _refuse_weaker_policy(stage, ada)
             _list_audit_events(stage)
         except (UnexpectedAnswerError, grpc.RpcError) as error:
@@ -160,6 +161,59 @@ def _retry(stage: Stage, bob: people.ActorContext, receipt: str) -> None:
     stage.check(retry, SHELL, "ALLOWED", "EXEMPT_TIMED_OUT_RETRY", target="host-7")
     stage.say("A receipt is redeemed once:")
     stage.check(retry, SHELL, "STEP_UP_REQUIRED", "NOT_ELEVATED", target="host-7")
+
+
+def _approve_named_actions(
+    stage: Stage, ada: people.ActorContext, bob: people.ActorContext, app: App
+) -> None:
+    stage.scene(
+        "A challenge",
+        "Ada wants a code for each single remote shell. An agent asks Bob to approve two of them;"
+        " it has no screen, and waits.",
+    )
+    request = policy.UpdatePolicyRequest(
+        actor=ada,
+        policy=policy.Policy(
+            etag=_stored_policy(stage).etag,
+            operations=[
+                policy.SelectedOperation(operation=OSQUERY),
+                policy.SelectedOperation(operation=SHELL, every_time=True),
+            ],
+        ),
+        update_mask=FieldMask(paths=["operations"]),
+    )
+    stage.call(stage.client.policy.UpdatePolicy, request)
+    stage.check(bob, SHELL, "STEP_UP_REQUIRED", "EVERY_TIME", target="host-1")
+    created = stage.call(
+        stage.client.challenge.CreateChallenge,
+        challenge.CreateChallengeRequest(
+            actor=bob,
+            items=[
+                challenge.NewChallengeItem(operation=SHELL, target="host-1", label="Mail server"),
+                challenge.NewChallengeItem(operation=SHELL, target="host-2", label="File server"),
+            ],
+            message="Look into incident 7",
+        ),
+    ).challenge
+    waiting = challenge.AwaitChallengeRequest(actor=bob, challenge_id=created.challenge_id)
+    states = stage.client.challenge.AwaitChallenge(waiting)
+    expect(next(states).challenge.state == challenge.CHALLENGE_STATE_PENDING, "PENDING")
+    stage.say("Bob reads on his phone what he approves, and gives the next code:")
+    answered = stage.call(
+        stage.client.challenge.AnswerChallenge,
+        challenge.AnswerChallengeRequest(
+            actor=bob, challenge_id=created.challenge_id, code=app.next_code().digits
+        ),
+    )
+    expect(answered.outcome == step_up.OUTCOME_VERIFIED, "VERIFIED")
+    expect(next(states).challenge.state == challenge.CHALLENGE_STATE_APPROVED, "APPROVED")
+    stage.say("The agent has waited until now. Each item is allowed once, and nothing else:")
+    approved = people.ActorContext(challenge_id=created.challenge_id)
+    approved.MergeFrom(bob)
+    for target in ("host-1", "host-2"):
+        stage.check(approved, SHELL, "ALLOWED", "CHALLENGE_APPROVED", target=target)
+    for target in ("host-2", "host-3"):
+        stage.check(approved, SHELL, "STEP_UP_REQUIRED", "EVERY_TIME", target=target)
 
 
 def _refuse_weaker_policy(stage: Stage, ada: people.ActorContext) -> None:
