@@ -53,6 +53,23 @@ def test_a_caller_has_the_rate_that_is_written(loaded):
     assert loaded(text).registered_callers.named("soar").rate == Rate(per_second=0.5, burst=20)
 
 
+def titled(title):
+    return ISSUER + CALLER.replace('name = "soar"', f'name = "soar"\ntitle = "{title}"')
+
+
+@pytest.mark.parametrize(
+    ("text", "title"), [(titled("Réponse 🛡"), "Réponse 🛡"), (ISSUER + CALLER, "soar")]
+)
+def test_people_read_the_title_of_a_caller_or_else_its_name(loaded, text, title):
+    assert loaded(text).registered_callers.named("soar").title_for_people == title
+
+
+@pytest.mark.parametrize("title", ["", " ", "a\\nb", "a\\u202eb", "x" * 201])
+def test_s24_a_title_that_is_no_text_for_people_is_refused(loaded, title):
+    with pytest.raises(ConfigurationError, match=r"callers\.0\.title"):
+        loaded(titled(title))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

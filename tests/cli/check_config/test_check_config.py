@@ -109,6 +109,38 @@ def test_why_no_rule_permits_a_call_is_told_rule_by_rule(check_config, asked, sa
     assert result.exit_code == NOT_PERMITTED
 
 
+CREATE = ("--method", "ChallengeService/CreateChallenge")
+CREATING = CALLERS.replace(
+    "[[callers.rules]]",
+    """[[callers.rules]]
+methods = ["ChallengeService/CreateChallenge"]
+tenants = ["*"]
+operations = ["*"]
+[[callers.rules]]""",
+    1,
+)
+
+
+def test_the_rule_for_a_further_method_is_named_too(check_config):
+    result = check_config(*SOAR, *CREATE, *ACME, *OSQUERY, toml=ISSUER + CREATING)
+    assert result.stdout.splitlines() == [
+        "PERMITTED",
+        "  ChallengeService/CreateChallenge by callers[0].rules[0] (soar)",
+        "  StepUpService/CheckStepUp by callers[0].rules[1] (soar)",
+    ]
+    assert result.exit_code == PERMITTED
+
+
+def test_why_no_rule_permits_the_further_method_is_told(check_config):
+    toml = ISSUER + CREATING.replace("StepUpService/", "AuditService/")
+    result = check_config(*SOAR, *CREATE, *ACME, *OSQUERY, toml=toml)
+    assert result.stdout.splitlines()[0] == (
+        "CALLER_NOT_PERMITTED: soar may not use StepUpService/CheckStepUp for this tenant and"
+        " operation response.run_osquery"
+    )
+    assert result.exit_code == NOT_PERMITTED
+
+
 def test_a_part_of_a_rule_that_has_nothing_in_it_is_told(check_config):
     toml = ISSUER + CALLERS.replace('claims = ["managed_services"]', "claims = []")
     result = check_config(*SOAR, *CHECK, *ACME, *OSQUERY, "--claim", "managed_services", toml=toml)
