@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from stepup_tests.e2e.processes import eventually
-from stepup_tests.places import ROOT
+from stepup_tests.places import ROOT, SHORT
 from stepup_tests.postgres import UNPRIVILEGED
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:{ROOT / '.pgbouncer'}")
@@ -27,7 +27,7 @@ def pooled(url, mode, **settings):
         settings: others of PgBouncer.
     """
     behind = make_url(url)
-    with tempfile.TemporaryDirectory(prefix="pgb-", dir="/tmp") as name:  # short, for the socket
+    with tempfile.TemporaryDirectory(prefix="pgb-", dir=SHORT) as name:  # short, for the socket
         directory = Path(name)
         command = [PROGRAM, directory / "ini"]
         if os.getuid() == 0:  # it does not run as root

@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from stepup.stores.sql import upgrade
 from stepup.system.children import ending_with_this_process
 from stepup_tests.e2e.processes import eventually, processes_in
+from stepup_tests.places import SHORT
 
 VARIABLE = "STEPUP_TEST_POSTGRES_URL"
 """`postgresql+asyncpg://<user>@<host>/<any database>`: a server to use instead; the user has to be
@@ -77,7 +78,7 @@ class PostgresServer:
         if primary is not None:
             conninfo = f"host={primary.directory} user=postgres"
             self._settings["primary_conninfo"] = conninfo
-        self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short, for the socket
+        self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir=SHORT))  # short, for the socket
         self._data = self._directory / "data"
         self._log = self._directory / "log"
         self._process = None

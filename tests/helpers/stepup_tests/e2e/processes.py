@@ -15,6 +15,7 @@ from typing import Any
 
 from stepup_tests.e2e.leaks import Secrets
 from stepup_tests.engines import ENGINE
+from stepup_tests.places import SHORT
 
 PROGRAMS = Path(sys.executable).parent  # of the environment that the tests run in
 _PATIENCE_SECONDS = 90.0  # on a machine that is busy with other tests
@@ -50,7 +51,7 @@ def environment(home: Path, temporary: Path) -> dict[str, str]:
 @contextmanager
 def temporary_directory() -> Iterator[Path]:
     """A directory with a short path, for sockets; pytest's own are too deep."""
-    path = Path(tempfile.mkdtemp(prefix="e2e-", dir="/tmp"))  # with mode 0700
+    path = Path(tempfile.mkdtemp(prefix="e2e-", dir=SHORT))  # with mode 0700
     try:
         yield path
     finally:
