@@ -100,19 +100,3 @@ async def test_s19_another_user_gets_one_answer_for_every_challenge(
         assert "state" not in refusal.details["ErrorInfo"].metadata
     # The code is not used up.
     await worker.elevate(BOB, bobs)
-
-
-@pytest.mark.parametrize(
-    ("field", "text"),
-    [
-        ("code", "12345"),
-        ("code", ""),
-        ("challenge_id", ""),
-        ("challenge_id", "1"),
-        ("request_id", "1"),
-    ],
-)
-async def test_a_malformed_field_is_named(client, challenge_id, field, text):
-    request = answering(**{"challenge_id": challenge_id, "code": "123456", field: text})
-    refusal = await refusal_of(client.challenge.AnswerChallenge(request))
-    assert (refusal.code, refusal.fields) == (StatusCode.INVALID_ARGUMENT, [field])

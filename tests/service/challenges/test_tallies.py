@@ -8,8 +8,13 @@ from stepup_tests.metrics import metric
 from stepup_tests.people import person
 
 from stepup.domain.challenge import ChallengeState
-from stepup.domain.errors import ChallengeLimitError, ChallengeStateError
+from stepup.domain.errors import (
+    ChallengeLimitError,
+    ChallengeStateError,
+    StoreUnavailableError,
+)
 from stepup.service.challenges.tallies import count_challenge
+from stepup.system.random_ids import random_id
 
 ALICE, BOB = person("alice"), person("bob")
 EVENTS = ("created", "approved", "declined", "cancelled", "expired", "revoked")
@@ -46,6 +51,20 @@ async def test_a_declined_challenge_is_not_counted_again(worker, counted):
     await worker.decline(ALICE, declined)
     await worker.decline(ALICE, declined)
     assert counted() == {"created": 1, "declined": 1}
+
+
+async def test_an_approval_is_counted_once_when_it_is_committed(world, worker, clock, counted):
+    app = await worker.enrol(ALICE)
+    challenge_id = await worker.challenge(ALICE)
+    request_id, code = random_id(), app.code(clock.now())
+    world.database.commits = False
+    with pytest.raises(StoreUnavailableError):
+        await worker.answer(ALICE, challenge_id, code, request_id)
+    world.database.commits = True
+    await worker.answer(ALICE, challenge_id, app.wrong_code(clock.now()))
+    for _ in range(2):
+        await worker.answer(ALICE, challenge_id, code, request_id)
+    assert counted() == {"created": 1, "approved": 1}
 
 
 async def test_an_end_that_was_refused_is_not_counted(worker, counted):
