@@ -136,6 +136,10 @@ bench-rows: install-dev ## Measure what users and audit events take of PostgreSQ
 bench-verify: install-dev ## Measure verifications of codes, and what each piece costs; or BENCH_ARGS
 	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench verify $(BENCH_ARGS)
 
+.PHONY: bench-waits
+bench-waits: install-dev ## Measure calls that wait for challenges; or BENCH_ARGS
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench waits $(BENCH_ARGS)
+
 .PHONY: bench-workers
 bench-workers: install-dev ## Measure two workers against one; or BENCH_ARGS
 	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench workers $(BENCH_ARGS)

@@ -1,6 +1,7 @@
 """The benchmark: `python -m tools.bench run` measures checks, others measure the rest."""
 
 import itertools
+import os
 import tempfile
 import time
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from tools.bench import growth as growing
 from tools.bench import profile as profiling
 from tools.bench import soak as soaking
 from tools.bench import verify as verifying
+from tools.bench import waits as waiting
 from tools.bench import workers as crews
 from tools.bench.crowd import Crowd
 from tools.bench.postgres import postgres
@@ -185,6 +187,26 @@ def bytes_of_rows(
     written = _written(measured)
     _write(output, "rows.json", written)
     _console.print(written.decode())
+
+
+@app.command(name="waits")
+def waits_for_challenges(
+    waits: Annotated[int, typer.Option(help="How many calls wait.")] = 1000,
+    seconds: Annotated[float, typer.Option(help="How long checks are made, each time.")] = 5,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
+) -> None:
+    """Measure calls that wait for challenges, and checks beside them (S26)."""
+    machine.prepare()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name, postgres() as database:
+        measured = waiting.measure(
+            Path(name), database.create("waits"), waits=waits, seconds=seconds
+        )
+        version = database.version()
+    _console.print(measured)
+    about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
+    about["versions"] |= {"postgresql": version}
+    about["load_average"] = os.getloadavg()
+    _write(output, "waits.json", _written(about | measured))
 
 
 @app.command(name="revocations")
