@@ -93,6 +93,13 @@ async def test_what_the_same_worker_does_ends_a_wait_at_once(worker, challenge_i
     assert await wait.has_ended()
 
 
+async def test_an_approval_ends_a_wait_at_once(worker, clock, challenge_id):
+    app = await worker.enrol(ALICE)
+    wait = await Waiting.began(worker, challenge_id)
+    await worker.answer(ALICE, challenge_id, app.code(clock.now()))
+    assert await wait.next_state() is ChallengeState.APPROVED
+
+
 @pytest.mark.parametrize("scope", Scope)
 async def test_a_revocation_ends_a_wait_at_once(worker, challenge_id, scope):
     wait = await Waiting.began(worker, challenge_id)
