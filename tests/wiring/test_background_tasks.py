@@ -7,7 +7,7 @@ import ast
 import asyncio
 import os
 import queue
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +18,13 @@ import pytest
 from opentelemetry.sdk.trace.export import SpanExportResult
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
+from stepup_tests.challenges import challenge_of
 from stepup_tests.clock import ManualClock
+from stepup_tests.people import person
 from structlog.testing import capture_logs
 
 import stepup
+from stepup.domain.challenge import ChallengeState
 from stepup.domain.errors import StoreUnavailableError
 from stepup.process import supervisor, worker_main, workers
 from stepup.process.serving import reload_on_hangup
@@ -30,6 +33,7 @@ from stepup.rpc.identity import server_credentials
 from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline import finish_lines
 from stepup.rpc.pipeline.finish_lines import FinishLines
+from stepup.service.challenges.waits import Waits
 from stepup.service.upkeep import background
 from stepup.service.upkeep.dependencies import Condition, Dependency
 from stepup.service.upkeep.housekeeping import Housekeeping
@@ -107,6 +111,32 @@ async def house_is_kept(failing, _monkeypatch):
 
 async def none_has_expired(*_args):
     return []
+
+
+@asynccontextmanager
+async def waits_are_polled(failing, _monkeypatch):
+    clock, alice = ManualClock(), person()
+    challenge = challenge_of(alice, ChallengeState.PENDING, at=clock.now())
+
+    async def find(*_key):
+        return challenge
+
+    @asynccontextmanager
+    async def snapshot(_tenant_id):
+        yield SimpleNamespace(challenges=SimpleNamespace(find=find))
+
+    @asynccontextmanager
+    async def reserved_snapshot():
+        failing()
+        yield SimpleNamespace(challenges=SimpleNamespace(no_longer_pending=none_has_expired))
+
+    database = SimpleNamespace(snapshot=snapshot, reserved_snapshot=reserved_snapshot)
+    waits = Waits(database, clock)
+    call = SimpleNamespace(actor=alice, caller=challenge.caller)
+    async with aclosing(waits.of(call, challenge.challenge_id, may_answer=False)) as views:
+        await anext(views)
+        async with repeated(waits.poll):
+            yield
 
 
 async def nothing_left(*_args):
@@ -372,6 +402,7 @@ def nothing():
 ROWS = {
     "wiring.server:running:repeat(pipeline.finish_lines.sum_up)": [finish_lines_are_summed_up],
     "wiring.server:running:repeat(lambda: application.housekeeping(clock.now()))": [house_is_kept],
+    "wiring.server:running:repeat(application.handlers.challenge.waits.poll)": [waits_are_polled],
     "wiring.credentials:credentials_of:append(partial(asyncio.to_thread, certificate.poll))": [
         a_certificate_is_looked_at
     ],
