@@ -86,7 +86,8 @@ class Challenges(Protocol):
     ) -> Sequence[UUID]:
         """End the user's open challenges, or those created for one session; return their ids.
 
-        In a transaction that holds the lock of the user's authenticator (S10).
+        In a transaction that holds the lock of the user's authenticator (S10). A challenge that has
+        expired within the clocks' tolerance MUST end as well: by another clock it is still open.
         """
         ...
 

@@ -32,6 +32,7 @@ from stepup.domain.challenge import (
     ItemTarget,
     Message,
 )
+from stepup.domain.elevation import CLOCK_TOLERANCE
 from stepup.domain.operations import OperationId
 from stepup.domain.receipts import Redemption
 from stepup.stores.sql.connection import Repository
@@ -177,12 +178,14 @@ class SqlChallenges(Repository):
         now: datetime,
         session_hash: SessionHash | None = None,
     ) -> Sequence[UUID]:
+        # By a clock that is behind this one, a challenge is open for a little longer.
+        since = now - CLOCK_TOLERANCE
         usable = and_(
-            challenges.c.state == ChallengeState.APPROVED, challenges.c.usable_until > now
+            challenges.c.state == ChallengeState.APPROVED, challenges.c.usable_until > since
         )
         statement = (
             update(challenges)
-            .where(_of_user(tenant_id, user_id), or_(_pending(now), usable))
+            .where(_of_user(tenant_id, user_id), or_(_pending(since), usable))
             .values(state=ChallengeState.REVOKED, ended_at=now, forget_at=now + KEPT)
         )
         if session_hash is not None:
