@@ -104,6 +104,15 @@ class CheckStepUp:
                 call.facts.forget()
 
 
+@dataclass(frozen=True, slots=True)
+class _Effects:
+    """What writes while the checks of a call are decided: once for each check, all at once."""
+
+    proofs: Proofs
+    redeem: RedeemReceipts
+    use_item: UseItems
+
+
 class _Call:
     """The decisions of one call, and the facts that they share."""
 
@@ -142,7 +151,7 @@ class _Call:
         return answers
 
     async def _decide(
-        self, index: int, check: Check, effects: "_Effects"
+        self, index: int, check: Check, effects: _Effects
     ) -> tuple[Answer, DecisionEntry]:
         context, policy = self._context, self._policy
         presented = Presented(
@@ -221,15 +230,6 @@ class _Call:
             )
         except StoreUnavailableError:
             return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Effects:
-    """What writes while the checks of a call are decided: once for each check, all at once."""
-
-    proofs: Proofs
-    redeem: RedeemReceipts
-    use_item: UseItems
 
 
 def _used(

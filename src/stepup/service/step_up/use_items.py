@@ -69,14 +69,16 @@ class UseItems:
         return challenge is None or await self._is_void(challenge)
 
     async def _read(self) -> Challenge | None:
-        if not self._is_read:
-            async with self._proofs.reader() as records:
-                self._challenge = await self._find(records)
-                if self._challenge is None and await records.challenges.is_of_other_tenant(
-                    self._context.actor.tenant_id, self._challenge_id
-                ):
-                    self._stranger = Stranger.OTHER_TENANT
-            self._is_read = True
+        if self._is_read:
+            return self._challenge
+        async with self._proofs.reader() as records:
+            self._challenge = await self._find(records)
+            is_others = self._challenge is None and await records.challenges.is_of_other_tenant(
+                self._context.actor.tenant_id, self._challenge_id
+            )
+        if is_others:
+            self._stranger = Stranger.OTHER_TENANT
+        self._is_read = True
         return self._challenge
 
     async def _find(self, records: Records) -> Challenge | None:
