@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
+from uuid import uuid4
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -17,11 +18,17 @@ from stepup_tests.e2e.processes import eventually
 from stepup_tests.engines import CONNECTION_OF_ITS_OWN
 from stepup_tests.otp import code_at, wrong_code_at
 
-from stepup.client import SERVICE_CONFIG
+from stepup.client import SERVICE_CONFIG, metadata, reason
 from stepup.domain.audit import EventKind
 from stepup.v1 import actor_pb2
 from stepup.v1.audit_service_pb2 import ListAuditEventsRequest
 from stepup.v1.audit_service_pb2_grpc import AuditServiceStub
+from stepup.v1.challenge_service_pb2 import (
+    AnswerChallengeRequest,
+    CreateChallengeRequest,
+    NewChallengeItem,
+)
+from stepup.v1.challenge_service_pb2_grpc import ChallengeServiceStub
 from stepup.v1.enrollment_service_pb2 import (
     CONFIRM_OUTCOME_CONFIRMED,
     BeginEnrollmentRequest,
@@ -34,6 +41,7 @@ from stepup.v1.policy_service_pb2 import GetPolicyRequest, UpdatePolicyRequest
 from stepup.v1.policy_service_pb2_grpc import PolicyServiceStub
 from stepup.v1.step_up_service_pb2 import (
     DECISION_ALLOWED,
+    DECISION_REASON_CHALLENGE_APPROVED,
     DECISION_STEP_UP_REQUIRED,
     OUTCOME_REJECTED,
     OUTCOME_THROTTLED,
@@ -48,6 +56,8 @@ from stepup.v1.step_up_service_pb2_grpc import StepUpServiceStub
 TENANT = "acme"
 """It has to protect `OSQUERY`."""
 OSQUERY = "response.run_osquery"
+SHELL = "response.start_remote_shell"
+_TARGETS = ("host-1", "host-2")
 IN_DOUBT = {"UNAVAILABLE", "CANCELLED"}
 """How a call may end while something is lost."""
 WRONG_CODES = 5
@@ -55,6 +65,7 @@ WRONG_CODES = 5
 REVOKED_WITHIN_SECONDS = 2.0
 _PAIRS = 2
 _LIVES = 2
+_APPROVERS = 500
 _PAUSE_SECONDS = 0.05
 """So that there are people left to verify whatever a kill takes, on a busy machine as well."""
 
@@ -73,14 +84,16 @@ class Stubs:
         self.enrollment = EnrollmentServiceStub(self.channel)
         self.policy = PolicyServiceStub(self.channel)
         self.audit = AuditServiceStub(self.channel)
+        self.challenge = ChallengeServiceStub(self.channel)
 
 
 class Business:
     """Callers of a server, each in a thread.
 
     Args:
-        server: it protects `OSQUERY` in `TENANT`.
-        secrets: of people whom it has enrolled, by user; each gives one code, twice at once.
+        server: it protects `OSQUERY` and, every time, `SHELL` in `TENANT`.
+        secrets: of people whom it has enrolled, by user; each gives one code, twice at once, or
+            for a challenge.
     """
 
     def __init__(self, server, secrets):
@@ -94,12 +107,14 @@ class Business:
         self.locked = set()
         self.revoked = {}
         self.policies = set()
+        self.approved = {}
         self._server = server
         self._secrets = secrets
         self._codes = {}
         self._lock = threading.Lock()
         self._ends_now = threading.Event()
-        people = list(secrets)
+        *people, _ = secrets  # the last one never gives a code
+        people, approvers = people[:-_APPROVERS], people[-_APPROVERS:]
         self._threads = [
             threading.Thread(target=self._calls, args=(name, what, *arguments))
             for name, what, *arguments in (
@@ -109,6 +124,7 @@ class Business:
                     for twin in range(2)
                 ),
                 *((f"life {number}", self._live, f"life-{number}") for number in range(_LIVES)),
+                ("agent", self._act_with_approval, approvers),
                 ("administrator", self._change_policies),
                 ("inspector", self._inspect),
             )
@@ -154,9 +170,9 @@ class Business:
             answer = method(request, timeout=30)
         except grpc.RpcError as error:
             end = error.code().name
-            self.ends[kind][end] += 1
             if end not in IN_DOUBT:
                 raise
+            self.ends[kind][end] += 1
             self.last_in_doubt = time.monotonic()
             self._ends_now.wait(0.05)
             raise InDoubtError(kind) from error
@@ -185,6 +201,68 @@ class Business:
                 with self._lock:
                     self.verified[user] += 1
             yield
+
+    def _act_with_approval(self, stubs, people):
+        """Ask a person to approve two actions, and do each of them once (S19)."""
+        for user in people:
+            created = self._until_answered(
+                stubs.challenge.CreateChallenge,
+                CreateChallengeRequest(
+                    actor=actor(user),
+                    items=[
+                        NewChallengeItem(operation=SHELL, target=target, label=target)
+                        for target in _TARGETS
+                    ],
+                    message="Look into incident 7",
+                    request_id=str(uuid4()),
+                ),
+            )
+            challenge_id = created.challenge.challenge_id
+            if not self._approve(stubs, user, challenge_id):
+                continue  # the 30 seconds of the code were over
+            approved = actor(user, challenge_id=challenge_id)
+            for target in _TARGETS:
+                request = CheckStepUpRequest(actor=approved, operation=SHELL, target=target)
+                once_more = CheckStepUpRequest()
+                once_more.CopyFrom(request)
+                request.request_id = str(uuid4())
+                answer = self._until_answered(stubs.step_up.CheckStepUp, request)
+                self._expect(
+                    answer.reason == DECISION_REASON_CHALLENGE_APPROVED,
+                    f"an approval was lost: {answer}",
+                )
+                answer = self._until_answered(stubs.step_up.CheckStepUp, once_more)
+                self._expect(
+                    answer.decision == DECISION_STEP_UP_REQUIRED,
+                    f"an item was allowed twice: {answer}",
+                )
+            self.approved[user] = challenge_id
+            yield
+
+    def _approve(self, stubs, user, challenge_id):
+        request = AnswerChallengeRequest(
+            actor=actor(user),
+            challenge_id=challenge_id,
+            code=code_at(self._secrets[user].octets, datetime.now(UTC)),
+            request_id=str(uuid4()),
+        )
+        try:
+            answer = self._until_answered(stubs.challenge.AnswerChallenge, request)
+        except grpc.RpcError as error:
+            # Redis has lost the outcome of an attempt whose answer was lost.
+            if reason(error) != "CHALLENGE_STATE" or metadata(error).get("state") != "APPROVED":
+                raise
+            return True
+        return answer.outcome == OUTCOME_VERIFIED
+
+    def _until_answered(self, method, request):
+        """Send a request until it is answered; its `request_id` makes that safe."""
+        while True:
+            try:
+                return self._call(method, request)
+            except InDoubtError:
+                if self._ends_now.is_set():
+                    raise
 
     def _live(self, stubs, name):
         for number in count():
@@ -296,6 +374,10 @@ class Business:
             assert of_user[user][EventKind.ELEVATIONS_REVOKED] >= 1, user
             check = CheckStepUpRequest(actor=actor(user), operation=OSQUERY)
             assert stubs.step_up.CheckStepUp(check).decision != DECISION_ALLOWED, user
+        assert self.approved
+        for user in self.approved:
+            assert of_user[user][EventKind.CHALLENGE_APPROVED] == 1, user
+            assert of_user[user][EventKind.CHALLENGE_ITEM_USED] == len(_TARGETS), user
         assert self.locked
         for user in self.locked:
             tried = stubs.step_up.VerifyOtp(VerifyOtpRequest(actor=actor(user), code="000000"))
