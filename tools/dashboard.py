@@ -269,19 +269,24 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "Challenges that wait for an answer",
-                "Of all tenants; every server reads the same number from the database.",
+                "Of all tenants; every server reads the same number from the database. And the"
+                " calls of AwaitChallenge under way.",
                 "short",
-                (("max by (namespace, job) (stepup_challenges_open{})", "{{job}}"),),
+                (
+                    ("max by (namespace, job) (stepup_challenges_open{})", "challenges {{job}}"),
+                    ("sum by (instance) (stepup_challenge_waits{})", "calls {{instance}}"),
+                ),
                 columns=6,
             ),
             Panel(
                 "Challenges refused",
-                "By the reason for which a check refused its challenge, or by the limit that"
-                " refused a new one.",
+                "By the reason for which a check refused its challenge, by the limit that refused a"
+                " new one, and refused calls of AwaitChallenge by their caller.",
                 "cps",
                 (
                     (_rate("stepup_challenges_refused_total{}", "rejection"), "{{rejection}}"),
                     (_rate("stepup_challenge_limits_reached_total{}", "limit"), "{{limit}}"),
+                    (_rate("stepup_challenge_waits_refused_total{}", "caller"), "waits {{caller}}"),
                 ),
                 columns=6,
             ),
