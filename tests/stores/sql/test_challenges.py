@@ -178,6 +178,11 @@ class TestCount:
         assert await challenges.count_pending(ALICE.tenant_id, end - MOMENT, **user) == 3
         assert await challenges.count_pending(ALICE.tenant_id, end, **user) == 2
 
+    async def test_those_of_all_tenants_count_until_their_end(self, challenges):
+        end = NOW + timedelta(minutes=5)
+        assert await challenges.count_all_pending(end - MOMENT) == 5
+        assert await challenges.count_all_pending(end) == 4
+
 
 class TestUse:
     async def test_an_item_is_used_once(self, challenges):
