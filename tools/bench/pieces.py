@@ -26,6 +26,7 @@ from stepup.keys.ring import KeyRing
 from stepup.service.calls.context import Context
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import RequestKey
+from stepup.service.step_up.codes import OneTimeCodes
 from stepup.service.step_up.elevated import Elevated
 from stepup.service.step_up.verify_otp import VerifyOtp, elevate
 from stepup.stores.redis import RedisElevations, RedisRecordedOutcomes, connect
@@ -167,7 +168,8 @@ class Pieces:
         self._outcomes = RedisRecordedOutcomes(client, ring)
         self._ring = ring
         elevated = Elevated(self._elevations, Snapshots(database, clock), database)
-        self._verify = VerifyOtp(database, elevated, self._outcomes, ring)
+        codes = OneTimeCodes(database, self._outcomes, ring)
+        self._verify = VerifyOtp(codes, elevated)
         self._log = structlog.wrap_logger(
             LinesOfATurn(log), processors=[structlog.processors.add_log_level, as_json_line]
         )
