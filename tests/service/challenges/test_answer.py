@@ -8,8 +8,8 @@ import pytest
 from stepup_tests.people import ACME, person
 from stepup_tests.worker import OSQUERY, REMOTE_SHELL, details_of
 
-from stepup.domain.audit import EventKind
-from stepup.domain.challenge import Approval, ChallengeState
+from stepup.domain.audit import EventKind, written
+from stepup.domain.challenge import VALID_FOR, Approval, ChallengeState
 from stepup.domain.changes import EnrollmentEnded, SessionRevoked, UserRevoked
 from stepup.domain.decision import Reason
 from stepup.domain.elevation import Outcome, Verification
@@ -78,6 +78,7 @@ async def test_s13_an_approval_is_one_event(worker, clock, app, challenge_id):
             {"operation": OSQUERY, "target": "host-1"},
             {"operation": REMOTE_SHELL, "target": "host-2"},
         ],
+        usable_until=written(clock.now() + VALID_FOR),
     )
 
 

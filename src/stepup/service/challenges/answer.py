@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from stepup.domain.audit import Event, EventKind
+from stepup.domain.audit import Event, EventKind, written
 from stepup.domain.challenge import Challenge, ChallengeState
 from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.errors import ChallengeStateError
@@ -82,19 +82,19 @@ class _ApprovedChallenge:
 
     async def write(self, records: Records, enrollment_id: str, step: int) -> Event:
         context = self.context
-        self.challenge = self.challenge.approved(
+        self.challenge = challenge = self.challenge.approved(
             context.now, context.actor.session_hash, enrollment_id
         )
-        await records.challenges.save(self.challenge)
+        await records.challenges.save(challenge)
         return context.event(
             EventKind.CHALLENGE_APPROVED,
             None,
             enrollment_id=enrollment_id,
             step=step,
             items=[
-                {"operation": item.operation, "target": item.target}
-                for item in self.challenge.items
+                {"operation": item.operation, "target": item.target} for item in challenge.items
             ],
+            usable_until=written(context.now + challenge.valid_for),
             **self.about,
         )
 
