@@ -133,7 +133,7 @@ def _elevate_another_session(stage: Stage, bob: people.ActorContext, app: App) -
 
 
 def _show_exemptions(stage: Stage) -> None:
-    stage.scene("The exemptions", "Where no person can type a code, the caller says why.")
+    stage.scene("The exemptions", "Some actions need no code: the caller says for whom it acts.")
     stage.say("The Managed Services operations team:")
     olga = _person("olga", "olga-1", team=people.TEAM_MANAGED_SERVICES_OPERATIONS)
     stage.check(olga, SHELL, "ALLOWED", "EXEMPT_MANAGED_SERVICES")
@@ -166,11 +166,7 @@ def _retry(stage: Stage, bob: people.ActorContext, receipt: str) -> None:
 def _approve_named_actions(
     stage: Stage, ada: people.ActorContext, bob: people.ActorContext, app: App
 ) -> None:
-    stage.scene(
-        "A challenge",
-        "Ada wants a code for each single remote shell. An agent asks Bob to approve two of them;"
-        " it has no screen, and waits.",
-    )
+    stage.scene("A challenge", "Ada now wants a code for each single remote shell.")
     request = policy.UpdatePolicyRequest(
         actor=ada,
         policy=policy.Policy(
@@ -184,6 +180,7 @@ def _approve_named_actions(
     )
     stage.call(stage.client.policy.UpdatePolicy, request)
     stage.check(bob, SHELL, "STEP_UP_REQUIRED", "EVERY_TIME", target="host-1")
+    stage.say("An agent, which has no screen, asks Bob to approve two of them:")
     created = stage.call(
         stage.client.challenge.CreateChallenge,
         challenge.CreateChallengeRequest(
@@ -196,18 +193,22 @@ def _approve_named_actions(
         ),
     ).challenge
     waiting = challenge.AwaitChallengeRequest(actor=bob, challenge_id=created.challenge_id)
+    stage.say("The agent waits (AwaitChallenge):")
     states = stage.client.challenge.AwaitChallenge(waiting)
-    expect(next(states).challenge.state == challenge.CHALLENGE_STATE_PENDING, "PENDING")
-    stage.say("Bob reads on his phone what he approves, and gives the next code:")
+    stage.challenge_state(next(states).challenge, "PENDING")
+    stage.say("In a session on his phone, Bob reads what he approves, and gives the next code:")
     answered = stage.call(
         stage.client.challenge.AnswerChallenge,
         challenge.AnswerChallengeRequest(
-            actor=bob, challenge_id=created.challenge_id, code=app.next_code().digits
+            actor=_person("bob", "bobs-phone"),
+            challenge_id=created.challenge_id,
+            code=app.next_code().digits,
         ),
     )
     expect(answered.outcome == step_up.OUTCOME_VERIFIED, "VERIFIED")
-    expect(next(states).challenge.state == challenge.CHALLENGE_STATE_APPROVED, "APPROVED")
-    stage.say("The agent has waited until now. Each item is allowed once, and nothing else:")
+    stage.say("The agent learns it:")
+    stage.challenge_state(next(states).challenge, "APPROVED")
+    stage.say("Each item is allowed once, and nothing else:")
     approved = people.ActorContext(challenge_id=created.challenge_id)
     approved.MergeFrom(bob)
     for target in ("host-1", "host-2"):

@@ -22,7 +22,7 @@ from rich.padding import Padding
 
 from stepup.client import Client, reason
 from stepup.client.messages import actor as people
-from stepup.client.messages import step_up
+from stepup.client.messages import challenge, step_up
 from stepup.domain.totp import STEP_SECONDS, OtpCode, TotpSecret, code_at, time_step
 
 _CALL_SECONDS = 5
@@ -167,12 +167,20 @@ class Stage:
         further = ""
         if answer.receipt_rejection:
             further = ", " + step_up.ReceiptRejection.Name(answer.receipt_rejection)
+        elif answer.challenge_rejection:
+            further = ", " + step_up.ChallengeRejection.Name(answer.challenge_rejection)
         elif answer.receipt:
             further = " [dim](with a receipt)[/]"
         colour = "green" if got == "ALLOWED" else "yellow"
         self.say(f"[{colour}]← {got}[/], {got_why}{further}")
         expect((got, got_why) == (decision, why), f"{decision}, {why}")
         return answer
+
+    def challenge_state(self, received: challenge.Challenge, state: str) -> None:
+        """Show the state of a challenge that was awaited, and demand it."""
+        got = challenge.ChallengeState.Name(received.state).removeprefix("CHALLENGE_STATE_")
+        self.say(f"[{'green' if got == 'APPROVED' else 'yellow'}]← {got}[/]")
+        expect(got == state, state)
 
     def verify(self, actor: people.ActorContext, code: OtpCode, outcome: str) -> None:
         """Call `VerifyOtp` with a code, and demand this outcome."""
