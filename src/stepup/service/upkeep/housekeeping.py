@@ -7,26 +7,26 @@ from uuid import UUID
 
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import Event, EventKind, written
-from stepup.domain.challenge import Challenge, ChallengeState
+from stepup.domain.challenge import LONGEST_VALID, MAX_ITEMS, Challenge, ChallengeState
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.receipts import RETRY_WINDOW
 from stepup.service.challenges.tallies import count_challenge, set_open_challenges
 from stepup.service.ports import Database, Records
 
 INTERVAL_SECONDS = 60.0
-CHALLENGE_VALIDITY = timedelta(minutes=60)
-"""The longest time for which an approved challenge can be used (S19)."""
 CLOCK_CHANGES = timedelta(hours=2)
 """A clock may be set by an hour, forward and back again; revocations are kept that much longer."""
 
 
 def retention_of_changes(retry_window: timedelta) -> timedelta:
     """How long the change feed keeps a revocation: longer than all that it voids is valid (S10)."""
-    return max(LIFETIME, retry_window, CHALLENGE_VALIDITY) + CLOCK_CHANGES
+    return max(LIFETIME, retry_window, LONGEST_VALID) + CLOCK_CHANGES
 
 
 PORTION = 1000
 """How many rows one transaction deletes; on SQLite, other writes wait for its end."""
+PORTION_OF_CHALLENGES = PORTION // MAX_ITEMS
+"""Each has up to 100 rows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,13 @@ class Housekeeping:
         """
         await self._record_expired_challenges(now)
         kept_since = now - retention_of_changes(self.retry_window)
-        for purge in (
-            lambda records: records.pending.purge(now, PORTION),
-            lambda records: records.redemptions.purge(now, PORTION),
-            lambda records: records.challenges.purge(now, PORTION),
-            lambda records: records.changes.purge(kept_since, PORTION),
-        ):
-            await self._in_portions(purge)
+        await self._in_portions(lambda records: records.pending.purge(now, PORTION))
+        await self._in_portions(lambda records: records.redemptions.purge(now, PORTION))
+        await self._in_portions(
+            lambda records: records.challenges.purge(now, PORTION_OF_CHALLENGES),
+            PORTION_OF_CHALLENGES,
+        )
+        await self._in_portions(lambda records: records.changes.purge(kept_since, PORTION))
         async with self.database.snapshot() as records:
             set_open_challenges(await records.challenges.count_all_pending(now))
 
@@ -72,9 +72,11 @@ class Housekeeping:
                     count_challenge(recorded)
             found = len(expired)
 
-    async def _in_portions(self, purge: Callable[[Records], Awaitable[int]]) -> None:
-        removed = PORTION
-        while removed == PORTION:
+    async def _in_portions(
+        self, purge: Callable[[Records], Awaitable[int]], portion: int = PORTION
+    ) -> None:
+        removed = portion
+        while removed == portion:
             async with self.database.transaction() as records:
                 removed = await purge(records)
 
