@@ -47,12 +47,13 @@ WORKERS := $(shell echo $$((2 * $$(nproc))))
 IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 4000000 ] 2>/dev/null \
   && ! grep -q ' /dev/shm .*noexec' /proc/mounts && echo TMPDIR=/dev/shm)
 PYTEST := $(IN_MEMORY) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
-UNCOVERED := tests/e2e tests/deploy
-COVERED := $(filter-out $(UNCOVERED) tests/helpers tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+COVERED := tests/domain tests/golden tests/service
+PROCESSES := tests/e2e tests/deploy
+OTHERS := $(filter-out $(COVERED) $(PROCESSES) tests/helpers tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
-# Tests that drive processes or check files add nothing to the coverage, and are quicker without. They wait
-# while the others compute, so both run at once.
-TESTS := test-uncovered test-covered
+# The tests of domain/ and service/ reach each of their branches; to watch them costs two thirds of their time, so
+# no other test is watched. Tests that drive processes wait while the others compute, so all run at once.
+TESTS := test-processes test-others test-covered
 
 .PHONY: test $(TESTS)
 test: install-dev ## Run all tests but the slow ones, and demand every branch of domain/ and service/; or PYTEST_ARGS
@@ -62,11 +63,14 @@ else
 	@$(MAKE) $(TOGETHER) $(TESTS)
 endif
 
-test-covered: install-dev .redis/stamp .pgbouncer/stamp
-	$(PYTEST) $(COVERED) --cov
+test-covered: install-dev
+	$(PYTEST) --numprocesses=$(shell nproc) $(COVERED) --cov
 
-test-uncovered: install-dev .deploy/stamp .redis/stamp
-	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(PYTEST) $(UNCOVERED)
+test-others: install-dev .redis/stamp .pgbouncer/stamp
+	$(PYTEST) $(OTHERS)
+
+test-processes: install-dev .deploy/stamp .redis/stamp
+	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(PYTEST) $(PROCESSES)
 
 .PHONY: test-slow
 test-slow: install-dev ## Run the tests that `make test` leaves out

@@ -14,6 +14,7 @@ from stepup.domain.actor import (
     SessionId,
     TenantId,
     UserId,
+    folded,
 )
 from stepup.domain.errors import InvalidValueError
 
@@ -83,3 +84,10 @@ def test_no_shift_of_letters_between_the_ids_gives_the_same_session_hash(ids, fi
     }
 
     assert len(hashes) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("Acme-7", "acme-7"), ("acme", "acme"), ("\u212aim", "\u212aim")]
+)
+def test_only_ascii_is_folded(given, kept):
+    assert folded(given) == kept

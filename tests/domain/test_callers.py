@@ -21,6 +21,7 @@ from stepup.domain.actor import (
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule, claims_of
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
 from stepup.domain.operations import SIGN_IN, OperationId
+from stepup.domain.text import Title
 
 ACME = TenantId("acme")
 OSQUERY = OperationId("response.run_osquery")
@@ -211,3 +212,15 @@ def test_an_unknown_identity_is_nobody():
 def test_two_callers_share_neither_a_name_nor_an_identity(other):
     with pytest.raises(InvalidValueError):
         Callers([caller(), other])
+
+
+def test_people_read_the_title_of_a_caller_or_else_its_name():
+    assert caller(name="soar").title_for_people == "soar"
+    assert replace(caller(), title=Title("Response automation")).title_for_people == (
+        "Response automation"
+    )
+
+
+def test_callers_are_listed_in_their_order():
+    soar, console = caller(), caller(name="console", identities=("spiffe://acme/console",))
+    assert list(Callers([console, soar])) == [console, soar]

@@ -10,6 +10,7 @@ from stepup_tests.worker import OSQUERY
 from stepup.domain.actor import RetryReceipt
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.reset_code import ResetCode
+from stepup.service.calls.tallies import count_mistyped_reset_code
 
 ALICE = person()
 REQUIRED = {"decision": "step_up_required", "reason": "not_elevated"}
@@ -109,3 +110,8 @@ async def test_s8_reset_codes_and_their_lock_are_counted(worker):
 async def test_s17_when_the_change_feed_was_read_is_shown(worker, clock):
     await worker.advance(seconds=1)
     assert metric("stepup_change_feed_read_seconds") == clock.now().timestamp()
+
+
+async def test_a_mistyped_reset_code_is_counted():
+    async with counted(1, "stepup_resets_total", outcome="mistyped"):
+        count_mistyped_reset_code()

@@ -566,3 +566,14 @@ async def test_s17_the_age_counts_from_before_the_read(clock):
     await snapshots.poll()
     clock.advance(seconds=2.001)
     assert not snapshots.is_fresh
+
+
+async def test_s28_a_read_from_another_server_is_refused(snapshots, feed):
+    feed.server = "promoted standby"
+    with pytest.raises(StoreUnavailableError, match="has changed"):
+        await snapshots.policy(ACME)
+
+
+async def test_ids_that_the_database_has_not_folded_are_not_looked_up(feed, clock):
+    with pytest.raises(StoreUnavailableError, match=r"identity\.fold_case differs .* not folded"):
+        await Snapshots(feed, clock, folds_ids=True).poll()

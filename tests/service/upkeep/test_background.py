@@ -106,6 +106,20 @@ async def test_it_ends_with_its_stack():
     assert task.cancelled()
 
 
+async def test_it_ends_though_work_is_under_way():
+    began = asyncio.Event()
+
+    async def work():
+        began.set()
+        await hang()
+
+    async with AsyncExitStack() as stack:
+        background.repeat(work, 0, stack)
+        await began.wait()
+        [task] = asyncio.all_tasks() - {asyncio.current_task()}
+    assert task.cancelled()
+
+
 async def test_work_that_fails_at_once_does_not_spin(monkeypatch):
     monkeypatch.setattr(background, "PAUSE_SECONDS", 60)
     runs = []
