@@ -16,17 +16,13 @@ from stepup.domain.challenge import (
     LONGEST_VALID,
     VALID_FOR,
     Approval,
-    ChallengeRejection,
     ChallengeState,
     ItemTarget,
-    RefusedChallenge,
-    Stranger,
-    UsedItem,
     checked_duration,
-    fit,
 )
 from stepup.domain.changes import UserRevocations
 from stepup.domain.errors import ChallengeStateError, InvalidValueError
+from stepup.domain.item_use import ChallengeRejection, RefusedChallenge, Stranger, UsedItem, fit
 from stepup.domain.receipts import Origin, Redemption, digest
 
 ALICE = person()

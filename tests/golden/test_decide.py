@@ -29,7 +29,6 @@ from stepup.domain.actor import (
     TenantId,
     UserId,
 )
-from stepup.domain.challenge import ChallengeRejection, RefusedChallenge, UsedItem
 from stepup.domain.decision import (
     Decision,
     Effect,
@@ -38,6 +37,7 @@ from stepup.domain.decision import (
     decide,
 )
 from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.item_use import ChallengeRejection, RefusedChallenge, UsedItem
 from stepup.domain.operations import SHIPPED, Category, Operation, OperationId
 from stepup.domain.policy import EVERY_TIME, Policy
 from stepup.domain.receipts import (

@@ -13,8 +13,8 @@ from typing import TypeAlias, TypedDict
 
 from stepup.domain.actor import Actor
 from stepup.domain.callers import Claim
-from stepup.domain.challenge import ChallengeRejection, RefusedChallenge, UsedItem
 from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.item_use import ChallengeRejection, RefusedChallenge, UsedItem
 from stepup.domain.operations import SIGN_IN, Operation
 from stepup.domain.policy import EVERY_TIME, Policy
 from stepup.domain.receipts import Origin, ReceiptRejection, Redeemed, RefusedReceipt

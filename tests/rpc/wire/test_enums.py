@@ -10,11 +10,12 @@ from stepup_tests.wire import on_wire
 from stepup.domain.actor import AccountType, CallerId, PlaybookTrigger, Role, Team
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
 from stepup.domain.authenticator import Attempt, SealedSecret
-from stepup.domain.challenge import ChallengeRejection, ChallengeState
+from stepup.domain.challenge import ChallengeState
 from stepup.domain.decision import Decision, Reason, Verdict
 from stepup.domain.elevation import AuthenticationMethod, Elevation, Outcome, Verification
 from stepup.domain.enrollment import EnrollmentState, PendingEnrollment
 from stepup.domain.errors import InvalidFieldError
+from stepup.domain.item_use import ChallengeRejection
 from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.receipts import ReceiptRejection
 from stepup.domain.totp import Label

@@ -11,10 +11,11 @@ from stepup_tests.worker import API_KEYS, OSQUERY, REMOTE_SHELL, details_of
 
 from stepup.domain.actor import CallerId, SessionId
 from stepup.domain.audit import EventKind, written
-from stepup.domain.challenge import VALID_FOR, ChallengeRejection, ChallengeState
+from stepup.domain.challenge import VALID_FOR, ChallengeState
 from stepup.domain.changes import UserRevocations
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.item_use import ChallengeRejection
 from stepup.domain.policy import EVERY_TIME
 from stepup.domain.receipts import ReceiptRejection
 from stepup.service.step_up.revocation import Scope

@@ -16,8 +16,8 @@ from stepup_tests.worker import OSQUERY
 from stepup_tests.world import world_on
 
 from stepup.domain.audit import EventKind
-from stepup.domain.challenge import ChallengeRejection
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.item_use import ChallengeRejection
 from stepup.domain.receipts import ReceiptRejection
 from stepup.service.step_up.revocation import Scope
 

@@ -11,10 +11,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from stepup.domain import elevation, enrollment, policy
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.authenticator import Attempt, Authenticator
-from stepup.domain.challenge import ChallengeRejection
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.instants import microseconds
+from stepup.domain.item_use import ChallengeRejection
 from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.operations import Catalogue
 from stepup.domain.receipts import ReceiptRejection

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from stepup.domain.audit import Json, written
 from stepup.domain.callers import Claim
-from stepup.domain.challenge import RefusedChallenge, UsedItem
 from stepup.domain.decision import Verdict
+from stepup.domain.item_use import RefusedChallenge, UsedItem
 from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.receipts import Redeemed, RefusedReceipt
 from stepup.domain.values import value

@@ -8,9 +8,9 @@ from uuid import UUID
 from stepup.domain import receipt_tokens, receipts
 from stepup.domain.actor import Actor, RetryReceipt
 from stepup.domain.authenticator import Authenticator
-from stepup.domain.challenge import RefusedChallenge, UsedItem
 from stepup.domain.decision import Effect, Fact, Reason, Verdict, decide
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.item_use import RefusedChallenge, UsedItem
 from stepup.domain.not_elevated import NotElevatedDetail, explain_not_elevated
 from stepup.domain.operations import Operation
 from stepup.domain.policy import Policy

@@ -3,15 +3,8 @@
 from uuid import UUID
 
 from stepup.domain.audit import EventKind
-from stepup.domain.challenge import (
-    Challenge,
-    ChallengeRejection,
-    ChallengeState,
-    RefusedChallenge,
-    Stranger,
-    UsedItem,
-    fit,
-)
+from stepup.domain.challenge import Challenge, ChallengeState
+from stepup.domain.item_use import ChallengeRejection, RefusedChallenge, Stranger, UsedItem, fit
 from stepup.service.ports import Records
 from stepup.service.step_up.proofs import Presented, Proofs
 

@@ -6,9 +6,10 @@ from typing import get_args
 from grpc import StatusCode
 from stepup_tests.places import ROOT
 
-from stepup.domain.challenge import ChallengeRejection, ChallengeState
+from stepup.domain.challenge import ChallengeState
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import Outcome
+from stepup.domain.item_use import ChallengeRejection
 from stepup.domain.receipts import ReceiptRejection
 from stepup.service.challenges.tallies import Limit
 from stepup.service.upkeep.dependencies import Name
