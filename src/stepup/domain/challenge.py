@@ -198,7 +198,7 @@ class Challenge:
         return replace(self, stored_state=ChallengeState.APPROVED, approval=approval)
 
     def declined(self, now: datetime) -> Self:
-        """The challenge after the person refused; it stays as it is where it was declined before.
+        """The challenge after the person refused. A challenge that was declined before stays as it is.
 
         Raises:
             ChallengeStateError: the challenge is not pending.
@@ -209,7 +209,7 @@ class Challenge:
         return self._ended(ChallengeState.DECLINED, now)
 
     def cancelled(self, now: datetime) -> Self:
-        """The challenge after its caller withdrew it; as it is where it was cancelled before.
+        """The challenge after its caller withdrew it. One that was cancelled before stays as it is.
 
         Raises:
             ChallengeStateError: the challenge has ended otherwise.
@@ -249,7 +249,7 @@ class Challenge:
         judged as the origin of a receipt is (`Origin.is_revoked`).
 
         Args:
-            revocations: what of the user, and of the challenge's session, was revoked.
+            revocations: the revocations of the user and of the challenge's session.
             active_enrollment: the id of the user's active enrollment; None without one.
         """
         approval = self.approval
@@ -261,7 +261,7 @@ class Challenge:
         """Whether what ends a pending challenge came after its creation (S10).
 
         Args:
-            revocations: what of the user, and of the challenge's session, was revoked.
+            revocations: the revocations of the user and of the challenge's session.
         """
         ends = revocations.ended_enrollments.values()
         return revocations.reaches(self.created_at) or any(self.created_at <= end for end in ends)

@@ -19,7 +19,7 @@ class Question:
     """A call as far as rules are concerned.
 
     `tenant_id` and `operation` are None for a method that demands none. Claims that do not count
-    with the operation are of no consequence. `further` is as in `Demands`.
+    with the operation change nothing. `further` is as in `Demands`.
     """
 
     method: str

@@ -94,10 +94,10 @@ def fit(
     Args:
         challenge: of the actor's tenant; None if there is none.
         caller: the caller that checks the action.
-        actor: for whom, in which session.
+        actor: the person of the check.
         now: when the check was received.
-        operation: of the action.
-        target: of the action.
+        operation: the operation of the action.
+        target: the target of the action.
     """
     if challenge is None:
         return RefusedChallenge(ChallengeRejection.UNKNOWN)

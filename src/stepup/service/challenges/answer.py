@@ -39,8 +39,8 @@ class AnswerChallenge:
     ) -> Answered:
         """Make one attempt, or answer the recorded outcome of the same request.
 
-        The challenge comes as the attempt has left it; with a recorded outcome, as it is now. See
-        `OneTimeCodes.attempt`.
+        The view shows the challenge after the attempt; with a recorded outcome, its present
+        state. See `OneTimeCodes.attempt`.
 
         Raises:
             ChallengeStateError: the challenge is unknown, another user's, or not pending. The code

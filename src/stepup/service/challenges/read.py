@@ -69,7 +69,8 @@ def demand_readable(found: Challenge | None, context: Context, *, may_answer: bo
             only the challenges that they have created.
 
     Raises:
-        ChallengeStateError: there is none. One answer for all causes, so that nobody can probe ids.
+        ChallengeStateError: the caller may read no such challenge. All causes have one answer, so
+            that nobody can probe ids.
     """
     if (
         found is None

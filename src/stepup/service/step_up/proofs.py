@@ -21,7 +21,7 @@ class RevokedMeanwhileError(Exception):
 
 @value
 class Presented:
-    """A check that presents a proof: for whom, for which action, and the use to put on record."""
+    """A check that presents a proof: its actor, its action, and the use to record."""
 
     actor: Actor
     operation: OperationId

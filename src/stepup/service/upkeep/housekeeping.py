@@ -59,7 +59,7 @@ class Housekeeping:
     async def _record_expired_challenges(self, now: datetime) -> None:
         """Put the end of every challenge on record that nobody has answered in time.
 
-        Each has a transaction of its own, so that calls for other challenges hardly wait.
+        Each challenge has a transaction of its own, so that other calls wait only for one.
         """
         found = PORTION
         while found == PORTION:
