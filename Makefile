@@ -52,8 +52,9 @@ PROCESSES := tests/e2e tests/deploy
 OTHERS := $(filter-out $(COVERED) $(PROCESSES) tests/helpers tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 # The tests of domain/ and service/ reach each of their branches; to watch them costs two thirds of their time, so
-# no other test is watched. Tests that drive processes wait while the others compute, so all run at once.
-TESTS := test-processes test-others test-covered
+# no other test is watched. Tests that drive processes wait while the others compute, so both run at once; with a
+# third run beside them, stores would not answer in time.
+TESTS := test-processes test-others
 
 .PHONY: test $(TESTS)
 test: install-dev ## Run all tests but the slow ones, and demand every branch of domain/ and service/; or PYTEST_ARGS
@@ -63,10 +64,11 @@ else
 	@$(MAKE) $(TOGETHER) $(TESTS)
 endif
 
+.PHONY: test-covered
 test-covered: install-dev
 	$(PYTEST) --numprocesses=$(shell nproc) $(COVERED) --cov
 
-test-others: install-dev .redis/stamp .pgbouncer/stamp
+test-others: test-covered .redis/stamp .pgbouncer/stamp
 	$(PYTEST) $(OTHERS)
 
 test-processes: install-dev .deploy/stamp .redis/stamp

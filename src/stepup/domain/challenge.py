@@ -198,7 +198,7 @@ class Challenge:
         return replace(self, stored_state=ChallengeState.APPROVED, approval=approval)
 
     def declined(self, now: datetime) -> Self:
-        """The challenge after the person refused. A challenge that was declined does not change.
+        """The challenge after the person refused. A declined challenge does not change.
 
         Raises:
             ChallengeStateError: the challenge is not pending.
@@ -209,7 +209,7 @@ class Challenge:
         return self._ended(ChallengeState.DECLINED, now)
 
     def cancelled(self, now: datetime) -> Self:
-        """The challenge after its caller withdrew it. A challenge that was cancelled does not change.
+        """The challenge after its caller withdrew it. A cancelled challenge does not change.
 
         Raises:
             ChallengeStateError: the challenge has ended otherwise.
