@@ -23,6 +23,7 @@ class Waiting:
 
     def __init__(self):
         self.running = 0
+        self.begun = 0
         self.may_end = asyncio.Event()
 
     async def answers(self, payloads, _invocation):
@@ -36,6 +37,12 @@ class Waiting:
         finally:
             self.running -= 1
 
+    async def begin(self, _payloads, _invocation):
+        """A call that never has an answer."""
+        self.begun += 1
+        await asyncio.Event().wait()
+        yield
+
     async def are(self, number):
         async with asyncio.timeout(10):
             while self.running != number:  # noqa: ASYNC110  # no event announces it
@@ -44,11 +51,6 @@ class Waiting:
 
 async def echo(payload, _invocation):
     return payload
-
-
-async def begin(_payloads, _invocation):
-    await asyncio.Event().wait()
-    yield
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def serve(serving, waiting):
     def serve(**limits):
         return serving(
             unary={CALL: echo},
-            stream={WAIT: waiting.answers, BEGIN: begin},
+            stream={WAIT: waiting.answers, BEGIN: waiting.begin},
             waits={WAIT, BEGIN},
             **({"max_in_flight": IN_FLIGHT, "waiting": WAITING} | limits),
         )
@@ -96,20 +98,17 @@ async def test_s26_calls_that_wait_hold_no_place_among_those_in_flight(serve, wa
         assert [await ended(call) for call in calls] == [grpc.StatusCode.OK] * WAITING
 
 
-async def test_s26_until_its_first_answer_a_call_is_in_flight(serve):
+async def test_s26_until_its_first_answer_a_call_is_in_flight(serve, waiting):
     async with serve() as port:
         calls = [asyncio.create_task(ended(port.stream(BEGIN))) for _ in range(IN_FLIGHT)]
-
-        async def is_refused():
-            try:
-                await port.unary(CALL)
-            except grpc.aio.AioRpcError as error:
-                return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            return False
-
         async with asyncio.timeout(10):
-            while not await is_refused():  # noqa: ASYNC110  # no event announces it
+            while waiting.begun < IN_FLIGHT:  # noqa: ASYNC110  # no event announces it
                 await asyncio.sleep(0.005)
+        refused = await refusal_of(port.unary(CALL))
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "OVERLOADED",
+        )
         for call in calls:
             call.cancel()
         await asyncio.wait(calls)
@@ -157,7 +156,7 @@ async def test_a_stop_ends_calls_that_wait_after_the_grace(serve, waiting):
         async with asyncio.timeout(10):
             await port.engine.stop(0.1)
             await ended(call)
-        assert waiting.running == 0
+        await waiting.are(0)
 
 
 async def test_a_stop_lets_calls_that_wait_end_within_the_grace(serve, waiting):
