@@ -218,7 +218,7 @@ def test_a_claim_that_counts_in_no_call_is_found(methods, operations, claim):
 
 
 def test_a_further_method_that_no_rule_grants_is_explained():
-    question = Question(CHECK, ACME, OSQUERY, further=VERIFY)
+    question = Question(CHECK, ACME, OSQUERY, required_method=VERIFY)
     assert isinstance(explain(soar(rule((CHECK, VERIFY))), question), Grant)
     refusal = explain(soar(rule((CHECK,))), question)
     assert isinstance(refusal.error, CallerNotPermittedError)

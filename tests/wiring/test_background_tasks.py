@@ -133,7 +133,7 @@ async def waits_are_polled(failing, _monkeypatch):
     database = SimpleNamespace(snapshot=snapshot, reserved_snapshot=reserved_snapshot)
     waits = Waits(database, clock)
     call = SimpleNamespace(actor=alice, caller=challenge.caller)
-    async with aclosing(waits.of(call, challenge.challenge_id, may_answer=False)) as views:
+    async with aclosing(waits.views(call, challenge.challenge_id, may_answer=False)) as views:
         await anext(views)
         async with repeated(waits.poll):
             yield

@@ -84,7 +84,7 @@ class Patterns:
         return pattern in self
 
     def overlaps(self, other: "Patterns") -> bool:
-        """Whether a name matches both."""
+        """Whether some name matches both patterns."""
         return any(map(self.covers, other.entries)) or any(map(other.covers, self.entries))
 
 
@@ -136,8 +136,8 @@ class Caller:
     """A service that may call: what its credentials name it, and what it may do.
 
     `identities` are SPIFFE ids of certificates and subjects of tokens, any of which is this caller.
-    `rate` is how often it may call for each tenant; None does not limit it. `title` is what people
-    call it, if the settings say so.
+    `rate` is how often the caller may call for each tenant; None sets no limit. `title` is the
+    caller's name for people, None if the settings have none.
     """
 
     caller_id: CallerId
@@ -156,7 +156,7 @@ class Caller:
 
     @property
     def title_for_people(self) -> str:
-        """What a person reads about who asks: the title, else the id."""
+        """The name by which people know the caller: the title, else the id."""
         return self.title or self.caller_id
 
     def rule_for(
@@ -238,15 +238,15 @@ class Demands:
     """What a method demands of the rules beside itself: a tenant, an operation, an actor's claims.
 
     Nothing is asked of a rule's tenants, operations or claims that the method does not demand.
-    `further` is another method that the caller must be permitted to use for the same tenant and
-    operation.
+    `required_method` is another method that the caller must be permitted to use for the same tenant
+    and operation.
     """
 
     method: str
     tenant: bool
     operation: bool
     claims: bool
-    further: str | None = None
+    required_method: str | None = None
 
 
 class Callers:

@@ -27,13 +27,13 @@ LONGEST_OPEN: Final = timedelta(minutes=10)
 VALID_FOR: Final = timedelta(minutes=15)
 """How long an approval lasts, by default."""
 LONGEST_VALID: Final = timedelta(minutes=60)
-MAX_OPEN_OF_USER: Final = 20
+MAX_PENDING_OF_USER: Final = 20
 MAX_NEW_OF_USER: Final = 10
-"""In each minute."""
-MAX_OPEN_OF_CALLER: Final = 1000
-"""Of one tenant."""
+"""How many challenges a user gets in a minute."""
+MAX_PENDING_OF_CALLER: Final = 1000
+"""How many challenges of a caller are pending in one tenant."""
 KEPT: Final = timedelta(days=1)
-"""How long a challenge is kept after its end."""
+"""How long the database keeps a challenge after its end."""
 
 
 class Message(HumanText):
@@ -69,10 +69,10 @@ class ItemTarget(str):
 
 
 def checked_duration(duration: timedelta, longest: timedelta) -> timedelta:
-    """How long a challenge is open, or its approval lasts: whole seconds, from 1 second.
+    """Return the time to answer a challenge, or the time to use its approval, as it is.
 
     Raises:
-        InvalidValueError: it is another duration.
+        InvalidValueError: the duration is not in whole seconds from 1 second to `longest`.
     """
     if duration.microseconds or not timedelta(seconds=1) <= duration <= longest:
         raise InvalidValueError(
@@ -97,8 +97,8 @@ class ChallengeState(StrEnum):
 class Item:
     """An action to approve.
 
-    `needed` says whether the action needed a code when the challenge was created. `used` is the
-    check that the item has allowed.
+    `needed` says whether the action needed a code when the challenge was created. `used` names the
+    check that used the item; None before its use.
     """
 
     operation: OperationId
@@ -112,8 +112,9 @@ class Item:
 class Approval:
     """The code that approved a challenge.
 
-    `verified_at` is when it was received, `session_hash` where it was given, and `enrollment_id`
-    the authenticator that it is of. The items are allowed before `usable_until`.
+    `verified_at` is when the server received the code. `session_hash` is the session in which the
+    person gave the code, and `enrollment_id` the authenticator that computed it. The items are
+    allowed before `usable_until`.
     """
 
     verified_at: datetime
@@ -122,7 +123,7 @@ class Approval:
     usable_until: datetime
 
     def origin(self, authorised_at: datetime) -> Origin:
-        """What a receipt rests on whose action an item of the challenge allowed then."""
+        """The origin of the receipt for an action that an item allowed at `authorised_at`."""
         return Origin(authorised_at, self.verified_at, digest(self.enrollment_id))
 
 
@@ -130,10 +131,11 @@ class Approval:
 class Challenge:
     """A challenge as it is stored.
 
-    `session_hash` is the session that it was created for, and `requested_by` the title of the
-    creating caller. `valid_for` is how long an approval will last. `request_id` is the caller's
-    name for the request, None where it gave none. `stored_state` is the last state that a call
-    wrote, at `ended_at` if it is an end: time ends a challenge without a write (`state_at`).
+    `session_hash` is the session for which the caller created the challenge, and `requested_by` the
+    title of this caller. `valid_for` is the time to use an approval. `request_id` is the caller's
+    name for the request, if any. `stored_state` is the last state that a transaction wrote, and
+    `ended_at` the time of the write if the state is an end. A challenge whose time is over has
+    ended even before this is written: see `state_at`.
     """
 
     challenge_id: UUID
@@ -153,7 +155,7 @@ class Challenge:
     ended_at: datetime | None = None
 
     def state_at(self, now: datetime) -> ChallengeState:
-        """The state at an instant: at `expires_at` and at `usable_until` it has expired."""
+        """The state at an instant. At `expires_at` and `usable_until` the challenge has expired."""
         if self.stored_state is ChallengeState.PENDING and now >= self.expires_at:
             return ChallengeState.EXPIRED
         if (
@@ -173,7 +175,7 @@ class Challenge:
 
     @property
     def forget_at(self) -> datetime:
-        """When the challenge may be deleted: a day after its end."""
+        """When housekeeping may delete the challenge: a day after its end."""
         if self.ended_at is not None:
             return self.ended_at + KEPT
         return (self.approval.usable_until if self.approval else self.expires_at) + KEPT
@@ -183,12 +185,12 @@ class Challenge:
         return (self.tenant_id, self.user_id) == (actor.tenant_id, actor.user_id)
 
     def approved(self, now: datetime, session_hash: SessionHash, enrollment_id: str) -> Self:
-        """The challenge after a right code.
+        """The challenge after the person gave a right code.
 
         Args:
-            now: when the code was received.
-            session_hash: the session in which it was given.
-            enrollment_id: the authenticator whose code it is.
+            now: when the server received the code.
+            session_hash: the session in which the person gave the code.
+            enrollment_id: the authenticator that computed the code.
 
         Raises:
             ChallengeStateError: the challenge is not pending.
@@ -212,7 +214,7 @@ class Challenge:
         """The challenge after its caller withdrew it. A cancelled challenge does not change.
 
         Raises:
-            ChallengeStateError: the challenge has ended otherwise.
+            ChallengeStateError: the challenge has ended in another way.
         """
         if self.stored_state is ChallengeState.CANCELLED:
             return self
@@ -225,7 +227,7 @@ class Challenge:
         return self._ended(ChallengeState.REVOKED, now)
 
     def expired(self, now: datetime) -> Self:
-        """The challenge after its time is over and on record."""
+        """The challenge after the record that nobody answered in time."""
         return self._ended(ChallengeState.EXPIRED, now)
 
     def demand_pending(self, now: datetime) -> None:
@@ -243,10 +245,10 @@ class Challenge:
         return self.state_at(now) in (ChallengeState.PENDING, ChallengeState.APPROVED)
 
     def is_revoked(self, revocations: UserRevocations, active_enrollment: str | None) -> bool:
-        """Whether a revocation has ended the approval, though no call has written so (S10).
+        """Whether a revocation has ended the approval, even if `stored_state` is APPROVED (S10).
 
-        A server of an earlier release revokes and does not know of challenges. The approval is
-        judged as the origin of a receipt is (`Origin.is_revoked`).
+        A server of an earlier release revokes elevations and ends no challenges. The rule is that
+        for the origin of a receipt (`Origin.is_revoked`).
 
         Args:
             revocations: the revocations of the user and of the challenge's session.
@@ -258,7 +260,7 @@ class Challenge:
         )
 
     def was_ended_by(self, revocations: UserRevocations) -> bool:
-        """Whether what ends a pending challenge came after its creation (S10).
+        """Whether a revocation or the end of an authenticator came after the creation (S10).
 
         Args:
             revocations: the revocations of the user and of the challenge's session.
@@ -267,7 +269,7 @@ class Challenge:
         return revocations.reaches(self.created_at) or any(self.created_at <= end for end in ends)
 
     def find_item(self, operation: OperationId, target: str) -> int | None:
-        """The place of the item that names an action; None if there is none."""
+        """The place of the item that names an action; None if no item does."""
         for place, item in enumerate(self.items):
             if (item.operation, item.target) == (operation, target):
                 return place

@@ -1,4 +1,4 @@
-"""What the rules of a caller mean for challenges, and the advice that `check-config` gives."""
+"""What the rules of a caller permit for challenges, for the advice of `check-config`."""
 
 from collections.abc import Collection
 from typing import Final
@@ -8,7 +8,7 @@ from stepup.domain.operations import SIGN_IN, OperationId
 
 CREATE_CHALLENGE: Final = "ChallengeService/CreateChallenge"
 ANSWER_CHALLENGE: Final = "ChallengeService/AnswerChallenge"
-"""The method whose callers may read the challenges that others have created."""
+"""A caller that may use this method may read the challenges that other callers created."""
 CHECK_STEP_UP: Final = "StepUpService/CheckStepUp"
 
 
@@ -21,7 +21,7 @@ def creates_and_answers(
 
     Args:
         caller: the caller.
-        operations: of the catalogue.
+        operations: the operations of the catalogue.
 
     Returns:
         The rule for `CreateChallenge` and the rule for `AnswerChallenge`; None without such a pair.

@@ -1,4 +1,4 @@
-"""The changes that every worker has to hear of within two seconds (S10), and what it remembers.
+"""The changes that every worker learns within two seconds (S10), and its memory of revocations.
 
 A worker remembers revocations in flat tables, so that a million fit (S27).
 """

@@ -45,12 +45,12 @@ class Facts(TypedDict, total=False):
 
 @unique
 class Effect(Enum):
-    """What has to happen before a rule can decide. It writes, and happens once for each check."""
+    """A write that a rule needs before it can decide, once for each check."""
 
     REDEMPTION = "redemption"
-    """The actor's retry receipt is used up, or refused."""
+    """Use up the actor's retry receipt, or refuse the receipt."""
     USE_OF_ITEM = "use_of_item"
-    """The item of the actor's challenge is used up, or the challenge is refused."""
+    """Use up an item of the actor's challenge, or refuse the challenge."""
 
 
 @unique
@@ -84,9 +84,9 @@ class Reason(StrEnum):
 class Verdict:
     """The decision with its reason.
 
-    Where a step-up is required, `max_age` is what it has to meet, or `needs_challenge` says that no
-    elevation counts. `earns_receipt` says that the policy selects the operation, and yet it was
-    allowed.
+    If the decision requires a step-up, `max_age` is how old the elevation may be, or
+    `needs_challenge` says that no elevation counts. `earns_receipt` says that the policy selects
+    the operation, and that the action is allowed all the same.
     """
 
     decision: Decision
@@ -99,7 +99,7 @@ class Verdict:
     needs_challenge: bool = False
 
     def origin(self, now: datetime) -> Origin:
-        """What the receipt of this decision rests on, if it used up neither receipt nor item."""
+        """The origin of the decision's receipt, if the check used up neither receipt nor item."""
         if self.elevation is not None:
             return Origin.of_elevation(self.elevation, now)
         return Origin.of_exemption(_EXEMPTIONS[self.reason], now)
@@ -173,7 +173,7 @@ def _decide_by_proof(
     redemption: Redeemed | RefusedReceipt | None,
     use_of_item: UsedItem | RefusedChallenge | None,
 ) -> Verdict | Effect | None:
-    """Decide by what the actor presents: a receipt, then a challenge; None if neither allows."""
+    """Decide by the actor's receipt, then by the actor's challenge; None if neither allows."""
     if actor.retry_receipt is not None:
         if redemption is None:
             return Effect.REDEMPTION

@@ -62,8 +62,8 @@ class Outcome(Enum):
 class Verification:
     """The outcome, with the elevation it earned or the attempts that are left.
 
-    `retry_after` is how long a lock lasts. `next_code_after` is how long it takes until the next
-    code begins, where waiting for it helps: after a repeated or a late code (S22), else zero.
+    `retry_after` is how long a lock lasts. After a repeated or a late code (S22), `next_code_after`
+    is the time until the next code begins. After other codes it is zero.
     """
 
     outcome: Outcome

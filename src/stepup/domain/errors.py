@@ -91,8 +91,9 @@ class EnrollmentStateError(StepUpError):
 class ChallengeStateError(StepUpError):
     """The challenge is unknown, or its state does not fit the call.
 
-    `state` is the state for the challenge's own user and its caller. It is None where the challenge
-    is unknown or of others: one answer, so that nobody can probe ids.
+    `state` is the state of the challenge, for its own user and its caller. The state is None if the
+    challenge does not exist or belongs to others: the answer is the same, so that nobody can probe
+    ids.
     """
 
     def __init__(self, state: str | None = None) -> None:
@@ -102,9 +103,10 @@ class ChallengeStateError(StepUpError):
 
 
 class ChallengeLimitError(StepUpError):
-    """Too many challenges are open, or were created within the last minute.
+    """Too many challenges are pending, or were created within the last minute.
 
-    `retry_after` is when the next one may be created; None where one has to end first.
+    `retry_after` is the time until the caller may create the next challenge. None means that a
+    pending challenge must end first.
     """
 
     def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
@@ -113,11 +115,11 @@ class ChallengeLimitError(StepUpError):
 
 
 class WaitingLimitError(StepUpError):
-    """Too many calls wait for challenges, of the caller or in all."""
+    """Too many calls of the caller, or of all callers, wait for challenges."""
 
 
 class DrainingError(StepUpError):
-    """The server stops. The call has to wait at another server."""
+    """The server stops. The client has to call another server."""
 
 
 class MfaEnforcedError(StepUpError):

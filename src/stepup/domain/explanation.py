@@ -19,14 +19,14 @@ class Question:
     """A call as far as rules are concerned.
 
     `tenant_id` and `operation` are None for a method that demands none. Claims that do not count
-    with the operation change nothing. `further` is as in `Demands`.
+    with the operation change nothing. `required_method` is as in `Demands`.
     """
 
     method: str
     tenant_id: TenantId | None = None
     operation: OperationId | None = None
     claims: tuple[Claim, ...] = ()
-    further: str | None = None
+    required_method: str | None = None
 
 
 @value
@@ -56,8 +56,8 @@ def explain(caller: Caller, question: Question) -> Grant | Refusal:
         if question.tenant_id is None:
             return Grant(rule, {})
         rule = caller.demand(question.method, question.tenant_id, question.operation)
-        if question.further is not None:
-            demanded = replace(question, method=question.further)
+        if question.required_method is not None:
+            demanded = replace(question, method=question.required_method)
             caller.demand(demanded.method, question.tenant_id, question.operation)
         return Grant(rule, _claims(caller, question, question.tenant_id))
     except CallerNotPermittedError as error:
@@ -84,25 +84,28 @@ def _mismatches(caller: Caller, question: Question, claim: Claim | None) -> tupl
 
 @unique
 class Why(Enum):
-    """What is the matter with an entry."""
+    """Why an entry never applies."""
 
     MATCHES_NOTHING = "matches_nothing"
-    """There is no such method or operation."""
+    """The entry matches no method or operation."""
     NO_METHODS = "no_methods"
-    """The rule grants nothing, for it has no methods."""
+    """The rule has no methods, and so grants nothing."""
     NO_TENANTS = "no_tenants"
-    """What it matches is for a tenant, and the rule has none."""
+    """All methods that the entry matches demand a tenant, and the rule has no tenants."""
     NO_OPERATIONS = "no_operations"
-    """What it matches is about an operation, and the rule has none."""
+    """All methods that the entry matches demand an operation, and the rule has no operations."""
     LIMITS_NOTHING = "limits_nothing"
-    """No method of the rule is about an operation."""
+    """No method of the rule demands an operation."""
     NEVER_COUNTS = "never_counts"
     """The claim counts in no call that the rule grants."""
 
 
 @value
 class IdleEntry:
-    """An entry in a part of a rule, as it is written; None where the part has none at all."""
+    """An entry of a rule that never applies.
+
+    `entry` is the text in the settings, None if the part of the rule has no entries.
+    """
 
     rule: Rule
     part: RulePart
@@ -153,12 +156,12 @@ def _changing_nothing(
             # An operator who writes `*` does not mean a limit.
             if entry != "*":
                 yield IdleEntry(rule, RulePart.OPERATIONS, entry, Why.LIMITS_NOTHING)
-    about = [operation for operation in operations if operation in rule.operations]
+    covered = [operation for operation in operations if operation in rule.operations]
     asserted_with = [
         operation
         for method in granted
         if method.claims
-        for operation in (about if method.operation else [None])
+        for operation in (covered if method.operation else [None])
     ]
     for claim in Claim:
         if claim in rule.claims and not any(map(claim.counts_with, asserted_with)):

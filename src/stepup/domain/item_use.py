@@ -28,7 +28,7 @@ class ChallengeRejection(StrEnum):
 
 @unique
 class Stranger(StrEnum):
-    """Whose a challenge is that the answer calls unknown: for the decision log only."""
+    """The owner of a challenge that the answer calls unknown: for the decision log only."""
 
     OTHER_TENANT = "other_tenant"
     OTHER_USER = "other_user"
@@ -46,8 +46,8 @@ _REJECTIONS: Final = {
 class UsedItem:
     """An item that allowed an action.
 
-    `use` is the use by this check; if this check was sent again (`is_repeated`), it is that of the
-    first one.
+    `use` is the use by this check. If this check is a resend (`is_repeated`), `use` is the use by
+    the first check.
     """
 
     challenge: Challenge
@@ -56,14 +56,14 @@ class UsedItem:
 
     @property
     def approval(self) -> Approval:
-        """What approved the item."""
+        """The approval of the challenge."""
         approval = self.challenge.approval
         assert approval is not None  # noqa: S101  # no item of another challenge is used
         return approval
 
     @property
     def origin(self) -> Origin:
-        """What the receipt of the action rests on: the approval, and the first use of the item."""
+        """The origin of the action's receipt: the approval, and the first use of the item."""
         return self.approval.origin(self.use.redeemed_at)
 
 
@@ -71,7 +71,7 @@ class UsedItem:
 class RefusedChallenge:
     """A challenge that did not allow an action, and why.
 
-    `stranger` says whose the challenge is, where the answer calls it unknown: for the log only.
+    `stranger` names the owner of a challenge that the answer calls unknown: for the log only.
     """
 
     rejection: ChallengeRejection
@@ -87,15 +87,15 @@ def fit(
     operation: OperationId,
     target: str,
 ) -> int | RefusedChallenge:
-    """The place of the item that may allow an action now, or why none may.
+    """The place of the item that may allow an action now, or the reason why no item may.
 
-    The item may have been used before: only the statement that uses it can find that out (S19).
+    The item may have been used before: only the statement that uses an item can find out (S19).
 
     Args:
-        challenge: of the actor's tenant; None if there is none.
+        challenge: a challenge of the actor's tenant; None if the tenant has no such challenge.
         caller: the caller that checks the action.
         actor: the person of the check.
-        now: when the check was received.
+        now: when the server received the check.
         operation: the operation of the action.
         target: the target of the action.
     """

@@ -19,8 +19,8 @@ SHORTEST_MAX_AGE = timedelta(seconds=30)
 shorter one (S22). A shorter one that is stored from before stays until it is changed."""
 
 EVERY_TIME = timedelta()
-"""The `max_age` of an operation that no elevation allows: each action needs a person's yes by name.
-As a duration it is shorter than all others, so that whatever replaces it weakens the policy."""
+"""The `max_age` of an operation that no elevation allows: a person approves each action by name.
+This duration is shorter than all others, so every change to another duration weakens the policy."""
 
 MAX_AGE_PROBLEM = "must be whole seconds, from 30 seconds to 15 minutes"
 

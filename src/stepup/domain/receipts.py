@@ -137,8 +137,8 @@ class Redemption:
 class Redeemed:
     """A receipt that bought its exemption.
 
-    `use` is the use by this check; if this check was sent again (`is_repeated`), it is that of the
-    first one.
+    `use` is the use by this check. If this check is a resend (`is_repeated`), `use` is the use by
+    the first check.
     """
 
     receipt: Receipt
@@ -147,7 +147,7 @@ class Redeemed:
 
     @property
     def origin(self) -> Origin:
-        """What the receipt of the retry rests on: the very first authorisation, so chains end."""
+        """The origin of the retry's receipt: the very first authorisation, so chains end."""
         return self.receipt.origin
 
 

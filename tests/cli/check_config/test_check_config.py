@@ -361,7 +361,7 @@ def test_a_caller_that_can_ask_for_no_code_is_noted_and_not_warned_of(check_conf
     result = check_config(toml=ISSUER + rules)
     [note] = [line for line in result.stdout.splitlines() if line.startswith("note: ")]
     assert note == (
-        "note: soar may check but not create challenges for response.run_osquery:"
-        " where a policy asks for a code every time, the caller cannot ask for it"
+        "note: soar may check, but create no challenges for, response.run_osquery:"
+        " where a policy asks for a code every time, another caller must create the challenge"
     )
     assert result.stderr == ""

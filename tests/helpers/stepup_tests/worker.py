@@ -128,7 +128,7 @@ class Worker:
     def wait(self, actor, challenge_id, *, caller=CALLER, may_answer=False):
         """What AwaitChallenge sends."""
         context = self.context(actor, caller)
-        return self.waits.of(context, challenge_id, may_answer=may_answer)
+        return self.waits.views(context, challenge_id, may_answer=may_answer)
 
     async def list_challenges(self, actor, limit=100):
         return await self._challenge.read.list(self.context(actor, CallerId("console")), limit)

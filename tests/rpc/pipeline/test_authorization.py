@@ -59,9 +59,9 @@ async def reason_of(worker, path, request, *rules):
 
 
 def further_rules(path):
-    """Rules for the further method that a method demands, if it does."""
-    further = DEMANDS[short(path)].further
-    return [rule(methods=[further])] if further else []
+    """Rules for the other method that a method demands, if it does."""
+    required = DEMANDS[short(path)].required_method
+    return [rule(methods=[required])] if required else []
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -216,7 +216,7 @@ def explained(path, claims, *rules):
         OWN_TENANT if demands.tenant else None,
         OSQUERY if demands.operation else None,
         claims if demands.claims else (),
-        demands.further,
+        demands.required_method,
     )
     answer = explain(Caller(CallerId("soar"), frozenset(), rules), question)
     return to_status(answer.error, "").reason if isinstance(answer, Refusal) else ""

@@ -149,8 +149,9 @@ def _notes_on_challenges(settings: config.Settings) -> Iterator[str]:
         without = unchallengeable(caller, operations)
         if without:
             yield (
-                f"{caller.caller_id} may check but not create challenges for {', '.join(without)}:"
-                " where a policy asks for a code every time, the caller cannot ask for it"
+                f"{caller.caller_id} may check, but create no challenges for, {', '.join(without)}:"
+                " where a policy asks for a code every time, another caller must create the"
+                " challenge"
             )
 
 

@@ -70,7 +70,7 @@ def question_of(
         else OperationId(_existing("--operation", operation, settings.operations.ids)),
         # In the order in which the service demands them.
         claims=tuple(claim for claim in Claim if claim.value in claims),
-        further=demands.further,
+        required_method=demands.required_method,
     )
 
 
@@ -114,10 +114,10 @@ def _tenant_id(settings: Settings, tenant: str) -> TenantId:
 def _granted(caller: Caller, question: Question, grant: Grant) -> Iterator[str]:
     yield "PERMITTED"
     yield f"  {question.method} by {origin_of(caller, grant.rule)}"
-    if question.further is not None:
-        rule = caller.rule_for(question.further, question.tenant_id, question.operation)
+    if question.required_method is not None:
+        rule = caller.rule_for(question.required_method, question.tenant_id, question.operation)
         assert rule is not None  # noqa: S101  # for mypy: it was demanded
-        yield f"  {question.further} by {origin_of(caller, rule)}"
+        yield f"  {question.required_method} by {origin_of(caller, rule)}"
     for claim in question.claims:
         rule = grant.claims.get(claim)
         yield (

@@ -206,7 +206,7 @@ def _approve_named_actions(
         ),
     )
     expect(answered.outcome == step_up.OUTCOME_VERIFIED, "VERIFIED")
-    stage.say("The agent learns it:")
+    stage.say("The agent gets the answer:")
     stage.challenge_state(next(states).challenge, "APPROVED")
     stage.say("Each item is allowed once, and nothing else:")
     approved = people.ActorContext(challenge_id=created.challenge_id)

@@ -164,20 +164,20 @@ class Stage:
         answer = self.client.step_up.CheckStepUp(request, timeout=_CALL_SECONDS)
         got = step_up.Decision.Name(answer.decision).removeprefix("DECISION_")
         got_why = step_up.DecisionReason.Name(answer.reason).removeprefix("DECISION_REASON_")
-        further = ""
+        suffix = ""
         if answer.receipt_rejection:
-            further = ", " + step_up.ReceiptRejection.Name(answer.receipt_rejection)
+            suffix = ", " + step_up.ReceiptRejection.Name(answer.receipt_rejection)
         elif answer.challenge_rejection:
-            further = ", " + step_up.ChallengeRejection.Name(answer.challenge_rejection)
+            suffix = ", " + step_up.ChallengeRejection.Name(answer.challenge_rejection)
         elif answer.receipt:
-            further = " [dim](with a receipt)[/]"
+            suffix = " [dim](with a receipt)[/]"
         colour = "green" if got == "ALLOWED" else "yellow"
-        self.say(f"[{colour}]← {got}[/], {got_why}{further}")
+        self.say(f"[{colour}]← {got}[/], {got_why}{suffix}")
         expect((got, got_why) == (decision, why), f"{decision}, {why}")
         return answer
 
     def challenge_state(self, received: challenge.Challenge, state: str) -> None:
-        """Show the state of a challenge that was awaited, and demand it."""
+        """Show the state of a challenge, and demand that the state is the expected one."""
         got = challenge.ChallengeState.Name(received.state).removeprefix("CHALLENGE_STATE_")
         self.say(f"[{'green' if got == 'APPROVED' else 'yellow'}]← {got}[/]")
         expect(got == state, state)

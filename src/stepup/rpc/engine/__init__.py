@@ -72,8 +72,8 @@ class UnaryMethod:
 class StreamMethod:
     """A method with a stream of requests and a stream of answers; see `UnaryMethod`.
 
-    A call of a method that `waits` has its place among the calls in flight until its first answer.
-    From then on it has one of `CallLimits.waiting` instead, so it may last.
+    A call of a method that `waits` has a place among the calls in flight until its first answer.
+    From then on the call has a place of `CallLimits.waiting` instead, and may last for minutes.
     """
 
     answers: Callable[[AsyncIterator[bytes], Invocation], AsyncGenerator[bytes]]

@@ -103,7 +103,7 @@ class _Calls:
     async def from_first(
         self, peer: str, first: bytes | None, payloads: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
-        """The messages of a stream whose first message has arrived; the others must not be late."""
+        """The messages of a stream whose first one has arrived; each later one has a time limit."""
         payload = first
         while payload is not None:
             yield payload

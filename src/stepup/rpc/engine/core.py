@@ -41,7 +41,7 @@ _WATCH_SECONDS: Final = 0.05
 class CompletionQueue:
     """Calls the tag of each event with the event, on the event loop that started the queue.
 
-    A tag is the callable that was given with an operation, for when the operation has completed.
+    A tag is a callable that comes with an operation, and runs when the operation has completed.
     """
 
     def __init__(self) -> None:

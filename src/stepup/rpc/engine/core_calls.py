@@ -38,8 +38,8 @@ class Calls:
     """The open calls, and the last batches of those that end in this turn of the event loop.
 
     A call is `half_open` until its message has arrived. Then it is `at_work` or, if its method is
-    exempt, `exempt`. If its method waits, it is `waiting` from its first answer on. From its end
-    until its last bytes are sent it is `unread`.
+    exempt, `exempt`. If the method waits, the call is `waiting` from its first answer on. From its
+    end until its last bytes are sent, the call is `unread`.
 
     Batches that are sent together cost much less than single ones (docs/performance.md).
     """
@@ -81,10 +81,10 @@ class Calls:
         return True
 
     def begin_wait(self, call: OpenCall) -> None:
-        """Give a call whose first answer is ready a place to wait, in exchange for its own.
+        """Move a call whose first answer is ready from its place in flight to a place to wait.
 
         Raises:
-            RefusedError: no such place is free.
+            RefusedError: no place to wait is free.
         """
         if len(self._waiting) >= self.limits.waiting:
             self.refusals.count("waiting", call.peer)

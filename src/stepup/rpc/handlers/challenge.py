@@ -76,7 +76,7 @@ class ChallengeHandlers:
         challenge_id = challenges.challenge_id(request.challenge_id)
         context = await call.authorize_and_charge(actor)
         may_answer = may_read_all(call, actor.tenant_id)
-        views = self.waits.of(context, challenge_id, may_answer=may_answer)
+        views = self.waits.views(context, challenge_id, may_answer=may_answer)
         async with aclosing(views):
             async for view in views:
                 yield pb.AwaitChallengeResponse(
@@ -101,5 +101,5 @@ class ChallengeHandlers:
 
 
 def may_read_all(call: Call, tenant_id: TenantId) -> bool:
-    """Whether the caller may read every challenge of the actor, and not only those it created."""
+    """Whether the caller may also read challenges of the actor that other callers created."""
     return call.admitted.caller.rule_for(ANSWER_CHALLENGE, tenant_id) is not None

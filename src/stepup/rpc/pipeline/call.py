@@ -44,9 +44,9 @@ class Method:
         name: `CheckStepUp`.
         handler: takes a request and a `Call`; returns an answer or, if the method streams, an
             asynchronous generator of answers.
-        further: another method that a caller must be permitted to use for the same tenant and
-            operations, by its name in the rules of callers.
-        waits: whether its calls wait for people, and so last for minutes.
+        required_method: another method that a caller must be permitted to use for the same tenant
+            and operations, by its name in the rules of callers.
+        waits: whether a call waits for a person, and so may last for minutes.
     """
 
     service: str
@@ -54,7 +54,7 @@ class Method:
     request: type[Message]
     handler: Callable[[Any, "Call"], Any]
     streams: bool = False
-    further: str | None = None
+    required_method: str | None = None
     waits: bool = False
 
     @cached_property
@@ -152,7 +152,7 @@ class Call:
 
         Raises:
             CallerNotPermittedError: no rule of the caller permits the tenant or an operation, for
-                the method or for its further one.
+                the method or for its required method.
             CallerRateLimitedError: the caller is over its rate.
             UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
             ClaimNotPermittedError: no rule permits a claim of the actor. The claim is recorded.
@@ -162,8 +162,8 @@ class Call:
         rules: dict[OperationId | None, Rule] = {}
         for operation in operations or (None,):
             rules[operation] = caller.demand(method, tenant_id, operation)
-            if self.method.further is not None:
-                caller.demand(self.method.further, tenant_id, operation)
+            if self.method.required_method is not None:
+                caller.demand(self.method.required_method, tenant_id, operation)
         # Before the claims: to record a refused claim costs a transaction.
         await self._charge_rate(tenant_id, cost)
         await self._require_known_tenant(tenant_id)
@@ -225,7 +225,7 @@ class Admission:
 
     def replace(self, callers: Callers) -> None:
         """Replace the callers and their rules; calls in flight keep theirs."""
-        # A new cache: the old one has answers of the old callers.
+        # A new cache, because the old cache has answers for the old callers.
         self._find_caller = lru_cache(MAX_REMEMBERED)(partial(_find_caller, callers))
 
     async def __call__(self, invocation: Invocation) -> AdmittedCaller:
@@ -233,9 +233,10 @@ class Admission:
 
         Raises:
             CallerUnauthenticatedError: credentials are missing or not valid.
-            StoreUnavailableError: the keys that verify them are not known at present.
+            StoreUnavailableError: the keys that verify the credentials are not known at present.
             OverloadedError: too many calls wait for these keys.
-            CallerNotPermittedError: no caller has an identity, or they name different callers.
+            CallerNotPermittedError: no caller has an identity, or the identities name different
+                callers.
         """
         identities = await self._identification.identify(invocation)
         return self._find_caller(identities)

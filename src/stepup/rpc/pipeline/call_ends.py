@@ -36,7 +36,7 @@ _FAULTS: Final = frozenset(
 def count_call(method: Method, caller: CallerId | None, code: str, seconds: float) -> None:
     """Count a call that has ended; `caller` is None if the caller was not admitted."""
     _counter(method.path, caller, code).inc()
-    if not method.waits:  # people take minutes: no objective for latency is about them
+    if not method.waits:  # people take minutes: no objective for latency covers these calls
         _duration(method.path).observe(seconds)
 
 

@@ -84,12 +84,12 @@ SERVICES = tuple(
 
 HEALTH_NAMES = ("", *SERVICES, VERIFY_OTP, *_PARTS)
 """The names of health; the empty name is the whole server."""
-_FURTHER_METHODS = {
+_REQUIRED_METHODS = {
     "CreateChallenge": CHECK_STEP_UP,
     "ListChallenges": ANSWER_CHALLENGE,
 }
-"""Callers of these methods must be permitted to use other ones for the same tenant and operations:
-a caller cannot have actions approved that it may not check."""
+"""The other method that a caller of a method must be permitted to use, for the same tenant and
+operations. So a caller cannot ask for the approval of an action that the caller may not check."""
 _WAITING = {"AwaitChallenge"}
 """Methods whose calls wait for people."""
 
@@ -123,7 +123,7 @@ def methods(handlers: Handlers) -> Iterable[Method]:
                 request=rpc.input_type._concrete_class,  # noqa: SLF001  # protobuf has no public name for it
                 handler=getattr(implementation, _snake_case(rpc.name)),
                 streams=rpc.server_streaming,
-                further=_FURTHER_METHODS.get(rpc.name),
+                required_method=_REQUIRED_METHODS.get(rpc.name),
                 waits=rpc.name in _WAITING,
             )
 
@@ -225,7 +225,7 @@ class Server:
     async def stop(self, grace_seconds: float) -> None:
         """Answer NOT_SERVING, accept no new calls, and let calls in flight finish within the grace.
 
-        Waits for challenges end at once: they would use up the grace.
+        Waits for challenges end at once, because they would last until the end of the grace.
 
         A server that shares its port first leaves new connections to the other processes.
         """
@@ -245,7 +245,7 @@ def _served(pipeline: Pipeline, method: Method) -> UnaryMethod | StreamMethod:
     async def answers(
         payloads: AsyncIterator[bytes], invocation: Invocation
     ) -> AsyncGenerator[bytes]:
-        # A generator that is not closed here ends some time later, and its work with it.
+        # Close the generator here: otherwise its work ends some time later.
         async with aclosing(pipeline.stream(method, await only(payloads), invocation)) as responses:
             async for response in responses:
                 yield response
@@ -259,10 +259,10 @@ def _demands(method: MethodDescriptor) -> Demands:
     return Demands(
         path_of(method.containing_service.full_name, method.name),
         tenant=has_actor or "tenant_id" in fields,
-        # A batch has its operations in `checks`, a new challenge in `items`: each is demanded.
+        # A batch has its operations in `checks`, and a new challenge in `items`.
         operation=any(name in fields for name in ("operation", "checks", "items")),
         claims=has_actor,
-        further=_FURTHER_METHODS.get(method.name),
+        required_method=_REQUIRED_METHODS.get(method.name),
     )
 
 

@@ -34,11 +34,11 @@ STATES: Final = {
     for state in ChallengeState
     if state is not ChallengeState.REVOKED
 } | {ChallengeState.REVOKED: pb.CHALLENGE_STATE_CANCELLED}
-"""A revocation is a cancellation; only the decision of a check has both words."""
+"""A revoked challenge reads CANCELLED. Only a check reports REVOKED."""
 
 
 def new_challenge(catalogue: Catalogue, request: pb.CreateChallengeRequest) -> NewChallenge:
-    """The challenge that a request asks for.
+    """Decode a request for a new challenge.
 
     Raises:
         UnknownOperationError: an operation is not in the catalogue.
@@ -106,10 +106,10 @@ def challenge_id(request_id: str) -> UUID:
 
 
 def page_size(size: int) -> int:
-    """How many challenges a response has at most.
+    """The maximum number of challenges in a response.
 
     Raises:
-        InvalidFieldError: the number is out of range.
+        InvalidFieldError: the size is out of range.
     """
     if not 0 <= size <= MAX_PAGE:
         raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
@@ -117,7 +117,7 @@ def page_size(size: int) -> int:
 
 
 def challenge(catalogue: Catalogue, view: View) -> pb.Challenge:
-    """A challenge, as its caller may see it."""
+    """Encode a challenge as the caller of a call sees it."""
     shown = view.challenge
     return pb.Challenge(
         challenge_id=str(shown.challenge_id),
@@ -134,7 +134,7 @@ def challenge(catalogue: Catalogue, view: View) -> pb.Challenge:
 
 
 def answered(catalogue: Catalogue, answer: Answered) -> pb.AnswerChallengeResponse:
-    """The outcome of an attempt with a code, and its challenge."""
+    """Encode the outcome of an attempt with a code, and its challenge."""
     verification = answer.verification
     return pb.AnswerChallengeResponse(
         outcome=encode.OUTCOMES[verification.outcome],
@@ -149,7 +149,7 @@ def _item(catalogue: Catalogue, item: Item) -> pb.ChallengeItem:
     operation = catalogue.find(item.operation)
     return pb.ChallengeItem(
         operation=item.operation,
-        # The configuration of another server may have had the operation.
+        # Another server, whose configuration has the operation, may have created the challenge.
         title=operation.title if operation else item.operation,
         target=item.target,
         label=item.label,

@@ -162,7 +162,7 @@ def pending(open_wizard: enrollment.PendingEnrollment) -> enrollment_service_pb2
 
 
 def tenant_policy(stored: policy.Policy) -> policy_service_pb2.Policy:
-    """A policy. A `max_age` is absent if it is the lifetime of an elevation, or every time."""
+    """Encode a policy. `max_age` is absent for the lifetime of an elevation and for every time."""
     return policy_service_pb2.Policy(
         tenant_id=stored.tenant_id,
         enabled=stored.enabled,

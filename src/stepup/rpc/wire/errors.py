@@ -114,7 +114,7 @@ def overloaded() -> Status:
 
 
 def too_many_wait() -> Status:
-    """The status of a call beyond the limit of calls that wait."""
+    """The status of a call that would exceed the limit of calls that wait."""
     return to_status(errors.WaitingLimitError("too many calls wait"))
 
 

@@ -22,8 +22,8 @@ _IN_ALL = 4
 
 
 _PAGE_BYTES = 1_000_000
-"""How long the details of a page are, as JSON: clients take answers of 4 MiB by default. The event
-of one challenge may have 300 KB."""
+"""The maximum size of the details of a page, as JSON. Clients take answers of 4 MiB by default, and
+the event of one challenge may have 300 kB."""
 
 
 def _share_of_reads() -> TenantShare:

@@ -43,9 +43,9 @@ class AnswerChallenge:
         state. See `OneTimeCodes.attempt`.
 
         Raises:
-            ChallengeStateError: the challenge is unknown, another user's, or not pending. The code
-                is neither counted nor used up.
-            InvalidFieldError: the request id was used for another request.
+            ChallengeStateError: the challenge is unknown, belongs to another user, or is not
+                pending. The server does not evaluate the code.
+            InvalidFieldError: another request has used the request id.
             StoreUnavailableError: the outcome could not be committed.
         """
         effect = _ApprovedChallenge(context, challenge_id, self.database, self.waits)
@@ -64,7 +64,7 @@ class _ApprovedChallenge:
     challenge: Challenge = field(init=False)
 
     @property
-    def about(self) -> Mapping[str, str]:
+    def purpose(self) -> Mapping[str, str]:
         return {"challenge_id": str(self.challenge_id)}
 
     async def prepare(self, records: Records) -> None:
@@ -72,8 +72,8 @@ class _ApprovedChallenge:
         found = await records.challenges.find_for_update(context.actor.tenant_id, self.challenge_id)
         self.challenge = demand_own(found, context)
         self.challenge.demand_pending(context.now)
-        # Every revocation takes the lock of the authenticator, which this transaction has. A server
-        # of an earlier release has revoked without ending the challenge (S10).
+        # Every revocation takes the lock of the authenticator, which this transaction holds. A
+        # server of an earlier release may have revoked without ending the challenge (S10).
         revocations = await records.changes.revocations_of(
             self.challenge.tenant_id, self.challenge.user_id, self.challenge.session_hash
         )
@@ -95,7 +95,7 @@ class _ApprovedChallenge:
                 {"operation": item.operation, "target": item.target} for item in challenge.items
             ],
             usable_until=written(context.now + challenge.valid_for),
-            **self.about,
+            **self.purpose,
         )
 
     async def finish(self, committed: Verification) -> Verification:
@@ -109,7 +109,7 @@ class _ApprovedChallenge:
         async with self.database.snapshot(context.actor.tenant_id) as records:
             found = await records.challenges.find(context.actor.tenant_id, self.challenge_id)
         self.challenge = demand_own(found, context)
-        # A fail-over of the database may have lost the approval, and the use of the code with it.
+        # A fail-over of the database may have lost the approval, together with the use of the code.
         return (
             recorded.outcome is not Outcome.VERIFIED
             or self.challenge.stored_state is not ChallengeState.PENDING

@@ -9,8 +9,8 @@ from uuid import UUID
 from stepup.domain.audit import Event, EventKind, written
 from stepup.domain.challenge import (
     MAX_NEW_OF_USER,
-    MAX_OPEN_OF_CALLER,
-    MAX_OPEN_OF_USER,
+    MAX_PENDING_OF_CALLER,
+    MAX_PENDING_OF_USER,
     Challenge,
     Item,
     ItemLabel,
@@ -31,7 +31,7 @@ from stepup.service.step_up.facts import ActorFacts
 from stepup.system.random_ids import random_id
 
 _REPEATABLE: Final = timedelta(minutes=1)
-"""How long a request that is sent again gets the first challenge."""
+"""How long after the first request its resend gets the same challenge."""
 _WINDOW: Final = timedelta(minutes=1)
 """The time in which a user may get `MAX_NEW_OF_USER` challenges."""
 
@@ -100,8 +100,8 @@ class CreateChallenge:
             request_id=new.request_id,
         )
         async with self.database.transaction(actor.tenant_id) as records:
-            # Requests for one user wait for each other here, and for revocations (S10): so the
-            # first one of a repeated request is found, and the user's limits are exact.
+            # Requests for one user wait here for each other and for revocations (S10). So a resend
+            # finds the challenge of the first request, and the limits of the user are exact.
             await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
             recent = await records.challenges.created_since(
                 actor.tenant_id, actor.user_id, now - max(_REPEATABLE, _WINDOW)
@@ -109,7 +109,7 @@ class CreateChallenge:
             first = _first_of(challenge, recent)
             if first is None:
                 await _demand_room_for_user(records, challenge, recent)
-                # The event locks the tenant's chain: so the limit of the caller is exact.
+                # The event locks the chain of the tenant, so the limit of the caller is exact.
                 await records.audit.append(_created(context, challenge))
                 await _demand_room_for_caller(records, challenge)
                 await records.challenges.add(challenge)
@@ -118,7 +118,7 @@ class CreateChallenge:
         return view_of(first or challenge, context, now)
 
     async def _needed(self, context: Context, items: Sequence[NewItem]) -> list[bool]:
-        """Whether each action needs a code now; nothing is used up or put on record."""
+        """Whether each action needs a code now. This uses up and records nothing."""
         policy = await self.snapshots.policy(context.actor.tenant_id)
         actor = replace(context.actor, retry_receipt=None, challenge_id=None)
         facts = ActorFacts(self.elevated, self.database, context)
@@ -134,7 +134,7 @@ class CreateChallenge:
 
 
 def _first_of(challenge: Challenge, recent: Sequence[Challenge]) -> Challenge | None:
-    """The challenge that an earlier call of the same request has created; None if there is none.
+    """The challenge that an earlier call with the same request created; None without such a call.
 
     Raises:
         InvalidFieldError: another request has used the `request_id`.
@@ -143,14 +143,14 @@ def _first_of(challenge: Challenge, recent: Sequence[Challenge]) -> Challenge | 
         return None
     for earlier in recent:
         if earlier.request_id == challenge.request_id:
-            if _asked(earlier) != _asked(challenge):
+            if _terms_of(earlier) != _terms_of(challenge):
                 raise InvalidFieldError("request_id", "was used with another request")
             return earlier
     return None
 
 
-def _asked(challenge: Challenge) -> tuple[object, ...]:
-    """What a request has asked for, and who has sent it for which session."""
+def _terms_of(challenge: Challenge) -> tuple[object, ...]:
+    """The fields in which a resend must equal the first request."""
     return (
         challenge.caller,
         challenge.session_hash,
@@ -168,16 +168,16 @@ async def _demand_room_for_user(
     if len(recent) >= MAX_NEW_OF_USER:
         count_limit("new_of_user")
         raise ChallengeLimitError(
-            f"a user gets {MAX_NEW_OF_USER} challenges a minute",
+            f"a user gets at most {MAX_NEW_OF_USER} challenges a minute",
             recent[-MAX_NEW_OF_USER].created_at + _WINDOW - now,
         )
     pending = await records.challenges.count_pending(
         challenge.tenant_id, now, user_id=challenge.user_id
     )
-    if pending >= MAX_OPEN_OF_USER:
+    if pending >= MAX_PENDING_OF_USER:
         count_limit("open_of_user")
         raise ChallengeLimitError(
-            f"{MAX_OPEN_OF_USER} challenges of the user are pending: one has to end first"
+            f"{MAX_PENDING_OF_USER} challenges of the user are pending: one of them must end first"
         )
 
 
@@ -185,16 +185,16 @@ async def _demand_room_for_caller(records: Records, challenge: Challenge) -> Non
     pending = await records.challenges.count_pending(
         challenge.tenant_id, challenge.created_at, caller=challenge.caller
     )
-    if pending >= MAX_OPEN_OF_CALLER:
+    if pending >= MAX_PENDING_OF_CALLER:
         count_limit("open_of_caller")
         raise ChallengeLimitError(
-            f"{MAX_OPEN_OF_CALLER} challenges of the caller are pending in the tenant: one has to"
-            " end first"
+            f"{MAX_PENDING_OF_CALLER} challenges of the caller are pending in the tenant: one of"
+            " them must end first"
         )
 
 
 def _created(context: Context, challenge: Challenge) -> Event:
-    """The event has everything that the person sees: none of it is a secret."""
+    """The event of a new challenge. Everything that the person sees is in it, and no secret."""
     return context.event(
         EventKind.CHALLENGE_CREATED,
         challenge_id=str(challenge.challenge_id),

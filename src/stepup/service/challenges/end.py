@@ -23,11 +23,12 @@ class EndChallenge:
     waits: Waits
 
     async def decline(self, context: Context, challenge_id: UUID) -> View:
-        """`DeclineChallenge`: the person refuses. A challenge that was declined before stays so.
+        """`DeclineChallenge`: the person refuses. A declined challenge does not change.
 
         Raises:
-            ChallengeStateError: the challenge is unknown, another user's, or not pending.
-            StoreUnavailableError: the challenge is as it was.
+            ChallengeStateError: the challenge is unknown, belongs to another user, or is not
+                pending.
+            StoreUnavailableError: the challenge has not changed.
         """
         tenant_id = context.actor.tenant_id
         async with self.database.transaction(tenant_id) as records:
@@ -44,14 +45,14 @@ class EndChallenge:
         return view_of(declined, context, context.now)
 
     async def cancel(self, context: Context, challenge_id: UUID) -> View:
-        """`CancelChallenge`: the creating caller withdraws the challenge, also an approved one.
+        """`CancelChallenge`: the creating caller withdraws a pending or approved challenge.
 
-        A challenge that was cancelled before stays so.
+        A cancelled challenge does not change.
 
         Raises:
-            ChallengeStateError: the challenge is unknown, another user's or another caller's, or
-                has ended otherwise.
-            StoreUnavailableError: the challenge is as it was.
+            ChallengeStateError: the challenge is unknown, belongs to another user or caller, or has
+                ended in another way.
+            StoreUnavailableError: the challenge has not changed.
         """
         tenant_id = context.actor.tenant_id
         async with self.database.transaction(tenant_id) as records:
@@ -80,13 +81,13 @@ async def revoke_challenges(
     now: datetime,
     session_hash: SessionHash | None = None,
 ) -> Mapping[str, Json]:
-    """End what `Challenges.revoke` ends; return the details for the event of the revocation.
+    """End the challenges that `Challenges.revoke` ends, and count them.
 
-    The transaction must hold the lock of the user's authenticator. The challenges are counted
-    before it commits, so that those of a transaction that fails are counted, too.
+    The transaction must hold the lock of the user's authenticator. The count comes before the
+    commit, so challenges of a transaction that fails count, too.
 
     Returns:
-        The ids of the challenges that have ended; nothing if none has.
+        Details for the event of the revocation: the ids of the challenges, if any has ended.
     """
     ended = await records.challenges.revoke(tenant_id, user_id, now, session_hash)
     count_revoked_challenges(len(ended))

@@ -15,7 +15,7 @@ from stepup.service.ports import Database
 class View:
     """A challenge, as a caller sees it at an instant.
 
-    `same_session` says whether the challenge was created for the actor's own session. It is None
+    `same_session` says whether the challenge was created for the actor's own session, and is None
     for the creating caller.
     """
 
@@ -48,7 +48,7 @@ class ReadChallenges:
     async def list(self, context: Context, limit: int) -> list[View]:
         """Return the actor's challenges: pending ones first; of each kind the newest first.
 
-        The caller must be one that may answer challenges.
+        The caller must have permission to answer challenges.
 
         Raises:
             StoreUnavailableError: the challenges cannot be read.

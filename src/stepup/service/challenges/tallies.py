@@ -1,6 +1,6 @@
 """Counts challenges, for operators.
 
-A label has a word of the product's rules, and never names a person or a tenant (S11).
+The labels are words of the product's rules, and never name a person or a tenant (S11).
 """
 
 from typing import Final, Literal, get_args
@@ -14,7 +14,7 @@ Limit = Literal["new_of_user", "open_of_user", "open_of_caller"]
 _challenges = Counter(
     "stepup_challenges", "Challenges that were created, answered or ended.", ["event"]
 )
-# A series from the start on: an alert on an increase sees the first decline.
+# Each series exists from the start, so that an alert on an increase sees the first decline.
 _BY_STATE: Final = {
     state: _challenges.labels("created" if state is ChallengeState.PENDING else state.value)
     for state in ChallengeState
@@ -31,7 +31,7 @@ _BY_LIMIT: Final = {limit: _limits_reached.labels(limit) for limit in get_args(L
 _open = Gauge(
     "stepup_challenges_open",
     "Challenges of all tenants that wait for an answer, as the database has them.",
-    # Each worker counts all of them; an older count is of no use.
+    # Each worker counts the challenges of all tenants: only the latest count is right.
     multiprocess_mode="livemostrecent",
 )
 
@@ -57,6 +57,6 @@ def count_limit(limit: Limit) -> None:
     _BY_LIMIT[limit].inc()
 
 
-def set_open_challenges(number: int) -> None:
+def set_pending_challenges(number: int) -> None:
     """Show how many challenges wait for an answer."""
     _open.set(number)

@@ -1,9 +1,9 @@
 """`AwaitChallenge`: callers wait until a challenge is answered or ends.
 
-What this worker does to a challenge wakes its waits at once. What other workers do is found by one
-query a second for all waits of the worker. The query asks for states and not for changes. So it
-also finds what happened while the database, or the worker at which the client waited before, was
-down.
+A worker that answers or ends a challenge wakes its own waits at once. For the work of other workers
+it asks the database once a second, in one query for all its waits. The query reads states and not
+changes. So the worker also finds a change that came while the database was down, or before the
+client called this worker.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from stepup.service.ports import Clock, Database
 REPEAT_SECONDS: Final = 60.0
 """The time between two messages of a wait: proxies end streams that are silent for longer."""
 MAX_OF_CALLER: Final = 500
-"""How many calls of one caller wait in one worker."""
-# How many waits read their challenge at once, and how many of one tenant, so that many challenges
-# that end together take few of the connections that checks need (S18).
+"""How many calls of one caller may wait in one worker."""
+# How many waits read their challenge at a time, in all and for one tenant. If many challenges end
+# together, their waits leave the other connections to checks (S18).
 _READS_AT_ONCE: Final = 2
 _READS_OF_TENANT: Final = 1
 
@@ -47,18 +47,18 @@ _refused = prometheus_client.Counter(
 )
 _notice_seconds = Histogram(
     "stepup_challenge_notice_seconds",
-    "From the answer or the end of a challenge until a wait learns it.",
+    "The time from the answer or the end of a challenge until a wait sends it.",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0),
 )
 
 
 @unique
 class _Notice(Enum):
-    """Why a wait is woken."""
+    """Why the worker wakes a wait."""
 
-    CHANGED = "the challenge may have been answered, or may have ended"
-    PENDING = "the challenge was pending at the latest poll, and its state has to be sent again"
-    UNREADABLE = "the state has to be sent again, and the latest poll failed"
+    CHANGED = "the person may have answered the challenge, or the challenge may have ended"
+    PENDING = "the latest poll found the challenge pending, and the wait has to repeat the state"
+    UNREADABLE = "the latest poll failed, and the wait has to repeat the state"
 
 
 @dataclass(slots=True, eq=False)
@@ -90,10 +90,10 @@ class Waits:
         self._polls_fail = False
         self._have_ended = False
 
-    async def of(
+    async def views(
         self, context: Context, challenge_id: UUID, *, may_answer: bool
     ) -> AsyncGenerator[View]:
-        """Yield a challenge now, each minute while it is pending, and when it no longer is.
+        """Yield a pending challenge now and each minute, and its first other state; then end.
 
         Close the generator to end the wait.
 
@@ -103,7 +103,7 @@ class Waits:
             may_answer: as for `demand_readable`.
 
         Raises:
-            ChallengeStateError: the challenge is unknown, or not for this caller and actor.
+            ChallengeStateError: the challenge is unknown, or the caller may not read it.
             WaitingLimitError: too many calls of the caller wait.
             DrainingError: the server stops.
             StoreUnavailableError: the challenge cannot be read.
@@ -116,8 +116,8 @@ class Waits:
                 yield view
                 while view.state is ChallengeState.PENDING:
                     if await self._next_notice(wait) is _Notice.CHANGED:
-                        # Not before the first view: a call that waits for its turn here must not
-                        # hold a place in flight.
+                        # The first view needs no turn: before it, the call has a place among the
+                        # calls in flight, and must not wait for a turn with this place.
                         async with self._turns.turn(context.actor.tenant_id):
                             view = await self._read(context, challenge_id, may_answer=may_answer)
                         if view.state is ChallengeState.PENDING:
@@ -132,15 +132,15 @@ class Waits:
             wait.wake(_Notice.CHANGED)
 
     def end_all(self) -> None:
-        """End all waits with `DrainingError`, those of later calls too."""
+        """End all waits with `DrainingError`, also the waits of later calls."""
         self._have_ended = True
         for wait in self._all():
             wait.woken.set()
 
     async def poll(self) -> None:
-        """Find the waits that have to send something, and wake them; call it every second.
+        """Wake the waits that have to send a state. The worker calls this once a second.
 
-        While the database does not answer, waits stay until their state has to be sent again.
+        While the database does not answer, a wait lasts until it has to repeat its state.
         """
         waits = self._all()
         if not waits:
@@ -158,7 +158,7 @@ class Waits:
     async def _changed(self, waits: list[_Wait]) -> set[tuple[TenantId, UUID]] | None:
         """The challenges that are no longer pending; None if the database does not answer."""
         try:
-            # Not among the reads of calls: a flood of them must not delay the notice (S18).
+            # A reserved connection: a flood of reads by calls must not delay the notice (S18).
             async with self._database.reserved_snapshot() as records:
                 changed = await records.challenges.no_longer_pending({each.key for each in waits})
         except StoreUnavailableError as error:
@@ -207,7 +207,7 @@ class Waits:
 
     @contextmanager
     def _woken(self, challenge: Challenge) -> Iterator[_Wait]:
-        """Wake a wait for what happens to a challenge while the block runs."""
+        """Register a wait while the block runs, so that changes of the challenge wake it."""
         wait = _Wait(challenge, self._clock.monotonic() + REPEAT_SECONDS)
         user = challenge.tenant_id, challenge.user_id
         self._of_user.setdefault(user, set()).add(wait)
@@ -222,4 +222,4 @@ class Waits:
         return [wait for waits in self._of_user.values() for wait in waits]
 
 
-_STOPS: Final = "the server stops: wait at another one"
+_STOPS: Final = "the server stops: wait at another server"

@@ -1,4 +1,4 @@
-"""The challenges, which persons approve and checks use up."""
+"""The challenges, which people approve and whose items checks use up."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -11,14 +11,14 @@ from stepup.domain.receipts import Redemption
 
 
 class Challenges(Protocol):
-    """The challenges of the last day, with their items."""
+    """The challenges and their items, until a day after the end of each challenge."""
 
     async def find(self, tenant_id: TenantId, challenge_id: UUID) -> Challenge | None:
-        """Return a challenge. It MUST see what was committed before the call."""
+        """Return a challenge. Everything committed before the call MUST be visible."""
         ...
 
     async def find_for_update(self, tenant_id: TenantId, challenge_id: UUID) -> Challenge | None:
-        """Return a challenge, in a transaction; its row MUST be locked until the end.
+        """Return a challenge; its row MUST stay locked until the transaction ends.
 
         Its items are not locked: `use_item` locks the one that it uses.
         """
@@ -31,7 +31,7 @@ class Challenges(Protocol):
     async def of_user(
         self, tenant_id: TenantId, user_id: UserId, now: datetime, limit: int
     ) -> Sequence[Challenge]:
-        """Return the user's challenges: those pending now first; of each kind the newest first."""
+        """Return the user's challenges: pending ones, then the others; of each the newest first."""
         ...
 
     async def created_since(
@@ -60,9 +60,9 @@ class Challenges(Protocol):
         ...
 
     async def save(self, challenge: Challenge) -> None:
-        """Replace what the answer or the end has changed; the items stay as they are.
+        """Store the state and the approval of a challenge. Its items do not change.
 
-        Its row MUST have been read by `find_for_update` in the same transaction.
+        The caller MUST have read the row by `find_for_update` in the same transaction.
         """
         ...
 
@@ -71,9 +71,9 @@ class Challenges(Protocol):
     ) -> bool:
         """Record that an item has allowed an action; return False if it was used before.
 
-        It MUST be one statement that compares and sets, so that of parallel uses one wins; the
-        others wait until its transaction has ended (S19). It MUST return False, too, if the stored
-        state is not APPROVED.
+        One statement MUST compare and set, so that one of several parallel uses wins, and the
+        others wait until its transaction has ended (S19). The result MUST also be False if the
+        stored state is not APPROVED.
         """
         ...
 
@@ -86,21 +86,22 @@ class Challenges(Protocol):
     ) -> Sequence[UUID]:
         """End the user's open challenges, or those created for one session; return their ids.
 
-        In a transaction that holds the lock of the user's authenticator (S10). A challenge that has
-        expired within the clocks' tolerance MUST end as well: by another clock it is still open.
+        The transaction MUST hold the lock of the user's authenticator (S10). A challenge that has
+        expired within the tolerance of clocks MUST end as well: on a server whose clock is behind,
+        the challenge is still open.
         """
         ...
 
     async def no_longer_pending(
         self, challenge_ids: Collection[tuple[TenantId, UUID]]
     ) -> Collection[tuple[TenantId, UUID]]:
-        """Return those of the challenges whose stored state is not PENDING, or that are gone."""
+        """Return the challenges whose stored state is not PENDING, and those that do not exist."""
         ...
 
     async def expired(self, now: datetime, limit: int) -> Sequence[tuple[TenantId, UUID]]:
-        """Return up to `limit` challenges of all tenants that have expired while pending."""
+        """Return up to `limit` challenges of all tenants that expired without an answer."""
         ...
 
     async def purge(self, now: datetime, limit: int) -> int:
-        """Delete up to `limit` challenges whose `forget_at` has come; return how many."""
+        """Delete up to `limit` challenges whose `forget_at` is over; return their number."""
         ...

@@ -274,7 +274,7 @@ class Database(Protocol):
         ...
 
     def reserved_snapshot(self) -> AbstractAsyncContextManager[Records]:
-        """As `snapshot`, for what each worker polls: it MUST NOT wait for the reads of any call."""
+        """As `snapshot`, for the polls of a worker. A poll MUST NOT wait for reads of calls."""
         ...
 
     async def check_writes(self) -> None:

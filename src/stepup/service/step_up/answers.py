@@ -18,10 +18,10 @@ from stepup.service.step_up.proofs import Presented
 
 @value
 class Answer:
-    """One decision, on record under its id. `receipt` proves it to a later retry.
+    """One decision, recorded under its id. `receipt` proves the decision to a later retry.
 
-    The receipt is as good as the decision, and in no repr (S11). Where the session is not elevated,
-    `detail` says why.
+    A receipt can allow an action, so no repr shows it (S11). `detail` says why the session is not
+    elevated, if it is not.
     """
 
     decision_id: UUID
@@ -38,7 +38,7 @@ def entry(
     redemption: Redeemed | RefusedReceipt | None,
     use_of_item: UsedItem | RefusedChallenge | None,
 ) -> DecisionEntry:
-    """Collect what auditors need of one decision: its claims, their rules, and its proofs."""
+    """The line of one decision: its claims, the rules that permit them, and its proofs."""
     actor, verdict, run = presented.actor, answer.verdict, presented.actor.playbook_run
     grant = context.grants[presented.operation]
     facts: dict[str, Json] = {
@@ -59,7 +59,7 @@ def entry(
         "claims": {
             claim.value: rule.origin
             for claim, rule in grant.claims.items()
-            # Of a batch, another check of the operation may have asserted it.
+            # Another check of the batch may have asserted this claim for the same operation.
             if claim is not Claim.TIMED_OUT_RETRY or actor.retry_receipt is not None
         },
     }

@@ -19,10 +19,10 @@ _T = TypeVar("_T")
 
 
 class Attempts(Generic[_T]):
-    """Gives each attempt its turn; from then on it runs to its end, even without its call.
+    """Gives each attempt a turn. From then on the attempt runs to its end, even without its call.
 
-    A call that is cancelled before its turn makes no attempt. So there are never more attempts
-    under way than turns, however many calls are made and cancelled.
+    A call that is cancelled before its turn makes no attempt. So attempts under way are never more
+    than turns, however many calls clients make and cancel.
 
     Args:
         limit: how many attempts may be under way.
@@ -36,7 +36,7 @@ class Attempts(Generic[_T]):
     async def make(self, tenant: TenantId, attempt: Coroutine[Any, Any, _T]) -> _T:
         """Wait for a turn, then make the attempt, and finish it even if the call is cancelled.
 
-        An attempt that never has its turn is closed. The errors of an attempt are raised here.
+        An attempt that gets no turn is closed. This call raises the errors of the attempt.
         """
         try:
             await self._turns.take(tenant)
@@ -65,25 +65,24 @@ async def record_refusal(
     authenticator: Authenticator,
     cause: Attempt,
     codes: str,
-    **about: str,
+    **purpose: str,
 ) -> None:
-    """Record a refused attempt, unless one of this person is on record within the last minute.
+    """Record a refused attempt, unless an event of this person is less than a minute old.
 
-    All workers together write one event a minute and person at most, however many attempts come.
-    `codes` names the throttle that refused: `one_time` or `reset`. `about` is what the code is
-    for (`CodeEffect`).
+    All workers together write at most one event a minute for a person. `codes` names the throttle
+    that refused: `one_time` or `reset`. `purpose` is that of the `CodeEffect`.
     """
-    noted = authenticator.refused(context.now)
-    if noted is None:
+    updated = authenticator.refused(context.now)
+    if updated is None:
         return
-    await records.authenticators.save(noted)
+    await records.authenticators.save(updated)
     await records.audit.append(
         context.event(
             EventKind.ATTEMPTS_REFUSED,
             None,
-            enrollment_id=noted.enrollment_id,
+            enrollment_id=updated.enrollment_id,
             codes=codes,
             cause=cause.value,
-            **about,
+            **purpose,
         )
     )

@@ -32,9 +32,9 @@ from stepup.system.random_ids import random_id
 
 @value
 class Check:
-    """One operation on one target; the target is opaque, and empty when there is none.
+    """One operation on one target. The target is opaque, and empty for an action without a target.
 
-    `retry_receipt` is the receipt that this check presents; None stands for that of the actor.
+    `retry_receipt` is the receipt that this check presents; None means the receipt of the actor.
     """
 
     operation: Operation
@@ -42,7 +42,7 @@ class Check:
     retry_receipt: RetryReceipt | None = None
 
     def presented_by(self, actor: Actor) -> Actor:
-        """The actor as this check presents it: with the check's own receipt, if it has one."""
+        """The actor with the receipt of this check, if the check has a receipt."""
         return (
             actor
             if self.retry_receipt is None
@@ -51,7 +51,7 @@ class Check:
 
 
 class _FactNeededError(Exception):
-    """A fact is needed that must not be looked up within the transaction."""
+    """A check needs a fact that the call must not look up within the transaction."""
 
     def __init__(self, fact: Fact) -> None:
         super().__init__(fact)
@@ -60,7 +60,7 @@ class _FactNeededError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CheckStepUp:
-    """Decides operations of one actor, and puts each decision on record before it is answered."""
+    """Decides operations of one actor, and records each decision before the answer."""
 
     snapshots: Snapshots
     elevated: Elevated
@@ -72,25 +72,26 @@ class CheckStepUp:
     async def __call__(
         self, context: Context, checks: Sequence[Check], request_id: UUID | None = None
     ) -> list[Answer]:
-        """Decide each check, in order; the receipts and items that the checks need are used up.
+        """Decide each check, in order; use up the receipts and items that the checks need.
 
-        They are used up in one transaction, which commits after the decision log has taken the
-        decisions: a log that cannot be written uses up none. If the commit fails, the log has
-        decisions that were never answered, and no audit event says that their proof was used.
+        One transaction uses them up, and commits after the decision log has taken the decisions. If
+        the log cannot be written, the call uses up nothing. If the commit fails, the log has
+        decisions that the client never got, and no audit event has the use of their proof.
 
-        While the transaction is open, nothing but the database and the decision log is waited for:
-        on SQLite it keeps every other writer waiting. A fact that is needed after the first use is
-        looked up after a rollback, and the checks are decided again. So are checks that rest on
-        something that was revoked while they waited (S10).
+        While the transaction is open, the call waits only for the database and the decision log,
+        because on SQLite every other writer waits for the transaction. If a check needs a fact
+        after the first use, the call rolls back, looks the fact up, and decides all checks again.
+        The call also does so after a revocation of an elevation or a proof of a check (S10).
 
         Args:
             context: the call.
             checks: what to decide.
-            request_id: the caller's name for this request. Sent again within a minute with the same
-                receipts and challenge, each check shares the use of the first one (`Redemption`).
+            request_id: the caller's name for this request. If the caller sends the request again
+                within a minute, with the same receipts and challenge, each check shares the use by
+                the first request (`Redemption`).
 
         Raises:
-            StoreUnavailableError: a fact cannot be known, or a decision cannot be put on record.
+            StoreUnavailableError: a fact cannot be looked up, or a decision cannot be recorded.
         """
         policy = await self.snapshots.policy(context.actor.tenant_id)
         call = _Call(self, context, policy, request_id)
@@ -106,7 +107,7 @@ class CheckStepUp:
 
 @dataclass(frozen=True, slots=True)
 class _Effects:
-    """What writes while the checks of a call are decided: once for each check, all at once."""
+    """The uses of proofs, which write while a call decides its checks, in one transaction."""
 
     proofs: Proofs
     redeem: RedeemReceipts
@@ -126,11 +127,11 @@ class _Call:
         self.facts = ActorFacts(service.elevated, service.database, context)
 
     async def answer(self, checks: Sequence[Check], proofs: Proofs) -> list[Answer]:
-        """Decide and record all checks; the proofs that they need are used up.
+        """Decide and record all checks; use up the proofs that the checks need.
 
         Raises:
-            _FactNeededError: a transaction is open that must not wait for this fact.
-            RevokedMeanwhileError: what a decision rests on was revoked meanwhile.
+            _FactNeededError: the open transaction must not wait for this fact.
+            RevokedMeanwhileError: a revocation voids an elevation or a proof of a decision.
         """
         effects = _Effects(
             proofs,
@@ -192,7 +193,7 @@ class _Call:
     def _answer(
         self, presented: Presented, verdict: Verdict, used: Redeemed | UsedItem | None
     ) -> Answer:
-        """The answer of a verdict; that of a proof that was shared is the first one's."""
+        """The answer for a verdict. A shared proof has the decision id of its first use."""
         decision_id = (used or presented).use.decision_id
         receipt = None
         if verdict.earns_receipt:
@@ -209,9 +210,10 @@ class _Call:
         return Answer(decision_id, verdict, self._policy.etag, receipt, detail)
 
     def _demand_unrevoked_elevation(self, *, has_waited: bool) -> None:
-        """Compare the elevation with the revocations that came in since it was looked up (S10).
+        """Compare the elevation with the revocations since its look-up (S10).
 
-        None came in if the look-up, which compares as well, was the last thing waited for.
+        The look-up compares them as well. So no comparison is needed if the call has waited for
+        nothing since.
         """
         elevation = self.facts.known.get("elevation")
         if elevation is None or not (has_waited or len(self.facts.known) > 1):
@@ -220,7 +222,7 @@ class _Call:
             raise RevokedMeanwhileError
 
     def _explain(self, authenticator: Authenticator) -> NotElevatedDetail | None:
-        """Why the session is not elevated, by the facts that the decision has looked up."""
+        """Why the session is not elevated, from the facts of the decision."""
         try:
             return explain_not_elevated(
                 authenticator,
@@ -235,7 +237,7 @@ class _Call:
 def _used(
     redemption: Redeemed | RefusedReceipt | None, use_of_item: UsedItem | RefusedChallenge | None
 ) -> Redeemed | UsedItem | None:
-    """The proof that allowed the action, if one did."""
+    """The proof that allowed the action; None if no proof did."""
     if isinstance(redemption, Redeemed):
         return redemption
     return use_of_item if isinstance(use_of_item, UsedItem) else None

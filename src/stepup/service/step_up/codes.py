@@ -1,4 +1,4 @@
-"""One-time codes: an attempt evaluates one code, puts it on record, and has its effect."""
+"""One-time codes: an attempt evaluates one code, records the result, and applies the effect."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,17 +30,18 @@ _OUTCOMES = {
 
 
 class CodeEffect(Protocol):
-    """What the right code of one call does. Each call has an effect of its own."""
+    """The effect of a right code. Each call makes its own effect."""
 
     @property
-    def about(self) -> Mapping[str, str]:
-        """What the code is for, by name. Events have it, and a call sent again must repeat it."""
+    def purpose(self) -> Mapping[str, str]:
+        """The ids of what the code is for. Events have them, and a resend must have the same."""
         ...
 
     async def prepare(self, records: Records) -> None:
-        """Lock what the effect changes, in a transaction that has the authenticator's lock.
+        """Lock the rows that the effect changes. The transaction holds the authenticator's lock.
 
-        An error refuses the call before its code is looked at: nothing is counted or used up.
+        An error refuses the call before the server evaluates the code: the code does not count, and
+        is not used up.
         """
         ...
 
@@ -49,11 +50,11 @@ class CodeEffect(Protocol):
         ...
 
     async def finish(self, committed: Verification) -> Verification:
-        """Do what comes after the commit of an attempt, right or wrong; return its outcome."""
+        """Complete a committed attempt with a right or wrong code; return its outcome."""
         ...
 
     async def still_holds(self, recorded: Verification) -> bool:
-        """Whether a recorded outcome may be answered; otherwise the code is evaluated again."""
+        """Whether the recorded outcome is still true. If not, the code is evaluated again."""
         ...
 
 
@@ -74,19 +75,19 @@ class OneTimeCodes:
     ) -> Verification:
         """Make one attempt, or answer the recorded outcome of the same request.
 
-        An attempt that has begun is finished and recorded even if the call is cancelled: a resend
-        then finds the outcome, and not a code that was used up for nothing. A call that is
+        An attempt that has begun runs to its end even if the client cancels the call. The outcome
+        is recorded, so that a resend finds the outcome and not a used code. A call that is
         cancelled before its turn makes no attempt (`Attempts`).
 
         Raises:
-            InvalidFieldError: the request id was used for another request.
-            StoreUnavailableError: the outcome could not be committed, or not be put into effect.
+            InvalidFieldError: another request has used the request id.
+            StoreUnavailableError: the outcome could not be committed, or its effect not applied.
         """
         attempt = self._attempt(context, code, effect, request_id)
         return await self._attempts.make(context.actor.tenant_id, attempt)
 
     async def drain(self) -> None:
-        """Wait for the attempts whose callers have given up."""
+        """Wait for the attempts whose calls were cancelled."""
         await self._attempts.drain()
 
     async def _attempt(
@@ -95,7 +96,7 @@ class OneTimeCodes:
         if request_id is None:
             return await effect.finish(await self._commit(context, code, effect))
         key = RequestKey(context.actor.tenant_id, context.actor.user_id, request_id)
-        named = [part for pair in effect.about.items() for part in pair]
+        named = [part for pair in effect.purpose.items() for part in pair]
         fingerprint = self._keys.fingerprint(
             context.caller, context.actor.session_hash, code.digits, *named
         )
@@ -125,7 +126,7 @@ class OneTimeCodes:
                 count_verification(not_enrolled)
                 return not_enrolled
             after, attempt = await self._evaluate(records, context, before, code, effect)
-        # The block has committed: nothing is counted or returned before that (S3).
+        # The block has committed. Count and return nothing before the commit (S3).
         if after.is_spent(session, now) and not before.is_spent(session, now):
             count_spent_session()
         verification = Verification(
@@ -150,7 +151,7 @@ class OneTimeCodes:
         session, now = context.actor.session_hash, context.now
         refusal = before.refusal(session, now)
         if refusal is not None:
-            await record_refusal(records, context, before, refusal, "one_time", **effect.about)
+            await record_refusal(records, context, before, refusal, "one_time", **effect.purpose)
             return before, refusal
         secret = self._keys.open(
             before.sealed_secret, before.tenant_id, before.user_id, before.enrollment_id
@@ -160,7 +161,7 @@ class OneTimeCodes:
         count_near_miss(matched)
         after, attempt = before.attempted(matched, session, now)
         if after == before:
-            return after, attempt  # it counts nowhere, and the first one is on record
+            return after, attempt  # the attempt counts nowhere, and an event has the first such one
         await records.authenticators.save(after)
         if attempt is Attempt.VERIFIED:
             assert matched.step is not None  # noqa: S101  # no other code is right
@@ -177,7 +178,7 @@ class OneTimeCodes:
                 locked_until=written(locked_until) if locked_until else None,
                 suspended=after.throttle.is_suspended,
                 session_spent=after.is_spent(session, now),
-                **effect.about,
+                **effect.purpose,
             )
         await records.audit.append(event)
         return after, attempt

@@ -1,4 +1,4 @@
-"""The facts of an actor, which the rules of a decision ask for."""
+"""The facts of an actor that the rules of a decision need."""
 
 from stepup.domain.authenticator import Authenticator
 from stepup.domain.decision import Fact, Facts
@@ -9,10 +9,10 @@ from stepup.service.step_up.elevated import Elevated
 
 
 class ActorFacts:
-    """Looks up the facts of one call's actor, and remembers them: all checks of a call share them.
+    """Looks up the facts of a call's actor, and keeps them for all checks of the call.
 
-    `known` are the facts that have been looked up. `authenticator` is the active one, None where
-    there is none or where `Fact.ENROLLED` was not needed.
+    `known` has the facts so far. `authenticator` is the active authenticator, None if the user has
+    none or no rule needed `Fact.ENROLLED`.
     """
 
     def __init__(self, elevated: Elevated, database: Database, context: Context) -> None:

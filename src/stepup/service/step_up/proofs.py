@@ -16,7 +16,7 @@ from stepup.service.ports import Database, Records
 
 
 class RevokedMeanwhileError(Exception):
-    """A revocation voids an elevation or a proof that a check of the call rests on."""
+    """A revocation has voided an elevation or a proof of a check of the call."""
 
 
 @value
@@ -33,15 +33,15 @@ class Honoured(Protocol):
     """The proofs of one kind that the call has used or shared."""
 
     async def is_any_void(self) -> bool:
-        """Whether one of them has been revoked, or has ended, by now."""
+        """Whether one of these proofs has been revoked or has ended by now."""
         ...
 
 
 class Proofs:
     """The transaction in which one call uses up its proofs; leaving the block commits it.
 
-    It begins with the first proof that may be good. `has_waited` says whether the database was
-    waited for.
+    The transaction begins with the first proof that may be good. `has_waited` says whether the call
+    has waited for the database.
     """
 
     def __init__(self, database: Database, context: Context) -> None:
@@ -70,7 +70,7 @@ class Proofs:
         return bool(self._events)
 
     async def begin(self) -> Records:
-        """Return the records of the transaction, which begins if it is not open."""
+        """Return the records of the transaction; begin the transaction if it is not open."""
         if self._records is None:
             self.has_waited = True
             self._transaction = AsyncExitStack()
@@ -81,10 +81,10 @@ class Proofs:
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[Records]:
-        """Read what is committed; within the transaction if it is open.
+        """Read committed records; use the transaction if it is open.
 
-        An open transaction must not wait for a further connection: other calls may wait for its end
-        with all of them.
+        A call with an open transaction must not wait for a second connection: calls that wait for
+        the end of the transaction may hold all connections.
         """
         if self._records is not None:
             yield self._records
@@ -99,7 +99,7 @@ class Proofs:
         """Return what can void a proof of the actor (S10).
 
         Args:
-            session_hash: the session whose sign-out counts, too.
+            session_hash: a session whose sign-out also counts.
 
         Returns:
             What of the user was revoked, and the id of the user's active enrollment, if any.
@@ -117,13 +117,15 @@ class Proofs:
         self._events.append(event)
 
     async def conclude(self, *honoured: Honoured) -> None:
-        """Append the events of what was used up, after everything else is locked.
+        """Append the events of the proofs that the call used up, after all other locks are taken.
 
-        A transaction that has used up nothing ends: what comes next keeps no other call waiting.
+        A transaction that has used up nothing ends, so that no other call waits for the rest of
+        this call.
 
         Raises:
-            RevokedMeanwhileError: a proof that was used or shared here is void since (S10). A use
-                waits for other calls with its proof, and an event for other events of the tenant.
+            RevokedMeanwhileError: a revocation has voided a proof that this call used or shared
+                (S10). It may come while the call waits for another use of the proof, or for other
+                events of the tenant.
         """
         if self._records is not None:
             for event in self._events:

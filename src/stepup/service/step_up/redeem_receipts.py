@@ -41,13 +41,13 @@ class RedeemReceipts:
         A second call with the same check waits here until the first one has ended.
 
         Raises:
-            StoreUnavailableError: it cannot be known whether the receipt was used.
+            StoreUnavailableError: the database does not say whether the receipt was used.
         """
         actor, operation, target = presented.actor, presented.operation, presented.target
         token = actor.retry_receipt.token if actor.retry_receipt else ""
         window = self._window
         if presented.use.request_id is not None:
-            window += REPEATABLE  # the first one may have come in time, and its resend too late
+            window += REPEATABLE  # a resend may come too late, of a check that came in time
         self._keys.refresh_for(receipt_tokens.key_id_of(token))
         receipt = receipt_tokens.check(
             token,
@@ -105,17 +105,17 @@ class RedeemReceipts:
     async def _share(
         self, receipt: Receipt, again: Redemption
     ) -> Redemption | ReceiptRejection | None:
-        """The redemption of the same check, if this one was sent again because its answer got lost.
+        """The earlier redemption by the same check, if this check is a resend.
 
         Returns:
-            The earlier redemption; None if it is of another check, or there is none; or `REVOKED`,
-            if a revocation came in between.
+            The redemption; None if the receipt is unused or another check redeemed it; or
+            `REVOKED`, if a revocation came in between.
         """
         records = await self._proofs.begin()
         earlier = await records.redemptions.find(self._context.actor.tenant_id, receipt.decision_id)
         if earlier is None or not earlier.is_shared_with(again):
             return None
-        # Read after the wait for the first call: a revocation that came in meanwhile counts.
+        # Read after the wait for the first call, so that a revocation during the wait counts.
         if await self._is_any_revoked(receipt):
             return ReceiptRejection.REVOKED
         self._honoured.append(receipt)

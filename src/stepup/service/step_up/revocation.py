@@ -23,7 +23,7 @@ _INSTANT = timedelta(microseconds=1)
 class Revoker:
     """Ends elevations in this worker and in Redis, after the change feed has the change.
 
-    It wakes the waits for challenges that the revocation may have ended.
+    The revoker also wakes the waits for challenges that the revocation may have ended.
 
     If Redis does not answer, the revocation still takes effect everywhere within two seconds (S10).
     The failure is logged, and the sign-out succeeds.
@@ -69,7 +69,7 @@ class RevokeElevations:
     back_steps: int = 0
 
     async def __call__(self, context: Context, scope: Scope) -> None:
-        """Revoke durably; everything verified up to now is void.
+        """Revoke durably: void what was verified up to now, and end the challenges of the scope.
 
         Raises:
             StoreUnavailableError: the revocation could not be committed.

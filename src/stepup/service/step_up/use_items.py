@@ -12,8 +12,8 @@ from stepup.service.step_up.proofs import Presented, Proofs
 class UseItems:
     """Uses up items of one challenge, in the transaction of the call's proofs.
 
-    The challenge is read once for all checks, without a transaction: a challenge that does not fit
-    keeps no other call waiting.
+    One read without a transaction serves all checks, so that no other call waits for a challenge
+    that allows nothing.
     """
 
     def __init__(self, proofs: Proofs) -> None:
@@ -30,7 +30,7 @@ class UseItems:
         A second call with the same item waits here until the first one has ended.
 
         Raises:
-            StoreUnavailableError: it cannot be known whether the item was used.
+            StoreUnavailableError: the database does not say whether the item was used.
         """
         challenge = await self._read()
         if challenge is None:
@@ -38,19 +38,19 @@ class UseItems:
         place = self._fit(challenge, presented)
         if isinstance(place, int) and challenge.items[place].used is None:
             records = await self._proofs.begin()
-            # For the first item only: `conclude` looks again for all.
+            # Only for the first item: `conclude` checks again for all items.
             if not self._is_honoured and await self._is_void(challenge):
                 return RefusedChallenge(ChallengeRejection.REVOKED)
             if await self._use_up(records, challenge, place, presented):
                 return UsedItem(challenge, presented.use)
-            # Another call has used the item, or ended the challenge, since the challenge was read.
+            # Since the read, another call has used the item or ended the challenge.
             self._challenge = challenge = await self._find(records) or challenge
             place = self._fit(challenge, presented)
         if isinstance(place, int):
             place = RefusedChallenge(ChallengeRejection.ITEM_USED)
         elif place.rejection is not ChallengeRejection.EXPIRED:
             return place
-        # The first check may have come in time, and this one, its resend, too late.
+        # This check may be a resend that came too late, of a check that came in time.
         return await self._share(challenge, presented) or place
 
     async def is_any_void(self) -> bool:
@@ -115,10 +115,10 @@ class UseItems:
     async def _share(
         self, challenge: Challenge, presented: Presented
     ) -> UsedItem | RefusedChallenge | None:
-        """The use by the same check, if this one was sent again because its answer got lost.
+        """The earlier use by the same check, if this check is a resend.
 
         Returns:
-            The use; None if the item was not used, or by another check; or `REVOKED`, if a
+            The use; None if the item is unused or another check used it; or `REVOKED`, if a
             revocation came in between.
         """
         place = challenge.find_item(presented.operation, presented.target)
@@ -131,9 +131,9 @@ class UseItems:
         return UsedItem(challenge, used, is_repeated=True)
 
     async def _is_void(self, challenge: Challenge) -> bool:
-        """Whether the challenge has ended otherwise than by its time (S10).
+        """Whether the challenge has ended, other than by its time (S10).
 
-        Its time is judged when the item fits, by the instant at which the call was received.
+        `fit` compares its time with the instant at which the server received the call.
         """
         ends = await self._proofs.read_ends(challenge.session_hash)
         return challenge.stored_state is not ChallengeState.APPROVED or challenge.is_revoked(*ends)

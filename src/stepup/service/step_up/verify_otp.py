@@ -39,11 +39,11 @@ class _ElevatedSession:
 
     context: Context
     elevated: Elevated
-    about: ClassVar[Mapping[str, str]] = {}
+    purpose: ClassVar[Mapping[str, str]] = {}
     elevation: Elevation | None = field(default=None, init=False)
 
     async def prepare(self, records: Records) -> None:
-        """An elevation changes nothing in the database."""
+        """Lock nothing: an elevation changes no row."""
 
     async def write(self, _records: Records, enrollment_id: str, step: int) -> Event:
         self.elevation = elevate(self.context, enrollment_id)
@@ -56,20 +56,21 @@ class _ElevatedSession:
         return replace(committed, elevation=self.elevation)
 
     async def still_holds(self, recorded: Verification) -> bool:
-        # A revocation ends what an outcome says (S10), and Redis may give one back that it should
-        # have forgotten (S25). A code that was right is used up: the attempt is rejected (S2).
+        # A revocation may have ended the elevation of the outcome (S10), and Redis may return an
+        # outcome that it should have deleted (S25). Then the server evaluates the code again, and
+        # rejects it, because a right code is used up (S2).
         elevation = recorded.elevation
         if elevation is None:
             return True
         context = self.context
         if not elevation.is_live(context.now) or await self.elevated.find_live(context) is None:
             return False
-        # The live elevation may be of a later code, given after a revocation.
+        # The live elevation may come from a later code, after a revocation.
         return not self.elevated.snapshots.revocations().void(elevation)
 
 
 def elevate(context: Context, enrollment_id: str) -> Elevation:
-    """The elevation that a code received now earns the session."""
+    """The elevation of the session by a right code that the server received now."""
     return Elevation(
         tenant_id=context.actor.tenant_id,
         user_id=context.actor.user_id,

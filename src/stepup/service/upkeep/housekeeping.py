@@ -10,7 +10,7 @@ from stepup.domain.audit import Event, EventKind, written
 from stepup.domain.challenge import LONGEST_VALID, MAX_ITEMS, Challenge, ChallengeState
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.receipts import RETRY_WINDOW
-from stepup.service.challenges.tallies import count_challenge, set_open_challenges
+from stepup.service.challenges.tallies import count_challenge, set_pending_challenges
 from stepup.service.ports import Database, Records
 
 INTERVAL_SECONDS = 60.0
@@ -26,7 +26,7 @@ def retention_of_changes(retry_window: timedelta) -> timedelta:
 PORTION = 1000
 """How many rows one transaction deletes; on SQLite, other writes wait for its end."""
 PORTION_OF_CHALLENGES = PORTION // MAX_ITEMS
-"""Each has up to 100 rows more."""
+"""The number of challenges in one transaction: each challenge has up to 100 rows of items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Housekeeping:
     async def __call__(self, now: datetime) -> None:
         """Record expired challenges; delete old rows of every kind that has an end.
 
-        Then count the challenges that are still open.
+        Then count the challenges that are still pending.
 
         Raises:
             StoreUnavailableError: the next run deletes the rest.
@@ -54,10 +54,10 @@ class Housekeeping:
         )
         await self._in_portions(lambda records: records.changes.purge(kept_since, PORTION))
         async with self.database.snapshot() as records:
-            set_open_challenges(await records.challenges.count_all_pending(now))
+            set_pending_challenges(await records.challenges.count_all_pending(now))
 
     async def _record_expired_challenges(self, now: datetime) -> None:
-        """Put the end of every challenge on record that nobody has answered in time.
+        """Record the end of every challenge that nobody answered in time.
 
         Each challenge has a transaction of its own, so that other calls wait only for one.
         """
@@ -84,7 +84,7 @@ class Housekeeping:
 async def _record_expiry(
     records: Records, tenant_id: TenantId, challenge_id: UUID, now: datetime
 ) -> Challenge | None:
-    """Put the end of a challenge on record; None if another call has done so or ended it first."""
+    """Record the expiry of a challenge; None if another call has recorded an end before."""
     found = await records.challenges.find_for_update(tenant_id, challenge_id)
     if found is None or found.stored_state is not ChallengeState.PENDING:
         return None

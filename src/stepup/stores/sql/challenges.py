@@ -40,7 +40,7 @@ from stepup.stores.sql.tables import challenge_items as items
 from stepup.stores.sql.tables import challenges
 
 _PORTION: Final = 200
-"""How many challenges one statement names: few enough that calls in between wait for 2 ms."""
+"""How many challenges one statement names: few, so that other calls wait for 2 ms at most."""
 
 
 class SqlChallenges(Repository):
@@ -94,7 +94,7 @@ class SqlChallenges(Repository):
             .where(challenges.c.tenant_id == tenant_id, _pending(now))
         )
         if user_id is not None:
-            # No pending challenge is older: an index finds those that may be pending.
+            # No older challenge is pending. The condition lets an index find the recent ones.
             recent = challenges.c.created_at > now - 2 * LONGEST_OPEN
             query = query.where(challenges.c.user_id == user_id, recent)
         if caller is not None:
@@ -178,7 +178,7 @@ class SqlChallenges(Repository):
         now: datetime,
         session_hash: SessionHash | None = None,
     ) -> Sequence[UUID]:
-        # By a clock that is behind this one, a challenge is open for a little longer.
+        # On a server whose clock is behind ours, a challenge stays open a little longer.
         since = now - CLOCK_TOLERANCE
         usable = and_(
             challenges.c.state == ChallengeState.APPROVED, challenges.c.usable_until > since
@@ -200,7 +200,7 @@ class SqlChallenges(Repository):
         asked, pending = list(challenge_ids), set()
         for start in range(0, len(asked), _PORTION):
             query = select(challenges.c.tenant_id, challenges.c.challenge_id).where(
-                # Ids are random: another tenant has none of them.
+                # Ids are random: no other tenant has a challenge with one of these ids.
                 challenges.c.challenge_id.in_(
                     [each for _, each in asked[start : start + _PORTION]]
                 ),
@@ -225,7 +225,7 @@ class SqlChallenges(Repository):
         keys = [(row.tenant_id, row.challenge_id) for row in rows]
         found: defaultdict[tuple[str, UUID], list[Item]] = defaultdict(list)
         if keys:
-            # The planner sees that all are of one tenant, and searches by the primary key.
+            # The condition on the tenant lets the planner search by the primary key.
             of_rows = and_(
                 items.c.tenant_id.in_({tenant_id for tenant_id, _ in keys}),
                 items.c.challenge_id.in_([challenge_id for _, challenge_id in keys]),

@@ -2,7 +2,7 @@
 
 Everything in force moves to the folded ids: authenticators and reset codes, which are sealed again
 because their seals are bound to tenant and user, policies, toggles, and every other row of a user
-or a tenant. Wizards and challenges are deleted, as they are bound to a hash over the ids: people
+or a tenant. Wizards and challenges are deleted, because they have a hash of the ids: people
 begin again.
 
 Audit events stay unchanged, because their hashes cover the ids (S14): the chain of `Acme` ends, and

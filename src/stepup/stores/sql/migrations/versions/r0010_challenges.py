@@ -10,7 +10,7 @@ down_revision = "0009"
 
 
 def upgrade() -> None:
-    """Add two tables: servers of the release before do not know them."""
+    """Add two tables. Servers of the previous release do not use them."""
     op.create_table(
         "challenges",
         _required("tenant_id", sa.String()),
@@ -62,7 +62,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove them: every challenge is unknown then."""
+    """Remove both tables, with all challenges."""
     op.drop_table("challenge_items")
     op.drop_table("challenges")
 
