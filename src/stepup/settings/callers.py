@@ -81,8 +81,7 @@ class CallerSettings(Section):
     name: Annotated[CallerId, checked(CallerId)]
     """The name of the caller in logs, audit events and receipts."""
     title: Annotated[Title, checked(Title)] | None = None
-    """The name of the caller for people: a challenge says with it who asks. 1 to 200 characters.
-    Absent: `name`."""
+    """The caller's name for people, which challenges show. 1 to 200 characters. Absent: `name`."""
     identities: Annotated[tuple[str, ...], Field(min_length=1)]
     """`spiffe://<domain>/<path>` of its certificates, `jwt:<issuer>#<subject>` of its tokens."""
     rules: tuple[RuleSettings, ...] = ()

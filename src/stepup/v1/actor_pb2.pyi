@@ -173,9 +173,9 @@ class ActorContext(_message.Message):
     because that action timed out: at most 512 bytes. Absent means that this is not a retry.
     """
     challenge_id: _builtins.str
-    """challenge_id is the challenge whose approval allows the action: a UUID. It counts for
-    CheckStepUp and BatchCheckStepUp, in the session that the challenge was created for. Absent means
-    that no challenge is presented.
+    """challenge_id is the challenge whose approval allows the action: a UUID. Only CheckStepUp and
+    BatchCheckStepUp use challenge_id, in the session for which the caller created the challenge.
+    Absent means that the caller presents no challenge.
     """
     @_builtins.property
     def playbook_run(self) -> Global___PlaybookRun:

@@ -66,7 +66,7 @@ class _AuditEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditE
     first in each minute is recorded.
     """
     AUDIT_EVENT_KIND_CHALLENGE_CREATED: _AuditEventKind.ValueType  # 18
-    """AUDIT_EVENT_KIND_CHALLENGE_CREATED has the items that a caller asks a person to approve."""
+    """AUDIT_EVENT_KIND_CHALLENGE_CREATED means that a caller asked a person to approve actions."""
     AUDIT_EVENT_KIND_CHALLENGE_APPROVED: _AuditEventKind.ValueType  # 19
     """AUDIT_EVENT_KIND_CHALLENGE_APPROVED means that a code was right and approved a challenge."""
     AUDIT_EVENT_KIND_CHALLENGE_DECLINED: _AuditEventKind.ValueType  # 20
@@ -120,7 +120,7 @@ AUDIT_EVENT_KIND_ATTEMPTS_REFUSED: AuditEventKind.ValueType  # 17
 first in each minute is recorded.
 """
 AUDIT_EVENT_KIND_CHALLENGE_CREATED: AuditEventKind.ValueType  # 18
-"""AUDIT_EVENT_KIND_CHALLENGE_CREATED has the items that a caller asks a person to approve."""
+"""AUDIT_EVENT_KIND_CHALLENGE_CREATED means that a caller asked a person to approve actions."""
 AUDIT_EVENT_KIND_CHALLENGE_APPROVED: AuditEventKind.ValueType  # 19
 """AUDIT_EVENT_KIND_CHALLENGE_APPROVED means that a code was right and approved a challenge."""
 AUDIT_EVENT_KIND_CHALLENGE_DECLINED: AuditEventKind.ValueType  # 20

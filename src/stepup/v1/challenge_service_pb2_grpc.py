@@ -89,8 +89,8 @@ class ChallengeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetChallenge(self, request, context):
-        """GetChallenge returns a challenge of the actor. The creating caller may read it, and a caller that
-        may use AnswerChallenge. A caller may retry it on UNAVAILABLE.
+        """GetChallenge returns a challenge of the actor. The creating caller, and a caller that may use
+        AnswerChallenge, may read the challenge. A caller may retry the call on UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +98,7 @@ class ChallengeServiceServicer:
 
     def ListChallenges(self, request, context):
         """ListChallenges returns the actor's challenges of the last day: pending ones first, then the
-        newest. It is for callers that may use AnswerChallenge.
+        newest. Only a caller that may use AnswerChallenge may call ListChallenges.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +108,7 @@ class ChallengeServiceServicer:
         """AwaitChallenge waits for the answer. The server sends the challenge at once, again every 60
         seconds while it is pending, and within 2 seconds after it is answered or ends. The stream ends
         after the first state that is not CHALLENGE_STATE_PENDING. Callers that may read the challenge
-        may wait for it. On UNAVAILABLE call it again: nothing is lost.
+        may wait for the answer. On UNAVAILABLE call AwaitChallenge again: nothing is lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

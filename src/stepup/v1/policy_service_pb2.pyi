@@ -84,8 +84,8 @@ class SelectedOperation(_message.Message):
     operation: _builtins.str
     """operation is the catalogue id. Required."""
     every_time: _builtins.bool
-    """every_time demands the person's approval of each single action, by a challenge; no elevation
-    counts. max_age must be absent then.
+    """every_time means that the person must approve each single action, by a challenge; no elevation
+    counts. If every_time is true, max_age must be absent.
     """
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:

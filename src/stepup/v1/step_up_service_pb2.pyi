@@ -271,8 +271,8 @@ class _ChallengeRejectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ch
     CHALLENGE_REJECTION_UNSPECIFIED: _ChallengeRejection.ValueType  # 0
     """CHALLENGE_REJECTION_UNSPECIFIED means that no challenge was rejected."""
     CHALLENGE_REJECTION_UNKNOWN: _ChallengeRejection.ValueType  # 1
-    """CHALLENGE_REJECTION_UNKNOWN means that there is no such challenge, or that the challenge belongs
-    to another tenant, user or caller. Ended challenges are unknown a day after their end.
+    """CHALLENGE_REJECTION_UNKNOWN means that the challenge does not exist, or that the challenge belongs
+    to another tenant, user or caller. An ended challenge is unknown a day after its end.
     """
     CHALLENGE_REJECTION_OTHER_SESSION: _ChallengeRejection.ValueType  # 2
     """CHALLENGE_REJECTION_OTHER_SESSION means that the challenge was created for another session."""
@@ -299,8 +299,8 @@ class ChallengeRejection(_ChallengeRejection, metaclass=_ChallengeRejectionEnumT
 CHALLENGE_REJECTION_UNSPECIFIED: ChallengeRejection.ValueType  # 0
 """CHALLENGE_REJECTION_UNSPECIFIED means that no challenge was rejected."""
 CHALLENGE_REJECTION_UNKNOWN: ChallengeRejection.ValueType  # 1
-"""CHALLENGE_REJECTION_UNKNOWN means that there is no such challenge, or that the challenge belongs
-to another tenant, user or caller. Ended challenges are unknown a day after their end.
+"""CHALLENGE_REJECTION_UNKNOWN means that the challenge does not exist, or that the challenge belongs
+to another tenant, user or caller. An ended challenge is unknown a day after its end.
 """
 CHALLENGE_REJECTION_OTHER_SESSION: ChallengeRejection.ValueType  # 2
 """CHALLENGE_REJECTION_OTHER_SESSION means that the challenge was created for another session."""
@@ -488,7 +488,8 @@ class CheckStepUpResponse(_message.Message):
     """
     challenge_rejection: Global___ChallengeRejection.ValueType
     """challenge_rejection says why the challenge of the actor did not allow the action. Absent means
-    that no challenge was presented or needed, or that the challenge allowed the action.
+    that the caller presented no challenge, that the action did not need the challenge, or that the
+    challenge allowed the action.
     """
     @_builtins.property
     def elevation(self) -> _elevation_pb2.Elevation:

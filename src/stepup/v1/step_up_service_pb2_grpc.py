@@ -65,8 +65,8 @@ class StepUpServiceServicer:
 
     def CheckStepUp(self, request, context):
         """CheckStepUp decides one operation. Every decision has a reason, and is recorded before the
-        answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt
-        and no item of a challenge a second time.
+        answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt and no
+        item of a challenge a second time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

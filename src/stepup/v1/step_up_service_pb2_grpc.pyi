@@ -37,8 +37,8 @@ class StepUpServiceStub:
     def __new__(cls, channel: _aio.Channel) -> StepUpServiceAsyncStub: ...
     CheckStepUp: _grpc.UnaryUnaryMultiCallable[_step_up_service_pb2.CheckStepUpRequest, _step_up_service_pb2.CheckStepUpResponse]
     """CheckStepUp decides one operation. Every decision has a reason, and is recorded before the
-    answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt
-    and no item of a challenge a second time.
+    answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt and no
+    item of a challenge a second time.
     """
     BatchCheckStepUp: _grpc.UnaryUnaryMultiCallable[_step_up_service_pb2.BatchCheckStepUpRequest, _step_up_service_pb2.BatchCheckStepUpResponse]
     """BatchCheckStepUp decides up to 100 operations of one actor, in order, with one decision each. A
@@ -60,8 +60,8 @@ class StepUpServiceAsyncStub(StepUpServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckStepUp: _aio.UnaryUnaryMultiCallable[_step_up_service_pb2.CheckStepUpRequest, _step_up_service_pb2.CheckStepUpResponse]  # type: ignore[assignment]
     """CheckStepUp decides one operation. Every decision has a reason, and is recorded before the
-    answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt
-    and no item of a challenge a second time.
+    answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt and no
+    item of a challenge a second time.
     """
     BatchCheckStepUp: _aio.UnaryUnaryMultiCallable[_step_up_service_pb2.BatchCheckStepUpRequest, _step_up_service_pb2.BatchCheckStepUpResponse]  # type: ignore[assignment]
     """BatchCheckStepUp decides up to 100 operations of one actor, in order, with one decision each. A
@@ -86,8 +86,8 @@ class StepUpServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_step_up_service_pb2.CheckStepUpResponse, _abc.Awaitable[_step_up_service_pb2.CheckStepUpResponse]]:
         """CheckStepUp decides one operation. Every decision has a reason, and is recorded before the
-        answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt
-        and no item of a challenge a second time.
+        answer. A caller may retry on UNAVAILABLE; with a request_id the retry uses up no receipt and no
+        item of a challenge a second time.
         """
 
     @_abc_1.abstractmethod
