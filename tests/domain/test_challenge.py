@@ -39,7 +39,7 @@ def test_a_target_has_1_to_256_bytes(text):
     assert ItemTarget(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "x" * 257, "é" * 128 + "x"])
+@pytest.mark.parametrize("text", ["", "x" * 257, "é" * 128 + "x", "host\0001"])
 def test_any_other_target_is_refused(text):
     with pytest.raises(InvalidValueError):
         ItemTarget(text)

@@ -65,6 +65,8 @@ class ItemTarget(str):
             raise InvalidValueError("is required")
         if len(text.encode()) > MAX_TARGET_BYTES:
             raise InvalidValueError(f"must be at most {MAX_TARGET_BYTES} bytes")
+        if "\0" in text:  # PostgreSQL stores no such text
+            raise InvalidValueError("must have no NUL character")
         return super().__new__(cls, text)
 
 
@@ -179,6 +181,12 @@ class Challenge:
         if self.ended_at is not None:
             return self.ended_at + KEPT
         return (self.approval.usable_until if self.approval else self.expires_at) + KEPT
+
+    @property
+    def text_bytes(self) -> int:
+        """How many bytes of UTF-8 the texts of the caller have."""
+        texts = [self.message, *(text for item in self.items for text in (item.target, item.label))]
+        return sum(len(text.encode()) for text in texts)
 
     def is_of(self, actor: Actor) -> bool:
         """Whether the actor is the challenge's user. Nobody else can answer (S19)."""

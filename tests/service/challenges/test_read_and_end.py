@@ -11,6 +11,7 @@ from stepup.domain.audit import EventKind
 from stepup.domain.challenge import ChallengeState
 from stepup.domain.errors import ChallengeStateError
 from stepup.domain.reset_code import ResetCode
+from stepup.service.challenges import read
 from stepup.service.step_up.revocation import Scope
 
 ALICE, PHONE = person(), person(session="phone")
@@ -98,6 +99,15 @@ class TestRead:
         assert {view.same_session for view in views} == {False}
         assert [view.state for view in views][-1] is ChallengeState.DECLINED
         assert len(await worker.list_challenges(ALICE, 2)) == 2
+
+    async def test_s18_a_list_of_large_challenges_ends_early(self, monkeypatch, worker):
+        for _ in range(3):
+            await worker.challenge(ALICE)
+        [first, *_] = await worker.list_challenges(PHONE)
+        monkeypatch.setattr(read, "_LIST_BYTES", 2 * first.challenge.text_bytes)
+        assert len(await worker.list_challenges(PHONE)) == 2
+        monkeypatch.setattr(read, "_LIST_BYTES", 0)
+        assert len(await worker.list_challenges(PHONE)) == 1
 
 
 class TestDecline:

@@ -239,6 +239,24 @@ async def test_a_drain_ends_waits_and_refuses_further_ones(worker, other, challe
     assert (await anext(other.wait(ALICE, challenge_id))).state is DECLINED
 
 
+async def test_a_wait_that_begins_while_the_server_stops_ends_as_well(
+    monkeypatch, worker, challenge_id
+):
+    read = worker.waits._read  # noqa: SLF001
+
+    async def read_and_stop(*arguments, **options):
+        view = await read(*arguments, **options)
+        worker.waits.end_all()
+        return view
+
+    monkeypatch.setattr(worker.waits, "_read", read_and_stop)
+    views = worker.wait(ALICE, challenge_id)
+    assert (await anext(views)).state is PENDING
+    with pytest.raises(DrainingError):
+        async with asyncio.timeout(10):
+            await anext(views)
+
+
 async def test_s26_the_waits_of_a_caller_are_limited(monkeypatch, worker, challenge_id):
     monkeypatch.setattr(waits, "MAX_OF_CALLER", 2)
     waiting = [await Waiting.began(worker, challenge_id) for _ in range(2)]

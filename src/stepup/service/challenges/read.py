@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from stepup.domain.challenge import Challenge, ChallengeState
@@ -9,6 +10,9 @@ from stepup.domain.errors import ChallengeStateError
 from stepup.domain.values import value
 from stepup.service.calls.context import Context
 from stepup.service.ports import Database
+
+_LIST_BYTES: Final = 2_000_000
+"""How much text of callers a list has at most, except for its first challenge."""
 
 
 @value
@@ -48,7 +52,8 @@ class ReadChallenges:
     async def list(self, context: Context, limit: int) -> list[View]:
         """Return the actor's challenges: pending ones first; of each kind the newest first.
 
-        The caller must have permission to answer challenges.
+        The caller must have permission to answer challenges. A list of large challenges has fewer
+        than `limit`: gRPC clients take 4 MiB.
 
         Raises:
             StoreUnavailableError: the challenges cannot be read.
@@ -56,7 +61,14 @@ class ReadChallenges:
         actor, now = context.actor, context.now
         async with self.database.snapshot(actor.tenant_id) as records:
             found = await records.challenges.of_user(actor.tenant_id, actor.user_id, now, limit)
-        return [view_of(challenge, context, now) for challenge in found]
+        views: list[View] = []
+        size = 0
+        for challenge in found:
+            size += challenge.text_bytes
+            if views and size > _LIST_BYTES:
+                break
+            views.append(view_of(challenge, context, now))
+        return views
 
 
 def demand_readable(found: Challenge | None, context: Context, *, may_answer: bool) -> Challenge:

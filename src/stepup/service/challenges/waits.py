@@ -170,7 +170,8 @@ class Waits:
         return set(changed)
 
     async def _next_notice(self, wait: _Wait) -> _Notice | None:
-        await wait.woken.wait()
+        if not self._have_ended:  # `end_all` has not seen a wait that was about to begin
+            await wait.woken.wait()
         wait.woken.clear()
         notice, wait.notice = wait.notice, None
         if self._have_ended:
