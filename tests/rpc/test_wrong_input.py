@@ -12,7 +12,7 @@ from stepup_tests.world import made_for_one_test
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.operations import SHIPPED, Operation, OperationId
 from stepup.domain.text import Title
-from stepup.rpc.wire import decode
+from stepup.rpc.wire import policies
 from stepup.v1 import actor_pb2, audit_service_pb2, step_up_service_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -411,7 +411,7 @@ async def test_more_than_a_thousand_selected_operations_are_refused():
     request = valid_request("UpdatePolicy")
     selecting(*(operation.id for operation in added))(request)
     with pytest.raises(InvalidFieldError) as refused:
-        decode.policy_change(catalogue, request)
+        policies.policy_change(catalogue, request)
     assert refused.value.field == "policy.operations"
 
 

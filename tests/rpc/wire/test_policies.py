@@ -8,7 +8,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.operations import SHIPPED, OperationId
 from stepup.domain.policy import EVERY_TIME, Policy
-from stepup.rpc.wire import decode, encode
+from stepup.rpc.wire import encode, policies
 from stepup.v1 import policy_service_pb2 as pb
 
 OSQUERY = OperationId("response.run_osquery")
@@ -26,4 +26,4 @@ def test_what_an_operation_needs_is_sent_and_taken_in_the_same_words(max_age, fi
     sent = encode.tenant_policy(Policy(TenantId("acme"), enabled=True, max_ages={OSQUERY: max_age}))
     assert list(sent.operations) == [field]
     request = pb.UpdatePolicyRequest(policy=sent, update_mask={"paths": ["operations"]})
-    assert decode.policy_change(SHIPPED, request).max_ages == {OSQUERY: max_age}
+    assert policies.policy_change(SHIPPED, request).max_ages == {OSQUERY: max_age}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from stepup.domain.actor import TenantId
 from stepup.domain.operations import Catalogue
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import decode, encode
+from stepup.rpc.wire import decode, encode, policies
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
 from stepup.v1 import policy_service_pb2 as pb
 
@@ -28,7 +28,7 @@ class PolicyHandlers:
         self, request: pb.UpdatePolicyRequest, call: Call
     ) -> pb.UpdatePolicyResponse:
         context = await call.authorize_and_charge(decode.actor(request))
-        policy = await self.update(context, decode.policy_change(self.catalogue, request))
+        policy = await self.update(context, policies.policy_change(self.catalogue, request))
         return pb.UpdatePolicyResponse(policy=encode.tenant_policy(policy))
 
     async def list_operations(

@@ -1,6 +1,6 @@
 """Converts messages to values of the domain, and checks them. No later code checks them again."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
 from uuid import UUID
@@ -11,17 +11,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.domain import actor as domain
 from stepup.domain.audit import EventKind
-from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidFieldError, InvalidValueError, UnknownOperationError
-from stepup.domain.operations import MAX_BATCH, Catalogue, OperationId
-from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, MAX_SELECTED, checked_max_age
+from stepup.domain.operations import MAX_BATCH, Catalogue
 from stepup.domain.receipts import MAX_TARGET_BYTES
-from stepup.domain.totp import Label
-from stepup.service.policy.update import PolicyChange
 from stepup.service.ports import EventQuery
 from stepup.service.step_up.check import Check
 from stepup.service.step_up.revocation import Scope
-from stepup.v1 import actor_pb2, audit_service_pb2, policy_service_pb2, step_up_service_pb2
+from stepup.v1 import actor_pb2, audit_service_pb2, step_up_service_pb2
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -249,65 +245,6 @@ def uuid(field: str, value: str) -> UUID | None:
     if parsed is None or str(parsed) != value.lower():
         raise InvalidFieldError(field, "must be a UUID")
     return parsed
-
-
-def policy_change(
-    catalogue: Catalogue, request: policy_service_pb2.UpdatePolicyRequest
-) -> PolicyChange:
-    """The change of a policy, of the fields that the update mask names.
-
-    Raises:
-        UnknownOperationError: an operation is not in the catalogue.
-        InvalidFieldError: a field is missing, unknown, repeated, or out of range.
-    """
-    required(request, "policy")
-    if not request.policy.etag:
-        raise InvalidFieldError("policy.etag", "is required")
-    paths = set(request.update_mask.paths)
-    if not paths:
-        raise InvalidFieldError("update_mask", "is required")
-    if unknown := sorted(paths - {"enabled", "operations", "issuer"}):
-        raise InvalidFieldError("update_mask", f"has the unknown path {unknown[0][:64]!r}")
-    return PolicyChange(
-        etag=request.policy.etag,
-        enabled=request.policy.enabled if "enabled" in paths else None,
-        max_ages=(
-            _max_ages(catalogue, request.policy.operations) if "operations" in paths else None
-        ),
-        issuer=_issuer(request.policy.issuer) if "issuer" in paths else None,
-    )
-
-
-def _issuer(value: str) -> Label | Literal[""]:
-    return parse("policy.issuer", Label, value) if value else ""
-
-
-def _max_ages(
-    catalogue: Catalogue, selected: Iterable[policy_service_pb2.SelectedOperation]
-) -> dict[OperationId, timedelta]:
-    max_ages: dict[OperationId, timedelta] = {}
-    for index, item in enumerate(selected):
-        path = f"policy.operations[{index}]"
-        if index >= MAX_SELECTED:
-            raise InvalidFieldError("policy.operations", f"must be at most {MAX_SELECTED}")
-        operation = check(catalogue, item.operation, "", f"{path}.").operation
-        if not catalogue.is_selectable(operation.id):
-            raise InvalidFieldError(f"{path}.operation", "is built in and cannot be selected")
-        if operation.id in max_ages:
-            raise InvalidFieldError(f"{path}.operation", "is selected twice")
-        max_ages[operation.id] = _max_age(f"{path}.max_age", item)
-    return max_ages
-
-
-def _max_age(field: str, item: policy_service_pb2.SelectedOperation) -> timedelta:
-    if not item.HasField("max_age"):
-        return EVERY_TIME if item.every_time else LIFETIME
-    if item.every_time:
-        raise InvalidFieldError(field, "must be absent with every_time")
-    try:
-        return checked_max_age(duration(item.max_age))
-    except InvalidValueError as error:
-        raise InvalidFieldError(field, MAX_AGE_PROBLEM) from error
 
 
 def duration(message: Duration) -> timedelta:
