@@ -19,7 +19,7 @@ RETRY_WINDOW = timedelta(minutes=60)
 """The default; counted from the first authorisation, so that a chain of retries ends."""
 
 REPEATABLE = timedelta(minutes=1)
-"""How long after its redemption a receipt answers the same check, when that is sent again."""
+"""How long after the first request its resend gets the same answer."""
 
 MAX_TARGET_BYTES = 256
 DIGEST_BYTES = 16

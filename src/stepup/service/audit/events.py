@@ -10,7 +10,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, canonical_json
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.mac_keys import MacKeys
-from stepup.service.calls.limits import TenantShare
+from stepup.service.calls.limits import TenantShare, first_that_fit
 from stepup.service.ports import Database, EventQuery, Keys
 
 EXPORT_PAGE = 100
@@ -66,7 +66,9 @@ class AuditEvents:
             self.database.snapshot(query.tenant_id) as records,
         ):
             events = await records.audit.list(query, size + 1)
-        page = _fitting(events[:size])
+        page = first_that_fit(
+            events[:size], lambda chained: len(canonical_json(chained.event.details)), _PAGE_BYTES
+        )
         if len(page) == len(events):
             return Page(page)
         keys = self.keys.page_tokens
@@ -117,16 +119,6 @@ async def export(
         if len(events) < EXPORT_PAGE:
             return
         query = replace(query, after_sequence=events[-1].sequence)
-
-
-def _fitting(events: Sequence[ChainedEvent]) -> Sequence[ChainedEvent]:
-    """The first events whose details fit into a page; the first one always does."""
-    room = _PAGE_BYTES
-    for number, chained in enumerate(events):
-        room -= len(canonical_json(chained.event.details))
-        if room < 0 and number > 0:
-            return events[:number]
-    return events
 
 
 def _token(keys: MacKeys, key_id: str, query: EventQuery, sequence: int) -> str:

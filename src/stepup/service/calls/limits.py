@@ -1,4 +1,4 @@
-"""The limits on calls: a rate for each caller, and a share for each tenant.
+"""The limits on calls: a rate for each caller, a share for each tenant, a size for each answer.
 
 A rate stops one caller from using up the service for others. It does not protect codes: these
 have their own throttle in SQL (S4). So a call that cannot be counted is not refused: while Redis
@@ -7,11 +7,11 @@ would make every decision depend on Redis, against S17.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from prometheus_client import Counter
@@ -21,6 +21,7 @@ from stepup.domain.errors import CallerRateLimitedError, OverloadedError, StoreU
 from stepup.domain.rate import Rate
 from stepup.service.ports import CallerRates, Clock
 
+_T = TypeVar("_T")
 REST_SECONDS: Final = 1.0
 """The pause after a failure of the shared counter; then one call tries it again."""
 
@@ -181,3 +182,20 @@ class TenantShare:
         share.calls -= 1
         if not share.calls:
             del self._shares[tenant_id]
+
+
+def first_that_fit(values: Sequence[_T], size: Callable[[_T], int], room: int) -> Sequence[_T]:
+    """The first values that have room in one answer; the very first one always does (S18).
+
+    gRPC clients take answers of 4 MiB by default.
+
+    Args:
+        values: in the order in which to answer.
+        size: the bytes of a value.
+        room: how many bytes all values may have.
+    """
+    for number, each in enumerate(values):
+        room -= size(each)
+        if room < 0 and number > 0:
+            return values[:number]
+    return values

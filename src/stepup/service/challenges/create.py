@@ -20,6 +20,7 @@ from stepup.domain.challenge import (
 from stepup.domain.decision import Decision, Fact, Verdict, decide
 from stepup.domain.errors import ChallengeLimitError, InvalidFieldError
 from stepup.domain.operations import Operation
+from stepup.domain.receipts import REPEATABLE
 from stepup.domain.values import value
 from stepup.service.calls.context import Context
 from stepup.service.challenges.read import View, view_of
@@ -30,8 +31,6 @@ from stepup.service.step_up.elevated import Elevated
 from stepup.service.step_up.facts import ActorFacts
 from stepup.system.random_ids import random_id
 
-_REPEATABLE: Final = timedelta(minutes=1)
-"""How long after the first request its resend gets the same challenge."""
 _WINDOW: Final = timedelta(minutes=1)
 """The time in which a user may get `MAX_NEW_OF_USER` challenges."""
 
@@ -104,7 +103,7 @@ class CreateChallenge:
             # finds the challenge of the first request, and the limits of the user are exact.
             await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
             recent = await records.challenges.created_since(
-                actor.tenant_id, actor.user_id, now - max(_REPEATABLE, _WINDOW)
+                actor.tenant_id, actor.user_id, now - max(REPEATABLE, _WINDOW)
             )
             first = _first_of(challenge, recent)
             if first is None:

@@ -1,12 +1,13 @@
 """The ends of challenges: by the person, by the creating caller, and by a revocation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
-from stepup.domain.audit import EventKind, Json
+from stepup.domain.audit import Event, EventKind, Json
+from stepup.domain.challenge import Challenge
 from stepup.domain.errors import ChallengeStateError
 from stepup.service.calls.context import Context
 from stepup.service.challenges.read import View, demand_own, view_of
@@ -30,19 +31,12 @@ class EndChallenge:
                 pending.
             StoreUnavailableError: the challenge has not changed.
         """
-        tenant_id = context.actor.tenant_id
-        async with self.database.transaction(tenant_id) as records:
-            found = await records.challenges.find_for_update(tenant_id, challenge_id)
-            challenge = demand_own(found, context)
-            declined = challenge.declined(context.now)
-            if declined is not challenge:
-                event = context.event(EventKind.CHALLENGE_DECLINED, challenge_id=str(challenge_id))
-                await records.challenges.save(declined)
-                await records.audit.append(event)
-        if declined is not challenge:
-            count_challenge(declined)
-            self.waits.notify(tenant_id, declined.user_id)
-        return view_of(declined, context, context.now)
+
+        def decline(found: Challenge) -> tuple[Challenge, Event]:
+            event = context.event(EventKind.CHALLENGE_DECLINED, challenge_id=str(challenge_id))
+            return found.declined(context.now), event
+
+        return await self._end(context, challenge_id, decline)
 
     async def cancel(self, context: Context, challenge_id: UUID) -> View:
         """`CancelChallenge`: the creating caller withdraws a pending or approved challenge.
@@ -54,24 +48,38 @@ class EndChallenge:
                 ended in another way.
             StoreUnavailableError: the challenge has not changed.
         """
+
+        def cancel(found: Challenge) -> tuple[Challenge, Event]:
+            if found.caller != context.caller:
+                raise ChallengeStateError
+            event = context.event(
+                EventKind.CHALLENGE_CANCELLED,
+                challenge_id=str(challenge_id),
+                was=found.stored_state.value,
+            )
+            return found.cancelled(context.now), event
+
+        return await self._end(context, challenge_id, cancel)
+
+    async def _end(
+        self,
+        context: Context,
+        challenge_id: UUID,
+        end: Callable[[Challenge], tuple[Challenge, Event]],
+    ) -> View:
+        """End a challenge of the actor; `end` returns it after the end, with the event."""
         tenant_id = context.actor.tenant_id
         async with self.database.transaction(tenant_id) as records:
             found = await records.challenges.find_for_update(tenant_id, challenge_id)
-            if found is None or not found.is_of(context.actor) or found.caller != context.caller:
-                raise ChallengeStateError
-            cancelled = found.cancelled(context.now)
-            if cancelled is not found:
-                event = context.event(
-                    EventKind.CHALLENGE_CANCELLED,
-                    challenge_id=str(challenge_id),
-                    was=found.stored_state.value,
-                )
-                await records.challenges.save(cancelled)
+            before = demand_own(found, context)
+            after, event = end(before)
+            if after is not before:
+                await records.challenges.save(after)
                 await records.audit.append(event)
-        if cancelled is not found:
-            count_challenge(cancelled)
-            self.waits.notify(tenant_id, cancelled.user_id)
-        return view_of(cancelled, context, context.now)
+        if after is not before:
+            count_challenge(after)
+            self.waits.notify(tenant_id, after.user_id)
+        return view_of(after, context, context.now)
 
 
 async def revoke_challenges(

@@ -9,6 +9,7 @@ from stepup.domain.challenge import Challenge, ChallengeState
 from stepup.domain.errors import ChallengeStateError
 from stepup.domain.values import value
 from stepup.service.calls.context import Context
+from stepup.service.calls.limits import first_that_fit
 from stepup.service.ports import Database
 
 _LIST_BYTES: Final = 2_000_000
@@ -37,16 +38,13 @@ class ReadChallenges:
     async def get(self, context: Context, challenge_id: UUID, *, may_answer: bool) -> View:
         """Return a challenge.
 
-        `may_answer` is as for `demand_readable`.
+        `may_answer` is as for `find_readable`.
 
         Raises:
             ChallengeStateError: the challenge is unknown, or not for this caller and actor.
             StoreUnavailableError: the challenge cannot be read.
         """
-        tenant_id = context.actor.tenant_id
-        async with self.database.snapshot(tenant_id) as records:
-            found = await records.challenges.find(tenant_id, challenge_id)
-        challenge = demand_readable(found, context, may_answer=may_answer)
+        challenge = await find_readable(self.database, context, challenge_id, may_answer=may_answer)
         return view_of(challenge, context, context.now)
 
     async def list(self, context: Context, limit: int) -> list[View]:
@@ -61,40 +59,37 @@ class ReadChallenges:
         actor, now = context.actor, context.now
         async with self.database.snapshot(actor.tenant_id) as records:
             found = await records.challenges.of_user(actor.tenant_id, actor.user_id, now, limit)
-        views: list[View] = []
-        size = 0
-        for challenge in found:
-            size += challenge.text_bytes
-            if views and size > _LIST_BYTES:
-                break
-            views.append(view_of(challenge, context, now))
-        return views
+        fitting = first_that_fit(found, lambda challenge: challenge.text_bytes, _LIST_BYTES)
+        return [view_of(challenge, context, now) for challenge in fitting]
 
 
-def demand_readable(found: Challenge | None, context: Context, *, may_answer: bool) -> Challenge:
-    """Demand a challenge that the actor's caller may read.
+async def find_readable(
+    database: Database, context: Context, challenge_id: UUID, *, may_answer: bool
+) -> Challenge:
+    """Find a challenge that the actor's caller may read.
 
     Args:
-        found: the challenge; None if there is none in the actor's tenant.
+        database: has the challenges.
         context: the call.
+        challenge_id: the challenge.
         may_answer: whether the caller may use AnswerChallenge for the actor's tenant. Others read
             only the challenges that they have created.
 
     Raises:
         ChallengeStateError: the caller may read no such challenge. All causes have one answer, so
             that nobody can probe ids.
+        StoreUnavailableError: the challenge cannot be read.
     """
-    if (
-        found is None
-        or not found.is_of(context.actor)
-        or not (may_answer or found.caller == context.caller)
-    ):
+    tenant_id = context.actor.tenant_id
+    async with database.snapshot(tenant_id) as records:
+        found = demand_own(await records.challenges.find(tenant_id, challenge_id), context)
+    if not (may_answer or found.caller == context.caller):
         raise ChallengeStateError
     return found
 
 
 def demand_own(found: Challenge | None, context: Context) -> Challenge:
-    """Demand a challenge whose user is the actor: nobody else answers or declines it (S19).
+    """Demand a challenge whose user is the actor: nobody else sees or answers it (S19).
 
     Raises:
         ChallengeStateError: `found` is None, or another user's. One answer for both.

@@ -24,7 +24,7 @@ from stepup.domain.challenge import Challenge, ChallengeState
 from stepup.domain.errors import DrainingError, StoreUnavailableError, WaitingLimitError
 from stepup.service.calls.context import Context
 from stepup.service.calls.limits import TenantShare
-from stepup.service.challenges.read import View, demand_readable, view_of
+from stepup.service.challenges.read import View, find_readable, view_of
 from stepup.service.ports import Clock, Database
 
 REPEAT_SECONDS: Final = 60.0
@@ -100,7 +100,7 @@ class Waits:
         Args:
             context: the call.
             challenge_id: the challenge.
-            may_answer: as for `demand_readable`.
+            may_answer: as for `find_readable`.
 
         Raises:
             ChallengeStateError: the challenge is unknown, or the caller may not read it.
@@ -181,10 +181,9 @@ class Waits:
         return notice
 
     async def _read(self, context: Context, challenge_id: UUID, *, may_answer: bool) -> View:
-        tenant_id = context.actor.tenant_id
-        async with self._database.snapshot(tenant_id) as records:
-            found = await records.challenges.find(tenant_id, challenge_id)
-        challenge = demand_readable(found, context, may_answer=may_answer)
+        challenge = await find_readable(
+            self._database, context, challenge_id, may_answer=may_answer
+        )
         return view_of(challenge, context, self._clock.now())
 
     def _observe_notice(self, challenge: Challenge) -> None:

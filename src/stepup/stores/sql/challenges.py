@@ -88,24 +88,17 @@ class SqlChallenges(Repository):
         user_id: UserId | None = None,
         caller: CallerId | None = None,
     ) -> int:
-        query = (
-            select(func.count())
-            .select_from(challenges)
-            .where(challenges.c.tenant_id == tenant_id, _pending(now))
-        )
+        conditions = [challenges.c.tenant_id == tenant_id, _pending(now)]
         if user_id is not None:
             # No older challenge is pending. The condition lets an index find the recent ones.
             recent = challenges.c.created_at > now - 2 * LONGEST_OPEN
-            query = query.where(challenges.c.user_id == user_id, recent)
+            conditions += [challenges.c.user_id == user_id, recent]
         if caller is not None:
-            query = query.where(challenges.c.caller == caller)
-        [count] = await self._connection.fetch_all(query, lambda row: int(row[0]))
-        return count
+            conditions.append(challenges.c.caller == caller)
+        return await self._count(*conditions)
 
     async def count_all_pending(self, now: datetime) -> int:
-        query = select(func.count()).select_from(challenges).where(_pending(now))
-        [count] = await self._connection.fetch_all(query, lambda row: int(row[0]))
-        return count
+        return await self._count(_pending(now))
 
     async def add(self, challenge: Challenge) -> None:
         key = {"tenant_id": challenge.tenant_id, "challenge_id": challenge.challenge_id}
@@ -219,6 +212,11 @@ class SqlChallenges(Repository):
 
     async def purge(self, now: datetime, limit: int) -> int:
         return await self._connection.delete_some(challenges, challenges.c.forget_at <= now, limit)
+
+    async def _count(self, *conditions: ColumnElement[bool]) -> int:
+        query = select(func.count()).select_from(challenges).where(*conditions)
+        [count] = await self._connection.fetch_all(query, lambda row: int(row[0]))
+        return count
 
     async def _fetch(self, query: Select[Any]) -> list[Challenge]:
         rows = await self._connection.fetch_all(query, lambda row: row)
