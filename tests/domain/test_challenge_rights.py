@@ -1,4 +1,4 @@
-"""What rules mean for challenges: who has both permissions, and who cannot create one (S19)."""
+"""What rules mean for challenges: which caller has both rights, and which creates none (S19)."""
 
 import pytest
 

@@ -45,7 +45,7 @@ def test_the_three_stories_of_challenges(stepup, tenant):
     assert names["start_shell"](stepup, types_a_typo_first)
     assert shown == 2 * ["Laptop of the reception (host-7)"]
 
-    exec(agent, names)  # noqa: S102
+    exec(agent, names)  # noqa: S102  # our own page
     bob, asked = names["BOB"], []
     waiting = threading.Thread(
         target=lambda: asked.append(names["ask"](stepup, bob, [names["SHELL"]], "Incident 7"))
@@ -65,7 +65,8 @@ def test_the_three_stories_of_challenges(stepup, tenant):
     waiting.join()
     assert asked == [None]
 
-    exec(run, names)  # noqa: S102  # the person does not answer here
+    # The person does not answer here.
+    exec(run, names)  # noqa: S102  # our own page
     assert len(names["decisions"]) == 50
     assert {each.challenge_rejection for each in names["decisions"]} == {
         step_up.CHALLENGE_REJECTION_PENDING

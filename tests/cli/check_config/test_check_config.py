@@ -131,7 +131,7 @@ def test_the_rule_for_a_further_method_is_named_too(check_config):
     assert result.exit_code == PERMITTED
 
 
-def test_why_no_rule_permits_the_further_method_is_told(check_config):
+def test_the_refusal_of_the_required_method_is_explained(check_config):
     toml = ISSUER + CREATING.replace("StepUpService/", "AuditService/")
     result = check_config(*SOAR, *CREATE, *ACME, *OSQUERY, toml=toml)
     assert result.stdout.splitlines()[0] == (

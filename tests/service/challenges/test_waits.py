@@ -242,7 +242,7 @@ async def test_a_drain_ends_waits_and_refuses_further_ones(worker, other, challe
 async def test_a_wait_that_begins_while_the_server_stops_ends_as_well(
     monkeypatch, worker, challenge_id
 ):
-    read = worker.waits._read  # noqa: SLF001
+    read = worker.waits._read  # noqa: SLF001  # the only moment between the two
 
     async def read_and_stop(*arguments, **options):
         view = await read(*arguments, **options)
