@@ -3,10 +3,11 @@
 from dataclasses import field
 from enum import StrEnum, unique
 from hashlib import sha256
-from typing import Self
+from typing import Self, TypeAlias
 from uuid import UUID
 
 from stepup.domain.errors import InvalidValueError, RoleRequiredError
+from stepup.domain.text import OperatorName, OperatorReason
 from stepup.domain.values import secret_value, value
 
 MAX_ID_BYTES = 128
@@ -130,6 +131,17 @@ class RetryReceipt:
 
 
 @value
+class Client:
+    """The device of a person, as a caller saw it. An empty text means unknown.
+
+    It lies beside the audit chain, which has its salted hash only, so that it can be deleted.
+    """
+
+    address: str = ""
+    user_agent: str = ""
+
+
+@value
 class Actor:
     """The person, their session, and the context that the exemptions read.
 
@@ -145,6 +157,7 @@ class Actor:
     playbook_run: PlaybookRun | None = None
     retry_receipt: RetryReceipt | None = None
     challenge_id: UUID | None = None
+    client: Client | None = None
     session_hash: SessionHash = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -183,3 +196,26 @@ class Actor:
         """
         if not self.is_master_administrator:
             raise RoleRequiredError("this needs the role of a Master Administrator")
+
+
+@value
+class Operator:
+    """An operator of the platform, who acts in a tenant by name and with a reason (S16).
+
+    An operator needs no elevation, and never weakens a policy, answers a challenge or elevates.
+    """
+
+    tenant_id: TenantId
+    name: OperatorName
+    reason: OperatorReason
+
+
+@value
+class Deprovisioning:
+    """A program that provisions the users of a tenant, and forgets those who left (S16)."""
+
+    tenant_id: TenantId
+
+
+Outsider: TypeAlias = Operator | Deprovisioning
+"""Acts in a tenant without being one of its people: by a claim of its own, without a session."""

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TypeAlias
 from uuid import uuid4
 
-from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.actor import CallerId, Client, TenantId, UserId
 from stepup.domain.values import value
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | Mapping[str, Json] | None"
@@ -45,20 +45,39 @@ class EventKind(Enum):
     CHALLENGE_CANCELLED = "challenge_cancelled"
     CHALLENGE_EXPIRED = "challenge_expired"
     CHALLENGE_ITEM_USED = "challenge_item_used"
+    RESET_CODE_ISSUED = "reset_code_issued"
+    USER_UNLOCKED = "user_unlocked"
+    USER_FORGOTTEN = "user_forgotten"
+    USER_DEPROVISIONED = "user_deprovisioned"
+    AUTHENTICATOR_IMPORTED = "authenticator_imported"
+    OPERATOR_READ = "operator_read"
+    POLICY_CHANGED_BY_OPERATOR = "policy_changed_by_operator"
+    AUTHENTICATOR_RESET_BY_OPERATOR = "authenticator_reset_by_operator"
+    ELEVATIONS_REVOKED_BY_OPERATOR = "elevations_revoked_by_operator"
+    CHALLENGE_CANCELLED_BY_OPERATOR = "challenge_cancelled_by_operator"
+    USER_UNLOCKED_BY_OPERATOR = "user_unlocked_by_operator"
+    USER_FORGOTTEN_BY_OPERATOR = "user_forgotten_by_operator"
+    AUTHENTICATOR_RESET_BY_BREAK_GLASS = "authenticator_reset_by_break_glass"
+    AUDIT_PRUNED = "audit_pruned"
 
 
 @value
 class Event:
-    """One thing that happened. `details` never hold a secret (S11)."""
+    """One thing that happened. `details` never hold a secret (S11).
+
+    `actor_user_id` is None if no person of the tenant acted. `client` is the device of the person,
+    which is stored beside the chain; the chain has its salted hash, in `details`.
+    """
 
     tenant_id: TenantId
     kind: EventKind
     occurred_at: datetime
     caller: CallerId
-    actor_user_id: UserId
+    actor_user_id: UserId | None
     subject_user_id: UserId | None = None
     details: Mapping[str, Json] = field(default_factory=dict)
     event_id: str = field(default_factory=lambda: str(uuid4()))
+    client: Client | None = None
 
 
 @value

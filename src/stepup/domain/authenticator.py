@@ -3,15 +3,19 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum, unique
+from typing import Final
 
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.code_history import CodeHistory, ForgivableFailure, UsedCode
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, UnlockLimitError
 from stepup.domain.throttle import ONE_TIME_CODES, RESET_CODES, SessionThrottle, Throttle
 from stepup.domain.totp import StepMatch, end_of_step, time_step
 from stepup.domain.values import value
 
 _INSTANT = timedelta(microseconds=1)
 _BETWEEN_REFUSALS = timedelta(minutes=1)
+UNLOCKS_PER_DAY: Final = 3
+_DAY = timedelta(hours=24)
 _NO_WRONG_CODES = SessionThrottle(ONE_TIME_CODES)
 _NO_CODES = CodeHistory()
 _NO_WRONG_RESET_CODES = SessionThrottle(RESET_CODES)
@@ -60,7 +64,8 @@ class Authenticator:
 
     `generation` is 1 for an authenticator that replaced none, and one more than that of the one it
     replaced. `enrolled_session` is the session whose wizard brought it into force; None where a
-    server of an earlier version stored it.
+    server of an earlier version stored it, and where it was imported. `unlocked_at` has when others
+    ended its lock within the last 24 hours, oldest first.
     """
 
     tenant_id: TenantId
@@ -76,6 +81,7 @@ class Authenticator:
     version: int = 0
     generation: int = 1
     enrolled_session: SessionHash | None = None
+    unlocked_at: tuple[datetime, ...] = ()
 
     def elevated_through(self, back_steps: int) -> datetime:
         """The latest instant, by whatever clock, at which it has elevated a session so far.
@@ -122,6 +128,36 @@ class Authenticator:
         if self.refused_at is not None and abs(now - self.refused_at) < _BETWEEN_REFUSALS:
             return None
         return replace(self, refused_at=now)
+
+    def unlocks_remaining(self, now: datetime) -> int:
+        """How often others may end its lock within the next 24 hours."""
+        return max(UNLOCKS_PER_DAY - len(self._unlocked_within_a_day(now)), 0)
+
+    def unlocked(self, now: datetime) -> "Authenticator":
+        """The authenticator after an administrator or an operator ended its lock.
+
+        It is the same if nothing is to be ended. Spent sessions stay spent.
+
+        Raises:
+            EnrollmentStateError: it is suspended: only a reset helps.
+            UnlockLimitError: it was unlocked three times within 24 hours.
+        """
+        if self.throttle.is_suspended:
+            raise EnrollmentStateError(
+                EnrollmentFault.SUSPENDED,
+                "the user is suspended after too many wrong codes: only a reset helps",
+            )
+        throttle = self.throttle.unlocked()
+        if throttle == self.throttle:
+            return self
+        earlier = self._unlocked_within_a_day(now)
+        if len(earlier) >= UNLOCKS_PER_DAY:
+            raise UnlockLimitError(earlier[-UNLOCKS_PER_DAY] + _DAY - now)
+        return replace(self, throttle=throttle, unlocked_at=(*earlier, now))
+
+    def _unlocked_within_a_day(self, now: datetime) -> tuple[datetime, ...]:
+        # An unlock from the future (the clock was set back) still counts.
+        return tuple(at for at in self.unlocked_at if now - at < _DAY)
 
     def attempted(
         self, matched: StepMatch, session_hash: SessionHash, now: datetime

@@ -9,7 +9,7 @@ from dataclasses import field
 from enum import Enum, StrEnum, unique
 from functools import lru_cache, partial
 
-from stepup.domain.actor import Actor, CallerId, TenantId
+from stepup.domain.actor import Actor, CallerId, Deprovisioning, Operator, Outsider, TenantId
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
 from stepup.domain.operations import SIGN_IN, OperationId
 from stepup.domain.rate import Rate
@@ -30,14 +30,22 @@ class Claim(StrEnum):
     TIMED_OUT_RETRY = "timed_out_retry"
     SAML_ACCOUNT = "saml_account"
     MASTER_ADMINISTRATOR = "master_administrator"
+    OPERATOR = "operator"
+    DEPROVISIONING = "deprovisioning"
 
     def counts_with(self, operation: OperationId | None) -> bool:
         """Whether it leads to anything: how an account signs in does so at sign-in only."""
         return self is not Claim.SAML_ACCOUNT or operation == SIGN_IN
 
 
-def claims_of(actor: Actor, operation: OperationId | None) -> Iterator[Claim]:
+def claims_of(actor: Actor | Outsider, operation: OperationId | None) -> Iterator[Claim]:
     """What an actor context asserts that counts with the operation."""
+    if isinstance(actor, Operator):
+        yield Claim.OPERATOR
+        return
+    if isinstance(actor, Deprovisioning):
+        yield Claim.DEPROVISIONING
+        return
     if actor.is_managed_services:
         yield Claim.MANAGED_SERVICES
     if actor.in_automatic_playbook:
@@ -197,8 +205,21 @@ class Caller:
             )
         return rule
 
+    def demand_for_every_tenant(self, method: str) -> Rule:
+        """The rule that grants the method for all tenants, by the wildcard `*`.
+
+        Raises:
+            CallerNotPermittedError: none does.
+        """
+        for rule in self._granting(method, None, None):
+            if rule.tenants.covers("*"):
+                return rule
+        raise CallerNotPermittedError(
+            f"{self.caller_id} may not use {method}: it needs a rule for all tenants (*)"
+        )
+
     def demand_claims(
-        self, method: str, actor: Actor, operation: OperationId | None
+        self, method: str, actor: Actor | Outsider, operation: OperationId | None
     ) -> Mapping[Claim, Rule]:
         """The rules that grant the claims of the actor context, one for each.
 

@@ -28,6 +28,7 @@ class Fact(Enum):
     ELEVATION = "elevation"
     ENROLLED = "enrolled"
     ACCOUNT_MFA = "account_mfa"
+    EVER_ENROLLED = "ever_enrolled"
 
 
 class Facts(TypedDict, total=False):
@@ -35,12 +36,14 @@ class Facts(TypedDict, total=False):
 
     `elevation` is the session's, and None where a revocation has voided it. `enrolled` says whether
     the user has an active authenticator, and `account_mfa` whether the user has turned MFA on for
-    their own account.
+    their own account. `ever_enrolled` says whether the user has or ever had an authenticator in
+    this tenant.
     """
 
     elevation: Elevation | None
     enrolled: bool
     account_mfa: bool
+    ever_enrolled: bool
 
 
 @unique
@@ -78,6 +81,7 @@ class Reason(StrEnum):
     ELEVATION_TOO_OLD = "elevation_too_old"
     CHALLENGE_APPROVED = "challenge_approved"
     EVERY_TIME = "every_time"
+    ENROLLMENT_GRACE = "enrollment_grace"
 
 
 @value
@@ -86,7 +90,8 @@ class Verdict:
 
     If the decision requires a step-up, `max_age` is how old the elevation may be, or
     `needs_challenge` says that no elevation counts. `earns_receipt` says that the policy selects
-    the operation, and that the action is allowed all the same.
+    the operation, and that the action is allowed all the same. `enroll_by` is the end of the
+    person's time to enrol, if that allows the action.
     """
 
     decision: Decision
@@ -97,6 +102,7 @@ class Verdict:
     earns_receipt: bool = False
     challenge_rejection: ChallengeRejection | None = None
     needs_challenge: bool = False
+    enroll_by: datetime | None = None
 
     def origin(self, now: datetime) -> Origin:
         """The origin of the decision's receipt, if the check used up neither receipt nor item."""
@@ -153,7 +159,7 @@ def decide(
     if exemption is not None:
         return _allowed(exemption, earns_receipt=True)
     step = _decide_by_proof(actor, redemption, use_of_item) or _decide_by_code(
-        max_age, now, facts, earns_receipt=True
+        max_age, policy, now, facts, earns_receipt=True
     )
     if isinstance(step, Verdict):
         return _with_rejections(step, redemption, use_of_item)
@@ -207,11 +213,11 @@ def _decide_sign_in(actor: Actor, policy: Policy, now: datetime, facts: Facts) -
             return Fact.ACCOUNT_MFA
         if not facts["account_mfa"]:
             return _allowed(Reason.MFA_NOT_ENABLED)
-    return _decide_by_code(LIFETIME, now, facts)
+    return _decide_by_code(LIFETIME, policy, now, facts)
 
 
 def _decide_by_code(
-    max_age: timedelta, now: datetime, facts: Facts, *, earns_receipt: bool = False
+    max_age: timedelta, policy: Policy, now: datetime, facts: Facts, *, earns_receipt: bool = False
 ) -> Step:
     """Decide by the rules that come last: whether a code was given, and whether one could be."""
     if max_age == EVERY_TIME:
@@ -228,6 +234,13 @@ def _decide_by_code(
     if "enrolled" not in facts:
         return Fact.ENROLLED
     if not facts["enrolled"]:
+        if policy.in_grace(now):
+            if "ever_enrolled" not in facts:
+                return Fact.EVER_ENROLLED
+            if not facts["ever_enrolled"]:
+                return Verdict(
+                    Decision.ALLOWED, Reason.ENROLLMENT_GRACE, enroll_by=policy.enroll_by
+                )
         return _required(Decision.ENROLLMENT_REQUIRED, Reason.NOT_ENROLLED, max_age)
     return _required(Decision.STEP_UP_REQUIRED, reason, max_age)
 

@@ -49,6 +49,25 @@ class CallerRateLimitedError(StepUpError):
         self.retry_after = retry_after
 
 
+class NotForOneselfError(StepUpError):
+    """The actor may do this to other users only."""
+
+
+class UnknownPersonError(StepUpError):
+    """The service knows nobody by this id in the tenant."""
+
+
+class UnlockLimitError(StepUpError):
+    """The user was unlocked three times within 24 hours.
+
+    `retry_after` is the time until the user may be unlocked again.
+    """
+
+    def __init__(self, retry_after: timedelta) -> None:
+        super().__init__("the user was unlocked three times within 24 hours")
+        self.retry_after = retry_after
+
+
 class OverloadedError(StepUpError):
     """As many calls of this kind are in flight as may be; nothing was done for this one."""
 
@@ -78,6 +97,7 @@ class EnrollmentFault(StrEnum):
     NOT_CONFIRMED = "not_confirmed"
     COMPLETED = "completed"
     OTHER_AUTHENTICATOR = "other_authenticator"
+    SUSPENDED = "suspended"
 
 
 class EnrollmentStateError(StepUpError):

@@ -1,7 +1,7 @@
 """A tenant's MFA policy, and what weakens one."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import MappingProxyType
@@ -21,6 +21,9 @@ shorter one (S22). A shorter one that is stored from before stays until it is ch
 EVERY_TIME = timedelta()
 """The `max_age` of an operation that no elevation allows: a person approves each action by name.
 This duration is shorter than all others, so every change to another duration weakens the policy."""
+
+LONGEST_GRACE = timedelta(days=30)
+"""The longest time to enrol, from the latest enabling of a policy to its `enroll_by`."""
 
 MAX_AGE_PROBLEM = "must be whole seconds, from 30 seconds to 15 minutes"
 
@@ -45,7 +48,9 @@ class Policy:
     `max_ages` maps every selected operation to how old an elevation may be for it; selecting an
     operation without saying so maps it to the whole 15 minutes, and `EVERY_TIME` to a challenge.
     `issuer` is what authenticator apps show for the business, None where the deployment's issuer
-    serves. `etag` is what callers name it by: opaque, of this tenant, this change and these values
+    serves. `enroll_by` is until when people who never had an authenticator have time to enrol, None
+    without such a time. `enabled_at` is when the policy was last enabled, None if it never was.
+    `etag` is what callers name it by: opaque, of this tenant, this change and these values
     only.
     """
 
@@ -55,6 +60,8 @@ class Policy:
     version: int = 0
     updated_at: datetime | None = None
     issuer: Label | None = None
+    enroll_by: datetime | None = None
+    enabled_at: datetime | None = None
     etag: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -68,8 +75,40 @@ class Policy:
         # Without an issuer the etag is the one that servers of the version before compute.
         if self.issuer is not None:
             material.append(self.issuer)
+        if self.enroll_by is not None:
+            material.append(f"enroll_by={self.enroll_by.astimezone(UTC).isoformat()}")
         digest = sha256("\0".join(material).encode()).hexdigest()
         object.__setattr__(self, "etag", digest[:16])
+
+    def in_grace(self, now: datetime) -> bool:
+        """Whether people who never had an authenticator still have time to enrol."""
+        return self.enabled and self.enroll_by is not None and now < self.enroll_by
+
+    def changed(self, after: "Policy", now: datetime) -> "Policy":
+        """The next version of this policy, with the values of `after`."""
+        enabled_at = self._enabled_at(now) if after.enabled else self.enabled_at
+        return replace(after, version=self.version + 1, updated_at=now, enabled_at=enabled_at)
+
+    def _enabled_at(self, now: datetime) -> datetime:
+        """When the policy was last enabled, if it is enabled now or in this moment."""
+        if not self.enabled:
+            return now
+        # A server of the release before stores no such time.
+        return self.enabled_at or self.updated_at or now
+
+    def problem_of_enroll_by(self, after: "Policy", now: datetime) -> str | None:
+        """Why `enroll_by` cannot be that of `after`; None if it can, or does not change."""
+        if after.enroll_by is None or after.enroll_by == self.enroll_by:
+            return None
+        if after.enroll_by <= now:
+            return "must be in the future; leave it out to end the time to enrol"
+        latest = self._enabled_at(now) + LONGEST_GRACE
+        if after.enroll_by > latest:
+            return (
+                "must be at most 30 days after the policy was enabled:"
+                f" {latest.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            )
+        return None
 
     def too_short(self, after: "Policy") -> list[OperationId]:
         """The operations whose `max_age` would be new `after`, and shorter than the shortest."""
@@ -90,4 +129,9 @@ class Policy:
                 found.append(f"{operation_id} no longer needs a code every time")
             elif after.max_ages[operation_id] > max_age:
                 found.append(f"the max_age of {operation_id} is lengthened")
+        if self.enabled and after.enabled and after.enroll_by is not None:
+            if self.enroll_by is None:
+                found.append("enroll_by is set")
+            elif after.enroll_by > self.enroll_by:
+                found.append("enroll_by is moved to a later time")
         return found

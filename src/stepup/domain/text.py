@@ -73,6 +73,27 @@ class StatedReason(HumanText):
     max_characters = 512
 
 
+class OperatorName(HumanText):
+    """The name of an operator of the platform, as their own tools know them."""
+
+    __slots__ = ()
+    max_characters = 128
+
+
+class OperatorReason(HumanText):
+    """Why an operator of the platform acts."""
+
+    __slots__ = ()
+    max_characters = 500
+
+
+class UserAgent(HumanText):
+    """The User-Agent header of a person's device."""
+
+    __slots__ = ()
+    max_characters = 512
+
+
 class Title(HumanText):
     """What a policy panel shows for a category or an operation."""
 

@@ -80,6 +80,13 @@ class Throttle:
         """The state after a right code, less one failure of each forgiven instant."""
         return Throttle(recent=without(self.recent, forgiven))
 
+    def unlocked(self) -> "Throttle":
+        """The state after an administrator or an operator ended the lock.
+
+        The failures of the last 24 hours are forgotten; those in a row are not.
+        """
+        return Throttle(self.in_a_row)
+
     def _within_window(self, now: datetime) -> tuple[datetime, ...]:
         # A failure from the future (the clock was set back) still counts.
         return tuple(at for at in self.recent if now - at < WINDOW)

@@ -24,23 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stepup/v1/actor.proto\x12\tstepup.v1\"\x8d\x02\n\x0c\x41\x63torContext\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12,\n\x0c\x61\x63\x63ount_type\x18\x03 \x01(\x0e\x32\x16.stepup.v1.AccountType\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x1d\n\x04role\x18\x05 \x01(\x0e\x32\x0f.stepup.v1.Role\x12\x1d\n\x04team\x18\x06 \x01(\x0e\x32\x0f.stepup.v1.Team\x12,\n\x0cplaybook_run\x18\x07 \x01(\x0b\x32\x16.stepup.v1.PlaybookRun\x12\x15\n\rretry_receipt\x18\x08 \x01(\t\x12\x14\n\x0c\x63hallenge_id\x18\t \x01(\t\"_\n\x0bPlaybookRun\x12\x13\n\x0bplaybook_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12+\n\x07trigger\x18\x03 \x01(\x0e\x32\x1a.stepup.v1.PlaybookTrigger*w\n\x0b\x41\x63\x63ountType\x12\x1c\n\x18\x41\x43\x43OUNT_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43\x43OUNT_TYPE_LOCAL\x10\x01\x12\x15\n\x11\x41\x43\x43OUNT_TYPE_SAML\x10\x02\x12\x1b\n\x17\x41\x43\x43OUNT_TYPE_SAML_GROUP\x10\x03*K\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x1d\n\x19ROLE_MASTER_ADMINISTRATOR\x10\x01\x12\x0e\n\nROLE_OTHER\x10\x02*R\n\x04Team\x12\x14\n\x10TEAM_UNSPECIFIED\x10\x00\x12$\n TEAM_MANAGED_SERVICES_OPERATIONS\x10\x01\x12\x0e\n\nTEAM_OTHER\x10\x02*p\n\x0fPlaybookTrigger\x12 \n\x1cPLAYBOOK_TRIGGER_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPLAYBOOK_TRIGGER_AUTOMATIC\x10\x01\x12\x1b\n\x17PLAYBOOK_TRIGGER_MANUAL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stepup/v1/actor.proto\x12\tstepup.v1\"\xd7\x02\n\x0c\x41\x63torContext\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12,\n\x0c\x61\x63\x63ount_type\x18\x03 \x01(\x0e\x32\x16.stepup.v1.AccountType\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x1d\n\x04role\x18\x05 \x01(\x0e\x32\x0f.stepup.v1.Role\x12\x1d\n\x04team\x18\x06 \x01(\x0e\x32\x0f.stepup.v1.Team\x12,\n\x0cplaybook_run\x18\x07 \x01(\x0b\x32\x16.stepup.v1.PlaybookRun\x12\x15\n\rretry_receipt\x18\x08 \x01(\t\x12\x14\n\x0c\x63hallenge_id\x18\t \x01(\t\x12!\n\x06\x63lient\x18\n \x01(\x0b\x32\x11.stepup.v1.Client\x12%\n\x08operator\x18\x0b \x01(\x0b\x32\x13.stepup.v1.Operator\"-\n\x06\x43lient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\"(\n\x08Operator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"_\n\x0bPlaybookRun\x12\x13\n\x0bplaybook_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12+\n\x07trigger\x18\x03 \x01(\x0e\x32\x1a.stepup.v1.PlaybookTrigger*w\n\x0b\x41\x63\x63ountType\x12\x1c\n\x18\x41\x43\x43OUNT_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43\x43OUNT_TYPE_LOCAL\x10\x01\x12\x15\n\x11\x41\x43\x43OUNT_TYPE_SAML\x10\x02\x12\x1b\n\x17\x41\x43\x43OUNT_TYPE_SAML_GROUP\x10\x03*K\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x1d\n\x19ROLE_MASTER_ADMINISTRATOR\x10\x01\x12\x0e\n\nROLE_OTHER\x10\x02*R\n\x04Team\x12\x14\n\x10TEAM_UNSPECIFIED\x10\x00\x12$\n TEAM_MANAGED_SERVICES_OPERATIONS\x10\x01\x12\x0e\n\nTEAM_OTHER\x10\x02*p\n\x0fPlaybookTrigger\x12 \n\x1cPLAYBOOK_TRIGGER_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPLAYBOOK_TRIGGER_AUTOMATIC\x10\x01\x12\x1b\n\x17PLAYBOOK_TRIGGER_MANUAL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepup.v1.actor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCOUNTTYPE']._serialized_start=405
-  _globals['_ACCOUNTTYPE']._serialized_end=524
-  _globals['_ROLE']._serialized_start=526
-  _globals['_ROLE']._serialized_end=601
-  _globals['_TEAM']._serialized_start=603
-  _globals['_TEAM']._serialized_end=685
-  _globals['_PLAYBOOKTRIGGER']._serialized_start=687
-  _globals['_PLAYBOOKTRIGGER']._serialized_end=799
+  _globals['_ACCOUNTTYPE']._serialized_start=568
+  _globals['_ACCOUNTTYPE']._serialized_end=687
+  _globals['_ROLE']._serialized_start=689
+  _globals['_ROLE']._serialized_end=764
+  _globals['_TEAM']._serialized_start=766
+  _globals['_TEAM']._serialized_end=848
+  _globals['_PLAYBOOKTRIGGER']._serialized_start=850
+  _globals['_PLAYBOOKTRIGGER']._serialized_end=962
   _globals['_ACTORCONTEXT']._serialized_start=37
-  _globals['_ACTORCONTEXT']._serialized_end=306
-  _globals['_PLAYBOOKRUN']._serialized_start=308
-  _globals['_PLAYBOOKRUN']._serialized_end=403
+  _globals['_ACTORCONTEXT']._serialized_end=380
+  _globals['_CLIENT']._serialized_start=382
+  _globals['_CLIENT']._serialized_end=427
+  _globals['_OPERATOR']._serialized_start=429
+  _globals['_OPERATOR']._serialized_end=469
+  _globals['_PLAYBOOKRUN']._serialized_start=471
+  _globals['_PLAYBOOKRUN']._serialized_end=566
 # @@protoc_insertion_point(module_scope)

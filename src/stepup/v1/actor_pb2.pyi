@@ -146,6 +146,8 @@ class ActorContext(_message.Message):
     PLAYBOOK_RUN_FIELD_NUMBER: _builtins.int
     RETRY_RECEIPT_FIELD_NUMBER: _builtins.int
     CHALLENGE_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """tenant_id is the business: 1 to 128 bytes of printable ASCII.
     It must not begin or end with a blank. Required.
@@ -181,6 +183,19 @@ class ActorContext(_message.Message):
     def playbook_run(self) -> Global___PlaybookRun:
         """playbook_run is the run this action belongs to. Absent means that no playbook is involved."""
 
+    @_builtins.property
+    def client(self) -> Global___Client:
+        """client is the device of the person, if the caller knows it. Audit events of the call show it.
+        Absent means unknown.
+        """
+
+    @_builtins.property
+    def operator(self) -> Global___Operator:
+        """operator says that an operator of the platform acts instead of a person of the tenant. The caller
+        needs the claim `operator`. If operator is present, tenant_id is set, and every other field is
+        absent. Only methods whose comments name operators accept it. Absent means that a person acts.
+        """
+
     def __init__(
         self,
         *,
@@ -193,14 +208,76 @@ class ActorContext(_message.Message):
         playbook_run: Global___PlaybookRun | None = ...,
         retry_receipt: _builtins.str = ...,
         challenge_id: _builtins.str = ...,
+        client: Global___Client | None = ...,
+        operator: Global___Operator | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["playbook_run", b"playbook_run"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "operator", b"operator", "playbook_run", b"playbook_run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_type", b"account_type", "challenge_id", b"challenge_id", "playbook_run", b"playbook_run", "retry_receipt", b"retry_receipt", "role", b"role", "session_id", b"session_id", "team", b"team", "tenant_id", b"tenant_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_type", b"account_type", "challenge_id", b"challenge_id", "client", b"client", "operator", b"operator", "playbook_run", b"playbook_run", "retry_receipt", b"retry_receipt", "role", b"role", "session_id", b"session_id", "team", b"team", "tenant_id", b"tenant_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActorContext: _TypeAlias = ActorContext  # noqa: Y015
+
+@_typing.final
+class Client(_message.Message):
+    """Client is the device of a person, as the caller saw it. Audit events show it until its retention
+    ends or the person is forgotten; the audit chain has a salted hash of it only.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    USER_AGENT_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """address is the IP address: IPv4, or IPv6 without a zone. Absent means unknown."""
+    user_agent: _builtins.str
+    """user_agent is the User-Agent header: at most 512 characters (Unicode code points), without control
+    characters; cut a longer one. Absent means unknown.
+    """
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        user_agent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "user_agent", b"user_agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Client: _TypeAlias = Client  # noqa: Y015
+
+@_typing.final
+class Operator(_message.Message):
+    """Operator is a person of the platform's operations, who acts without an elevation. An operator never
+    weakens a policy, answers a challenge or elevates a session. The audit event has both fields.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the name of the operator: 1 to 128 characters (Unicode code points), not blank, and no
+    control character, line separator, or bidirectional embedding, override or isolate. Required.
+    """
+    reason: _builtins.str
+    """reason is why the operator acts: 1 to 500 characters, with the rules of name. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Operator: _TypeAlias = Operator  # noqa: Y015
 
 @_typing.final
 class PlaybookRun(_message.Message):

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from stepup.v1 import actor_pb2 as _actor_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -77,6 +78,40 @@ class _AuditEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditE
     """AUDIT_EVENT_KIND_CHALLENGE_EXPIRED means that nobody answered a challenge in time."""
     AUDIT_EVENT_KIND_CHALLENGE_ITEM_USED: _AuditEventKind.ValueType  # 23
     """AUDIT_EVENT_KIND_CHALLENGE_ITEM_USED means that an item of a challenge allowed its action."""
+    AUDIT_EVENT_KIND_RESET_CODE_ISSUED: _AuditEventKind.ValueType  # 24
+    """AUDIT_EVENT_KIND_RESET_CODE_ISSUED means that a user got a new reset code."""
+    AUDIT_EVENT_KIND_USER_UNLOCKED: _AuditEventKind.ValueType  # 25
+    """AUDIT_EVENT_KIND_USER_UNLOCKED has the reason for which an administrator ended a lock."""
+    AUDIT_EVENT_KIND_USER_FORGOTTEN: _AuditEventKind.ValueType  # 26
+    """AUDIT_EVENT_KIND_USER_FORGOTTEN has the reason for which an administrator forgot a user."""
+    AUDIT_EVENT_KIND_USER_DEPROVISIONED: _AuditEventKind.ValueType  # 27
+    """AUDIT_EVENT_KIND_USER_DEPROVISIONED means that a caller with the claim `deprovisioning` forgot a
+    user.
+    """
+    AUDIT_EVENT_KIND_AUTHENTICATOR_IMPORTED: _AuditEventKind.ValueType  # 28
+    """AUDIT_EVENT_KIND_AUTHENTICATOR_IMPORTED means that an operator imported an authenticator."""
+    AUDIT_EVENT_KIND_OPERATOR_READ: _AuditEventKind.ValueType  # 29
+    """AUDIT_EVENT_KIND_OPERATOR_READ means that an operator read about people."""
+    AUDIT_EVENT_KIND_POLICY_CHANGED_BY_OPERATOR: _AuditEventKind.ValueType  # 30
+    """AUDIT_EVENT_KIND_POLICY_CHANGED_BY_OPERATOR has the policy before and after."""
+    AUDIT_EVENT_KIND_AUTHENTICATOR_RESET_BY_OPERATOR: _AuditEventKind.ValueType  # 31
+    """AUDIT_EVENT_KIND_AUTHENTICATOR_RESET_BY_OPERATOR means that an operator removed an authenticator."""
+    AUDIT_EVENT_KIND_ELEVATIONS_REVOKED_BY_OPERATOR: _AuditEventKind.ValueType  # 32
+    """AUDIT_EVENT_KIND_ELEVATIONS_REVOKED_BY_OPERATOR means that an operator ended all elevations of a
+    user.
+    """
+    AUDIT_EVENT_KIND_CHALLENGE_CANCELLED_BY_OPERATOR: _AuditEventKind.ValueType  # 33
+    """AUDIT_EVENT_KIND_CHALLENGE_CANCELLED_BY_OPERATOR means that an operator cancelled a challenge."""
+    AUDIT_EVENT_KIND_USER_UNLOCKED_BY_OPERATOR: _AuditEventKind.ValueType  # 34
+    """AUDIT_EVENT_KIND_USER_UNLOCKED_BY_OPERATOR means that an operator ended a lock."""
+    AUDIT_EVENT_KIND_USER_FORGOTTEN_BY_OPERATOR: _AuditEventKind.ValueType  # 35
+    """AUDIT_EVENT_KIND_USER_FORGOTTEN_BY_OPERATOR means that an operator forgot a user."""
+    AUDIT_EVENT_KIND_AUTHENTICATOR_RESET_BY_BREAK_GLASS: _AuditEventKind.ValueType  # 36
+    """AUDIT_EVENT_KIND_AUTHENTICATOR_RESET_BY_BREAK_GLASS means that somebody on a server's host removed
+    an authenticator with `stepup break-glass`; details name the user and the host of the machine.
+    """
+    AUDIT_EVENT_KIND_AUDIT_PRUNED: _AuditEventKind.ValueType  # 37
+    """AUDIT_EVENT_KIND_AUDIT_PRUNED means that `stepup audit prune` deleted the events up to a number."""
 
 class AuditEventKind(_AuditEventKind, metaclass=_AuditEventKindEnumTypeWrapper):
     """AuditEventKind is the kind of an event."""
@@ -131,6 +166,40 @@ AUDIT_EVENT_KIND_CHALLENGE_EXPIRED: AuditEventKind.ValueType  # 22
 """AUDIT_EVENT_KIND_CHALLENGE_EXPIRED means that nobody answered a challenge in time."""
 AUDIT_EVENT_KIND_CHALLENGE_ITEM_USED: AuditEventKind.ValueType  # 23
 """AUDIT_EVENT_KIND_CHALLENGE_ITEM_USED means that an item of a challenge allowed its action."""
+AUDIT_EVENT_KIND_RESET_CODE_ISSUED: AuditEventKind.ValueType  # 24
+"""AUDIT_EVENT_KIND_RESET_CODE_ISSUED means that a user got a new reset code."""
+AUDIT_EVENT_KIND_USER_UNLOCKED: AuditEventKind.ValueType  # 25
+"""AUDIT_EVENT_KIND_USER_UNLOCKED has the reason for which an administrator ended a lock."""
+AUDIT_EVENT_KIND_USER_FORGOTTEN: AuditEventKind.ValueType  # 26
+"""AUDIT_EVENT_KIND_USER_FORGOTTEN has the reason for which an administrator forgot a user."""
+AUDIT_EVENT_KIND_USER_DEPROVISIONED: AuditEventKind.ValueType  # 27
+"""AUDIT_EVENT_KIND_USER_DEPROVISIONED means that a caller with the claim `deprovisioning` forgot a
+user.
+"""
+AUDIT_EVENT_KIND_AUTHENTICATOR_IMPORTED: AuditEventKind.ValueType  # 28
+"""AUDIT_EVENT_KIND_AUTHENTICATOR_IMPORTED means that an operator imported an authenticator."""
+AUDIT_EVENT_KIND_OPERATOR_READ: AuditEventKind.ValueType  # 29
+"""AUDIT_EVENT_KIND_OPERATOR_READ means that an operator read about people."""
+AUDIT_EVENT_KIND_POLICY_CHANGED_BY_OPERATOR: AuditEventKind.ValueType  # 30
+"""AUDIT_EVENT_KIND_POLICY_CHANGED_BY_OPERATOR has the policy before and after."""
+AUDIT_EVENT_KIND_AUTHENTICATOR_RESET_BY_OPERATOR: AuditEventKind.ValueType  # 31
+"""AUDIT_EVENT_KIND_AUTHENTICATOR_RESET_BY_OPERATOR means that an operator removed an authenticator."""
+AUDIT_EVENT_KIND_ELEVATIONS_REVOKED_BY_OPERATOR: AuditEventKind.ValueType  # 32
+"""AUDIT_EVENT_KIND_ELEVATIONS_REVOKED_BY_OPERATOR means that an operator ended all elevations of a
+user.
+"""
+AUDIT_EVENT_KIND_CHALLENGE_CANCELLED_BY_OPERATOR: AuditEventKind.ValueType  # 33
+"""AUDIT_EVENT_KIND_CHALLENGE_CANCELLED_BY_OPERATOR means that an operator cancelled a challenge."""
+AUDIT_EVENT_KIND_USER_UNLOCKED_BY_OPERATOR: AuditEventKind.ValueType  # 34
+"""AUDIT_EVENT_KIND_USER_UNLOCKED_BY_OPERATOR means that an operator ended a lock."""
+AUDIT_EVENT_KIND_USER_FORGOTTEN_BY_OPERATOR: AuditEventKind.ValueType  # 35
+"""AUDIT_EVENT_KIND_USER_FORGOTTEN_BY_OPERATOR means that an operator forgot a user."""
+AUDIT_EVENT_KIND_AUTHENTICATOR_RESET_BY_BREAK_GLASS: AuditEventKind.ValueType  # 36
+"""AUDIT_EVENT_KIND_AUTHENTICATOR_RESET_BY_BREAK_GLASS means that somebody on a server's host removed
+an authenticator with `stepup break-glass`; details name the user and the host of the machine.
+"""
+AUDIT_EVENT_KIND_AUDIT_PRUNED: AuditEventKind.ValueType  # 37
+"""AUDIT_EVENT_KIND_AUDIT_PRUNED means that `stepup audit prune` deleted the events up to a number."""
 Global___AuditEventKind: _TypeAlias = AuditEventKind  # noqa: Y015
 
 @_typing.final
@@ -150,6 +219,7 @@ class AuditEvent(_message.Message):
     DETAILS_FIELD_NUMBER: _builtins.int
     PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    CLIENT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """tenant_id is the business."""
     sequence: _builtins.int
@@ -161,7 +231,10 @@ class AuditEvent(_message.Message):
     caller: _builtins.str
     """caller is the service that called."""
     actor_user_id: _builtins.str
-    """actor_user_id is the person for whom the service called."""
+    """actor_user_id is the person for whom the service called. Absent when no person of the tenant
+    acted: an operator (details.operator has the name and the reason), a deprovisioning caller, or a
+    command on a server's host.
+    """
     subject_user_id: _builtins.str
     """subject_user_id is the user whom the change affects. Absent when it affects the tenant."""
     previous_hash: _builtins.bytes
@@ -175,6 +248,13 @@ class AuditEvent(_message.Message):
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """details are further facts of this kind of event, never a secret."""
+
+    @_builtins.property
+    def client(self) -> _actor_pb2.Client:
+        """client is the device of the acting person. details.client is its salted hash, in hexadecimal.
+        Absent when the caller did not name it, when its retention is over, and when the person was
+        forgotten.
+        """
 
     def __init__(
         self,
@@ -190,10 +270,11 @@ class AuditEvent(_message.Message):
         details: _struct_pb2.Struct | None = ...,
         previous_hash: _builtins.bytes = ...,
         hash: _builtins.bytes = ...,
+        client: _actor_pb2.Client | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "occurred_at", b"occurred_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "details", b"details", "occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_user_id", b"actor_user_id", "caller", b"caller", "details", b"details", "event_id", b"event_id", "hash", b"hash", "kind", b"kind", "occurred_at", b"occurred_at", "previous_hash", b"previous_hash", "sequence", b"sequence", "subject_user_id", b"subject_user_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_user_id", b"actor_user_id", "caller", b"caller", "client", b"client", "details", b"details", "event_id", b"event_id", "hash", b"hash", "kind", b"kind", "occurred_at", b"occurred_at", "previous_hash", b"previous_hash", "sequence", b"sequence", "subject_user_id", b"subject_user_id", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,6 +290,7 @@ class ListAuditEventsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NEWEST_FIRST_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """tenant_id is the business: 1 to 128 bytes of printable ASCII.
     It must not begin or end with a blank. Required.
@@ -218,9 +300,11 @@ class ListAuditEventsRequest(_message.Message):
     events has fewer.
     """
     page_token: _builtins.str
-    """page_token is next_page_token of the previous page, for the same tenant and filter. Absent means
+    """page_token is next_page_token of the previous page, for the same tenant, filter and order. Absent means
     the first page.
     """
+    newest_first: _builtins.bool
+    """newest_first reverses the order. False means oldest first."""
     @_builtins.property
     def filter(self) -> Global___AuditEventFilter:
         """filter narrows the events. Absent means all."""
@@ -232,10 +316,11 @@ class ListAuditEventsRequest(_message.Message):
         filter: Global___AuditEventFilter | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        newest_first: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "newest_first", b"newest_first", "page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,7 +378,7 @@ class ListAuditEventsResponse(_message.Message):
     """next_page_token gets the next page. Absent means that this is the last page."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
-        """events are oldest first."""
+        """events are in the order of the request."""
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ class AuditServiceServicer:
     """
 
     def ListAuditEvents(self, request, context):
-        """ListAuditEvents returns a tenant's events, oldest first, page by page. While too many pages of
+        """ListAuditEvents returns a tenant's events page by page, oldest or newest first. While too many pages of
         the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -34,7 +34,7 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]
-    """ListAuditEvents returns a tenant's events, oldest first, page by page. While too many pages of
+    """ListAuditEvents returns a tenant's events page by page, oldest or newest first. While too many pages of
     the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
     """
     ExportAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.ExportAuditEventsRequest, _audit_service_pb2.ExportAuditEventsResponse]
@@ -49,7 +49,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """ListAuditEvents returns a tenant's events, oldest first, page by page. While too many pages of
+    """ListAuditEvents returns a tenant's events page by page, oldest or newest first. While too many pages of
     the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
     """
     ExportAuditEvents: _aio.UnaryStreamMultiCallable[_audit_service_pb2.ExportAuditEventsRequest, _audit_service_pb2.ExportAuditEventsResponse]  # type: ignore[assignment]
@@ -67,7 +67,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_service_pb2.ListAuditEventsResponse]]:
-        """ListAuditEvents returns a tenant's events, oldest first, page by page. While too many pages of
+        """ListAuditEvents returns a tenant's events page by page, oldest or newest first. While too many pages of
         the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
         """
 

@@ -366,23 +366,29 @@ class ListChallengesRequest(_message.Message):
 
     ACTOR_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """page_size is the maximum number of challenges in the response: 1 to 100. Absent means 50. All
     pending challenges fit into 50.
     """
+    user_id: _builtins.str
+    """user_id is the user whose challenges are listed: 1 to 128 bytes of printable ASCII. Required from
+    an operator; absent from a person, who lists their own.
+    """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
-        """actor is the person. Required."""
+        """actor is the person, or an operator. Required."""
 
     def __init__(
         self,
         *,
         actor: _actor_pb2.ActorContext | None = ...,
         page_size: _builtins.int = ...,
+        user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "page_size", b"page_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "page_size", b"page_size", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,7 +90,8 @@ class ChallengeServiceServicer:
 
     def GetChallenge(self, request, context):
         """GetChallenge returns a challenge of the actor. The creating caller, and a caller that may use
-        AnswerChallenge, may read the challenge. A caller may retry the call on UNAVAILABLE.
+        AnswerChallenge, may read the challenge; an operator may read every challenge of the tenant. A
+        caller may retry the call on UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +99,8 @@ class ChallengeServiceServicer:
 
     def ListChallenges(self, request, context):
         """ListChallenges returns the actor's challenges of the last day: pending ones first, then the
-        newest. Only a caller that may use AnswerChallenge may call ListChallenges.
+        newest. Only a caller that may use AnswerChallenge may call ListChallenges; an
+        operator may list the challenges of every user of the tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +133,8 @@ class ChallengeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelChallenge(self, request, context):
-        """CancelChallenge withdraws a challenge, also an approved one. Only the creating caller may do so.
+        """CancelChallenge withdraws a challenge, also an approved one. Only the creating caller and
+        an operator may do so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

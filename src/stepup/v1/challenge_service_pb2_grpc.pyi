@@ -42,11 +42,13 @@ class ChallengeServiceStub:
     """
     GetChallenge: _grpc.UnaryUnaryMultiCallable[_challenge_service_pb2.GetChallengeRequest, _challenge_service_pb2.GetChallengeResponse]
     """GetChallenge returns a challenge of the actor. The creating caller, and a caller that may use
-    AnswerChallenge, may read the challenge. A caller may retry the call on UNAVAILABLE.
+    AnswerChallenge, may read the challenge; an operator may read every challenge of the tenant. A
+    caller may retry the call on UNAVAILABLE.
     """
     ListChallenges: _grpc.UnaryUnaryMultiCallable[_challenge_service_pb2.ListChallengesRequest, _challenge_service_pb2.ListChallengesResponse]
     """ListChallenges returns the actor's challenges of the last day: pending ones first, then the
-    newest. Only a caller that may use AnswerChallenge may call ListChallenges.
+    newest. Only a caller that may use AnswerChallenge may call ListChallenges; an
+    operator may list the challenges of every user of the tenant.
     """
     AwaitChallenge: _grpc.UnaryStreamMultiCallable[_challenge_service_pb2.AwaitChallengeRequest, _challenge_service_pb2.AwaitChallengeResponse]
     """AwaitChallenge waits for the answer. The server sends the challenge at once, again every 60
@@ -62,7 +64,9 @@ class ChallengeServiceStub:
     DeclineChallenge: _grpc.UnaryUnaryMultiCallable[_challenge_service_pb2.DeclineChallengeRequest, _challenge_service_pb2.DeclineChallengeResponse]
     """DeclineChallenge refuses all items. The actor must be the challenge's user, in any session."""
     CancelChallenge: _grpc.UnaryUnaryMultiCallable[_challenge_service_pb2.CancelChallengeRequest, _challenge_service_pb2.CancelChallengeResponse]
-    """CancelChallenge withdraws a challenge, also an approved one. Only the creating caller may do so."""
+    """CancelChallenge withdraws a challenge, also an approved one. Only the creating caller and
+    an operator may do so.
+    """
 
 @_typing.type_check_only
 class ChallengeServiceAsyncStub(ChallengeServiceStub):
@@ -78,11 +82,13 @@ class ChallengeServiceAsyncStub(ChallengeServiceStub):
     """
     GetChallenge: _aio.UnaryUnaryMultiCallable[_challenge_service_pb2.GetChallengeRequest, _challenge_service_pb2.GetChallengeResponse]  # type: ignore[assignment]
     """GetChallenge returns a challenge of the actor. The creating caller, and a caller that may use
-    AnswerChallenge, may read the challenge. A caller may retry the call on UNAVAILABLE.
+    AnswerChallenge, may read the challenge; an operator may read every challenge of the tenant. A
+    caller may retry the call on UNAVAILABLE.
     """
     ListChallenges: _aio.UnaryUnaryMultiCallable[_challenge_service_pb2.ListChallengesRequest, _challenge_service_pb2.ListChallengesResponse]  # type: ignore[assignment]
     """ListChallenges returns the actor's challenges of the last day: pending ones first, then the
-    newest. Only a caller that may use AnswerChallenge may call ListChallenges.
+    newest. Only a caller that may use AnswerChallenge may call ListChallenges; an
+    operator may list the challenges of every user of the tenant.
     """
     AwaitChallenge: _aio.UnaryStreamMultiCallable[_challenge_service_pb2.AwaitChallengeRequest, _challenge_service_pb2.AwaitChallengeResponse]  # type: ignore[assignment]
     """AwaitChallenge waits for the answer. The server sends the challenge at once, again every 60
@@ -98,7 +104,9 @@ class ChallengeServiceAsyncStub(ChallengeServiceStub):
     DeclineChallenge: _aio.UnaryUnaryMultiCallable[_challenge_service_pb2.DeclineChallengeRequest, _challenge_service_pb2.DeclineChallengeResponse]  # type: ignore[assignment]
     """DeclineChallenge refuses all items. The actor must be the challenge's user, in any session."""
     CancelChallenge: _aio.UnaryUnaryMultiCallable[_challenge_service_pb2.CancelChallengeRequest, _challenge_service_pb2.CancelChallengeResponse]  # type: ignore[assignment]
-    """CancelChallenge withdraws a challenge, also an approved one. Only the creating caller may do so."""
+    """CancelChallenge withdraws a challenge, also an approved one. Only the creating caller and
+    an operator may do so.
+    """
 
 class ChallengeServiceServicer(metaclass=_abc_1.ABCMeta):
     """ChallengeService asks a person to approve named actions. An approval covers each item once, for the
@@ -123,7 +131,8 @@ class ChallengeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_challenge_service_pb2.GetChallengeResponse, _abc.Awaitable[_challenge_service_pb2.GetChallengeResponse]]:
         """GetChallenge returns a challenge of the actor. The creating caller, and a caller that may use
-        AnswerChallenge, may read the challenge. A caller may retry the call on UNAVAILABLE.
+        AnswerChallenge, may read the challenge; an operator may read every challenge of the tenant. A
+        caller may retry the call on UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +142,8 @@ class ChallengeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_challenge_service_pb2.ListChallengesResponse, _abc.Awaitable[_challenge_service_pb2.ListChallengesResponse]]:
         """ListChallenges returns the actor's challenges of the last day: pending ones first, then the
-        newest. Only a caller that may use AnswerChallenge may call ListChallenges.
+        newest. Only a caller that may use AnswerChallenge may call ListChallenges; an
+        operator may list the challenges of every user of the tenant.
         """
 
     @_abc_1.abstractmethod
@@ -173,6 +183,8 @@ class ChallengeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _challenge_service_pb2.CancelChallengeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_challenge_service_pb2.CancelChallengeResponse, _abc.Awaitable[_challenge_service_pb2.CancelChallengeResponse]]:
-        """CancelChallenge withdraws a challenge, also an approved one. Only the creating caller may do so."""
+        """CancelChallenge withdraws a challenge, also an approved one. Only the creating caller and
+        an operator may do so.
+        """
 
 def add_ChallengeServiceServicer_to_server(servicer: ChallengeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

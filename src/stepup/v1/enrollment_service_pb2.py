@@ -28,7 +28,7 @@ from stepup.v1 import actor_pb2 as stepup_dot_v1_dot_actor__pb2
 from stepup.v1 import elevation_pb2 as stepup_dot_v1_dot_elevation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stepup/v1/enrollment_service.proto\x12\tstepup.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15stepup/v1/actor.proto\x1a\x19stepup/v1/elevation.proto\"o\n\x16\x42\x65ginEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x14\n\x0c\x61\x63\x63ount_name\x18\x02 \x01(\t\x12\x17\n\nreset_code\x18\x03 \x01(\tB\x03\x80\x01\x01\"\xda\x02\n\x17\x42\x65ginEnrollmentResponse\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.stepup.v1.ResetOutcome\x12\x15\n\renrollment_id\x18\x02 \x01(\t\x12\x13\n\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x18\n\x0botpauth_uri\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x06qr_svg\x18\x05 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x06qr_png\x18\x06 \x01(\x0c\x42\x03\x80\x01\x01\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61ttempts_remaining\x18\x08 \x01(\r\x12.\n\x0bretry_after\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x05state\x18\n \x01(\x0e\x32\x1a.stepup.v1.EnrollmentState\"U\n\x18\x43onfirmEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x11\n\x04\x63ode\x18\x02 \x01(\tB\x03\x80\x01\x01\"\xb0\x01\n\x19\x43onfirmEnrollmentResponse\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.stepup.v1.ConfirmOutcome\x12\x17\n\nreset_code\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\x12\x61ttempts_remaining\x18\x03 \x01(\r\x12\x32\n\x0fnext_code_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x19\x43ompleteEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x19\n\x11reset_code_stored\x18\x02 \x01(\x08\"p\n\x1a\x43ompleteEnrollmentResponse\x12)\n\nenrollment\x18\x01 \x01(\x0b\x32\x15.stepup.v1.Enrollment\x12\'\n\televation\x18\x02 \x01(\x0b\x32\x14.stepup.v1.Elevation\"\x9a\x01\n\nEnrollment\x12\x15\n\renrollment_id\x18\x01 \x01(\t\x12\x30\n\x0c\x61\x63tivated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clocked_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsuspended\x18\x04 \x01(\x08\"\xa1\x01\n\x11PendingEnrollment\x12\x15\n\renrollment_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.stepup.v1.EnrollmentState\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61ttempts_remaining\x18\x04 \x01(\r\"A\n\x17\x43\x61ncelEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\"\x1a\n\x18\x43\x61ncelEnrollmentResponse\">\n\x14GetEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\"\x8a\x01\n\x15GetEnrollmentResponse\x12%\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x15.stepup.v1.Enrollment\x12-\n\x07pending\x18\x02 \x01(\x0b\x32\x1c.stepup.v1.PendingEnrollment\x12\x1b\n\x13\x61\x63\x63ount_mfa_enabled\x18\x03 \x01(\x08\"A\n\x17RemoveEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\"\x1a\n\x18RemoveEnrollmentResponse\"Y\n\x16ResetEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x17\n\nreset_code\x18\x02 \x01(\tB\x03\x80\x01\x01\"\x8f\x01\n\x17ResetEnrollmentResponse\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.stepup.v1.ResetOutcome\x12\x1a\n\x12\x61ttempts_remaining\x18\x02 \x01(\r\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x1b\x41\x64minResetEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x1e\n\x1c\x41\x64minResetEnrollmentResponse\"O\n\x14SetAccountMfaRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\"(\n\x15SetAccountMfaResponse\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08*n\n\x0e\x43onfirmOutcome\x12\x1f\n\x1b\x43ONFIRM_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43ONFIRM_OUTCOME_CONFIRMED\x10\x01\x12\x1c\n\x18\x43ONFIRM_OUTCOME_REJECTED\x10\x02*q\n\x0f\x45nrollmentState\x12 \n\x1c\x45NROLLMENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45NROLLMENT_STATE_PENDING\x10\x01\x12\x1e\n\x1a\x45NROLLMENT_STATE_CONFIRMED\x10\x02*\xda\x01\n\x0cResetOutcome\x12\x1d\n\x19RESET_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESET_OUTCOME_ACCEPTED\x10\x01\x12\x1a\n\x16RESET_OUTCOME_REJECTED\x10\x02\x12\x1b\n\x17RESET_OUTCOME_THROTTLED\x10\x03\x12\x1b\n\x17RESET_OUTCOME_SUSPENDED\x10\x04\x12\x1a\n\x16RESET_OUTCOME_MISTYPED\x10\x05\x12\x1d\n\x19RESET_OUTCOME_NOT_CHECKED\x10\x06\x32\xe7\x06\n\x11\x45nrollmentService\x12Z\n\x0f\x42\x65ginEnrollment\x12!.stepup.v1.BeginEnrollmentRequest\x1a\".stepup.v1.BeginEnrollmentResponse\"\x00\x12`\n\x11\x43onfirmEnrollment\x12#.stepup.v1.ConfirmEnrollmentRequest\x1a$.stepup.v1.ConfirmEnrollmentResponse\"\x00\x12\x63\n\x12\x43ompleteEnrollment\x12$.stepup.v1.CompleteEnrollmentRequest\x1a%.stepup.v1.CompleteEnrollmentResponse\"\x00\x12]\n\x10\x43\x61ncelEnrollment\x12\".stepup.v1.CancelEnrollmentRequest\x1a#.stepup.v1.CancelEnrollmentResponse\"\x00\x12T\n\rGetEnrollment\x12\x1f.stepup.v1.GetEnrollmentRequest\x1a .stepup.v1.GetEnrollmentResponse\"\x00\x12]\n\x10RemoveEnrollment\x12\".stepup.v1.RemoveEnrollmentRequest\x1a#.stepup.v1.RemoveEnrollmentResponse\"\x00\x12Z\n\x0fResetEnrollment\x12!.stepup.v1.ResetEnrollmentRequest\x1a\".stepup.v1.ResetEnrollmentResponse\"\x00\x12i\n\x14\x41\x64minResetEnrollment\x12&.stepup.v1.AdminResetEnrollmentRequest\x1a\'.stepup.v1.AdminResetEnrollmentResponse\"\x00\x12T\n\rSetAccountMfa\x12\x1f.stepup.v1.SetAccountMfaRequest\x1a .stepup.v1.SetAccountMfaResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stepup/v1/enrollment_service.proto\x12\tstepup.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15stepup/v1/actor.proto\x1a\x19stepup/v1/elevation.proto\"o\n\x16\x42\x65ginEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x14\n\x0c\x61\x63\x63ount_name\x18\x02 \x01(\t\x12\x17\n\nreset_code\x18\x03 \x01(\tB\x03\x80\x01\x01\"\xda\x02\n\x17\x42\x65ginEnrollmentResponse\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.stepup.v1.ResetOutcome\x12\x15\n\renrollment_id\x18\x02 \x01(\t\x12\x13\n\x06secret\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x18\n\x0botpauth_uri\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x06qr_svg\x18\x05 \x01(\tB\x03\x80\x01\x01\x12\x13\n\x06qr_png\x18\x06 \x01(\x0c\x42\x03\x80\x01\x01\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61ttempts_remaining\x18\x08 \x01(\r\x12.\n\x0bretry_after\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x05state\x18\n \x01(\x0e\x32\x1a.stepup.v1.EnrollmentState\"U\n\x18\x43onfirmEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x11\n\x04\x63ode\x18\x02 \x01(\tB\x03\x80\x01\x01\"\xb0\x01\n\x19\x43onfirmEnrollmentResponse\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.stepup.v1.ConfirmOutcome\x12\x17\n\nreset_code\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x1a\n\x12\x61ttempts_remaining\x18\x03 \x01(\r\x12\x32\n\x0fnext_code_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x19\x43ompleteEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x19\n\x11reset_code_stored\x18\x02 \x01(\x08\"p\n\x1a\x43ompleteEnrollmentResponse\x12)\n\nenrollment\x18\x01 \x01(\x0b\x32\x15.stepup.v1.Enrollment\x12\'\n\televation\x18\x02 \x01(\x0b\x32\x14.stepup.v1.Elevation\"\xb2\x01\n\nEnrollment\x12\x15\n\renrollment_id\x18\x01 \x01(\t\x12\x30\n\x0c\x61\x63tivated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clocked_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsuspended\x18\x04 \x01(\x08\x12\x16\n\x0ehas_reset_code\x18\x05 \x01(\x08\"\xa1\x01\n\x11PendingEnrollment\x12\x15\n\renrollment_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.stepup.v1.EnrollmentState\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61ttempts_remaining\x18\x04 \x01(\r\"A\n\x17\x43\x61ncelEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\"\x1a\n\x18\x43\x61ncelEnrollmentResponse\">\n\x14GetEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\"\x8a\x01\n\x15GetEnrollmentResponse\x12%\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x15.stepup.v1.Enrollment\x12-\n\x07pending\x18\x02 \x01(\x0b\x32\x1c.stepup.v1.PendingEnrollment\x12\x1b\n\x13\x61\x63\x63ount_mfa_enabled\x18\x03 \x01(\x08\"A\n\x17RemoveEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\"\x1a\n\x18RemoveEnrollmentResponse\"Y\n\x16ResetEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x17\n\nreset_code\x18\x02 \x01(\tB\x03\x80\x01\x01\"\x8f\x01\n\x17ResetEnrollmentResponse\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.stepup.v1.ResetOutcome\x12\x1a\n\x12\x61ttempts_remaining\x18\x02 \x01(\r\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x1b\x41\x64minResetEnrollmentRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x1e\n\x1c\x41\x64minResetEnrollmentResponse\"?\n\x15IssueResetCodeRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\"1\n\x16IssueResetCodeResponse\x12\x17\n\nreset_code\x18\x01 \x01(\tB\x03\x80\x01\x01\"O\n\x14SetAccountMfaRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\"(\n\x15SetAccountMfaResponse\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08*n\n\x0e\x43onfirmOutcome\x12\x1f\n\x1b\x43ONFIRM_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43ONFIRM_OUTCOME_CONFIRMED\x10\x01\x12\x1c\n\x18\x43ONFIRM_OUTCOME_REJECTED\x10\x02*q\n\x0f\x45nrollmentState\x12 \n\x1c\x45NROLLMENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45NROLLMENT_STATE_PENDING\x10\x01\x12\x1e\n\x1a\x45NROLLMENT_STATE_CONFIRMED\x10\x02*\xda\x01\n\x0cResetOutcome\x12\x1d\n\x19RESET_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESET_OUTCOME_ACCEPTED\x10\x01\x12\x1a\n\x16RESET_OUTCOME_REJECTED\x10\x02\x12\x1b\n\x17RESET_OUTCOME_THROTTLED\x10\x03\x12\x1b\n\x17RESET_OUTCOME_SUSPENDED\x10\x04\x12\x1a\n\x16RESET_OUTCOME_MISTYPED\x10\x05\x12\x1d\n\x19RESET_OUTCOME_NOT_CHECKED\x10\x06\x32\xc0\x07\n\x11\x45nrollmentService\x12Z\n\x0f\x42\x65ginEnrollment\x12!.stepup.v1.BeginEnrollmentRequest\x1a\".stepup.v1.BeginEnrollmentResponse\"\x00\x12`\n\x11\x43onfirmEnrollment\x12#.stepup.v1.ConfirmEnrollmentRequest\x1a$.stepup.v1.ConfirmEnrollmentResponse\"\x00\x12\x63\n\x12\x43ompleteEnrollment\x12$.stepup.v1.CompleteEnrollmentRequest\x1a%.stepup.v1.CompleteEnrollmentResponse\"\x00\x12]\n\x10\x43\x61ncelEnrollment\x12\".stepup.v1.CancelEnrollmentRequest\x1a#.stepup.v1.CancelEnrollmentResponse\"\x00\x12T\n\rGetEnrollment\x12\x1f.stepup.v1.GetEnrollmentRequest\x1a .stepup.v1.GetEnrollmentResponse\"\x00\x12]\n\x10RemoveEnrollment\x12\".stepup.v1.RemoveEnrollmentRequest\x1a#.stepup.v1.RemoveEnrollmentResponse\"\x00\x12Z\n\x0fResetEnrollment\x12!.stepup.v1.ResetEnrollmentRequest\x1a\".stepup.v1.ResetEnrollmentResponse\"\x00\x12i\n\x14\x41\x64minResetEnrollment\x12&.stepup.v1.AdminResetEnrollmentRequest\x1a\'.stepup.v1.AdminResetEnrollmentResponse\"\x00\x12W\n\x0eIssueResetCode\x12 .stepup.v1.IssueResetCodeRequest\x1a!.stepup.v1.IssueResetCodeResponse\"\x00\x12T\n\rSetAccountMfa\x12\x1f.stepup.v1.SetAccountMfaRequest\x1a .stepup.v1.SetAccountMfaResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,12 +51,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIRMENROLLMENTRESPONSE'].fields_by_name['reset_code']._serialized_options = b'\200\001\001'
   _globals['_RESETENROLLMENTREQUEST'].fields_by_name['reset_code']._loaded_options = None
   _globals['_RESETENROLLMENTREQUEST'].fields_by_name['reset_code']._serialized_options = b'\200\001\001'
-  _globals['_CONFIRMOUTCOME']._serialized_start=2314
-  _globals['_CONFIRMOUTCOME']._serialized_end=2424
-  _globals['_ENROLLMENTSTATE']._serialized_start=2426
-  _globals['_ENROLLMENTSTATE']._serialized_end=2539
-  _globals['_RESETOUTCOME']._serialized_start=2542
-  _globals['_RESETOUTCOME']._serialized_end=2760
+  _globals['_ISSUERESETCODERESPONSE'].fields_by_name['reset_code']._loaded_options = None
+  _globals['_ISSUERESETCODERESPONSE'].fields_by_name['reset_code']._serialized_options = b'\200\001\001'
+  _globals['_CONFIRMOUTCOME']._serialized_start=2454
+  _globals['_CONFIRMOUTCOME']._serialized_end=2564
+  _globals['_ENROLLMENTSTATE']._serialized_start=2566
+  _globals['_ENROLLMENTSTATE']._serialized_end=2679
+  _globals['_RESETOUTCOME']._serialized_start=2682
+  _globals['_RESETOUTCOME']._serialized_end=2900
   _globals['_BEGINENROLLMENTREQUEST']._serialized_start=164
   _globals['_BEGINENROLLMENTREQUEST']._serialized_end=275
   _globals['_BEGINENROLLMENTRESPONSE']._serialized_start=278
@@ -70,33 +72,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETEENROLLMENTRESPONSE']._serialized_start=988
   _globals['_COMPLETEENROLLMENTRESPONSE']._serialized_end=1100
   _globals['_ENROLLMENT']._serialized_start=1103
-  _globals['_ENROLLMENT']._serialized_end=1257
-  _globals['_PENDINGENROLLMENT']._serialized_start=1260
-  _globals['_PENDINGENROLLMENT']._serialized_end=1421
-  _globals['_CANCELENROLLMENTREQUEST']._serialized_start=1423
-  _globals['_CANCELENROLLMENTREQUEST']._serialized_end=1488
-  _globals['_CANCELENROLLMENTRESPONSE']._serialized_start=1490
-  _globals['_CANCELENROLLMENTRESPONSE']._serialized_end=1516
-  _globals['_GETENROLLMENTREQUEST']._serialized_start=1518
-  _globals['_GETENROLLMENTREQUEST']._serialized_end=1580
-  _globals['_GETENROLLMENTRESPONSE']._serialized_start=1583
-  _globals['_GETENROLLMENTRESPONSE']._serialized_end=1721
-  _globals['_REMOVEENROLLMENTREQUEST']._serialized_start=1723
-  _globals['_REMOVEENROLLMENTREQUEST']._serialized_end=1788
-  _globals['_REMOVEENROLLMENTRESPONSE']._serialized_start=1790
-  _globals['_REMOVEENROLLMENTRESPONSE']._serialized_end=1816
-  _globals['_RESETENROLLMENTREQUEST']._serialized_start=1818
-  _globals['_RESETENROLLMENTREQUEST']._serialized_end=1907
-  _globals['_RESETENROLLMENTRESPONSE']._serialized_start=1910
-  _globals['_RESETENROLLMENTRESPONSE']._serialized_end=2053
-  _globals['_ADMINRESETENROLLMENTREQUEST']._serialized_start=2055
-  _globals['_ADMINRESETENROLLMENTREQUEST']._serialized_end=2157
-  _globals['_ADMINRESETENROLLMENTRESPONSE']._serialized_start=2159
-  _globals['_ADMINRESETENROLLMENTRESPONSE']._serialized_end=2189
-  _globals['_SETACCOUNTMFAREQUEST']._serialized_start=2191
-  _globals['_SETACCOUNTMFAREQUEST']._serialized_end=2270
-  _globals['_SETACCOUNTMFARESPONSE']._serialized_start=2272
-  _globals['_SETACCOUNTMFARESPONSE']._serialized_end=2312
-  _globals['_ENROLLMENTSERVICE']._serialized_start=2763
-  _globals['_ENROLLMENTSERVICE']._serialized_end=3634
+  _globals['_ENROLLMENT']._serialized_end=1281
+  _globals['_PENDINGENROLLMENT']._serialized_start=1284
+  _globals['_PENDINGENROLLMENT']._serialized_end=1445
+  _globals['_CANCELENROLLMENTREQUEST']._serialized_start=1447
+  _globals['_CANCELENROLLMENTREQUEST']._serialized_end=1512
+  _globals['_CANCELENROLLMENTRESPONSE']._serialized_start=1514
+  _globals['_CANCELENROLLMENTRESPONSE']._serialized_end=1540
+  _globals['_GETENROLLMENTREQUEST']._serialized_start=1542
+  _globals['_GETENROLLMENTREQUEST']._serialized_end=1604
+  _globals['_GETENROLLMENTRESPONSE']._serialized_start=1607
+  _globals['_GETENROLLMENTRESPONSE']._serialized_end=1745
+  _globals['_REMOVEENROLLMENTREQUEST']._serialized_start=1747
+  _globals['_REMOVEENROLLMENTREQUEST']._serialized_end=1812
+  _globals['_REMOVEENROLLMENTRESPONSE']._serialized_start=1814
+  _globals['_REMOVEENROLLMENTRESPONSE']._serialized_end=1840
+  _globals['_RESETENROLLMENTREQUEST']._serialized_start=1842
+  _globals['_RESETENROLLMENTREQUEST']._serialized_end=1931
+  _globals['_RESETENROLLMENTRESPONSE']._serialized_start=1934
+  _globals['_RESETENROLLMENTRESPONSE']._serialized_end=2077
+  _globals['_ADMINRESETENROLLMENTREQUEST']._serialized_start=2079
+  _globals['_ADMINRESETENROLLMENTREQUEST']._serialized_end=2181
+  _globals['_ADMINRESETENROLLMENTRESPONSE']._serialized_start=2183
+  _globals['_ADMINRESETENROLLMENTRESPONSE']._serialized_end=2213
+  _globals['_ISSUERESETCODEREQUEST']._serialized_start=2215
+  _globals['_ISSUERESETCODEREQUEST']._serialized_end=2278
+  _globals['_ISSUERESETCODERESPONSE']._serialized_start=2280
+  _globals['_ISSUERESETCODERESPONSE']._serialized_end=2329
+  _globals['_SETACCOUNTMFAREQUEST']._serialized_start=2331
+  _globals['_SETACCOUNTMFAREQUEST']._serialized_end=2410
+  _globals['_SETACCOUNTMFARESPONSE']._serialized_start=2412
+  _globals['_SETACCOUNTMFARESPONSE']._serialized_end=2452
+  _globals['_ENROLLMENTSERVICE']._serialized_start=2903
+  _globals['_ENROLLMENTSERVICE']._serialized_end=3863
 # @@protoc_insertion_point(module_scope)

@@ -372,10 +372,15 @@ class Enrollment(_message.Message):
     ACTIVATED_AT_FIELD_NUMBER: _builtins.int
     LOCKED_UNTIL_FIELD_NUMBER: _builtins.int
     SUSPENDED_FIELD_NUMBER: _builtins.int
+    HAS_RESET_CODE_FIELD_NUMBER: _builtins.int
     enrollment_id: _builtins.str
     """enrollment_id names it in audit events: a UUID."""
     suspended: _builtins.bool
     """suspended is true after too many wrong codes in a row: only a reset helps."""
+    has_reset_code: _builtins.bool
+    """has_reset_code says whether the user has a reset code. An imported authenticator has none until
+    IssueResetCode.
+    """
     @_builtins.property
     def activated_at(self) -> _timestamp_pb2.Timestamp:
         """activated_at is the time at which it came into force, UTC."""
@@ -393,10 +398,11 @@ class Enrollment(_message.Message):
         activated_at: _timestamp_pb2.Timestamp | None = ...,
         locked_until: _timestamp_pb2.Timestamp | None = ...,
         suspended: _builtins.bool = ...,
+        has_reset_code: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "locked_until", b"locked_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "enrollment_id", b"enrollment_id", "locked_until", b"locked_until", "suspended", b"suspended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "enrollment_id", b"enrollment_id", "has_reset_code", b"has_reset_code", "locked_until", b"locked_until", "suspended", b"suspended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -657,15 +663,16 @@ class AdminResetEnrollmentRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """user_id is the user of the same tenant whose authenticator is removed: 1 to 128 bytes of
-    printable ASCII, not the actor. Required.
+    printable ASCII, not the actor (NOT_FOR_ONESELF). Required.
     """
     reason: _builtins.str
     """reason goes into the audit event: 1 to 512 characters (Unicode code points), not blank, and no
-    control character, line separator, or bidirectional embedding, override or isolate. Required.
+    control character, line separator, or bidirectional embedding, override or isolate. Required from
+    a Master Administrator; absent from an operator, whose reason is actor.operator.reason.
     """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
-        """actor is the Master Administrator, in an elevated session. Required."""
+        """actor is the Master Administrator, in an elevated session, or an operator. Required."""
 
     def __init__(
         self,
@@ -698,6 +705,54 @@ class AdminResetEnrollmentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdminResetEnrollmentResponse: _TypeAlias = AdminResetEnrollmentResponse  # noqa: Y015
+
+@_typing.final
+class IssueResetCodeRequest(_message.Message):
+    """IssueResetCodeRequest asks for a new reset code."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def actor(self) -> _actor_pb2.ActorContext:
+        """actor is the person whose authenticator it is, in an elevated session. Required."""
+
+    def __init__(
+        self,
+        *,
+        actor: _actor_pb2.ActorContext | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueResetCodeRequest: _TypeAlias = IssueResetCodeRequest  # noqa: Y015
+
+@_typing.final
+class IssueResetCodeResponse(_message.Message):
+    """IssueResetCodeResponse is the new reset code."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESET_CODE_FIELD_NUMBER: _builtins.int
+    reset_code: _builtins.str
+    """reset_code is the one recovery code: 28 letters and digits in seven groups of four with dashes
+    between, 34 characters. No call returns it again. The reset code before it is no longer valid.
+    """
+    def __init__(
+        self,
+        *,
+        reset_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reset_code", b"reset_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueResetCodeResponse: _TypeAlias = IssueResetCodeResponse  # noqa: Y015
 
 @_typing.final
 class SetAccountMfaRequest(_message.Message):

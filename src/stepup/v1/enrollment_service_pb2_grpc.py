@@ -77,6 +77,11 @@ class EnrollmentServiceStub:
                 request_serializer=stepup_dot_v1_dot_enrollment__service__pb2.AdminResetEnrollmentRequest.SerializeToString,
                 response_deserializer=stepup_dot_v1_dot_enrollment__service__pb2.AdminResetEnrollmentResponse.FromString,
                 _registered_method=True)
+        self.IssueResetCode = channel.unary_unary(
+                '/stepup.v1.EnrollmentService/IssueResetCode',
+                request_serializer=stepup_dot_v1_dot_enrollment__service__pb2.IssueResetCodeRequest.SerializeToString,
+                response_deserializer=stepup_dot_v1_dot_enrollment__service__pb2.IssueResetCodeResponse.FromString,
+                _registered_method=True)
         self.SetAccountMfa = channel.unary_unary(
                 '/stepup.v1.EnrollmentService/SetAccountMfa',
                 request_serializer=stepup_dot_v1_dot_enrollment__service__pb2.SetAccountMfaRequest.SerializeToString,
@@ -151,9 +156,17 @@ class EnrollmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AdminResetEnrollment(self, request, context):
-        """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
-        that account's MFA off. It needs the administrator's own live elevation. A resend fails with
-        ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
+        authenticator, and turns that account's MFA off. A Master Administrator needs an own live elevation;
+        an operator needs none. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueResetCode(self, request, context):
+        """IssueResetCode gives the user a new reset code, in place of the one before. It needs a live
+        elevation by the authenticator in force.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +223,11 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.AdminResetEnrollment,
                     request_deserializer=stepup_dot_v1_dot_enrollment__service__pb2.AdminResetEnrollmentRequest.FromString,
                     response_serializer=stepup_dot_v1_dot_enrollment__service__pb2.AdminResetEnrollmentResponse.SerializeToString,
+            ),
+            'IssueResetCode': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueResetCode,
+                    request_deserializer=stepup_dot_v1_dot_enrollment__service__pb2.IssueResetCodeRequest.FromString,
+                    response_serializer=stepup_dot_v1_dot_enrollment__service__pb2.IssueResetCodeResponse.SerializeToString,
             ),
             'SetAccountMfa': grpc.unary_unary_rpc_method_handler(
                     servicer.SetAccountMfa,
@@ -436,6 +454,33 @@ class EnrollmentService:
             '/stepup.v1.EnrollmentService/AdminResetEnrollment',
             stepup_dot_v1_dot_enrollment__service__pb2.AdminResetEnrollmentRequest.SerializeToString,
             stepup_dot_v1_dot_enrollment__service__pb2.AdminResetEnrollmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueResetCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepup.v1.EnrollmentService/IssueResetCode',
+            stepup_dot_v1_dot_enrollment__service__pb2.IssueResetCodeRequest.SerializeToString,
+            stepup_dot_v1_dot_enrollment__service__pb2.IssueResetCodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,9 +68,13 @@ class EnrollmentServiceStub:
     and turns the account's MFA off. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
     """
     AdminResetEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.AdminResetEnrollmentRequest, _enrollment_service_pb2.AdminResetEnrollmentResponse]
-    """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
-    that account's MFA off. It needs the administrator's own live elevation. A resend fails with
-    ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+    """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
+    authenticator, and turns that account's MFA off. A Master Administrator needs an own live elevation;
+    an operator needs none. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+    """
+    IssueResetCode: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.IssueResetCodeRequest, _enrollment_service_pb2.IssueResetCodeResponse]
+    """IssueResetCode gives the user a new reset code, in place of the one before. It needs a live
+    elevation by the authenticator in force.
     """
     SetAccountMfa: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.SetAccountMfaRequest, _enrollment_service_pb2.SetAccountMfaResponse]
     """SetAccountMfa is the user's own toggle in Account Settings. Turning it on needs an active
@@ -118,9 +122,13 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     and turns the account's MFA off. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
     """
     AdminResetEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.AdminResetEnrollmentRequest, _enrollment_service_pb2.AdminResetEnrollmentResponse]  # type: ignore[assignment]
-    """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
-    that account's MFA off. It needs the administrator's own live elevation. A resend fails with
-    ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+    """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
+    authenticator, and turns that account's MFA off. A Master Administrator needs an own live elevation;
+    an operator needs none. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+    """
+    IssueResetCode: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.IssueResetCodeRequest, _enrollment_service_pb2.IssueResetCodeResponse]  # type: ignore[assignment]
+    """IssueResetCode gives the user a new reset code, in place of the one before. It needs a live
+    elevation by the authenticator in force.
     """
     SetAccountMfa: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.SetAccountMfaRequest, _enrollment_service_pb2.SetAccountMfaResponse]  # type: ignore[assignment]
     """SetAccountMfa is the user's own toggle in Account Settings. Turning it on needs an active
@@ -213,9 +221,19 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrollment_service_pb2.AdminResetEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.AdminResetEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.AdminResetEnrollmentResponse]]:
-        """AdminResetEnrollment lets a Master Administrator remove another user's authenticator, and turns
-        that account's MFA off. It needs the administrator's own live elevation. A resend fails with
-        ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
+        authenticator, and turns that account's MFA off. A Master Administrator needs an own live elevation;
+        an operator needs none. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        """
+
+    @_abc_1.abstractmethod
+    def IssueResetCode(
+        self,
+        request: _enrollment_service_pb2.IssueResetCodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_service_pb2.IssueResetCodeResponse, _abc.Awaitable[_enrollment_service_pb2.IssueResetCodeResponse]]:
+        """IssueResetCode gives the user a new reset code, in place of the one before. It needs a live
+        elevation by the authenticator in force.
         """
 
     @_abc_1.abstractmethod

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from stepup.v1 import actor_pb2 as stepup_dot_v1_dot_actor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1estepup/v1/policy_service.proto\x12\tstepup.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15stepup/v1/actor.proto\"\xad\x01\n\x06Policy\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x30\n\noperations\x18\x03 \x03(\x0b\x32\x1c.stepup.v1.SelectedOperation\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06issuer\x18\x06 \x01(\t\"f\n\x11SelectedOperation\x12\x11\n\toperation\x18\x01 \x01(\t\x12*\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nevery_time\x18\x03 \x01(\x08\"%\n\x10GetPolicyRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\"6\n\x11GetPolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.stepup.v1.Policy\"\x91\x01\n\x13UpdatePolicyRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12!\n\x06policy\x18\x02 \x01(\x0b\x32\x11.stepup.v1.Policy\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"9\n\x14UpdatePolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.stepup.v1.Policy\"\x17\n\x15ListOperationsRequest\"J\n\x16ListOperationsResponse\x12\x30\n\ncategories\x18\x01 \x03(\x0b\x32\x1c.stepup.v1.OperationCategory\"X\n\x11OperationCategory\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12(\n\noperations\x18\x03 \x03(\x0b\x32\x14.stepup.v1.Operation\"&\n\tOperation\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t2\x85\x02\n\rPolicyService\x12H\n\tGetPolicy\x12\x1b.stepup.v1.GetPolicyRequest\x1a\x1c.stepup.v1.GetPolicyResponse\"\x00\x12Q\n\x0cUpdatePolicy\x12\x1e.stepup.v1.UpdatePolicyRequest\x1a\x1f.stepup.v1.UpdatePolicyResponse\"\x00\x12W\n\x0eListOperations\x12 .stepup.v1.ListOperationsRequest\x1a!.stepup.v1.ListOperationsResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1estepup/v1/policy_service.proto\x12\tstepup.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15stepup/v1/actor.proto\"\xdc\x01\n\x06Policy\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x30\n\noperations\x18\x03 \x03(\x0b\x32\x1c.stepup.v1.SelectedOperation\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06issuer\x18\x06 \x01(\t\x12-\n\tenroll_by\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x11SelectedOperation\x12\x11\n\toperation\x18\x01 \x01(\t\x12*\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nevery_time\x18\x03 \x01(\x08\"%\n\x10GetPolicyRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\"O\n\x11GetPolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.stepup.v1.Policy\x12\x17\n\x0fpeople_in_grace\x18\x02 \x01(\x05\"\x91\x01\n\x13UpdatePolicyRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12!\n\x06policy\x18\x02 \x01(\x0b\x32\x11.stepup.v1.Policy\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"9\n\x14UpdatePolicyResponse\x12!\n\x06policy\x18\x01 \x01(\x0b\x32\x11.stepup.v1.Policy\"\x17\n\x15ListOperationsRequest\"J\n\x16ListOperationsResponse\x12\x30\n\ncategories\x18\x01 \x03(\x0b\x32\x1c.stepup.v1.OperationCategory\"X\n\x11OperationCategory\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12(\n\noperations\x18\x03 \x03(\x0b\x32\x14.stepup.v1.Operation\"&\n\tOperation\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t2\x85\x02\n\rPolicyService\x12H\n\tGetPolicy\x12\x1b.stepup.v1.GetPolicyRequest\x1a\x1c.stepup.v1.GetPolicyResponse\"\x00\x12Q\n\x0cUpdatePolicy\x12\x1e.stepup.v1.UpdatePolicyRequest\x1a\x1f.stepup.v1.UpdatePolicyResponse\"\x00\x12W\n\x0eListOperations\x12 .stepup.v1.ListOperationsRequest\x1a!.stepup.v1.ListOperationsResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,25 +36,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepup.v1.policy_service_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POLICY']._serialized_start=168
-  _globals['_POLICY']._serialized_end=341
-  _globals['_SELECTEDOPERATION']._serialized_start=343
-  _globals['_SELECTEDOPERATION']._serialized_end=445
-  _globals['_GETPOLICYREQUEST']._serialized_start=447
-  _globals['_GETPOLICYREQUEST']._serialized_end=484
-  _globals['_GETPOLICYRESPONSE']._serialized_start=486
-  _globals['_GETPOLICYRESPONSE']._serialized_end=540
-  _globals['_UPDATEPOLICYREQUEST']._serialized_start=543
-  _globals['_UPDATEPOLICYREQUEST']._serialized_end=688
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=690
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=747
-  _globals['_LISTOPERATIONSREQUEST']._serialized_start=749
-  _globals['_LISTOPERATIONSREQUEST']._serialized_end=772
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=774
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=848
-  _globals['_OPERATIONCATEGORY']._serialized_start=850
-  _globals['_OPERATIONCATEGORY']._serialized_end=938
-  _globals['_OPERATION']._serialized_start=940
-  _globals['_OPERATION']._serialized_end=978
-  _globals['_POLICYSERVICE']._serialized_start=981
-  _globals['_POLICYSERVICE']._serialized_end=1242
+  _globals['_POLICY']._serialized_end=388
+  _globals['_SELECTEDOPERATION']._serialized_start=390
+  _globals['_SELECTEDOPERATION']._serialized_end=492
+  _globals['_GETPOLICYREQUEST']._serialized_start=494
+  _globals['_GETPOLICYREQUEST']._serialized_end=531
+  _globals['_GETPOLICYRESPONSE']._serialized_start=533
+  _globals['_GETPOLICYRESPONSE']._serialized_end=612
+  _globals['_UPDATEPOLICYREQUEST']._serialized_start=615
+  _globals['_UPDATEPOLICYREQUEST']._serialized_end=760
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=762
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=819
+  _globals['_LISTOPERATIONSREQUEST']._serialized_start=821
+  _globals['_LISTOPERATIONSREQUEST']._serialized_end=844
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=846
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=920
+  _globals['_OPERATIONCATEGORY']._serialized_start=922
+  _globals['_OPERATIONCATEGORY']._serialized_end=1010
+  _globals['_OPERATION']._serialized_start=1012
+  _globals['_OPERATION']._serialized_end=1050
+  _globals['_POLICYSERVICE']._serialized_start=1053
+  _globals['_POLICYSERVICE']._serialized_end=1314
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,7 @@ class Policy(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ISSUER_FIELD_NUMBER: _builtins.int
+    ENROLL_BY_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """tenant_id is the business. Ignored on update: the actor's tenant counts."""
     enabled: _builtins.bool
@@ -54,6 +55,14 @@ class Policy(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """update_time is the time of the last change, UTC. Absent means never."""
 
+    @_builtins.property
+    def enroll_by(self) -> _timestamp_pb2.Timestamp:
+        """enroll_by gives people who never had an authenticator in this tenant time to enrol: before it, a
+        check that would end with NOT_ENROLLED is allowed (ENROLLMENT_GRACE). UTC. A new value must be in
+        the future, and at most 30 days after the latest time at which the policy was enabled. To set it
+        on an enabled policy, or to move it to a later time, weakens the policy. Absent means no such time.
+        """
+
     def __init__(
         self,
         *,
@@ -63,10 +72,11 @@ class Policy(_message.Message):
         etag: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         issuer: _builtins.str = ...,
+        enroll_by: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enroll_by", b"enroll_by", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "etag", b"etag", "issuer", b"issuer", "operations", b"operations", "tenant_id", b"tenant_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "enroll_by", b"enroll_by", "etag", b"etag", "issuer", b"issuer", "operations", b"operations", "tenant_id", b"tenant_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -140,6 +150,11 @@ class GetPolicyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POLICY_FIELD_NUMBER: _builtins.int
+    PEOPLE_IN_GRACE_FIELD_NUMBER: _builtins.int
+    people_in_grace: _builtins.int
+    """people_in_grace is how many people were asked and are allowed until policy.enroll_by, without an
+    authenticator. 0 where the policy is not enabled or has no enroll_by in the future.
+    """
     @_builtins.property
     def policy(self) -> Global___Policy:
         """policy is the current policy, not a worker's snapshot."""
@@ -148,10 +163,11 @@ class GetPolicyResponse(_message.Message):
         self,
         *,
         policy: Global___Policy | None = ...,
+        people_in_grace: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["people_in_grace", b"people_in_grace", "policy", b"policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,7 +184,7 @@ class UpdatePolicyRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
-        """actor is the Master Administrator who changes it. Required."""
+        """actor is the Master Administrator, or the operator, who changes it. Required."""
 
     @_builtins.property
     def policy(self) -> Global___Policy:
@@ -179,7 +195,7 @@ class UpdatePolicyRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """update_mask names the fields that change: "enabled", "operations" (replaced as a whole),
-        "issuer" (absent removes it). Required, so that a forgotten field deselects nothing.
+        "issuer" and "enroll_by" (absent removes each). Required, so that a forgotten field deselects nothing.
         """
 
     def __init__(

@@ -66,8 +66,8 @@ class PolicyServiceServicer:
 
     def UpdatePolicy(self, request, context):
         """UpdatePolicy changes the policy. The actor must be a Master Administrator; a change that weakens
-        the policy needs the administrator's own live elevation. All workers apply the change within 2
-        seconds.
+        the policy needs the administrator's own live elevation. An operator may make changes that do not
+        weaken the policy (ROLE_REQUIRED otherwise). All workers apply the change within 2 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,8 +39,8 @@ class PolicyServiceStub:
     """
     UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.UpdatePolicyRequest, _policy_service_pb2.UpdatePolicyResponse]
     """UpdatePolicy changes the policy. The actor must be a Master Administrator; a change that weakens
-    the policy needs the administrator's own live elevation. All workers apply the change within 2
-    seconds.
+    the policy needs the administrator's own live elevation. An operator may make changes that do not
+    weaken the policy (ROLE_REQUIRED otherwise). All workers apply the change within 2 seconds.
     """
     ListOperations: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ListOperationsRequest, _policy_service_pb2.ListOperationsResponse]
     """ListOperations returns the catalogue: the operations that a policy can select."""
@@ -56,8 +56,8 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """
     UpdatePolicy: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.UpdatePolicyRequest, _policy_service_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
     """UpdatePolicy changes the policy. The actor must be a Master Administrator; a change that weakens
-    the policy needs the administrator's own live elevation. All workers apply the change within 2
-    seconds.
+    the policy needs the administrator's own live elevation. An operator may make changes that do not
+    weaken the policy (ROLE_REQUIRED otherwise). All workers apply the change within 2 seconds.
     """
     ListOperations: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ListOperationsRequest, _policy_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
     """ListOperations returns the catalogue: the operations that a policy can select."""
@@ -82,8 +82,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.UpdatePolicyResponse, _abc.Awaitable[_policy_service_pb2.UpdatePolicyResponse]]:
         """UpdatePolicy changes the policy. The actor must be a Master Administrator; a change that weakens
-        the policy needs the administrator's own live elevation. All workers apply the change within 2
-        seconds.
+        the policy needs the administrator's own live elevation. An operator may make changes that do not
+        weaken the policy (ROLE_REQUIRED otherwise). All workers apply the change within 2 seconds.
         """
 
     @_abc_1.abstractmethod

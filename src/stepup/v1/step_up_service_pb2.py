@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from stepup.v1 import actor_pb2 as stepup_dot_v1_dot_actor__pb2
 from stepup.v1 import elevation_pb2 as stepup_dot_v1_dot_elevation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstepup/v1/step_up_service.proto\x12\tstepup.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15stepup/v1/actor.proto\x1a\x19stepup/v1/elevation.proto\"s\n\x12\x43heckStepUpRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xa0\x03\n\x13\x43heckStepUpResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x13.stepup.v1.Decision\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.stepup.v1.DecisionReason\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x03 \x01(\t\x12\'\n\televation\x18\x04 \x01(\x0b\x32\x14.stepup.v1.Elevation\x12\x31\n\x0brequirement\x18\x05 \x01(\x0b\x32\x1c.stepup.v1.StepUpRequirement\x12\x0f\n\x07receipt\x18\x06 \x01(\t\x12\x36\n\x11receipt_rejection\x18\x07 \x01(\x0e\x32\x1b.stepup.v1.ReceiptRejection\x12\x13\n\x0bpolicy_etag\x18\x08 \x01(\t\x12,\n\x06\x64\x65tail\x18\t \x01(\x0e\x32\x1c.stepup.v1.NotElevatedDetail\x12:\n\x13\x63hallenge_rejection\x18\n \x01(\x0e\x32\x1d.stepup.v1.ChallengeRejection\"R\n\x11StepUpRequirement\x12*\n\x07max_age\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tchallenge\x18\x02 \x01(\x08\"\x80\x01\n\x17\x42\x61tchCheckStepUpRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12)\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x19.stepup.v1.OperationCheck\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x0eOperationCheck\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x1a\n\rretry_receipt\x18\x03 \x01(\tB\x03\x80\x01\x01\"M\n\x18\x42\x61tchCheckStepUpResponse\x12\x31\n\tdecisions\x18\x01 \x03(\x0b\x32\x1e.stepup.v1.CheckStepUpResponse\"a\n\x10VerifyOtpRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x11\n\x04\x63ode\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xe1\x01\n\x11VerifyOtpResponse\x12#\n\x07outcome\x18\x01 \x01(\x0e\x32\x12.stepup.v1.Outcome\x12\'\n\televation\x18\x02 \x01(\x0b\x32\x14.stepup.v1.Elevation\x12\x1a\n\x12\x61ttempts_remaining\x18\x03 \x01(\r\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fnext_code_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"l\n\x17RevokeElevationsRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12)\n\x05scope\x18\x02 \x01(\x0e\x32\x1a.stepup.v1.RevocationScope\"\x1a\n\x18RevokeElevationsResponse*{\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_ALLOWED\x10\x01\x12\x1d\n\x19\x44\x45\x43ISION_STEP_UP_REQUIRED\x10\x02\x12 \n\x1c\x44\x45\x43ISION_ENROLLMENT_REQUIRED\x10\x03*\x8f\x04\n\x0e\x44\x65\x63isionReason\x12\x1f\n\x1b\x44\x45\x43ISION_REASON_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45\x43ISION_REASON_MFA_NOT_ENABLED\x10\x01\x12*\n&DECISION_REASON_OPERATION_NOT_SELECTED\x10\x02\x12+\n\'DECISION_REASON_EXEMPT_MANAGED_SERVICES\x10\x03\x12-\n)DECISION_REASON_EXEMPT_AUTOMATIC_PLAYBOOK\x10\x04\x12*\n&DECISION_REASON_EXEMPT_TIMED_OUT_RETRY\x10\x05\x12\x1c\n\x18\x44\x45\x43ISION_REASON_ELEVATED\x10\x06\x12\x32\n.DECISION_REASON_SIGN_IN_NOT_SUPPORTED_FOR_SAML\x10\x07\x12 \n\x1c\x44\x45\x43ISION_REASON_NOT_ENROLLED\x10\x08\x12 \n\x1c\x44\x45\x43ISION_REASON_NOT_ELEVATED\x10\t\x12%\n!DECISION_REASON_ELEVATION_TOO_OLD\x10\n\x12&\n\"DECISION_REASON_CHALLENGE_APPROVED\x10\x0b\x12\x1e\n\x1a\x44\x45\x43ISION_REASON_EVERY_TIME\x10\x0c*\xc0\x01\n\x11NotElevatedDetail\x12#\n\x1fNOT_ELEVATED_DETAIL_UNSPECIFIED\x10\x00\x12\x1d\n\x19NOT_ELEVATED_DETAIL_NEVER\x10\x01\x12\x1f\n\x1bNOT_ELEVATED_DETAIL_EXPIRED\x10\x02\x12\x1f\n\x1bNOT_ELEVATED_DETAIL_REVOKED\x10\x03\x12%\n!NOT_ELEVATED_DETAIL_OTHER_SESSION\x10\x04*\xfb\x02\n\x10ReceiptRejection\x12!\n\x1dRECEIPT_REJECTION_UNSPECIFIED\x10\x00\x12#\n\x1fRECEIPT_REJECTION_NOT_AUTHENTIC\x10\x01\x12\x1d\n\x19RECEIPT_REJECTION_EXPIRED\x10\x02\x12\"\n\x1eRECEIPT_REJECTION_OTHER_CALLER\x10\x03\x12!\n\x1dRECEIPT_REJECTION_OTHER_ACTOR\x10\x04\x12%\n!RECEIPT_REJECTION_OTHER_OPERATION\x10\x05\x12\"\n\x1eRECEIPT_REJECTION_OTHER_TARGET\x10\x06\x12\"\n\x1eRECEIPT_REJECTION_ALREADY_USED\x10\x07\x12\x1d\n\x19RECEIPT_REJECTION_REVOKED\x10\x08\x12+\n\'RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED\x10\t*\xf1\x02\n\x12\x43hallengeRejection\x12#\n\x1f\x43HALLENGE_REJECTION_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43HALLENGE_REJECTION_UNKNOWN\x10\x01\x12%\n!CHALLENGE_REJECTION_OTHER_SESSION\x10\x02\x12#\n\x1f\x43HALLENGE_REJECTION_NOT_AN_ITEM\x10\x03\x12!\n\x1d\x43HALLENGE_REJECTION_ITEM_USED\x10\x04\x12\x1f\n\x1b\x43HALLENGE_REJECTION_PENDING\x10\x05\x12 \n\x1c\x43HALLENGE_REJECTION_DECLINED\x10\x06\x12!\n\x1d\x43HALLENGE_REJECTION_CANCELLED\x10\x07\x12\x1f\n\x1b\x43HALLENGE_REJECTION_EXPIRED\x10\x08\x12\x1f\n\x1b\x43HALLENGE_REJECTION_REVOKED\x10\t*\xb1\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_VERIFIED\x10\x01\x12\x14\n\x10OUTCOME_REJECTED\x10\x02\x12\x15\n\x11OUTCOME_THROTTLED\x10\x03\x12\x18\n\x14OUTCOME_NOT_ENROLLED\x10\x04\x12\x15\n\x11OUTCOME_SUSPENDED\x10\x05\x12\x19\n\x15OUTCOME_SESSION_SPENT\x10\x06*l\n\x0fRevocationScope\x12 \n\x1cREVOCATION_SCOPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18REVOCATION_SCOPE_SESSION\x10\x01\x12\x19\n\x15REVOCATION_SCOPE_USER\x10\x02\x32\xe7\x02\n\rStepUpService\x12N\n\x0b\x43heckStepUp\x12\x1d.stepup.v1.CheckStepUpRequest\x1a\x1e.stepup.v1.CheckStepUpResponse\"\x00\x12]\n\x10\x42\x61tchCheckStepUp\x12\".stepup.v1.BatchCheckStepUpRequest\x1a#.stepup.v1.BatchCheckStepUpResponse\"\x00\x12H\n\tVerifyOtp\x12\x1b.stepup.v1.VerifyOtpRequest\x1a\x1c.stepup.v1.VerifyOtpResponse\"\x00\x12]\n\x10RevokeElevations\x12\".stepup.v1.RevokeElevationsRequest\x1a#.stepup.v1.RevokeElevationsResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstepup/v1/step_up_service.proto\x12\tstepup.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15stepup/v1/actor.proto\x1a\x19stepup/v1/elevation.proto\"s\n\x12\x43heckStepUpRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x11\n\toperation\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xcf\x03\n\x13\x43heckStepUpResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x13.stepup.v1.Decision\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.stepup.v1.DecisionReason\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x03 \x01(\t\x12\'\n\televation\x18\x04 \x01(\x0b\x32\x14.stepup.v1.Elevation\x12\x31\n\x0brequirement\x18\x05 \x01(\x0b\x32\x1c.stepup.v1.StepUpRequirement\x12\x0f\n\x07receipt\x18\x06 \x01(\t\x12\x36\n\x11receipt_rejection\x18\x07 \x01(\x0e\x32\x1b.stepup.v1.ReceiptRejection\x12\x13\n\x0bpolicy_etag\x18\x08 \x01(\t\x12,\n\x06\x64\x65tail\x18\t \x01(\x0e\x32\x1c.stepup.v1.NotElevatedDetail\x12:\n\x13\x63hallenge_rejection\x18\n \x01(\x0e\x32\x1d.stepup.v1.ChallengeRejection\x12-\n\tenroll_by\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x11StepUpRequirement\x12*\n\x07max_age\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tchallenge\x18\x02 \x01(\x08\"\x80\x01\n\x17\x42\x61tchCheckStepUpRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12)\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x19.stepup.v1.OperationCheck\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x0eOperationCheck\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x1a\n\rretry_receipt\x18\x03 \x01(\tB\x03\x80\x01\x01\"M\n\x18\x42\x61tchCheckStepUpResponse\x12\x31\n\tdecisions\x18\x01 \x03(\x0b\x32\x1e.stepup.v1.CheckStepUpResponse\"\x8b\x01\n\x14\x45xplainStepUpRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12(\n\x07subject\x18\x02 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x11\n\toperation\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\"\xc4\x02\n\x15\x45xplainStepUpResponse\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x13.stepup.v1.Decision\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.stepup.v1.DecisionReason\x12\'\n\x05rules\x18\x03 \x03(\x0b\x32\x18.stepup.v1.ExplainedRule\x12\x13\n\x0bpolicy_etag\x18\x04 \x01(\t\x12\x31\n\x0brequirement\x18\x05 \x01(\x0b\x32\x1c.stepup.v1.StepUpRequirement\x12,\n\x06\x64\x65tail\x18\x06 \x01(\x0e\x32\x1c.stepup.v1.NotElevatedDetail\x12:\n\x13\x63hallenge_rejection\x18\x07 \x01(\x0e\x32\x1d.stepup.v1.ChallengeRejection\"`\n\rExplainedRule\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.stepup.v1.DecisionReason\x12\x0f\n\x07matched\x18\x02 \x01(\x08\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\"a\n\x10VerifyOtpRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12\x11\n\x04\x63ode\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xe1\x01\n\x11VerifyOtpResponse\x12#\n\x07outcome\x18\x01 \x01(\x0e\x32\x12.stepup.v1.Outcome\x12\'\n\televation\x18\x02 \x01(\x0b\x32\x14.stepup.v1.Elevation\x12\x1a\n\x12\x61ttempts_remaining\x18\x03 \x01(\r\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fnext_code_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"}\n\x17RevokeElevationsRequest\x12&\n\x05\x61\x63tor\x18\x01 \x01(\x0b\x32\x17.stepup.v1.ActorContext\x12)\n\x05scope\x18\x02 \x01(\x0e\x32\x1a.stepup.v1.RevocationScope\x12\x0f\n\x07user_id\x18\x03 \x01(\t\"\x1a\n\x18RevokeElevationsResponse*{\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_ALLOWED\x10\x01\x12\x1d\n\x19\x44\x45\x43ISION_STEP_UP_REQUIRED\x10\x02\x12 \n\x1c\x44\x45\x43ISION_ENROLLMENT_REQUIRED\x10\x03*\xb5\x04\n\x0e\x44\x65\x63isionReason\x12\x1f\n\x1b\x44\x45\x43ISION_REASON_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45\x43ISION_REASON_MFA_NOT_ENABLED\x10\x01\x12*\n&DECISION_REASON_OPERATION_NOT_SELECTED\x10\x02\x12+\n\'DECISION_REASON_EXEMPT_MANAGED_SERVICES\x10\x03\x12-\n)DECISION_REASON_EXEMPT_AUTOMATIC_PLAYBOOK\x10\x04\x12*\n&DECISION_REASON_EXEMPT_TIMED_OUT_RETRY\x10\x05\x12\x1c\n\x18\x44\x45\x43ISION_REASON_ELEVATED\x10\x06\x12\x32\n.DECISION_REASON_SIGN_IN_NOT_SUPPORTED_FOR_SAML\x10\x07\x12 \n\x1c\x44\x45\x43ISION_REASON_NOT_ENROLLED\x10\x08\x12 \n\x1c\x44\x45\x43ISION_REASON_NOT_ELEVATED\x10\t\x12%\n!DECISION_REASON_ELEVATION_TOO_OLD\x10\n\x12&\n\"DECISION_REASON_CHALLENGE_APPROVED\x10\x0b\x12\x1e\n\x1a\x44\x45\x43ISION_REASON_EVERY_TIME\x10\x0c\x12$\n DECISION_REASON_ENROLLMENT_GRACE\x10\r*\xc0\x01\n\x11NotElevatedDetail\x12#\n\x1fNOT_ELEVATED_DETAIL_UNSPECIFIED\x10\x00\x12\x1d\n\x19NOT_ELEVATED_DETAIL_NEVER\x10\x01\x12\x1f\n\x1bNOT_ELEVATED_DETAIL_EXPIRED\x10\x02\x12\x1f\n\x1bNOT_ELEVATED_DETAIL_REVOKED\x10\x03\x12%\n!NOT_ELEVATED_DETAIL_OTHER_SESSION\x10\x04*\xfb\x02\n\x10ReceiptRejection\x12!\n\x1dRECEIPT_REJECTION_UNSPECIFIED\x10\x00\x12#\n\x1fRECEIPT_REJECTION_NOT_AUTHENTIC\x10\x01\x12\x1d\n\x19RECEIPT_REJECTION_EXPIRED\x10\x02\x12\"\n\x1eRECEIPT_REJECTION_OTHER_CALLER\x10\x03\x12!\n\x1dRECEIPT_REJECTION_OTHER_ACTOR\x10\x04\x12%\n!RECEIPT_REJECTION_OTHER_OPERATION\x10\x05\x12\"\n\x1eRECEIPT_REJECTION_OTHER_TARGET\x10\x06\x12\"\n\x1eRECEIPT_REJECTION_ALREADY_USED\x10\x07\x12\x1d\n\x19RECEIPT_REJECTION_REVOKED\x10\x08\x12+\n\'RECEIPT_REJECTION_EXEMPTION_NOT_CLAIMED\x10\t*\xf1\x02\n\x12\x43hallengeRejection\x12#\n\x1f\x43HALLENGE_REJECTION_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43HALLENGE_REJECTION_UNKNOWN\x10\x01\x12%\n!CHALLENGE_REJECTION_OTHER_SESSION\x10\x02\x12#\n\x1f\x43HALLENGE_REJECTION_NOT_AN_ITEM\x10\x03\x12!\n\x1d\x43HALLENGE_REJECTION_ITEM_USED\x10\x04\x12\x1f\n\x1b\x43HALLENGE_REJECTION_PENDING\x10\x05\x12 \n\x1c\x43HALLENGE_REJECTION_DECLINED\x10\x06\x12!\n\x1d\x43HALLENGE_REJECTION_CANCELLED\x10\x07\x12\x1f\n\x1b\x43HALLENGE_REJECTION_EXPIRED\x10\x08\x12\x1f\n\x1b\x43HALLENGE_REJECTION_REVOKED\x10\t*\xb1\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_VERIFIED\x10\x01\x12\x14\n\x10OUTCOME_REJECTED\x10\x02\x12\x15\n\x11OUTCOME_THROTTLED\x10\x03\x12\x18\n\x14OUTCOME_NOT_ENROLLED\x10\x04\x12\x15\n\x11OUTCOME_SUSPENDED\x10\x05\x12\x19\n\x15OUTCOME_SESSION_SPENT\x10\x06*l\n\x0fRevocationScope\x12 \n\x1cREVOCATION_SCOPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18REVOCATION_SCOPE_SESSION\x10\x01\x12\x19\n\x15REVOCATION_SCOPE_USER\x10\x02\x32\xbd\x03\n\rStepUpService\x12N\n\x0b\x43heckStepUp\x12\x1d.stepup.v1.CheckStepUpRequest\x1a\x1e.stepup.v1.CheckStepUpResponse\"\x00\x12]\n\x10\x42\x61tchCheckStepUp\x12\".stepup.v1.BatchCheckStepUpRequest\x1a#.stepup.v1.BatchCheckStepUpResponse\"\x00\x12T\n\rExplainStepUp\x12\x1f.stepup.v1.ExplainStepUpRequest\x1a .stepup.v1.ExplainStepUpResponse\"\x00\x12H\n\tVerifyOtp\x12\x1b.stepup.v1.VerifyOtpRequest\x1a\x1c.stepup.v1.VerifyOtpResponse\"\x00\x12]\n\x10RevokeElevations\x12\".stepup.v1.RevokeElevationsRequest\x1a#.stepup.v1.RevokeElevationsResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,40 +39,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPERATIONCHECK'].fields_by_name['retry_receipt']._serialized_options = b'\200\001\001'
   _globals['_VERIFYOTPREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_VERIFYOTPREQUEST'].fields_by_name['code']._serialized_options = b'\200\001\001'
-  _globals['_DECISION']._serialized_start=1504
-  _globals['_DECISION']._serialized_end=1627
-  _globals['_DECISIONREASON']._serialized_start=1630
-  _globals['_DECISIONREASON']._serialized_end=2157
-  _globals['_NOTELEVATEDDETAIL']._serialized_start=2160
-  _globals['_NOTELEVATEDDETAIL']._serialized_end=2352
-  _globals['_RECEIPTREJECTION']._serialized_start=2355
-  _globals['_RECEIPTREJECTION']._serialized_end=2734
-  _globals['_CHALLENGEREJECTION']._serialized_start=2737
-  _globals['_CHALLENGEREJECTION']._serialized_end=3106
-  _globals['_OUTCOME']._serialized_start=3109
-  _globals['_OUTCOME']._serialized_end=3286
-  _globals['_REVOCATIONSCOPE']._serialized_start=3288
-  _globals['_REVOCATIONSCOPE']._serialized_end=3396
-  _globals['_CHECKSTEPUPREQUEST']._serialized_start=128
-  _globals['_CHECKSTEPUPREQUEST']._serialized_end=243
-  _globals['_CHECKSTEPUPRESPONSE']._serialized_start=246
-  _globals['_CHECKSTEPUPRESPONSE']._serialized_end=662
-  _globals['_STEPUPREQUIREMENT']._serialized_start=664
-  _globals['_STEPUPREQUIREMENT']._serialized_end=746
-  _globals['_BATCHCHECKSTEPUPREQUEST']._serialized_start=749
-  _globals['_BATCHCHECKSTEPUPREQUEST']._serialized_end=877
-  _globals['_OPERATIONCHECK']._serialized_start=879
-  _globals['_OPERATIONCHECK']._serialized_end=958
-  _globals['_BATCHCHECKSTEPUPRESPONSE']._serialized_start=960
-  _globals['_BATCHCHECKSTEPUPRESPONSE']._serialized_end=1037
-  _globals['_VERIFYOTPREQUEST']._serialized_start=1039
-  _globals['_VERIFYOTPREQUEST']._serialized_end=1136
-  _globals['_VERIFYOTPRESPONSE']._serialized_start=1139
-  _globals['_VERIFYOTPRESPONSE']._serialized_end=1364
-  _globals['_REVOKEELEVATIONSREQUEST']._serialized_start=1366
-  _globals['_REVOKEELEVATIONSREQUEST']._serialized_end=1474
-  _globals['_REVOKEELEVATIONSRESPONSE']._serialized_start=1476
-  _globals['_REVOKEELEVATIONSRESPONSE']._serialized_end=1502
-  _globals['_STEPUPSERVICE']._serialized_start=3399
-  _globals['_STEPUPSERVICE']._serialized_end=3758
+  _globals['_DECISION']._serialized_start=2168
+  _globals['_DECISION']._serialized_end=2291
+  _globals['_DECISIONREASON']._serialized_start=2294
+  _globals['_DECISIONREASON']._serialized_end=2859
+  _globals['_NOTELEVATEDDETAIL']._serialized_start=2862
+  _globals['_NOTELEVATEDDETAIL']._serialized_end=3054
+  _globals['_RECEIPTREJECTION']._serialized_start=3057
+  _globals['_RECEIPTREJECTION']._serialized_end=3436
+  _globals['_CHALLENGEREJECTION']._serialized_start=3439
+  _globals['_CHALLENGEREJECTION']._serialized_end=3808
+  _globals['_OUTCOME']._serialized_start=3811
+  _globals['_OUTCOME']._serialized_end=3988
+  _globals['_REVOCATIONSCOPE']._serialized_start=3990
+  _globals['_REVOCATIONSCOPE']._serialized_end=4098
+  _globals['_CHECKSTEPUPREQUEST']._serialized_start=161
+  _globals['_CHECKSTEPUPREQUEST']._serialized_end=276
+  _globals['_CHECKSTEPUPRESPONSE']._serialized_start=279
+  _globals['_CHECKSTEPUPRESPONSE']._serialized_end=742
+  _globals['_STEPUPREQUIREMENT']._serialized_start=744
+  _globals['_STEPUPREQUIREMENT']._serialized_end=826
+  _globals['_BATCHCHECKSTEPUPREQUEST']._serialized_start=829
+  _globals['_BATCHCHECKSTEPUPREQUEST']._serialized_end=957
+  _globals['_OPERATIONCHECK']._serialized_start=959
+  _globals['_OPERATIONCHECK']._serialized_end=1038
+  _globals['_BATCHCHECKSTEPUPRESPONSE']._serialized_start=1040
+  _globals['_BATCHCHECKSTEPUPRESPONSE']._serialized_end=1117
+  _globals['_EXPLAINSTEPUPREQUEST']._serialized_start=1120
+  _globals['_EXPLAINSTEPUPREQUEST']._serialized_end=1259
+  _globals['_EXPLAINSTEPUPRESPONSE']._serialized_start=1262
+  _globals['_EXPLAINSTEPUPRESPONSE']._serialized_end=1586
+  _globals['_EXPLAINEDRULE']._serialized_start=1588
+  _globals['_EXPLAINEDRULE']._serialized_end=1684
+  _globals['_VERIFYOTPREQUEST']._serialized_start=1686
+  _globals['_VERIFYOTPREQUEST']._serialized_end=1783
+  _globals['_VERIFYOTPRESPONSE']._serialized_start=1786
+  _globals['_VERIFYOTPRESPONSE']._serialized_end=2011
+  _globals['_REVOKEELEVATIONSREQUEST']._serialized_start=2013
+  _globals['_REVOKEELEVATIONSREQUEST']._serialized_end=2138
+  _globals['_REVOKEELEVATIONSRESPONSE']._serialized_start=2140
+  _globals['_REVOKEELEVATIONSRESPONSE']._serialized_end=2166
+  _globals['_STEPUPSERVICE']._serialized_start=4101
+  _globals['_STEPUPSERVICE']._serialized_end=4546
 # @@protoc_insertion_point(module_scope)

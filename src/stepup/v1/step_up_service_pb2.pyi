@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from stepup.v1 import actor_pb2 as _actor_pb2
@@ -102,6 +103,10 @@ class _DecisionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decisi
     """DECISION_REASON_EVERY_TIME requires a code for this single action: create a challenge that names
     the action.
     """
+    DECISION_REASON_ENROLLMENT_GRACE: _DecisionReason.ValueType  # 13
+    """DECISION_REASON_ENROLLMENT_GRACE allows: the person never had an authenticator in this tenant, and
+    the policy's enroll_by is in the future. Ask the person to enrol. The answer has no receipt.
+    """
 
 class DecisionReason(_DecisionReason, metaclass=_DecisionReasonEnumTypeWrapper):
     """DecisionReason is the rule that decided."""
@@ -147,6 +152,10 @@ the approval of this item is now used up.
 DECISION_REASON_EVERY_TIME: DecisionReason.ValueType  # 12
 """DECISION_REASON_EVERY_TIME requires a code for this single action: create a challenge that names
 the action.
+"""
+DECISION_REASON_ENROLLMENT_GRACE: DecisionReason.ValueType  # 13
+"""DECISION_REASON_ENROLLMENT_GRACE allows: the person never had an authenticator in this tenant, and
+the policy's enroll_by is in the future. Ask the person to enrol. The answer has no receipt.
 """
 Global___DecisionReason: _TypeAlias = DecisionReason  # noqa: Y015
 
@@ -463,6 +472,7 @@ class CheckStepUpResponse(_message.Message):
     POLICY_ETAG_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     CHALLENGE_REJECTION_FIELD_NUMBER: _builtins.int
+    ENROLL_BY_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
     """decision says whether the action may run."""
     reason: Global___DecisionReason.ValueType
@@ -501,6 +511,10 @@ class CheckStepUpResponse(_message.Message):
         or ENROLLMENT_REQUIRED.
         """
 
+    @_builtins.property
+    def enroll_by(self) -> _timestamp_pb2.Timestamp:
+        """enroll_by is the end of the person's time to enrol, UTC. Present when reason is ENROLLMENT_GRACE."""
+
     def __init__(
         self,
         *,
@@ -514,10 +528,11 @@ class CheckStepUpResponse(_message.Message):
         policy_etag: _builtins.str = ...,
         detail: Global___NotElevatedDetail.ValueType = ...,
         challenge_rejection: Global___ChallengeRejection.ValueType = ...,
+        enroll_by: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["elevation", b"elevation", "requirement", b"requirement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elevation", b"elevation", "enroll_by", b"enroll_by", "requirement", b"requirement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_rejection", b"challenge_rejection", "decision", b"decision", "decision_id", b"decision_id", "detail", b"detail", "elevation", b"elevation", "policy_etag", b"policy_etag", "reason", b"reason", "receipt", b"receipt", "receipt_rejection", b"receipt_rejection", "requirement", b"requirement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_rejection", b"challenge_rejection", "decision", b"decision", "decision_id", b"decision_id", "detail", b"detail", "elevation", b"elevation", "enroll_by", b"enroll_by", "policy_etag", b"policy_etag", "reason", b"reason", "receipt", b"receipt", "receipt_rejection", b"receipt_rejection", "requirement", b"requirement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -649,6 +664,127 @@ class BatchCheckStepUpResponse(_message.Message):
 Global___BatchCheckStepUpResponse: _TypeAlias = BatchCheckStepUpResponse  # noqa: Y015
 
 @_typing.final
+class ExplainStepUpRequest(_message.Message):
+    """ExplainStepUpRequest asks how a check would be decided now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """operation is the catalogue id of the action. Required."""
+    target: _builtins.str
+    """target is the object of the action, as in CheckStepUpRequest."""
+    @_builtins.property
+    def actor(self) -> _actor_pb2.ActorContext:
+        """actor is the one who asks: the subject, a Master Administrator or an operator. Required."""
+
+    @_builtins.property
+    def subject(self) -> _actor_pb2.ActorContext:
+        """subject is the person of the check, with the context that a check would have. subject.tenant_id is
+        that of actor. The caller needs no permission for the claims of the subject, because nothing is
+        allowed. subject.retry_receipt must be absent. Required.
+        """
+
+    def __init__(
+        self,
+        *,
+        actor: _actor_pb2.ActorContext | None = ...,
+        subject: _actor_pb2.ActorContext | None = ...,
+        operation: _builtins.str = ...,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "operation", b"operation", "subject", b"subject", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainStepUpRequest: _TypeAlias = ExplainStepUpRequest  # noqa: Y015
+
+@_typing.final
+class ExplainStepUpResponse(_message.Message):
+    """ExplainStepUpResponse is the decision that a check would get now, and its rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    POLICY_ETAG_FIELD_NUMBER: _builtins.int
+    REQUIREMENT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    CHALLENGE_REJECTION_FIELD_NUMBER: _builtins.int
+    decision: Global___Decision.ValueType
+    """decision is what the check would be answered."""
+    reason: Global___DecisionReason.ValueType
+    """reason is the rule that would decide: that of the last of the rules."""
+    policy_etag: _builtins.str
+    """policy_etag is the version of the policy that would decide."""
+    detail: Global___NotElevatedDetail.ValueType
+    """detail is as in CheckStepUpResponse."""
+    challenge_rejection: Global___ChallengeRejection.ValueType
+    """challenge_rejection is as in CheckStepUpResponse."""
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedRule]:
+        """rules are the rules up to the one that would decide, in their order."""
+
+    @_builtins.property
+    def requirement(self) -> Global___StepUpRequirement:
+        """requirement is as in CheckStepUpResponse."""
+
+    def __init__(
+        self,
+        *,
+        decision: Global___Decision.ValueType = ...,
+        reason: Global___DecisionReason.ValueType = ...,
+        rules: _abc.Iterable[Global___ExplainedRule] | None = ...,
+        policy_etag: _builtins.str = ...,
+        requirement: Global___StepUpRequirement | None = ...,
+        detail: Global___NotElevatedDetail.ValueType = ...,
+        challenge_rejection: Global___ChallengeRejection.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["requirement", b"requirement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_rejection", b"challenge_rejection", "decision", b"decision", "detail", b"detail", "policy_etag", b"policy_etag", "reason", b"reason", "requirement", b"requirement", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainStepUpResponse: _TypeAlias = ExplainStepUpResponse  # noqa: Y015
+
+@_typing.final
+class ExplainedRule(_message.Message):
+    """ExplainedRule is a rule, and whether it matches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    reason: Global___DecisionReason.ValueType
+    """reason names the rule."""
+    matched: _builtins.bool
+    """matched says whether the rule decides. True for the last rule only."""
+    explanation: _builtins.str
+    """explanation says in one sentence why the rule matches or does not. For people; it may change."""
+    def __init__(
+        self,
+        *,
+        reason: Global___DecisionReason.ValueType = ...,
+        matched: _builtins.bool = ...,
+        explanation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "matched", b"matched", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedRule: _TypeAlias = ExplainedRule  # noqa: Y015
+
+@_typing.final
 class VerifyOtpRequest(_message.Message):
     """VerifyOtpRequest has the code that the person typed."""
 
@@ -743,21 +879,27 @@ class RevokeElevationsRequest(_message.Message):
 
     ACTOR_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     scope: Global___RevocationScope.ValueType
-    """scope says which elevations end. Required."""
+    """scope says which elevations end. From an operator: REVOCATION_SCOPE_USER. Required."""
+    user_id: _builtins.str
+    """user_id is the user whose elevations end: 1 to 128 bytes of printable ASCII. Required from an
+    operator; absent from a person, who can end only their own.
+    """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
-        """actor is the person whose elevations end. Required."""
+        """actor is the person whose elevations end, or an operator. Required."""
 
     def __init__(
         self,
         *,
         actor: _actor_pb2.ActorContext | None = ...,
         scope: Global___RevocationScope.ValueType = ...,
+        user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "scope", b"scope", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,6 +46,11 @@ class StepUpServiceStub:
                 request_serializer=stepup_dot_v1_dot_step__up__service__pb2.BatchCheckStepUpRequest.SerializeToString,
                 response_deserializer=stepup_dot_v1_dot_step__up__service__pb2.BatchCheckStepUpResponse.FromString,
                 _registered_method=True)
+        self.ExplainStepUp = channel.unary_unary(
+                '/stepup.v1.StepUpService/ExplainStepUp',
+                request_serializer=stepup_dot_v1_dot_step__up__service__pb2.ExplainStepUpRequest.SerializeToString,
+                response_deserializer=stepup_dot_v1_dot_step__up__service__pb2.ExplainStepUpResponse.FromString,
+                _registered_method=True)
         self.VerifyOtp = channel.unary_unary(
                 '/stepup.v1.StepUpService/VerifyOtp',
                 request_serializer=stepup_dot_v1_dot_step__up__service__pb2.VerifyOtpRequest.SerializeToString,
@@ -80,6 +85,15 @@ class StepUpServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainStepUp(self, request, context):
+        """ExplainStepUp says which rule would decide a check now, and why each rule before it would not. It
+        uses up no receipt and no item of a challenge, elevates nobody, and writes no decision. The actor
+        is the subject, a Master Administrator of the tenant, or an operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def VerifyOtp(self, request, context):
         """VerifyOtp checks the code that the person typed. A right code elevates the session for 15
         minutes. A caller may retry on UNAVAILABLE only with a request_id.
@@ -89,7 +103,8 @@ class StepUpServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeElevations(self, request, context):
-        """RevokeElevations ends the elevation of one session (sign-out), or all of a user's.
+        """RevokeElevations ends the elevation of one session (sign-out), or all of a user's. An operator may
+        end all elevations of a user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,6 +122,11 @@ def add_StepUpServiceServicer_to_server(servicer, server):
                     servicer.BatchCheckStepUp,
                     request_deserializer=stepup_dot_v1_dot_step__up__service__pb2.BatchCheckStepUpRequest.FromString,
                     response_serializer=stepup_dot_v1_dot_step__up__service__pb2.BatchCheckStepUpResponse.SerializeToString,
+            ),
+            'ExplainStepUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainStepUp,
+                    request_deserializer=stepup_dot_v1_dot_step__up__service__pb2.ExplainStepUpRequest.FromString,
+                    response_serializer=stepup_dot_v1_dot_step__up__service__pb2.ExplainStepUpResponse.SerializeToString,
             ),
             'VerifyOtp': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyOtp,
@@ -175,6 +195,33 @@ class StepUpService:
             '/stepup.v1.StepUpService/BatchCheckStepUp',
             stepup_dot_v1_dot_step__up__service__pb2.BatchCheckStepUpRequest.SerializeToString,
             stepup_dot_v1_dot_step__up__service__pb2.BatchCheckStepUpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainStepUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepup.v1.StepUpService/ExplainStepUp',
+            stepup_dot_v1_dot_step__up__service__pb2.ExplainStepUpRequest.SerializeToString,
+            stepup_dot_v1_dot_step__up__service__pb2.ExplainStepUpResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,12 +44,19 @@ class StepUpServiceStub:
     """BatchCheckStepUp decides up to 100 operations of one actor, in order, with one decision each. A
     caller may retry it like CheckStepUp.
     """
+    ExplainStepUp: _grpc.UnaryUnaryMultiCallable[_step_up_service_pb2.ExplainStepUpRequest, _step_up_service_pb2.ExplainStepUpResponse]
+    """ExplainStepUp says which rule would decide a check now, and why each rule before it would not. It
+    uses up no receipt and no item of a challenge, elevates nobody, and writes no decision. The actor
+    is the subject, a Master Administrator of the tenant, or an operator.
+    """
     VerifyOtp: _grpc.UnaryUnaryMultiCallable[_step_up_service_pb2.VerifyOtpRequest, _step_up_service_pb2.VerifyOtpResponse]
     """VerifyOtp checks the code that the person typed. A right code elevates the session for 15
     minutes. A caller may retry on UNAVAILABLE only with a request_id.
     """
     RevokeElevations: _grpc.UnaryUnaryMultiCallable[_step_up_service_pb2.RevokeElevationsRequest, _step_up_service_pb2.RevokeElevationsResponse]
-    """RevokeElevations ends the elevation of one session (sign-out), or all of a user's."""
+    """RevokeElevations ends the elevation of one session (sign-out), or all of a user's. An operator may
+    end all elevations of a user.
+    """
 
 @_typing.type_check_only
 class StepUpServiceAsyncStub(StepUpServiceStub):
@@ -67,12 +74,19 @@ class StepUpServiceAsyncStub(StepUpServiceStub):
     """BatchCheckStepUp decides up to 100 operations of one actor, in order, with one decision each. A
     caller may retry it like CheckStepUp.
     """
+    ExplainStepUp: _aio.UnaryUnaryMultiCallable[_step_up_service_pb2.ExplainStepUpRequest, _step_up_service_pb2.ExplainStepUpResponse]  # type: ignore[assignment]
+    """ExplainStepUp says which rule would decide a check now, and why each rule before it would not. It
+    uses up no receipt and no item of a challenge, elevates nobody, and writes no decision. The actor
+    is the subject, a Master Administrator of the tenant, or an operator.
+    """
     VerifyOtp: _aio.UnaryUnaryMultiCallable[_step_up_service_pb2.VerifyOtpRequest, _step_up_service_pb2.VerifyOtpResponse]  # type: ignore[assignment]
     """VerifyOtp checks the code that the person typed. A right code elevates the session for 15
     minutes. A caller may retry on UNAVAILABLE only with a request_id.
     """
     RevokeElevations: _aio.UnaryUnaryMultiCallable[_step_up_service_pb2.RevokeElevationsRequest, _step_up_service_pb2.RevokeElevationsResponse]  # type: ignore[assignment]
-    """RevokeElevations ends the elevation of one session (sign-out), or all of a user's."""
+    """RevokeElevations ends the elevation of one session (sign-out), or all of a user's. An operator may
+    end all elevations of a user.
+    """
 
 class StepUpServiceServicer(metaclass=_abc_1.ABCMeta):
     """StepUpService decides whether a person must give a one-time code first, takes the code, and ends
@@ -101,6 +115,17 @@ class StepUpServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ExplainStepUp(
+        self,
+        request: _step_up_service_pb2.ExplainStepUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_step_up_service_pb2.ExplainStepUpResponse, _abc.Awaitable[_step_up_service_pb2.ExplainStepUpResponse]]:
+        """ExplainStepUp says which rule would decide a check now, and why each rule before it would not. It
+        uses up no receipt and no item of a challenge, elevates nobody, and writes no decision. The actor
+        is the subject, a Master Administrator of the tenant, or an operator.
+        """
+
+    @_abc_1.abstractmethod
     def VerifyOtp(
         self,
         request: _step_up_service_pb2.VerifyOtpRequest,
@@ -116,6 +141,8 @@ class StepUpServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _step_up_service_pb2.RevokeElevationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_step_up_service_pb2.RevokeElevationsResponse, _abc.Awaitable[_step_up_service_pb2.RevokeElevationsResponse]]:
-        """RevokeElevations ends the elevation of one session (sign-out), or all of a user's."""
+        """RevokeElevations ends the elevation of one session (sign-out), or all of a user's. An operator may
+        end all elevations of a user.
+        """
 
 def add_StepUpServiceServicer_to_server(servicer: StepUpServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,6 +12,7 @@ from stepup.rpc.engine.choice import engine_of
 from stepup.rpc.handlers.audit import AuditHandlers
 from stepup.rpc.handlers.challenge import ChallengeHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
+from stepup.rpc.handlers.people import PeopleHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
 from stepup.rpc.pipeline.finish_lines import SUMMARY_SECONDS
@@ -129,7 +130,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     )
     audit = AuditHandlers(AuditEvents(database, keys))
     return Application(
-        Handlers(step_up, challenge, enrollment, policy, audit),
+        Handlers(step_up, challenge, enrollment, PeopleHandlers(), policy, audit),
         snapshots,
         codes,
         Housekeeping(database, options.retry_window),

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, overload
 
 from google.protobuf.message import Message
 
-from stepup.domain.actor import Actor, CallerId, TenantId
+from stepup.domain.actor import Actor, CallerId, Outsider, TenantId
 from stepup.domain.callers import Caller, Callers, Grant, Rule
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError
 from stepup.domain.operations import OperationId
 from stepup.rpc.engine import Invocation
 from stepup.rpc.identity import Identification
-from stepup.service.calls.context import Context
+from stepup.service.calls.context import AnyContext, Context, OutsiderContext
 from stepup.service.calls.limits import CallerLimits
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.service.policy.known_tenants import KnownTenants
@@ -134,17 +134,33 @@ class Call:
         """Add words to the finish line: our own words, and none of the payload (S11)."""
         self.conclusion.update(words)
 
+    @overload
     async def authorize_and_charge(
         self,
         actor: Actor,
         *operations: OperationId,
         cost: int = 1,
         asserting: Mapping[OperationId, Actor] = _NO_FURTHER_CLAIMS,
-    ) -> Context:
+    ) -> Context: ...
+
+    @overload
+    async def authorize_and_charge(
+        self, actor: Outsider, *operations: OperationId, cost: int = 1
+    ) -> OutsiderContext: ...
+
+    async def authorize_and_charge(
+        self,
+        actor: Actor | Outsider,
+        *operations: OperationId,
+        cost: int = 1,
+        asserting: Mapping[OperationId, Actor] = _NO_FURTHER_CLAIMS,
+    ) -> AnyContext:
         """Check that the caller may act for the actor, and charge its rate.
 
+        An operator needs no permission for the method's required method, but for the claim.
+
         Args:
-            actor: the person.
+            actor: the person; or an operator, or a deprovisioning caller.
             operations: the operations of the call, if it has any.
             cost: how many calls it counts as.
             asserting: by operation, the same actor with what a check of the operation asserts
@@ -162,20 +178,18 @@ class Call:
         rules: dict[OperationId | None, Rule] = {}
         for operation in operations or (None,):
             rules[operation] = caller.demand(method, tenant_id, operation)
-            if self.method.required_method is not None:
+            if self.method.required_method is not None and isinstance(actor, Actor):
                 caller.demand(self.method.required_method, tenant_id, operation)
         # Before the claims: to record a refused claim costs a transaction.
         await self._charge_rate(tenant_id, cost)
         await self._require_known_tenant(tenant_id)
         grants: dict[OperationId | None, Grant] = {}
-        context = Context(
-            caller.caller_id,
-            actor,
-            self.received_at,
-            self.request_id,
-            self.admitted.identities,
-            grants,
-        )
+        received = (self.received_at, self.request_id, self.admitted.identities, grants)
+        context: AnyContext
+        if isinstance(actor, Actor):
+            context = Context(caller.caller_id, actor, *received)
+        else:
+            context = OutsiderContext(caller.caller_id, actor, *received)
         for operation, rule in rules.items():
             asserted = asserting.get(operation, actor) if operation else actor
             try:
@@ -185,6 +199,14 @@ class Call:
                 raise
             grants[operation] = Grant(rule, claims)
         return context
+
+    def authorize_for_every_tenant(self) -> None:
+        """Check that a rule of the caller grants the method for all tenants.
+
+        Raises:
+            CallerNotPermittedError: none does.
+        """
+        self.admitted.caller.demand_for_every_tenant(self.method.path)
 
     async def authorize_and_charge_tenant(self, tenant_id: TenantId) -> TenantId:
         """Check that the caller may use the method for the tenant, and charge its rate.
@@ -211,7 +233,7 @@ class Call:
             await self._authorization.known_tenants.demand(tenant_id)
 
     async def _record_refused_claim(
-        self, context: Context, operation: OperationId | None, claim: str
+        self, context: AnyContext, operation: OperationId | None, claim: str
     ) -> None:
         await self._authorization.refused_claims(context, self.method.path, operation, claim)
 

@@ -26,6 +26,7 @@ from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.handlers.audit import AuditHandlers
 from stepup.rpc.handlers.challenge import ChallengeHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
+from stepup.rpc.handlers.people import PeopleHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
 from stepup.rpc.pipeline.call import Method, path_of
@@ -43,6 +44,7 @@ from stepup.v1 import (
     audit_service_pb2,
     challenge_service_pb2,
     enrollment_service_pb2,
+    people_service_pb2,
     policy_service_pb2,
     step_up_service_pb2,
 )
@@ -75,6 +77,7 @@ PROTOS = (
     step_up_service_pb2,
     challenge_service_pb2,
     enrollment_service_pb2,
+    people_service_pb2,
     policy_service_pb2,
     audit_service_pb2,
 )
@@ -101,6 +104,7 @@ class Handlers:
     step_up: StepUpHandlers
     challenge: ChallengeHandlers
     enrollment: EnrollmentHandlers
+    people: PeopleHandlers
     policy: PolicyHandlers
     audit: AuditHandlers
 
@@ -111,12 +115,15 @@ def methods(handlers: Handlers) -> Iterable[Method]:
         handlers.step_up,
         handlers.challenge,
         handlers.enrollment,
+        handlers.people,
         handlers.policy,
         handlers.audit,
     )
     for proto, implementation in zip(PROTOS, implementations, strict=True):
         [service] = proto.DESCRIPTOR.services_by_name.values()
         for rpc in service.methods:
+            if not hasattr(implementation, _snake_case(rpc.name)):
+                continue
             yield Method(
                 service=service.full_name,
                 name=rpc.name,

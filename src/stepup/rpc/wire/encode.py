@@ -125,6 +125,8 @@ def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
         response.challenge_rejection = _CHALLENGE_REJECTIONS[verdict.challenge_rejection]
     if decided.detail is not None:
         response.detail = _DETAILS[decided.detail]
+    if verdict.enroll_by is not None:
+        _set(response.enroll_by, verdict.enroll_by)
     return response
 
 
@@ -177,6 +179,7 @@ def tenant_policy(stored: policy.Policy) -> policy_service_pb2.Policy:
         etag=stored.etag,
         update_time=timestamp(stored.updated_at) if stored.updated_at else None,
         issuer=stored.issuer or "",
+        enroll_by=timestamp(stored.enroll_by) if stored.enroll_by else None,
     )
 
 
@@ -203,7 +206,7 @@ def event(chained: ChainedEvent) -> audit_service_pb2.AuditEvent:
         occurred_at=timestamp(happened.occurred_at),
         kind=_KINDS[happened.kind],
         caller=happened.caller,
-        actor_user_id=happened.actor_user_id,
+        actor_user_id=happened.actor_user_id or "",
         subject_user_id=happened.subject_user_id or "",
         details=ParseDict(dict(happened.details), Struct()),
         previous_hash=chained.previous_hash,

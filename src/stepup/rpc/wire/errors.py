@@ -34,6 +34,9 @@ _REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
     (errors.ClaimNotPermittedError, StatusCode.PERMISSION_DENIED, "CLAIM_NOT_PERMITTED"),
     (errors.CallerRateLimitedError, StatusCode.RESOURCE_EXHAUSTED, "CALLER_RATE_LIMITED"),
     (errors.OverloadedError, StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    (errors.NotForOneselfError, StatusCode.FAILED_PRECONDITION, "NOT_FOR_ONESELF"),
+    (errors.UnknownPersonError, StatusCode.NOT_FOUND, "UNKNOWN_PERSON"),
+    (errors.UnlockLimitError, StatusCode.RESOURCE_EXHAUSTED, "UNLOCK_LIMIT"),
     (errors.RoleRequiredError, StatusCode.PERMISSION_DENIED, "ROLE_REQUIRED"),
     (errors.ElevationRequiredError, StatusCode.FAILED_PRECONDITION, "ELEVATION_REQUIRED"),
     (errors.EnrollmentStateError, StatusCode.FAILED_PRECONDITION, "ENROLLMENT_STATE"),
@@ -162,7 +165,10 @@ def _further_details(error: BaseException) -> list[Message]:
         violation = BadRequest.FieldViolation(field=error.field, description=error.problem)
         return [BadRequest(field_violations=[violation])]
     if (
-        isinstance(error, errors.CallerRateLimitedError | errors.ChallengeLimitError)
+        isinstance(
+            error,
+            errors.CallerRateLimitedError | errors.ChallengeLimitError | errors.UnlockLimitError,
+        )
         and error.retry_after is not None
     ):
         delay = Duration()

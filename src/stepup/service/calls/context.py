@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeAlias
 
-from stepup.domain.actor import Actor, CallerId, UserId
+from stepup.domain.actor import Actor, CallerId, Operator, Outsider, TenantId, UserId
 from stepup.domain.audit import Event, EventKind, Json
 from stepup.domain.callers import Grant
 from stepup.domain.operations import OperationId
@@ -29,6 +30,11 @@ class Context:
     identities: tuple[str, ...]
     grants: Mapping[OperationId | None, Grant]
 
+    @property
+    def tenant_id(self) -> TenantId:
+        """The tenant of the actor."""
+        return self.actor.tenant_id
+
     def event(self, kind: EventKind, subject: UserId | None = None, **details: Json) -> Event:
         """An event of this call. Its subject is the actor, unless another is given."""
         return Event(
@@ -43,4 +49,40 @@ class Context:
                 "request_id": self.request_id,
                 **details,
             },
+            client=self.actor.client,
         )
+
+
+@value
+class OutsiderContext:
+    """An authorized call in which no person of the tenant acts. Its fields are as in `Context`."""
+
+    caller: CallerId
+    actor: Outsider
+    now: datetime
+    request_id: str
+    identities: tuple[str, ...]
+    grants: Mapping[OperationId | None, Grant]
+
+    @property
+    def tenant_id(self) -> TenantId:
+        """The tenant in which the actor acts."""
+        return self.actor.tenant_id
+
+    def event(self, kind: EventKind, subject: UserId | None = None, **details: Json) -> Event:
+        """An event of this call. It names the operator, and has no actor of the tenant."""
+        by: dict[str, Json] = {"request_id": self.request_id}
+        if isinstance(self.actor, Operator):
+            by["operator"] = {"name": self.actor.name, "reason": self.actor.reason}
+        return Event(
+            tenant_id=self.tenant_id,
+            kind=kind,
+            occurred_at=self.now,
+            caller=self.caller,
+            actor_user_id=None,
+            subject_user_id=subject,
+            details={**by, **details},
+        )
+
+
+AnyContext: TypeAlias = Context | OutsiderContext

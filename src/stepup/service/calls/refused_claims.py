@@ -7,7 +7,7 @@ from typing import Final
 from stepup.domain.actor import CallerId, TenantId
 from stepup.domain.audit import EventKind
 from stepup.domain.operations import OperationId
-from stepup.service.calls.context import Context
+from stepup.service.calls.context import AnyContext
 from stepup.service.ports import Database
 
 INTERVAL: Final = timedelta(minutes=1)
@@ -35,14 +35,14 @@ class RefusedClaims:
     _latest: dict[_Key, _Latest] = field(default_factory=dict)
 
     async def __call__(
-        self, context: Context, method: str, operation: OperationId | None, claim: str
+        self, context: AnyContext, method: str, operation: OperationId | None, claim: str
     ) -> None:
         """Record one refused claim, or count it for the next event.
 
         Raises:
             StoreUnavailableError: the claim could not be recorded.
         """
-        key = (context.caller, context.actor.tenant_id, claim)
+        key = (context.caller, context.tenant_id, claim)
         before = self._latest.get(key)
         if before and abs(context.now - before.recorded_at) < INTERVAL:
             before.left_out += 1
@@ -51,7 +51,7 @@ class RefusedClaims:
         latest = self._replace(key, _Latest(context.now))
         left_out = before.left_out if before else 0
         try:
-            async with self.database.transaction(context.actor.tenant_id) as records:
+            async with self.database.transaction(context.tenant_id) as records:
                 await records.audit.append(
                     context.event(
                         EventKind.CLAIM_REFUSED,

@@ -17,6 +17,14 @@ from stepup.service.ports.change_feed import Announced, ChangeFeed, FeedPosition
 from stepup.service.ports.clock import Clock
 from stepup.service.ports.elevations import CallerRates, Elevations, RecordedOutcomes, RequestKey
 from stepup.service.ports.keys import HeadKeys, Keys, SealBrokenError
+from stepup.service.ports.people import (
+    AskedPeople,
+    EventClients,
+    KnownTenant,
+    PastAuthenticators,
+    People,
+    PeopleQuery,
+)
 from stepup.service.ports.records import (
     Accounts,
     Authenticators,
@@ -33,6 +41,7 @@ from stepup.service.ports.records import (
 __all__ = [
     "Accounts",
     "Announced",
+    "AskedPeople",
     "AuditTrail",
     "Authenticators",
     "CallerRates",
@@ -44,12 +53,17 @@ __all__ = [
     "DecisionEntry",
     "DecisionLog",
     "Elevations",
+    "EventClients",
     "EventQuery",
     "FeedPosition",
     "HeadKeys",
     "KeyUses",
     "Keys",
+    "KnownTenant",
+    "PastAuthenticators",
     "PendingEnrollments",
+    "People",
+    "PeopleQuery",
     "Policies",
     "RecordedOutcomes",
     "Records",

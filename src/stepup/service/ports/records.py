@@ -15,6 +15,7 @@ from stepup.domain.receipts import Redemption
 from stepup.service.ports.audit import AuditTrail
 from stepup.service.ports.challenges import Challenges
 from stepup.service.ports.change_feed import ChangeFeed
+from stepup.service.ports.people import AskedPeople, EventClients, PastAuthenticators, People
 
 
 class Authenticators(Protocol):
@@ -63,8 +64,19 @@ class Authenticators(Protocol):
 class ResetCodes(Protocol):
     """The reset code of each authenticator in force."""
 
+    async def exists(self, tenant_id: TenantId, user_id: UserId) -> bool:
+        """Whether the user has a reset code."""
+        ...
+
     async def find_for_update(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
         """Return the user's reset code, in a transaction; it MUST be locked until the end (S8)."""
+        ...
+
+    async def replace(self, record: ResetCodeRecord) -> None:
+        """Store the reset code of an authenticator in force, in place of the one before, if any.
+
+        The transaction MUST hold the lock of the authenticator.
+        """
         ...
 
     async def add(self, record: ResetCodeRecord) -> None:
@@ -175,6 +187,10 @@ class Accounts(Protocol):
         """Turn the toggle on or off."""
         ...
 
+    async def remove(self, tenant_id: TenantId, user_id: UserId) -> None:
+        """Forget the toggle, and with it that the user ever had an authenticator."""
+        ...
+
 
 class Redemptions(Protocol):
     """The receipts that retries have used."""
@@ -244,7 +260,11 @@ class Records:
     accounts: Accounts
     redemptions: Redemptions
     challenges: Challenges
+    people: People
+    asked: AskedPeople
+    past: PastAuthenticators
     audit: AuditTrail
+    clients: EventClients
     changes: ChangeFeed
     key_uses: KeyUses
 

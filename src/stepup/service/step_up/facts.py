@@ -34,6 +34,10 @@ class ActorFacts:
         elif fact is Fact.ENROLLED:
             self.authenticator = await find_active(self._database, self._context)
             self.known["enrolled"] = self.authenticator is not None
+        elif fact is Fact.EVER_ENROLLED:
+            async with self._database.snapshot(actor.tenant_id) as records:
+                ever = await records.people.ever_enrolled(actor.tenant_id, actor.user_id)
+            self.known["ever_enrolled"] = ever
         else:
             async with self._database.snapshot(actor.tenant_id) as records:
                 enabled = await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)

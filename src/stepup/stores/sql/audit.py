@@ -9,7 +9,7 @@ from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonical_json
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import EventQuery
-from stepup.stores.sql.audit_rows import SqlStoredChains
+from stepup.stores.sql.audit_rows import NOBODY, SqlStoredChains
 from stepup.stores.sql.tables import audit_events, audit_heads
 
 _HEAD = (
@@ -34,7 +34,7 @@ class SqlAuditTrail(SqlStoredChains):
             kind=event.kind.value,
             occurred_at=event.occurred_at,
             caller=event.caller,
-            actor_user_id=event.actor_user_id,
+            actor_user_id=event.actor_user_id or NOBODY,
             subject_user_id=event.subject_user_id,
             canonical_details=canonical_json(event.details),
             previous_hash=chained.previous_hash,
@@ -95,7 +95,7 @@ def _read(row: Row[Any]) -> ChainedEvent:
         kind=EventKind(row.kind),
         occurred_at=row.occurred_at,
         caller=CallerId(row.caller),
-        actor_user_id=UserId(row.actor_user_id),
+        actor_user_id=UserId(row.actor_user_id) if row.actor_user_id else None,
         subject_user_id=None if row.subject_user_id is None else UserId(row.subject_user_id),
         details=row.details,
         event_id=row.event_id,

@@ -23,6 +23,8 @@ from stepup.stores.sql.tables import audit_events, audit_heads
 
 _T = TypeVar("_T")
 _HASH_BYTES = 32
+NOBODY = ""
+"""The stored actor of an event in which no person of the tenant acted; no user has this id."""
 
 
 class SqlStoredChains(Repository):
@@ -196,7 +198,7 @@ _EVENT: Mapping[str, Callable[[bytes], Any]] = {
     "kind": lambda octets: EventKind(octets.decode()),
     "occurred_at": _instant,
     "caller": lambda octets: CallerId(octets.decode()),
-    "actor_user_id": lambda octets: UserId(octets.decode()),
+    "actor_user_id": lambda octets: UserId(octets.decode()) if octets else None,
     "subject_user_id": lambda octets: UserId(octets.decode()),
     "details": _details,
     "previous_hash": _hash,

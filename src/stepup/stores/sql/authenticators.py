@@ -7,6 +7,7 @@ from sqlalchemy import Row, and_, bindparam, delete, update
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.errors import ConflictError
+from stepup.domain.instants import instant_at, microseconds
 from stepup.domain.throttle import ONE_TIME_CODES, RESET_CODES, Throttle
 from stepup.stores.sql.columns import (
     history_values,
@@ -21,6 +22,7 @@ from stepup.stores.sql.tables import authenticators, reset_codes, row_of_user
 
 _FIND = row_of_user(authenticators)
 _FIND_FOR_UPDATE = _FIND.with_for_update()
+_HAS_RESET_CODE = row_of_user(reset_codes).with_only_columns(reset_codes.c.user_id)
 _FIND_RESET_CODE_FOR_UPDATE = row_of_user(reset_codes).with_for_update()
 # Values that are set have the names of their columns; values that are compared need other names.
 _AS_READ = and_(
@@ -40,13 +42,13 @@ class SqlAuthenticators(Repository):
 
     async def find(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
         return await self._connection.fetch_first(
-            _FIND, _read_authenticator, tenant_id=tenant_id, user_id=user_id
+            _FIND, read_authenticator, tenant_id=tenant_id, user_id=user_id
         )
 
     async def find_for_update(self, tenant_id: TenantId, user_id: UserId) -> Authenticator | None:
         return await self._connection.fetch_or_lock(
             _FIND_FOR_UPDATE,
-            _read_authenticator,
+            read_authenticator,
             f"{tenant_id}/{user_id}",
             tenant_id=tenant_id,
             user_id=user_id,
@@ -85,6 +87,20 @@ class SqlAuthenticators(Repository):
 
 class SqlResetCodes(Repository):
     """Implements `ResetCodes`."""
+
+    async def exists(self, tenant_id: TenantId, user_id: UserId) -> bool:
+        found = await self._connection.fetch_first(
+            _HAS_RESET_CODE, lambda _: True, tenant_id=tenant_id, user_id=user_id
+        )
+        return found is True
+
+    async def replace(self, record: ResetCodeRecord) -> None:
+        await self._connection.write(
+            delete(reset_codes).where(
+                reset_codes.c.tenant_id == record.tenant_id, reset_codes.c.user_id == record.user_id
+            )
+        )
+        await self.add(record)
 
     async def find_for_update(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
         return await self._connection.fetch_first(
@@ -136,6 +152,7 @@ def _changing(authenticator: Authenticator) -> dict[str, Any]:
         "failed_sessions": session_values(authenticator.sessions),
         "refused_at": authenticator.refused_at,
         "code_history": history_values(authenticator.history),
+        "unlocked_at": [microseconds(at) for at in authenticator.unlocked_at],
     }
 
 
@@ -147,7 +164,8 @@ def _changing_reset_code(record: ResetCodeRecord) -> dict[str, Any]:
     }
 
 
-def _read_authenticator(row: Row[Any]) -> Authenticator:
+def read_authenticator(row: Row[Any]) -> Authenticator:
+    """Read a row of `authenticators`."""
     return Authenticator(
         tenant_id=TenantId(row.tenant_id),
         user_id=UserId(row.user_id),
@@ -162,6 +180,7 @@ def _read_authenticator(row: Row[Any]) -> Authenticator:
         version=row.version,
         generation=row.generation or 1,
         enrolled_session=SessionHash(row.enrolled_session) if row.enrolled_session else None,
+        unlocked_at=tuple(map(instant_at, row.unlocked_at or ())),
     )
 
 

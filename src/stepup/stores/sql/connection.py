@@ -81,11 +81,18 @@ class Connection:
         have inserted the row: so the row is looked for once more.
         """
         found = await self.fetch_first(locking, read, **values)
-        # SQLite ignores FOR UPDATE: its transaction has locked everything.
         if found is None and not self.is_sqlite:
-            await self._finish(self._execute(_LOCK_NAME, lambda _: None, {"name": name}))
+            await self.lock_name(name)
             found = await self.fetch_first(locking, read, **values)
         return found
+
+    async def lock_name(self, name: str) -> None:
+        """Lock a name until the transaction ends.
+
+        On SQLite the transaction has locked everything.
+        """
+        if not self.is_sqlite:
+            await self._finish(self._execute(_LOCK_NAME, lambda _: None, {"name": name}))
 
     async def write(self, statement: Executable, **values: Any) -> int:
         """Change rows; return how many. Values are for the statement's columns and parameters."""

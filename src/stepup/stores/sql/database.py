@@ -25,6 +25,12 @@ from stepup.stores.sql.engine import (
 from stepup.stores.sql.enrollments import SqlPendingEnrollments
 from stepup.stores.sql.key_uses import SqlKeyUses
 from stepup.stores.sql.limits import Limits
+from stepup.stores.sql.people import (
+    SqlAskedPeople,
+    SqlEventClients,
+    SqlPastAuthenticators,
+    SqlPeople,
+)
 from stepup.stores.sql.policies import SqlAccounts, SqlPolicies
 from stepup.stores.sql.pool import ConnectionPool, PrimaryFence
 from stepup.stores.sql.redemptions import SqlRedemptions
@@ -135,7 +141,11 @@ def _records(connection: Connection) -> Records:
         accounts=SqlAccounts(connection),
         redemptions=SqlRedemptions(connection),
         challenges=SqlChallenges(connection),
+        people=SqlPeople(connection),
+        asked=SqlAskedPeople(connection),
+        past=SqlPastAuthenticators(connection),
         audit=SqlAuditTrail(connection),
+        clients=SqlEventClients(connection),
         changes=SqlChangeFeed(connection),
         key_uses=SqlKeyUses(connection),
     )

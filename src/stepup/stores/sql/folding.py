@@ -6,7 +6,8 @@ or a tenant. Wizards and challenges are deleted, because they have a hash of the
 begin again.
 
 Audit events stay unchanged, because their hashes cover the ids (S14): the chain of `Acme` ends, and
-that of `acme` continues. The change feed stays, too: its revocations name the old ids.
+that of `acme` continues. The devices of events stay with their events. The change feed stays, too:
+its revocations name the old ids. People who were asked are asked again.
 
 A mark stays in the database. A server that does not fold ids would find no policy under `Acme`, and
 so allow everything: where it finds the mark, it refuses to decide.
@@ -41,9 +42,20 @@ from stepup.stores.sql import tables
 from stepup.stores.sql.migrate import transact
 
 _LOCK = 0x666F_6C64  # "fold": the advisory lock of servers that start at once
-_HISTORY = {tables.audit_events, tables.audit_heads, tables.changes}
+_HISTORY = {
+    tables.audit_events,
+    tables.audit_heads,
+    tables.audit_checkpoints,
+    tables.event_clients,
+    tables.changes,
+}
 _SEALED = {tables.authenticators, tables.reset_codes}
-_DROPPED = {tables.pending_enrollments, tables.challenges, tables.challenge_items}
+_DROPPED = {
+    tables.pending_enrollments,
+    tables.challenges,
+    tables.challenge_items,
+    tables.asked_people,
+}
 
 _Owner: TypeAlias = tuple[TenantId, UserId]
 

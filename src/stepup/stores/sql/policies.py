@@ -6,7 +6,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, select, update
+from sqlalchemy import Row, Select, bindparam, delete, select, update
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import ConflictError
@@ -44,6 +44,8 @@ class SqlPolicies(Repository):
             "version": policy.version,
             "updated_at": policy.updated_at,
             "issuer": policy.issuer,
+            "enroll_by": policy.enroll_by,
+            "enabled_at": policy.enabled_at,
         }
         stored: int
         if policy.version == 1:
@@ -75,6 +77,11 @@ class SqlAccounts(Repository):
             accounts, tenant_id=tenant_id, user_id=user_id, mfa_enabled=enabled
         )
 
+    async def remove(self, tenant_id: TenantId, user_id: UserId) -> None:
+        await self._connection.write(
+            delete(accounts).where(accounts.c.tenant_id == tenant_id, accounts.c.user_id == user_id)
+        )
+
     async def _is_on(self, toggle: Select[Any], tenant_id: TenantId, user_id: UserId) -> bool:
         is_on = await self._connection.fetch_first(
             toggle, lambda row: bool(row.mfa_enabled), tenant_id=tenant_id, user_id=user_id
@@ -102,4 +109,6 @@ def _read(row: Row[Any]) -> Policy:
         version=row.version,
         updated_at=row.updated_at,
         issuer=Label(row.issuer) if row.issuer is not None else None,
+        enroll_by=row.enroll_by,
+        enabled_at=row.enabled_at,
     )

@@ -67,6 +67,7 @@ _LESS = {
     "alembic_version": "SELECT",
     "audit_events": "SELECT, INSERT",  # S14: a server can append to the trail, and change nothing
     "audit_heads": "SELECT, INSERT, UPDATE",
+    "audit_checkpoints": "SELECT",  # `stepup audit prune` runs with the role that migrates
 }
 _ROLE_EXISTS = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
 _TABLES = text(

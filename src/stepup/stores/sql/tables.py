@@ -50,6 +50,7 @@ authenticators = Table(
     Column("code_history", JsonText),
     Column("generation", Integer),  # null: an older release has stored it
     Column("enrolled_session", String),
+    Column("unlocked_at", JsonText),
     PrimaryKeyConstraint("tenant_id", "user_id"),
 )
 
@@ -110,6 +111,8 @@ policies = Table(
     Column("version", Integer, nullable=False),
     Column("updated_at", Instant),
     Column("issuer", String),
+    Column("enroll_by", Instant),
+    Column("enabled_at", Instant),
     PrimaryKeyConstraint("tenant_id"),
 )
 
@@ -120,6 +123,29 @@ accounts = Table(
     Column("user_id", String, nullable=False),
     Column("mfa_enabled", Boolean, nullable=False),
     PrimaryKeyConstraint("tenant_id", "user_id"),
+)
+
+asked_people = Table(
+    "asked_people",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("first_asked_at", Instant, nullable=False),
+    Column("last_asked_at", Instant, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "user_id"),
+    Index(None, "last_asked_at"),
+)
+
+past_authenticators = Table(
+    "past_authenticators",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("ended_at", Instant, nullable=False),
+    Column("ended_by", String, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "user_id"),
+    Index(None, "ended_at"),
+    Index(None, "ended_by", "ended_at"),
 )
 
 redemptions = Table(
@@ -218,6 +244,35 @@ audit_events = Table(
     Index(None, "tenant_id", "subject_user_id", "sequence"),
     Index(None, "tenant_id", "kind", "sequence"),
 )
+
+event_clients = Table(
+    "event_clients",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("sequence", big_integer(), nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("occurred_at", Instant, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("address", String, nullable=False),
+    Column("user_agent", String, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "sequence"),
+    Index(None, "tenant_id", "user_id"),
+    Index(None, "occurred_at"),
+)
+"""The devices of acting persons, by event: deleted apart from the events, which have their hash."""
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("tenant_id", String, nullable=False),
+    Column("sequence", big_integer(), nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("pruned_at", Instant, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant_id"),
+)
+"""Where a chain begins whose older events were pruned: after the event of this number and hash."""
 
 of_no_session = column("session_hash").is_(None)
 """The condition of a partial index; a query uses the index only if it has the same condition."""
