@@ -212,7 +212,7 @@ class Operator:
 
 @value
 class Deprovisioning:
-    """A program that provisions the users of a tenant, and forgets those who left (S16)."""
+    """A program that provisions the users of a tenant, and forgets users after they left (S16)."""
 
     tenant_id: TenantId
 

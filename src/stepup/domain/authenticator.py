@@ -136,7 +136,7 @@ class Authenticator:
     def unlocked(self, now: datetime) -> "Authenticator":
         """The authenticator after an administrator or an operator ended its lock.
 
-        It is the same if nothing is to be ended. Spent sessions stay spent.
+        It is the same if there is no lock and no recent wrong code. Spent sessions stay spent.
 
         Raises:
             EnrollmentStateError: it is suspended: only a reset helps.

@@ -30,7 +30,7 @@ class PersonState(Enum):
 
 @unique
 class EndedBy(StrEnum):
-    """Who ended an authenticator, or forgot a user, when it was not the user."""
+    """A cause, other than the user, of the end of an authenticator or of a forgotten user."""
 
     ADMINISTRATOR = "administrator"
     OPERATOR = "operator"

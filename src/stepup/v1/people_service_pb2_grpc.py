@@ -75,8 +75,8 @@ class PeopleServiceServicer:
 
     def ListPeople(self, request, context):
         """ListPeople returns the people of the actor's tenant that the service knows, in the order of their
-        ids: those who have an authenticator, those who are enrolling, and those who were asked for a code
-        and have no authenticator. Of an operator's list, the first page is an audit event. While too many
+        ids: people with an authenticator, people with an open wizard, and people that were asked for a code
+        and have no authenticator. The order of ids is stable. Of an operator's list, the first page is an audit event. While too many
         pages of the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

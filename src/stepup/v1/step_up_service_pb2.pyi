@@ -679,7 +679,7 @@ class ExplainStepUpRequest(_message.Message):
     """target is the object of the action, as in CheckStepUpRequest."""
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
-        """actor is the one who asks: the subject, a Master Administrator or an operator. Required."""
+        """actor is the subject, a Master Administrator or an operator. Required."""
 
     @_builtins.property
     def subject(self) -> _actor_pb2.ActorContext:

@@ -1,4 +1,4 @@
-"""The people of a tenant: who has an authenticator, who was asked, and who left."""
+"""The people of a tenant: those with an authenticator, those asked, and those that left."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""People of a tenant: who has an authenticator, who was asked, who left, and their devices."""
+"""The people of a tenant: enrolled, asked and past ones, and the devices of their events."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
