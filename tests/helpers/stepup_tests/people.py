@@ -4,6 +4,7 @@ from stepup.domain.actor import (
     Actor,
     CallerId,
     OpaqueId,
+    Operator,
     PlaybookRun,
     PlaybookTrigger,
     Role,
@@ -11,6 +12,7 @@ from stepup.domain.actor import (
     TenantId,
     UserId,
 )
+from stepup.domain.text import OperatorName, OperatorReason
 
 ACME = TenantId("acme")
 CALLER = CallerId("response-actions")
@@ -24,6 +26,11 @@ def person(user="alice", *, tenant="acme", session="desk", **context):
 def administrator(user="root", **context):
     """A Master Administrator in a sign-in session."""
     return person(user, role=Role.MASTER_ADMINISTRATOR, **context)
+
+
+def operator(name="sam@platform.example", *, tenant="acme", reason="ticket 4711"):
+    """An operator of the platform, in a tenant."""
+    return Operator(TenantId(tenant), OperatorName(name), OperatorReason(reason))
 
 
 def playbook_run(trigger=PlaybookTrigger.AUTOMATIC):

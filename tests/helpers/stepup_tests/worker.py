@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from stepup.domain.actor import CallerId, RetryReceipt, SessionId, UserId
+from stepup.domain.actor import Actor, CallerId, RetryReceipt, SessionId, UserId
 from stepup.domain.callers import Grant, claims_of
 from stepup.domain.elevation import LIFETIME, Outcome
 from stepup.domain.operations import OperationId
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, OtpCode
-from stepup.service.calls.context import Context
+from stepup.service.calls.context import Context, OutsiderContext
 from stepup.service.policy.update import PolicyChange
 from stepup.service.ports import EventQuery
 from stepup.service.step_up.check import Check
@@ -81,7 +81,8 @@ class Worker:
             for operation in operations
         }
         identities = (f"spiffe://acme/{caller}",)
-        return Context(caller, actor, self.clock.now(), REQUEST_ID, identities, grants)
+        kind = Context if isinstance(actor, Actor) else OutsiderContext
+        return kind(caller, actor, self.clock.now(), REQUEST_ID, identities, grants)
 
     async def check(self, actor, operation=OSQUERY, target="host-1", **options):
         [answer] = await self.check_all(actor, [(operation, target)], **options)

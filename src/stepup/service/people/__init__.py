@@ -1,0 +1,1 @@
+"""The people of a tenant: to list, unlock, forget and import them."""
