@@ -463,6 +463,29 @@ async def test_of_parallel_calls_none_gets_more_than_it_may(arena, race):
     await race(arena)
 
 
+async def test_batches_that_use_items_in_opposite_orders_wait_for_each_other(arena):
+    """No call fails for a deadlock, which PostgreSQL would find after a second."""
+    for _ in range(5):
+        uses = await uses_of_items(arena, user := fresh_user(), 20)
+        orders = []
+        for ordered in (uses, uses[::-1]):
+            batch = step_up.BatchCheckStepUpRequest(actor=uses[0].actor, request_id=str(uuid4()))
+            batch.checks.extend(
+                step_up.OperationCheck(operation=use.operation, target=use.target)
+                for use in ordered
+            )
+            orders.append(batch)
+        answers = await asyncio.gather(
+            *(
+                client.step_up.BatchCheckStepUp(batch)
+                for client, batch in zip(arena.clients, orders, strict=False)
+            )
+        )
+        reasons = Counter(_name(decision) for each in answers for decision in each.decisions)
+        assert reasons["DECISION_REASON_CHALLENGE_APPROVED"] == len(uses)
+        assert len(await events_of(arena, user.user_id, EventKind.CHALLENGE_ITEM_USED)) == 20
+
+
 async def test_s2_a_code_is_accepted_once_however_often_it_is_tried(arena):
     for _ in range(arena.crowd // 4):
         await the_same_right_code(arena)

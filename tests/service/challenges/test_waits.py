@@ -13,7 +13,7 @@ from stepup_tests.people import CALLER, person
 from structlog.testing import capture_logs
 
 from stepup.domain.actor import CallerId
-from stepup.domain.challenge import ChallengeState
+from stepup.domain.challenge import Challenge, ChallengeState
 from stepup.domain.errors import (
     ChallengeStateError,
     DrainingError,
@@ -305,6 +305,13 @@ async def test_a_wait_leaves_nothing_behind(world, worker, challenge_id, end):
     before = world.database.snapshots
     await worker.waits.poll()
     assert world.database.snapshots == before
+
+
+async def test_s18_a_wait_keeps_no_challenge_in_memory(worker, challenge_id):
+    wait = await Waiting.began(worker, challenge_id)
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, Challenge)]
+    await wait.give_up()
 
 
 async def test_s18_waits_that_end_together_read_few_at_a_time(world, worker, challenge_id):

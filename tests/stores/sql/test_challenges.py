@@ -150,7 +150,8 @@ class TestList:
         ]
         await added(challenges, *reversed(made))
         found = await challenges.created_since(ALICE.tenant_id, ALICE.user_id, NOW)
-        assert found == made[1:3]
+        assert [each.challenge_id for each in found] == [each.challenge_id for each in made[1:3]]
+        assert [each.created_at for each in found] == [NOW + MOMENT, NOW + 2 * MOMENT]
 
 
 class TestCount:

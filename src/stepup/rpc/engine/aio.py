@@ -218,6 +218,7 @@ async def _stream(
                             place.enter_context(calls.waiting(peer))
                     has_answered = True
                     await context.write(response)
+                    del response  # the next one may come after minutes (S18)
     except (Exception, asyncio.CancelledError) as error:
         if is_task_cancelled(error):
             raise

@@ -211,6 +211,7 @@ class StreamCall(_MethodCall):
                     message = cygrpc.SendMessageOperation(response, _NO_FLAGS)
                     first, self._initial_metadata = self._initial_metadata, ()
                     await self._send(*first, message)
+                    del response, message  # the next one may come after minutes (S18)
         except _ClientGoneError:
             self._calls.remove(self)
             return

@@ -79,9 +79,10 @@ class ChallengeHandlers:
         views = self.waits.views(context, challenge_id, may_answer=may_answer)
         async with aclosing(views):
             async for view in views:
-                yield pb.AwaitChallengeResponse(
-                    challenge=challenges.challenge(self.catalogue, view)
-                )
+                challenge = challenges.challenge(self.catalogue, view)
+                del view  # a wait for the next one may last minutes (S18)
+                yield pb.AwaitChallengeResponse(challenge=challenge)
+                del challenge
 
     async def decline_challenge(
         self, request: pb.DeclineChallengeRequest, call: Call

@@ -91,7 +91,10 @@ class Pipeline:
             responses = method.handler(self._decode(method, payload), call)
             async with aclosing(responses):
                 async for response in responses:
-                    yield response.SerializeToString()
+                    answer = response.SerializeToString()
+                    del response  # the next one may come after minutes (S18)
+                    yield answer
+                    del answer
         except BaseException as error:
             self._end_with(call, error)
             raise

@@ -256,6 +256,7 @@ def _served(pipeline: Pipeline, method: Method) -> UnaryMethod | StreamMethod:
         async with aclosing(pipeline.stream(method, await only(payloads), invocation)) as responses:
             async for response in responses:
                 yield response
+                del response
 
     return StreamMethod(answers, waits=method.waits)
 

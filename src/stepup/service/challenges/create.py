@@ -26,7 +26,7 @@ from stepup.service.calls.context import Context
 from stepup.service.challenges.read import View, view_of
 from stepup.service.challenges.tallies import count_challenge, count_limit
 from stepup.service.policy.snapshots import Snapshots
-from stepup.service.ports import Database, Records
+from stepup.service.ports import Creation, Database, Records
 from stepup.service.step_up.elevated import Elevated
 from stepup.service.step_up.facts import ActorFacts
 from stepup.system.random_ids import random_id
@@ -105,7 +105,7 @@ class CreateChallenge:
             recent = await records.challenges.created_since(
                 actor.tenant_id, actor.user_id, now - max(REPEATABLE, _WINDOW)
             )
-            first = _first_of(challenge, recent)
+            first = await _find_first(records, challenge, recent)
             if first is None:
                 await _demand_room_for_user(records, challenge, recent)
                 # The event locks the chain of the tenant, so the limit of the caller is exact.
@@ -132,7 +132,9 @@ class CreateChallenge:
         return needed
 
 
-def _first_of(challenge: Challenge, recent: Sequence[Challenge]) -> Challenge | None:
+async def _find_first(
+    records: Records, challenge: Challenge, recent: Sequence[Creation]
+) -> Challenge | None:
     """The challenge that an earlier call with the same request created; None without such a call.
 
     Raises:
@@ -142,9 +144,10 @@ def _first_of(challenge: Challenge, recent: Sequence[Challenge]) -> Challenge | 
         return None
     for earlier in recent:
         if earlier.request_id == challenge.request_id:
-            if _terms_of(earlier) != _terms_of(challenge):
+            first = await records.challenges.find(challenge.tenant_id, earlier.challenge_id)
+            if first is None or _terms_of(first) != _terms_of(challenge):
                 raise InvalidFieldError("request_id", "was used with another request")
-            return earlier
+            return first
     return None
 
 
@@ -161,7 +164,7 @@ def _terms_of(challenge: Challenge) -> tuple[object, ...]:
 
 
 async def _demand_room_for_user(
-    records: Records, challenge: Challenge, recent: Sequence[Challenge]
+    records: Records, challenge: Challenge, recent: Sequence[Creation]
 ) -> None:
     now = challenge.created_at
     if len(recent) >= MAX_NEW_OF_USER:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, unique
 from typing import Final
 from uuid import UUID
@@ -63,14 +64,13 @@ class _Notice(Enum):
 
 @dataclass(slots=True, eq=False)
 class _Wait:
-    challenge: Challenge
+    """Has no challenge: thousands of large challenges would fill the memory of a worker (S18)."""
+
+    key: tuple[TenantId, UUID]
+    expires_at: datetime
     repeat_at: float
     notice: _Notice | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def key(self) -> tuple[TenantId, UUID]:
-        return self.challenge.tenant_id, self.challenge.challenge_id
 
     def wake(self, notice: _Notice) -> None:
         if self.notice is not _Notice.CHANGED:
@@ -113,15 +113,19 @@ class Waits:
         with self._place(context.caller):
             view = await self._read(context, challenge_id, may_answer=may_answer)
             with self._woken(view.challenge) as wait:
+                is_pending = view.state is ChallengeState.PENDING
                 yield view
-                while view.state is ChallengeState.PENDING:
-                    if await self._next_notice(wait) is _Notice.CHANGED:
-                        # The first view needs no turn: before it, the call has a place among the
-                        # calls in flight, and must not wait for a turn with this place.
-                        async with self._turns.turn(context.actor.tenant_id):
-                            view = await self._read(context, challenge_id, may_answer=may_answer)
-                        if view.state is ChallengeState.PENDING:
-                            continue
+                while is_pending:
+                    del view  # see `_Wait`
+                    notice = await self._next_notice(wait)
+                    # The first view needs no turn: before it, the call has a place among the calls
+                    # in flight, and must not wait for a turn with this place.
+                    async with self._turns.turn(context.actor.tenant_id):
+                        view = await self._read(context, challenge_id, may_answer=may_answer)
+                    is_pending = view.state is ChallengeState.PENDING
+                    if is_pending and notice is _Notice.CHANGED:
+                        continue
+                    if not is_pending:
                         self._observe_notice(view.challenge)
                     wait.repeat_at = self._clock.monotonic() + REPEAT_SECONDS
                     yield view
@@ -148,9 +152,7 @@ class Waits:
         changed = await self._changed(waits)
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for wait in waits:
-            if changed is not None and (
-                wait.key in changed or wait.challenge.state_at(now) is not ChallengeState.PENDING
-            ):
+            if changed is not None and (wait.key in changed or now >= wait.expires_at):
                 wait.wake(_Notice.CHANGED)
             elif monotonic >= wait.repeat_at:
                 wait.wake(_Notice.UNREADABLE if changed is None else _Notice.PENDING)
@@ -208,8 +210,13 @@ class Waits:
     @contextmanager
     def _woken(self, challenge: Challenge) -> Iterator[_Wait]:
         """Register a wait while the block runs, so that changes of the challenge wake it."""
-        wait = _Wait(challenge, self._clock.monotonic() + REPEAT_SECONDS)
         user = challenge.tenant_id, challenge.user_id
+        wait = _Wait(
+            (challenge.tenant_id, challenge.challenge_id),
+            challenge.expires_at,
+            self._clock.monotonic() + REPEAT_SECONDS,
+        )
+        del challenge
         self._of_user.setdefault(user, set()).add(wait)
         try:
             yield wait

@@ -12,7 +12,7 @@ from stepup.service.ports.audit import (
     EventQuery,
     StoredChains,
 )
-from stepup.service.ports.challenges import Challenges
+from stepup.service.ports.challenges import Challenges, Creation
 from stepup.service.ports.change_feed import Announced, ChangeFeed, FeedPosition
 from stepup.service.ports.clock import Clock
 from stepup.service.ports.elevations import CallerRates, Elevations, RecordedOutcomes, RequestKey
@@ -49,6 +49,7 @@ __all__ = [
     "Challenges",
     "ChangeFeed",
     "Clock",
+    "Creation",
     "Database",
     "DecisionEntry",
     "DecisionLog",

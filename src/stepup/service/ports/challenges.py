@@ -2,12 +2,20 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.challenge import Challenge
 from stepup.domain.receipts import Redemption
+
+
+class Creation(NamedTuple):
+    """The creation of a challenge: its `request_id` is None if the caller gave none."""
+
+    challenge_id: UUID
+    created_at: datetime
+    request_id: UUID | None
 
 
 class Challenges(Protocol):
@@ -24,6 +32,10 @@ class Challenges(Protocol):
         """
         ...
 
+    async def lock(self, tenant_id: TenantId, challenge_id: UUID) -> None:
+        """Lock a challenge until the transaction ends, as `find_for_update`, without a read."""
+        ...
+
     async def is_of_other_tenant(self, tenant_id: TenantId, challenge_id: UUID) -> bool:
         """Whether another tenant has a challenge of this id: for the decision log."""
         ...
@@ -36,8 +48,8 @@ class Challenges(Protocol):
 
     async def created_since(
         self, tenant_id: TenantId, user_id: UserId, since: datetime
-    ) -> Sequence[Challenge]:
-        """Return the user's challenges that were created after an instant, oldest first."""
+    ) -> Sequence[Creation]:
+        """Return the creations of the user's challenges after an instant, oldest first."""
         ...
 
     async def count_pending(

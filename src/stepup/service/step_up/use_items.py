@@ -38,6 +38,9 @@ class UseItems:
         place = self._fit(challenge, presented)
         if isinstance(place, int) and challenge.items[place].used is None:
             records = await self._proofs.begin()
+            if not self._is_honoured:
+                # Checks that use several items in different orders would wait for each other.
+                await records.challenges.lock(challenge.tenant_id, challenge.challenge_id)
             # Only for the first item: `conclude` checks again for all items.
             if not self._is_honoured and await self._is_void(challenge):
                 return RefusedChallenge(ChallengeRejection.REVOKED)

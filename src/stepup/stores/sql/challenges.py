@@ -35,6 +35,7 @@ from stepup.domain.challenge import (
 from stepup.domain.elevation import CLOCK_TOLERANCE
 from stepup.domain.operations import OperationId
 from stepup.domain.receipts import Redemption
+from stepup.service.ports import Creation
 from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.tables import challenge_items as items
 from stepup.stores.sql.tables import challenges
@@ -55,6 +56,10 @@ class SqlChallenges(Repository):
         found = await self._fetch(query)
         return found[0] if found else None
 
+    async def lock(self, tenant_id: TenantId, challenge_id: UUID) -> None:
+        statement = select(challenges.c.challenge_id).where(_is(tenant_id, challenge_id))
+        await self._connection.fetch_all(statement.with_for_update(), lambda _: None)
+
     async def is_of_other_tenant(self, tenant_id: TenantId, challenge_id: UUID) -> bool:
         query = select(challenges.c.challenge_id).where(
             challenges.c.challenge_id == challenge_id, challenges.c.tenant_id != tenant_id
@@ -73,11 +78,12 @@ class SqlChallenges(Repository):
 
     async def created_since(
         self, tenant_id: TenantId, user_id: UserId, since: datetime
-    ) -> Sequence[Challenge]:
-        return await self._fetch(
-            select(challenges)
+    ) -> Sequence[Creation]:
+        return await self._connection.fetch_all(
+            select(challenges.c.challenge_id, challenges.c.created_at, challenges.c.request_id)
             .where(_of_user(tenant_id, user_id), challenges.c.created_at > since)
-            .order_by(challenges.c.created_at)
+            .order_by(challenges.c.created_at),
+            lambda row: Creation(row.challenge_id, row.created_at, row.request_id),
         )
 
     async def count_pending(
