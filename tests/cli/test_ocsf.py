@@ -32,11 +32,18 @@ DETAILS = {
     EventKind.CHALLENGE_CANCELLED: {"challenge_id": "c4a1"},
     EventKind.CHALLENGE_EXPIRED: {"challenge_id": "c4a1"},
     EventKind.CHALLENGE_ITEM_USED: {"challenge_id": "c4a1"},
+    EventKind.CHALLENGE_CANCELLED_BY_OPERATOR: {"challenge_id": "c4a1"},
+    EventKind.OPERATOR_READ: {"method": "GetPerson"},
+}
+OF_THE_TENANT = {
+    EventKind.POLICY_CHANGED,
+    EventKind.POLICY_CHANGED_BY_OPERATOR,
+    EventKind.AUDIT_PRUNED,
 }
 AUTHENTICATION, ACCOUNT_CHANGE, API_ACTIVITY = 3002, 3001, 6003
 
 
-def an_event(kind, *, subject="bob", **details):
+def an_event(kind, *, actor="ada", subject="bob", **details):
     return ChainedEvent.after(
         4,
         NO_HASH,
@@ -45,8 +52,8 @@ def an_event(kind, *, subject="bob", **details):
             kind=kind,
             occurred_at=datetime(2026, 3, 1, 12, 0, 0, 123999, tzinfo=UTC),
             caller=CallerId("spiffe://example/console"),
-            actor_user_id=UserId("ada"),
-            subject_user_id=None if kind is EventKind.POLICY_CHANGED else UserId(subject),
+            actor_user_id=actor and UserId(actor),
+            subject_user_id=None if kind in OF_THE_TENANT else subject and UserId(subject),
             details={"session": "5e55", **DETAILS.get(kind, {}), **details},
             event_id="00000000-0000-4000-8000-000000000001",
         ),
@@ -123,6 +130,20 @@ def test_names_are_those_of_the_numbers(kind):
         (EventKind.CHALLENGE_CANCELLED, API_ACTIVITY, 3, "Success"),
         (EventKind.CHALLENGE_EXPIRED, API_ACTIVITY, 3, "Success"),
         (EventKind.CHALLENGE_ITEM_USED, API_ACTIVITY, 99, "Success"),
+        (EventKind.RESET_CODE_ISSUED, ACCOUNT_CHANGE, 99, "Success"),
+        (EventKind.USER_UNLOCKED, ACCOUNT_CHANGE, 99, "Success"),
+        (EventKind.USER_UNLOCKED_BY_OPERATOR, ACCOUNT_CHANGE, 99, "Success"),
+        (EventKind.USER_FORGOTTEN, ACCOUNT_CHANGE, 6, "Success"),
+        (EventKind.USER_FORGOTTEN_BY_OPERATOR, ACCOUNT_CHANGE, 6, "Success"),
+        (EventKind.USER_DEPROVISIONED, ACCOUNT_CHANGE, 6, "Success"),
+        (EventKind.AUTHENTICATOR_IMPORTED, ACCOUNT_CHANGE, 10, "Success"),
+        (EventKind.AUTHENTICATOR_RESET_BY_OPERATOR, ACCOUNT_CHANGE, 11, "Success"),
+        (EventKind.AUTHENTICATOR_RESET_BY_BREAK_GLASS, ACCOUNT_CHANGE, 11, "Success"),
+        (EventKind.POLICY_CHANGED_BY_OPERATOR, API_ACTIVITY, 3, "Success"),
+        (EventKind.ELEVATIONS_REVOKED_BY_OPERATOR, API_ACTIVITY, 4, "Success"),
+        (EventKind.CHALLENGE_CANCELLED_BY_OPERATOR, API_ACTIVITY, 3, "Success"),
+        (EventKind.OPERATOR_READ, API_ACTIVITY, 2, "Success"),
+        (EventKind.AUDIT_PRUNED, API_ACTIVITY, 4, "Success"),
     ],
 )
 def test_a_kind_of_event_is_an_activity_of_a_class(kind, class_uid, activity_id, status):
@@ -158,6 +179,28 @@ def test_who_did_what_to_whom_where_and_when():
     assert metadata["original_time"] == "2026-03-01T12:00:00.123999+00:00"
 
 
+@pytest.mark.parametrize(
+    ("details", "user"),
+    [
+        ({}, {}),
+        (
+            {"operator": {"name": "pat", "reason": "ticket 7"}},
+            {"user": {"name": "pat", "type": "Operator"}},
+        ),
+    ],
+)
+def test_only_a_person_who_acted_is_the_user_of_the_actor(details, user):
+    chained = an_event(EventKind.OPERATOR_READ, actor=None, subject=None, **details)
+    event = json.loads(json.dumps(ocsf(chained)))
+    check(CLASSES[API_ACTIVITY], event)
+    assert event["actor"] == {
+        **user,
+        "session": {"uid": "5e55"},
+        "app_name": "spiffe://example/console",
+    }
+    assert event["resources"] == [{"type": "users", "uid": "acme"}]
+
+
 def test_no_fact_of_an_event_is_lost():
     chained = an_event(EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR, reason="lost phone")
     assert ocsf(chained)["unmapped"] == {
@@ -181,6 +224,7 @@ def test_the_call_that_an_event_is_of_correlates_it_with_the_logs():
         (EventKind.OTP_REJECTED, {"locked_until": None, "suspended": True}, "High"),
         (EventKind.RESET_CODE_REJECTED, {"suspended": True}, "High"),
         (EventKind.CLAIM_REFUSED, {}, "High"),
+        (EventKind.AUTHENTICATOR_RESET_BY_BREAK_GLASS, {}, "High"),
     ],
 )
 def test_an_attempt_is_the_more_severe_the_more_it_led_to(kind, details, severity):
@@ -213,6 +257,11 @@ def test_codes_of_both_kinds_are_told_apart(kind, protocol):
         (EventKind.CHALLENGE_CANCELLED, "CancelChallenge", ("challenge", "c4a1")),
         (EventKind.CHALLENGE_EXPIRED, "CreateChallenge", ("challenge", "c4a1")),
         (EventKind.CHALLENGE_ITEM_USED, "CheckStepUp", ("challenge", "c4a1")),
+        (EventKind.POLICY_CHANGED_BY_OPERATOR, "UpdatePolicy", ("policy", "acme")),
+        (EventKind.ELEVATIONS_REVOKED_BY_OPERATOR, "RevokeElevations", ("elevations", "bob")),
+        (EventKind.CHALLENGE_CANCELLED_BY_OPERATOR, "CancelChallenge", ("challenge", "c4a1")),
+        (EventKind.OPERATOR_READ, "GetPerson", ("user", "bob")),
+        (EventKind.AUDIT_PRUNED, "stepup audit prune", ("audit events", "acme")),
     ],
 )
 def test_a_call_names_what_it_was_about(kind, operation, resource):

@@ -69,6 +69,14 @@ def _disabled(message: str) -> _Activity:
     return _Activity(_ACCOUNT_CHANGE, 11, "MFA Factor Disable", message)
 
 
+def _unlocked(message: str) -> _Activity:
+    return _Activity(_ACCOUNT_CHANGE, _OTHER, "Unlock", message)
+
+
+def _forgotten(message: str) -> _Activity:
+    return _Activity(_ACCOUNT_CHANGE, 6, "Delete", message)
+
+
 def _wizard(step: str, message: str) -> _Activity:
     return _Activity(_ACCOUNT_CHANGE, _OTHER, f"MFA Factor Enrollment {step}", message)
 
@@ -92,8 +100,31 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
     EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR: _disabled(
         "An administrator removed a user's authenticator"
     ),
+    EventKind.AUTHENTICATOR_RESET_BY_OPERATOR: _disabled(
+        "An operator removed a user's authenticator"
+    ),
+    EventKind.AUTHENTICATOR_RESET_BY_BREAK_GLASS: _disabled(
+        "stepup break-glass removed a user's authenticator"
+    ),
+    EventKind.AUTHENTICATOR_IMPORTED: _enabled("An authenticator was imported"),
+    EventKind.RESET_CODE_ISSUED: _Activity(
+        _ACCOUNT_CHANGE, _OTHER, "Reset Code Issue", "A user got a new reset code"
+    ),
+    EventKind.USER_UNLOCKED: _unlocked("An administrator ended a user's lock"),
+    EventKind.USER_UNLOCKED_BY_OPERATOR: _unlocked("An operator ended a user's lock"),
+    EventKind.USER_FORGOTTEN: _forgotten("An administrator forgot a user"),
+    EventKind.USER_FORGOTTEN_BY_OPERATOR: _forgotten("An operator forgot a user"),
+    EventKind.USER_DEPROVISIONED: _forgotten("A caller that provisions users forgot a user"),
     EventKind.POLICY_CHANGED: _Activity(_API, 3, "Update", "The step-up policy was changed"),
+    EventKind.POLICY_CHANGED_BY_OPERATOR: _Activity(
+        _API, 3, "Update", "An operator changed the step-up policy"
+    ),
     EventKind.ELEVATIONS_REVOKED: _Activity(_API, 4, "Delete", "Elevations were revoked"),
+    EventKind.ELEVATIONS_REVOKED_BY_OPERATOR: _Activity(
+        _API, 4, "Delete", "An operator revoked elevations"
+    ),
+    EventKind.OPERATOR_READ: _Activity(_API, 2, "Read", "An operator read about people"),
+    EventKind.AUDIT_PRUNED: _Activity(_API, 4, "Delete", "The oldest audit events were deleted"),
     EventKind.RECEIPT_REDEEMED: _Activity(_API, _OTHER, "Redeem", "A retry receipt was redeemed"),
     EventKind.CLAIM_REFUSED: _Activity(
         _API,
@@ -109,6 +140,9 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
     EventKind.CHALLENGE_CREATED: _Activity(_API, 1, "Create", "A challenge was created"),
     EventKind.CHALLENGE_DECLINED: _Activity(_API, 3, "Update", "A person declined a challenge"),
     EventKind.CHALLENGE_CANCELLED: _Activity(_API, 3, "Update", "A caller cancelled a challenge"),
+    EventKind.CHALLENGE_CANCELLED_BY_OPERATOR: _Activity(
+        _API, 3, "Update", "An operator cancelled a challenge"
+    ),
     EventKind.CHALLENGE_EXPIRED: _Activity(_API, 3, "Update", "A challenge was not answered"),
     EventKind.CHALLENGE_ITEM_USED: _Activity(
         _API, _OTHER, "Use", "An item of a challenge allowed an action"
@@ -118,10 +152,12 @@ _CHALLENGE_CALLS: Mapping[EventKind, str] = {
     EventKind.CHALLENGE_CREATED: "CreateChallenge",
     EventKind.CHALLENGE_DECLINED: "DeclineChallenge",
     EventKind.CHALLENGE_CANCELLED: "CancelChallenge",
+    EventKind.CHALLENGE_CANCELLED_BY_OPERATOR: "CancelChallenge",
     # No call ends the challenge: its time does, which CreateChallenge has set.
     EventKind.CHALLENGE_EXPIRED: "CreateChallenge",
     EventKind.CHALLENGE_ITEM_USED: "CheckStepUp",
 }
+_ALARMING = frozenset({EventKind.CLAIM_REFUSED, EventKind.AUTHENTICATOR_RESET_BY_BREAK_GLASS})
 _ACCOUNT_MFA_OFF = _disabled("MFA was turned off for an account")
 
 
@@ -143,10 +179,10 @@ def _activity(event: Event) -> _Activity:
 
 
 def _severity(event: Event, activity: _Activity) -> _Severity:
+    if event.kind in _ALARMING or event.details.get("suspended"):
+        return _Severity.HIGH
     if activity.status is _OcsfStatus.SUCCESS:
         return _Severity.INFORMATIONAL
-    if event.kind is EventKind.CLAIM_REFUSED or event.details.get("suspended"):
-        return _Severity.HIGH
     return _Severity.MEDIUM if event.details.get("locked_until") else _Severity.LOW
 
 
@@ -171,10 +207,10 @@ def _classification(activity: _Activity, severity: _Severity) -> Mapping[str, Js
 
 def _circumstances(chained: ChainedEvent) -> dict[str, Json]:
     event = chained.event
-    actor: dict[str, Json] = {
-        "user": {"uid": event.actor_user_id},
-        "app_name": event.caller,
-    }
+    actor: dict[str, Json] = {"app_name": event.caller}
+    person = _acting_person(event)
+    if person is not None:
+        actor["user"] = person
     session = event.details.get("session")
     if session is not None:
         actor["session"] = {"uid": session}
@@ -207,6 +243,17 @@ def _circumstances(chained: ChainedEvent) -> dict[str, Json]:
     return found
 
 
+def _acting_person(event: Event) -> Json:
+    """The user of the tenant or the operator who acted; None if a program or a host command did."""
+    if event.actor_user_id is not None:
+        return {"uid": event.actor_user_id}
+    match event.details.get("operator"):
+        case {"name": str(name)}:
+            return {"name": name, "type": "Operator"}
+        case _:
+            return None
+
+
 def _object(event: Event, of: _Class) -> Mapping[str, Json]:
     """The object of an event, in the attributes of its class."""
     user: Json = {"uid": event.subject_user_id or event.actor_user_id}
@@ -233,12 +280,18 @@ def _object(event: Event, of: _Class) -> Mapping[str, Json]:
 def _call(event: Event) -> tuple[Json, str, Json]:
     """The RPC, and the type and name of its object."""
     match event.kind:
-        case EventKind.POLICY_CHANGED:
+        case EventKind.POLICY_CHANGED | EventKind.POLICY_CHANGED_BY_OPERATOR:
             return "UpdatePolicy", "policy", event.tenant_id
         case EventKind.RECEIPT_REDEEMED:
             return "CheckStepUp", "receipt", event.details["redeemed_decision_id"]
         case EventKind.CLAIM_REFUSED:
             return event.details["method"], "claim", event.details["claim"]
+        case EventKind.OPERATOR_READ if event.subject_user_id:
+            return event.details["method"], "user", event.subject_user_id
+        case EventKind.OPERATOR_READ:
+            return event.details["method"], "users", event.tenant_id
+        case EventKind.AUDIT_PRUNED:
+            return "stepup audit prune", "audit events", event.tenant_id
         case kind if kind in _CHALLENGE_CALLS:
             return _CHALLENGE_CALLS[kind], "challenge", event.details["challenge_id"]
         case _:
