@@ -388,6 +388,16 @@ async def test_an_authenticator_is_removed(worker, client, app):
     assert not (await client.enrollment.GetEnrollment(standing())).HasField("active")
 
 
+async def test_an_elevated_person_gets_a_new_reset_code(world, worker, client, app):
+    world.sql("DELETE FROM reset_codes")
+    assert not (await client.enrollment.GetEnrollment(standing())).active.has_reset_code
+    await worker.elevate(ALICE, app)
+    issued = await client.enrollment.IssueResetCode(enrollment.IssueResetCodeRequest(actor=ON_WIRE))
+    assert (await client.enrollment.GetEnrollment(standing())).active.has_reset_code
+    answer = await client.enrollment.ResetEnrollment(resetting(issued.reset_code))
+    assert answer.outcome == enrollment.RESET_OUTCOME_ACCEPTED
+
+
 def resetting(reset_code, actor=ON_WIRE):
     return enrollment.ResetEnrollmentRequest(actor=actor, reset_code=reset_code)
 

@@ -33,6 +33,7 @@ from stepup.service.enrollment.begin import BeginEnrollment
 from stepup.service.enrollment.complete import CompleteEnrollment
 from stepup.service.enrollment.confirm import ConfirmEnrollment
 from stepup.service.enrollment.end import EndEnrollment
+from stepup.service.enrollment.issue_reset_code import IssueResetCode
 from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
@@ -121,6 +122,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         CancelEnrollment(database),
         GetEnrollment(database),
         EndEnrollment(database, elevated, revoker, keys),
+        IssueResetCode(database, elevated, keys),
         SetAccountMfa(database, elevated),
         Pictures(),
         TenantShare(_BEGINNING_AT_ONCE, _BEGINNING_WAITING),

@@ -169,6 +169,9 @@ class Worker:
         end = self._enrollment.end
         await end.reset_by_administrator(self.context(actor), UserId(user), reason)
 
+    async def issue_reset_code(self, actor):
+        return await self._enrollment.issue(self.context(actor))
+
     async def set_account_mfa(self, actor, *, enabled):
         await self._enrollment.account_mfa(self.context(actor), enabled)
 

@@ -202,6 +202,7 @@ WRITERS = {
     "GetEnrollment",
     "RemoveEnrollment",
     "ResetEnrollment",
+    "IssueResetCode",
     "SetAccountMfa",
 }
 

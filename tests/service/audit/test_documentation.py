@@ -44,6 +44,7 @@ async def everything(worker):
     app = await worker.enrol(ALICE)
     await worker.elevate(ALICE, app)
     await worker.set_account_mfa(ALICE, enabled=True)
+    await worker.issue_reset_code(ALICE)
     await worker.select(OSQUERY)
     answer = await worker.check(ALICE)
     await worker.retry(ALICE, answer.receipt)

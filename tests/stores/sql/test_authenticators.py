@@ -183,6 +183,46 @@ async def test_a_reset_code_without_an_authenticator_is_refused(database):
     assert await found_reset_code(database) is None
 
 
+async def test_s8_a_reset_code_is_replaced_as_a_whole(enrolled):
+    new = replace(
+        RESET,
+        digest=b"other",
+        sealed_key=SealedSecret("key-2", b"more"),
+        sessions=RESET.sessions.failed(DESK, NOW),
+    )
+    async with enrolled.transaction() as records:
+        await records.reset_codes.replace(new)
+    assert await found_reset_code(enrolled) == replace(new, version=1)
+
+
+async def test_s8_what_was_read_of_a_reset_code_is_not_saved_into_its_successor(enrolled):
+    async with enrolled.transaction() as records:
+        await records.reset_codes.replace(replace(RESET, digest=b"other"))
+    with pytest.raises(ConflictError):
+        async with enrolled.transaction() as records:
+            await records.reset_codes.save(RESET)
+
+
+async def test_an_authenticator_without_a_reset_code_gets_one(database):
+    async with database.transaction() as records:
+        await records.authenticators.add(ALICE)
+    assert not await has_reset_code(database)
+    async with database.transaction() as records:
+        await records.reset_codes.replace(RESET)
+    assert await found_reset_code(database) == RESET
+
+
+async def test_a_reset_code_exists_for_its_user_alone(enrolled):
+    assert await has_reset_code(enrolled)
+    assert not await has_reset_code(enrolled, user_id=UserId("bob"))
+    assert not await has_reset_code(enrolled, tenant_id=TenantId("umbrella"))
+
+
+async def has_reset_code(database, tenant_id=ALICE.tenant_id, user_id=ALICE.user_id):
+    async with database.snapshot() as records:
+        return await records.reset_codes.exists(tenant_id, user_id)
+
+
 async def test_a_reset_codes_throttle_is_its_own(enrolled):
     failed = replace(RESET, sessions=RESET.sessions.failed(DESK, NOW))
     async with enrolled.transaction() as records:

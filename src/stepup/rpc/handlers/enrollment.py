@@ -19,6 +19,7 @@ from stepup.service.enrollment.begin import BeginEnrollment, Screen
 from stepup.service.enrollment.complete import CompleteEnrollment
 from stepup.service.enrollment.confirm import ConfirmEnrollment
 from stepup.service.enrollment.end import EndEnrollment
+from stepup.service.enrollment.issue_reset_code import IssueResetCode
 from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
 from stepup.v1 import enrollment_service_pb2 as pb
 
@@ -33,6 +34,7 @@ class EnrollmentHandlers:
     cancel: CancelEnrollment
     get: GetEnrollment
     end: EndEnrollment
+    issue: IssueResetCode
     account_mfa: SetAccountMfa
     pictures: Pictures
     beginning: TenantShare
@@ -112,7 +114,8 @@ class EnrollmentHandlers:
             raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
         completion = await self.complete(context)
         response = pb.CompleteEnrollmentResponse(
-            enrollment=encode.active(completion.authenticator, context.now)
+            # No enrollment is completed without its reset code.
+            enrollment=encode.active(completion.authenticator, context.now, has_reset_code=True)
         )
         encode.set_elevation(response, completion.elevation)
         return response
@@ -129,7 +132,11 @@ class EnrollmentHandlers:
         context = await call.authorize_and_charge(decode.actor(request))
         standing = await self.get(context)
         return pb.GetEnrollmentResponse(
-            active=encode.active(standing.active, context.now) if standing.active else None,
+            active=encode.active(
+                standing.active, context.now, has_reset_code=standing.has_reset_code
+            )
+            if standing.active
+            else None,
             pending=encode.pending(standing.pending) if standing.pending else None,
             account_mfa_enabled=standing.account_mfa_enabled,
         )
@@ -163,6 +170,12 @@ class EnrollmentHandlers:
         reason = decode.parse("reason", StatedReason, request.reason)
         await self.end.reset_by_administrator(context, user_id, reason)
         return pb.AdminResetEnrollmentResponse()
+
+    async def issue_reset_code(
+        self, request: pb.IssueResetCodeRequest, call: Call
+    ) -> pb.IssueResetCodeResponse:
+        code = await self.issue(await call.authorize_and_charge(decode.actor(request)))
+        return pb.IssueResetCodeResponse(reset_code=code.text)
 
     async def set_account_mfa(
         self, request: pb.SetAccountMfaRequest, call: Call

@@ -142,7 +142,9 @@ def verification(outcome: Verification) -> step_up_service_pb2.VerifyOtpResponse
     return response
 
 
-def active(authenticator: Authenticator, now: datetime) -> enrollment_service_pb2.Enrollment:
+def active(
+    authenticator: Authenticator, now: datetime, *, has_reset_code: bool
+) -> enrollment_service_pb2.Enrollment:
     """An authenticator in force."""
     lock = authenticator.throttle.retry_after(now)
     return enrollment_service_pb2.Enrollment(
@@ -150,6 +152,7 @@ def active(authenticator: Authenticator, now: datetime) -> enrollment_service_pb
         activated_at=timestamp(authenticator.activated_at),
         locked_until=timestamp(now + lock) if lock else None,
         suspended=authenticator.throttle.is_suspended,
+        has_reset_code=has_reset_code,
     )
 
 

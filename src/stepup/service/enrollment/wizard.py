@@ -80,6 +80,7 @@ class Standing:
     """The active authenticator, the wizard open in this session, the account's own toggle."""
 
     active: Authenticator | None
+    has_reset_code: bool
     pending: PendingEnrollment | None
     account_mfa_enabled: bool
 
@@ -99,11 +100,12 @@ class GetEnrollment:
         actor = context.actor
         async with self.database.snapshot(context.actor.tenant_id) as records:
             active = await records.authenticators.find(actor.tenant_id, actor.user_id)
+            has_reset_code = await records.reset_codes.exists(actor.tenant_id, actor.user_id)
             pending = await records.pending.find(actor.tenant_id, actor.user_id, actor.session_hash)
             if pending is not None and not await is_open(records, pending, context.now):
                 pending = None
             account_mfa = await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)
-        return Standing(active, pending, account_mfa)
+        return Standing(active, has_reset_code, pending, account_mfa)
 
 
 @dataclass(frozen=True, slots=True)

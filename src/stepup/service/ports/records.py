@@ -75,7 +75,8 @@ class ResetCodes(Protocol):
     async def replace(self, record: ResetCodeRecord) -> None:
         """Store the reset code of an authenticator in force, in place of the one before, if any.
 
-        The transaction MUST hold the lock of the authenticator.
+        The transaction MUST hold the lock of the authenticator. A later `save` of the code before
+        MUST fail.
         """
         ...
 

@@ -95,12 +95,19 @@ class SqlResetCodes(Repository):
         return found is True
 
     async def replace(self, record: ResetCodeRecord) -> None:
-        await self._connection.write(
-            delete(reset_codes).where(
-                reset_codes.c.tenant_id == record.tenant_id, reset_codes.c.user_id == record.user_id
+        table = reset_codes.c
+        replaced = await self._connection.write(
+            update(reset_codes)
+            .where(table.tenant_id == record.tenant_id, table.user_id == record.user_id)
+            .values(
+                enrollment_id=record.enrollment_id,
+                digest=record.digest,
+                version=table.version + 1,
+                **_changing_reset_code(record),
             )
         )
-        await self.add(record)
+        if not replaced:
+            await self.add(record)
 
     async def find_for_update(self, tenant_id: TenantId, user_id: UserId) -> ResetCodeRecord | None:
         return await self._connection.fetch_first(
