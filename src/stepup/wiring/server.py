@@ -22,6 +22,7 @@ from stepup.rpc.server.server import HEALTH_NAMES, Handlers, Server
 from stepup.rpc.wire.qr import Pictures
 from stepup.service.audit.events import AuditEvents
 from stepup.service.calls.limits import CallerLimits, TenantShare
+from stepup.service.calls.page_tokens import PageTokens
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.service.challenges.answer import AnswerChallenge
 from stepup.service.challenges.create import CreateChallenge
@@ -130,7 +131,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     policy = PolicyHandlers(
         catalogue, GetPolicy(database), UpdatePolicy(database, elevated, snapshots)
     )
-    audit = AuditHandlers(AuditEvents(database, keys))
+    audit = AuditHandlers(AuditEvents(database, PageTokens(keys)))
     return Application(
         Handlers(step_up, challenge, enrollment, PeopleHandlers(), policy, audit),
         snapshots,
