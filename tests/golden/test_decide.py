@@ -63,9 +63,11 @@ GIVEN_OPTIONAL = {
     "elevation",
     "enrolled",
     "account_mfa",
+    "ever_enrolled",
     "receipt",
     "challenge",
 }
+FLAGS = ("enrolled", "account_mfa", "ever_enrolled")
 ANSWER = {"decision", "reason", "asks"}
 ANSWER_OPTIONAL = {
     "elevation",
@@ -74,6 +76,7 @@ ANSWER_OPTIONAL = {
     "challenge_rejection",
     "needs_challenge",
     "earns_receipt",
+    "enroll_by",
 }
 CONTEXT = {
     "account_type": AccountType,
@@ -127,11 +130,11 @@ def check_form(case):
     """Refuse a case with a key or a kind of value that the driver would not look at."""
     keys(case, CASE)
     given = keys(case["given"], GIVEN, GIVEN_OPTIONAL)
-    keys(given["policy"], {"enabled"}, {"selected"})
+    keys(given["policy"], {"enabled"}, {"selected", "enroll_in"})
     flag(given["policy"]["enabled"])
     keys(given.get("actor", {}), set(), CONTEXT.keys())
     keys(given.get("elevation") or {"age": None}, {"age"}, {"expires_in"})
-    for fact in ("enrolled", "account_mfa"):
+    for fact in FLAGS:
         flag(given.get(fact, False))
     expect = case["expect"]
     if "error" in expect:
@@ -140,8 +143,9 @@ def check_form(case):
     keys(expect, ANSWER, ANSWER_OPTIONAL)
     flag(expect.get("earns_receipt", False))
     flag(expect.get("needs_challenge", False))
-    if expect.get("elevation", "given") != "given":
-        raise ValueError("an answer carries the elevation given, or none")
+    for field in ("elevation", "enroll_by"):
+        if expect.get(field, "given") != "given":
+            raise ValueError(f"an answer carries the {field} given, or none")
     return case
 
 
@@ -184,7 +188,9 @@ def policy_of(given):
         OperationId(name): EVERY_TIME if max_age == "every_time" else duration(max_age)
         for name, max_age in selected.items()
     }
-    return Policy(TenantId("acme"), given["policy"]["enabled"], max_ages)
+    enroll_in = given["policy"].get("enroll_in")
+    enroll_by = None if enroll_in is None else NOW + duration(enroll_in)
+    return Policy(TenantId("acme"), given["policy"]["enabled"], max_ages, enroll_by=enroll_by)
 
 
 def elevation_of(given, actor):
@@ -201,7 +207,7 @@ def elevation_of(given, actor):
 
 def stored(given, actor):
     """What the stores would say, by name of the fact or the effect."""
-    found = {name: given[name] for name in ("enrolled", "account_mfa") if name in given}
+    found = {name: given[name] for name in FLAGS if name in given}
     if "elevation" in given:
         found["elevation"] = elevation_of(given, actor)
     if "receipt" in given:
@@ -240,9 +246,9 @@ def test_golden(case):
         assert expect == {"error": "UNKNOWN_OPERATION"}
         return
     actor = actor_of(given)
-    stores = stored(given, actor)
+    stores, policy = stored(given, actor), policy_of(given)
 
-    verdict, asked = drive(partial(decide, operation, actor, policy_of(given), NOW), stores)
+    verdict, asked = drive(partial(decide, operation, actor, policy, NOW), stores)
 
     rejection = expect.get("receipt_rejection")
     refusal = expect.get("challenge_rejection")
@@ -255,6 +261,7 @@ def test_golden(case):
         earns_receipt=expect.get("earns_receipt", False),
         challenge_rejection=ChallengeRejection[refusal] if refusal else None,
         needs_challenge=expect.get("needs_challenge", False),
+        enroll_by=policy.enroll_by if expect.get("enroll_by") else None,
     )
     assert asked == expect["asks"]
 

@@ -181,14 +181,16 @@ class Worker:
     async def policy(self, tenant=ACME):
         return await self._policy.get(tenant)
 
-    async def update_policy(self, actor, *, enabled=None, selected=None, issuer=None, etag=None):
+    async def update_policy(
+        self, actor, *, enabled=None, selected=None, issuer=None, enroll_by=None, etag=None
+    ):
         """Change the policy; `selected` is a list of operations, or maps them to a max_age."""
         if etag is None:
             etag = (await self.policy(actor.tenant_id)).etag
         if selected is not None:
             max_ages = selected if isinstance(selected, dict) else dict.fromkeys(selected, LIFETIME)
             selected = {OperationId(operation): age for operation, age in max_ages.items()}
-        change = PolicyChange(etag, enabled, selected, issuer and Label(issuer))
+        change = PolicyChange(etag, enabled, selected, issuer and Label(issuer), enroll_by)
         return await self._policy.update(self.context(actor), change)
 
     async def select(self, *operations, tenant=ACME, **max_ages):

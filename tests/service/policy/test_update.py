@@ -7,7 +7,7 @@ from stepup_tests.people import administrator, person
 from stepup_tests.worker import API_KEYS, OSQUERY, REMOTE_SHELL, details_of
 
 from stepup.domain.actor import TenantId
-from stepup.domain.audit import EventKind
+from stepup.domain.audit import EventKind, written
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import (
     ElevationRequiredError,
@@ -156,11 +156,18 @@ async def test_s13_a_change_is_one_event_with_before_and_after(worker, clock):
     assert event.occurred_at == clock.now()
     assert event.details == details_of(
         ROOT,
-        before={"etag": before.etag, "enabled": False, "issuer": None, "operations": {}},
+        before={
+            "etag": before.etag,
+            "enabled": False,
+            "issuer": None,
+            "enroll_by": None,
+            "operations": {},
+        },
         after={
             "etag": after.etag,
             "enabled": True,
             "issuer": None,
+            "enroll_by": None,
             "operations": {OSQUERY: 300},
         },
     )
@@ -234,3 +241,77 @@ async def test_s22_a_shorter_max_age_from_before_is_not_changed_to_another_short
     with pytest.raises(InvalidFieldError) as refused:
         await worker.update_policy(ROOT, selected=selected)
     assert refused.value.field == f"policy.operations[{index}].max_age"
+
+
+DAY = timedelta(days=1)
+
+
+async def test_enabling_with_time_to_enrol_needs_no_elevation(worker, clock):
+    enroll_by = clock.now() + 30 * DAY
+    after = await worker.update_policy(ROOT, enabled=True, enroll_by=enroll_by)
+    assert (after.enroll_by, after.enabled_at) == (enroll_by, clock.now())
+    assert await worker.policy() == after
+    assert (await worker.events())[-1].details["after"]["enroll_by"] == written(enroll_by)
+
+
+@pytest.mark.usefixtures("policy")
+async def test_time_to_enrol_on_an_enabled_policy_needs_an_elevation(world, worker, clock):
+    first = clock.now() + 10 * DAY
+    refused = await world.refuses(
+        worker.update_policy(ROOT, enroll_by=first), ElevationRequiredError
+    )
+    assert "enroll_by is set" in str(refused)
+    await elevate_root(worker)
+    await worker.update_policy(ROOT, enroll_by=first)
+    await worker.revoke(ROOT)
+    later = worker.update_policy(ROOT, enroll_by=first + DAY)
+    refused = await world.refuses(later, ElevationRequiredError)
+    assert "enroll_by is moved to a later time" in str(refused)
+    assert (await worker.update_policy(ROOT, enroll_by=first - DAY)).enroll_by == first - DAY
+
+
+async def test_the_time_to_enrol_is_removed_and_otherwise_stays(worker, clock):
+    enroll_by = clock.now() + DAY
+    await worker.update_policy(ROOT, enabled=True, enroll_by=enroll_by)
+    assert (await worker.update_policy(ROOT, selected=[OSQUERY])).enroll_by == enroll_by
+    assert (await worker.update_policy(ROOT, enroll_by="")).enroll_by is None
+    details = (await worker.events())[-1].details
+    described = [details[when]["enroll_by"] for when in ("before", "after")]
+    assert described == [written(enroll_by), None]
+
+
+@pytest.mark.parametrize("days", [0, -1, 31])
+async def test_an_enroll_by_that_is_past_or_too_late_is_refused(world, worker, clock, days):
+    wrong = worker.update_policy(ROOT, enabled=True, enroll_by=clock.now() + days * DAY)
+    assert (await world.refuses(wrong, InvalidFieldError)).field == "policy.enroll_by"
+
+
+@pytest.mark.usefixtures("policy")
+async def test_the_30_days_are_those_after_the_policy_was_enabled(world, worker, clock):
+    """Also for an administrator who is elevated; a change of the issuer renews nothing."""
+    enabled_at = clock.now()
+    clock.advance(minutes=20 * 24 * 60)
+    await worker.poll()
+    await worker.update_policy(ROOT, issuer="Acme")
+    await elevate_root(worker)
+    too_late = worker.update_policy(ROOT, enroll_by=enabled_at + 31 * DAY)
+    await world.refuses(too_late, InvalidFieldError)
+    after = await worker.update_policy(ROOT, enroll_by=enabled_at + 30 * DAY)
+    assert after.enabled_at == enabled_at
+
+
+@pytest.mark.usefixtures("policy")
+async def test_nobody_gets_30_more_days_without_an_elevation(world, worker, clock):
+    """To disable the policy, and enable it again, needs the elevation of a weakening."""
+    clock.advance(minutes=20 * 24 * 60)
+    await worker.poll()
+    enroll_by = clock.now() + 30 * DAY
+    for change in ({"enabled": False}, {"enabled": False, "enroll_by": enroll_by}):
+        await world.refuses(
+            worker.update_policy(ROOT, **change),
+            ElevationRequiredError if "enroll_by" not in change else InvalidFieldError,
+        )
+    await elevate_root(worker)
+    await worker.update_policy(ROOT, enabled=False)
+    again = await worker.update_policy(ROOT, enabled=True, enroll_by=enroll_by)
+    assert again.enabled_at == clock.now()

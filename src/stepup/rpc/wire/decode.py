@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from typing import Any, Literal, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
@@ -342,8 +342,10 @@ def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery
         raise InvalidFieldError("filter.kinds", f"must be at most {MAX_KINDS}")
     return EventQuery(
         tenant_id=parse_id("tenant_id", domain.TenantId, request.tenant_id),
-        start=_instant("filter.start_time", message, "start_time"),
-        end=_instant("filter.end_time", message, "end_time"),
+        start=instant("filter.start_time", message.start_time)
+        if message.HasField("start_time")
+        else None,
+        end=instant("filter.end_time", message.end_time) if message.HasField("end_time") else None,
         user_id=parse_id("filter.user_id", domain.UserId, message.user_id)
         if message.user_id
         else None,
@@ -354,13 +356,13 @@ def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery
     )
 
 
-def _instant(
-    path: str, message: audit_service_pb2.AuditEventFilter, field: Literal["start_time", "end_time"]
-) -> datetime | None:
-    if not message.HasField(field):
-        return None
+def instant(field: str, message: Timestamp) -> datetime:
+    """An instant in UTC. Digits finer than a microsecond are cut off.
+
+    Raises:
+        InvalidFieldError: the message is not an instant of the years 1 to 9999.
+    """
     try:
-        value: Timestamp = getattr(message, field)
-        return value.ToDatetime(UTC)
+        return message.ToDatetime(UTC)
     except (ValueError, OverflowError) as error:
-        raise InvalidFieldError(path, "must be in the years 1 to 9999") from error
+        raise InvalidFieldError(field, "must be in the years 1 to 9999") from error

@@ -1,7 +1,7 @@
 """Converts the changes of policies from messages."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from stepup.domain.elevation import LIFETIME
@@ -29,7 +29,7 @@ def policy_change(
     paths = set(request.update_mask.paths)
     if not paths:
         raise InvalidFieldError("update_mask", "is required")
-    if unknown := sorted(paths - {"enabled", "operations", "issuer"}):
+    if unknown := sorted(paths - {"enabled", "operations", "issuer", "enroll_by"}):
         raise InvalidFieldError("update_mask", f"has the unknown path {unknown[0][:64]!r}")
     return PolicyChange(
         etag=request.policy.etag,
@@ -38,11 +38,18 @@ def policy_change(
             _max_ages(catalogue, request.policy.operations) if "operations" in paths else None
         ),
         issuer=_issuer(request.policy.issuer) if "issuer" in paths else None,
+        enroll_by=_enroll_by(request.policy) if "enroll_by" in paths else None,
     )
 
 
 def _issuer(value: str) -> Label | Literal[""]:
     return decode.parse("policy.issuer", Label, value) if value else ""
+
+
+def _enroll_by(policy: policy_service_pb2.Policy) -> datetime | Literal[""]:
+    if not policy.HasField("enroll_by"):
+        return ""
+    return decode.instant("policy.enroll_by", policy.enroll_by)
 
 
 def _max_ages(

@@ -71,9 +71,9 @@ async def append_and_turn_account_mfa(
     """
     tenant_id = context.actor.tenant_id
     changes = await records.accounts.mfa_enabled_for_update(tenant_id, user_id) != enabled
-    if changes:
-        # Before any event: every transaction locks the audit chain last.
-        await records.accounts.set_mfa_enabled(tenant_id, user_id, enabled)
+    # Also without a change: the row shows later that the user once had an authenticator, and so has
+    # no time to enrol. Before any event: every transaction locks the audit chain last.
+    await records.accounts.set_mfa_enabled(tenant_id, user_id, enabled)
     await records.audit.append(cause)
     if changes:
         await records.audit.append(

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from stepup.domain.actor import TenantId
-from stepup.domain.audit import EventKind, Json
+from stepup.domain.audit import EventKind, Json, written
 from stepup.domain.changes import PolicyChanged
 from stepup.domain.elevation import Elevation
 from stepup.domain.errors import ConflictError, EtagMismatchError, InvalidFieldError
@@ -23,13 +23,14 @@ from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 class PolicyChange:
     """The wanted values, and the version that they are based on; None leaves a field unchanged.
 
-    An `issuer` of "" removes the tenant's own.
+    An `issuer` or an `enroll_by` of "" removes the one of the policy.
     """
 
     etag: str
     enabled: bool | None = None
     max_ages: Mapping[OperationId, timedelta] | None = None
     issuer: Label | Literal[""] | None = None
+    enroll_by: datetime | Literal[""] | None = None
 
     def applied_to(self, policy: Policy) -> Policy:
         """Return a policy with the wanted values."""
@@ -38,6 +39,7 @@ class PolicyChange:
             enabled=policy.enabled if self.enabled is None else self.enabled,
             max_ages=policy.max_ages if self.max_ages is None else self.max_ages,
             issuer=policy.issuer if self.issuer is None else self.issuer or None,
+            enroll_by=policy.enroll_by if self.enroll_by is None else self.enroll_by or None,
         )
 
 
@@ -72,7 +74,8 @@ class UpdatePolicy:
 
         Raises:
             RoleRequiredError: the actor is not a Master Administrator.
-            InvalidFieldError: a new `max_age` is shorter than 30 seconds.
+            InvalidFieldError: a new `max_age` is shorter than 30 seconds; or a new `enroll_by` is
+                past, or more than 30 days after the policy was enabled.
             EtagMismatchError: the policy has changed since it was read.
             ElevationRequiredError: the change weakens the policy, and the session is not elevated.
             StoreUnavailableError: nothing was changed.
@@ -85,11 +88,13 @@ class UpdatePolicy:
         if after == before and before.version:
             return before
         _refuse_too_short(before, after)
+        if problem := before.problem_of_enroll_by(after, context.now):
+            raise InvalidFieldError("policy.enroll_by", problem)
         weakenings, elevation = before.weakenings(after), None
         if weakenings:
             purpose = f"weakening the policy ({'; '.join(weakenings)})"
             elevation = await self.elevated.require(context, purpose)
-        after = replace(after, version=before.version + 1, updated_at=context.now)
+        after = before.changed(after, context.now)
         await self._commit(context, before, after, elevation)
         return after
 
@@ -131,6 +136,7 @@ def _described(policy: Policy) -> Mapping[str, Json]:
         "etag": policy.etag,
         "enabled": policy.enabled,
         "issuer": policy.issuer,
+        "enroll_by": written(policy.enroll_by) if policy.enroll_by else None,
         "operations": {
             operation_id: "every_time" if max_age == EVERY_TIME else int(max_age.total_seconds())
             for operation_id, max_age in sorted(policy.max_ages.items())

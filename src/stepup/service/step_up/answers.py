@@ -74,6 +74,8 @@ def entry(
     if verdict.elevation is not None:
         facts["elevated_at"] = written(verdict.elevation.verified_at)
         facts["enrollment_id"] = verdict.elevation.enrollment_id
+    if verdict.enroll_by is not None:
+        facts["enroll_by"] = written(verdict.enroll_by)
     if redemption is not None:
         facts |= _of_receipt(redemption)
     if use_of_item is not None:
