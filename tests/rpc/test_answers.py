@@ -491,6 +491,33 @@ async def test_an_issuer_is_set_shown_and_taken_away(client):
     assert not (await read(client)).issuer
 
 
+async def test_the_time_to_enrol_is_set_shown_used_and_taken_away(client, clock):
+    enroll_by = clock.now() + timedelta(days=30)
+    request = updating(
+        (await read(client)).etag, [{"operation": OSQUERY}], "enabled", "operations", "enroll_by"
+    )
+    request.policy.enroll_by.FromDatetime(enroll_by)
+    request.policy.enroll_by.nanos += 999  # finer than what is stored
+    given = (await client.policy.UpdatePolicy(request)).policy
+    assert instant(given.enroll_by) == enroll_by
+    assert await read(client) == given
+
+    answer = await client.step_up.CheckStepUp(checking())
+    assert answer == step_up.CheckStepUpResponse(
+        decision=step_up.DECISION_ALLOWED,
+        reason=step_up.DECISION_REASON_ENROLLMENT_GRACE,
+        decision_id=answer.decision_id,
+        policy_etag=given.etag,
+        enroll_by=given.enroll_by,
+    )
+
+    request = updating(given.etag, [], "enroll_by")
+    assert not (await client.policy.UpdatePolicy(request)).policy.HasField("enroll_by")
+    answer = await client.step_up.CheckStepUp(checking())
+    assert answer.reason == step_up.DECISION_REASON_NOT_ENROLLED
+    assert not answer.HasField("enroll_by")
+
+
 async def test_a_max_age_of_fifteen_minutes_is_as_old_as_elevations_get(client):
     operation = policy.SelectedOperation(operation=OSQUERY, max_age=timedelta(minutes=15))
     request = updating((await read(client)).etag, [operation], "operations")

@@ -214,6 +214,16 @@ def issuer(text):
     return policy("policy.issuer", change)
 
 
+def enroll_by(**instant):
+    def change(request):
+        request.policy.enroll_by.SetInParent()
+        for key, value in instant.items():
+            setattr(request.policy.enroll_by, key, value)
+        request.update_mask.paths.append("enroll_by")
+
+    return policy("policy.enroll_by", change)
+
+
 def challenge(field, **changed):
     """A request for three actions, of which the second is changed."""
     request = valid_request("CreateChallenge")
@@ -357,6 +367,12 @@ WRONG = {
     "update_mask: *": policy("update_mask", masking("*")),
     "issuer: a colon": issuer("a:b"),
     "issuer: 129 bytes": issuer("x" * 129),
+    "enroll_by: past": enroll_by(seconds=0),
+    "enroll_by: the year 0": enroll_by(seconds=-62_135_596_801),
+    "enroll_by: the year 10000": enroll_by(seconds=253_402_300_800),
+    "enroll_by: the year 9999": enroll_by(seconds=253_402_300_799, nanos=999_999_999),
+    "enroll_by: as early as can be": enroll_by(seconds=-(2**63)),
+    "enroll_by: nanoseconds of a whole second": enroll_by(nanos=1_000_000_000),
     "operations: every_time with a max_age": policy("policy.operations[0].max_age", every_time),
     "operations: twice": policy("policy.operations[1].operation", selecting(OSQUERY, OSQUERY)),
     "operations: not selectable": policy(
