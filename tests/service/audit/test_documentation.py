@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -131,6 +132,10 @@ async def lines(world, worker):
     app = await worker.enrol(ALICE)
     await worker.check(replace(ALICE, playbook_run=playbook_run()))
     await worker.check(ALICE)
+    globex = administrator(tenant="globex")
+    enroll_by = worker.clock.now() + timedelta(days=1)
+    await worker.update_policy(globex, enabled=True, selected=[OSQUERY], enroll_by=enroll_by)
+    await worker.check(globex)
     await worker.elevate(ALICE, app)
     receipt = (await worker.check(ALICE)).receipt
     approved = await approve(worker, ALICE, app)
@@ -154,7 +159,9 @@ def test_the_facts_of_every_line_are_documented_as_such(lines):
     assert documented_facts()["every line"] == set(lines[0]).intersection(*lines)
 
 
-@pytest.mark.parametrize("reason", ["elevated", "challenge_approved", "exempt_timed_out_retry"])
+@pytest.mark.parametrize(
+    "reason", ["elevated", "challenge_approved", "exempt_timed_out_retry", "enrollment_grace"]
+)
 def test_what_is_documented_for_one_reason_stands_in_its_lines_only(lines, reason):
     facts = documented_facts()[f"`{reason}`"]
     assert [facts & set(line) for line in lines] == [
