@@ -406,3 +406,23 @@ def test_s4_the_budget_of_a_person_forgets_no_spent_session():
     for number in range(20):
         throttle = throttle.failed(SessionHash(f"{1000 + number:032x}"), now)
     assert all(throttle.retry_after(SessionHash(f"{each:032x}"), now) for each in range(58))
+
+
+@pytest.mark.parametrize("failures", [0, 4, 5, 20, 99])
+def test_an_unlocked_person_may_try_at_once_and_the_failures_in_a_row_stay(failures):
+    throttle, now = after_failures(failures)
+    unlocked = throttle.unlocked()
+    assert unlocked.permits_attempt(now)
+    assert unlocked == Throttle(failures)
+
+
+def test_a_suspension_outlasts_an_unlocking():
+    throttle, now = after_failures(100)
+    assert throttle.unlocked().is_suspended
+    assert not throttle.unlocked().permits_attempt(now)
+
+
+def test_a_suspension_comes_with_a_lock():
+    """The stores find suspended people among those with a lock, over or not."""
+    assert after_failures(100)[0].locked_until is not None
+    assert spread_over_days(100)[0].locked_until is not None

@@ -85,7 +85,8 @@ async def test_a_locked_file_is_unavailable_to_writers_only(open_sqlite, sqlite_
 async def test_what_cannot_be_read_is_unavailable(open_sqlite, sqlite_path):
     with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as other:
         other.execute(
-            "INSERT INTO policies VALUES ('acme', 1, '{\"no operation\": 1}', 1, NULL, NULL)"
+            "INSERT INTO policies (tenant_id, enabled, max_ages, version)"
+            " VALUES ('acme', 1, '{\"no operation\": 1}', 1)"
         )
     with pytest.raises(StoreUnavailableError):
         async with open_sqlite.snapshot() as records:

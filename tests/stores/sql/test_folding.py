@@ -11,6 +11,7 @@ from stepup.domain.actor import CallerId, SessionHash, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.person import EndedBy, PastAuthenticator
 from stepup.domain.policy import Policy
 from stepup.domain.totp import Label, TotpSecret
 from stepup.service.audit.verification import AuditVerification
@@ -21,6 +22,7 @@ from stepup.stores.sql.folding import _HISTORY
 KEYS = fresh_ring()
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACME, SPELLED, ANN = TenantId("acme"), TenantId("Acme"), UserId("Ann@Acme.Example")
+PAST = PastAuthenticator(NOW, EndedBy.OPERATOR)
 FOLDED_ANN = UserId("ann@acme.example")
 
 
@@ -30,6 +32,8 @@ async def store(database, tenant=SPELLED, user=ANN):
     async with database.transaction() as records:
         await records.accounts.set_mfa_enabled(tenant, user, True)
         await records.policies.save(Policy(tenant, True, {}, 1, NOW))
+        await records.asked.note(tenant, {UserId("Bob"): NOW}, 1)
+        await records.past.remember(tenant, user, PAST)
         place = (tenant, user, "e-2")
         await records.pending.replace(
             PendingEnrollment(
@@ -63,6 +67,9 @@ async def test_what_is_in_force_is_found_under_folded_ids_and_opens(url, databas
         assert await records.authenticators.find(SPELLED, ANN) is None
         assert await records.policies.find(SPELLED) is None
         assert not await records.pending.sessions(SPELLED, ANN)
+        assert await records.past.find(ACME, FOLDED_ANN) == PAST
+        for tenant, user in ((SPELLED, "Bob"), (ACME, "bob")):
+            assert await records.people.find(tenant, UserId(user), NOW) is None
 
 
 async def test_folding_again_changes_nothing_and_the_chain_still_verifies(url, database):
@@ -141,7 +148,13 @@ async def test_what_is_folded_already_stays_as_it_is(url, database):
 
 def test_every_table_with_a_tenant_is_folded_but_for_history():
     """A new table that keeps old spellings needs a reason."""
-    assert {table.name for table in _HISTORY} == {"audit_events", "audit_heads", "changes"}
+    assert {table.name for table in _HISTORY} == {
+        "audit_events",
+        "audit_heads",
+        "audit_checkpoints",  # of the chain
+        "event_clients",  # of the events
+        "changes",
+    }
     assert all(
         table.c.tenant_id.type.python_type is str
         for table in tables.metadata.sorted_tables

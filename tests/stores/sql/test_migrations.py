@@ -11,7 +11,7 @@ from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import String, func, insert, inspect, select, text
 from stepup_tests.challenges import challenge_of
 from stepup_tests.enrolled import store_enrolled
 from stepup_tests.keys import fresh_ring
@@ -22,6 +22,7 @@ from stepup.domain.audit import Event, EventKind
 from stepup.domain.changes import PolicyChanged
 from stepup.domain.enrollment import PendingEnrollment
 from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.person import EndedBy, PastAuthenticator
 from stepup.domain.policy import Policy
 from stepup.domain.receipts import Redemption
 from stepup.domain.totp import Label, TotpSecret
@@ -36,7 +37,7 @@ from stepup.stores.sql import (
 )
 from stepup.stores.sql.engine import parse_url, write_engine
 from stepup.stores.sql.migrations import DIRECTORY, REVISIONS
-from stepup.stores.sql.tables import metadata
+from stepup.stores.sql.tables import audit_checkpoints, event_clients, metadata
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -133,10 +134,21 @@ async def fill(url):
         await records.accounts.set_mfa_enabled(*place, enabled=True)
         await records.redemptions.redeem(place[0], uuid4(), Redemption(uuid4(), NOW), NOW)
         await records.audit.append(event)
+        await records.past.remember(*place, PastAuthenticator(NOW, EndedBy.OPERATOR))
     await fold_ids(url, ring)
-    async with database.transaction() as records:  # folding deletes challenges
+    async with database.transaction() as records:  # folding deletes challenges and asked people
         await records.challenges.add(challenge_of(person()))
+        await records.asked.note(place[0], {UserId("bob"): NOW}, 1)
     await database.close()
+    # What the audit trail keeps beside its events.
+    place = {"tenant_id": "acme", "sequence": 1}
+    for table, values in (
+        (event_clients, {"user_id": "alice", "occurred_at": NOW, "salt": b"salt"}),
+        (audit_checkpoints, {"hash": bytes(32), "pruned_at": NOW, "signature": b"signature"}),
+    ):
+        texts = {column.name: "" for column in table.c if isinstance(column.type, String)}
+        row = insert(table).values({**texts, **place, **values})
+        await on(url, lambda connection, row=row: connection.execute(row))
     assert all((await sizes(url)).values())
 
 
@@ -175,7 +187,7 @@ async def test_several_processes_may_upgrade_at_once(empty_url):
 async def test_an_empty_database_is_refused(url):
     await downgrade(url, "base")
     with pytest.raises(
-        SchemaRevisionError, match="of revision none, this version needs 0010: run `stepup migrate`"
+        SchemaRevisionError, match="of revision none, this version needs 0011: run `stepup migrate`"
     ):
         await check_schema(url)
 

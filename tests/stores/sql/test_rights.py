@@ -164,6 +164,7 @@ async def test_s14_the_role_that_serves_has_the_least_rights_on_every_table(urls
     less = {
         "audit_events": {"SELECT", "INSERT"},
         "audit_heads": {"SELECT", "INSERT", "UPDATE"},
+        "audit_checkpoints": {"SELECT"},
         "alembic_version": {"SELECT"},
     }
     tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"

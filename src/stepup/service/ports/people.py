@@ -1,6 +1,6 @@
 """The people of a tenant: those with an authenticator, those asked, and those that left."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -54,7 +54,7 @@ class People(Protocol):
         ...
 
     async def count(self, query: PeopleQuery) -> PeopleCounts:
-        """Count the people in each state; `state` and `after` of the query do not matter."""
+        """Count the people in each state, or only those in `query.state`, wherever they are."""
         ...
 
     async def ever_enrolled(self, tenant_id: TenantId, user_id: UserId) -> bool:
@@ -72,14 +72,12 @@ class People(Protocol):
 class AskedPeople(Protocol):
     """The people who were asked for a code and have no authenticator: one row each."""
 
-    async def note(
-        self, tenant_id: TenantId, asked: Sequence[tuple[UserId, datetime]], most: int
-    ) -> int:
-        """Record that people were asked; return how many found no room.
+    async def note(self, tenant_id: TenantId, asked: Mapping[UserId, datetime], most: int) -> int:
+        """Record when people were asked; return how many found no room.
 
         A row keeps its first instant, and takes a later last one. Users who have an authenticator
         are left out. A tenant has at most `most` rows, which MUST hold also if several workers note
-        at once.
+        at once. The first people of `asked` find room first.
         """
         ...
 
@@ -103,6 +101,7 @@ class PastAuthenticators(Protocol):
         """Store an end in place of an earlier one.
 
         An end that forbids imports MUST NOT be replaced by one that does not, within the 30 days.
+        The transaction MUST hold the lock of the user's authenticator, or of its absence.
         """
         ...
 

@@ -1,24 +1,31 @@
 """The people of a tenant: enrolled, asked and past ones, and the devices of their events."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    FromClause,
     Row,
+    ScalarSelect,
     Select,
+    String,
     Table,
     and_,
     bindparam,
+    case,
     delete,
     exists,
+    false,
     func,
     insert,
     literal,
     not_,
     or_,
     select,
+    true,
     union,
     update,
 )
@@ -34,6 +41,7 @@ from stepup.domain.person import (
 from stepup.domain.throttle import FAILURES_UNTIL_SUSPENSION
 from stepup.service.ports import KnownTenant, PeopleQuery
 from stepup.stores.sql.authenticators import read_authenticator
+from stepup.stores.sql.columns import Instant
 from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.tables import (
     accounts,
@@ -49,25 +57,23 @@ from stepup.stores.sql.tables import (
 )
 
 
-def _has_row(table: Table, of: Table) -> ColumnElement[bool]:
-    return exists().where(table.c.tenant_id == of.c.tenant_id, table.c.user_id == of.c.user_id)
+def _has_row(
+    table: Table, tenant_id: ColumnElement[str], user_id: ColumnElement[str]
+) -> ColumnElement[bool]:
+    return exists().where(table.c.tenant_id == tenant_id, table.c.user_id == user_id)
 
 
-_NEVER_ENROLLED = not_(
-    or_(*(_has_row(table, asked_people) for table in (accounts, past_authenticators)))
-)
-_NOT_ENROLLED = not_(_has_row(authenticators, asked_people))
-_EVER_ENROLLED = select(
-    or_(
-        *(
-            exists().where(
-                table.c.tenant_id == bindparam("tenant_id"),
-                table.c.user_id == bindparam("user_id"),
-            )
-            for table in (accounts, authenticators, past_authenticators)
-        )
-    )
-)
+def _ever_enrolled(
+    tenant_id: ColumnElement[str], user_id: ColumnElement[str]
+) -> ColumnElement[bool]:
+    tables = (accounts, authenticators, past_authenticators)
+    return or_(*(_has_row(table, tenant_id, user_id) for table in tables))
+
+
+_ASKED = asked_people.c.tenant_id, asked_people.c.user_id
+_NOT_ENROLLED = not_(_has_row(authenticators, *_ASKED))
+_NEVER_ENROLLED = not_(_ever_enrolled(*_ASKED))
+_EVER_ENROLLED = select(_ever_enrolled(bindparam("tenant_id"), bindparam("user_id")))
 _PAST = row_of_user(past_authenticators)
 _LAST_BREAK_GLASS = select(func.max(past_authenticators.c.ended_at)).where(
     past_authenticators.c.ended_by == EndedBy.BREAK_GLASS.value
@@ -78,65 +84,53 @@ class SqlPeople(Repository):
     """Implements `People`."""
 
     async def find(self, tenant_id: TenantId, user_id: UserId, now: datetime) -> Person | None:
-        [person] = await self._read(tenant_id, [user_id], now)
-        is_known = (
-            person.authenticator is not None
-            or person.pending_until is not None
-            or person.last_asked_at is not None
-            or await self._connection.fetch_first(
-                row_of_user(accounts), lambda _: True, tenant_id=tenant_id, user_id=user_id
-            )
-        )
-        return person if is_known else None
+        users = select(literal(user_id, String).label("user_id"))
+        return await self._connection.fetch_first(_people(tenant_id, users, now), _read_if_known)
 
     async def list(self, query: PeopleQuery, limit: int) -> Sequence[Person]:
-        sources = [
-            select(table.c.user_id)
-            .where(table.c.tenant_id == query.tenant_id, condition)
-            .where(table.c.user_id > query.after if query.after is not None else literal(True))
-            .distinct()
-            .order_by(table.c.user_id)
-            .limit(limit)
-            .subquery()
-            for table, condition in _sources(query)
-        ]
-        first = union(*(select(source.c.user_id) for source in sources)).subquery()
-        found = await self._connection.fetch_all(
-            select(first.c.user_id).order_by(first.c.user_id).limit(limit),
-            lambda row: UserId(row.user_id),
+        def first_of(table: Table, condition: ColumnElement[bool]) -> Select[tuple[str]]:
+            users = (
+                select(table.c.user_id)
+                .where(table.c.tenant_id == query.tenant_id, condition)
+                .distinct()
+                .order_by(table.c.user_id)
+                .limit(limit)
+            )
+            if query.after is not None:
+                users = users.where(table.c.user_id > query.after)
+            return select(users.subquery().c.user_id)
+
+        # Each part is limited, so that no page reads a whole table.
+        merged = union(*(first_of(*source) for source in _sources(query))).subquery()
+        users = select(merged.c.user_id).order_by(merged.c.user_id).limit(limit)
+        return await self._connection.fetch_all(
+            _people(query.tenant_id, users, query.now), _read_person
         )
-        return await self._read(query.tenant_id, found, query.now) if found else []
 
     async def count(self, query: PeopleQuery) -> PeopleCounts:
-        async def count(state: PersonState) -> int:
-            [(table, condition)] = _sources(query, state)
-            people = func.count(table.c.user_id.distinct())
-            statement = select(people).where(table.c.tenant_id == query.tenant_id, condition)
-            return await self._connection.fetch_first(statement, lambda row: int(row[0])) or 0
+        def count(state: PersonState) -> ScalarSelect[int]:
+            [(table, condition)] = _sources(replace(query, state=state))
+            people = select(func.count(table.c.user_id.distinct()))
+            return people.where(table.c.tenant_id == query.tenant_id, condition).scalar_subquery()
 
-        return PeopleCounts(
-            **{
-                state.value: await count(state)
-                for state in PersonState
-                if state is not PersonState.IN_GRACE or query.in_grace
-            }
+        states = PersonState if query.state is None else [query.state]
+        [counts] = await self._connection.fetch_all(
+            select(*(count(state).label(state.value) for state in states)),
+            lambda row: PeopleCounts(**row._mapping),  # noqa: SLF001  # a public name of SQLAlchemy
         )
+        return counts
 
     async def ever_enrolled(self, tenant_id: TenantId, user_id: UserId) -> bool:
-        found = await self._connection.fetch_first(
+        [found] = await self._connection.fetch_all(
             _EVER_ENROLLED, lambda row: bool(row[0]), tenant_id=tenant_id, user_id=user_id
         )
-        return found is not False
+        return found
 
     async def tenants(self, after: TenantId | None, limit: int) -> Sequence[KnownTenant]:
+        has_policy = policies.c.tenant_id == audit_heads.c.tenant_id
         statement = (
             select(audit_heads.c.tenant_id, policies.c.enabled)
-            .join_from(
-                audit_heads,
-                policies,
-                policies.c.tenant_id == audit_heads.c.tenant_id,
-                isouter=True,
-            )
+            .join_from(audit_heads, policies, has_policy, isouter=True)
             .order_by(audit_heads.c.tenant_id)
             .limit(limit)
         )
@@ -146,84 +140,32 @@ class SqlPeople(Repository):
             statement, lambda row: KnownTenant(TenantId(row.tenant_id), bool(row.enabled))
         )
 
-    async def _read(
-        self, tenant_id: TenantId, user_ids: Sequence[UserId], now: datetime
-    ) -> Sequence[Person]:
-        """Read people by their ids, in the order of the ids."""
-
-        async def rows(statement: Select[Any], table: Table) -> dict[str, Row[Any]]:
-            found = await self._connection.fetch_all(
-                statement.where(table.c.tenant_id == tenant_id, table.c.user_id.in_(user_ids)),
-                lambda row: row,
-            )
-            return {row.user_id: row for row in found}
-
-        enrolled = await rows(select(authenticators), authenticators)
-        with_codes = await rows(select(reset_codes.c.user_id), reset_codes)
-        toggles = await rows(select(accounts), accounts)
-        asked = await rows(select(asked_people), asked_people)
-        past = await rows(select(past_authenticators.c.user_id), past_authenticators)
-        wizards = await rows(
-            select(
-                pending_enrollments.c.user_id,
-                func.max(pending_enrollments.c.expires_at).label("until"),
-            )
-            .where(pending_enrollments.c.expires_at > now)
-            .group_by(pending_enrollments.c.user_id),
-            pending_enrollments,
-        )
-        return [
-            Person(
-                user_id,
-                authenticator=_of(enrolled.get(user_id), read_authenticator),
-                has_reset_code=user_id in with_codes,
-                account_mfa_enabled=_of(toggles.get(user_id), lambda row: row.mfa_enabled) or False,
-                pending_until=_of(wizards.get(user_id), lambda row: row.until),
-                first_asked_at=_of(asked.get(user_id), lambda row: row.first_asked_at),
-                last_asked_at=_of(asked.get(user_id), lambda row: row.last_asked_at),
-                ever_enrolled=user_id in enrolled or user_id in toggles or user_id in past,
-            )
-            for user_id in user_ids
-        ]
-
 
 class SqlAskedPeople(Repository):
     """Implements `AskedPeople`."""
 
-    async def note(
-        self, tenant_id: TenantId, asked: Sequence[tuple[UserId, datetime]], most: int
-    ) -> int:
-        if not asked:
-            return 0
-        # One note at a time: so `most` holds.
-        await self._connection.lock_name(f"asked/{tenant_id}")
-        of_tenant = asked_people.c.tenant_id == tenant_id
-        without_room, room = 0, None
-        for user_id, at in asked:
-            is_theirs = and_(of_tenant, asked_people.c.user_id == user_id)
-            later = update(asked_people).where(is_theirs).values(last_asked_at=at)
-            if await self._connection.write(later):
-                continue
-            if room is None:
-                rows = select(literal(1)).where(of_tenant).limit(most).subquery()
-                counted = await self._connection.fetch_first(
-                    select(func.count()).select_from(rows), lambda row: int(row[0])
-                )
-                room = most - (counted or 0)
-            if room <= 0:
-                without_room += 1
-                continue
-            enrolled = exists().where(
-                authenticators.c.tenant_id == tenant_id, authenticators.c.user_id == user_id
-            )
-            values = select(literal(tenant_id), literal(user_id), _instant(at), _instant(at))
-            room -= await self._connection.write(
-                insert(asked_people).from_select(
-                    ["tenant_id", "user_id", "first_asked_at", "last_asked_at"],
-                    values.where(~enrolled),
-                )
-            )
-        return without_room
+    async def note(self, tenant_id: TenantId, asked: Mapping[UserId, datetime], most: int) -> int:
+        # One note at a time, so that `most` holds. No id has a line break.
+        await self._connection.lock_name(f"asked\n{tenant_id}")
+        known = await self._users_among(asked_people, tenant_id, asked)
+        enrolled = await self._users_among(authenticators, tenant_id, asked)
+        new = [user_id for user_id in asked if user_id not in known | enrolled]
+        room = most - await self._count(tenant_id, most) if new else 0
+        recorded, without_room = new[: max(room, 0)], new[max(room, 0) :]
+        if recorded:
+            rows = [
+                {
+                    "tenant_id": tenant_id,
+                    "user_id": user_id,
+                    "first_asked_at": asked[user_id],
+                    "last_asked_at": asked[user_id],
+                }
+                for user_id in recorded
+            ]
+            await self._connection.write(insert(asked_people).values(rows))
+        if known:
+            await self._move_last(tenant_id, {user_id: asked[user_id] for user_id in known})
+        return len(without_room)
 
     async def remove(self, tenant_id: TenantId, user_id: UserId) -> None:
         await self._connection.write(
@@ -235,6 +177,34 @@ class SqlAskedPeople(Repository):
     async def purge(self, before: datetime, limit: int) -> int:
         return await self._connection.delete_some(
             asked_people, asked_people.c.last_asked_at < before, limit
+        )
+
+    async def _users_among(
+        self, table: Table, tenant_id: TenantId, user_ids: Collection[UserId]
+    ) -> set[UserId]:
+        found = await self._connection.fetch_all(
+            select(table.c.user_id).where(
+                table.c.tenant_id == tenant_id, table.c.user_id.in_(user_ids)
+            ),
+            lambda row: UserId(row.user_id),
+        )
+        return set(found)
+
+    async def _count(self, tenant_id: TenantId, most: int) -> int:
+        rows = select(true()).where(asked_people.c.tenant_id == tenant_id).limit(most).subquery()
+        [count] = await self._connection.fetch_all(
+            select(func.count()).select_from(rows), lambda row: int(row[0])
+        )
+        return count
+
+    async def _move_last(self, tenant_id: TenantId, asked: Mapping[UserId, datetime]) -> None:
+        instants = {user_id: literal(at, Instant) for user_id, at in asked.items()}
+        last = case(instants, value=asked_people.c.user_id)
+        await self._connection.write(
+            update(asked_people)
+            .where(asked_people.c.tenant_id == tenant_id, asked_people.c.user_id.in_(asked))
+            .where(asked_people.c.last_asked_at < last)
+            .values(last_asked_at=last)
         )
 
 
@@ -289,37 +259,76 @@ class SqlEventClients(Repository):
         )
 
 
-def _sources(
-    query: PeopleQuery, state: PersonState | None = None
-) -> list[tuple[Table, ColumnElement[bool]]]:
-    """The tables of which a list takes its people, each with a condition."""
-    locked = authenticators.c.locked_until > query.now
-    pending = pending_enrollments.c.expires_at > query.now
-    match state or query.state:
+def _sources(query: PeopleQuery) -> list[tuple[Table, ColumnElement[bool]]]:
+    """The tables of which a list takes its people, each with a condition.
+
+    There is one for each state, with all its people.
+    """
+    pending = (pending_enrollments, pending_enrollments.c.expires_at > query.now)
+    match query.state:
         case None:
-            return [
-                (authenticators, literal(True)),
-                (pending_enrollments, pending),
-                (asked_people, literal(True)),
-            ]
+            return [(authenticators, true()), pending, (asked_people, true())]
         case PersonState.ENROLLED:
-            return [(authenticators, literal(True))]
+            return [(authenticators, true())]
         case PersonState.PENDING:
-            return [(pending_enrollments, pending)]
+            return [pending]
         case PersonState.NOT_ENROLLED:
             return [(asked_people, _NOT_ENROLLED)]
         case PersonState.IN_GRACE:
-            in_grace = literal(query.in_grace)
-            return [(asked_people, and_(in_grace, _NOT_ENROLLED, _NEVER_ENROLLED))]
+            return [(asked_people, _NEVER_ENROLLED if query.in_grace else false())]
         case PersonState.LOCKED:
-            return [(authenticators, locked)]
+            return [(authenticators, authenticators.c.locked_until > query.now)]
         case PersonState.SUSPENDED:
-            return [(authenticators, authenticators.c.in_a_row >= FAILURES_UNTIL_SUSPENSION)]
+            in_a_row = authenticators.c.in_a_row >= FAILURES_UNTIL_SUSPENSION
+            # Suspended people are locked as well: without this condition no index finds them.
+            return [(authenticators, and_(authenticators.c.locked_until.is_not(None), in_a_row))]
 
 
-def _of(row: Row[Any] | None, read: Callable[[Row[Any]], Any]) -> Any:
-    return None if row is None else read(row)
+def _people(tenant_id: TenantId, users: Select[tuple[str]], now: datetime) -> Select[Any]:
+    """Read all that is stored of users, in one statement and in the order of their ids."""
+    of = users.subquery("users")
+    joined: FromClause = of
+    for table in (authenticators, reset_codes, accounts, asked_people, past_authenticators):
+        is_theirs = and_(table.c.tenant_id == tenant_id, table.c.user_id == of.c.user_id)
+        joined = joined.join(table, is_theirs, isouter=True)
+    wizards = pending_enrollments.c
+    pending_until = (
+        select(func.max(wizards.expires_at))
+        .where(wizards.tenant_id == tenant_id, wizards.user_id == of.c.user_id)
+        .where(wizards.expires_at > now)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            of.c.user_id.label("person"),
+            authenticators,
+            reset_codes.c.user_id.label("with_reset_code"),
+            accounts.c.mfa_enabled,
+            asked_people.c.first_asked_at,
+            asked_people.c.last_asked_at,
+            past_authenticators.c.user_id.label("with_past"),
+            pending_until.label("pending_until"),
+        )
+        .select_from(joined)
+        .order_by(of.c.user_id)
+    )
 
 
-def _instant(at: datetime) -> ColumnElement[datetime]:
-    return literal(at, asked_people.c.last_asked_at.type)
+def _read_if_known(row: Row[Any]) -> Person | None:
+    """Read a person. A past authenticator alone makes nobody known."""
+    known = (row.enrollment_id, row.mfa_enabled, row.last_asked_at, row.pending_until)
+    return None if all(value is None for value in known) else _read_person(row)
+
+
+def _read_person(row: Row[Any]) -> Person:
+    is_enrolled, has_account = row.enrollment_id is not None, row.mfa_enabled is not None
+    return Person(
+        UserId(row.person),
+        authenticator=read_authenticator(row) if is_enrolled else None,
+        has_reset_code=row.with_reset_code is not None,
+        account_mfa_enabled=row.mfa_enabled or False,
+        pending_until=row.pending_until,
+        first_asked_at=row.first_asked_at,
+        last_asked_at=row.last_asked_at,
+        ever_enrolled=is_enrolled or has_account or row.with_past is not None,
+    )

@@ -33,6 +33,8 @@ metadata = MetaData(
     }
 )
 
+_is_locked = column("locked_until").is_not(None)
+
 authenticators = Table(
     "authenticators",
     metadata,
@@ -52,6 +54,7 @@ authenticators = Table(
     Column("enrolled_session", String),
     Column("unlocked_at", JsonText),
     PrimaryKeyConstraint("tenant_id", "user_id"),
+    Index(None, "tenant_id", "user_id", postgresql_where=_is_locked, sqlite_where=_is_locked),
 )
 
 reset_codes = Table(

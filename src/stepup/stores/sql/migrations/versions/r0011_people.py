@@ -57,6 +57,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", name="pk_audit_checkpoints"),
     )
     op.add_column("authenticators", sa.Column("unlocked_at", sa.Text))
+    is_locked = sa.text("locked_until IS NOT NULL")
+    op.create_index(
+        "ix_authenticators_tenant_id_user_id",
+        "authenticators",
+        ["tenant_id", "user_id"],
+        postgresql_where=is_locked,
+        sqlite_where=is_locked,
+    )
     op.add_column("policies", sa.Column("enroll_by", sa.DateTime(timezone=True)))
     op.add_column("policies", sa.Column("enabled_at", sa.DateTime(timezone=True)))
     op.execute("UPDATE policies SET enabled_at = updated_at WHERE enabled")
@@ -66,6 +74,7 @@ def downgrade() -> None:
     """Remove them: times to enrol end, and so do limits of unlocks."""
     op.drop_column("policies", "enabled_at")
     op.drop_column("policies", "enroll_by")
+    op.drop_index("ix_authenticators_tenant_id_user_id", "authenticators")
     op.drop_column("authenticators", "unlocked_at")
     op.drop_table("audit_checkpoints")
     op.drop_table("event_clients")
