@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.authenticator import Attempt, Authenticator, ResetCodeRecord, SealedSecret
 from stepup.domain.code_history import CodeHistory, UsedCode
+from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, UnlockLimitError
 from stepup.domain.throttle import Throttle
 from stepup.domain.totp import StepMatch, time_step
 
@@ -252,3 +253,47 @@ def test_s10_it_says_the_latest_instant_of_all_sessions():
 def test_s10_completing_its_enrollment_has_elevated_too():
     completed = replace(AUTHENTICATOR, activated_at=NOW, last_step=time_step(NOW) - 20)
     assert completed.elevated_through(back_steps=0) == NOW
+
+
+def locked_at(now, in_a_row=5):
+    """An authenticator with failures in a row, locked for a minute from now."""
+    throttle = Throttle(in_a_row, (now - MINUTE,), now + MINUTE)
+    return replace(AUTHENTICATOR, throttle=throttle)
+
+
+def test_s4_unlocking_ends_the_lock_and_forgets_the_24_hours_and_not_the_row():
+    unlocked = locked_at(NOW).unlocked(NOW)
+    assert unlocked == replace(AUTHENTICATOR, throttle=Throttle(5), unlocked_at=(NOW,))
+
+
+@pytest.mark.parametrize(
+    "authenticator", [AUTHENTICATOR, LOCKED, replace(AUTHENTICATOR, throttle=Throttle(4, (NOW,)))]
+)
+def test_unlocking_an_authenticator_that_is_not_locked_changes_nothing(authenticator):
+    assert authenticator.unlocked(NOW) is authenticator
+
+
+def test_s4_a_suspension_cannot_be_unlocked():
+    with pytest.raises(EnrollmentStateError) as refused:
+        locked_at(NOW, in_a_row=100).unlocked(NOW)
+    assert refused.value.fault is EnrollmentFault.SUSPENDED
+
+
+def test_s4_three_unlocks_a_day_leave_none_until_the_first_is_a_day_old():
+    times = tuple(NOW - timedelta(hours=hours) for hours in (23, 2, 1))
+    thrice = replace(locked_at(NOW), unlocked_at=times)
+    assert thrice.unlocks_remaining(NOW) == 0
+    with pytest.raises(UnlockLimitError) as refused:
+        thrice.unlocked(NOW)
+    assert refused.value.retry_after == timedelta(hours=1)
+    later = NOW + timedelta(hours=1)
+    again = replace(locked_at(later), unlocked_at=times)
+    assert again.unlocks_remaining(later) == 1
+    assert again.unlocked(later).unlocked_at == (*times[1:], later)
+
+
+def test_s4_an_unlock_of_a_clock_that_was_set_back_counts():
+    times = (NOW + MINUTE,) * 3
+    with pytest.raises(UnlockLimitError) as refused:
+        replace(locked_at(NOW), unlocked_at=times).unlocked(NOW)
+    assert refused.value.retry_after == timedelta(hours=24) + MINUTE

@@ -24,6 +24,7 @@ from stepup.domain.challenge import ChallengeState
 from stepup.domain.reset_code import ResetCode
 from stepup.v1 import challenge_service_pb2 as challenge
 from stepup.v1 import enrollment_service_pb2 as enrollment
+from stepup.v1 import people_service_pb2 as people
 from stepup.v1 import step_up_service_pb2 as step_up
 
 pytestmark = [pytest.mark.race, pytest.mark.asyncio(loop_scope="module")]
@@ -435,6 +436,24 @@ async def new_challenges(arena):
     assert refused == ["CHALLENGE_LIMIT"] * (arena.crowd - 10)
 
 
+async def unlocks_of_one_lock(arena):
+    """S4: parallel unlocks of one lock count once."""
+    user = fresh_user()
+    app = await arena.worker.enrol(user)
+    await arena.worker.fail(user, app, times=5)
+    actor = {"tenant_id": user.tenant_id, "operator": {"name": "Olga", "reason": "ticket 4711"}}
+    request = people.UnlockUserRequest(actor=actor, user_id=user.user_id)
+    answers = await arena.at_once(lambda client: client.people.UnlockUser(request))
+    unlocked = [
+        event
+        for event in await arena.worker.events(EventKind.USER_UNLOCKED_BY_OPERATOR)
+        if event.subject_user_id == user.user_id
+    ]
+    demand_at_most(1, len(unlocked))
+    assert len(unlocked) == 1
+    assert {answer.unlocks_remaining for answer in answers} == {2}
+
+
 RACES = [
     the_same_right_code,
     the_code_of_another_session,
@@ -455,6 +474,7 @@ RACES = [
     the_same_answer,
     one_code_for_two_challenges,
     answers_and_cancellations,
+    unlocks_of_one_lock,
 ]
 
 

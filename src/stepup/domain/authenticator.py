@@ -136,7 +136,7 @@ class Authenticator:
     def unlocked(self, now: datetime) -> "Authenticator":
         """The authenticator after an administrator or an operator ended its lock.
 
-        It is the same if there is no lock and no recent wrong code. Spent sessions stay spent.
+        It is the same if it is not locked. Spent sessions stay spent.
 
         Raises:
             EnrollmentStateError: it is suspended: only a reset helps.
@@ -147,13 +147,12 @@ class Authenticator:
                 EnrollmentFault.SUSPENDED,
                 "the user is suspended after too many wrong codes: only a reset helps",
             )
-        throttle = self.throttle.unlocked()
-        if throttle == self.throttle:
+        if not self.throttle.retry_after(now):
             return self
         earlier = self._unlocked_within_a_day(now)
         if len(earlier) >= UNLOCKS_PER_DAY:
             raise UnlockLimitError(earlier[-UNLOCKS_PER_DAY] + _DAY - now)
-        return replace(self, throttle=throttle, unlocked_at=(*earlier, now))
+        return replace(self, throttle=self.throttle.unlocked(), unlocked_at=(*earlier, now))
 
     def _unlocked_within_a_day(self, now: datetime) -> tuple[datetime, ...]:
         # An unlock from the future (the clock was set back) still counts.

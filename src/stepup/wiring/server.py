@@ -36,6 +36,8 @@ from stepup.service.enrollment.confirm import ConfirmEnrollment
 from stepup.service.enrollment.end import EndEnrollment
 from stepup.service.enrollment.issue_reset_code import IssueResetCode
 from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
+from stepup.service.people.forget import ForgetUser
+from stepup.service.people.unlock import UnlockUser
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
@@ -128,12 +130,16 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         Pictures(),
         TenantShare(_BEGINNING_AT_ONCE, _BEGINNING_WAITING),
     )
+    people = PeopleHandlers(
+        UnlockUser(database, elevated),
+        ForgetUser(database, elevated, revoker, options.back_steps),
+    )
     policy = PolicyHandlers(
         catalogue, GetPolicy(database), UpdatePolicy(database, elevated, snapshots)
     )
     audit = AuditHandlers(AuditEvents(database, PageTokens(keys)))
     return Application(
-        Handlers(step_up, challenge, enrollment, PeopleHandlers(), policy, audit),
+        Handlers(step_up, challenge, enrollment, people, policy, audit),
         snapshots,
         codes,
         Housekeeping(database, options.retry_window),

@@ -3,6 +3,7 @@
 from stepup.domain.actor import (
     Actor,
     CallerId,
+    Deprovisioning,
     OpaqueId,
     Operator,
     PlaybookRun,
@@ -31,6 +32,11 @@ def administrator(user="root", **context):
 def operator(name="sam@platform.example", *, tenant="acme", reason="ticket 4711"):
     """An operator of the platform, in a tenant."""
     return Operator(TenantId(tenant), OperatorName(name), OperatorReason(reason))
+
+
+def deprovisioning(tenant="acme"):
+    """A program that forgets the users of a tenant who left."""
+    return Deprovisioning(TenantId(tenant))
 
 
 def playbook_run(trigger=PlaybookTrigger.AUTOMATIC):

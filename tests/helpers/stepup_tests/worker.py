@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from stepup.domain.actor import Actor, CallerId, RetryReceipt, SessionId, UserId
+from stepup.domain.actor import Actor, CallerId, Operator, RetryReceipt, SessionId, UserId
 from stepup.domain.callers import Grant, claims_of
 from stepup.domain.elevation import LIFETIME, Outcome
 from stepup.domain.operations import OperationId
 from stepup.domain.reset_code import ResetCode
+from stepup.domain.text import StatedReason
 from stepup.domain.totp import Label, OtpCode
 from stepup.service.calls.context import Context, OutsiderContext
 from stepup.service.policy.update import PolicyChange
@@ -29,7 +30,11 @@ REQUEST_ID = "request-1"
 
 def details_of(actor, **further):
     """The details of an event of a worker's call: those that every event has, and further ones."""
-    return {"session": actor.session_hash, "request_id": REQUEST_ID, **further}
+    if isinstance(actor, Actor):
+        further["session"] = actor.session_hash
+    if isinstance(actor, Operator):
+        further["operator"] = {"name": actor.name, "reason": actor.reason}
+    return {"request_id": REQUEST_ID, **further}
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Worker:
         self._challenge = self.application.handlers.challenge
         self.waits = self._challenge.waits
         self._enrollment = self.application.handlers.enrollment
+        self._people = self.application.handlers.people
         self._policy = self.application.handlers.policy
         self._audit = self.application.handlers.audit.events
 
@@ -167,7 +173,18 @@ class Worker:
 
     async def admin_reset(self, actor, user, reason="lost phone"):
         end = self._enrollment.end
-        await end.reset_by_administrator(self.context(actor), UserId(user), reason)
+        await end.admin_reset(self.context(actor), UserId(user), _stated(actor, reason))
+
+    async def unlock(self, actor, user, reason="guessed by a colleague"):
+        context = self.context(actor)
+        return await self._people.unlock(context, UserId(user), _stated(actor, reason))
+
+    async def forget(self, actor, user, reason="left"):
+        await self._people.forget(self.context(actor), UserId(user), _stated(actor, reason))
+
+    async def revoke_for(self, operator, user):
+        """End all elevations of a user, for an operator."""
+        await self._step_up.revoke.by_operator(self.context(operator), UserId(user))
 
     async def issue_reset_code(self, actor):
         return await self._enrollment.issue(self.context(actor))
@@ -243,3 +260,8 @@ class Worker:
         for _ in range(times):
             verification = await self.verify(actor, app.wrong_code(self.clock.now()))
         return verification
+
+
+def _stated(actor, reason):
+    """The reason in a request: of a person only."""
+    return StatedReason(reason) if isinstance(actor, Actor) else None

@@ -1,9 +1,10 @@
-"""How an authenticator ends: removed, reset by its code, reset by an administrator."""
+"""How an authenticator ends: removed, reset by its code, reset by an administrator or operator."""
 
 from datetime import timedelta
 
 import pytest
-from stepup_tests.people import administrator, person
+from stepup_tests.metrics import metric
+from stepup_tests.people import administrator, operator, person
 from stepup_tests.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind, written
@@ -14,15 +15,17 @@ from stepup.domain.errors import (
     ElevationRequiredError,
     EnrollmentFault,
     EnrollmentStateError,
-    InvalidFieldError,
+    NotForOneselfError,
     RoleRequiredError,
 )
+from stepup.domain.person import EndedBy, PastAuthenticator
 from stepup.domain.reset_code import ResetCode
 from stepup.service.enrollment.reset_codes import ResetAttempt
 
 ALICE = person()
 ON_PHONE = person(session="phone")
 ROOT = administrator()
+OLGA = operator()
 WRONG = ResetCode(bytes(16))
 FAULTS = ["writes", "audit_trail_takes_events", "commits"]
 
@@ -114,6 +117,11 @@ ENDS = [
         lambda worker, _: worker.admin_reset(ROOT, "alice"),
         "root",
         EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
+    ),
+    (
+        lambda worker, _: worker.admin_reset(OLGA, "alice"),
+        None,
+        EventKind.AUTHENTICATOR_RESET_BY_OPERATOR,
     ),
 ]
 
@@ -282,8 +290,7 @@ async def test_another_role_removes_nothing_even_elevated(world, worker):
 
 @pytest.mark.usefixtures("elevated")
 async def test_an_administrator_does_not_reset_their_own_authenticator(world, worker):
-    refused = await world.refuses(worker.admin_reset(ROOT, "root"), InvalidFieldError)
-    assert refused.field == "user_id"
+    await world.refuses(worker.admin_reset(ROOT, "root"), NotForOneselfError)
 
 
 @pytest.mark.usefixtures("elevated")
@@ -325,6 +332,40 @@ async def test_s13_the_event_has_the_administrator_the_user_and_the_reason(worke
         enrollment_id=app.enrollment_id,
         reason="lost phone, ticket 4711",
     )
+
+
+@pytest.mark.usefixtures("app")
+async def test_an_operator_needs_no_elevation_and_not_even_redis(world, worker):
+    world.elevations.finds = world.elevations.revokes = False
+    before = metric("stepup_operator_acts_total", kind="authenticator_reset_by_operator")
+    await worker.admin_reset(OLGA, "alice")
+    after = metric("stepup_operator_acts_total", kind="authenticator_reset_by_operator")
+    assert (await worker.standing(ALICE)).active is None
+    assert after == before + 1
+
+
+async def test_s13_the_event_names_the_operator_and_has_no_actor(worker, app):
+    await worker.admin_reset(OLGA, "alice")
+    event, _ = (await worker.events())[-2:]
+    assert (event.actor_user_id, event.subject_user_id) == (None, "alice")
+    assert event.details == details_of(OLGA, enrollment_id=app.enrollment_id)
+
+
+@pytest.mark.usefixtures("elevated")
+@pytest.mark.parametrize(("actor", "by"), [(ROOT, EndedBy.ADMINISTRATOR), (OLGA, EndedBy.OPERATOR)])
+async def test_that_others_ended_the_authenticator_is_remembered(world, worker, clock, actor, by):
+    await worker.admin_reset(actor, "alice")
+    async with world.database.snapshot() as records:
+        past = await records.past.find(ALICE.tenant_id, ALICE.user_id)
+    assert past == PastAuthenticator(clock.now(), by)
+
+
+@pytest.mark.parametrize("end", [ENDS[0][0], ENDS[1][0]], ids=["user", "reset code"])
+@pytest.mark.usefixtures("elevated")
+async def test_that_the_user_ended_it_is_not(world, worker, app, end):
+    await end(worker, app)
+    async with world.database.snapshot() as records:
+        assert await records.past.find(ALICE.tenant_id, ALICE.user_id) is None
 
 
 @pytest.mark.usefixtures("elevated")

@@ -7,10 +7,9 @@ from stepup.domain.actor import UserId
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.labels import label_of_id
 from stepup.domain.reset_code import ResetCode
-from stepup.domain.text import StatedReason
 from stepup.domain.totp import Label, OtpCode
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import decode, encode
+from stepup.rpc.wire import acts, decode, encode
 from stepup.rpc.wire.qr import Pictures
 from stepup.service.calls.limits import TenantShare
 from stepup.service.calls.tallies import count_mistyped_reset_code
@@ -165,10 +164,10 @@ class EnrollmentHandlers:
     async def admin_reset_enrollment(
         self, request: pb.AdminResetEnrollmentRequest, call: Call
     ) -> pb.AdminResetEnrollmentResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        actor = decode.actor_or_operator(request)
+        context = await call.authorize_and_charge(actor)
         user_id = decode.parse_id("user_id", UserId, request.user_id)
-        reason = decode.parse("reason", StatedReason, request.reason)
-        await self.end.reset_by_administrator(context, user_id, reason)
+        await self.end.admin_reset(context, user_id, acts.reason(actor, request.reason))
         return pb.AdminResetEnrollmentResponse()
 
     async def issue_reset_code(

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from stepup.domain.errors import InvalidFieldError
 from stepup.domain.operations import Catalogue
 from stepup.domain.totp import OtpCode
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import decode, encode
+from stepup.rpc.wire import acts, decode, encode
+from stepup.service.calls.context import Context
 from stepup.service.step_up.check import CheckStepUp
-from stepup.service.step_up.revocation import RevokeElevations
+from stepup.service.step_up.revocation import RevokeElevations, Scope
 from stepup.service.step_up.verify_otp import VerifyOtp
 from stepup.v1 import step_up_service_pb2 as pb
 
@@ -63,6 +65,13 @@ class StepUpHandlers:
     async def revoke_elevations(
         self, request: pb.RevokeElevationsRequest, call: Call
     ) -> pb.RevokeElevationsResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
-        await self.revoke(context, decode.scope(request.scope))
+        actor = decode.actor_or_operator(request)
+        context = await call.authorize_and_charge(actor)
+        scope, user_id = decode.scope(request.scope), acts.user_of(actor, request.user_id)
+        if isinstance(context, Context):
+            await self.revoke(context, scope)
+        elif scope is Scope.USER:
+            await self.revoke.by_operator(context, user_id)
+        else:
+            raise InvalidFieldError("scope", "must be REVOCATION_SCOPE_USER with an operator")
         return pb.RevokeElevationsResponse()

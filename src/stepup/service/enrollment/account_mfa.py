@@ -6,7 +6,7 @@ from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, MfaEnforcedError
 from stepup.domain.policy import Policy
-from stepup.service.calls.context import Context
+from stepup.service.calls.context import AnyContext, Context
 from stepup.service.ports import Database, Records
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 
@@ -62,14 +62,14 @@ def _demand_unenforced(policy: Policy | None) -> None:
 
 
 async def append_and_turn_account_mfa(
-    records: Records, context: Context, cause: Event, user_id: UserId, *, enabled: bool
+    records: Records, context: AnyContext, cause: Event, user_id: UserId, *, enabled: bool
 ) -> None:
     """Append an event, and set the account's toggle, in the same transaction.
 
     A toggle that changes gives a second event, which names the kind of the first. Call this
     function last: it locks the audit chain.
     """
-    tenant_id = context.actor.tenant_id
+    tenant_id = context.tenant_id
     changes = await records.accounts.mfa_enabled_for_update(tenant_id, user_id) != enabled
     # Also without a change: the row shows later that the user once had an authenticator, and so has
     # no time to enrol. Before any event: every transaction locks the audit chain last.
@@ -77,10 +77,12 @@ async def append_and_turn_account_mfa(
     await records.audit.append(cause)
     if changes:
         await records.audit.append(
-            context.event(
-                EventKind.ACCOUNT_MFA_CHANGED,
-                subject=user_id,
-                enabled=enabled,
-                cause=cause.kind.value,
-            )
+            account_mfa_changed(context, user_id, enabled=enabled, cause=cause.kind)
         )
+
+
+def account_mfa_changed(
+    context: AnyContext, user_id: UserId, *, enabled: bool, cause: EventKind
+) -> Event:
+    """The event of a toggle that changed because of another event."""
+    return context.event(EventKind.ACCOUNT_MFA_CHANGED, user_id, enabled=enabled, cause=cause.value)

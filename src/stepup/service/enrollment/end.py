@@ -1,6 +1,8 @@
-"""The three ends of an authenticator: by its user, by a reset code, by an administrator."""
+"""The ends of an authenticator: by its user, by a reset code, by an administrator or operator."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from stepup.domain.actor import UserId
 from stepup.domain.audit import EventKind, Json
@@ -10,19 +12,26 @@ from stepup.domain.errors import (
     ElevationRequiredError,
     EnrollmentFault,
     EnrollmentStateError,
-    InvalidFieldError,
 )
+from stepup.domain.person import EndedBy, PastAuthenticator
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
-from stepup.service.calls.context import Context
+from stepup.service.calls.context import AnyContext, Context
 from stepup.service.calls.tallies import count_reset
 from stepup.service.challenges.end import revoke_challenges
 from stepup.service.enrollment.account_mfa import append_and_turn_account_mfa
 from stepup.service.enrollment.reset_codes import ResetAttempt, try_reset_code
 from stepup.service.enrollment.wizard import find_active
+from stepup.service.people.authority import authority_of, demand_authority, reason_details
+from stepup.service.people.tallies import count_act
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 from stepup.service.step_up.revocation import Revoker
+
+_RESETS: Final[Mapping[EndedBy, EventKind]] = {
+    EndedBy.ADMINISTRATOR: EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
+    EndedBy.OPERATOR: EventKind.AUTHENTICATOR_RESET_BY_OPERATOR,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +86,32 @@ class EndEnrollment:
             await self.revoker.put_into_effect(ended, context.now)
         return attempt
 
-    async def reset_by_administrator(
-        self, context: Context, user_id: UserId, reason: StatedReason
+    async def admin_reset(
+        self, context: AnyContext, user_id: UserId, reason: StatedReason | None
     ) -> None:
-        """`AdminResetEnrollment`: a Master Administrator removes another user's authenticator.
+        """`AdminResetEnrollment`: an administrator or operator removes a user's authenticator.
+
+        The end is remembered: an operator's end forbids imports for a while.
 
         Raises:
-            RoleRequiredError: the actor is not a Master Administrator.
-            InvalidFieldError: the user is the actor.
-            ElevationRequiredError: the actor's session is not elevated.
+            RoleRequiredError: the actor is a person and not a Master Administrator.
+            NotForOneselfError: the user is the actor.
+            ElevationRequiredError: the session of the administrator is not elevated.
             EnrollmentStateError: the user has no active authenticator.
             StoreUnavailableError: nothing was removed.
         """
-        context.actor.require_master_administrator()
-        if user_id == context.actor.user_id:
-            raise InvalidFieldError(
-                "user_id", "must be another user; RemoveEnrollment is for one's own"
-            )
-        elevation = await self.elevated.require(context, "resetting another user's authenticator")
-        async with self.database.transaction(context.actor.tenant_id) as records:
+        purpose = "resetting a user's authenticator"
+        elevation = await demand_authority(self.elevated, context, user_id, purpose)
+        authority = authority_of(context)
+        kind = _RESETS[authority]
+        past = PastAuthenticator(context.now, authority)
+        async with self.database.transaction(context.tenant_id) as records:
             active = await _demand_authenticator_for_update(records, context, user_id)
-            kind = EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR
-            ended = await _end(records, context, active, kind, reason=reason)
-            await demand_unrevoked(records, elevation)  # with the lock of the audit chain
+            await records.past.remember(context.tenant_id, user_id, past)
+            ended = await _end(records, context, active, kind, **reason_details(reason))
+            if elevation is not None:
+                await demand_unrevoked(records, elevation)  # with the lock of the audit chain
+        count_act(kind)
         await self.revoker.put_into_effect(ended, context.now)
 
 
@@ -111,7 +123,7 @@ def end_of(authenticator: Authenticator) -> EnrollmentEnded:
 
 
 async def _end(
-    records: Records, context: Context, active: Authenticator, kind: EventKind, **details: Json
+    records: Records, context: AnyContext, active: Authenticator, kind: EventKind, **details: Json
 ) -> EnrollmentEnded:
     ended, user_id = end_of(active), active.user_id
     challenges = await revoke_challenges(records, active.tenant_id, user_id, context.now)
@@ -126,9 +138,9 @@ async def _end(
 
 
 async def _demand_authenticator_for_update(
-    records: Records, context: Context, user_id: UserId
+    records: Records, context: AnyContext, user_id: UserId
 ) -> Authenticator:
-    active = await records.authenticators.find_for_update(context.actor.tenant_id, user_id)
+    active = await records.authenticators.find_for_update(context.tenant_id, user_id)
     if active is None:
         raise EnrollmentStateError(
             EnrollmentFault.NO_AUTHENTICATOR,

@@ -6,12 +6,15 @@ from enum import Enum, unique
 
 import structlog
 
+from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.audit import EventKind
+from stepup.domain.authenticator import Authenticator
 from stepup.domain.changes import Revocation, SessionRevoked, UserRevoked
 from stepup.domain.errors import StoreUnavailableError
-from stepup.service.calls.context import Context
+from stepup.service.calls.context import AnyContext, Context, OutsiderContext
 from stepup.service.challenges.end import revoke_challenges
 from stepup.service.challenges.waits import Waits
+from stepup.service.people.tallies import count_act
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, Elevations
 
@@ -74,27 +77,63 @@ class RevokeElevations:
         Raises:
             StoreUnavailableError: the revocation could not be committed.
         """
-        actor, now = context.actor, context.now
-        session = actor.session_hash if scope is Scope.SESSION else None
-        async with self.database.transaction(actor.tenant_id) as records:
+        session = context.actor.session_hash if scope is Scope.SESSION else None
+        kind = EventKind.ELEVATIONS_REVOKED
+        await self._revoke(context, context.actor.user_id, session, kind)
+
+    async def by_operator(self, context: OutsiderContext, user_id: UserId) -> None:
+        """Revoke all elevations of a user, for an operator.
+
+        Raises:
+            StoreUnavailableError: the revocation could not be committed.
+        """
+        kind = EventKind.ELEVATIONS_REVOKED_BY_OPERATOR
+        await self._revoke(context, user_id, None, kind)
+        count_act(kind)
+
+    async def _revoke(
+        self,
+        context: AnyContext,
+        user_id: UserId,
+        session: SessionHash | None,
+        kind: EventKind,
+    ) -> None:
+        tenant_id, now = context.tenant_id, context.now
+        scope = Scope.USER if session is None else Scope.SESSION
+        async with self.database.transaction(tenant_id) as records:
             # The authenticator, or its absence, first: everything that ends one takes its locks in
             # this order, and what an elevation permits is compared with revocations under them.
-            active = await records.authenticators.find_for_update(actor.tenant_id, actor.user_id)
-            # The clock that dated an elevation may be ahead of this one, which was perhaps set.
-            through = max(now, active.elevated_through(self.back_steps)) if active else now
-            change: SessionRevoked | UserRevoked
+            active = await records.authenticators.find_for_update(tenant_id, user_id)
+            of_user = revocation_of_user(tenant_id, user_id, active, now, self.back_steps)
+            change: Revocation = of_user
             if session is not None:
-                change = SessionRevoked(actor.tenant_id, actor.user_id, session, through)
-            else:
-                change = UserRevoked(actor.tenant_id, actor.user_id, through)
-            challenges = await revoke_challenges(
-                records, actor.tenant_id, actor.user_id, now, session
-            )
-            await records.pending.remove(actor.tenant_id, actor.user_id, session)
+                change = SessionRevoked(tenant_id, user_id, session, of_user.through)
+            challenges = await revoke_challenges(records, tenant_id, user_id, now, session)
+            await records.pending.remove(tenant_id, user_id, session)
             await records.changes.announce(change, now)
             await records.audit.append(
-                context.event(
-                    EventKind.ELEVATIONS_REVOKED, actor.user_id, scope=scope.value, **challenges
-                )
+                context.event(kind, user_id, scope=scope.value, **challenges)
             )
         await self.revoker.put_into_effect(change, now)
+
+
+def revocation_of_user(
+    tenant_id: TenantId,
+    user_id: UserId,
+    active: Authenticator | None,
+    now: datetime,
+    back_steps: int,
+) -> UserRevoked:
+    """The change that voids what the user was allowed up to now.
+
+    Args:
+        tenant_id: the tenant.
+        user_id: the user.
+        active: the authenticator of the user, locked in the transaction of the change; None without
+            one.
+        now: when the call was received.
+        back_steps: for how many steps after its own a code is accepted.
+    """
+    # The clock that dated an elevation may be ahead of this one, which was perhaps set.
+    through = max(now, active.elevated_through(back_steps)) if active else now
+    return UserRevoked(tenant_id, user_id, through)
