@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from stepup_tests.challenges import approve
 from stepup_tests.otp import code_at
-from stepup_tests.people import person
+from stepup_tests.people import operator, person
 from stepup_tests.wire import on_wire, refusal
 from stepup_tests.worker import API_KEYS, OSQUERY
 
@@ -441,8 +441,7 @@ async def unlocks_of_one_lock(arena):
     user = fresh_user()
     app = await arena.worker.enrol(user)
     await arena.worker.fail(user, app, times=5)
-    actor = {"tenant_id": user.tenant_id, "operator": {"name": "Olga", "reason": "ticket 4711"}}
-    request = people.UnlockUserRequest(actor=actor, user_id=user.user_id)
+    request = people.UnlockUserRequest(actor=on_wire(operator()), user_id=user.user_id)
     answers = await arena.at_once(lambda client: client.people.UnlockUser(request))
     unlocked = [
         event

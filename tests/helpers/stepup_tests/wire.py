@@ -7,6 +7,7 @@ import grpc
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
+from stepup.domain.actor import Deprovisioning, Operator
 from stepup.rpc.pipeline.pipeline import Pipeline
 from stepup.rpc.server.server import Server
 from stepup.service.upkeep.dependencies import Condition
@@ -15,6 +16,7 @@ from stepup.v1 import (
     audit_service_pb2_grpc,
     challenge_service_pb2_grpc,
     enrollment_service_pb2_grpc,
+    people_service_pb2_grpc,
     policy_service_pb2_grpc,
     step_up_service_pb2_grpc,
 )
@@ -32,6 +34,7 @@ class Client:
         self.step_up = step_up_service_pb2_grpc.StepUpServiceStub(self.channel)
         self.challenge = challenge_service_pb2_grpc.ChallengeServiceStub(self.channel)
         self.enrollment = enrollment_service_pb2_grpc.EnrollmentServiceStub(self.channel)
+        self.people = people_service_pb2_grpc.PeopleServiceStub(self.channel)
         self.policy = policy_service_pb2_grpc.PolicyServiceStub(self.channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)
 
@@ -131,6 +134,11 @@ def refusal(error):
 
 def on_wire(actor):
     """The actor as a message."""
+    if isinstance(actor, Operator):
+        operator = actor_pb2.Operator(name=actor.name, reason=actor.reason)
+        return actor_pb2.ActorContext(tenant_id=actor.tenant_id, operator=operator)
+    if isinstance(actor, Deprovisioning):
+        return actor_pb2.ActorContext(tenant_id=actor.tenant_id)
     return actor_pb2.ActorContext(
         tenant_id=actor.tenant_id,
         user_id=actor.user_id,

@@ -263,5 +263,5 @@ class Worker:
 
 
 def _stated(actor, reason):
-    """The reason in a request: of a person only."""
-    return StatedReason(reason) if isinstance(actor, Actor) else None
+    """The reason in a request. The reason of an operator is in the actor."""
+    return None if isinstance(actor, Operator) or reason is None else StatedReason(reason)
