@@ -289,6 +289,11 @@ descriptors: install-dev ## Write what Envoy needs to take JSON: the protos, and
 	  --descriptor_set_out=$(or $(OUT),deploy/envoy/stepup.binpb) \
 	  protos/stepup/v1/*.proto google/rpc/error_details.proto google/rpc/status.proto
 
+.PHONY: buf-module
+buf-module: install-dev ## Write a buf module for clients in other languages, with the protos of errors; or OUT
+	@test -n "$(OUT)" || rm -rf dist/buf-module
+	$(BIN)/python -m tools.buf_module $(or $(OUT),dist/buf-module)
+
 .PHONY: release-protos
 release-protos: install-dev ## Take today's protos as what later ones must not break
 	$(BIN)/buf build protos --output protos/released.binpb

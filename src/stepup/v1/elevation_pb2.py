@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19stepup/v1/elevation.proto\x12\tstepup.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\tElevation\x12/\n\x0bverified_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x07methods\x18\x03 \x03(\x0e\x32\x1f.stepup.v1.AuthenticationMethod*]\n\x14\x41uthenticationMethod\x12%\n!AUTHENTICATION_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x41UTHENTICATION_METHOD_TOTP\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19stepup/v1/elevation.proto\x12\tstepup.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\tElevation\x12/\n\x0bverified_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x07methods\x18\x03 \x03(\x0e\x32\x1f.stepup.v1.AuthenticationMethod*]\n\x14\x41uthenticationMethod\x12%\n!AUTHENTICATION_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x41UTHENTICATION_METHOD_TOTP\x10\x01\x42:\n\tstepup.v1P\x01Z\x1fstepup-authz/stepup/v1;stepupv1\xaa\x02\tStepUp.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepup.v1.elevation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\tstepup.v1P\001Z\037stepup-authz/stepup/v1;stepupv1\252\002\tStepUp.V1'
   _globals['_AUTHENTICATIONMETHOD']._serialized_start=234
   _globals['_AUTHENTICATIONMETHOD']._serialized_end=327
   _globals['_ELEVATION']._serialized_start=74
