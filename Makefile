@@ -198,6 +198,8 @@ lint-generated:
 	  || { echo "deploy/monitoring/dashboard.json is not what tools/dashboard.py makes: make dashboard"; exit 1; }
 	@PYTHONPATH=tests/helpers $(BIN)/python -m tools.settings_reference | diff docs/settings.md - \
 	  || { echo "docs/settings.md is not what the settings classes say: make settings-reference"; exit 1; }
+	@$(BIN)/python -m tools.client_code --check \
+	  || { echo "src/stepup/client is not what tools/client_code.py makes: make client-code"; exit 1; }
 
 # The tools of deploy/ have an environment of their own: what they need would be at odds with ours.
 # Helm comes inside a package that is made for something else, promtool from Debian.
@@ -264,6 +266,7 @@ check-all: check ## The gate, and what takes long: slow tests, more examples, al
 .PHONY: generate
 generate: install-dev ## Generate src/stepup/v1 from protos/
 	@$(MAKE) --no-print-directory generated OUT=src
+	$(BIN)/python -m tools.client_code
 
 .PHONY: generated
 generated:
@@ -272,6 +275,10 @@ generated:
 	  --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) protos/stepup/v1/*.proto
 	@test -z "$(COMPARE)" || diff -r --exclude=__pycache__ --exclude=__init__.py $(GENERATED) $(OUT)/stepup/v1 \
 	  || { echo "src/stepup/v1 is not what protos/ says: make generate"; exit 1; }
+
+.PHONY: client-code
+client-code: install-dev ## Generate the synchronous client, and the methods of both clients
+	$(BIN)/python -m tools.client_code
 
 .PHONY: settings-reference
 settings-reference: install-dev ## Write docs/settings.md from the settings classes

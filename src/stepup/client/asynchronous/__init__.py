@@ -1,0 +1,1 @@
+"""The asynchronous client. Import it from `stepup.client`."""

@@ -1,0 +1,1 @@
+"""The synchronous client. Import it from `stepup.client`."""

@@ -1,0 +1,39 @@
+"""What the synchronous client does otherwise than the asynchronous one: `asynchronous/io.py`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from typing import Any, Final, TypeAlias, TypeVar
+
+import grpc
+
+Channel: TypeAlias = grpc.Channel
+sleep: Final = time.sleep
+LOCAL_ERRORS: Final = (ValueError, TypeError)
+"""What a channel raises if it is closed, or cannot send what it got."""
+TIMEOUTS: Final[tuple[type[BaseException], ...]] = (TimeoutError, concurrent.futures.TimeoutError)
+"""What Python raises when an action takes too long."""
+
+_T = TypeVar("_T")
+
+
+def open_channel(
+    target: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Any,
+) -> Channel:
+    """Open a channel."""
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
+
+
+def close_channel(channel: Channel, _grace: float) -> None:
+    """Close a channel. Calls in flight end with an error."""
+    channel.close()
+
+
+def settled(value: _T) -> _T:
+    """Return the value: nothing is awaited here."""
+    return value
