@@ -21,7 +21,7 @@ from stepup.rpc.server.connections import ConnectionLimits
 from stepup.rpc.server.server import HEALTH_NAMES, Handlers, Server
 from stepup.rpc.wire.qr import Pictures
 from stepup.service.audit.events import AuditEvents
-from stepup.service.calls.limits import CallerLimits, TenantShare
+from stepup.service.calls.limits import CallerLimits, TenantShare, share_of_pages
 from stepup.service.calls.page_tokens import PageTokens
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.service.challenges.answer import AnswerChallenge
@@ -37,6 +37,7 @@ from stepup.service.enrollment.end import EndEnrollment
 from stepup.service.enrollment.issue_reset_code import IssueResetCode
 from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
 from stepup.service.people.forget import ForgetUser
+from stepup.service.people.read import GetPerson, ListPeople, ListTenants
 from stepup.service.people.unlock import UnlockUser
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
@@ -130,14 +131,18 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         Pictures(),
         TenantShare(_BEGINNING_AT_ONCE, _BEGINNING_WAITING),
     )
+    tokens, pages = PageTokens(keys), share_of_pages()
     people = PeopleHandlers(
+        ListPeople(database, tokens, pages),
+        GetPerson(database),
+        ListTenants(database, tokens, pages),
         UnlockUser(database, elevated),
         ForgetUser(database, elevated, revoker, options.back_steps),
     )
     policy = PolicyHandlers(
         catalogue, GetPolicy(database), UpdatePolicy(database, elevated, snapshots)
     )
-    audit = AuditHandlers(AuditEvents(database, PageTokens(keys)))
+    audit = AuditHandlers(AuditEvents(database, tokens, pages))
     return Application(
         Handlers(step_up, challenge, enrollment, people, policy, audit),
         snapshots,

@@ -192,6 +192,12 @@ class Worker:
     async def set_account_mfa(self, actor, *, enabled):
         await self._enrollment.account_mfa(self.context(actor), enabled)
 
+    async def list_people(self, actor, state=None, size=100, token=""):
+        return await self._people.list(self.context(actor), state, size, token)
+
+    async def person(self, actor, user):
+        return await self._people.get(self.context(actor), UserId(user))
+
     async def keep_house(self):
         await self.application.housekeeping(self.clock.now())
 

@@ -10,9 +10,6 @@ from stepup.rpc.wire import decode, encode
 from stepup.service.audit.events import AuditEvents
 from stepup.v1 import audit_service_pb2 as pb
 
-DEFAULT_PAGE = 50
-MAX_PAGE = 100
-
 
 @dataclass(frozen=True, slots=True)
 class AuditHandlers:
@@ -25,9 +22,8 @@ class AuditHandlers:
     ) -> pb.ListAuditEventsResponse:
         query = decode.event_query(request)
         await call.authorize_and_charge_tenant(query.tenant_id)
-        if not 0 <= request.page_size <= MAX_PAGE:
-            raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
-        page = await self.events.list(query, request.page_size or DEFAULT_PAGE, request.page_token)
+        size = decode.page_size(request.page_size)
+        page = await self.events.list(query, size, request.page_token)
         return pb.ListAuditEventsResponse(
             events=map(encode.event, page.events), next_page_token=page.next_token
         )

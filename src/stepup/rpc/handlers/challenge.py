@@ -52,7 +52,7 @@ class ChallengeHandlers:
     async def list_challenges(
         self, request: pb.ListChallengesRequest, call: Call
     ) -> pb.ListChallengesResponse:
-        actor, limit = decode.actor(request), challenges.page_size(request.page_size)
+        actor, limit = decode.actor(request), decode.page_size(request.page_size)
         views = await self.read.list(await call.authorize_and_charge(actor), limit)
         return pb.ListChallengesResponse(
             challenges=[challenges.challenge(self.catalogue, view) for view in views]

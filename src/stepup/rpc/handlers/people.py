@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from stepup.domain.actor import Actor, Outsider, UserId
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import acts, decode
+from stepup.rpc.wire import acts, decode, people
 from stepup.service.people.forget import ForgetUser
+from stepup.service.people.read import GetPerson, ListPeople, ListTenants
 from stepup.service.people.unlock import UnlockUser
 from stepup.v1 import people_service_pb2 as pb
 
@@ -14,8 +15,32 @@ from stepup.v1 import people_service_pb2 as pb
 class PeopleHandlers:
     """Lists people, ends locks, forgets people who left, and imports authenticators."""
 
+    list: ListPeople
+    get: GetPerson
+    tenants: ListTenants
     unlock: UnlockUser
     forget: ForgetUser
+
+    async def list_people(self, request: pb.ListPeopleRequest, call: Call) -> pb.ListPeopleResponse:
+        actor = decode.actor_or_operator(request)
+        state, size = people.state_filter(request.state), decode.page_size(request.page_size)
+        context = await call.authorize_and_charge(actor)
+        page = await self.list(context, state, size, request.page_token)
+        return people.page_of_people(page, context.now)
+
+    async def get_person(self, request: pb.GetPersonRequest, call: Call) -> pb.GetPersonResponse:
+        actor = decode.actor_or_operator(request)
+        user_id = decode.parse_id("user_id", UserId, request.user_id)
+        context = await call.authorize_and_charge(actor)
+        view = await self.get(context, user_id)
+        return pb.GetPersonResponse(person=people.person(view, context.now))
+
+    async def list_tenants(
+        self, request: pb.ListTenantsRequest, call: Call
+    ) -> pb.ListTenantsResponse:
+        call.authorize_for_every_tenant()
+        size = decode.page_size(request.page_size)
+        return people.page_of_tenants(await self.tenants(size, request.page_token))
 
     async def unlock_user(self, request: pb.UnlockUserRequest, call: Call) -> pb.UnlockUserResponse:
         actor = decode.actor_or_operator(request)

@@ -27,8 +27,6 @@ from stepup.service.challenges.create import NewChallenge, NewItem
 from stepup.service.challenges.read import View
 from stepup.v1 import challenge_service_pb2 as pb
 
-DEFAULT_PAGE: Final = 50
-MAX_PAGE: Final = 100
 STATES: Final = {
     state: pb.ChallengeState.Value(f"CHALLENGE_STATE_{state.name}")
     for state in ChallengeState
@@ -103,17 +101,6 @@ def challenge_id(request_id: str) -> UUID:
     if found is None:
         raise InvalidFieldError("challenge_id", "is required")
     return found
-
-
-def page_size(size: int) -> int:
-    """The maximum number of challenges in a response.
-
-    Raises:
-        InvalidFieldError: the size is out of range.
-    """
-    if not 0 <= size <= MAX_PAGE:
-        raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
-    return size or DEFAULT_PAGE
 
 
 def challenge(catalogue: Catalogue, view: View) -> pb.Challenge:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
@@ -41,6 +41,8 @@ class HasActor(Protocol):
 
 _FOLDED = ("tenant_id", "user_id")
 MAX_KINDS = 32
+DEFAULT_PAGE: Final = 50
+MAX_PAGE: Final = 100
 
 _ACCOUNT_TYPES = {
     actor_pb2.ACCOUNT_TYPE_UNSPECIFIED: domain.AccountType.LOCAL,
@@ -300,6 +302,17 @@ def scope(value: step_up_service_pb2.RevocationScope.ValueType) -> Scope:
         InvalidFieldError: the scope is absent or unknown.
     """
     return _SCOPES.get(value) or _refuse_value("scope", value)
+
+
+def page_size(size: int) -> int:
+    """How many entries a page has at most; 0 means the default.
+
+    Raises:
+        InvalidFieldError: the size is out of range.
+    """
+    if not 0 <= size <= MAX_PAGE:
+        raise InvalidFieldError("page_size", f"must be 1 to {MAX_PAGE}")
+    return size or DEFAULT_PAGE
 
 
 def uuid(field: str, value: str) -> UUID | None:

@@ -5,25 +5,14 @@ from dataclasses import dataclass, field, replace
 
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, canonical_json
-from stepup.service.calls.limits import TenantShare, first_that_fit
+from stepup.service.calls.limits import TenantShare, first_that_fit, share_of_pages
 from stepup.service.calls.page_tokens import PageTokens
 from stepup.service.ports import Database, EventQuery
 
 EXPORT_PAGE = 100
-_AT_ONCE = 2
-_WAITING = 30
-_IN_ALL = 4
-"""A page can take seconds, since a filter may match nothing. Half of the connections that
-`storage.database.connections` reserves for reads by default are left to other calls."""
-
-
 _PAGE_BYTES = 1_000_000
 """The maximum size of the details of a page, as JSON. Clients take answers of 4 MiB by default, and
 the event of one challenge may have 300 kB."""
-
-
-def _share_of_reads() -> TenantShare:
-    return TenantShare(_AT_ONCE, _WAITING, in_all=_IN_ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +29,7 @@ class AuditEvents:
 
     database: Database
     tokens: PageTokens
-    share: TenantShare = field(default_factory=_share_of_reads)
+    share: TenantShare = field(default_factory=share_of_pages)
 
     async def list(self, query: EventQuery, size: int, token: str = "") -> Page:
         """Return a page of events.
@@ -92,7 +81,7 @@ async def export(
         StoreUnavailableError: the events cannot be read further; resume from the last one.
     """
     query = EventQuery(tenant_id, after_sequence)
-    share = share or _share_of_reads()
+    share = share or share_of_pages()
     while True:
         async with share.turn(tenant_id), database.snapshot(tenant_id) as records:
             events = await records.audit.list(query, EXPORT_PAGE)

@@ -184,6 +184,15 @@ class TenantShare:
             del self._shares[tenant_id]
 
 
+def share_of_pages() -> TenantShare:
+    """A share for the pages of lists that a tenant may have many of.
+
+    A page can take seconds, since a filter may match nothing. Half of the connections that
+    `storage.database.connections` reserves for reads by default are left to other calls.
+    """
+    return TenantShare(at_once=2, waiting=30, in_all=4)
+
+
 def first_that_fit(values: Sequence[_T], size: Callable[[_T], int], room: int) -> Sequence[_T]:
     """The first values that have room in one answer; the very first one always does (S18).
 
