@@ -200,6 +200,8 @@ lint-generated:
 	  || { echo "docs/settings.md is not what the settings classes say: make settings-reference"; exit 1; }
 	@$(BIN)/python -m tools.client_code --check \
 	  || { echo "src/stepup/client is not what tools/client_code.py makes: make client-code"; exit 1; }
+	@$(BIN)/python -m tools.api_reference | diff docs/reference.md - \
+	  || { echo "docs/reference.md is not what the protos say: make api-reference"; exit 1; }
 
 # The tools of deploy/ have an environment of their own: what they need would be at odds with ours.
 # Helm comes inside a package that is made for something else, promtool from Debian.
@@ -284,6 +286,11 @@ client-code: install-dev ## Generate the synchronous client, and the methods of 
 settings-reference: install-dev ## Write docs/settings.md from the settings classes
 	PYTHONPATH=tests/helpers $(BIN)/python -m tools.settings_reference > .settings.md
 	@mv .settings.md docs/settings.md
+
+.PHONY: api-reference
+api-reference: install-dev ## Write docs/reference.md from the comments of the protos
+	$(BIN)/python -m tools.api_reference > .reference.md
+	@mv .reference.md docs/reference.md
 
 .PHONY: dashboard
 dashboard: install-dev ## Generate deploy/monitoring/dashboard.json from tools/dashboard.py
