@@ -7,8 +7,10 @@ from stepup_tests.wire import on_wire, refusal_of
 from stepup_tests.worker import OSQUERY
 
 from stepup.domain.decision import Reason
+from stepup.v1 import challenge_service_pb2 as challenge
 from stepup.v1 import enrollment_service_pb2 as enrollment
 from stepup.v1 import people_service_pb2 as people
+from stepup.v1 import policy_service_pb2 as policy
 from stepup.v1 import step_up_service_pb2 as step_up
 
 ALICE = person()
@@ -47,6 +49,7 @@ def send(client, request):
         people.ForgetUserRequest: client.people.ForgetUser,
         enrollment.AdminResetEnrollmentRequest: client.enrollment.AdminResetEnrollment,
         step_up.RevokeElevationsRequest: client.step_up.RevokeElevations,
+        challenge.ListChallengesRequest: client.challenge.ListChallenges,
     }[type(request)](request)
 
 
@@ -84,7 +87,42 @@ async def test_an_operator_ends_the_elevations_of_a_user(worker, client):
     assert (await worker.check(administrator())).verdict.reason is Reason.ELEVATED
 
 
+async def test_an_operator_reads_and_cancels_the_challenge_of_a_user(worker, client):
+    named = {"actor": OLGA, "challenge_id": str(await worker.challenge(ALICE))}
+    read = await client.challenge.GetChallenge(challenge.GetChallengeRequest(**named))
+    asked = challenge.ListChallengesRequest(actor=OLGA, user_id="alice")
+    assert list((await client.challenge.ListChallenges(asked)).challenges) == [read.challenge]
+    assert not read.challenge.HasField("same_session")
+    await client.challenge.CancelChallenge(challenge.CancelChallengeRequest(**named))
+    after = await client.challenge.GetChallenge(challenge.GetChallengeRequest(**named))
+    assert after.challenge.state == challenge.CHALLENGE_STATE_CANCELLED
+
+
+def updating(etag, enabled):
+    return policy.UpdatePolicyRequest(
+        actor=OLGA,
+        policy={"enabled": enabled, "etag": etag},
+        update_mask={"paths": ["enabled"]},
+    )
+
+
+async def test_an_operator_enables_a_policy_and_never_disables_it(client):
+    before = await client.policy.GetPolicy(policy.GetPolicyRequest(tenant_id="acme"))
+    enabled = await client.policy.UpdatePolicy(updating(before.policy.etag, True))
+    assert enabled.policy.enabled
+    refusal = await refusal_of(client.policy.UpdatePolicy(updating(enabled.policy.etag, False)))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_REQUIRED")
+
+
 REFUSED = {
+    "ListChallenges: a person's user_id": (
+        challenge.ListChallengesRequest(actor=on_wire(ALICE), user_id="alice"),
+        "user_id",
+    ),
+    "ListChallenges: an operator's user_id: missing": (
+        challenge.ListChallengesRequest(actor=OLGA),
+        "user_id",
+    ),
     "a person's user_id": (revoke(on_wire(ALICE), user_id="alice"), "user_id"),
     "an operator's user_id: missing": (revoke(OLGA), "user_id"),
     "an operator's scope": (

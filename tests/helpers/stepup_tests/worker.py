@@ -137,8 +137,9 @@ class Worker:
         context = self.context(actor, caller)
         return self.waits.views(context, challenge_id, may_answer=may_answer)
 
-    async def list_challenges(self, actor, limit=100):
-        return await self._challenge.read.list(self.context(actor, CallerId("console")), limit)
+    async def list_challenges(self, actor, user=None, limit=100):
+        context = self.context(actor, CallerId("console"))
+        return await self._challenge.read.list(context, UserId(user or actor.user_id), limit)
 
     async def answer(self, actor, challenge_id, code, request_id=None, *, caller=CALLER):
         context = self.context(actor, caller)

@@ -96,6 +96,8 @@ async def others_act(worker, app):
         await worker.unlock(actor, "bob")
         await worker.challenge(BOB)
         await worker.forget(actor, "bob")
+    await worker.update_policy(OPERATOR, issuer="Acme")
+    await worker.cancel_challenge(OPERATOR, await worker.challenge(BOB))
     for end in (worker.forget, worker.admin_reset, worker.revoke_for):
         await worker.enrol(BOB)
         await worker.challenge(BOB)

@@ -136,7 +136,7 @@ class TestLimits:
         refused = await world.refuses(worker.challenge(ALICE), ChallengeLimitError)
         assert refused.retry_after is None
         await worker.challenge(BOB)
-        [view] = await worker.list_challenges(ALICE, 1)
+        [view] = await worker.list_challenges(ALICE, limit=1)
         await worker.decline(ALICE, view.challenge.challenge_id)
         await worker.challenge(ALICE)
         await world.refuses(worker.challenge(ALICE), ChallengeLimitError)

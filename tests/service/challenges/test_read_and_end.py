@@ -3,7 +3,8 @@
 from uuid import uuid4
 
 import pytest
-from stepup_tests.people import CALLER, administrator, person
+from stepup_tests.metrics import metric
+from stepup_tests.people import CALLER, administrator, operator, person
 from stepup_tests.worker import details_of
 
 from stepup.domain.actor import CallerId
@@ -16,6 +17,7 @@ from stepup.service.step_up.revocation import Scope
 
 ALICE, PHONE = person(), person(session="phone")
 BOB, GLOBEX = person("bob"), person(tenant="globex")
+OLGA, ELSEWHERE = operator(), operator(tenant="globex")
 CREATOR, CONSOLE = CALLER, CallerId("console")
 ENDED = [ChallengeState.DECLINED, ChallengeState.CANCELLED, ChallengeState.EXPIRED]
 ENDED += [ChallengeState.REVOKED]
@@ -71,6 +73,8 @@ class TestRead:
             (administrator(), {"caller": CONSOLE, "may_answer": True}),
             (GLOBEX, {"caller": CREATOR}),
             (GLOBEX, {"caller": CONSOLE, "may_answer": True}),
+            (ELSEWHERE, {"caller": CREATOR}),
+            (ELSEWHERE, {"caller": CONSOLE, "may_answer": True}),
         ],
     )
     async def test_s19_for_everybody_else_it_is_unknown(self, worker, challenge_id, actor, reader):
@@ -98,7 +102,38 @@ class TestRead:
         assert [view.challenge.challenge_id for view in views] == [ids[2], ids[1], ids[0], ids[3]]
         assert {view.same_session for view in views} == {False}
         assert [view.state for view in views][-1] is ChallengeState.DECLINED
-        assert len(await worker.list_challenges(ALICE, 2)) == 2
+        assert len(await worker.list_challenges(ALICE, limit=2)) == 2
+
+    @pytest.mark.parametrize("caller", [CREATOR, CONSOLE])
+    async def test_s16_an_operator_reads_every_challenge_of_the_tenant_on_record(
+        self, worker, challenge_id, caller
+    ):
+        for state in (ChallengeState.PENDING, ChallengeState.DECLINED):
+            view = await worker.read(OLGA, challenge_id, caller=caller)
+            assert (view.state, view.same_session) == (state, None)
+            if state is ChallengeState.PENDING:
+                await worker.decline(ALICE, challenge_id)
+        events = await worker.events(EventKind.OPERATOR_READ)
+        assert [event.subject_user_id for event in events] == ["alice", "alice"]
+        assert events[0].details == details_of(OLGA, method="ChallengeService/GetChallenge")
+
+    async def test_s16_an_operator_lists_the_challenges_of_a_user_on_record(
+        self, worker, challenge_id
+    ):
+        await worker.challenge(BOB)
+        [view] = await worker.list_challenges(OLGA, "alice")
+        assert (view.challenge.challenge_id, view.same_session) == (challenge_id, None)
+        assert await worker.list_challenges(OLGA, "nobody") == []
+        events = await worker.events(EventKind.OPERATOR_READ)
+        assert [event.subject_user_id for event in events] == ["alice", "nobody"]
+        assert events[0].details == details_of(OLGA, method="ChallengeService/ListChallenges")
+
+    async def test_s13_an_operator_reads_nothing_that_cannot_be_recorded(
+        self, world, worker, challenge_id
+    ):
+        world.database.audit_trail_takes_events = False
+        await world.refuses(worker.read(OLGA, challenge_id))
+        await world.refuses(worker.list_challenges(OLGA, "alice"))
 
     async def test_s18_a_list_of_large_challenges_ends_early(self, monkeypatch, worker):
         for _ in range(3):
@@ -155,11 +190,30 @@ class TestCancel:
         assert event.details == details_of(actor, challenge_id=str(challenge_id), was=state.value)
 
     @pytest.mark.parametrize(
-        ("actor", "caller"), [(ALICE, CONSOLE), (BOB, CREATOR), (GLOBEX, CREATOR)]
+        ("actor", "caller"),
+        [(ALICE, CONSOLE), (BOB, CREATOR), (GLOBEX, CREATOR), (ELSEWHERE, CREATOR)],
     )
     async def test_nobody_else_does(self, world, worker, challenge_id, actor, caller):
         cancelling = worker.cancel_challenge(actor, challenge_id, caller=caller)
         assert (await world.refuses(cancelling, ChallengeStateError)).state is None
+
+    @pytest.mark.parametrize("state", [ChallengeState.PENDING, ChallengeState.APPROVED])
+    async def test_s16_an_operator_cancels_an_open_one_of_any_caller(
+        self, world, worker, challenge_id, state
+    ):
+        def count():
+            kind = "challenge_cancelled_by_operator"
+            return metric("stepup_operator_acts_total", kind=kind)
+
+        await bring(world, worker, challenge_id, state)
+        before = count()
+        for _ in range(2):  # the second time it changes nothing
+            view = await worker.cancel_challenge(OLGA, challenge_id, caller=CONSOLE)
+            assert (view.state, view.same_session) == (ChallengeState.CANCELLED, None)
+        [event] = await worker.events(EventKind.CHALLENGE_CANCELLED_BY_OPERATOR)
+        assert (event.actor_user_id, event.subject_user_id) == (None, "alice")
+        assert event.details == details_of(OLGA, challenge_id=str(challenge_id), was=state.value)
+        assert count() == before + 1
 
     async def test_a_second_time_changes_nothing(self, world, worker, challenge_id):
         first = await worker.cancel_challenge(ALICE, challenge_id)

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 import pytest
-from stepup_tests.people import administrator, person
+from stepup_tests.metrics import metric
+from stepup_tests.people import administrator, operator, person
 from stepup_tests.worker import API_KEYS, OSQUERY, REMOTE_SHELL, details_of
 
 from stepup.domain.actor import TenantId
@@ -17,7 +18,7 @@ from stepup.domain.errors import (
     StoreUnavailableError,
 )
 
-ROOT = administrator()
+ROOT, OLGA = administrator(), operator()
 MINUTE = timedelta(minutes=1)
 FIVE_MINUTES = timedelta(minutes=5)
 
@@ -315,3 +316,42 @@ async def test_nobody_gets_30_more_days_without_an_elevation(world, worker, cloc
     await worker.update_policy(ROOT, enabled=False)
     again = await worker.update_policy(ROOT, enabled=True, enroll_by=enroll_by)
     assert again.enabled_at == clock.now()
+
+
+def changes_by_operators():
+    return metric("stepup_operator_acts_total", kind="policy_changed_by_operator")
+
+
+@pytest.mark.usefixtures("policy")
+async def test_s16_an_operator_strengthens_the_policy_without_redis(world, worker):
+    world.elevations.finds = False
+    before = changes_by_operators()
+    stronger = {OSQUERY: MINUTE, REMOTE_SHELL: LIFETIME, API_KEYS: LIFETIME}
+    assert (await worker.update_policy(OLGA, selected=stronger)).max_ages == stronger
+    event = (await worker.events())[-1]
+    assert event.kind is EventKind.POLICY_CHANGED_BY_OPERATOR
+    assert (event.actor_user_id, event.subject_user_id) == (None, None)
+    assert event.details["operator"] == {"name": OLGA.name, "reason": OLGA.reason}
+    assert event.details["after"]["operations"][OSQUERY] == 60
+    assert changes_by_operators() == before + 1
+
+
+async def test_s16_an_operator_enables_a_policy_also_with_time_to_enrol(worker, clock):
+    enroll_by = clock.now() + DAY
+    assert (await worker.update_policy(OLGA, enabled=True, enroll_by=enroll_by)).enabled
+
+
+@pytest.mark.usefixtures("policy")
+@pytest.mark.parametrize("change", WEAKENINGS.values(), ids=WEAKENINGS)
+async def test_s16_an_operator_never_weakens_the_policy(world, worker, change):
+    await elevate_root(worker)
+    before = changes_by_operators()
+    await world.refuses(worker.update_policy(OLGA, **change), RoleRequiredError)
+    assert changes_by_operators() == before
+
+
+@pytest.mark.usefixtures("policy")
+async def test_s16_an_operator_gives_no_time_to_enrol_on_an_enabled_policy(world, worker, clock):
+    giving = worker.update_policy(OLGA, enroll_by=clock.now() + DAY)
+    refused = await world.refuses(giving, RoleRequiredError)
+    assert "enroll_by is set" in str(refused)

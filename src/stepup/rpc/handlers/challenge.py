@@ -9,7 +9,7 @@ from stepup.domain.challenge_rights import ANSWER_CHALLENGE
 from stepup.domain.operations import Catalogue
 from stepup.domain.totp import OtpCode
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import challenges, decode
+from stepup.rpc.wire import acts, challenges, decode
 from stepup.service.challenges.answer import AnswerChallenge
 from stepup.service.challenges.create import CreateChallenge
 from stepup.service.challenges.end import EndChallenge
@@ -42,7 +42,7 @@ class ChallengeHandlers:
     async def get_challenge(
         self, request: pb.GetChallengeRequest, call: Call
     ) -> pb.GetChallengeResponse:
-        actor = decode.actor(request)
+        actor = decode.actor_or_operator(request)
         challenge_id = challenges.challenge_id(request.challenge_id)
         context = await call.authorize_and_charge(actor)
         may_answer = may_read_all(call, actor.tenant_id)
@@ -52,8 +52,10 @@ class ChallengeHandlers:
     async def list_challenges(
         self, request: pb.ListChallengesRequest, call: Call
     ) -> pb.ListChallengesResponse:
-        actor, limit = decode.actor(request), decode.page_size(request.page_size)
-        views = await self.read.list(await call.authorize_and_charge(actor), limit)
+        actor = decode.actor_or_operator(request)
+        user_id = acts.user_of(actor, request.user_id)
+        limit = decode.page_size(request.page_size)
+        views = await self.read.list(await call.authorize_and_charge(actor), user_id, limit)
         return pb.ListChallengesResponse(
             challenges=[challenges.challenge(self.catalogue, view) for view in views]
         )
@@ -95,7 +97,7 @@ class ChallengeHandlers:
     async def cancel_challenge(
         self, request: pb.CancelChallengeRequest, call: Call
     ) -> pb.CancelChallengeResponse:
-        actor = decode.actor(request)
+        actor = decode.actor_or_operator(request)
         challenge_id = challenges.challenge_id(request.challenge_id)
         view = await self.end.cancel(await call.authorize_and_charge(actor), challenge_id)
         return pb.CancelChallengeResponse(challenge=challenges.challenge(self.catalogue, view))

@@ -27,7 +27,7 @@ class PolicyHandlers:
     async def update_policy(
         self, request: pb.UpdatePolicyRequest, call: Call
     ) -> pb.UpdatePolicyResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(decode.actor_or_operator(request))
         policy = await self.update(context, policies.policy_change(self.catalogue, request))
         return pb.UpdatePolicyResponse(policy=encode.tenant_policy(policy))
 

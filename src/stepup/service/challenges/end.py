@@ -1,4 +1,4 @@
-"""The ends of challenges: by the person, by the creating caller, and by a revocation."""
+"""The ends of challenges: by the person, the creating caller, an operator, and a revocation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ from stepup.domain.actor import SessionHash, TenantId, UserId
 from stepup.domain.audit import Event, EventKind, Json
 from stepup.domain.challenge import Challenge
 from stepup.domain.errors import ChallengeStateError
-from stepup.service.calls.context import Context
-from stepup.service.challenges.read import View, demand_own, view_of
+from stepup.service.calls.context import AnyContext, Context
+from stepup.service.challenges.read import View, demand_visible, view_of
 from stepup.service.challenges.tallies import count_challenge, count_revoked_challenges
 from stepup.service.challenges.waits import Waits
+from stepup.service.people.tallies import count_act
 from stepup.service.ports import Database, Records
 
 
@@ -38,22 +39,26 @@ class EndChallenge:
 
         return await self._end(context, challenge_id, decline)
 
-    async def cancel(self, context: Context, challenge_id: UUID) -> View:
-        """`CancelChallenge`: the creating caller withdraws a pending or approved challenge.
+    async def cancel(self, context: AnyContext, challenge_id: UUID) -> View:
+        """`CancelChallenge`: the creating caller, or an operator, withdraws an open challenge.
 
         A cancelled challenge does not change.
 
         Raises:
-            ChallengeStateError: the challenge is unknown, belongs to another user or caller, or has
-                ended in another way.
+            ChallengeStateError: the challenge is unknown, belongs to another user or, for a person,
+                to another caller, or has ended in another way.
             StoreUnavailableError: the challenge has not changed.
         """
 
         def cancel(found: Challenge) -> tuple[Challenge, Event]:
-            if found.caller != context.caller:
-                raise ChallengeStateError
+            kind = EventKind.CHALLENGE_CANCELLED_BY_OPERATOR
+            if isinstance(context, Context):
+                if found.caller != context.caller:
+                    raise ChallengeStateError
+                kind = EventKind.CHALLENGE_CANCELLED
             event = context.event(
-                EventKind.CHALLENGE_CANCELLED,
+                kind,
+                found.user_id,
                 challenge_id=str(challenge_id),
                 was=found.stored_state.value,
             )
@@ -63,21 +68,22 @@ class EndChallenge:
 
     async def _end(
         self,
-        context: Context,
+        context: AnyContext,
         challenge_id: UUID,
         end: Callable[[Challenge], tuple[Challenge, Event]],
     ) -> View:
-        """End a challenge of the actor; `end` returns it after the end, with the event."""
-        tenant_id = context.actor.tenant_id
+        """End a challenge that the actor sees; `end` returns it after the end, with the event."""
+        tenant_id = context.tenant_id
         async with self.database.transaction(tenant_id) as records:
             found = await records.challenges.find_for_update(tenant_id, challenge_id)
-            before = demand_own(found, context)
+            before = demand_visible(found, context)
             after, event = end(before)
             if after is not before:
                 await records.challenges.save(after)
                 await records.audit.append(event)
         if after is not before:
             count_challenge(after)
+            count_act(event.kind)
             self.waits.notify(tenant_id, after.user_id)
         return view_of(after, context, context.now)
 

@@ -3,6 +3,7 @@
 from stepup.domain.actor import UserId
 from stepup.domain.audit import EventKind
 from stepup.service.calls.context import AnyContext, Context
+from stepup.service.people.tallies import count_act
 from stepup.service.ports import Database
 
 
@@ -24,3 +25,4 @@ async def record_operator_read(
         return
     async with database.transaction(context.tenant_id) as records:
         await records.audit.append(context.event(EventKind.OPERATOR_READ, subject, method=method))
+    count_act(EventKind.OPERATOR_READ)

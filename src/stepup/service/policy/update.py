@@ -1,6 +1,6 @@
 """`GetPolicy` and `UpdatePolicy`: the policy that a tenant's Master Administrators set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -9,11 +9,17 @@ from stepup.domain.actor import TenantId
 from stepup.domain.audit import EventKind, Json, written
 from stepup.domain.changes import PolicyChanged
 from stepup.domain.elevation import Elevation
-from stepup.domain.errors import ConflictError, EtagMismatchError, InvalidFieldError
+from stepup.domain.errors import (
+    ConflictError,
+    EtagMismatchError,
+    InvalidFieldError,
+    RoleRequiredError,
+)
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, Policy
 from stepup.domain.totp import Label
-from stepup.service.calls.context import Context
+from stepup.service.calls.context import AnyContext, Context
+from stepup.service.people.tallies import count_act
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
@@ -67,21 +73,25 @@ class UpdatePolicy:
     elevated: Elevated
     snapshots: Snapshots
 
-    async def __call__(self, context: Context, change: PolicyChange) -> Policy:
+    async def __call__(self, context: AnyContext, change: PolicyChange) -> Policy:
         """Change the policy of the actor's tenant; equal values change nothing.
+
+        The actor is a Master Administrator, or an operator, who cannot weaken the policy.
 
         A tenant without a policy always gets one, even a disabled one: the tenant is then known.
 
         Raises:
-            RoleRequiredError: the actor is not a Master Administrator.
+            RoleRequiredError: the actor is not a Master Administrator; or the actor is an operator,
+                and the change weakens the policy.
             InvalidFieldError: a new `max_age` is shorter than 30 seconds; or a new `enroll_by` is
                 past, or more than 30 days after the policy was enabled.
             EtagMismatchError: the policy has changed since it was read.
             ElevationRequiredError: the change weakens the policy, and the session is not elevated.
             StoreUnavailableError: nothing was changed.
         """
-        context.actor.require_master_administrator()
-        before = await GetPolicy(self.database)(context.actor.tenant_id)
+        if isinstance(context, Context):
+            context.actor.require_master_administrator()
+        before = await GetPolicy(self.database)(context.tenant_id)
         if change.etag != before.etag:
             raise EtagMismatchError("the policy has changed: read it again")
         after = change.applied_to(before)
@@ -90,32 +100,44 @@ class UpdatePolicy:
         _refuse_too_short(before, after)
         if problem := before.problem_of_enroll_by(after, context.now):
             raise InvalidFieldError("policy.enroll_by", problem)
-        weakenings, elevation = before.weakenings(after), None
-        if weakenings:
-            purpose = f"weakening the policy ({'; '.join(weakenings)})"
-            elevation = await self.elevated.require(context, purpose)
+        elevation = await self._demand_authority(context, before.weakenings(after))
         after = before.changed(after, context.now)
         await self._commit(context, before, after, elevation)
         return after
 
+    async def _demand_authority(
+        self, context: AnyContext, weakenings: Sequence[str]
+    ) -> Elevation | None:
+        """Return the elevation of a person that permits the weakenings; None without weakenings."""
+        if not weakenings:
+            return None
+        purpose = f"weakening the policy ({'; '.join(weakenings)})"
+        if isinstance(context, Context):
+            return await self.elevated.require(context, purpose)
+        raise RoleRequiredError(f"{purpose} needs a Master Administrator: operators may not do it")
+
     async def _commit(
-        self, context: Context, before: Policy, after: Policy, elevation: Elevation | None
+        self, context: AnyContext, before: Policy, after: Policy, elevation: Elevation | None
     ) -> None:
         changed = PolicyChanged(after.tenant_id, after.version)
+        kind = (
+            EventKind.POLICY_CHANGED
+            if isinstance(context, Context)
+            else EventKind.POLICY_CHANGED_BY_OPERATOR
+        )
         try:
-            async with self.database.transaction(context.actor.tenant_id) as records:
+            async with self.database.transaction(context.tenant_id) as records:
                 _demand_same(await records.policies.find_for_update(after.tenant_id), before)
                 await records.policies.save(after)
                 await records.changes.announce(changed, context.now)
-                event = context.event(
-                    EventKind.POLICY_CHANGED, before=_described(before), after=_described(after)
-                )
+                event = context.event(kind, before=_described(before), after=_described(after))
                 # The event concerns the tenant, and no single user.
                 await records.audit.append(replace(event, subject_user_id=None))
                 if elevation is not None:
                     await demand_unrevoked(records, elevation)  # with the lock of the audit chain
         except ConflictError as conflict:
             raise EtagMismatchError("the policy has changed: read it again") from conflict
+        count_act(kind)
         self.snapshots.apply(changed)
 
 
