@@ -220,10 +220,23 @@ def test_a_secret_is_read_as_it_is_typed(secret):
     assert TotpSecret.from_base32(secret.base32) == secret
 
 
-@pytest.mark.parametrize("size", [0, 16, 19, 21, 32])
-def test_a_secret_has_160_bits(size):
-    with pytest.raises(InvalidValueError, match=r"^must be 20 bytes$"):
+@pytest.mark.parametrize("size", [16, 20, 64])
+def test_a_secret_of_another_program_has_128_to_512_bits(size):
+    secret = TotpSecret(b"x" * size)
+    assert TotpSecret.from_base32(secret.base32) == secret
+    assert "=" not in secret.base32
+
+
+@pytest.mark.parametrize("size", [0, 15, 65])
+def test_a_shorter_or_longer_secret_is_refused(size):
+    with pytest.raises(InvalidValueError, match=r"^must be 16 to 64 bytes$"):
         TotpSecret(b"x" * size)
+
+
+@pytest.mark.parametrize("text", ["1" * 32, "A" * 33, "A" * 26 + "=", "\u00e9" * 32])
+def test_s11_what_is_not_base32_is_refused_without_the_text(text):
+    with pytest.raises(InvalidValueError, match=r"^must be base32$"):
+        TotpSecret.from_base32(text)
 
 
 def test_a_fresh_secret_has_160_bits():

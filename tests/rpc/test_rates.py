@@ -15,7 +15,7 @@ from stepup.domain.audit import EventKind
 from stepup.domain.callers import Patterns
 from stepup.domain.rate import Rate
 from stepup.rpc.pipeline.call import AdmittedCaller
-from stepup.v1 import actor_pb2
+from stepup.v1 import actor_pb2, people_service_pb2
 from stepup.v1 import step_up_service_pb2 as step_up
 
 RATE = Rate(per_second=0.1, burst=2)
@@ -108,6 +108,15 @@ async def test_a_batch_counts_its_operations_though_they_are_equal(client):
     for _ in range(2):
         batch.checks.add(operation=OSQUERY)
     assert await ended(client, batch, path_of("BatchCheckStepUp")) == OK
+    assert await ended(client, a_check()) == EXHAUSTED
+
+
+async def test_an_import_counts_its_entries(client):
+    request = people_service_pb2.ImportAuthenticatorsRequest(
+        actor={"tenant_id": "acme", "operator": {"name": "sam", "reason": "ticket 1"}},
+        authenticators=[{}, {}],
+    )
+    await client.people.ImportAuthenticators(request)
     assert await ended(client, a_check()) == EXHAUSTED
 
 

@@ -15,7 +15,10 @@ from stepup.domain.values import secret_value, value
 
 STEP_SECONDS = 30
 SECRET_BYTES = 20
-"""160 bits, with SHA-1 and six digits: what every authenticator app supports (S6, RFC 4226 R6)."""
+"""160 bits of a new secret, with SHA-1 and six digits: what every authenticator app supports (S6,
+RFC 4226 R6)."""
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 16, 64
+"""Imported secrets have 128 bits at least (RFC 4226 R6), and at most one block of SHA-1."""
 
 MAX_LABEL_BYTES = 128
 
@@ -40,28 +43,52 @@ class OtpCode:
 
 @secret_value
 class TotpSecret:
-    """The shared secret of one authenticator: 160 bits. It never shows in a repr (S11)."""
+    """The shared secret of one authenticator: 16 to 64 bytes. It never shows in a repr (S11).
+
+    Raises:
+        InvalidValueError: it is shorter or longer.
+    """
 
     octets: bytes
 
     def __post_init__(self) -> None:
-        if len(self.octets) != SECRET_BYTES:
-            raise InvalidValueError(f"must be {SECRET_BYTES} bytes")
+        if not MIN_SECRET_BYTES <= len(self.octets) <= MAX_SECRET_BYTES:
+            raise InvalidValueError(f"must be {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes")
 
     @classmethod
     def generate(cls) -> "TotpSecret":
-        """A fresh secret from the system's random numbers."""
+        """A fresh secret of 160 bits from the system's random numbers."""
         return cls(secrets.token_bytes(SECRET_BYTES))
 
     @classmethod
     def from_base32(cls, text: str) -> "TotpSecret":
-        """The secret as an authenticator app reads it."""
-        return cls(b32decode(text))
+        """The secret as an authenticator app reads it.
+
+        Raises:
+            InvalidValueError: the text is not base32, or the secret is too short or too long.
+        """
+        return cls(octets_of_base32(text))
 
     @property
     def base32(self) -> str:
-        """The secret for typing: 32 characters."""
-        return b32encode(self.octets).decode()
+        """The secret for typing, without padding: 32 characters of a new secret."""
+        return b32encode(self.octets).decode().rstrip("=")
+
+
+def octets_of_base32(text: str) -> bytes:
+    """Decode base32 in either case, with all of its padding or none (RFC 4648 §6).
+
+    Raises:
+        InvalidValueError: the text is anything else; the error does not contain it (S11).
+    """
+    data = text.rstrip("=")
+    padded = data + "=" * (-len(data) % 8)
+    try:
+        if text in (data, padded):
+            return b32decode(padded, casefold=True)
+    except ValueError:
+        pass
+    raise InvalidValueError("must be base32")
 
 
 class Label(HumanText):

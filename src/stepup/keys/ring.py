@@ -23,7 +23,7 @@ from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
 from stepup.domain.mac_keys import MacKeys
 from stepup.domain.reset_code import ResetCode
-from stepup.domain.totp import SECRET_BYTES, TotpSecret
+from stepup.domain.totp import MAX_SECRET_BYTES, MIN_SECRET_BYTES, TotpSecret
 from stepup.keys.file import KEY_BYTES, KeyFile, KeyRingError, check_id
 from stepup.service.ports import SealBrokenError
 
@@ -31,6 +31,8 @@ __all__ = ["KEY_BYTES", "KeyRing", "KeyRingError"]
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
+_SECRET_SIZES = range(MIN_SECRET_BYTES, MAX_SECRET_BYTES + 1)
+_KEY_SIZES = range(KEY_BYTES, KEY_BYTES + 1)
 _log = structlog.get_logger(__name__)
 _unreadable = Counter(
     "stepup_sealed_secret_unreadable",
@@ -103,7 +105,7 @@ class KeyRing:
         self, sealed: SealedSecret, tenant_id: TenantId, user_id: UserId, enrollment_id: str
     ) -> TotpSecret:
         owner = _Owner(tenant_id, user_id, enrollment_id)
-        return TotpSecret(self._secrets.open(sealed, SECRET_BYTES, owner))
+        return TotpSecret(self._secrets.open(sealed, _SECRET_SIZES, owner))
 
     def record_reset_code(
         self, code: ResetCode, tenant_id: TenantId, user_id: UserId, enrollment_id: str
@@ -144,7 +146,7 @@ class KeyRing:
 
     def _key_of(self, record: ResetCodeRecord) -> bytes:
         owner = _Owner(record.tenant_id, record.user_id, record.enrollment_id)
-        return self._reset_codes.open(record.sealed_key, KEY_BYTES, owner)
+        return self._reset_codes.open(record.sealed_key, _KEY_SIZES, owner)
 
     def _head_key(self, key_id: str) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(_derive(self._keys[key_id], "audit head"))
@@ -170,11 +172,11 @@ class _Sealer:
         sealed = self._ciphers[self._primary].encrypt(nonce, octets, bound_to)
         return SealedSecret(self._primary, nonce + sealed)
 
-    def open(self, sealed: SealedSecret, size: int, owner: _Owner) -> bytes:
+    def open(self, sealed: SealedSecret, sizes: range, owner: _Owner) -> bytes:
         cipher = self._ciphers.get(sealed.key_id)
         if cipher is None:
             _refuse(owner, sealed, f"the ring has no key {sealed.key_id!r}, which sealed a secret")
-        if len(sealed.ciphertext) != _NONCE_BYTES + size + _TAG_BYTES:
+        if len(sealed.ciphertext) - _NONCE_BYTES - _TAG_BYTES not in sizes:
             _refuse(owner, sealed, "a sealed secret has the wrong length")
         nonce, ciphertext = sealed.ciphertext[:_NONCE_BYTES], sealed.ciphertext[_NONCE_BYTES:]
         bound_to = _framed(*owner, *self._bound_to, sealed.key_id)

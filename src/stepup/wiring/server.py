@@ -37,6 +37,7 @@ from stepup.service.enrollment.end import EndEnrollment
 from stepup.service.enrollment.issue_reset_code import IssueResetCode
 from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
 from stepup.service.people.forget import ForgetUser
+from stepup.service.people.import_authenticators import ImportAuthenticators
 from stepup.service.people.read import GetPerson, ListPeople, ListTenants
 from stepup.service.people.unlock import UnlockUser
 from stepup.service.policy.known_tenants import KnownTenants
@@ -138,6 +139,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         ListTenants(database, tokens, pages),
         UnlockUser(database, elevated),
         ForgetUser(database, elevated, revoker, options.back_steps),
+        ImportAuthenticators(database, keys),
     )
     policy = PolicyHandlers(
         catalogue, GetPolicy(database), UpdatePolicy(database, elevated, snapshots)

@@ -11,6 +11,7 @@ from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
 from stepup.domain.totp import Label, OtpCode
 from stepup.service.calls.context import Context, OutsiderContext
+from stepup.service.people.import_authenticators import ImportEntry
 from stepup.service.policy.update import PolicyChange
 from stepup.service.ports import EventQuery
 from stepup.service.step_up.check import Check
@@ -189,6 +190,11 @@ class Worker:
 
     async def issue_reset_code(self, actor):
         return await self._enrollment.issue(self.context(actor))
+
+    async def import_(self, actor, *entries, dry_run=False):
+        """Import authenticators: users and key URIs."""
+        wanted = [ImportEntry(UserId(user), uri) for user, uri in entries]
+        return await self._people.imports(self.context(actor), wanted, dry_run=dry_run)
 
     async def set_account_mfa(self, actor, *, enabled):
         await self._enrollment.account_mfa(self.context(actor), enabled)

@@ -21,6 +21,7 @@ from stepup.domain.reset_code import ResetCode
 
 ALICE, BOB, ADMINISTRATOR = person("alice"), person("bob"), administrator()
 OPERATOR = operator()
+KEY_URI = "otpauth://totp/carol?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 DOCUMENT = ROOT / "docs" / "auditing.md"
 OPERATING = DOCUMENT.with_name("operating.md")
 
@@ -91,6 +92,7 @@ async def others_act(worker, app):
     """Bring about the events of administrators, operators and deprovisioning callers."""
     await worker.advance(seconds=30)
     await worker.elevate(ADMINISTRATOR, app)
+    await worker.import_(OPERATOR, ("carol", KEY_URI))
     for actor in (ADMINISTRATOR, OPERATOR):
         await worker.fail(BOB, await worker.enrol(BOB), times=5)
         await worker.unlock(actor, "bob")

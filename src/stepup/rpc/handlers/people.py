@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from stepup.domain.actor import Actor, Outsider, UserId
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import acts, decode, people
+from stepup.rpc.wire import acts, decode, imports, people
 from stepup.service.people.forget import ForgetUser
+from stepup.service.people.import_authenticators import ImportAuthenticators
 from stepup.service.people.read import GetPerson, ListPeople, ListTenants
 from stepup.service.people.unlock import UnlockUser
 from stepup.v1 import people_service_pb2 as pb
@@ -20,6 +21,7 @@ class PeopleHandlers:
     tenants: ListTenants
     unlock: UnlockUser
     forget: ForgetUser
+    imports: ImportAuthenticators
 
     async def list_people(self, request: pb.ListPeopleRequest, call: Call) -> pb.ListPeopleResponse:
         actor = decode.actor_or_operator(request)
@@ -59,3 +61,11 @@ class PeopleHandlers:
         user_id = decode.parse_id("user_id", UserId, request.user_id)
         await self.forget(context, user_id, acts.reason(actor, request.reason))
         return pb.ForgetUserResponse()
+
+    async def import_authenticators(
+        self, request: pb.ImportAuthenticatorsRequest, call: Call
+    ) -> pb.ImportAuthenticatorsResponse:
+        actor, entries = decode.actor_or_operator(request), imports.entries(request)
+        context = await call.authorize_and_charge(actor, cost=len(entries))
+        results = await self.imports(context, entries, dry_run=request.dry_run)
+        return pb.ImportAuthenticatorsResponse(results=map(imports.result, results))
