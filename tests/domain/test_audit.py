@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.actor import CallerId, Client, TenantId, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonical_json, chain_hash
 
 EVENT = Event(
@@ -52,7 +52,17 @@ def test_the_canonical_form_is_frozen_for_chains_that_exist_already():
     assert chain_hash(EVENT, 1, NO_HASH).hex() == known
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Event)])
+def test_the_device_lies_beside_the_chain_which_has_its_salted_hash():
+    event = replace(EVENT, client=Client("192.0.2.7", "Firefox"))
+    salt = bytes(range(16))
+    hashed = sha256(salt + b'{"address":"192.0.2.7","user_agent":"Firefox"}').hexdigest()
+
+    assert chain_hash(event, 1, NO_HASH) == hash_with()
+    assert event.with_client_hash(salt).details == {**EVENT.details, "client": hashed}
+    assert EVENT.with_client_hash(salt) is EVENT
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Event) if field.name != "client"])
 def test_a_change_of_any_field_changes_the_hash(name):
     assert hash_with(**{name: OTHERS[name]}) != hash_with()
 

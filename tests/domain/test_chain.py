@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.actor import CallerId, Client, TenantId, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, chain_hash
-from stepup.domain.chain import ChainCheck, Head, Unreadable
+from stepup.domain.chain import ChainCheck, EventClient, Head, Unreadable, client_problem
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACME = TenantId("acme")
@@ -63,6 +63,37 @@ def with_row(number, **changes):
 
 def altered(number):
     return replace(CHAIN[number - 1].event, actor_user_id=UserId("mallory"))
+
+
+DEVICE = Client("192.0.2.7", "Firefox")
+SALT = bytes(range(16))
+OF_DEVICE = ChainedEvent.after(
+    0, NO_HASH, replace(an_event(1), client=DEVICE).with_client_hash(SALT)
+)
+STORED_DEVICE = EventClient(1, UserId("ada"), NOON, SALT, DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("stored", "of", "problem"),
+    [
+        (STORED_DEVICE, OF_DEVICE, None),
+        (STORED_DEVICE, Unreadable(1, "broken"), None),
+        (STORED_DEVICE, None, "there is a device without its event"),
+        (STORED_DEVICE, CHAIN[0], "the device is not the one of the event"),
+        (Unreadable(1, "broken"), OF_DEVICE, "the device of the event: broken"),
+        *(
+            (replace(STORED_DEVICE, **change), OF_DEVICE, "the device is not the one of the event")
+            for change in (
+                {"user_id": UserId("eve")},
+                {"occurred_at": datetime(2026, 3, 1, 13, tzinfo=UTC)},
+                {"salt": bytes(16)},
+                {"client": Client("192.0.2.8", "Firefox")},
+            )
+        ),
+    ],
+)
+def test_s14_a_stored_device_must_be_that_of_its_event(stored, of, problem):
+    assert client_problem(stored, of) == problem
 
 
 def test_s14_an_intact_chain_has_no_damage():

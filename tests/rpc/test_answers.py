@@ -574,6 +574,18 @@ async def test_an_event_has_its_place_and_what_happened(worker, client, clock):
     assert len(event.hash) == 32
 
 
+async def test_an_event_has_the_device_that_the_caller_named(client):
+    device = actor_pb2.Client(address="192.0.2.7", user_agent="Firefox")
+    actor = actor_pb2.ActorContext()
+    actor.CopyFrom(ON_WIRE)
+    actor.client.CopyFrom(device)
+    scope = step_up.REVOCATION_SCOPE_SESSION
+    await client.step_up.RevokeElevations(step_up.RevokeElevationsRequest(actor=actor, scope=scope))
+    [event] = (await client.audit.ListAuditEvents(listing())).events
+    assert event.client == device
+    assert len(event.details["client"]) == 64
+
+
 async def test_an_event_of_the_tenant_has_no_subject(worker, client):
     await worker.select(OSQUERY)
     [event] = (await client.audit.ListAuditEvents(listing())).events

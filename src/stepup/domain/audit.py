@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import Enum, unique
 from hashlib import sha256
@@ -16,6 +16,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | Mapping[str, Json] | 
 
 NO_HASH = bytes(32)
 """What the first event of a tenant follows."""
+SALT_BYTES = 16
 
 
 @unique
@@ -79,10 +80,19 @@ class Event:
     event_id: str = field(default_factory=lambda: str(uuid4()))
     client: Client | None = None
 
+    def with_client_hash(self, salt: bytes) -> "Event":
+        """The event with the salted hash of its device in `details`; itself if it has no device."""
+        if self.client is None:
+            return self
+        return replace(self, details={**self.details, "client": client_hash(self.client, salt)})
+
 
 @value
 class ChainedEvent:
-    """An event in its place: the tenant's `sequence`-th, counted from 1 without gaps."""
+    """An event in its place: the tenant's `sequence`-th, counted from 1 without gaps.
+
+    Its hash covers all of the event except `client`.
+    """
 
     event: Event
     sequence: int
@@ -115,6 +125,16 @@ def described(event: Event, sequence: int) -> Mapping[str, Json]:
         "subject_user_id": event.subject_user_id,
         "details": event.details,
     }
+
+
+def client_hash(client: Client, salt: bytes) -> str:
+    """SHA-256 over a salt and the canonical JSON of a device, in hexadecimal.
+
+    Without the salt, which is deleted with the device, the hash does not show which device it was:
+    addresses are few enough to try them all.
+    """
+    device = {"address": client.address, "user_agent": client.user_agent}
+    return sha256(salt + canonical_json(device).encode()).hexdigest()
 
 
 def written(instant: datetime) -> str:

@@ -1,9 +1,11 @@
 """Whether a tenant's audit events are what was once appended, and all of it (S14)."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TypeAlias
 
-from stepup.domain.audit import NO_HASH, ChainedEvent, chain_hash
+from stepup.domain.actor import Client, UserId
+from stepup.domain.audit import NO_HASH, ChainedEvent, chain_hash, client_hash
 from stepup.domain.values import value
 
 
@@ -23,6 +25,18 @@ class Head:
     hash: bytes
 
 
+@value
+class EventClient:
+    """The device of an event's acting person, as it is stored beside the chain."""
+
+    sequence: int
+    user_id: UserId
+    occurred_at: datetime
+    salt: bytes
+    client: Client
+
+
+StoredClient: TypeAlias = EventClient | Unreadable
 StoredEvent: TypeAlias = ChainedEvent | Unreadable
 StoredHead: TypeAlias = Head | Unreadable | None
 
@@ -34,6 +48,26 @@ class Damage:
     tenant: str
     sequence: int | None
     problem: str
+
+
+def client_problem(stored: StoredClient, of: StoredEvent | None) -> str | None:
+    """What is wrong with a stored device of an event; None if the event has its hash.
+
+    The device of an unreadable event cannot be compared.
+    """
+    match stored, of:
+        case Unreadable(problem=problem), _:
+            return f"the device of the event: {problem}"
+        case _, None:
+            return "there is a device without its event"
+        case EventClient() as beside, ChainedEvent(event=event):
+            is_as_appended = (
+                beside.user_id == event.actor_user_id
+                and beside.occurred_at == event.occurred_at
+                and client_hash(beside.client, beside.salt) == event.details.get("client")
+            )
+            return None if is_as_appended else "the device is not the one of the event"
+    return None
 
 
 class ChainCheck:

@@ -145,6 +145,9 @@ class GrowingChain:
         self.after_page()
         return page
 
+    async def clients(self, _tenant, _after, _through, _limit):
+        return []
+
     async def head(self, _tenant):
         return Head(self.rows[-1].sequence, self.rows[-1].hash)
 

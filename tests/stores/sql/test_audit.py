@@ -1,11 +1,12 @@
 """The promises of `AuditTrail` (S13, S14)."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.domain.actor import CallerId, Client, TenantId, UserId
 from stepup.domain.audit import NO_HASH, Event, EventKind, chain_hash
 from stepup.service.ports import EventQuery
 
@@ -82,6 +83,62 @@ async def test_an_instant_is_the_same_in_every_time_zone(database):
     [read] = await listed(database)
     assert read.event.occurred_at == NOW
     assert chain_hash(read.event, read.sequence, read.previous_hash) == read.hash
+
+
+async def test_an_event_is_listed_with_its_device(database):
+    phone, unknown = Client("192.0.2.7", "Firefox"), Client()
+    appended = await append(database, event(client=phone), event(client=unknown), event())
+    assert await listed(database) == appended
+    assert [each.event.client for each in appended] == [phone, unknown, None]
+
+
+async def test_the_hash_of_a_device_does_not_show_that_two_events_have_one(database):
+    first, second = await append(database, *[event(client=Client("192.0.2.7"))] * 2)
+    assert len(first.event.details["client"]) == 64
+    assert first.event.details["client"] != second.event.details["client"]
+
+
+@pytest.mark.parametrize("end", ["forget", "purge"])
+async def test_an_event_outlives_its_device(database, end):
+    [appended] = await append(database, event(client=Client("192.0.2.7")))
+    async with database.transaction() as records:
+        if end == "forget":
+            assert await records.clients.forget(ACME, UserId("alice")) == 1
+        else:
+            assert await records.clients.purge(NOW + timedelta(days=90), 10) == 1
+    [read] = await listed(database)
+    assert read == replace(appended, event=replace(appended.event, client=None))
+    assert chain_hash(read.event, read.sequence, read.previous_hash) == read.hash
+
+
+async def remaining(database, tenant_id=ACME):
+    return [each.sequence for each in await listed(database, tenant_id) if each.event.client]
+
+
+async def test_the_devices_of_one_user_of_one_tenant_are_forgotten(database):
+    client = Client("192.0.2.7")
+    await append(database, *(event(tenant, client=client) for tenant in (ACME, ACME, OTHER)))
+    await append(database, event(actor_user_id=UserId("bob"), client=client))
+    await append(
+        database,
+        event(actor_user_id=UserId("admin"), subject_user_id=UserId("alice"), client=client),
+    )
+    async with database.transaction() as records:
+        assert await records.clients.forget(ACME, UserId("alice")) == 2
+        assert await records.clients.forget(ACME, UserId("alice")) == 0
+    assert await remaining(database) == [3, 4]
+    assert await remaining(database, OTHER) == [1]
+
+
+async def test_devices_of_events_before_an_instant_are_purged_in_portions(database):
+    for seconds in range(4):
+        at = NOW + timedelta(seconds=seconds)
+        await append(database, event(occurred_at=at, client=Client("192.0.2.7")))
+    before = NOW + timedelta(seconds=3)
+    async with database.transaction() as records:
+        assert await records.clients.purge(before, 2) == 2
+        assert await records.clients.purge(before, 2) == 1
+    assert await remaining(database) == [4]
 
 
 async def test_an_event_that_was_rolled_back_leaves_no_gap(database):

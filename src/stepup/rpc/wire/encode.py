@@ -9,6 +9,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.domain import elevation, enrollment, policy
+from stepup.domain.actor import Client
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.domain.decision import Decision, Reason
@@ -21,6 +22,7 @@ from stepup.domain.receipts import ReceiptRejection
 from stepup.rpc.wire.decode import EVENT_KINDS
 from stepup.service.step_up.answers import Answer
 from stepup.v1 import (
+    actor_pb2,
     audit_service_pb2,
     elevation_pb2,
     enrollment_service_pb2,
@@ -214,4 +216,9 @@ def event(chained: ChainedEvent) -> audit_service_pb2.AuditEvent:
         details=ParseDict(dict(happened.details), Struct()),
         previous_hash=chained.previous_hash,
         hash=chained.hash,
+        client=_client(happened.client) if happened.client else None,
     )
+
+
+def _client(device: Client) -> actor_pb2.Client:
+    return actor_pb2.Client(address=device.address, user_agent=device.user_agent)

@@ -3,7 +3,14 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stepup.domain.chain import ChainCheck, Damage, Head, StoredEvent, StoredHead
+from stepup.domain.chain import (
+    ChainCheck,
+    Damage,
+    Head,
+    StoredEvent,
+    StoredHead,
+    client_problem,
+)
 from stepup.service.ports import ChainPosition, Database
 
 PAGE = 500
@@ -14,7 +21,8 @@ MISPLACED_SHOWN = 100
 class AuditVerification:
     """Reads chains page by page, while servers append to them; counts tenants and events.
 
-    The chains must contain `exported`, the heads of an earlier export by tenant.
+    The chains must contain `exported`, the heads of an earlier export by tenant. The devices beside
+    a chain must be those of its events; they may be gone.
     """
 
     database: Database
@@ -56,9 +64,12 @@ class AuditVerification:
         while True:
             async with self.database.snapshot() as records:
                 page = await records.audit.stored(tenant, position, PAGE)
+            before = check.last
             for stored in page:
                 for damage in check.follow(stored):
                     yield damage
+            async for damage in self._of_clients(tenant, page, before, check.last):
+                yield damage
             self.events += len(page)
             position = _beyond(position, page)
             if not page and _counts_more(head, check):
@@ -72,6 +83,34 @@ class AuditVerification:
                     break
         for damage in check.finish(head):
             yield damage
+        async for damage in self._of_clients(tenant, [], check.last, None):
+            yield damage
+
+    async def _of_clients(
+        self, tenant: str, page: Sequence[StoredEvent], after: int, through: int | None
+    ) -> AsyncIterator[Damage]:
+        """Compare the devices in a range of numbers with the events of the range."""
+        events = {stored.sequence: stored for stored in page}
+        is_last = False
+        while not is_last:
+            async with self.database.snapshot() as records:
+                clients = await records.audit.clients(tenant, after, through, PAGE)
+            for client in clients:
+                number = client.sequence
+                event = events.get(number) or await self._event(tenant, number)
+                problem = client_problem(client, event)
+                if problem is not None:
+                    yield Damage(tenant, number, problem)
+            last = max((client.sequence or 0 for client in clients), default=0)
+            # After damage, rows may have no number that a next page could begin after.
+            is_last = len(clients) < PAGE or last <= after
+            after = last
+
+    async def _event(self, tenant: str, number: int | None) -> StoredEvent | None:
+        """The event of a number, which may have been appended since the page was read."""
+        async with self.database.snapshot() as records:
+            found = await records.audit.stored(tenant, ChainPosition(number), 1)
+        return next((stored for stored in found if stored.sequence == number), None)
 
     async def _next_tenant(self, after: str | None) -> str | None:
         async with self.database.snapshot() as records:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import ChainedEvent, Event, EventKind, Json
-from stepup.domain.chain import Damage, StoredEvent, StoredHead
+from stepup.domain.chain import Damage, StoredClient, StoredEvent, StoredHead
 from stepup.domain.values import value
 
 
@@ -56,6 +56,16 @@ class StoredChains(Protocol):
         """
         ...
 
+    async def clients(
+        self, tenant: str, after: int, through: int | None, limit: int
+    ) -> Sequence[StoredClient]:
+        """Return the devices beside the events after one number, through another or to the end.
+
+        They are in the order of the numbers. A row whose bytes differ from those that `append`
+        would have written MUST come as `Unreadable`.
+        """
+        ...
+
     async def head(self, tenant: str) -> StoredHead:
         """Return the head of the chain."""
         ...
@@ -74,11 +84,17 @@ class AuditTrail(StoredChains, Protocol):
         Parallel transactions MUST get different sequence numbers without a gap: the tenant's chain
         is locked until the transaction ends. Append last, so that all transactions take their locks
         in the same order.
+
+        The device of the event is stored beside the chain, with a fresh salt; the chained event has
+        the salted hash of the device in `details`.
         """
         ...
 
     async def list(self, query: EventQuery, limit: int) -> Sequence[ChainedEvent]:
-        """Return the first events that match, in the order of their sequence numbers."""
+        """Return the first events that match, in the order of their sequence numbers.
+
+        An event has its `client` until the device is deleted.
+        """
         ...
 
 

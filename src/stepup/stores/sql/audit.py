@@ -1,16 +1,24 @@
 """The audit events: one hash chain per tenant (S13, S14)."""
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, bindparam, insert, or_, select, update
+from sqlalchemy import Row, Select, Text, and_, bindparam, insert, or_, select, update
 
-from stepup.domain.actor import CallerId, TenantId, UserId
-from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonical_json
+from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.audit import (
+    NO_HASH,
+    SALT_BYTES,
+    ChainedEvent,
+    Event,
+    EventKind,
+    canonical_json,
+)
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import EventQuery
 from stepup.stores.sql.audit_rows import NOBODY, SqlStoredChains
-from stepup.stores.sql.tables import audit_events, audit_heads
+from stepup.stores.sql.tables import audit_events, audit_heads, event_clients
 
 _HEAD = (
     select(audit_heads).where(audit_heads.c.tenant_id == bindparam("tenant_id")).with_for_update()
@@ -18,12 +26,24 @@ _HEAD = (
 _MOVE_HEAD = update(audit_heads).where(audit_heads.c.tenant_id == bindparam("of_tenant"))
 # Each value has exactly one text: any other text is an alteration (S14).
 _APPEND = insert(audit_events).values(details=bindparam("canonical_details", type_=Text))
+_APPEND_CLIENT = insert(event_clients)
+_WITH_CLIENTS = select(audit_events, event_clients.c.address, event_clients.c.user_agent).join_from(
+    audit_events,
+    event_clients,
+    and_(
+        event_clients.c.tenant_id == audit_events.c.tenant_id,
+        event_clients.c.sequence == audit_events.c.sequence,
+    ),
+    isouter=True,
+)
 
 
 class SqlAuditTrail(SqlStoredChains):
     """Implements `AuditTrail`. The head of each chain is a row: to lock it is to lock the chain."""
 
     async def append(self, event: Event) -> ChainedEvent:
+        salt = secrets.token_bytes(SALT_BYTES)
+        event = event.with_client_hash(salt)
         sequence, previous_hash = await self._lock_head(event.tenant_id)
         chained = ChainedEvent.after(sequence, previous_hash, event)
         await self._connection.write(
@@ -40,6 +60,17 @@ class SqlAuditTrail(SqlStoredChains):
             previous_hash=chained.previous_hash,
             hash=chained.hash,
         )
+        if event.client is not None:
+            await self._connection.write(
+                _APPEND_CLIENT,
+                tenant_id=event.tenant_id,
+                sequence=chained.sequence,
+                user_id=event.actor_user_id or NOBODY,
+                occurred_at=event.occurred_at,
+                salt=salt,
+                address=event.client.address,
+                user_agent=event.client.user_agent,
+            )
         await self._connection.write(
             _MOVE_HEAD,
             of_tenant=event.tenant_id,
@@ -67,11 +98,9 @@ class SqlAuditTrail(SqlStoredChains):
 
 def _matching(query: EventQuery) -> Select[Any]:
     table = audit_events.c
-    statement = (
-        select(audit_events)
-        .where(table.tenant_id == query.tenant_id, table.sequence > query.after_sequence)
-        .order_by(table.sequence)
-    )
+    statement = _WITH_CLIENTS.where(
+        table.tenant_id == query.tenant_id, table.sequence > query.after_sequence
+    ).order_by(table.sequence)
     if query.start is not None:
         statement = statement.where(table.occurred_at >= query.start)
     if query.end is not None:
@@ -99,5 +128,6 @@ def _read(row: Row[Any]) -> ChainedEvent:
         subject_user_id=None if row.subject_user_id is None else UserId(row.subject_user_id),
         details=row.details,
         event_id=row.event_id,
+        client=None if row.address is None else Client(row.address, row.user_agent),
     )
     return ChainedEvent(event, row.sequence, row.previous_hash, row.hash)

@@ -11,20 +11,29 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, Table, func, select, union_all
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, func, select, union_all
 
-from stepup.domain.actor import CallerId, TenantId, UserId
-from stepup.domain.audit import ChainedEvent, Event, EventKind, canonical_json
-from stepup.domain.chain import Damage, Head, StoredEvent, StoredHead, Unreadable
+from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.audit import SALT_BYTES, ChainedEvent, Event, EventKind, canonical_json
+from stepup.domain.chain import (
+    Damage,
+    EventClient,
+    Head,
+    StoredClient,
+    StoredEvent,
+    StoredHead,
+    Unreadable,
+)
 from stepup.service.ports import ChainPosition
 from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.octets import Octets
-from stepup.stores.sql.tables import audit_events, audit_heads
+from stepup.stores.sql.tables import audit_events, audit_heads, event_clients
 
 _T = TypeVar("_T")
 _HASH_BYTES = 32
 NOBODY = ""
 """The stored actor of an event in which no person of the tenant acted; no user has this id."""
+_OF_TENANTS = (audit_events, audit_heads, event_clients)
 
 
 class SqlStoredChains(Repository):
@@ -33,7 +42,7 @@ class SqlStoredChains(Repository):
     async def next_tenant(self, after: str | None) -> str | None:
         octets = self._octets
         first = []
-        for table in (audit_events, audit_heads):
+        for table in _OF_TENANTS:
             tenant_id = table.c.tenant_id
             query = select(tenant_id).where(~octets.is_no_text(tenant_id))
             if after is not None:
@@ -55,6 +64,18 @@ class SqlStoredChains(Repository):
         statement = self._rows(audit_events, condition, limit, position.seen)
         return await self._connection.fetch_all(statement, lambda row: _event(tenant, row))
 
+    async def clients(
+        self, tenant: str, after: int, through: int | None, limit: int
+    ) -> Sequence[StoredClient]:
+        table = event_clients.c
+        condition = and_(
+            table.tenant_id == self._octets.text(_written(tenant)), table.sequence > after
+        )
+        if through is not None:
+            condition &= table.sequence <= through
+        statement = self._rows(event_clients, condition, limit)
+        return await self._connection.fetch_all(statement, lambda row: _client(tenant, row))
+
     async def head(self, tenant: str) -> StoredHead:
         condition = audit_heads.c.tenant_id == self._octets.text(_written(tenant))
         found = await self._connection.fetch_all(
@@ -64,7 +85,7 @@ class SqlStoredChains(Repository):
 
     async def misplaced(self, limit: int) -> Sequence[Damage]:
         found: list[Damage] = []
-        for table in (audit_events, audit_heads):
+        for table in _OF_TENANTS:
             statement = self._rows(table, self._octets.is_no_text(table.c.tenant_id), limit)
             found += await self._connection.fetch_all(statement, _misplaced)
         return found[:limit]
@@ -108,6 +129,16 @@ def _event(tenant: str, row: Row[Any]) -> StoredEvent:
         return values
     sequence, previous_hash, own_hash = map(values.pop, ("sequence", "previous_hash", "hash"))
     return ChainedEvent(Event(**values), sequence, previous_hash, own_hash)
+
+
+def _client(tenant: str, row: Row[Any]) -> StoredClient:
+    values = _as_written(tenant, row, _CLIENT_TYPES, _CLIENT)
+    if isinstance(values, Unreadable):
+        return values
+    client = Client(values["address"], values["user_agent"])
+    return EventClient(
+        values["sequence"], values["user_id"], values["occurred_at"], values["salt"], client
+    )
 
 
 def _head(tenant: str, row: Row[Any]) -> Head | Unreadable:
@@ -174,8 +205,8 @@ def _details(octets: bytes) -> Any:
     return details
 
 
-def _hash(octets: bytes) -> bytes:
-    if len(octets) != _HASH_BYTES:
+def _hash(octets: bytes, length: int = _HASH_BYTES) -> bytes:
+    if len(octets) != length:
         raise ValueError
     return octets
 
@@ -203,6 +234,16 @@ _EVENT: Mapping[str, Callable[[bytes], Any]] = {
     "details": _details,
     "previous_hash": _hash,
     "hash": _hash,
+}
+_CLIENT_TYPES = frozenset({"text integer text text blob text text"})
+_CLIENT: Mapping[str, Callable[[bytes], Any]] = {
+    "tenant_id": lambda octets: TenantId(octets.decode()),
+    "sequence": _integer,
+    "user_id": lambda octets: UserId(octets.decode()),
+    "occurred_at": _instant,
+    "salt": lambda octets: _hash(octets, SALT_BYTES),
+    "address": bytes.decode,
+    "user_agent": bytes.decode,
 }
 _HEAD_TYPES = frozenset({"text integer blob"})
 _HEAD: Mapping[str, Callable[[bytes], Any]] = {
