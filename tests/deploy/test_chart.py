@@ -460,7 +460,7 @@ def test_the_values_know_every_setting_that_is_not_the_charts():
     assert set(config) == set(Settings.model_fields) - charts
     of_section = {
         name: set(Settings.model_fields[name].annotation.model_fields)
-        for name in ("server", "identity", "verification", "log", "catalogue")
+        for name in ("server", "identity", "verification", "retention", "log", "catalogue")
     }
     storage = config["storage"]["properties"]
     assert set(storage) == {"database"}

@@ -336,6 +336,7 @@ BAD = {
     "verification.issuer": ["", "a:b", "a\nb", "x" * 129],
     "verification.back_steps": [-1, 2, "some"],
     "verification.retry_window": [0, -60, 24 * 60 * 60 + 1],
+    "retention.clients": ["P11Y", "PT23H59M", "P3651D", 0],
     "log.level": ["loud", "INFO"],
     "log.format": ["xml"],
 }

@@ -97,7 +97,11 @@ async def house_is_kept(failing, _monkeypatch):
         failing()
         purging = SimpleNamespace(purge=nothing_left)
         yield SimpleNamespace(
-            pending=purging, redemptions=purging, challenges=purging, changes=purging
+            pending=purging,
+            redemptions=purging,
+            challenges=purging,
+            changes=purging,
+            clients=purging,
         )
 
     @asynccontextmanager

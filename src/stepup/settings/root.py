@@ -9,6 +9,7 @@ from stepup.domain.callers import Callers
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation
 from stepup.settings.callers import CallerSettings, TlsSettings, TokenIssuerSettings, callers_of
+from stepup.settings.retention import RetentionSettings
 from stepup.settings.section import ConfigurationError
 from stepup.settings.server import ServerSettings
 from stepup.settings.step_up import CatalogueSettings, IdentitySettings, VerificationSettings
@@ -28,6 +29,7 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     verification: VerificationSettings = VerificationSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings | None = None
     """Absent: the server serves no metrics."""

@@ -149,7 +149,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         Handlers(step_up, challenge, enrollment, people, policy, audit),
         snapshots,
         codes,
-        Housekeeping(database, options.retry_window),
+        Housekeeping(database, options.retry_window, settings.retention.clients),
         RefusedClaims(database),
         CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
         KnownTenants(snapshots, refuse=settings.identity.unknown_tenants == "refuse"),

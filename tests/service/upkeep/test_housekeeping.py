@@ -1,13 +1,14 @@
 """Housekeeping: what has expired is forgotten, and nothing else."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from stepup_tests.people import person
 from stepup_tests.worker import OSQUERY
 
-from stepup.domain.actor import CallerId, TenantId
+from stepup.domain.actor import CallerId, Client, TenantId
 from stepup.domain.audit import EventKind, written
 from stepup.domain.challenge import ChallengeState
 from stepup.domain.decision import Decision, Reason
@@ -57,6 +58,17 @@ async def test_s10_a_revocation_is_kept_for_workers_that_start_later(world, work
     await world.remember(elevated)
     started = await world.worker()
     assert (await started.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
+
+
+async def test_the_device_of_an_event_is_kept_for_its_retention(world, worker):
+    await worker.revoke(replace(ALICE, client=Client("192.0.2.7", "Firefox")))
+    await worker.advance(minutes=90 * 24 * 60)
+    await worker.keep_house()
+    assert len(world.tables()["event_clients"]) == 1
+    await worker.advance(seconds=1)
+    await worker.keep_house()
+    assert world.tables()["event_clients"] == []
+    assert len(await worker.events()) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def retention_of_changes(retry_window: timedelta) -> timedelta:
     return max(LIFETIME, retry_window, LONGEST_VALID) + CLOCK_CHANGES
 
 
+RETENTION_OF_CLIENTS = timedelta(days=90)
 PORTION = 1000
 """How many rows one transaction deletes; on SQLite, other writes wait for its end."""
 PORTION_OF_CHALLENGES = PORTION // MAX_ITEMS
@@ -35,6 +36,7 @@ class Housekeeping:
 
     database: Database
     retry_window: timedelta = RETRY_WINDOW
+    retention_of_clients: timedelta = RETENTION_OF_CLIENTS
 
     async def __call__(self, now: datetime) -> None:
         """Record expired challenges; delete old rows of every kind that has an end.
@@ -53,6 +55,8 @@ class Housekeeping:
             PORTION_OF_CHALLENGES,
         )
         await self._in_portions(lambda records: records.changes.purge(kept_since, PORTION))
+        events_since = now - self.retention_of_clients
+        await self._in_portions(lambda records: records.clients.purge(events_since, PORTION))
         async with self.database.snapshot() as records:
             set_pending_challenges(await records.challenges.count_all_pending(now))
 
