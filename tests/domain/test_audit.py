@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonical_json, chain_hash
 
 EVENT = Event(
@@ -53,7 +53,7 @@ def test_the_canonical_form_is_frozen_for_chains_that_exist_already():
 
 
 def test_the_device_lies_beside_the_chain_which_has_its_salted_hash():
-    event = replace(EVENT, client=Client("192.0.2.7", "Firefox"))
+    event = replace(EVENT, client=Device("192.0.2.7", "Firefox"))
     salt = bytes(range(16))
     hashed = sha256(salt + b'{"address":"192.0.2.7","user_agent":"Firefox"}').hexdigest()
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, chain_hash
 from stepup.domain.chain import ChainCheck, EventClient, Head, Unreadable, client_problem
 
@@ -65,7 +65,7 @@ def altered(number):
     return replace(CHAIN[number - 1].event, actor_user_id=UserId("mallory"))
 
 
-DEVICE = Client("192.0.2.7", "Firefox")
+DEVICE = Device("192.0.2.7", "Firefox")
 SALT = bytes(range(16))
 OF_DEVICE = ChainedEvent.after(
     0, NO_HASH, replace(an_event(1), client=DEVICE).with_client_hash(SALT)
@@ -87,7 +87,7 @@ STORED_DEVICE = EventClient(1, UserId("ada"), NOON, SALT, DEVICE)
                 {"user_id": UserId("eve")},
                 {"occurred_at": datetime(2026, 3, 1, 13, tzinfo=UTC)},
                 {"salt": bytes(16)},
-                {"client": Client("192.0.2.8", "Firefox")},
+                {"client": Device("192.0.2.8", "Firefox")},
             )
         ),
     ],

@@ -131,7 +131,7 @@ class RetryReceipt:
 
 
 @value
-class Client:
+class Device:
     """The device of a person, as a caller saw it. An empty text means unknown.
 
     It lies beside the audit chain, which has its salted hash only, so that it can be deleted.
@@ -157,7 +157,7 @@ class Actor:
     playbook_run: PlaybookRun | None = None
     retry_receipt: RetryReceipt | None = None
     challenge_id: UUID | None = None
-    client: Client | None = None
+    client: Device | None = None
     session_hash: SessionHash = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

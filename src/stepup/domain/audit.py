@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TypeAlias
 from uuid import uuid4
 
-from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.values import value
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | Mapping[str, Json] | None"
@@ -78,7 +78,7 @@ class Event:
     subject_user_id: UserId | None = None
     details: Mapping[str, Json] = field(default_factory=dict)
     event_id: str = field(default_factory=lambda: str(uuid4()))
-    client: Client | None = None
+    client: Device | None = None
 
     def with_client_hash(self, salt: bytes) -> "Event":
         """The event with the salted hash of its device in `details`; itself if it has no device."""
@@ -127,7 +127,7 @@ def described(event: Event, sequence: int) -> Mapping[str, Json]:
     }
 
 
-def client_hash(client: Client, salt: bytes) -> str:
+def client_hash(client: Device, salt: bytes) -> str:
     """SHA-256 over a salt and the canonical JSON of a device, in hexadecimal.
 
     Without the salt, which is deleted with the device, the hash does not show which device it was:

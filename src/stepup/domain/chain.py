@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TypeAlias
 
-from stepup.domain.actor import Client, UserId
+from stepup.domain.actor import Device, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, chain_hash, client_hash
 from stepup.domain.values import value
 
@@ -33,7 +33,7 @@ class EventClient:
     user_id: UserId
     occurred_at: datetime
     salt: bytes
-    client: Client
+    client: Device
 
 
 StoredClient: TypeAlias = EventClient | Unreadable

@@ -8,7 +8,7 @@ import pytest
 from stepup_tests.people import person
 from stepup_tests.worker import OSQUERY
 
-from stepup.domain.actor import CallerId, Client, TenantId
+from stepup.domain.actor import CallerId, Device, TenantId
 from stepup.domain.audit import EventKind, written
 from stepup.domain.challenge import ChallengeState
 from stepup.domain.decision import Decision, Reason
@@ -61,7 +61,7 @@ async def test_s10_a_revocation_is_kept_for_workers_that_start_later(world, work
 
 
 async def test_the_device_of_an_event_is_kept_for_its_retention(world, worker):
-    await worker.revoke(replace(ALICE, client=Client("192.0.2.7", "Firefox")))
+    await worker.revoke(replace(ALICE, client=Device("192.0.2.7", "Firefox")))
     await worker.advance(minutes=90 * 24 * 60)
     await worker.keep_house()
     assert len(world.tables()["event_clients"]) == 1

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import NO_HASH, Event, EventKind, chain_hash
 from stepup.service.ports import EventQuery
 
@@ -86,21 +86,21 @@ async def test_an_instant_is_the_same_in_every_time_zone(database):
 
 
 async def test_an_event_is_listed_with_its_device(database):
-    phone, unknown = Client("192.0.2.7", "Firefox"), Client()
+    phone, unknown = Device("192.0.2.7", "Firefox"), Device()
     appended = await append(database, event(client=phone), event(client=unknown), event())
     assert await listed(database) == appended
     assert [each.event.client for each in appended] == [phone, unknown, None]
 
 
 async def test_the_hash_of_a_device_does_not_show_that_two_events_have_one(database):
-    first, second = await append(database, *[event(client=Client("192.0.2.7"))] * 2)
+    first, second = await append(database, *[event(client=Device("192.0.2.7"))] * 2)
     assert len(first.event.details["client"]) == 64
     assert first.event.details["client"] != second.event.details["client"]
 
 
 @pytest.mark.parametrize("end", ["forget", "purge"])
 async def test_an_event_outlives_its_device(database, end):
-    [appended] = await append(database, event(client=Client("192.0.2.7")))
+    [appended] = await append(database, event(client=Device("192.0.2.7")))
     async with database.transaction() as records:
         if end == "forget":
             assert await records.clients.forget(ACME, UserId("alice")) == 1
@@ -116,7 +116,7 @@ async def remaining(database, tenant_id=ACME):
 
 
 async def test_the_devices_of_one_user_of_one_tenant_are_forgotten(database):
-    client = Client("192.0.2.7")
+    client = Device("192.0.2.7")
     await append(database, *(event(tenant, client=client) for tenant in (ACME, ACME, OTHER)))
     await append(database, event(actor_user_id=UserId("bob"), client=client))
     await append(
@@ -133,7 +133,7 @@ async def test_the_devices_of_one_user_of_one_tenant_are_forgotten(database):
 async def test_devices_of_events_before_an_instant_are_purged_in_portions(database):
     for seconds in range(4):
         at = NOW + timedelta(seconds=seconds)
-        await append(database, event(occurred_at=at, client=Client("192.0.2.7")))
+        await append(database, event(occurred_at=at, client=Device("192.0.2.7")))
     before = NOW + timedelta(seconds=3)
     async with database.transaction() as records:
         assert await records.clients.purge(before, 2) == 2

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.chain import Damage
 from stepup.service.audit.verification import PAGE, AuditVerification
@@ -174,14 +174,14 @@ async def test_s14_a_head_that_disagrees_is_named(database, url, change, problem
     ],
 )
 async def test_s14_a_device_is_compared_with_its_event(database, url, change, found):
-    await append(database, ACME, client=Client("192.0.2.7", "Firefox"))
+    await append(database, ACME, client=Device("192.0.2.7", "Firefox"))
     await run_sql(url, change)
     problems = [damage.problem for damage in await damages(database)]
     assert not problems if found is None else any(found in problem for problem in problems)
 
 
 async def test_s14_the_devices_of_a_long_chain_are_read_page_by_page(database, url):
-    await append(database, ACME, PAGE + 1, client=Client("192.0.2.7"))
+    await append(database, ACME, PAGE + 1, client=Device("192.0.2.7"))
     await run_sql(url, "UPDATE event_clients SET sequence = 1000 + sequence")
     assert len(await damages(database)) == PAGE + 1
 
@@ -217,7 +217,7 @@ async def without_keys(url):
 async def two_chains(url):
     database = SqlDatabase(url)
     for tenant in (ACME, GLOBEX):
-        await append(database, tenant, client=Client("192.0.2.7", "Firefox"))
+        await append(database, tenant, client=Device("192.0.2.7", "Firefox"))
     await database.close()
 
 

@@ -230,7 +230,7 @@ def _person(path: str, message: actor_pb2.ActorContext) -> domain.Actor:
     )
 
 
-def _client(path: str, message: actor_pb2.Client) -> domain.Client:
+def _client(path: str, message: actor_pb2.Client) -> domain.Device:
     address = message.address
     if address:
         try:
@@ -241,7 +241,7 @@ def _client(path: str, message: actor_pb2.Client) -> domain.Client:
             raise InvalidFieldError(f"{path}.address", "must have no zone")
     if message.user_agent:
         parse(f"{path}.user_agent", UserAgent, message.user_agent)
-    return domain.Client(address, message.user_agent)
+    return domain.Device(address, message.user_agent)
 
 
 def _playbook_run(path: str, message: actor_pb2.PlaybookRun) -> domain.PlaybookRun:

@@ -9,7 +9,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.domain import elevation, enrollment, policy
-from stepup.domain.actor import Client
+from stepup.domain.actor import Device
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.authenticator import Attempt, Authenticator
 from stepup.domain.decision import Decision, Reason
@@ -220,5 +220,5 @@ def event(chained: ChainedEvent) -> audit_service_pb2.AuditEvent:
     )
 
 
-def _client(device: Client) -> actor_pb2.Client:
+def _client(device: Device) -> actor_pb2.Client:
     return actor_pb2.Client(address=device.address, user_agent=device.user_agent)

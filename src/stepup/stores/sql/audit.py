@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, Text, and_, bindparam, insert, or_, select, update
 
-from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import (
     NO_HASH,
     SALT_BYTES,
@@ -128,6 +128,6 @@ def _read(row: Row[Any]) -> ChainedEvent:
         subject_user_id=None if row.subject_user_id is None else UserId(row.subject_user_id),
         details=row.details,
         event_id=row.event_id,
-        client=None if row.address is None else Client(row.address, row.user_agent),
+        client=None if row.address is None else Device(row.address, row.user_agent),
     )
     return ChainedEvent(event, row.sequence, row.previous_hash, row.hash)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Select, Table, and_, func, select, union_all
 
-from stepup.domain.actor import CallerId, Client, TenantId, UserId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import SALT_BYTES, ChainedEvent, Event, EventKind, canonical_json
 from stepup.domain.chain import (
     Damage,
@@ -135,7 +135,7 @@ def _client(tenant: str, row: Row[Any]) -> StoredClient:
     values = _as_written(tenant, row, _CLIENT_TYPES, _CLIENT)
     if isinstance(values, Unreadable):
         return values
-    client = Client(values["address"], values["user_agent"])
+    client = Device(values["address"], values["user_agent"])
     return EventClient(
         values["sequence"], values["user_id"], values["occurred_at"], values["salt"], client
     )
