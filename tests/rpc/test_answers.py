@@ -602,6 +602,13 @@ async def test_a_page_has_as_many_events_as_asked_for(worker, client, size, expe
     assert answer.next_page_token
 
 
+async def test_the_newest_events_come_first_on_request(worker, client):
+    await worker.begin(ALICE)
+    await worker.revoke(ALICE)
+    answer = await client.audit.ListAuditEvents(listing(newest_first=True))
+    assert [event.sequence for event in answer.events] == [2, 1]
+
+
 async def test_a_filter_narrows_the_events(worker, client, clock):
     await worker.revoke(person("bob"))
     await worker.begin(ALICE)

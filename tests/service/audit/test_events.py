@@ -44,6 +44,17 @@ async def test_pages_follow_each_other_without_gap_or_overlap(worker):
     assert third.next_token == ""
 
 
+@pytest.mark.usefixtures("five_events")
+async def test_pages_of_the_newest_events_follow_each_other_though_others_are_appended(worker):
+    newest = replace(ALL, newest_first=True)
+    first = await worker.page(newest, 2)
+    await worker.revoke(ALICE)
+    second = await worker.page(newest, 2, first.next_token)
+    third = await worker.page(newest, 2, second.next_token)
+    assert [sequences(page.events) for page in (first, second, third)] == [[5, 4], [3, 2], [1]]
+    assert third.next_token == ""
+
+
 async def test_a_page_of_large_events_has_fewer(worker):
     items = [(OSQUERY, f"{number:02}" + "\u00f6" * 126) for number in range(100)]
     for _ in range(8):
@@ -130,8 +141,9 @@ INSTANT = datetime(2026, 1, 1, tzinfo=UTC)
         replace(ALL, end=INSTANT),
         replace(ALL, user_id=UserId("alice")),
         replace(ALL, kinds=frozenset({EventKind.OTP_VERIFIED})),
+        replace(ALL, newest_first=True),
     ],
-    ids=["tenant", "start", "end", "user", "kinds"],
+    ids=["tenant", "start", "end", "user", "kinds", "order"],
 )
 async def test_a_token_of_another_query_is_refused(worker, token, query):
     with pytest.raises(InvalidFieldError) as refused:

@@ -192,6 +192,11 @@ async def three(database):
         ({"user_id": UserId("admin")}, [1, 3]),
         ({"kinds": frozenset({EventKind.OTP_REJECTED, EventKind.POLICY_CHANGED})}, [2, 3]),
         ({"user_id": UserId("admin"), "start": NOW + timedelta(seconds=1)}, [3]),
+        ({"newest_first": True}, [3, 2, 1]),
+        ({"newest_first": True, "limit": 2}, [3, 2]),
+        ({"newest_first": True, "before_sequence": 3, "limit": 1}, [2]),
+        ({"newest_first": True, "user_id": UserId("admin")}, [3, 1]),
+        ({"before_sequence": 3}, [1, 2]),
     ],
 )
 async def test_every_condition_holds(three, conditions, expected):

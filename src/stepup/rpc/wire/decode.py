@@ -345,7 +345,7 @@ def duration(message: Duration) -> timedelta:
 
 
 def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery:
-    """The filter of audit events.
+    """The filter and the order of audit events.
 
     Raises:
         InvalidFieldError: the tenant is missing, or a filter is not valid.
@@ -366,6 +366,7 @@ def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery
             EVENT_KINDS.get(kind) or _refuse_value(f"filter.kinds[{index}]", kind)
             for index, kind in enumerate(message.kinds)
         ),
+        newest_first=request.newest_first,
     )
 
 

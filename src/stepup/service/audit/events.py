@@ -17,7 +17,7 @@ the event of one challenge may have 300 kB."""
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some events, oldest first, and the token of the next page; empty on the last page."""
+    """Some events in the order of the query, and the token of the next page; empty on the last."""
 
     events: Sequence[ChainedEvent]
     next_token: str = ""
@@ -35,7 +35,7 @@ class AuditEvents:
         """Return a page of events.
 
         Args:
-            query: the conditions; the token sets its `after_sequence`.
+            query: the conditions and the order; the token sets where the page begins.
             size: how many events at most; fewer if they are large (`_PAGE_BYTES`).
             token: the `next_token` of the page before, with the same query; empty for the first.
 
@@ -45,8 +45,12 @@ class AuditEvents:
             StoreUnavailableError: the events cannot be read.
         """
         if token:
-            position = self.tokens.position(_scope(query), token)
-            query = replace(query, after_sequence=int(position))
+            position = int(self.tokens.position(_scope(query), token))
+            query = (
+                replace(query, before_sequence=position)
+                if query.newest_first
+                else replace(query, after_sequence=position)
+            )
         async with (
             self.share.turn(query.tenant_id),
             self.database.snapshot(query.tenant_id) as records,
@@ -99,4 +103,6 @@ def _scope(query: EventQuery) -> Sequence[str]:
         query.end.isoformat() if query.end else "",
         query.user_id or "",
         ",".join(sorted(kind.value for kind in query.kinds)),
+        # Servers of the previous release open tokens of oldest-first lists.
+        *(["newest_first"] if query.newest_first else []),
     )

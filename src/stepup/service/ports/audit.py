@@ -14,14 +14,19 @@ from stepup.domain.values import value
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
-    """Selects the events of a tenant that meet every condition; None and empty mean all."""
+    """Selects the events of a tenant that meet every condition; None and empty mean all.
+
+    The events are in the order of their sequence numbers, or in the reverse order.
+    """
 
     tenant_id: TenantId
     after_sequence: int = 0
+    before_sequence: int | None = None
     start: datetime | None = None
     end: datetime | None = None
     user_id: UserId | None = None
     kinds: frozenset[EventKind] = frozenset()
+    newest_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class AuditTrail(StoredChains, Protocol):
         ...
 
     async def list(self, query: EventQuery, limit: int) -> Sequence[ChainedEvent]:
-        """Return the first events that match, in the order of their sequence numbers.
+        """Return the first events that match, in the order of the query.
 
         An event has its `client` until the device is deleted.
         """

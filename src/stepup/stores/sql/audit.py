@@ -100,7 +100,9 @@ def _matching(query: EventQuery) -> Select[Any]:
     table = audit_events.c
     statement = _WITH_CLIENTS.where(
         table.tenant_id == query.tenant_id, table.sequence > query.after_sequence
-    ).order_by(table.sequence)
+    ).order_by(table.sequence.desc() if query.newest_first else table.sequence)
+    if query.before_sequence is not None:
+        statement = statement.where(table.sequence < query.before_sequence)
     if query.start is not None:
         statement = statement.where(table.occurred_at >= query.start)
     if query.end is not None:
