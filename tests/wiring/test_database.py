@@ -24,6 +24,10 @@ COMMANDS = {
     "migrate": ("migrate",),
     "keys": ("keys", "status"),
     "audit": ("audit", "verify"),
+    "break-glass": (
+        *("break-glass", "reset-enrollment", "--tenant", "acme"),
+        *("--user", "ada", "--reason", "fire"),
+    ),
 }
 
 
@@ -155,7 +159,7 @@ def test_each_command_says_the_same_of_a_fault_and_what_to_do(
     fault, tmp_path, monkeypatch, request
 ):
     monkeypatch.setattr("os.umask", lambda _: 0)  # the tests' own stays as it is
-    for command in ("main", "keys.commands"):
+    for command in ("main", "keys.commands", "break_glass.commands"):
         monkeypatch.setattr(f"stepup.cli.{command}.configure_logging", lambda *_: None)
     KeySource(tmp_path / "keys.json").create(KeyFile.generated(datetime.now(UTC)))
     make, sentence = FAULTS[fault]

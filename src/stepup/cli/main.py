@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from stepup.cli.audit import commands as audit
+from stepup.cli.break_glass import commands as break_glass
 from stepup.cli.check_config.command import check_config
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(audit.app, name="audit")
+app.add_typer(break_glass.app, name="break-glass")
 app.add_typer(keys.app, name="keys")
 
 

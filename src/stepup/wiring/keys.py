@@ -41,6 +41,16 @@ def load_keys(settings: Settings) -> KeyRing:
         return _existing_source(settings).ring()
 
 
+def read_keys(settings: Settings) -> KeyRing:
+    """Read the key ring, which must exist.
+
+    Raises:
+        ConfigurationError: it is missing, or cannot be read; the message names the file.
+    """
+    with _setting_named():
+        return key_source_of(settings).ring()
+
+
 def follow_keys(settings: Settings, clock: Clock) -> ReloadingKeys:
     """Read the key ring for a server, which follows each rotation of the file.
 

@@ -1,4 +1,4 @@
-"""The context of a call: its actor, its caller and its time."""
+"""The context of a call, or of a command on a server's host: who acts, where, and when."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -86,3 +86,36 @@ class OutsiderContext:
 
 
 AnyContext: TypeAlias = Context | OutsiderContext
+
+
+@value
+class HostContext:
+    """A command that somebody runs on the host of a server. No call and no person of the tenant.
+
+    Args:
+        caller: names the command in its events.
+        os_user: the user of the operating system.
+        host: the name of the machine.
+    """
+
+    caller: CallerId
+    tenant_id: TenantId
+    now: datetime
+    os_user: str
+    host: str
+
+    def event(self, kind: EventKind, subject: UserId | None = None, **details: Json) -> Event:
+        """An event of this command. It names the user and the host of the machine."""
+        return Event(
+            tenant_id=self.tenant_id,
+            kind=kind,
+            occurred_at=self.now,
+            caller=self.caller,
+            actor_user_id=None,
+            subject_user_id=subject,
+            details={"os_user": self.os_user, "host": self.host, **details},
+        )
+
+
+EventContext: TypeAlias = AnyContext | HostContext
+"""What an event can happen in."""

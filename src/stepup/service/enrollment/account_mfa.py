@@ -6,7 +6,7 @@ from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import Event, EventKind
 from stepup.domain.errors import EnrollmentFault, EnrollmentStateError, MfaEnforcedError
 from stepup.domain.policy import Policy
-from stepup.service.calls.context import AnyContext, Context
+from stepup.service.calls.context import Context, EventContext
 from stepup.service.ports import Database, Records
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 
@@ -62,7 +62,7 @@ def _demand_unenforced(policy: Policy | None) -> None:
 
 
 async def append_and_turn_account_mfa(
-    records: Records, context: AnyContext, cause: Event, user_id: UserId, *, enabled: bool
+    records: Records, context: EventContext, cause: Event, user_id: UserId, *, enabled: bool
 ) -> None:
     """Append an event, and set the account's toggle, in the same transaction.
 
@@ -82,7 +82,7 @@ async def append_and_turn_account_mfa(
 
 
 def account_mfa_changed(
-    context: AnyContext, user_id: UserId, *, enabled: bool, cause: EventKind
+    context: EventContext, user_id: UserId, *, enabled: bool, cause: EventKind
 ) -> Event:
     """The event of a toggle that changed because of another event."""
     return context.event(EventKind.ACCOUNT_MFA_CHANGED, user_id, enabled=enabled, cause=cause.value)

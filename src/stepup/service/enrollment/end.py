@@ -16,7 +16,7 @@ from stepup.domain.errors import (
 from stepup.domain.person import EndedBy, PastAuthenticator
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
-from stepup.service.calls.context import AnyContext, Context
+from stepup.service.calls.context import AnyContext, Context, EventContext
 from stepup.service.calls.tallies import count_reset
 from stepup.service.challenges.end import revoke_challenges
 from stepup.service.enrollment.account_mfa import append_and_turn_account_mfa
@@ -66,7 +66,7 @@ class EndEnrollment:
             if active.enrollment_id != elevation.enrollment_id:
                 raise ElevationRequiredError("the authenticator in force has changed: give a code")
             await demand_unrevoked(records, elevation)
-            ended = await _end(records, context, active, EventKind.AUTHENTICATOR_REMOVED)
+            ended = await end_authenticator(records, context, active, EventKind.AUTHENTICATOR_REMOVED)
         await self.revoker.put_into_effect(ended, context.now)
 
     async def reset(self, context: Context, code: ResetCode) -> ResetAttempt:
@@ -80,7 +80,7 @@ class EndEnrollment:
             active = await _demand_authenticator_for_update(records, context, context.actor.user_id)
             attempt = await try_reset_code(records, self.keys, context, active, code)
             kind = EventKind.AUTHENTICATOR_RESET
-            ended = await _end(records, context, active, kind) if attempt.is_accepted else None
+            ended = await end_authenticator(records, context, active, kind) if attempt.is_accepted else None
         count_reset(attempt)
         if ended is not None:
             await self.revoker.put_into_effect(ended, context.now)
@@ -108,7 +108,7 @@ class EndEnrollment:
         async with self.database.transaction(context.tenant_id) as records:
             active = await _demand_authenticator_for_update(records, context, user_id)
             await records.past.remember(context.tenant_id, user_id, past)
-            ended = await _end(records, context, active, kind, **reason_details(reason))
+            ended = await end_authenticator(records, context, active, kind, **reason_details(reason))
             if elevation is not None:
                 await demand_unrevoked(records, elevation)  # with the lock of the audit chain
         count_act(kind)
@@ -122,9 +122,21 @@ def end_of(authenticator: Authenticator) -> EnrollmentEnded:
     )
 
 
-async def _end(
-    records: Records, context: AnyContext, active: Authenticator, kind: EventKind, **details: Json
+async def end_authenticator(
+    records: Records,
+    context: EventContext,
+    active: Authenticator,
+    kind: EventKind,
+    **details: Json,
 ) -> EnrollmentEnded:
+    """Remove an authenticator that the transaction has locked, and what ends with it.
+
+    Call it last: it locks the audit chain.
+
+    Returns:
+        The announced change, for `Revoker.put_into_effect` after the commit. Without that call, the
+        change feed ends the elevations in every worker within two seconds (S10).
+    """
     ended, user_id = end_of(active), active.user_id
     challenges = await revoke_challenges(records, active.tenant_id, user_id, context.now)
     await records.authenticators.remove(active)

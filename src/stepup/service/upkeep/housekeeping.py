@@ -11,6 +11,7 @@ from stepup.domain.challenge import LONGEST_VALID, MAX_ITEMS, Challenge, Challen
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.receipts import RETRY_WINDOW
 from stepup.service.challenges.tallies import count_challenge, set_pending_challenges
+from stepup.service.people.break_glass import show_last_break_glass
 from stepup.service.ports import Database, Records
 
 INTERVAL_SECONDS = 60.0
@@ -41,7 +42,8 @@ class Housekeeping:
     async def __call__(self, now: datetime) -> None:
         """Record expired challenges; delete old rows of every kind that has an end.
 
-        Then count the challenges that are still pending.
+        Then count the challenges that are still pending, and read when `stepup break-glass` was
+        last used.
 
         Raises:
             StoreUnavailableError: the next run deletes the rest.
@@ -59,6 +61,7 @@ class Housekeeping:
         await self._in_portions(lambda records: records.clients.purge(events_since, PORTION))
         async with self.database.snapshot() as records:
             set_pending_challenges(await records.challenges.count_all_pending(now))
+            show_last_break_glass(await records.past.last_break_glass())
 
     async def _record_expired_challenges(self, now: datetime) -> None:
         """Record the end of every challenge that nobody answered in time.

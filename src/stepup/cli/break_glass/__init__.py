@@ -1,0 +1,1 @@
+"""`stepup break-glass`."""
