@@ -101,7 +101,7 @@ def test_it_says_what_it_has_done_and_what_the_person_does_next(data, database):
     assert machine.items() <= chained.event.details.items()
 
 
-def test_a_user_whom_the_machine_does_not_know_is_named_by_number(data, monkeypatch):
+def test_a_user_whom_the_machine_does_not_know_is_named_by_number(monkeypatch):
     def unknown(_):
         raise KeyError
 

@@ -10,7 +10,8 @@ from stepup.domain.operations import OperationId
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
 from stepup.domain.totp import Label, OtpCode
-from stepup.service.calls.context import Context, OutsiderContext
+from stepup.service.calls.context import Context, HostContext, OutsiderContext
+from stepup.service.people.break_glass import BREAK_GLASS, BreakGlass
 from stepup.service.people.import_authenticators import ImportEntry
 from stepup.service.policy.update import PolicyChange
 from stepup.service.ports import EventQuery
@@ -64,6 +65,7 @@ class Worker:
         self.application = assemble(stores, settings, clock)
         self.snapshots = self.application.snapshots
         self.database = stores.database
+        self._keys = stores.keys
         self._step_up = self.application.handlers.step_up
         self._challenge = self.application.handlers.challenge
         self.waits = self._challenge.waits
@@ -187,6 +189,12 @@ class Worker:
     async def revoke_for(self, operator, user):
         """End all elevations of a user, for an operator."""
         await self._step_up.revoke.by_operator(self.context(operator), UserId(user))
+
+    async def break_glass(self, user, *, keys=None):
+        """What `stepup break-glass reset-enrollment` does on a server's host."""
+        context = HostContext(BREAK_GLASS, ACME, self.clock.now(), "sam", "host-1")
+        command = BreakGlass(self.database, keys or self._keys)
+        return await command.reset_enrollment(context, UserId(user), StatedReason("lost phone"))
 
     async def issue_reset_code(self, actor):
         return await self._enrollment.issue(self.context(actor))

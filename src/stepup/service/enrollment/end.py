@@ -66,7 +66,8 @@ class EndEnrollment:
             if active.enrollment_id != elevation.enrollment_id:
                 raise ElevationRequiredError("the authenticator in force has changed: give a code")
             await demand_unrevoked(records, elevation)
-            ended = await end_authenticator(records, context, active, EventKind.AUTHENTICATOR_REMOVED)
+            kind = EventKind.AUTHENTICATOR_REMOVED
+            ended = await end_authenticator(records, context, active, kind)
         await self.revoker.put_into_effect(ended, context.now)
 
     async def reset(self, context: Context, code: ResetCode) -> ResetAttempt:
@@ -79,8 +80,10 @@ class EndEnrollment:
         async with self.database.transaction(context.actor.tenant_id) as records:
             active = await _demand_authenticator_for_update(records, context, context.actor.user_id)
             attempt = await try_reset_code(records, self.keys, context, active, code)
-            kind = EventKind.AUTHENTICATOR_RESET
-            ended = await end_authenticator(records, context, active, kind) if attempt.is_accepted else None
+            ended = None
+            if attempt.is_accepted:
+                kind = EventKind.AUTHENTICATOR_RESET
+                ended = await end_authenticator(records, context, active, kind)
         count_reset(attempt)
         if ended is not None:
             await self.revoker.put_into_effect(ended, context.now)
@@ -108,7 +111,8 @@ class EndEnrollment:
         async with self.database.transaction(context.tenant_id) as records:
             active = await _demand_authenticator_for_update(records, context, user_id)
             await records.past.remember(context.tenant_id, user_id, past)
-            ended = await end_authenticator(records, context, active, kind, **reason_details(reason))
+            details = reason_details(reason)
+            ended = await end_authenticator(records, context, active, kind, **details)
             if elevation is not None:
                 await demand_unrevoked(records, elevation)  # with the lock of the audit chain
         count_act(kind)

@@ -1,4 +1,4 @@
-"""`stepup break-glass`: the last way back for a business that has lost its administrators' access."""
+"""`stepup break-glass`: the last way back for a business whose administrators have lost all."""
 
 from dataclasses import dataclass
 from datetime import datetime
