@@ -1,4 +1,4 @@
-"""The context of a call, or of a command on a server's host: who acts, where, and when."""
+"""The context of a call, or of a command on a server's host: its actor, its caller and its time."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -118,4 +118,4 @@ class HostContext:
 
 
 EventContext: TypeAlias = AnyContext | HostContext
-"""What an event can happen in."""
+"""All that can make events."""
