@@ -195,7 +195,10 @@ class RpcTransport:
                 self._retired, self._channel, self._methods = self._channel, None, {}
 
     def _metadata(self, metadata: Metadata) -> Metadata:
-        token = settled(self._endpoint.token())
+        try:
+            token = settled(self._endpoint.token())
+        except Exception as error:  # a function of the program's: it may raise anything
+            raise UnavailableError("the function for the token failed", retryable=True) from error
         authorization = (("authorization", f"Bearer {token}"),) if token else ()
         return (*metadata, *authorization, *self._trace_context())
 
