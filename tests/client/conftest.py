@@ -1,5 +1,5 @@
 import pytest
-from stepup_tests.client.scripted import either_client, scripted_server
+from stepup_tests.client.scripted import NO_RESENDS, either_client, scripted_server
 
 
 @pytest.fixture
@@ -15,5 +15,6 @@ def kind(request):
 
 @pytest.fixture
 async def stepup(kind, server):
-    async with either_client(kind, server.address, timeout=5) as client:
+    """A client whose channel resends nothing, so that failures are quick."""
+    async with either_client(kind, server.address, options=NO_RESENDS) as client:
         yield client

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from stepup_tests.client.scripted import Refused, either_client
+from stepup_tests.client.scripted import NO_RESENDS, RefusedError, either_client
 from stepup_tests.cutting_proxy import cutting_proxy
 
 from stepup.client import (
@@ -37,17 +37,15 @@ def batch(*decisions):
     return step_up.BatchCheckStepUpResponse(decisions=decisions)
 
 
-async def demand_that_nothing_runs(stepup, error, timeout=None):
+async def demand_that_nothing_runs(stepup, error):
     """Try all ways to run an action."""
     ran = []
-    options = {} if timeout is None else {"timeout": timeout}
     with pytest.raises(error):
-        await stepup.require(ACTOR, OPERATION, **options)
+        await stepup.require(ACTOR, OPERATION)
     with pytest.raises(error):
-        await stepup.run(stepup.client.action(ACTOR, OPERATION, **options), lambda: ran.append(1))
-    checks = [OperationCheck(operation=OPERATION)]
+        await stepup.run(stepup.client.action(ACTOR, OPERATION), lambda: ran.append(1))
     with pytest.raises(StepUpError):
-        await stepup.check_many(ACTOR, checks, **options)
+        await stepup.check_many(ACTOR, [OperationCheck(operation=OPERATION)])
     assert not ran
 
 
@@ -71,15 +69,17 @@ async def test_the_action_runs_after_allowed_and_only_then(stepup, server):
         pytest.param(answer(3, 8), NotAllowedError, id="enrollment required"),
         pytest.param(b"", AnswerError, id="an empty response"),
         pytest.param(b"\xff\xff\xff", AnswerError, id="bytes that are not a message"),
-        pytest.param(Refused(grpc.StatusCode.UNAVAILABLE), UnavailableError, id="unavailable"),
-        pytest.param(Refused(grpc.StatusCode.CANCELLED), UnavailableError, id="cancelled"),
-        pytest.param(Refused(grpc.StatusCode.INTERNAL), AnswerError, id="a bug"),
-        pytest.param(Refused(grpc.StatusCode.UNKNOWN), AnswerError, id="unknown"),
-        pytest.param(Refused(grpc.StatusCode.DATA_LOSS), AnswerError, id="data loss"),
+        pytest.param(RefusedError(grpc.StatusCode.UNAVAILABLE), UnavailableError, id="unavailable"),
+        pytest.param(RefusedError(grpc.StatusCode.CANCELLED), UnavailableError, id="cancelled"),
+        pytest.param(RefusedError(grpc.StatusCode.INTERNAL), AnswerError, id="a bug"),
+        pytest.param(RefusedError(grpc.StatusCode.UNKNOWN), AnswerError, id="unknown"),
+        pytest.param(RefusedError(grpc.StatusCode.DATA_LOSS), AnswerError, id="data loss"),
         pytest.param(RuntimeError("a bug"), AnswerError, id="an exception"),
-        pytest.param(Refused(grpc.StatusCode.INVALID_ARGUMENT), RequestError, id="bad request"),
-        pytest.param(Refused(grpc.StatusCode.PERMISSION_DENIED), RequestError, id="forbidden"),
-        pytest.param(Refused(grpc.StatusCode.FAILED_PRECONDITION), StateError, id="state"),
+        pytest.param(
+            RefusedError(grpc.StatusCode.INVALID_ARGUMENT), RequestError, id="bad request"
+        ),
+        pytest.param(RefusedError(grpc.StatusCode.PERMISSION_DENIED), RequestError, id="forbidden"),
+        pytest.param(RefusedError(grpc.StatusCode.FAILED_PRECONDITION), StateError, id="state"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -117,7 +117,7 @@ async def test_a_frozen_server_lets_nothing_run(kind):
     """It takes connections, and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as frozen:
         address = f"127.0.0.1:{frozen.getsockname()[1]}"
-        async with either_client(kind, address, timeout=0.2) as stepup:
+        async with either_client(kind, address, timeout=0.2, options=NO_RESENDS) as stepup:
             begun_at = time.monotonic()
             await demand_that_nothing_runs(stepup, UnavailableError)
             assert time.monotonic() - begun_at < 5
@@ -131,14 +131,14 @@ async def test_a_server_that_freezes_in_a_call_lets_nothing_run(kind, server):
 
     server.script(rpcs.CHECK_STEP_UP, freeze)
     server.script(rpcs.BATCH_CHECK_STEP_UP, freeze)
-    async with either_client(kind, server.address, timeout=0.2) as stepup:
+    async with either_client(kind, server.address, timeout=0.2, options=NO_RESENDS) as stepup:
         await demand_that_nothing_runs(stepup, UnavailableError)
 
 
 async def test_no_server_lets_nothing_run(kind):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-    async with either_client(kind, address, timeout=2) as stepup:
+    async with either_client(kind, address, timeout=2, options=NO_RESENDS) as stepup:
         await demand_that_nothing_runs(stepup, UnavailableError)
 
 
@@ -147,7 +147,9 @@ async def test_a_cut_connection_lets_nothing_run(kind, server):
     server.script(rpcs.BATCH_CHECK_STEP_UP, batch(ALLOWED))
     async with cutting_proxy(server.address) as (proxy, port):
         proxy.cuts = 100
-        async with either_client(kind, f"127.0.0.1:{port}", timeout=2) as stepup:
+        async with either_client(
+            kind, f"127.0.0.1:{port}", timeout=2, options=NO_RESENDS
+        ) as stepup:
             await demand_that_nothing_runs(stepup, UnavailableError)
     assert proxy.has_cut
 
@@ -158,10 +160,9 @@ async def test_a_closed_client_lets_nothing_run(kind, server):
     await demand_that_nothing_runs(stepup, UnavailableError)
 
 
-@pytest.mark.parametrize("metadata", [[("Bad Key", "x")], [("key", 3)]])
-async def test_a_call_that_cannot_be_sent_lets_nothing_run(stepup, metadata):
-    with pytest.raises((RequestError, AnswerError)):
-        await stepup.require(ACTOR, OPERATION, metadata=metadata)
+async def test_a_call_that_cannot_be_sent_lets_nothing_run(stepup):
+    with pytest.raises(RequestError):
+        await stepup.require(ACTOR, OPERATION, metadata=[("key", 3)])
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), 86_401])
@@ -178,17 +179,17 @@ async def test_every_call_has_a_deadline(stepup, server):
     await stepup.check(ACTOR, OPERATION)
     await stepup.check(ACTOR, OPERATION, timeout=60)
     default, given = server.seconds_left
-    assert 0 < default <= 5
-    assert 5 < given <= 60
+    assert default == pytest.approx(5, abs=2)
+    assert given == pytest.approx(60, abs=2)
 
 
 async def test_an_error_has_what_a_program_can_act_on(stepup, server):
     server.script(
         rpcs.CHECK_STEP_UP,
-        Refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", field="actor.user_id"),
-        Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_RATE_LIMITED", retry_after=1.5),
-        Refused(grpc.StatusCode.FAILED_PRECONDITION, "ELEVATION_REQUIRED", details={"a": "b"}),
-        Refused(grpc.StatusCode.RESOURCE_EXHAUSTED),
+        RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", field="actor.user_id"),
+        RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_RATE_LIMITED", retry_after=1.5),
+        RefusedError(grpc.StatusCode.FAILED_PRECONDITION, "ELEVATION_REQUIRED", details={"a": "b"}),
+        RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED),
     )
     errors = []
     for _ in range(4):
@@ -221,11 +222,12 @@ async def test_details_that_cannot_be_read_leave_the_status(stepup, server):
     assert (raised.value.reason, raised.value.retryable) == ("", True)
 
 
-async def test_checks_are_resent_as_the_same_request(stepup, server):
-    unavailable = Refused(grpc.StatusCode.UNAVAILABLE)
+async def test_checks_are_resent_as_the_same_request(kind, server):
+    unavailable = RefusedError(grpc.StatusCode.UNAVAILABLE)
     server.script(rpcs.CHECK_STEP_UP, unavailable, unavailable, ALLOWED)
-    await stepup.require(ACTOR, OPERATION)
-    await stepup.require(ACTOR, OPERATION)
+    async with either_client(kind, server.address) as stepup:
+        await stepup.require(ACTOR, OPERATION)
+        await stepup.require(ACTOR, OPERATION)
     first, second, third, other = (
         request.request_id for request in server.requests(rpcs.CHECK_STEP_UP)
     )

@@ -102,9 +102,10 @@ class CallerCredentials:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             if authorities is not None:
-                context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+                context.load_verify_locations(self._authorities)
             if self._certificate is not None:
-                context.load_cert_chain(self._certificate, self._private_key)
+                # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
+                context.load_cert_chain(self._certificate, self._private_key, lambda: "")
         except (ssl.SSLError, OSError) as error:
             files = ", ".join(map(str, self._paths))
             raise ValueError(f"{files}: not usable together for TLS: {error}") from error
@@ -119,7 +120,18 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _text_of(path: Path) -> str:
-    text = _bytes_of(path).decode("ascii", "replace").strip()
-    if not text.isprintable() or not text:
-        raise ValueError(f"{path}: not a token")
-    return text
+    try:
+        return checked_token(_bytes_of(path).decode("ascii", "replace").strip())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def checked_token(token: object) -> str:
+    """Return the token, if it can be one. The message of the error does not contain it (S11).
+
+    Raises:
+        ValueError: it is not a token.
+    """
+    if isinstance(token, str) and token.isascii() and token.isprintable() and token:
+        return token
+    raise ValueError("not a token: it is empty, or has characters that no token has")

@@ -11,7 +11,11 @@ from typing import Any, Final
 from stepup.client import rpcs
 from stepup.client.answers import Approved, approval_of, state_of
 from stepup.client.asynchronous.io import settled, sleep
-from stepup.client.asynchronous.transport import RpcTransport, checked_timeout
+from stepup.client.asynchronous.transport import (
+    STREAM_TIMEOUT,
+    RpcTransport,
+    checked_timeout,
+)
 from stepup.client.channels import Endpoint
 from stepup.client.errors import NotApprovedError, StateError, StepUpError
 from stepup.client.requests import Metadata, duration_of, new_request_id
@@ -31,8 +35,6 @@ _PAUSE: Final = 1.0
 _LATER: Final = 10.0
 """Seconds by which a wait ends later than its challenge."""
 _LONGEST_LIFETIME: Final = timedelta(minutes=10)
-_GRACE: Final = 1.0
-"""Seconds for which `close` lets waits end."""
 
 
 class AsyncApprovals:
@@ -144,7 +146,7 @@ class AsyncApprovals:
         with self._lock:
             free = (each for each, waits in self._waits.items() if waits < _WAITS_PER_CONNECTION)
             transport = next(free, None) or RpcTransport(
-                self._endpoint, timeout=_GRACE, wait_for_ready=False
+                self._endpoint, timeout=STREAM_TIMEOUT, wait_for_ready=False
             )
             self._waits[transport] = self._waits.get(transport, 0) + 1
             return transport

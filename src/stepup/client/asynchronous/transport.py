@@ -18,6 +18,7 @@ from stepup.client.asynchronous.io import (
     sleep,
 )
 from stepup.client.channels import Endpoint
+from stepup.client.credentials import checked_token
 from stepup.client.errors import (
     RequestError,
     StepUpError,
@@ -36,6 +37,7 @@ _RESEND_FOR: Final = 50.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 _SHORTEST_ATTEMPT: Final = 0.01
+_GRACE: Final = 1.0
 _LONGEST_TIMEOUT: Final = 86_400.0
 
 
@@ -151,13 +153,13 @@ class RpcTransport:
                 call.cancel()  # a program may stop reading before the end
 
     async def close(self) -> None:
-        """Close the channel. Calls in flight have the default timeout to end."""
+        """Close the channel. Calls in flight have a second to end."""
         self._is_closed = True
         with self._lock:
             channels, self._channel, self._retired = (self._channel, self._retired), None, None
             self._methods = {}
         for channel in filter(None, channels):
-            await close_channel(channel, self._timeout)
+            await close_channel(channel, _GRACE)
 
     def _method(self, rpc: Rpc[Any, Any]) -> Any:
         """Return what calls an RPC. It takes and returns bytes.
@@ -197,9 +199,9 @@ class RpcTransport:
     async def _metadata(self, metadata: Metadata) -> Metadata:
         try:
             token = await settled(self._endpoint.token())
+            authorization = [("authorization", f"Bearer {checked_token(token)}")] if token else []
         except Exception as error:  # a function of the program's: it may raise anything
             raise UnavailableError("the function for the token failed", retryable=True) from error
-        authorization = (("authorization", f"Bearer {token}"),) if token else ()
         return (*metadata, *authorization, *self._trace_context())
 
     def _unsent(self, error: Exception) -> StepUpError:

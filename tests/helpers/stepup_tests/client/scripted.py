@@ -15,10 +15,11 @@ from google.rpc.status_pb2 import Status
 from stepup.client import AsyncStepUpClient, StepUpClient, rpcs
 from stepup.client.rpc import Rpc
 
+NO_RESENDS = (("grpc.enable_retries", 0),)
 BY_PATH = {rpc.path: rpc for rpc in vars(rpcs).values() if isinstance(rpc, Rpc)}
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What a script raises to end a call with a status."""
 
     def __init__(self, code, reason="", *, field="", retry_after=None, details=None):
@@ -73,41 +74,37 @@ class ScriptedServer(grpc.GenericRpcHandler):
         return [request for path, request in self.calls if path == rpc.path]
 
     def service(self, handler_call_details):
-        details = handler_call_details
-        rpc = BY_PATH[details.method]
+        rpc = BY_PATH[handler_call_details.method]
+        metadata = dict(handler_call_details.invocation_metadata)
 
-        def next_answer(request: Any, context: grpc.ServicerContext) -> Any:
+        def unary(request, context):
+            return next(stream(request, context, is_stream=False))
+
+        def stream(request, context, *, is_stream=True):
             self.calls.append((rpc.path, request))
-            self.metadata.append(dict(details.invocation_metadata))
+            self.metadata.append(metadata)
             self.seconds_left.append(context.time_remaining())
-            entries = self._scripts.get(rpc.path) or [Refused(grpc.StatusCode.UNIMPLEMENTED)]
-            entry = entries.pop(0) if len(entries) > 1 else entries[0]
-            return entry(request, context) if callable(entry) else entry
-
-        def unary(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                answer = next_answer(request, context)
-                if isinstance(answer, Exception):
-                    raise answer
-            except Refused as refused:
+                answer = self._next(rpc, request, context)
+                for each in answer if is_stream else [answer]:
+                    if isinstance(each, Exception):
+                        raise each
+                    yield each
+            except RefusedError as refused:
                 refused.abort(context)
-            return answer
-
-        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            try:
-                for answer in next_answer(request, context):
-                    if isinstance(answer, Exception):
-                        raise answer
-                    yield answer
-            except Refused as refused:
-                refused.abort(context)
-
-        def encoded(answer: Any) -> bytes:
-            return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
         if rpc.is_stream:
-            return grpc.unary_stream_rpc_method_handler(stream, rpc.request.FromString, encoded)
-        return grpc.unary_unary_rpc_method_handler(unary, rpc.request.FromString, encoded)
+            return grpc.unary_stream_rpc_method_handler(stream, rpc.request.FromString, _encoded)
+        return grpc.unary_unary_rpc_method_handler(unary, rpc.request.FromString, _encoded)
+
+    def _next(self, rpc, request, context):
+        entries = self._scripts.get(rpc.path) or [RefusedError(grpc.StatusCode.UNIMPLEMENTED)]
+        entry = entries.pop(0) if len(entries) > 1 else entries[0]
+        return entry(request, context) if callable(entry) else entry
+
+
+def _encoded(answer):
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 @contextmanager
@@ -120,7 +117,7 @@ def scripted_server(
         port = server.add_insecure_port(address)
     else:
         port = server.add_secure_port(address, credentials)
-    scripted.address = f"{address.rpartition(':')[0]}:{port}"
+    scripted.address = address.replace(":0", f":{port}")
     server.start()
     try:
         yield scripted
@@ -137,7 +134,9 @@ class EitherClient:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self.client, name)
-        return method if self.is_async else lambda *args, **kw: asyncio.to_thread(method, *args, **kw)
+        return (
+            method if self.is_async else lambda *args, **kw: asyncio.to_thread(method, *args, **kw)
+        )
 
     async def run(self, action: Any, body: Callable[[], None]) -> None:
         """Enter an action and run the body in it."""
@@ -154,9 +153,9 @@ class EitherClient:
 
 
 @asynccontextmanager
-async def either_client(kind: str, *args: Any, **kwargs: Any) -> Iterator[EitherClient]:
-    client = {"async": AsyncStepUpClient, "sync": StepUpClient}[kind](*args, **kwargs)
-    either = EitherClient(client)
+async def either_client(kind: str, *args: Any, made: Any = None, **kwargs: Any) -> Any:
+    client = {"async": AsyncStepUpClient, "sync": StepUpClient}[kind]
+    either = EitherClient(made or client(*args, **kwargs))
     try:
         yield either
     finally:
