@@ -7,6 +7,7 @@ import pytest
 from stepup_tests.callers import admitting
 from stepup_tests.people import ACME, administrator, operator, person
 from stepup_tests.wire import Client, on_wire, refusal_of, served
+from stepup_tests.worker import SIGN_IN
 
 from stepup.domain.actor import CallerId, UserId
 from stepup.domain.callers import Caller, Patterns, Rule
@@ -15,6 +16,7 @@ from stepup.rpc.wire import encode
 from stepup.rpc.wire.people import STATES, state_filter
 from stepup.v1 import enrollment_service_pb2 as enrollment
 from stepup.v1 import people_service_pb2 as people
+from stepup.v1 import policy_service_pb2 as policy
 
 ALICE = person()
 ROOT, OLGA = on_wire(administrator()), on_wire(operator())
@@ -142,3 +144,17 @@ async def test_s15_only_a_caller_for_all_tenants_lists_them(worker, tenants, is_
         else:
             assert (await refusal_of(listing)).reason == "CALLER_NOT_PERMITTED"
         await client.close()
+
+
+async def test_a_policy_says_how_many_people_have_time_to_enrol(worker, client, clock):
+    enroll_by = clock.now() + timedelta(minutes=1)
+    await worker.update_policy(administrator(), enabled=True, enroll_by=enroll_by)
+    for each in (ALICE, ALICE, person("bob"), person(tenant="globex")):
+        await worker.check(each, SIGN_IN)
+    await worker.application.asked.flush()
+    request = policy.GetPolicyRequest(tenant_id="acme")
+    assert (await client.policy.GetPolicy(request)).people_in_grace == 2
+    await worker.wizard(ALICE)
+    assert (await client.policy.GetPolicy(request)).people_in_grace == 1
+    await worker.advance(minutes=1)
+    assert (await client.policy.GetPolicy(request)).people_in_grace == 0

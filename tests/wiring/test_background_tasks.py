@@ -25,6 +25,7 @@ from structlog.testing import capture_logs
 
 import stepup
 from stepup.domain.challenge import ChallengeState
+from stepup.domain.decision import Decision, Reason, Verdict
 from stepup.domain.errors import StoreUnavailableError
 from stepup.process import supervisor, worker_main, workers
 from stepup.process.serving import reload_on_hangup
@@ -34,6 +35,8 @@ from stepup.rpc.identity.trusted_keys import TrustedKeys
 from stepup.rpc.pipeline import finish_lines
 from stepup.rpc.pipeline.finish_lines import FinishLines
 from stepup.service.challenges.waits import Waits
+from stepup.service.people.asked import AskedRecorder
+from stepup.service.ports import Records
 from stepup.service.upkeep import background
 from stepup.service.upkeep.dependencies import Condition, Dependency
 from stepup.service.upkeep.housekeeping import Housekeeping
@@ -96,13 +99,7 @@ async def house_is_kept(failing, _monkeypatch):
     async def transaction():
         failing()
         purging = SimpleNamespace(purge=nothing_left)
-        yield SimpleNamespace(
-            pending=purging,
-            redemptions=purging,
-            challenges=purging,
-            changes=purging,
-            clients=purging,
-        )
+        yield SimpleNamespace(**{each.name: purging for each in fields(Records)})
 
     @asynccontextmanager
     async def snapshot():
@@ -115,6 +112,24 @@ async def house_is_kept(failing, _monkeypatch):
 
 async def none_has_expired(*_args):
     return []
+
+
+@asynccontextmanager
+async def asked_people_are_recorded(failing, _monkeypatch):
+    async def note(_tenant_id, asked, _most):
+        failing()
+        assert asked
+        return 0
+
+    @asynccontextmanager
+    async def transaction(_tenant_id):
+        yield SimpleNamespace(asked=SimpleNamespace(note=note))
+
+    recorder = AskedRecorder(SimpleNamespace(transaction=transaction), ManualClock())
+    call = SimpleNamespace(actor=person(), now=ManualClock().now())
+    recorder.note(call, [Verdict(Decision.ENROLLMENT_REQUIRED, Reason.NOT_ENROLLED)])
+    async with repeated(recorder.flush):
+        yield
 
 
 @asynccontextmanager
@@ -406,6 +421,7 @@ def nothing():
 ROWS = {
     "wiring.server:running:repeat(pipeline.finish_lines.sum_up)": [finish_lines_are_summed_up],
     "wiring.server:running:repeat(lambda: application.housekeeping(clock.now()))": [house_is_kept],
+    "wiring.server:running:repeat(application.asked.flush)": [asked_people_are_recorded],
     "wiring.server:running:repeat(application.handlers.challenge.waits.poll)": [waits_are_polled],
     "wiring.credentials:credentials_of:append(partial(asyncio.to_thread, certificate.poll))": [
         a_certificate_is_looked_at

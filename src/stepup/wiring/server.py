@@ -36,6 +36,7 @@ from stepup.service.enrollment.confirm import ConfirmEnrollment
 from stepup.service.enrollment.end import EndEnrollment
 from stepup.service.enrollment.issue_reset_code import IssueResetCode
 from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
+from stepup.service.people.asked import FLUSH_SECONDS, AskedRecorder
 from stepup.service.people.forget import ForgetUser
 from stepup.service.people.import_authenticators import ImportAuthenticators
 from stepup.service.people.read import GetPerson, ListPeople, ListTenants
@@ -91,6 +92,7 @@ class Application:
     handlers: Handlers
     snapshots: Snapshots
     codes: OneTimeCodes
+    asked: AskedRecorder
     housekeeping: Housekeeping
     refused_claims: RefusedClaims
     limits: CallerLimits
@@ -106,9 +108,12 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     waits = Waits(database, clock)
     revoker = Revoker(stores.elevations, snapshots, waits)
     codes = OneTimeCodes(database, stores.outcomes, keys, options.back_steps)
+    asked = AskedRecorder(database, clock)
     step_up = StepUpHandlers(
         catalogue,
-        CheckStepUp(snapshots, elevated, database, keys, stores.decision_log, options.retry_window),
+        CheckStepUp(
+            snapshots, elevated, database, keys, stores.decision_log, asked, options.retry_window
+        ),
         VerifyOtp(codes, elevated),
         RevokeElevations(database, revoker, options.back_steps),
     )
@@ -149,6 +154,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         Handlers(step_up, challenge, enrollment, people, policy, audit),
         snapshots,
         codes,
+        asked,
         Housekeeping(database, options.retry_window, settings.retention.clients),
         RefusedClaims(database),
         CallerLimits(stores.rates, MemoryCallerRates(clock), clock),
@@ -184,6 +190,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         )
         await watched.look()
         stack.push_async_callback(application.codes.drain)
+        stack.push_async_callback(application.asked.flush_at_end)
         # Opened before the server, so that the spans of its last calls are exported.
         begin_span = begin_span_of(settings.traces, stack)
         pipeline = Pipeline(
@@ -215,6 +222,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         watched.repeat_looks(report, stack)
         repeat(application.handlers.challenge.waits.poll, POLL_SECONDS, stack)
         repeat(lambda: application.housekeeping(clock.now()), INTERVAL_SECONDS, stack)
+        repeat(application.asked.flush, FLUSH_SECONDS, stack)
         for poll in credentials.polls:
             repeat(poll, POLL_SECONDS, stack)
         address = await _listen(server, settings.server, credentials.server)

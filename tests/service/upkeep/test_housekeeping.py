@@ -5,13 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from stepup_tests.people import person
+from stepup_tests.people import ACME, person
 from stepup_tests.worker import OSQUERY
 
-from stepup.domain.actor import CallerId, Device, TenantId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import EventKind, written
 from stepup.domain.challenge import ChallengeState
 from stepup.domain.decision import Decision, Reason
+from stepup.domain.person import EndedBy, PastAuthenticator
 from stepup.domain.receipts import ReceiptRejection
 from stepup.service.step_up.revocation import Scope
 from stepup.service.upkeep import housekeeping
@@ -69,6 +70,20 @@ async def test_the_device_of_an_event_is_kept_for_its_retention(world, worker):
     await worker.keep_house()
     assert world.tables()["event_clients"] == []
     assert len(await worker.events()) == 1
+
+
+@pytest.mark.parametrize(("table", "days"), [("asked_people", 90), ("past_authenticators", 30)])
+async def test_what_is_known_of_people_who_left_is_forgotten(world, worker, table, days):
+    async with world.database.transaction() as records:
+        await records.asked.note(ACME, {UserId("bob"): worker.clock.now()}, 1)
+        end = PastAuthenticator(worker.clock.now(), EndedBy.OPERATOR)
+        await records.past.remember(ACME, UserId("bob"), end)
+    await worker.advance(minutes=days * 24 * 60)
+    await worker.keep_house()
+    assert len(world.tables()[table]) == 1
+    await worker.advance(seconds=1)
+    await worker.keep_house()
+    assert world.tables()[table] == []
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,11 @@ class PolicyHandlers:
         tenant_id = await call.authorize_and_charge_tenant(
             decode.parse_id("tenant_id", TenantId, request.tenant_id)
         )
-        return pb.GetPolicyResponse(policy=encode.tenant_policy(await self.get(tenant_id)))
+        policy = await self.get(tenant_id)
+        people_in_grace = await self.get.count_in_grace(policy, call.received_at)
+        return pb.GetPolicyResponse(
+            policy=encode.tenant_policy(policy), people_in_grace=people_in_grace
+        )
 
     async def update_policy(
         self, request: pb.UpdatePolicyRequest, call: Call

@@ -98,6 +98,7 @@ class CompleteEnrollment:
         await records.reset_codes.add(reset_code)
         # The wizards of other sessions would replace an authenticator that has ended.
         await records.pending.remove(actor.tenant_id, actor.user_id)
+        await records.asked.remove(actor.tenant_id, actor.user_id)
         completed = context.event(
             EventKind.ENROLLMENT_COMPLETED,
             actor.user_id,

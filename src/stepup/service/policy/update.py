@@ -16,12 +16,13 @@ from stepup.domain.errors import (
     RoleRequiredError,
 )
 from stepup.domain.operations import OperationId
+from stepup.domain.person import PersonState
 from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, Policy
 from stepup.domain.totp import Label
 from stepup.service.calls.context import AnyContext, Context
 from stepup.service.people.tallies import count_act
 from stepup.service.policy.snapshots import Snapshots
-from stepup.service.ports import Database
+from stepup.service.ports import Database, PeopleQuery
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 
 
@@ -63,6 +64,18 @@ class GetPolicy:
         """
         async with self.database.snapshot(tenant_id) as records:
             return await records.policies.find(tenant_id) or Policy(tenant_id)
+
+    async def count_in_grace(self, policy: Policy, now: datetime) -> int:
+        """Count the people who were asked and have time to enrol by the policy.
+
+        Raises:
+            StoreUnavailableError: the database cannot be read.
+        """
+        if not policy.in_grace(now):
+            return 0
+        query = PeopleQuery(policy.tenant_id, now, in_grace=True, state=PersonState.IN_GRACE)
+        async with self.database.snapshot(policy.tenant_id) as records:
+            return (await records.people.count(query)).in_grace
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from stepup.domain.receipts import Receipt, Redeemed, Redemption, RefusedReceipt
 from stepup.domain.values import value
 from stepup.service.calls.context import Context
 from stepup.service.calls.tallies import count_decision
+from stepup.service.people.asked import AskedRecorder
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, DecisionEntry, DecisionLog, Keys
 from stepup.service.step_up.answers import Answer, entry
@@ -67,6 +68,7 @@ class CheckStepUp:
     database: Database
     keys: Keys
     decision_log: DecisionLog
+    asked: AskedRecorder
     retry_window: timedelta = receipts.RETRY_WINDOW
 
     async def __call__(
@@ -149,6 +151,7 @@ class _Call:
         await self._service.decision_log.record(entries)
         for answer in answers:
             count_decision(answer.verdict)
+        self._service.asked.note(self._context, [answer.verdict for answer in answers])
         return answers
 
     async def _decide(

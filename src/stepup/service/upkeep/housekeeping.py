@@ -9,6 +9,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.audit import Event, EventKind, written
 from stepup.domain.challenge import LONGEST_VALID, MAX_ITEMS, Challenge, ChallengeState
 from stepup.domain.elevation import LIFETIME
+from stepup.domain.person import ENDED_RECENTLY
 from stepup.domain.receipts import RETRY_WINDOW
 from stepup.service.challenges.tallies import count_challenge, set_pending_challenges
 from stepup.service.people.break_glass import show_last_break_glass
@@ -17,6 +18,9 @@ from stepup.service.ports import Database, Records
 INTERVAL_SECONDS = 60.0
 CLOCK_CHANGES = timedelta(hours=2)
 """A clock may be set by an hour, forward and back again; revocations are kept that much longer."""
+
+ASKED_KEPT = timedelta(days=90)
+"""How long a person is on record who was asked, has no authenticator, and is not asked again."""
 
 
 def retention_of_changes(retry_window: timedelta) -> timedelta:
@@ -59,6 +63,9 @@ class Housekeeping:
         await self._in_portions(lambda records: records.changes.purge(kept_since, PORTION))
         events_since = now - self.retention_of_clients
         await self._in_portions(lambda records: records.clients.purge(events_since, PORTION))
+        await self._in_portions(lambda records: records.asked.purge(now - ASKED_KEPT, PORTION))
+        ended_before = now - ENDED_RECENTLY
+        await self._in_portions(lambda records: records.past.purge(now, ended_before, PORTION))
         async with self.database.snapshot() as records:
             set_pending_challenges(await records.challenges.count_all_pending(now))
             show_last_break_glass(await records.past.last_break_glass())
