@@ -32,11 +32,13 @@ from stepup.domain.actor import (
 from stepup.domain.decision import (
     Decision,
     Effect,
+    Fact,
     Reason,
     Verdict,
     decide,
 )
 from stepup.domain.elevation import LIFETIME, Elevation
+from stepup.domain.explained_rules import Explained
 from stepup.domain.item_use import ChallengeRejection, RefusedChallenge, UsedItem
 from stepup.domain.operations import SHIPPED, Category, Operation, OperationId
 from stepup.domain.policy import EVERY_TIME, Policy
@@ -77,6 +79,7 @@ ANSWER_OPTIONAL = {
     "needs_challenge",
     "earns_receipt",
     "enroll_by",
+    "explains",
 }
 CONTEXT = {
     "account_type": AccountType,
@@ -264,6 +267,48 @@ def test_golden(case):
         enroll_by=policy.enroll_by if expect.get("enroll_by") else None,
     )
     assert asked == expect["asks"]
+
+
+def explained(case):
+    """The explanation of a case, from the facts that the rules asked for."""
+    given = case["given"]
+    operation, actor = catalogue_of(given).find(given["operation"]), actor_of(given)
+    policy, stores = policy_of(given), stored(given, actor)
+    verdict, asked = drive(partial(decide, operation, actor, policy, NOW), stores)
+    facts = {
+        Fact[name].value: stores[Fact[name].value] for name in asked if name in Fact.__members__
+    }
+    return Explained(operation, actor, policy, NOW, facts, verdict).rules()
+
+
+EXPLAINABLE = [
+    param
+    for param in CASES
+    if "receipt" not in param.values[0]["given"] and "error" not in param.values[0]["expect"]
+]
+"""An explanation takes no receipt."""
+
+
+@pytest.mark.parametrize("case", EXPLAINABLE)
+def test_the_explanation_of_a_case_ends_with_its_reason(case):
+    *passed, decisive = explained(case)
+    assert (decisive.reason.name, decisive.matched) == (case["expect"]["reason"], True)
+    assert not any(rule.matched for rule in passed)
+
+
+@pytest.mark.parametrize(
+    "case", [param for param in EXPLAINABLE if "explains" in param.values[0]["expect"]]
+)
+def test_an_explanation_in_words(case):
+    rules = explained(case)
+    assert {rule.reason.name: rule.explanation for rule in rules} == case["expect"]["explains"]
+    assert [rule.reason.name for rule in rules] == list(case["expect"]["explains"])
+
+
+def test_every_reason_but_that_of_a_receipt_is_explained_in_words():
+    explanations = [param.values[0]["expect"].get("explains", {}) for param in CASES]
+    decisive = {list(explanation)[-1] for explanation in explanations if explanation}
+    assert decisive == {reason.name for reason in Reason} - {"EXEMPT_TIMED_OUT_RETRY"}
 
 
 def expected(key):

@@ -48,6 +48,7 @@ from stepup.service.ports import Clock
 from stepup.service.step_up.check import CheckStepUp
 from stepup.service.step_up.codes import OneTimeCodes
 from stepup.service.step_up.elevated import Elevated
+from stepup.service.step_up.explain import ExplainStepUp
 from stepup.service.step_up.revocation import RevokeElevations, Revoker
 from stepup.service.step_up.verify_otp import VerifyOtp
 from stepup.service.upkeep.background import repeat
@@ -114,6 +115,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         CheckStepUp(
             snapshots, elevated, database, keys, stores.decision_log, asked, options.retry_window
         ),
+        ExplainStepUp(snapshots, elevated, database),
         VerifyOtp(codes, elevated),
         RevokeElevations(database, revoker, options.back_steps),
     )

@@ -9,6 +9,7 @@ from stepup.rpc.pipeline.call import Call
 from stepup.rpc.wire import acts, decode, encode
 from stepup.service.calls.context import Context
 from stepup.service.step_up.check import CheckStepUp
+from stepup.service.step_up.explain import ExplainStepUp
 from stepup.service.step_up.revocation import RevokeElevations, Scope
 from stepup.service.step_up.verify_otp import VerifyOtp
 from stepup.v1 import step_up_service_pb2 as pb
@@ -16,10 +17,11 @@ from stepup.v1 import step_up_service_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class StepUpHandlers:
-    """Checks operations, accepts codes, and revokes elevations."""
+    """Checks and explains operations, accepts codes, and revokes elevations."""
 
     catalogue: Catalogue
     check: CheckStepUp
+    explain: ExplainStepUp
     verify: VerifyOtp
     revoke: RevokeElevations
 
@@ -53,6 +55,14 @@ class StepUpHandlers:
         verdicts = [answer.verdict for answer in answers]
         call.conclude(decisions=[f"{each.decision}/{each.reason}" for each in verdicts])
         return pb.BatchCheckStepUpResponse(decisions=map(encode.answer, answers))
+
+    async def explain_step_up(
+        self, request: pb.ExplainStepUpRequest, call: Call
+    ) -> pb.ExplainStepUpResponse:
+        actor, subject = decode.actor_or_operator(request), decode.subject(request)
+        check = decode.check(self.catalogue, request.operation, request.target)
+        context = await call.authorize_and_charge(actor, check.operation.id)
+        return encode.explanation(await self.explain(context, subject, check))
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
         context = await call.authorize_and_charge(decode.actor(request))

@@ -12,7 +12,7 @@ from stepup.domain import elevation, enrollment, policy
 from stepup.domain.actor import Device
 from stepup.domain.audit import ChainedEvent
 from stepup.domain.authenticator import Attempt, Authenticator
-from stepup.domain.decision import Decision, Reason
+from stepup.domain.decision import Decision, Reason, Verdict
 from stepup.domain.elevation import Outcome, Verification
 from stepup.domain.instants import microseconds
 from stepup.domain.item_use import ChallengeRejection
@@ -21,6 +21,7 @@ from stepup.domain.operations import Catalogue
 from stepup.domain.receipts import ReceiptRejection
 from stepup.rpc.wire.decode import EVENT_KINDS
 from stepup.service.step_up.answers import Answer
+from stepup.service.step_up.explain import Explanation
 from stepup.v1 import (
     actor_pb2,
     audit_service_pb2,
@@ -117,19 +118,46 @@ def answer(decided: Answer) -> step_up_service_pb2.CheckStepUpResponse:
         policy_etag=decided.policy_etag,
     )
     set_elevation(response, verdict.elevation)
+    _set_lack(response, verdict, decided.detail)
+    if verdict.receipt_rejection is not None:
+        response.receipt_rejection = _RECEIPT_REJECTIONS[verdict.receipt_rejection]
+    if verdict.enroll_by is not None:
+        _set(response.enroll_by, verdict.enroll_by)
+    return response
+
+
+def explanation(explained: Explanation) -> step_up_service_pb2.ExplainStepUpResponse:
+    """The decision that a check would get, and its rules."""
+    verdict = explained.verdict
+    response = step_up_service_pb2.ExplainStepUpResponse(
+        decision=_DECISIONS[verdict.decision],
+        reason=_REASONS[verdict.reason],
+        rules=[
+            step_up_service_pb2.ExplainedRule(
+                reason=_REASONS[rule.reason], matched=rule.matched, explanation=rule.explanation
+            )
+            for rule in explained.rules
+        ],
+        policy_etag=explained.policy_etag,
+    )
+    _set_lack(response, verdict, explained.detail)
+    return response
+
+
+def _set_lack(
+    response: step_up_service_pb2.CheckStepUpResponse | step_up_service_pb2.ExplainStepUpResponse,
+    verdict: Verdict,
+    detail: NotElevatedDetail | None,
+) -> None:
+    """Set what the action needs, and why the challenge and the session do not allow it."""
     if verdict.max_age is not None:
         response.requirement.max_age.FromTimedelta(verdict.max_age)
     if verdict.needs_challenge:
         response.requirement.challenge = True
-    if verdict.receipt_rejection is not None:
-        response.receipt_rejection = _RECEIPT_REJECTIONS[verdict.receipt_rejection]
     if verdict.challenge_rejection is not None:
         response.challenge_rejection = _CHALLENGE_REJECTIONS[verdict.challenge_rejection]
-    if decided.detail is not None:
-        response.detail = _DETAILS[decided.detail]
-    if verdict.enroll_by is not None:
-        _set(response.enroll_by, verdict.enroll_by)
-    return response
+    if detail is not None:
+        response.detail = _DETAILS[detail]
 
 
 def verification(outcome: Verification) -> step_up_service_pb2.VerifyOtpResponse:

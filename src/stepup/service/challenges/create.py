@@ -1,7 +1,7 @@
 """`CreateChallenge`: ask a person to approve named actions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -17,7 +17,7 @@ from stepup.domain.challenge import (
     ItemTarget,
     Message,
 )
-from stepup.domain.decision import Decision, Fact, Verdict, decide
+from stepup.domain.decision import Decision
 from stepup.domain.errors import ChallengeLimitError, InvalidFieldError
 from stepup.domain.operations import Operation
 from stepup.domain.receipts import REPEATABLE
@@ -119,17 +119,9 @@ class CreateChallenge:
     async def _needed(self, context: Context, items: Sequence[NewItem]) -> list[bool]:
         """Whether each action needs a code now. This uses up and records nothing."""
         policy = await self.snapshots.policy(context.actor.tenant_id)
-        actor = replace(context.actor, retry_receipt=None, challenge_id=None)
         facts = ActorFacts(self.elevated, self.database, context)
-        needed = []
-        for item in items:
-            while not isinstance(
-                step := decide(item.operation, actor, policy, context.now, facts.known), Verdict
-            ):
-                assert isinstance(step, Fact)  # noqa: S101  # the actor presents nothing to use up
-                await facts.look_up(step)
-            needed.append(step.decision is not Decision.ALLOWED)
-        return needed
+        verdicts = [await facts.decide_without_use(item.operation, policy) for item in items]
+        return [verdict.decision is not Decision.ALLOWED for verdict in verdicts]
 
 
 async def _find_first(

@@ -7,11 +7,8 @@ from uuid import UUID
 
 from stepup.domain import receipt_tokens, receipts
 from stepup.domain.actor import Actor, RetryReceipt
-from stepup.domain.authenticator import Authenticator
-from stepup.domain.decision import Effect, Fact, Reason, Verdict, decide
-from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.decision import Effect, Fact, Verdict, decide
 from stepup.domain.item_use import RefusedChallenge, UsedItem
-from stepup.domain.not_elevated import NotElevatedDetail, explain_not_elevated
 from stepup.domain.operations import Operation
 from stepup.domain.policy import Policy
 from stepup.domain.receipt_tokens import Binding
@@ -207,9 +204,7 @@ class _Call:
             receipt = receipt_tokens.issue(
                 Receipt(decision_id, origin), binding, self._service.keys.receipts
             )
-        detail = None
-        if verdict.reason is Reason.NOT_ELEVATED and self.facts.authenticator is not None:
-            detail = self._explain(self.facts.authenticator)
+        detail = self.facts.detail_of(verdict)
         return Answer(decision_id, verdict, self._policy.etag, receipt, detail)
 
     def _demand_unrevoked_elevation(self, *, has_waited: bool) -> None:
@@ -223,18 +218,6 @@ class _Call:
             return
         if self._service.snapshots.revocations().void(elevation):
             raise RevokedMeanwhileError
-
-    def _explain(self, authenticator: Authenticator) -> NotElevatedDetail | None:
-        """Why the session is not elevated, from the facts of the decision."""
-        try:
-            return explain_not_elevated(
-                authenticator,
-                self._context.actor.session_hash,
-                self._service.snapshots.revocations(),
-                self._context.now,
-            )
-        except StoreUnavailableError:
-            return None
 
 
 def _used(

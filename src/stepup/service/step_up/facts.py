@@ -1,7 +1,14 @@
 """The facts of an actor that the rules of a decision need."""
 
+from dataclasses import replace
+
 from stepup.domain.authenticator import Authenticator
-from stepup.domain.decision import Fact, Facts
+from stepup.domain.decision import Fact, Facts, Reason, Verdict, decide
+from stepup.domain.errors import StoreUnavailableError
+from stepup.domain.item_use import RefusedChallenge, UsedItem
+from stepup.domain.not_elevated import NotElevatedDetail, explain_not_elevated
+from stepup.domain.operations import Operation
+from stepup.domain.policy import Policy
 from stepup.service.calls.context import Context
 from stepup.service.enrollment.wizard import find_active
 from stepup.service.ports import Database
@@ -42,6 +49,52 @@ class ActorFacts:
             async with self._database.snapshot(actor.tenant_id) as records:
                 enabled = await records.accounts.mfa_enabled(actor.tenant_id, actor.user_id)
             self.known["account_mfa"] = enabled
+
+    async def decide_without_use(
+        self,
+        operation: Operation,
+        policy: Policy,
+        use_of_item: UsedItem | RefusedChallenge | None = None,
+    ) -> Verdict:
+        """Decide as for a check, without a receipt; look up what the rules need, and write nothing.
+
+        Args:
+            operation: what the actor wants to do.
+            policy: of the actor's tenant.
+            use_of_item: the result that the use of the challenge's item would have; None without a
+                challenge.
+
+        Raises:
+            StoreUnavailableError: a fact cannot be looked up.
+        """
+        actor = replace(
+            self._context.actor,
+            retry_receipt=None,
+            challenge_id=None if use_of_item is None else self._context.actor.challenge_id,
+        )
+        while not isinstance(
+            step := decide(
+                operation, actor, policy, self._context.now, self.known, use_of_item=use_of_item
+            ),
+            Verdict,
+        ):
+            assert isinstance(step, Fact)  # noqa: S101  # the actor presents nothing to use up
+            await self.look_up(step)
+        return step
+
+    def detail_of(self, verdict: Verdict) -> NotElevatedDetail | None:
+        """Why the session is not elevated; None if that is not the reason, or is not on record."""
+        if verdict.reason is not Reason.NOT_ELEVATED or self.authenticator is None:
+            return None
+        try:
+            return explain_not_elevated(
+                self.authenticator,
+                self._context.actor.session_hash,
+                self._elevated.snapshots.revocations(),
+                self._context.now,
+            )
+        except StoreUnavailableError:
+            return None
 
     def forget(self) -> None:
         """Forget all facts: a revocation may have changed them."""

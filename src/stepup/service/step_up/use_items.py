@@ -56,6 +56,24 @@ class UseItems:
         # This check may be a resend that came too late, of a check that came in time.
         return await self._share(challenge, presented) or place
 
+    async def foresee(self, presented: Presented) -> UsedItem | RefusedChallenge:
+        """Return what a first use would result in now. Nothing is used up, and nobody waits.
+
+        Raises:
+            StoreUnavailableError: the database cannot be read.
+        """
+        challenge = await self._read()
+        if challenge is None:
+            return RefusedChallenge(ChallengeRejection.UNKNOWN, self._stranger)
+        place = self._fit(challenge, presented)
+        if isinstance(place, RefusedChallenge):
+            return place
+        if challenge.items[place].used is not None:
+            return RefusedChallenge(ChallengeRejection.ITEM_USED)
+        if await self._is_void(challenge):
+            return RefusedChallenge(ChallengeRejection.REVOKED)
+        return UsedItem(challenge, presented.use)
+
     async def is_any_void(self) -> bool:
         """See `Honoured`."""
         if not self._is_honoured:
