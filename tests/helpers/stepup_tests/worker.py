@@ -112,6 +112,11 @@ class Worker:
         claimed = replace(actor, retry_receipt=RetryReceipt(receipt))
         return await self.check(claimed, operation, target, **options)
 
+    async def explain(self, asking, subject, operation=OSQUERY, target="host-1", *, caller=CALLER):
+        """Explain a check of a subject to a person or an operator."""
+        check = Check(self.catalogue.find(operation), target)
+        return await self._step_up.explain(self.context(asking, caller), subject, check)
+
     async def verify(self, actor, code, request_id=None, *, caller=CALLER):
         return await self._step_up.verify(self.context(actor, caller), OtpCode(code), request_id)
 
