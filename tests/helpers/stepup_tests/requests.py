@@ -60,6 +60,10 @@ def valid_request(name):
 _FIELDS = {
     "CheckStepUp": {"operation": OSQUERY},
     "BatchCheckStepUp": {"checks": [{"operation": OSQUERY}]},
+    "ExplainStepUp": {
+        "subject": {"tenant_id": "acme", "user_id": "alice", "session_id": "desk"},
+        "operation": OSQUERY,
+    },
     "VerifyOtp": {"code": "123456"},
     "CreateChallenge": {
         "items": [{"operation": OSQUERY, "target": "host-1", "label": "The server of Ada"}],

@@ -133,6 +133,27 @@ async def test_s16_the_receipt_of_a_check_of_a_batch_is_a_claim_for_its_operatio
     assert refused == ("" if granted == OSQUERY else "CLAIM_NOT_PERMITTED")
 
 
+EXPLAIN = CHECK.replace("CheckStepUp", "ExplainStepUp")
+
+
+@pytest.mark.parametrize("operation", ["response.*", "iam.*"])
+async def test_s15_an_explanation_needs_a_rule_for_its_operation(worker, operation):
+    permitted = rule(operations=[operation], claims=[Claim.MASTER_ADMINISTRATOR])
+    refused = await reason_of(worker, EXPLAIN, valid_request("ExplainStepUp"), permitted)
+    assert refused == ("" if operation == "response.*" else "CALLER_NOT_PERMITTED")
+
+
+@pytest.mark.parametrize("claim", [Claim.MANAGED_SERVICES, Claim.AUTOMATIC_PLAYBOOK])
+async def test_s16_claims_need_a_permission_of_the_actor_and_none_of_the_subject(worker, claim):
+    """An explanation allows nothing, whatever its subject claims."""
+    request = valid_request("ExplainStepUp")
+    request.actor.CopyFrom(on_wire(person()))
+    assert_claim(request.subject, claim)
+    assert await reason_of(worker, EXPLAIN, request, rule()) == ""
+    assert_claim(request.actor, claim)
+    assert await reason_of(worker, EXPLAIN, request, rule()) == "CLAIM_NOT_PERMITTED"
+
+
 CELLS = list(product(Claim, ONE_OF_EACH_CATEGORY))
 
 

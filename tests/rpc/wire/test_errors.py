@@ -191,7 +191,14 @@ async def test_a_request_id_whose_first_call_is_under_way(world, worker, client)
     assert refusal.details["RetryInfo"].retry_delay.seconds == 1
 
 
-READERS = {"CheckStepUp", "BatchCheckStepUp", "GetPolicy", "ListAuditEvents", "ExportAuditEvents"}
+READERS = {
+    "CheckStepUp",
+    "BatchCheckStepUp",
+    "ExplainStepUp",
+    "GetPolicy",
+    "ListAuditEvents",
+    "ExportAuditEvents",
+}
 WRITERS = {
     "VerifyOtp",
     "RevokeElevations",
