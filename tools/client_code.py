@@ -58,7 +58,6 @@ SCALARS = {
 }
 WELL_KNOWN = {
     ".google.protobuf.Duration": ("timedelta", "duration_of({})"),
-    ".google.protobuf.Timestamp": ("datetime", "timestamp_of({})"),
     ".google.protobuf.FieldMask": ("Iterable[str]", "field_mask_of({})"),
 }
 
@@ -172,11 +171,11 @@ def namespaces_module(contract: Contract) -> str:
             GENERATED.format(title=title),
             "from __future__ import annotations\n\n",
             "from collections.abc import AsyncIterator, Iterable\n",
-            "from datetime import datetime, timedelta\n\n",
+            "from datetime import timedelta\n\n",
             "from stepup.client import rpcs\n",
             "from stepup.client.asynchronous.transport import RpcTransport\n",
             "from stepup.client.requests import ",
-            "Metadata, duration_of, field_mask_of, new_request_id, timestamp_of\n",
+            "Metadata, duration_of, field_mask_of, new_request_id\n",
             f"from stepup.v1 import {', '.join(contract.modules)}\n\n",
             *(namespace(contract, file, number) for file, number in services),
         ]

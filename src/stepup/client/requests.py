@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.v1.actor_pb2 import ActorContext
 
@@ -40,21 +39,6 @@ def duration_of(span: timedelta | None) -> Duration | None:
     duration = Duration()
     duration.FromTimedelta(span)
     return duration
-
-
-def timestamp_of(time: datetime | None) -> Timestamp | None:
-    """Return the message for a time; None stays None.
-
-    Raises:
-        ValueError: the time has no time zone, so that it could mean several times.
-    """
-    if time is None:
-        return None
-    if time.tzinfo is None:
-        raise ValueError(f"{time} has no time zone")
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
 
 
 def field_mask_of(paths: Iterable[str]) -> FieldMask:

@@ -10,12 +10,7 @@ from datetime import timedelta
 
 from stepup.client import rpcs
 from stepup.client.asynchronous.transport import RpcTransport
-from stepup.client.requests import (
-    Metadata,
-    duration_of,
-    field_mask_of,
-    new_request_id,
-)
+from stepup.client.requests import Metadata, duration_of, field_mask_of, new_request_id
 from stepup.v1 import (
     actor_pb2,
     audit_service_pb2,

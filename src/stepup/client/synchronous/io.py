@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import inspect
 import time
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -35,5 +36,11 @@ def close_channel(channel: Channel, _grace: float) -> None:
 
 
 def settled(value: _T) -> _T:
-    """Return the value: nothing is awaited here."""
+    """Return the value.
+
+    Raises:
+        TypeError: it would have to be awaited, which nobody does here.
+    """
+    if inspect.isawaitable(value):
+        raise TypeError("StepUpClient takes no asynchronous function: use AsyncStepUpClient")
     return value

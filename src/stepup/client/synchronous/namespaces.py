@@ -9,12 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from stepup.client import rpcs
-from stepup.client.requests import (
-    Metadata,
-    duration_of,
-    field_mask_of,
-    new_request_id,
-)
+from stepup.client.requests import Metadata, duration_of, field_mask_of, new_request_id
 from stepup.client.synchronous.transport import RpcTransport
 from stepup.v1 import (
     actor_pb2,
