@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stepup_tests.people import deprovisioning, operator
 
 from stepup.domain.actor import (
     AccountType,
@@ -38,13 +39,19 @@ ASSERTING = {
     Claim.SAML_ACCOUNT: {"account_type": AccountType.SAML},
     Claim.MASTER_ADMINISTRATOR: {"role": Role.MASTER_ADMINISTRATOR},
 }
+OUTSIDERS = {Claim.OPERATOR: operator(), Claim.DEPROVISIONING: deprovisioning()}
 CLAIMS = st.sets(st.sampled_from(Claim))
+ASSERTED = st.one_of(
+    st.sets(st.sampled_from(sorted(ASSERTING))), st.sampled_from(Claim).map(lambda claim: {claim})
+).map(lambda claims: tuple(claim for claim in Claim if claim in claims))
+FORGET = "PeopleService/ForgetUser"
 METHODS = (
     Demands("StepUpService/CheckStepUp", tenant=True, operation=True, claims=True),
     Demands("StepUpService/BatchCheckStepUp", tenant=True, operation=True, claims=True),
     Demands("StepUpService/VerifyOtp", tenant=True, operation=False, claims=True),
     Demands("PolicyService/GetPolicy", tenant=True, operation=False, claims=False),
     Demands("PolicyService/ListOperations", tenant=False, operation=False, claims=False),
+    Demands(FORGET, tenant=True, operation=False, claims=True, outsiders=frozenset(OUTSIDERS)),
 )
 CHECK, VERIFY, GET_POLICY, LIST = (METHODS[index].method for index in (0, 2, 3, 4))
 
@@ -57,10 +64,6 @@ def rule(methods=("*",), tenants=("*",), operations=("*",), claims=(), origin="r
 
 def soar(*rules):
     return Caller(CallerId("soar"), frozenset(), tuple(rules))
-
-
-def in_order(claims):
-    return tuple(claim for claim in Claim if claim in claims)
 
 
 def entries(*of):
@@ -81,9 +84,9 @@ QUESTIONS = st.one_of(
         st.just(CHECK),
         st.just(ACME),
         st.sampled_from([OSQUERY, SIGN_IN]),
-        CLAIMS.map(in_order),
+        ASSERTED,
     ),
-    st.builds(Question, st.just(VERIFY), st.just(ACME), claims=CLAIMS.map(in_order)),
+    st.builds(Question, st.just(VERIFY), st.just(ACME), claims=ASSERTED),
 )
 
 
@@ -91,7 +94,7 @@ def answer_of_the_demands(caller, question):
     """What the service makes of such a call, demand by demand; the error that it ends with."""
     actor = Actor(ACME, UserId("bob"), SessionId("s"))
     for claim in question.claims:
-        actor = replace(actor, **ASSERTING[claim])
+        actor = OUTSIDERS.get(claim) or replace(actor, **ASSERTING[claim])
     try:
         rule = caller.demand_method(question.method)
         if question.tenant_id is None:
@@ -150,7 +153,8 @@ def found(methods=(CHECK,), tenants=("acme",), operations=("response.*",), claim
 @pytest.mark.parametrize(
     "rule",
     [
-        {"claims": set(Claim) - {Claim.SAML_ACCOUNT}},
+        {"claims": ASSERTING.keys() - {Claim.SAML_ACCOUNT}},
+        {"methods": [FORGET], "operations": [], "claims": OUTSIDERS},
         {"methods": ["StepUpService/*"], "operations": []},
         {"methods": [VERIFY], "operations": []},
         {"methods": [VERIFY], "operations": ["*"]},
@@ -208,8 +212,16 @@ def test_operations_limit_no_method_that_is_about_none():
         ([CHECK], ["response.*"], Claim.SAML_ACCOUNT),
         ([VERIFY], [], Claim.SAML_ACCOUNT),
         ([GET_POLICY], [], Claim.MANAGED_SERVICES),
+        ([CHECK, VERIFY], ["response.*"], Claim.OPERATOR),
+        ([GET_POLICY], [], Claim.DEPROVISIONING),
     ],
-    ids=["an account's sign-in elsewhere", "without an operation", "without an actor"],
+    ids=[
+        "an account's sign-in elsewhere",
+        "without an operation",
+        "without an actor",
+        "an operator where none is accepted",
+        "an outsider without an actor",
+    ],
 )
 def test_a_claim_that_counts_in_no_call_is_found(methods, operations, claim):
     assert found(methods, operations=operations, claims=[claim]) == [
@@ -223,3 +235,9 @@ def test_a_further_method_that_no_rule_grants_is_explained():
     refusal = explain(soar(rule((CHECK,))), question)
     assert isinstance(refusal.error, CallerNotPermittedError)
     assert VERIFY in str(refusal.error)
+
+
+def test_an_outsider_needs_no_further_method():
+    question = Question(CHECK, ACME, OSQUERY, (Claim.OPERATOR,), required_method=VERIFY)
+    granting = rule((CHECK,), claims=[Claim.OPERATOR])
+    assert explain(soar(granting), question) == Grant(granting, {Claim.OPERATOR: granting})

@@ -33,6 +33,11 @@ class Claim(StrEnum):
     OPERATOR = "operator"
     DEPROVISIONING = "deprovisioning"
 
+    @property
+    def is_of_outsider(self) -> bool:
+        """Whether it replaces the person: then it is the only claim of the actor context."""
+        return self in (Claim.OPERATOR, Claim.DEPROVISIONING)
+
     def counts_with(self, operation: OperationId | None) -> bool:
         """Whether it leads to anything: how an account signs in does so at sign-in only."""
         return self is not Claim.SAML_ACCOUNT or operation == SIGN_IN
@@ -260,7 +265,8 @@ class Demands:
 
     Nothing is asked of a rule's tenants, operations or claims that the method does not demand.
     `required_method` is another method that the caller must be permitted to use for the same tenant
-    and operation.
+    and operation, unless an outsider acts. `outsiders` has the claims of the outsiders that the
+    method accepts.
     """
 
     method: str
@@ -268,6 +274,7 @@ class Demands:
     operation: bool
     claims: bool
     required_method: str | None = None
+    outsiders: frozenset[Claim] = frozenset()
 
 
 class Callers:

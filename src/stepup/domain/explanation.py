@@ -19,7 +19,8 @@ class Question:
     """A call as far as rules are concerned.
 
     `tenant_id` and `operation` are None for a method that demands none. Claims that do not count
-    with the operation change nothing. `required_method` is as in `Demands`.
+    with the operation change nothing. The claim of an outsider is the only one. `required_method`
+    is as in `Demands`.
     """
 
     method: str
@@ -27,6 +28,12 @@ class Question:
     operation: OperationId | None = None
     claims: tuple[Claim, ...] = ()
     required_method: str | None = None
+
+    @property
+    def demanded_method(self) -> str | None:
+        """The other method that the caller must be permitted to use; none if an outsider acts."""
+        is_of_outsider = any(claim.is_of_outsider for claim in self.claims)
+        return None if is_of_outsider else self.required_method
 
 
 @value
@@ -56,8 +63,8 @@ def explain(caller: Caller, question: Question) -> Grant | Refusal:
         if question.tenant_id is None:
             return Grant(rule, {})
         rule = caller.demand(question.method, question.tenant_id, question.operation)
-        if question.required_method is not None:
-            demanded = replace(question, method=question.required_method)
+        if question.demanded_method is not None:
+            demanded = replace(question, method=question.demanded_method)
             caller.demand(demanded.method, question.tenant_id, question.operation)
         return Grant(rule, _claims(caller, question, question.tenant_id))
     except CallerNotPermittedError as error:
@@ -164,7 +171,12 @@ def _changing_nothing(
         for operation in (covered if method.operation else [None])
     ]
     for claim in Claim:
-        if claim in rule.claims and not any(map(claim.counts_with, asserted_with)):
+        counts = (
+            any(claim in method.outsiders for method in granted)
+            if claim.is_of_outsider
+            else any(map(claim.counts_with, asserted_with))
+        )
+        if claim in rule.claims and not counts:
             yield IdleEntry(rule, RulePart.CLAIMS, claim.value, Why.NEVER_COUNTS)
 
 

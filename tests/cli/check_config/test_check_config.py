@@ -365,3 +365,65 @@ def test_a_caller_that_can_ask_for_no_code_is_noted_and_not_warned_of(check_conf
         " where a policy asks for a code every time, another caller must create the challenge"
     )
     assert result.stderr == ""
+
+
+def test_s16_a_caller_that_may_replace_authenticators_and_give_codes_is_warned_of(warnings):
+    methods = '"PeopleService/*", "StepUpService/VerifyOtp"'
+    rules = CALLERS.replace('"PolicyService/*"', methods)
+    rules = rules.replace(
+        'claims = ["timed_out_retry"]', 'claims = ["timed_out_retry", "operator"]'
+    )
+    warned = warnings(ISSUER + rules)
+    assert [each for each in warned if "replace the authenticator" in each] == [
+        "callers[0].rules[0] (soar): a claim of an operator or of deprovisioning, and"
+        " StepUpService/VerifyOtp or ChallengeService/AnswerChallenge for the same tenant, let the"
+        " caller replace the authenticator of any person and give the codes itself"
+    ]
+
+
+GET_PERSON = ("--method", "PeopleService/GetPerson")
+
+
+def test_a_call_of_an_operator_is_explained(check_config):
+    rules = CALLERS.replace('"PolicyService/*"', '"PeopleService/*"')
+    rules = rules.replace('claims = ["timed_out_retry"]', 'claims = ["operator"]')
+    asked = (*SOAR, *GET_PERSON, *ACME, "--claim", "operator")
+    assert check_config(*asked, toml=ISSUER + rules).stdout.splitlines() == [
+        "PERMITTED",
+        "  PeopleService/GetPerson by callers[0].rules[0] (soar)",
+        "  operator by callers[0].rules[0] (soar)",
+    ]
+
+
+def test_an_operator_needs_no_rule_for_the_further_method(check_config):
+    rules = CALLERS.replace('"PolicyService/*"', '"ChallengeService/ListChallenges"')
+    rules = rules.replace('claims = ["timed_out_retry"]', 'claims = ["operator"]')
+    asked = (*SOAR, "--method", "ChallengeService/ListChallenges", *ACME, "--claim", "operator")
+    assert check_config(*asked, toml=ISSUER + rules).stdout.splitlines() == [
+        "PERMITTED",
+        "  ChallengeService/ListChallenges by callers[0].rules[0] (soar)",
+        "  operator by callers[0].rules[0] (soar)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            (*CHECK, *OSQUERY, "--claim", "operator"),
+            "--claim: StepUpService/CheckStepUp does not accept operator; ",
+        ),
+        (
+            (*GET_PERSON, "--claim", "deprovisioning"),
+            "does not accept deprovisioning; it is for PeopleService/ForgetUser",
+        ),
+        (
+            (*GET_PERSON, "--claim", "operator", "--claim", "master_administrator"),
+            "--claim: operator excludes other claims: no person acts",
+        ),
+    ],
+)
+def test_an_operator_is_asked_about_where_a_method_accepts_one_and_alone(check_config, asked, said):
+    result = check_config(*SOAR, *ACME, *asked)
+    assert result.exit_code == WRONG
+    assert said in result.stderr

@@ -6,6 +6,7 @@ from stepup.v1 import (
     audit_service_pb2,
     challenge_service_pb2,
     enrollment_service_pb2,
+    people_service_pb2,
     policy_service_pb2,
     step_up_service_pb2,
 )
@@ -17,6 +18,7 @@ PROTOS = (
     step_up_service_pb2,
     challenge_service_pb2,
     enrollment_service_pb2,
+    people_service_pb2,
     policy_service_pb2,
     audit_service_pb2,
 )
@@ -80,6 +82,15 @@ _FIELDS = {
     "ResetEnrollment": {"reset_code": "AAAAA-AAAAA-AAAAA-AAAAA-AAAAA-A"},
     "AdminResetEnrollment": {"user_id": "alice", "reason": "lost phone"},
     "SetAccountMfa": {"enabled": True},
+    "GetPerson": {"user_id": "alice"},
+    "UnlockUser": {"user_id": "alice", "reason": "guessed by a colleague"},
+    "ForgetUser": {"user_id": "alice", "reason": "left"},
+    "ImportAuthenticators": {
+        "actor": {"tenant_id": "acme", "operator": {"name": "sam", "reason": "ticket 4711"}},
+        "authenticators": [
+            {"user_id": "alice", "otpauth_uri": f"otpauth://totp/alice?secret={'A' * 32}"}
+        ],
+    },
     "UpdatePolicy": {
         "policy": {"etag": "etag", "enabled": True, "operations": [{"operation": OSQUERY}]},
         "update_mask": "enabled,operations",

@@ -16,6 +16,7 @@ from stepup.domain.challenge_rights import (
     unchallengeable,
 )
 from stepup.domain.explanation import IdleEntry, Why, idle_entries
+from stepup.domain.outsiders import VERIFY_OTP, replaces_and_gives_codes
 from stepup.rpc.server.server import DEMANDS
 from stepup.settings.store_addresses import in_plain_text
 from stepup.system.clock import SystemClock
@@ -58,10 +59,10 @@ def check_config(
 ) -> None:
     """Validate the configuration for serving, and show what is in effect, except URLs.
 
-    Warn of valid entries that have no effect, and of callers that may both create and answer
-    challenges. With --caller, show instead which rules permit a call
-    of that caller, or why none does. The exit code is 0 if the call is permitted, 1 if it is not, 2
-    if the configuration or the question is not valid.
+    Warn of valid entries that have no effect, of callers that may both create and answer
+    challenges, and of callers that may both replace authenticators and give codes. With --caller,
+    show instead which rules permit a call of that caller, or why none does. The exit code is 0 if
+    the call is permitted, 1 if it is not, 2 if the configuration or the question is not valid.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     if caller is not None:
@@ -82,6 +83,7 @@ def check_config(
         _warn(_unprovable(settings))
         _warn(_idle(settings))
         _warn(_creating_and_answering(settings))
+        _warn(_replacing_and_giving_codes(settings))
         _warn(sentence for _, sentence in in_plain_text(settings.storage))
         if settings.server.insecure_anyone_on_the_network_is_trusted:
             _warn([anyone_may_call(settings)])
@@ -140,6 +142,18 @@ def _creating_and_answering(settings: config.Settings) -> Iterator[str]:
                 f"{' and '.join(origins)}: {CREATE_CHALLENGE} and {ANSWER_CHALLENGE} for the"
                 " same tenant let the caller approve its own actions with a code that a person"
                 " typed for another purpose"
+            )
+
+
+def _replacing_and_giving_codes(settings: config.Settings) -> Iterator[str]:
+    for caller in settings.registered_callers:
+        rules = replaces_and_gives_codes(caller)
+        if rules is not None:
+            origins = dict.fromkeys(permissions.origin_of(caller, rule) for rule in rules)
+            yield (
+                f"{' and '.join(origins)}: a claim of an operator or of deprovisioning, and"
+                f" {VERIFY_OTP} or {ANSWER_CHALLENGE} for the same tenant, let the caller replace"
+                " the authenticator of any person and give the codes itself"
             )
 
 

@@ -6,7 +6,7 @@ import typer
 
 from stepup.cli.options import failure
 from stepup.domain.actor import TenantId, folded
-from stepup.domain.callers import Caller, Claim, Grant, Rule, RulePart
+from stepup.domain.callers import Caller, Claim, Demands, Grant, Rule, RulePart
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import OperationId
@@ -60,8 +60,12 @@ def question_of(
     _check_given("--operation", operation, demands.operation, method)
     if claims and not demands.claims:
         raise failure(f"--claim: {method} has no actor, and so no claims")
-    for claim in claims:
-        _existing("--claim", claim, [each.value for each in Claim])
+    asserted = [
+        Claim(_existing("--claim", claim, [each.value for each in Claim])) for claim in claims
+    ]
+    for claim in asserted:
+        if claim.is_of_outsider:
+            _check_outsider(claim, asserted, demands)
     return Question(
         method,
         tenant_id=None if tenant is None else _tenant_id(settings, tenant),
@@ -69,7 +73,7 @@ def question_of(
         if operation is None
         else OperationId(_existing("--operation", operation, settings.operations.ids)),
         # In the order in which the service demands them.
-        claims=tuple(claim for claim in Claim if claim.value in claims),
+        claims=tuple(claim for claim in Claim if claim in asserted),
         required_method=demands.required_method,
     )
 
@@ -104,6 +108,17 @@ def _check_given(option: str, value: str | None, demanded: bool, method: str) ->
         raise failure(f"{option}: {method} has none, so rules do not depend on it")
 
 
+def _check_outsider(claim: Claim, asserted: Collection[Claim], demands: Demands) -> None:
+    if claim not in demands.outsiders:
+        accepting = [each.method for each in DEMANDS.values() if claim in each.outsiders]
+        raise failure(
+            f"--claim: {demands.method} does not accept {claim.value}; it is for"
+            f" {', '.join(accepting)}"
+        )
+    if set(asserted) != {claim}:
+        raise failure(f"--claim: {claim.value} excludes other claims: no person acts")
+
+
 def _tenant_id(settings: Settings, tenant: str) -> TenantId:
     try:
         return TenantId(folded(tenant) if settings.identity.fold_case else tenant)
@@ -114,10 +129,10 @@ def _tenant_id(settings: Settings, tenant: str) -> TenantId:
 def _granted(caller: Caller, question: Question, grant: Grant) -> Iterator[str]:
     yield "PERMITTED"
     yield f"  {question.method} by {origin_of(caller, grant.rule)}"
-    if question.required_method is not None:
-        rule = caller.rule_for(question.required_method, question.tenant_id, question.operation)
+    if question.demanded_method is not None:
+        rule = caller.rule_for(question.demanded_method, question.tenant_id, question.operation)
         assert rule is not None  # noqa: S101  # for mypy: it was demanded
-        yield f"  {question.required_method} by {origin_of(caller, rule)}"
+        yield f"  {question.demanded_method} by {origin_of(caller, rule)}"
     for claim in question.claims:
         rule = grant.claims.get(claim)
         yield (

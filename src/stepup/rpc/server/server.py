@@ -13,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from stepup.domain.callers import Demands
 from stepup.domain.challenge_rights import ANSWER_CHALLENGE, CHECK_STEP_UP
+from stepup.domain.outsiders import outsiders_of
 from stepup.rpc.engine import (
     CallLimits,
     Engine,
@@ -264,13 +265,15 @@ def _served(pipeline: Pipeline, method: Method) -> UnaryMethod | StreamMethod:
 def _demands(method: MethodDescriptor) -> Demands:
     fields = method.input_type.fields_by_name
     has_actor = "actor" in fields
+    path = path_of(method.containing_service.full_name, method.name)
     return Demands(
-        path_of(method.containing_service.full_name, method.name),
+        path,
         tenant=has_actor or "tenant_id" in fields,
         # A batch has its operations in `checks`, and a new challenge in `items`.
         operation=any(name in fields for name in ("operation", "checks", "items")),
         claims=has_actor,
         required_method=_REQUIRED_METHODS.get(method.name),
+        outsiders=outsiders_of(path),
     )
 
 
