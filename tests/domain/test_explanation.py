@@ -44,7 +44,7 @@ CLAIMS = st.sets(st.sampled_from(Claim))
 ASSERTED = st.one_of(
     st.sets(st.sampled_from(sorted(ASSERTING))), st.sampled_from(Claim).map(lambda claim: {claim})
 ).map(lambda claims: tuple(claim for claim in Claim if claim in claims))
-FORGET = "PeopleService/ForgetUser"
+FORGET, TENANTS = "PeopleService/ForgetUser", "PeopleService/ListTenants"
 METHODS = (
     Demands("StepUpService/CheckStepUp", tenant=True, operation=True, claims=True),
     Demands("StepUpService/BatchCheckStepUp", tenant=True, operation=True, claims=True),
@@ -52,6 +52,7 @@ METHODS = (
     Demands("PolicyService/GetPolicy", tenant=True, operation=False, claims=False),
     Demands("PolicyService/ListOperations", tenant=False, operation=False, claims=False),
     Demands(FORGET, tenant=True, operation=False, claims=True, outsiders=frozenset(OUTSIDERS)),
+    Demands(TENANTS, tenant=False, operation=False, claims=False, every_tenant=True),
 )
 CHECK, VERIFY, GET_POLICY, LIST = (METHODS[index].method for index in (0, 2, 3, 4))
 
@@ -72,13 +73,14 @@ def entries(*of):
 
 RULES = st.builds(
     rule,
-    methods=entries(CHECK, VERIFY, LIST, "S/*"),
+    methods=entries(CHECK, VERIFY, LIST, TENANTS, "S/*"),
     tenants=entries("acme", "*", "umbrella"),
     operations=entries("response.*", SIGN_IN, "iam.*"),
     claims=CLAIMS,
 )
 QUESTIONS = st.one_of(
     st.builds(Question, st.just(LIST)),
+    st.builds(Question, st.just(TENANTS), every_tenant=st.just(True)),
     st.builds(
         Question,
         st.just(CHECK),
@@ -97,6 +99,8 @@ def answer_of_the_demands(caller, question):
         actor = OUTSIDERS.get(claim) or replace(actor, **ASSERTING[claim])
     try:
         rule = caller.demand_method(question.method)
+        if question.every_tenant:
+            return Grant(caller.demand_for_every_tenant(question.method), {})
         if question.tenant_id is None:
             return Grant(rule, {})
         rule = caller.demand(question.method, question.tenant_id, question.operation)
@@ -128,7 +132,11 @@ def test_the_part_that_is_blamed_is_the_first_that_does_not_match(rules, questio
         blamed = mismatch.rule
         matches = {
             RulePart.METHODS: question.method in blamed.methods,
-            RulePart.TENANTS: question.tenant_id is None or question.tenant_id in blamed.tenants,
+            RulePart.TENANTS: (
+                "*" in blamed.tenants.entries
+                if question.every_tenant
+                else question.tenant_id is None or question.tenant_id in blamed.tenants
+            ),
             RulePart.OPERATIONS: question.operation is None
             or question.operation in blamed.operations,
             RulePart.CLAIMS: claim is None or Claim(claim) in blamed.claims,
@@ -160,6 +168,7 @@ def found(methods=(CHECK,), tenants=("acme",), operations=("response.*",), claim
         {"methods": [VERIFY], "operations": ["*"]},
         {"methods": [VERIFY, CHECK], "claims": [Claim.MANAGED_SERVICES]},
         {"methods": [LIST], "tenants": [], "operations": []},
+        {"methods": [TENANTS], "tenants": ["acme", "*"], "operations": []},
         {"methods": ["*"], "tenants": ["*"], "operations": ["*"], "claims": Claim},
         {"operations": ["account.sign_in"], "claims": [Claim.SAML_ACCOUNT]},
     ],
@@ -198,6 +207,13 @@ def test_a_method_that_is_for_a_tenant_grants_nothing_without_tenants():
 
 def test_a_method_that_is_about_an_operation_grants_nothing_without_operations():
     assert found([CHECK, VERIFY], operations=[]) == [(RulePart.METHODS, CHECK, Why.NO_OPERATIONS)]
+
+
+@pytest.mark.parametrize("tenants", [[], ["acme"], ["a*"]])
+def test_a_method_for_all_tenants_grants_nothing_without_the_wildcard(tenants):
+    assert found([TENANTS], tenants=tenants, operations=[]) == [
+        (RulePart.METHODS, TENANTS, Why.NOT_ALL_TENANTS)
+    ]
 
 
 def test_operations_limit_no_method_that_is_about_none():

@@ -266,7 +266,7 @@ class Demands:
     Nothing is asked of a rule's tenants, operations or claims that the method does not demand.
     `required_method` is another method that the caller must be permitted to use for the same tenant
     and operation, unless an outsider acts. `outsiders` has the claims of the outsiders that the
-    method accepts.
+    method accepts. `every_tenant` says whether the method demands a rule for all tenants.
     """
 
     method: str
@@ -275,6 +275,7 @@ class Demands:
     claims: bool
     required_method: str | None = None
     outsiders: frozenset[Claim] = frozenset()
+    every_tenant: bool = False
 
 
 class Callers:

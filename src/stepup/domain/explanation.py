@@ -20,7 +20,7 @@ class Question:
 
     `tenant_id` and `operation` are None for a method that demands none. Claims that do not count
     with the operation change nothing. The claim of an outsider is the only one. `required_method`
-    is as in `Demands`.
+    and `every_tenant` are as in `Demands`.
     """
 
     method: str
@@ -28,6 +28,7 @@ class Question:
     operation: OperationId | None = None
     claims: tuple[Claim, ...] = ()
     required_method: str | None = None
+    every_tenant: bool = False
 
     @property
     def demanded_method(self) -> str | None:
@@ -60,6 +61,8 @@ def explain(caller: Caller, question: Question) -> Grant | Refusal:
     demanded = question
     try:
         rule = caller.demand_method(question.method)
+        if question.every_tenant:
+            return Grant(caller.demand_for_every_tenant(question.method), {})
         if question.tenant_id is None:
             return Grant(rule, {})
         rule = caller.demand(question.method, question.tenant_id, question.operation)
@@ -82,8 +85,10 @@ def _claims(caller: Caller, question: Question, tenant_id: TenantId) -> dict[Cla
 
 
 def _mismatches(caller: Caller, question: Question, claim: Claim | None) -> tuple[Mismatch, ...]:
+    # No tenant has this name, and so only the wildcard matches it.
+    tenant_id = "*" if question.every_tenant else question.tenant_id
     compared = (
-        (rule, rule.mismatch(question.method, question.tenant_id, question.operation, claim))
+        (rule, rule.mismatch(question.method, tenant_id, question.operation, claim))
         for rule in caller.rules
     )
     return tuple(Mismatch(rule, part) for rule, part in compared if part is not None)
@@ -99,6 +104,8 @@ class Why(Enum):
     """The rule has no methods, and so grants nothing."""
     NO_TENANTS = "no_tenants"
     """All methods that the entry matches demand a tenant, and the rule has no tenants."""
+    NOT_ALL_TENANTS = "not_all_tenants"
+    """All methods that the entry matches demand a rule for all tenants, which the rule is not."""
     NO_OPERATIONS = "no_operations"
     """All methods that the entry matches demand an operation, and the rule has no operations."""
     LIMITS_NOTHING = "limits_nothing"
@@ -150,6 +157,8 @@ def _granting_nothing(rule: Rule, methods: Collection[Demands]) -> Iterator[Idle
         matching = _matching(entry, methods)
         if not rule.tenants.entries and all(method.tenant for method in matching):
             yield IdleEntry(rule, RulePart.METHODS, entry, Why.NO_TENANTS)
+        elif not rule.tenants.covers("*") and all(method.every_tenant for method in matching):
+            yield IdleEntry(rule, RulePart.METHODS, entry, Why.NOT_ALL_TENANTS)
         elif not rule.operations.entries and all(method.operation for method in matching):
             yield IdleEntry(rule, RulePart.METHODS, entry, Why.NO_OPERATIONS)
 

@@ -86,7 +86,6 @@ _FIELDS = {
     "UnlockUser": {"user_id": "alice", "reason": "guessed by a colleague"},
     "ForgetUser": {"user_id": "alice", "reason": "left"},
     "ImportAuthenticators": {
-        "actor": {"tenant_id": "acme", "operator": {"name": "sam", "reason": "ticket 4711"}},
         "authenticators": [
             {"user_id": "alice", "otpauth_uri": f"otpauth://totp/alice?secret={'A' * 32}"}
         ],

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 from stepup_tests.callers import admitting
-from stepup_tests.people import person
+from stepup_tests.people import deprovisioning, operator, person
 from stepup_tests.requests import METHODS, valid_request
 from stepup_tests.wire import on_wire, pipeline_of
 from stepup_tests.worker import OSQUERY, REMOTE_SHELL
@@ -22,6 +22,9 @@ PEER = Invocation("ipv4:127.0.0.1:4711", (("x-request-id", "r-17"),))
 OWN_TENANT = valid_request("GetPolicy").tenant_id
 CHECK = "stepup.v1.StepUpService/CheckStepUp"
 PATHS = sorted(METHODS)
+REFUSALS = {"CALLER_NOT_PERMITTED", "CLAIM_NOT_PERMITTED"}
+OUTSIDERS = {Claim.OPERATOR: operator(), Claim.DEPROVISIONING: deprovisioning()}
+ABOUT_PEOPLE = [claim for claim in Claim if claim not in OUTSIDERS]
 ONE_OF_EACH_CATEGORY = {members[0].id.category: members[0].id for _, members in SHIPPED} | {
     SIGN_IN.category: SIGN_IN
 }
@@ -88,7 +91,9 @@ async def test_s15_a_rule_for_one_method_opens_no_other(worker, used):
     assert opened_by == {used}
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if not path.endswith("/ListOperations")])
+@pytest.mark.parametrize(
+    "path", [path for path in PATHS if DEMANDS[short(path)].tenant or "/ListTenants" in path]
+)
 async def test_s15_a_rule_for_another_tenant_opens_nothing_of_this_one(worker, path):
     request = valid_request(path.rpartition("/")[2])
     elsewhere = rule(tenants=["umbrella"], claims=frozenset(Claim))
@@ -154,7 +159,7 @@ async def test_s16_claims_need_a_permission_of_the_actor_and_none_of_the_subject
     assert await reason_of(worker, EXPLAIN, request, rule()) == "CLAIM_NOT_PERMITTED"
 
 
-CELLS = list(product(Claim, ONE_OF_EACH_CATEGORY))
+CELLS = list(product(ABOUT_PEOPLE, ONE_OF_EACH_CATEGORY))
 
 
 @pytest.mark.parametrize(("asserted", "category"), CELLS)
@@ -170,6 +175,95 @@ async def test_s16_only_the_listed_cells_of_the_matrix_pass(worker, asserted, ca
         cell: "CLAIM_NOT_PERMITTED" if is_claim and cell != (asserted, category) else ""
         for cell in CELLS
     }
+
+
+OPERATOR, DEPROVISIONING = Claim.OPERATOR, Claim.DEPROVISIONING
+ACCEPTED = {
+    "StepUpService": {
+        "CheckStepUp": (),
+        "BatchCheckStepUp": (),
+        "ExplainStepUp": (OPERATOR,),
+        "VerifyOtp": (),
+        "RevokeElevations": (OPERATOR,),
+    },
+    "ChallengeService": {
+        "CreateChallenge": (),
+        "GetChallenge": (OPERATOR,),
+        "ListChallenges": (OPERATOR,),
+        "AwaitChallenge": (),
+        "AnswerChallenge": (),
+        "DeclineChallenge": (),
+        "CancelChallenge": (OPERATOR,),
+    },
+    "EnrollmentService": {
+        "BeginEnrollment": (),
+        "ConfirmEnrollment": (),
+        "CompleteEnrollment": (),
+        "CancelEnrollment": (),
+        "GetEnrollment": (),
+        "RemoveEnrollment": (),
+        "ResetEnrollment": (),
+        "IssueResetCode": (),
+        "SetAccountMfa": (),
+        "AdminResetEnrollment": (OPERATOR,),
+    },
+    "PeopleService": {
+        "ListPeople": (OPERATOR,),
+        "GetPerson": (OPERATOR,),
+        "UnlockUser": (OPERATOR,),
+        "ForgetUser": (OPERATOR, DEPROVISIONING),
+        "ImportAuthenticators": (OPERATOR,),
+        "ListTenants": (),
+    },
+    "PolicyService": {"GetPolicy": (), "UpdatePolicy": (OPERATOR,), "ListOperations": ()},
+    "AuditService": {"ListAuditEvents": (), "ExportAuditEvents": ()},
+}
+"""The outsiders that each method of the contract accepts. A new method needs a row."""
+MATRIX = {
+    f"stepup.v1.{service}/{name}": set(accepted)
+    for service, rows in ACCEPTED.items()
+    for name, accepted in rows.items()
+}
+WITH_ACTOR = [path for path in PATHS if "actor" in METHODS[path].input_type.fields_by_name]
+
+
+def of_outsider(path, claim):
+    """A request of an operator or of a deprovisioning caller."""
+    request = valid_request(path.rpartition("/")[2])
+    request.actor.CopyFrom(on_wire(OUTSIDERS[claim]))
+    fields = request.DESCRIPTOR.fields_by_name
+    if "user_id" in fields:
+        request.user_id = "alice"
+    if "reason" in fields:
+        request.ClearField("reason")
+    if "deprovisioning" in fields:
+        request.deprovisioning = claim is Claim.DEPROVISIONING
+    return request
+
+
+def test_s16_every_method_of_the_contract_has_a_row_of_the_matrix():
+    assert set(MATRIX) == set(METHODS)
+    assert {path: set(DEMANDS[short(path)].outsiders) for path in PATHS} == MATRIX
+    assert all(path in WITH_ACTOR for path, accepted in MATRIX.items() if accepted)
+
+
+@pytest.mark.parametrize("claim", OUTSIDERS)
+@pytest.mark.parametrize("path", WITH_ACTOR)
+async def test_s16_a_method_accepts_only_the_listed_outsiders_by_their_claim(worker, path, claim):
+    request, further = of_outsider(path, claim), further_rules(path)
+    without = await reason_of(
+        worker, path, request, *further, rule(claims=frozenset(Claim) - {claim})
+    )
+    refused = await worker.events()
+    with_it = await reason_of(worker, path, request, *further, rule(claims=[claim]))
+    if claim not in MATRIX[path]:
+        assert (with_it, without, refused) == ("INVALID_FIELD", "INVALID_FIELD", [])
+        return
+    assert with_it not in {"INVALID_FIELD", "INTERNAL", *REFUSALS}
+    assert without == "CLAIM_NOT_PERMITTED"
+    [event] = refused
+    assert (event.kind.value, event.actor_user_id) == ("claim_refused", None)
+    assert (event.details["claim"], event.details["method"]) == (claim.value, short(path))
 
 
 async def test_s16_a_refused_claim_is_on_record(worker):
@@ -225,8 +319,7 @@ CALLERS_RULES = {
     "each claim by a rule": [rule(), *(rule(claims=[claim]) for claim in Claim)],
     "some claims": [rule(claims=[Claim.MANAGED_SERVICES, Claim.MASTER_ADMINISTRATOR])],
 }
-ASSERTED = [(), (Claim.MASTER_ADMINISTRATOR,), tuple(Claim)]
-REFUSALS = {"CALLER_NOT_PERMITTED", "CLAIM_NOT_PERMITTED"}
+ASSERTED = [(), (Claim.MASTER_ADMINISTRATOR,), tuple(ABOUT_PEOPLE)]
 
 
 def explained(path, claims, *rules):
@@ -238,6 +331,7 @@ def explained(path, claims, *rules):
         OSQUERY if demands.operation else None,
         claims if demands.claims else (),
         demands.required_method,
+        demands.every_tenant,
     )
     answer = explain(Caller(CallerId("soar"), frozenset(), rules), question)
     return to_status(answer.error, "").reason if isinstance(answer, Refusal) else ""
@@ -246,9 +340,12 @@ def explained(path, claims, *rules):
 @pytest.mark.parametrize("path", PATHS)
 async def test_s15_s16_the_pipeline_refuses_exactly_what_an_explanation_refuses(worker, path):
     refused, told = {}, {}
-    for (name, rules), claims in product(CALLERS_RULES.items(), ASSERTED):
+    outsiders = [(claim,) for claim in DEMANDS[short(path)].outsiders]
+    for (name, rules), claims in product(CALLERS_RULES.items(), ASSERTED + outsiders):
         request = valid_request(path.rpartition("/")[2])
-        if "actor" in request.DESCRIPTOR.fields_by_name:
+        if claims in outsiders:
+            request = of_outsider(path, *claims)
+        elif "actor" in request.DESCRIPTOR.fields_by_name:
             request.actor.CopyFrom(on_wire(person()))
             for claim in claims:
                 assert_claim(request.actor, claim)

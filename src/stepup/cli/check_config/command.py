@@ -34,6 +34,7 @@ _WORDS = {
     Why.MATCHES_NOTHING: "matches nothing",
     Why.NO_METHODS: "grants nothing: it has no methods",
     Why.NO_TENANTS: "grants nothing: the rule has no tenants",
+    Why.NOT_ALL_TENANTS: "grants nothing: it needs a rule for all tenants (*)",
     Why.NO_OPERATIONS: "grants nothing: the rule has no operations",
     Why.LIMITS_NOTHING: "limits nothing: no method of the rule has an operation",
     Why.NEVER_COUNTS: "has no effect on any call that the rule grants",

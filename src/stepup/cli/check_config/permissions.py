@@ -56,6 +56,8 @@ def question_of(
     if method is None:
         raise failure("--caller needs --method")
     demands = DEMANDS[_existing("--method", method, DEMANDS)]
+    if demands.every_tenant and tenant is not None:
+        raise failure(f"--tenant: {method} is for all tenants, and needs a rule for *")
     _check_given("--tenant", tenant, demands.tenant, method)
     _check_given("--operation", operation, demands.operation, method)
     if claims and not demands.claims:
@@ -75,6 +77,7 @@ def question_of(
         # In the order in which the service demands them.
         claims=tuple(claim for claim in Claim if claim in asserted),
         required_method=demands.required_method,
+        every_tenant=demands.every_tenant,
     )
 
 

@@ -94,6 +94,8 @@ _REQUIRED_METHODS = {
 }
 """The other method that a caller of a method must be permitted to use, for the same tenant and
 operations. So a caller cannot ask for the approval of an action that the caller may not check."""
+_FOR_EVERY_TENANT = {"ListTenants"}
+"""Methods for callers with a rule for all tenants."""
 _WAITING = {"AwaitChallenge"}
 """Methods whose calls wait for people."""
 
@@ -274,6 +276,7 @@ def _demands(method: MethodDescriptor) -> Demands:
         claims=has_actor,
         required_method=_REQUIRED_METHODS.get(method.name),
         outsiders=outsiders_of(path),
+        every_tenant=method.name in _FOR_EVERY_TENANT,
     )
 
 

@@ -17,6 +17,7 @@ from stepup.domain.values import secret_value, value
 from stepup.service.calls.context import AnyContext, Context, OutsiderContext
 from stepup.service.enrollment.account_mfa import append_and_turn_account_mfa
 from stepup.service.people.operator_reads import record_operator_read
+from stepup.service.people.tallies import count_act
 from stepup.service.ports import Database, Keys
 
 MAX_IMPORTS = 100
@@ -141,6 +142,7 @@ class ImportAuthenticators:
                 EventKind.AUTHENTICATOR_IMPORTED, user_id, enrollment_id=enrollment_id
             )
             await append_and_turn_account_mfa(records, context, imported, user_id, enabled=True)
+        count_act(imported.kind)
         return None
 
 
