@@ -67,7 +67,7 @@ def refused(shared_world, send):
 
 async def test_there_is_a_valid_request_of_every_method():
     names = {path.rpartition("/")[2] for path in METHODS}
-    assert len(names) == len(METHODS) == 25
+    assert len(names) == len(METHODS) == 33
     assert all(valid_request(name) is not None for name in names)
 
 
@@ -352,7 +352,10 @@ WRONG = {
         "CompleteEnrollment", "reset_code_stored", reset_code_stored=False
     ),
     "user_id: missing": spoilt("AdminResetEnrollment", "user_id", user_id=""),
-    "user_id: the administrator's own": spoilt("AdminResetEnrollment", "user_id", user_id="root"),
+    **{
+        f"{name} user_id: missing": spoilt(name, "user_id", user_id="")
+        for name in ("GetPerson", "UnlockUser", "ForgetUser")
+    },
     "reason: missing": spoilt("AdminResetEnrollment", "reason", reason=""),
     "reason: blank": spoilt("AdminResetEnrollment", "reason", reason="  "),
     "reason: 513 characters": spoilt("AdminResetEnrollment", "reason", reason="x" * 513),
