@@ -18,7 +18,7 @@ from stepup.v1 import step_up_service_pb2 as step_up
 CONCERNING_TENANTS = [
     path.rpartition("/")[2]
     for path in METHODS
-    if "PolicyService" not in path and "ListOperations" not in path
+    if "PolicyService" not in path and "ListTenants" not in path
 ]
 
 

@@ -6,6 +6,7 @@ from typing import get_args
 from grpc import StatusCode
 from stepup_tests.places import ROOT
 
+from stepup.domain.audit import EventKind
 from stepup.domain.challenge import ChallengeState
 from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import Outcome
@@ -18,6 +19,7 @@ from stepup.v1 import (
     audit_service_pb2,
     challenge_service_pb2,
     enrollment_service_pb2,
+    people_service_pb2,
     policy_service_pb2,
     step_up_service_pb2,
 )
@@ -40,6 +42,7 @@ _METHODS = {
         audit_service_pb2,
         challenge_service_pb2,
         enrollment_service_pb2,
+        people_service_pb2,
         policy_service_pb2,
         step_up_service_pb2,
     )
@@ -55,6 +58,7 @@ _VALUES = {
     "rejection": {each.value for each in (*ReceiptRejection, *ChallengeRejection)},
     "event": {"created", *(each.value for each in ChallengeState)} - {"pending"},
     "limit": set(get_args(Limit)),
+    "kind": {kind.value for kind in EventKind},
     "work": set(get_args(Work)),
     "dependency": set(get_args(Name)),
     "codes": {"one_time", "reset"},
