@@ -21,7 +21,7 @@ from stepup.v1 import step_up_service_pb2 as step_up
 RATE = Rate(per_second=0.1, burst=2)
 """No test takes the ten seconds after which it lets one more call through."""
 CHECK = path_of("CheckStepUp")
-COUNTED = sorted(path for path in METHODS if path != path_of("ListOperations"))
+COUNTED = sorted(METHODS.keys() - {path_of("ListOperations"), path_of("ListTenants")})
 
 
 async def admit(invocation):

@@ -125,8 +125,6 @@ def methods(handlers: Handlers) -> Iterable[Method]:
     for proto, implementation in zip(PROTOS, implementations, strict=True):
         [service] = proto.DESCRIPTOR.services_by_name.values()
         for rpc in service.methods:
-            if not hasattr(implementation, _snake_case(rpc.name)):
-                continue
             yield Method(
                 service=service.full_name,
                 name=rpc.name,
