@@ -1,4 +1,4 @@
-"""The methods that accept an actor who is no person of the tenant (S16)."""
+"""The methods that accept an actor who does not belong to the tenant (S16)."""
 
 from collections.abc import Mapping
 from typing import Final
