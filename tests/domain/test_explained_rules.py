@@ -99,12 +99,12 @@ class Situation:
 
 
 def situations(operation):
-    found = SHIPPED.find(operation)
+    found, is_sign_in = SHIPPED.find(operation), operation == SIGN_IN
     for enabled, max_age, enroll_in, account_type, run, use_of_item in product(
         (True, False),
-        (None, EVERY_TIME, 5 * MINUTE),
+        (None,) if is_sign_in else (None, EVERY_TIME, 5 * MINUTE),
         (None, -MINUTE, MINUTE),
-        (AccountType.LOCAL, AccountType.SAML),
+        (AccountType.LOCAL, AccountType.SAML) if is_sign_in else (AccountType.LOCAL,),
         (None, *map(playbook_run, PlaybookTrigger)),
         (None, REFUSED, USED),
     ):
@@ -117,7 +117,9 @@ def situations(operation):
         )
         for elevation, enrolled, ever_enrolled, account_mfa in product(
             (None, elevated(MINUTE), elevated(6 * MINUTE), elevated(16 * MINUTE)),
-            *[(True, False)] * 3,
+            (True, False),
+            (True, False),
+            (True, False) if is_sign_in else (False,),
         ):
             facts = {
                 "elevation": elevation,

@@ -32,6 +32,11 @@ def test_a_person_has_time_until_the_first_authenticator_and_never_again(grpcurl
     assert answer["enroll_by"] == enroll_by
     assert "receipt" not in answer
 
+    question = {"actor": bob, "subject": bob, "operation": OSQUERY}
+    explanation = grpcurl.call("StepUpService/ExplainStepUp", question)
+    assert explanation["reason"] == answer["reason"]
+    assert enroll_by in explanation["rules"][-1]["explanation"]
+
     enrol(grpcurl, bob)
     assert verdict(grpcurl, bob, OSQUERY) == ("ALLOWED", "ELEVATED")
     grpcurl.call("EnrollmentService/RemoveEnrollment", {"actor": bob})

@@ -58,9 +58,10 @@ class Policy(_message.Message):
     @_builtins.property
     def enroll_by(self) -> _timestamp_pb2.Timestamp:
         """enroll_by gives people who never had an authenticator in this tenant time to enrol: before it, a
-        check that would end with NOT_ENROLLED is allowed (ENROLLMENT_GRACE). UTC. A new value must be in
-        the future, and at most 30 days after the latest time at which the policy was enabled. To set it
-        on an enabled policy, or to move it to a later time, weakens the policy. Absent means no such time.
+        check that would end with NOT_ENROLLED is allowed (ENROLLMENT_GRACE). UTC, exact to a microsecond:
+        finer digits are cut off. A new value must be in the future, and at most 30 days after the latest
+        time at which the policy was enabled. To set it on an enabled policy, or to move it to a later
+        time, weakens the policy. Absent means no such time.
         """
 
     def __init__(
