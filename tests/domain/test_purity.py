@@ -22,6 +22,7 @@ PURE = {
     "functools",
     "hashlib",
     "hmac",
+    "itertools",
     "json",
     "math",
     "pyotp",

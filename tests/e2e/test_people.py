@@ -125,6 +125,12 @@ def test_a_later_person_with_the_id_of_one_who_left_starts_clean_and_without_tim
     assert standing(grpcurl, later).keys().isdisjoint({"active", "pending", "account_mfa_enabled"})
     for session in (left, later):
         assert verdict(grpcurl, session, OSQUERY) == ("ENROLLMENT_REQUIRED", "NOT_ENROLLED")
+    question = {"actor": administrator(tenant), "subject": later, "operation": OSQUERY}
+    *_, in_grace, decides = grpcurl.call("StepUpService/ExplainStepUp", question)["rules"]
+    assert in_grace["reason"] == "DECISION_REASON_ENROLLMENT_GRACE"
+    assert "or was forgotten" in in_grace["explanation"]
+    assert decides["matched"]
+
     enrol(grpcurl, later)
     assert verdict(grpcurl, later, OSQUERY) == ("ALLOWED", "ELEVATED")
     assert verdict(grpcurl, left, OSQUERY) == ("STEP_UP_REQUIRED", "NOT_ELEVATED")

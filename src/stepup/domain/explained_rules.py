@@ -176,7 +176,7 @@ class Explained:
             return "The policy is not enabled, so its enroll_by does not count."
         if not self.policy.in_grace(self.now):
             return f"The time to enrol has ended at {_text(self.policy.enroll_by)}."
-        return "The person had an authenticator in this tenant before."
+        return "The person had an authenticator in this tenant before, or was forgotten."
 
 
 def _text(instant: datetime) -> str:

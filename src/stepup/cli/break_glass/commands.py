@@ -47,8 +47,9 @@ def reset_enrollment(
 ) -> None:
     """Remove a person's authenticator, with its elevations, challenges and reset code.
 
-    The audit event names the user and the host of this machine. The exit code is 1 if the person
-    has no authenticator, 2 if the command failed; in both cases nothing was changed.
+    The audit event names the user and the host of this machine.
+
+    The exit code is 1 if the person has no authenticator, 2 if the command failed: run it again.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     configure_logging(settings.log.level, settings.log.format)
