@@ -297,3 +297,22 @@ def test_s4_an_unlock_of_a_clock_that_was_set_back_counts():
     with pytest.raises(UnlockLimitError) as refused:
         replace(locked_at(NOW), unlocked_at=times).unlocked(NOW)
     assert refused.value.retry_after == timedelta(hours=24) + MINUTE
+
+
+@pytest.mark.parametrize("window_is_full", [True, False])
+def test_s4_three_unlocks_give_a_guesser_no_more_than_80_evaluations_a_day(window_is_full):
+    """Each unlock is for a lock of any length, or only for that of the 24 hours."""
+    authenticator, now, evaluated = AUTHENTICATOR, NOW, 0
+    while now < NOW + timedelta(hours=24):
+        session = SessionHash(f"{evaluated:032}")
+        wait = authenticator.throttle.retry_after(now)
+        is_long = wait > timedelta(hours=1)
+        if wait and authenticator.unlocks_remaining(now) and (is_long or not window_is_full):
+            authenticator = authenticator.unlocked(now)
+        elif wait:
+            now += wait
+        else:
+            authenticator, _ = attempted(authenticator, WRONG, session, now)
+            evaluated += 1
+    assert evaluated == (80 if window_is_full else 35)
+    assert not authenticator.throttle.is_suspended

@@ -1,7 +1,10 @@
 """`ForgetUser`: what ends for a user who left, and how a later person with the same id starts."""
 
+from datetime import timedelta
+
 import pytest
 from stepup_tests.metrics import metric
+from stepup_tests.otp import code_at
 from stepup_tests.people import administrator, deprovisioning, operator, person
 from stepup_tests.worker import OSQUERY, SIGN_IN, details_of
 
@@ -10,6 +13,7 @@ from stepup.domain.audit import EventKind
 from stepup.domain.decision import Reason
 from stepup.domain.errors import (
     ElevationRequiredError,
+    EnrollmentFault,
     EnrollmentStateError,
     NotForOneselfError,
     RoleRequiredError,
@@ -230,3 +234,35 @@ async def test_another_role_forgets_nobody_even_elevated(world, worker):
 @pytest.mark.usefixtures("app")
 async def test_an_administrator_does_not_forget_themselves(world, worker):
     await world.refuses(worker.forget(ROOT, "root"), NotForOneselfError)
+
+
+async def test_s10_a_wizard_that_is_completed_meanwhile_ends_or_is_forgotten(world, worker):
+    """The other worker commits after this one has received the last screen."""
+    other = await world.worker()
+    screen = await worker.begin(ALICE)
+    await worker.confirm(ALICE, code_at(screen.secret.octets, worker.clock.now()))
+    world.database.before_transaction = lambda: other.forget(OLGA, "alice")
+    with pytest.raises(EnrollmentStateError) as refused:
+        await worker.complete(ALICE)
+    assert refused.value.fault is EnrollmentFault.NOTHING_PENDING
+    assert (await worker.standing(ALICE)).active is None
+
+
+@pytest.mark.parametrize("enrolled", [True, False], ids=["enrolled", "never enrolled"])
+@pytest.mark.parametrize("actor", [OLGA, PROGRAM], ids=ACTORS[1:])
+async def test_a_later_person_with_the_same_id_gets_no_time_to_enrol(
+    world, worker, clock, actor, enrolled
+):
+    other = await world.worker()
+    enroll_by = clock.now() + timedelta(hours=1)
+    await worker.update_policy(ROOT, enabled=True, selected=[OSQUERY], enroll_by=enroll_by)
+    assert await reason(worker) is Reason.ENROLLMENT_GRACE
+    if enrolled:
+        await worker.enrol(ALICE)
+    await worker.forget(actor, "alice")
+    await other.poll()
+    assert await reason(worker) is await reason(other) is Reason.NOT_ENROLLED
+    assert await reason(worker, person("bob")) is Reason.ENROLLMENT_GRACE
+    later = await worker.enrol(ALICE)
+    await worker.elevate(ALICE, later)
+    assert await reason(worker) is Reason.ELEVATED
