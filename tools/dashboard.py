@@ -71,6 +71,9 @@ def _ratio_of_failed() -> str:
 
 
 _FEED_AGE = "timestamp(stepup_change_feed_read_seconds{}) - stepup_change_feed_read_seconds{}"
+_BREAK_GLASS_AGE = (
+    "time() - (max by (namespace, job) (stepup_break_glass_last_used_timestamp_seconds{}) > 0)"
+)
 _CERTIFICATE = "(stepup_certificate_not_after_seconds{} > 0) - time()"
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
@@ -289,6 +292,30 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     (_rate("stepup_challenge_waits_refused_total{}", "caller"), "waits {{caller}}"),
                 ),
                 columns=6,
+            ),
+        ),
+    ),
+    (
+        "People",
+        (
+            Panel(
+                "Acts of operators",
+                "Audit events of operators in 15 minutes, by their kind.",
+                "short",
+                (("sum by (kind) (increase(stepup_operator_acts_total{}[15m]))", "{{kind}}"),),
+            ),
+            Panel(
+                "Users who were forgotten by callers",
+                "By callers that provision users, in 15 minutes.",
+                "short",
+                (("sum by (job) (increase(stepup_users_deprovisioned_total{}[15m]))", "{{job}}"),),
+            ),
+            Panel(
+                "Time since the last break-glass",
+                "Since somebody last used stepup break-glass; empty if nobody did. Every server"
+                " reads the same time from the database.",
+                "s",
+                ((_BREAK_GLASS_AGE, "{{job}}"),),
             ),
         ),
     ),
