@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from stepup_tests.stubs import connect
 
-from stepup.client import connect
 from stepup.process.serving import exempt_from_collection
 from stepup.settings import load
 from stepup.telemetry.logs import configure_logging

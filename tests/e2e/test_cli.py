@@ -11,8 +11,8 @@ from stepup_tests.e2e.people import administrator, person, protect, verdict
 from stepup_tests.e2e.processes import PROGRAMS, run
 from stepup_tests.e2e.sql import execute
 from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.stubs import connect
 
-from stepup.client import connect
 from stepup.client.messages import policy
 
 pytestmark = pytest.mark.e2e

@@ -21,8 +21,9 @@ from stepup_tests.e2e.processes import PROGRAMS, eventually, run
 from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import EMBEDDED
 from stepup_tests.engine import http2
+from stepup_tests.stubs import connect, reason
 
-from stepup.client import SERVICE_CONFIG, connect, reason
+from stepup.client import SERVICE_CONFIG
 from stepup.client.messages import actor, step_up
 from stepup.rpc.server.server import MAX_MESSAGE_BYTES, PROTOS
 from tools.bench.store import store

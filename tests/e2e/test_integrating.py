@@ -12,8 +12,8 @@ from stepup_tests.e2e.readme import section
 from stepup_tests.otp import code_at
 from stepup_tests.places import ROOT
 
-from stepup.client import connect
-from stepup.client.messages import challenge, step_up
+from stepup.client import StepUpClient
+from stepup.client.messages import challenge
 from stepup.domain.totp import TotpSecret
 
 pytestmark = pytest.mark.e2e
@@ -27,7 +27,7 @@ def stepup(shared_server, tenant, grpcurl):
     selected = [{"operation": OSQUERY}, {"operation": SHELL, "every_time": True}]
     update_policy(grpcurl, administrator(tenant), enabled=True, operations=selected)
     enrolled(shared_server, tenant, {"bob": SECRET})
-    with connect(shared_server.address) as client:
+    with StepUpClient(shared_server.address) as client:
         yield client
 
 
@@ -51,23 +51,18 @@ def test_the_three_stories_of_challenges(stepup, tenant):
         target=lambda: asked.append(names["ask"](stepup, bob, [names["SHELL"]], "Incident 7"))
     )
     waiting.start()
-    listing = challenge.ListChallengesRequest(actor=bob)
     pending = challenge.CHALLENGE_STATE_PENDING
 
     def the_pending_one():
-        found = stepup.challenge.ListChallenges(listing).challenges
+        found = stepup.challenges.list(bob).challenges
         return [each for each in found if each.state == pending]
 
     [found] = eventually(the_pending_one, "the agent has created a challenge")
-    stepup.challenge.DeclineChallenge(
-        challenge.DeclineChallengeRequest(actor=bob, challenge_id=found.challenge_id)
-    )
+    stepup.challenges.decline(bob, challenge_id=found.challenge_id)
     waiting.join()
     assert asked == [None]
 
     # The person does not answer here.
     exec(run, names)  # noqa: S102  # our own page
-    assert len(names["decisions"]) == 50
-    assert {each.challenge_rejection for each in names["decisions"]} == {
-        step_up.CHALLENGE_REJECTION_PENDING
-    }
+    assert len(names["answers"]) == 50
+    assert {each.challenge_rejection for each in names["answers"]} == {"PENDING"}

@@ -20,8 +20,8 @@ from stepup_tests.e2e.processes import (
 )
 from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import DIRECT, EmbeddedSite
+from stepup_tests.stubs import connect, reason
 
-from stepup.client import connect, reason
 from stepup.client.messages import actor as people
 from stepup.client.messages import step_up
 

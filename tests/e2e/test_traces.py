@@ -15,7 +15,7 @@ from stepup_tests.e2e.people import OSQUERY, administrator, check, enrol, person
 from stepup_tests.e2e.processes import eventually
 from stepup_tests.valkey_server import free_port
 
-from stepup.client import channel_options
+from stepup.client.channels import Endpoint
 from stepup.v1.actor_pb2 import ActorContext
 from stepup.v1.step_up_service_pb2 import CheckStepUpRequest
 from stepup.v1.step_up_service_pb2_grpc import StepUpServiceStub
@@ -163,7 +163,8 @@ def calls_go_on(server, number=30):
         actor=ActorContext(**person("acme", "bob")), operation=OSQUERY, target="host-1"
     )
     # Not through Envoy, which puts a server aside that is slow once.
-    with grpc.insecure_channel(server.own_address, channel_options(server.own_address)) as channel:
+    options = Endpoint(server.own_address).channel_options()
+    with grpc.insecure_channel(server.own_address, options) as channel:
         check_step_up = StepUpServiceStub(channel).CheckStepUp
         for _ in range(number):
             traced = (("traceparent", f"00-{uuid4().hex}-{CALLERS_SPAN}-01"),)

@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Formatter
 
 from stepup_tests.e2e.processes import PROGRAMS
+from stepup_tests.stubs import connect
 
-from stepup.client import connect
 from tools.bench.answers import FRAME
 from tools.bench.callers import Console
 from tools.bench.h2load import Target

@@ -36,7 +36,6 @@ from stepup.client.errors import (
     StepUpError,
     UnavailableError,
 )
-from stepup.client.stubs import Client, channel_options, connect, metadata, reason
 from stepup.client.synchronous.action import Action
 from stepup.client.synchronous.client import StepUpClient
 from stepup.v1.actor_pb2 import ActorContext, PlaybookRun
@@ -55,7 +54,6 @@ __all__ = [
     "AsyncAction",
     "AsyncStepUpClient",
     "CallerCredentials",
-    "Client",
     "EnrollmentRequired",
     "NewChallengeItem",
     "NotAllowedError",
@@ -71,8 +69,4 @@ __all__ = [
     "UnavailableError",
     "Verification",
     "Verified",
-    "channel_options",
-    "connect",
-    "metadata",
-    "reason",
 ]

@@ -12,12 +12,13 @@ from stepup.cli.demo.stage import (
     App,
     Stage,
     UnexpectedAnswerError,
+    channel_to,
     console_on,
     expect,
     is_shown,
     server_process,
 )
-from stepup.client import connect
+from stepup.client import StepUpError, rpcs
 from stepup.client.messages import actor as people
 from stepup.client.messages import audit, challenge, enrollment, policy, step_up
 from stepup.rpc.wire import qr
@@ -33,8 +34,8 @@ def run() -> int:
     ada = _person("ada", "ada-monday", role=people.ROLE_MASTER_ADMINISTRATOR)
     bob = _person("bob", "bob-monday")
     bob_later = _person("bob", "bob-tuesday")
-    with server_process() as address, connect(address) as client:
-        stage = Stage(console, client)
+    with server_process() as address, channel_to(address) as channel:
+        stage = Stage(console, channel)
         console.print(f"[dim]A server process listens on {address}; every call uses gRPC.[/]")
         try:
             _call_without_mfa(stage, bob)
@@ -47,7 +48,7 @@ def run() -> int:
             _approve_named_actions(stage, ada, _person("bob", "bob-wednesday"), app)
             _refuse_weaker_policy(stage, ada)
             _list_audit_events(stage)
-        except (UnexpectedAnswerError, grpc.RpcError) as error:
+        except (UnexpectedAnswerError, StepUpError, grpc.RpcError) as error:
             console.print(f"[bold red]The demo failed:[/] {escape(str(error))}")
             return 1
     console.print("\n[bold green]That was the main job.[/] Next: `make run`, and the README.")
@@ -76,7 +77,7 @@ def _enable_mfa(stage: Stage, ada: people.ActorContext) -> None:
     request = policy.UpdatePolicyRequest(
         actor=ada, policy=wanted, update_mask=FieldMask(paths=["enabled", "operations"])
     )
-    stage.call(stage.client.policy.UpdatePolicy, request)
+    stage.call(rpcs.UPDATE_POLICY, request)
 
 
 def _refuse_without_authenticator(stage: Stage, bob: people.ActorContext) -> None:
@@ -91,7 +92,7 @@ def _enroll(stage: Stage, bob: people.ActorContext) -> App:
         "The wizard, screen 1", "Bob scans the QR code, or types the secret key, into his app."
     )
     screen = stage.call(
-        stage.client.enrollment.BeginEnrollment,
+        rpcs.BEGIN_ENROLLMENT,
         enrollment.BeginEnrollmentRequest(actor=bob, account_name="bob@acme.example"),
         hide=("qr_svg", "qr_png"),
     )
@@ -104,7 +105,7 @@ def _enroll(stage: Stage, bob: people.ActorContext) -> App:
 
     stage.scene("The wizard, screen 2", "He types the app's code, and gets a reset code to store.")
     confirmed = stage.call(
-        stage.client.enrollment.ConfirmEnrollment,
+        rpcs.CONFIRM_ENROLLMENT,
         enrollment.ConfirmEnrollmentRequest(actor=bob, code=app.next_code().digits),
     )
     expect(confirmed.outcome == enrollment.CONFIRM_OUTCOME_CONFIRMED, "CONFIRMED")
@@ -113,7 +114,7 @@ def _enroll(stage: Stage, bob: people.ActorContext) -> App:
         "The wizard, screen 3", "He has stored the reset code. The authenticator is active."
     )
     stage.call(
-        stage.client.enrollment.CompleteEnrollment,
+        rpcs.COMPLETE_ENROLLMENT,
         enrollment.CompleteEnrollmentRequest(actor=bob, reset_code_stored=True),
     )
     stage.say("Bob has just given a code, so this session is elevated for 15 minutes:")
@@ -155,7 +156,7 @@ def _retry(stage: Stage, bob: people.ActorContext, receipt: str) -> None:
         " with the receipt of the first decision.",
     )
     signed_out = step_up.RevokeElevationsRequest(actor=bob, scope=step_up.REVOCATION_SCOPE_SESSION)
-    stage.call(stage.client.step_up.RevokeElevations, signed_out)
+    stage.call(rpcs.REVOKE_ELEVATIONS, signed_out)
     retry = people.ActorContext(retry_receipt=receipt)
     retry.MergeFrom(bob)
     stage.check(retry, SHELL, "ALLOWED", "EXEMPT_TIMED_OUT_RETRY", target="host-7")
@@ -178,11 +179,11 @@ def _approve_named_actions(
         ),
         update_mask=FieldMask(paths=["operations"]),
     )
-    stage.call(stage.client.policy.UpdatePolicy, request)
+    stage.call(rpcs.UPDATE_POLICY, request)
     stage.check(bob, SHELL, "STEP_UP_REQUIRED", "EVERY_TIME", target="host-1")
     stage.say("An agent, which has no screen, asks Bob to approve two of them:")
     created = stage.call(
-        stage.client.challenge.CreateChallenge,
+        rpcs.CREATE_CHALLENGE,
         challenge.CreateChallengeRequest(
             actor=bob,
             items=[
@@ -194,11 +195,11 @@ def _approve_named_actions(
     ).challenge
     waiting = challenge.AwaitChallengeRequest(actor=bob, challenge_id=created.challenge_id)
     stage.say("The agent waits (AwaitChallenge):")
-    states = stage.client.challenge.AwaitChallenge(waiting)
+    states = stage.send(rpcs.AWAIT_CHALLENGE, waiting)
     stage.challenge_state(next(states).challenge, "PENDING")
     stage.say("In a session on his phone, Bob reads what he approves, and gives the next code:")
     answered = stage.call(
-        stage.client.challenge.AnswerChallenge,
+        rpcs.ANSWER_CHALLENGE,
         challenge.AnswerChallengeRequest(
             actor=_person("bob", "bobs-phone"),
             challenge_id=created.challenge_id,
@@ -224,13 +225,13 @@ def _refuse_weaker_policy(stage: Stage, ada: people.ActorContext) -> None:
         policy=policy.Policy(enabled=False, etag=_stored_policy(stage).etag),
         update_mask=FieldMask(paths=["enabled"]),
     )
-    stage.call_refused(stage.client.policy.UpdatePolicy, request, "ELEVATION_REQUIRED")
+    stage.call_refused(rpcs.UPDATE_POLICY, request, "ELEVATION_REQUIRED")
 
 
 def _list_audit_events(stage: Stage) -> None:
     stage.scene("The audit trail", "Each change is recorded in a hash chain, one per tenant.")
     request = audit.ListAuditEventsRequest(tenant_id=TENANT)
-    events = stage.client.audit.ListAuditEvents(request).events
+    events = stage.send(rpcs.LIST_AUDIT_EVENTS, request).events
     for event in events:
         kind = audit.AuditEventKind.Name(event.kind).removeprefix("AUDIT_EVENT_KIND_")
         stage.say(
@@ -240,7 +241,9 @@ def _list_audit_events(stage: Stage) -> None:
 
 
 def _stored_policy(stage: Stage) -> policy.Policy:
-    return stage.client.policy.GetPolicy(policy.GetPolicyRequest(tenant_id=TENANT)).policy
+    request = policy.GetPolicyRequest(tenant_id=TENANT)
+    response: policy.GetPolicyResponse = stage.send(rpcs.GET_POLICY, request)
+    return response.policy
 
 
 def _person(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import grpc
 import orjson
@@ -20,12 +20,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from stepup.client import Client, reason
+from stepup.client import StepUpError, rpcs
+from stepup.client.channels import Endpoint
+from stepup.client.errors import error_of
 from stepup.client.messages import actor as people
 from stepup.client.messages import challenge, step_up
+from stepup.client.rpc import Rpc
 from stepup.domain.totp import STEP_SECONDS, OtpCode, TotpSecret, code_at, time_step
 
 _CALL_SECONDS = 5
+_STREAM_SECONDS = 300
 _SAFETY_SECONDS = 2
 _LONG = 120
 _IN_ASCII = {"→": "->", "←": "<-", "…": "..."}
@@ -89,6 +93,14 @@ def server_process() -> Iterator[str]:
                 process.terminate()
 
 
+def channel_to(address: str) -> grpc.Channel:
+    """Open a channel to a server on this machine.
+
+    The demo shows requests and responses as they are on the wire. Programs use `StepUpClient`.
+    """
+    return grpc.insecure_channel(address, Endpoint(address).channel_options())
+
+
 class App:
     """Bob's authenticator app: it has the secret, and shows the current code."""
 
@@ -114,9 +126,9 @@ class App:
 class Stage:
     """Makes calls, and shows each request and its answer."""
 
-    def __init__(self, console: Console, client: Client) -> None:
+    def __init__(self, console: Console, channel: grpc.Channel) -> None:
         self.console = console
-        self.client = client
+        self._channel = channel
         self._scenes = 0
 
     def scene(self, title: str, text: str) -> None:
@@ -129,23 +141,31 @@ class Stage:
         """Print a line of text, with rich's markup."""
         self.console.print(f"   {text}", soft_wrap=True)
 
-    def call(self, method: Any, request: Message, hide: tuple[str, ...] = ()) -> Any:
-        """Call a method; fields named in `hide` are not shown."""
+    def send(self, rpc: Rpc[Any, Any], request: Message) -> Any:
+        """Make a call, and show nothing. Returns the response, or an iterator of the responses."""
+        kind = self._channel.unary_stream if rpc.is_stream else self._channel.unary_unary
+        method = kind(rpc.path, rpc.request.SerializeToString, rpc.response.FromString)
+        try:
+            return method(request, timeout=_STREAM_SECONDS if rpc.is_stream else _CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise error_of(error) from error
+
+    def call(self, rpc: Rpc[Any, Any], request: Message, hide: tuple[str, ...] = ()) -> Any:
+        """Make a call; fields named in `hide` are not shown."""
         self._show_request(request)
-        response = method(request, timeout=_CALL_SECONDS)
+        response = self.send(rpc, request)
         self.say(f"[green]←[/] {escape(_shown(response, hide))}")
         return response
 
-    def call_refused(self, method: Any, request: Message, wanted: str) -> None:
-        """Call a method, and demand an error with this reason."""
+    def call_refused(self, rpc: Rpc[Any, Any], request: Message, wanted: str) -> None:
+        """Make a call, and demand an error with this reason."""
         self._show_request(request)
         try:
-            method(request, timeout=_CALL_SECONDS)
-        except grpc.RpcError as error:
-            if reason(error) != wanted:
+            self.send(rpc, request)
+        except StepUpError as error:
+            if error.reason != wanted:
                 raise
-            call = cast("grpc.Call", error)
-            self.say(f"[yellow]← {call.code().name}, {wanted}[/]: {call.details()}")
+            self.say(f"[yellow]← {wanted}[/], {error}")
         else:
             expect(False, wanted)
 
@@ -161,7 +181,7 @@ class Stage:
         """Call `CheckStepUp`, and demand this decision for this reason."""
         request = step_up.CheckStepUpRequest(actor=actor, operation=operation, target=target)
         self._show_request(request)
-        answer = self.client.step_up.CheckStepUp(request, timeout=_CALL_SECONDS)
+        answer: step_up.CheckStepUpResponse = self.send(rpcs.CHECK_STEP_UP, request)
         got = step_up.Decision.Name(answer.decision).removeprefix("DECISION_")
         got_why = step_up.DecisionReason.Name(answer.reason).removeprefix("DECISION_REASON_")
         suffix = ""
@@ -186,7 +206,7 @@ class Stage:
         """Call `VerifyOtp` with a code, and demand this outcome."""
         request = step_up.VerifyOtpRequest(actor=actor, code=code.digits)
         self._show_request(request)
-        answer = self.client.step_up.VerifyOtp(request, timeout=_CALL_SECONDS)
+        answer = self.send(rpcs.VERIFY_OTP, request)
         got = step_up.Outcome.Name(answer.outcome).removeprefix("OUTCOME_")
         colour = "green" if got == "VERIFIED" else "yellow"
         self.say(f"[{colour}]← {got}[/], {answer.attempts_remaining} attempts remaining")

@@ -17,8 +17,9 @@ from google.protobuf.json_format import MessageToDict
 from stepup_tests.e2e.processes import eventually
 from stepup_tests.engines import CONNECTION_OF_ITS_OWN
 from stepup_tests.otp import code_at, wrong_code_at
+from stepup_tests.stubs import metadata, reason
 
-from stepup.client import SERVICE_CONFIG, metadata, reason
+from stepup.client import SERVICE_CONFIG
 from stepup.domain.audit import EventKind
 from stepup.v1 import actor_pb2
 from stepup.v1.audit_service_pb2 import ListAuditEventsRequest
