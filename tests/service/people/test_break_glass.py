@@ -1,5 +1,6 @@
 """`stepup break-glass`: an administrator's reset, on record with the machine and its user."""
 
+import pytest
 from stepup_tests.keys import fresh_ring
 from stepup_tests.metrics import metric
 from stepup_tests.people import ACME, administrator, person
@@ -47,6 +48,13 @@ async def test_s13_the_events_name_the_user_and_the_host_of_the_machine(worker):
             None,
             "root",
         )
+
+
+@pytest.mark.parametrize("fault", ["audit_trail_takes_events", "commits"])
+async def test_s13_without_its_events_nothing_is_changed(world, worker, fault):
+    await worker.enrol(ROOT)
+    setattr(world.database, fault, False)
+    await world.refuses(worker.break_glass("root"))
 
 
 async def test_the_end_is_remembered_with_its_authority(world, worker):
