@@ -130,6 +130,10 @@ bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS
 bench-growth: install-dev ## Measure a million elevations against one; or BENCH_ARGS
 	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench growth $(BENCH_ARGS)
 
+.PHONY: bench-people
+bench-people: install-dev ## Measure the lists of people of a large business; or BENCH_ARGS
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench people $(BENCH_ARGS)
+
 .PHONY: bench-revocations
 bench-revocations: install-dev ## Measure a start after a million sign-outs; or BENCH_ARGS
 	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench revocations $(BENCH_ARGS)

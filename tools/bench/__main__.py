@@ -19,6 +19,7 @@ from stepup_tests.proxy import use_no_proxy_on_loopback
 from tools.bench import (
     cerbos,
     machine,
+    people,
     picture,
     report,
     revocations,
@@ -186,6 +187,26 @@ def bytes_of_rows(
         measured |= {"versions": {"postgresql": database.version()}}
     written = _written(measured)
     _write(output, "rows.json", written)
+    _console.print(written.decode())
+
+
+@app.command(name="people")
+def lists_of_people(
+    number: Annotated[int, typer.Option(help="The people of the business.")] = 10_000,
+    rounds: Annotated[int, typer.Option(help="How often each page is read.")] = 3,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "docs" / "bench",
+) -> None:
+    """Measure the pages of people of a large business."""
+    machine.prepare()
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as name, postgres() as database:
+        url = database.create("people")
+        measured = people.measure(Path(name), url, number=number, rounds=rounds)
+        version = database.version()
+    about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
+    about["versions"] |= {"postgresql": version}
+    about["load_average"] = os.getloadavg()
+    written = _written(about | measured)
+    _write(output, "people.json", written)
     _console.print(written.decode())
 
 

@@ -99,6 +99,7 @@ async def others_act(worker, app):
         await worker.challenge(BOB)
         await worker.forget(actor, "bob")
     await worker.update_policy(OPERATOR, issuer="Acme")
+    await worker.list_people(OPERATOR)
     await worker.cancel_challenge(OPERATOR, await worker.challenge(BOB))
     for end in (worker.forget, worker.admin_reset, worker.revoke_for):
         await worker.enrol(BOB)

@@ -63,17 +63,15 @@ def _has_row(
     return exists().where(table.c.tenant_id == tenant_id, table.c.user_id == user_id)
 
 
-def _ever_enrolled(
-    tenant_id: ColumnElement[str], user_id: ColumnElement[str]
-) -> ColumnElement[bool]:
-    tables = (accounts, authenticators, past_authenticators)
-    return or_(*(_has_row(table, tenant_id, user_id) for table in tables))
-
-
+_OF_ENROLLED = accounts, authenticators, past_authenticators
+"""A user with a row in one of these tables has or ever had an authenticator."""
 _ASKED = asked_people.c.tenant_id, asked_people.c.user_id
 _NOT_ENROLLED = not_(_has_row(authenticators, *_ASKED))
-_NEVER_ENROLLED = not_(_ever_enrolled(*_ASKED))
-_EVER_ENROLLED = select(_ever_enrolled(bindparam("tenant_id"), bindparam("user_id")))
+# Not the negation of `_EVER_ENROLLED`: for that, PostgreSQL reads the rows of all tenants.
+_NEVER_ENROLLED = and_(*(not_(_has_row(table, *_ASKED)) for table in _OF_ENROLLED))
+_EVER_ENROLLED = select(
+    or_(*(_has_row(table, bindparam("tenant_id"), bindparam("user_id")) for table in _OF_ENROLLED))
+)
 _PAST = row_of_user(past_authenticators)
 _LAST_BREAK_GLASS = select(func.max(past_authenticators.c.ended_at)).where(
     past_authenticators.c.ended_by == EndedBy.BREAK_GLASS.value
