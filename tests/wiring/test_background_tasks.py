@@ -151,7 +151,7 @@ async def waits_are_polled(failing, _monkeypatch):
 
     database = SimpleNamespace(snapshot=snapshot, reserved_snapshot=reserved_snapshot)
     waits = Waits(database, clock)
-    call = SimpleNamespace(actor=alice, caller=challenge.caller)
+    call = SimpleNamespace(actor=alice, tenant_id=alice.tenant_id, caller=challenge.caller)
     async with aclosing(waits.views(call, challenge.challenge_id, may_answer=False)) as views:
         await anext(views)
         async with repeated(waits.poll):
@@ -469,6 +469,8 @@ BEGUN_BY_ANOTHER = {
 
 ENDS_BY_ITSELF = {
     # With a call or a command, or what it works on.
+    "client.asynchronous.transport:RpcTransport.resent:while True",
+    "client.synchronous.transport:RpcTransport.resent:while True",
     "process.workers:_run_until:create_task(stop.wait())",
     "system.daemon_threads:_start:Thread(run)",
     "telemetry.log_lines:LinesOfATurn._write_waiting:while True",
