@@ -320,7 +320,7 @@ release-protos: install-dev ## Take today's protos as what later ones must not b
 lock: install-dev ## Resolve requirements/*.txt anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --output-file requirements/run.txt
-	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra vault --extra otel --extra dev --output-file requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra vault --extra otel --extra import --extra dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra postgres --extra vault --extra otel --constraint requirements/dev.txt --output-file requirements/image.txt
 	printf '%s\n' $(DEPLOY_TOOLS) | $(BIN)/uv pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
 	echo cyclonedx-bom | $(BIN)/uv pip compile $(RESOLVED) --output-file requirements/release.txt -

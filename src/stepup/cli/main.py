@@ -8,6 +8,7 @@ import typer
 from stepup.cli.audit import commands as audit
 from stepup.cli.break_glass import commands as break_glass
 from stepup.cli.check_config.command import check_config
+from stepup.cli.ctl import commands as ctl
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
 from stepup.process.serving import announce_address, serve_until_stopped
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(audit.app, name="audit")
 app.add_typer(break_glass.app, name="break-glass")
 app.add_typer(keys.app, name="keys")
+app.add_typer(ctl.app, name="ctl")
 
 
 def _show_version(wanted: bool) -> None:

@@ -60,9 +60,19 @@ class KeyUri:
         secret = _secret(parameters.pop("secret", ""))
         if not parameters.keys() <= _SHOWN:
             raise UnsupportedKeyError("has a parameter that is not known: it may change the codes")
+        return cls.labelled(secret, label, parameters.get("issuer", ""))
+
+    @classmethod
+    def labelled(cls, secret: TotpSecret, label: str, issuer: str) -> "KeyUri":
+        """A secret with a label, `ISSUER:ACCOUNT` or `ACCOUNT`, and an issuer or an empty text."""
         before, colon, after = label.partition(":")
-        issuer, account = (before, after) if colon else ("", before)
-        return cls(secret, account.strip(), parameters.get("issuer") or issuer.strip())
+        of_label, account = (before, after) if colon else ("", before)
+        return cls(secret, account.strip(), issuer or of_label.strip())
+
+    @property
+    def shortest(self) -> str:
+        """The key URI of the same secret without its labels."""
+        return f"otpauth://totp/?secret={self.secret.base32}"
 
 
 def secret_of(octets: bytes) -> TotpSecret:

@@ -101,7 +101,7 @@ class ImportAuthenticators:
         try:
             secret = KeyUri.parse(entry.otpauth_uri).secret
         except InvalidValueError as error:
-            return ImportResult(_outcome_of(error), f"the key URI {error}")
+            return refusal_of_key(error)
         if dry_run:
             refusal = await self._foresee(context, entry.user_id)
         else:
@@ -146,14 +146,16 @@ class ImportAuthenticators:
         return None
 
 
-def _outcome_of(error: InvalidValueError) -> ImportOutcome:
+def refusal_of_key(error: InvalidValueError) -> ImportResult:
+    """The result of an authenticator whose key URI is refused."""
     match error:
         case WeakSecretError():
-            return ImportOutcome.WEAK
+            outcome = ImportOutcome.WEAK
         case UnsupportedKeyError():
-            return ImportOutcome.UNSUPPORTED
+            outcome = ImportOutcome.UNSUPPORTED
         case _:
-            return ImportOutcome.INVALID
+            outcome = ImportOutcome.INVALID
+    return ImportResult(outcome, f"the key URI {error}")
 
 
 def _refusal(

@@ -1,0 +1,1 @@
+"""`stepup ctl`: calls a running server, as an operator of the platform."""

@@ -1,0 +1,10 @@
+"""The groups of commands that call a running server."""
+
+import typer
+
+from stepup.cli.ctl.people import commands as people
+
+app = typer.Typer(
+    help="Call a running server, as an operator of the platform.", no_args_is_help=True
+)
+app.add_typer(people.app, name="people")

@@ -1,0 +1,1 @@
+"""`stepup ctl people`: the people of a business, and their authenticators."""

@@ -1,0 +1,3 @@
+from stepup_tests.fixtures import clock, running, template, worker, world
+
+__all__ = ["clock", "running", "template", "worker", "world"]
