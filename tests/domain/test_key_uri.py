@@ -94,6 +94,8 @@ REFUSED = {
     "no URI": (BASE32, InvalidValueError, "key URI"),
     "nothing": ("", InvalidValueError, "key URI"),
     "a fragment": (uri("a#b"), InvalidValueError, "key URI"),
+    "an empty fragment": (uri() + "#", InvalidValueError, "key URI"),
+    "no type": (uri(kind=""), InvalidValueError, "key URI"),
     "a line break": (uri() + "\n", InvalidValueError, "key URI"),
     "a tab in the secret": (uri(secret="\t" + BASE32), InvalidValueError, "key URI"),
     "half an address": (uri().replace("totp", "[totp"), InvalidValueError, "key URI"),

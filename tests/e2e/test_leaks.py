@@ -51,7 +51,7 @@ identities = ["{SOAR}", "jwt:https://issuer.example#soar"]
 methods = ["*"]
 tenants = ["*"]
 operations = ["*"]
-claims = ["master_administrator", "timed_out_retry"]
+claims = ["master_administrator", "timed_out_retry", "operator"]
 """
 
 
@@ -77,9 +77,40 @@ def use_every_secret(client):
             client.call(method, refused)
     wrong = {"actor": bob, "reset_code": "QWERT-YUIOP-ASDFG-HJKLZ-XCVBN-M"}
     client.call("EnrollmentService/ResetEnrollment", wrong)
-    replaced = enrol(client, elsewhere, reset_code=enrolled.reset_code)
-    right = {"actor": bob, "reset_code": replaced.reset_code}
+    enrol(client, elsewhere, reset_code=enrolled.reset_code)
+    issued = client.call("EnrollmentService/IssueResetCode", {"actor": elsewhere})
+    right = {"actor": bob, "reset_code": issued["reset_code"]}
+    import_secrets(client)
     client.call("EnrollmentService/ResetEnrollment", right)
+
+
+def import_secrets(client):
+    """Import key URIs that are taken and that are refused, each for its reason, and too many."""
+    uris = {
+        "ivan": "otpauth://totp/ivan?secret=MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U",
+        "ivan ": "otpauth://totp/ivan?secret=NFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U",
+        "bob": "otpauth://totp/bob?secret=OFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U",
+        "judy": "otpauth://totp/judy?secret=PFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U&digits=8",
+        "mallory": "otpauth://totp/mallory?secret=QFRGGZDFMZTWQ2LK",
+        "oscar": "otpauth:totp?secret=RFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U#",
+    }
+    entries = [{"user_id": user, "otpauth_uri": uri} for user, uri in uris.items()]
+    actor = {"tenant_id": TENANT, "operator": {"name": "sam", "reason": "ticket 1"}}
+    for dry_run in (True, False):
+        request = {"actor": actor, "authenticators": entries, "dry_run": dry_run}
+        answer = client.call("PeopleService/ImportAuthenticators", request)
+    outcomes = [each["outcome"].removeprefix("IMPORT_OUTCOME_") for each in answer["results"]]
+    assert outcomes == [
+        "IMPORTED",
+        "INVALID",
+        "HAS_AUTHENTICATOR",
+        "UNSUPPORTED",
+        "WEAK",
+        "INVALID",
+    ]
+    too_many = {"actor": actor, "authenticators": entries * 20}
+    with pytest.raises(Refused):
+        client.call("PeopleService/ImportAuthenticators", too_many)
 
 
 def seal_broken(server, user):

@@ -99,7 +99,7 @@ def _parts(text: str) -> tuple[str, str, str]:
         label = unquote(parts.path.removeprefix("/"), errors="strict")
     except ValueError:  # `from None`: the error of the library has the text
         raise _malformed() from None
-    if has_controls or parts.scheme != "otpauth" or parts.fragment:
+    if has_controls or "#" in text or parts.scheme != "otpauth" or not parts.netloc:
         raise _malformed()
     return parts.netloc.lower(), label, parts.query
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 _CODE_FIELDS = {"code"}
 _SECRET_FIELDS = {"secret", "otpauth_uri", "reset_code", "receipt", "retry_receipt", "qr_png"}
@@ -63,6 +64,9 @@ class Secrets:
                 bare = value.replace("-", "").upper()
                 self.others.add(bare.encode())
                 self._note_octets(b32decode(bare + "=" * (-len(bare) % 8)))
+            elif name == "otpauth_uri":
+                for secret in parse_qs(urlsplit(value).query).get("secret", ()):
+                    self._note_field("secret", secret)
         else:
             self.note(value)
 
