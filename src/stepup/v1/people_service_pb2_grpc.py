@@ -114,7 +114,9 @@ class PeopleServiceServicer:
 
     def ImportAuthenticators(self, request, context):
         """ImportAuthenticators registers existing authenticators, by their key URIs. The actor must be an
-        operator. Each authenticator is registered or refused by itself.
+        operator. Each authenticator is registered or refused by itself, and costs the caller's rate a call.
+        If the call fails, some authenticators may be registered: a resend refuses them as
+        HAS_AUTHENTICATOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,9 @@ class PeopleServiceStub:
     """
     ImportAuthenticators: _grpc.UnaryUnaryMultiCallable[_people_service_pb2.ImportAuthenticatorsRequest, _people_service_pb2.ImportAuthenticatorsResponse]
     """ImportAuthenticators registers existing authenticators, by their key URIs. The actor must be an
-    operator. Each authenticator is registered or refused by itself.
+    operator. Each authenticator is registered or refused by itself, and costs the caller's rate a call.
+    If the call fails, some authenticators may be registered: a resend refuses them as
+    HAS_AUTHENTICATOR.
     """
     ListTenants: _grpc.UnaryUnaryMultiCallable[_people_service_pb2.ListTenantsRequest, _people_service_pb2.ListTenantsResponse]
     """ListTenants returns the tenants that have audit events, in the order of their ids. The caller needs
@@ -99,7 +101,9 @@ class PeopleServiceAsyncStub(PeopleServiceStub):
     """
     ImportAuthenticators: _aio.UnaryUnaryMultiCallable[_people_service_pb2.ImportAuthenticatorsRequest, _people_service_pb2.ImportAuthenticatorsResponse]  # type: ignore[assignment]
     """ImportAuthenticators registers existing authenticators, by their key URIs. The actor must be an
-    operator. Each authenticator is registered or refused by itself.
+    operator. Each authenticator is registered or refused by itself, and costs the caller's rate a call.
+    If the call fails, some authenticators may be registered: a resend refuses them as
+    HAS_AUTHENTICATOR.
     """
     ListTenants: _aio.UnaryUnaryMultiCallable[_people_service_pb2.ListTenantsRequest, _people_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """ListTenants returns the tenants that have audit events, in the order of their ids. The caller needs
@@ -165,7 +169,9 @@ class PeopleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_people_service_pb2.ImportAuthenticatorsResponse, _abc.Awaitable[_people_service_pb2.ImportAuthenticatorsResponse]]:
         """ImportAuthenticators registers existing authenticators, by their key URIs. The actor must be an
-        operator. Each authenticator is registered or refused by itself.
+        operator. Each authenticator is registered or refused by itself, and costs the caller's rate a call.
+        If the call fails, some authenticators may be registered: a resend refuses them as
+        HAS_AUTHENTICATOR.
         """
 
     @_abc_1.abstractmethod

@@ -615,7 +615,9 @@ class People:
     ) -> people_service_pb2.ImportAuthenticatorsResponse:
         """ImportAuthenticators registers existing authenticators, by their key URIs.
 
-        The actor must be an operator. Each authenticator is registered or refused by itself.
+        The actor must be an operator. Each authenticator is registered or refused by itself,
+        and costs the caller's rate a call. If the call fails, some authenticators may be
+        registered: a resend refuses them as HAS_AUTHENTICATOR.
 
         Raises:
             StepUpError: there is no answer.

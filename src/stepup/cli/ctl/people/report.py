@@ -1,4 +1,4 @@
-"""Writes what became of each authenticator: as a table, or as JSON lines."""
+"""Writes the outcome of each authenticator: as a table, or as JSON lines."""
 
 import json
 from collections import Counter

@@ -22,7 +22,7 @@ class SourceError(Exception):
 
 @dataclass(slots=True, repr=False)
 class Row:
-    """One authenticator, and what becomes of it. It never shows in a repr (S11).
+    """One authenticator, and its outcome. It never shows in a repr (S11).
 
     `place` is the line of the file; of an export in this line also the entry, as in `3.2`. `key` is
     None if the authenticator was refused before any server saw it.
