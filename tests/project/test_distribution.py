@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from stepup_tests.places import ROOT
 
+from stepup.cli.ctl.people.pictures import texts_of
 from stepup.keys.kms import VaultTransit
 from stepup.stores.embedded_valkey import EmbeddedValkey
 from stepup.stores.sql.engine import parse_url
@@ -81,6 +82,7 @@ USES = {
         "hvac",
         lambda _: VaultTransit("transit", "stepup", "http://127.0.0.1:9").wrap(bytes(32)),
     ),
+    "import": ("zxingcpp", lambda _: texts_of(b"")),
     "otel": ("opentelemetry", lambda _: check_traces(SimpleNamespace(ca_file=None))),
 }
 

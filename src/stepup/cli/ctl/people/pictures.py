@@ -3,9 +3,10 @@
 import io
 from typing import Final
 
+from stepup.system.distribution import missing_extra
+
 _SIGNATURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _MAX_PIXELS: Final = 50_000_000
-_MISSING: Final = "to read a picture, install the extra: pip install 'stepup-authz[import]'"
 
 
 class PictureError(Exception):
@@ -28,7 +29,7 @@ def texts_of(content: bytes) -> list[str]:
         from PIL import Image  # noqa: PLC0415  # an extra
         from zxingcpp import BarcodeFormat, BarcodeFormats, read_barcodes  # noqa: PLC0415  # as above
     except ImportError as error:
-        raise PictureError(_MISSING) from error
+        raise PictureError(f"is a picture, which {missing_extra('import')}") from error
     try:
         picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
         if picture.width * picture.height > _MAX_PIXELS:
