@@ -48,7 +48,7 @@ _ENTRY_FIELDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ExportPart:
     """One QR code of an export.
 
     Args:
@@ -64,7 +64,7 @@ class Part:
     size: int
 
 
-def read(link: str) -> Part:
+def read(link: str) -> ExportPart:
     """Read one QR code of an export.
 
     Raises:
@@ -75,10 +75,10 @@ def read(link: str) -> Part:
     if export.version not in _VERSIONS or not 0 <= export.batch_index < size:
         raise InvalidValueError("must be an export of version 1 or 2")
     entries = tuple(map(_entry, export.entries))
-    return Part(entries, export.batch_id, export.batch_index, size)
+    return ExportPart(entries, export.batch_id, export.batch_index, size)
 
 
-def missing(parts: Iterable[Part]) -> Mapping[int, list[int]]:
+def missing(parts: Iterable[ExportPart]) -> Mapping[int, list[int]]:
     """The missing parts of each incomplete export, counted from 1 as the app counts them."""
     found: dict[int, set[int]] = {}
     for part in parts:

@@ -59,7 +59,7 @@ def read(files: Sequence[Path]) -> list[Row]:
         SourceError: a file cannot be read.
     """
     rows: list[Row] = []
-    parts: list[google_export.Part] = []
+    parts: list[google_export.ExportPart] = []
     for file in files:
         prefix = f"{file}:" if len(files) > 1 else ""
         for number, text in _texts(file):
@@ -130,7 +130,7 @@ def _texts(file: Path) -> Iterator[tuple[int, str]]:
             yield number, text.strip()
 
 
-def _rows(place: str, text: str, parts: list[google_export.Part]) -> Iterator[Row]:
+def _rows(place: str, text: str, parts: list[google_export.ExportPart]) -> Iterator[Row]:
     if not text.startswith("otpauth-migration:"):
         yield _row(place, _parsed(text))
         return
