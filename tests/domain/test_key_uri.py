@@ -1,5 +1,6 @@
 """Key URIs of other programs: what is read, and what is refused, by name and without the secret."""
 
+from contextlib import suppress
 from urllib.parse import quote
 
 import pytest
@@ -122,6 +123,19 @@ def test_s11_no_refusal_has_a_part_of_the_secret(text, error, _):
         chain.append(repr(each))
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     assert not any(part in "".join(chain) for part in (BASE32[:8], WEAK[:8], "GEGE"))
+
+
+@given(
+    st.sampled_from(["", "otpauth://", "otpauth://totp/", f"{uri()}&", "otpauth://["]), st.text()
+)
+def test_s18_no_text_is_more_than_refused(beginning, text):
+    with suppress(InvalidValueError):
+        KeyUri.parse(beginning + text)
+
+
+def test_the_shortest_uri_has_the_same_secret():
+    read = KeyUri.parse(KeyUri.parse(uri()).shortest)
+    assert (read.secret.octets, read.account, read.issuer) == (OCTETS, "", "")
 
 
 def test_s11_a_key_uri_never_shows_in_a_repr():

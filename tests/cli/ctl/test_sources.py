@@ -3,16 +3,20 @@
 import base64
 import io
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from stepup.cli.ctl.people import google_export, sources
 from stepup.cli.ctl.people.sources import SourceError
+from stepup.domain.errors import InvalidValueError
 from stepup.domain.totp import code_at, time_step
 
 HERE = Path(__file__).parent
@@ -136,6 +140,12 @@ def test_everything_else_is_refused_by_name_and_without_the_secret(rows, link, o
     assert (row.outcome, row.key) == (outcome, None)
     assert named in row.problem
     assert not {"GEZD", "1234"} & {row.problem[i : i + 4] for i in range(len(row.problem))}
+
+
+@given(st.binary(max_size=100))
+def test_no_data_of_an_export_are_more_than_refused(octets):
+    with suppress(InvalidValueError):
+        google_export.read(google_export.PREFIX + quote(base64.b64encode(octets)))
 
 
 def test_s11_a_row_never_shows_its_secret(rows):

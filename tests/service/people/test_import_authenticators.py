@@ -4,6 +4,7 @@ from base64 import b32encode
 from datetime import timedelta
 
 import pytest
+from stepup_tests.metrics import metric
 from stepup_tests.otp import code_at
 from stepup_tests.people import ACME, administrator, operator, person
 from stepup_tests.worker import OSQUERY, details_of
@@ -80,7 +81,9 @@ async def test_an_import_turns_the_accounts_mfa_on(worker):
 
 
 async def test_s13_each_import_is_an_event_that_names_the_operator(worker):
+    before = metric("stepup_operator_acts_total", kind="authenticator_imported")
     await worker.import_(SAM, ("alice", uri()), ("bob", uri(32)))
+    assert metric("stepup_operator_acts_total", kind="authenticator_imported") == before + 2
     events = await worker.events(EventKind.AUTHENTICATOR_IMPORTED)
     active = [(await worker.standing(actor)).active for actor in (ALICE, BOB)]
     assert [event.subject_user_id for event in events] == ["alice", "bob"]
