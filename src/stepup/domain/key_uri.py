@@ -134,4 +134,4 @@ def _refuse_kind(kind: str) -> NoReturn:
 
 
 def _malformed() -> InvalidValueError:
-    return InvalidValueError("must be a key URI: otpauth://totp/LABEL?secret=BASE32")
+    return InvalidValueError("must be otpauth://totp/LABEL?secret=BASE32")

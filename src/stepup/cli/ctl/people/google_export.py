@@ -23,10 +23,10 @@ from stepup.domain.key_uri import KeyUri, UnsupportedKeyError, secret_of
 
 PREFIX: Final = "otpauth-migration://offline?data="
 _VERSIONS: Final = (1, 2)
+_MAX_PARTS: Final = 1000
+"""Far more than anybody photographs."""
 _SHA1, _SIX_DIGITS, _TOTP = 1, 1, 2
 _DEFAULT = 0
-
-
 _EXPORT_FIELDS: Final = {
     "entries": "MESSAGE",
     "version": "INT32",
@@ -72,20 +72,21 @@ def read(link: str) -> ExportPart:
     """
     export: Any = _decoded(link)
     size = export.batch_size or 1
-    if export.version not in _VERSIONS or not 0 <= export.batch_index < size:
-        raise InvalidValueError("must be an export of version 1 or 2")
+    if export.version not in _VERSIONS or len(UnknownFieldSet(export)):
+        raise InvalidValueError("must have version 1 or 2, and no field that is not known")
+    if not 0 <= export.batch_index < size <= _MAX_PARTS:
+        raise InvalidValueError(f"must have 1 to {_MAX_PARTS} QR codes, and be one of them")
     entries = tuple(map(_entry, export.entries))
     return ExportPart(entries, export.batch_id, export.batch_index, size)
 
 
-def missing(parts: Iterable[ExportPart]) -> Mapping[int, list[int]]:
+def missing(parts: Iterable[ExportPart]) -> list[list[int]]:
     """The missing parts of each incomplete export, counted from 1 as the app counts them."""
-    found: dict[int, set[int]] = {}
+    left: dict[tuple[int, int], set[int]] = {}
     for part in parts:
-        found.setdefault(part.batch, set(range(1, part.size + 1)))
-    for part in parts:
-        found[part.batch].discard(part.index + 1)
-    return {batch: sorted(numbers) for batch, numbers in found.items() if numbers}
+        numbers = left.setdefault((part.batch, part.size), set(range(1, part.size + 1)))
+        numbers.discard(part.index + 1)
+    return [sorted(numbers) for numbers in left.values() if numbers]
 
 
 @cache

@@ -64,7 +64,7 @@ def read(files: Sequence[Path]) -> list[Row]:
         prefix = f"{file}:" if len(files) > 1 else ""
         for number, text in _texts(file):
             rows.extend(_rows(f"{prefix}{number}", text, parts))
-    for numbers in google_export.missing(parts).values():
+    for numbers in google_export.missing(parts):
         named = ", ".join(map(str, numbers))
         problem = f"QR codes of the export are missing: {named}. Add them, and run again"
         rows.append(Row("", outcome=INCOMPLETE, problem=problem))
