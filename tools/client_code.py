@@ -173,7 +173,7 @@ def namespaces_module(contract: Contract) -> str:
             "from collections.abc import AsyncIterator, Iterable\n",
             "from datetime import timedelta\n\n",
             "from stepup.client import rpcs\n",
-            "from stepup.client.asynchronous.transport import RpcTransport\n",
+            "from stepup.client.asynchronous.transport import AsyncRpcTransport\n",
             "from stepup.client.requests import ",
             "Metadata, duration_of, field_mask_of, new_request_id\n",
             f"from stepup.v1 import {', '.join(contract.modules)}\n\n",
@@ -212,9 +212,9 @@ def rpc_constant(contract: Contract, prefix: str, rpc: MethodDescriptorProto) ->
 def namespace(contract: Contract, file: FileDescriptorProto, number: int) -> str:
     service = file.service[number]
     lines = [
-        f"class Async{NAMESPACES[service.name]}:",
+        f"class Async{NAMESPACES[service.name]}Methods:",
         docstring(comment(file, [6, number]), 4),
-        "    def __init__(self, transport: RpcTransport) -> None:",
+        "    def __init__(self, transport: AsyncRpcTransport) -> None:",
         "        self._transport = transport",
         "",
     ]

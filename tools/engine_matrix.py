@@ -51,9 +51,10 @@ def supported():
 
 
 def requirement(name):
-    """What pyproject.toml says of a dependency."""
+    """What pyproject.toml says of a dependency of the server."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    [found] = [each for each in map(Requirement, project["dependencies"]) if each.name == name]
+    wanted = map(Requirement, project["optional-dependencies"]["server"])
+    [found] = [each for each in wanted if each.name == name]
     return found
 
 

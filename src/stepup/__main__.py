@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
@@ -18,8 +19,11 @@ def main() -> None:
         # grpcio's core would write to standard error, and wait if nobody reads it.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
+        _demand_server()
         _import_libraries_small()
-    from stepup.system.core_dumps import forbid_core_dumps  # noqa: PLC0415  # it takes a while
+    else:
+        _demand_server()
+    from stepup.system.core_dumps import forbid_core_dumps  # noqa: PLC0415  # as above
 
     # Only the owner may read what a command writes, and no core dump contains secrets (S11).
     os.umask(0o077)
@@ -33,6 +37,21 @@ def main() -> None:
             from stepup.cli.main import app  # noqa: PLC0415  # as above
 
             app()
+
+
+def _demand_server() -> None:
+    """End the program unless this is the server: the wheel without extras has only the client.
+
+    Raises:
+        SystemExit: with the sentence that says what is missing.
+    """
+    if sys.version_info < (3, 11):  # noqa: UP036  # the client, which has the same wheel, runs on 3.10
+        found = ".".join(map(str, sys.version_info[:2]))
+        sys.exit(f"stepup: the server needs Python 3.11 or newer, and this is Python {found}")
+    if not all(map(find_spec, ("sqlalchemy", "typer"))):
+        from stepup.system.distribution import missing_extra  # noqa: PLC0415  # it takes a while
+
+        sys.exit(f"stepup: the server {missing_extra('server')}")
 
 
 def _import_libraries_small() -> None:

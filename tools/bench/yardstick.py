@@ -5,7 +5,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from stepup_tests.e2e.processes import PROGRAMS
 from stepup_tests.places import ROOT
 
 from tools.bench.machine import first_version
@@ -82,7 +81,12 @@ def _generate(directory):
     ]
     subprocess.run(
         (
-            *(PROGRAMS / "python", "-m", "grpc_tools.protoc", f"--proto_path={ROOT / 'protos'}"),
+            *(
+                ROOT / ".generate" / "bin" / "python",
+                "-m",
+                "grpc_tools.protoc",
+                f"--proto_path={ROOT / 'protos'}",
+            ),
             *(f"--go_out={directory}", f"--go-grpc_out={directory}", *named, *_PROTOS),
         ),
         check=True,

@@ -4,15 +4,15 @@ from datetime import timedelta
 from enum import StrEnum, unique
 
 
-class StepUpError(Exception):
+class ServiceError(Exception):
     """The call is not answered; the action that it was about must not run."""
 
 
-class InvalidValueError(StepUpError):
+class InvalidValueError(ServiceError):
     """A value is not what its type takes. The message completes "<field> ..."; it has no value."""
 
 
-class InvalidFieldError(StepUpError):
+class InvalidFieldError(ServiceError):
     """A field of a request is missing or malformed."""
 
     def __init__(self, field: str, problem: str) -> None:
@@ -25,15 +25,15 @@ class UnknownOperationError(InvalidFieldError):
     """An operation is not in the catalogue."""
 
 
-class CallerUnauthenticatedError(StepUpError):
+class CallerUnauthenticatedError(ServiceError):
     """The caller has no credentials, or none that are good."""
 
 
-class CallerNotPermittedError(StepUpError):
+class CallerNotPermittedError(ServiceError):
     """The caller may not use this method, for this tenant, or for this operation."""
 
 
-class ClaimNotPermittedError(StepUpError):
+class ClaimNotPermittedError(ServiceError):
     """The caller may not assert this claim of an actor."""
 
     def __init__(self, claim: str, message: str) -> None:
@@ -41,7 +41,7 @@ class ClaimNotPermittedError(StepUpError):
         self.claim = claim
 
 
-class CallerRateLimitedError(StepUpError):
+class CallerRateLimitedError(ServiceError):
     """The caller is over its rate; `retry_after` is when the next call may be made."""
 
     def __init__(self, retry_after: timedelta) -> None:
@@ -49,15 +49,15 @@ class CallerRateLimitedError(StepUpError):
         self.retry_after = retry_after
 
 
-class NotForOneselfError(StepUpError):
+class NotForOneselfError(ServiceError):
     """The actor may do this to other users only."""
 
 
-class UnknownPersonError(StepUpError):
+class UnknownPersonError(ServiceError):
     """The service knows nobody by this id in the tenant."""
 
 
-class UnlockLimitError(StepUpError):
+class UnlockLimitError(ServiceError):
     """The user was unlocked three times within 24 hours.
 
     `retry_after` is the time until the user may be unlocked again.
@@ -68,15 +68,15 @@ class UnlockLimitError(StepUpError):
         self.retry_after = retry_after
 
 
-class OverloadedError(StepUpError):
+class OverloadedError(ServiceError):
     """As many calls of this kind are in flight as may be; nothing was done for this one."""
 
 
-class RoleRequiredError(StepUpError):
+class RoleRequiredError(ServiceError):
     """The actor is not a Master Administrator."""
 
 
-class ElevationRequiredError(StepUpError):
+class ElevationRequiredError(ServiceError):
     """The operation needs an elevation of the actor's own session.
 
     `is_enrolled` says whether the actor has an authenticator, and so can give a code.
@@ -100,7 +100,7 @@ class EnrollmentFault(StrEnum):
     SUSPENDED = "suspended"
 
 
-class EnrollmentStateError(StepUpError):
+class EnrollmentStateError(ServiceError):
     """The enrollment is not in the state that this step needs; `fault` says what does not fit."""
 
     def __init__(self, fault: EnrollmentFault, message: str) -> None:
@@ -108,7 +108,7 @@ class EnrollmentStateError(StepUpError):
         self.fault = fault
 
 
-class ChallengeStateError(StepUpError):
+class ChallengeStateError(ServiceError):
     """The challenge is unknown, or its state does not fit the call.
 
     `state` is the state of the challenge, for its own user and its caller. The state is None if the
@@ -122,7 +122,7 @@ class ChallengeStateError(StepUpError):
         self.state = state
 
 
-class ChallengeLimitError(StepUpError):
+class ChallengeLimitError(ServiceError):
     """Too many challenges are pending, or were created within the last minute.
 
     `retry_after` is the time until the caller may create the next challenge. None means that a
@@ -134,31 +134,31 @@ class ChallengeLimitError(StepUpError):
         self.retry_after = retry_after
 
 
-class WaitingLimitError(StepUpError):
+class WaitingLimitError(ServiceError):
     """Too many calls of the caller, or of all callers, wait for challenges."""
 
 
-class DrainingError(StepUpError):
+class DrainingError(ServiceError):
     """The server stops. The client has to call another server."""
 
 
-class MfaEnforcedError(StepUpError):
+class MfaEnforcedError(ServiceError):
     """MFA cannot be turned off for an account while the tenant's policy is enabled."""
 
 
-class UnknownTenantError(StepUpError):
+class UnknownTenantError(ServiceError):
     """The tenant was never given a policy, and the deployment refuses such tenants."""
 
 
-class EtagMismatchError(StepUpError):
+class EtagMismatchError(ServiceError):
     """The policy has changed since the caller read it."""
 
 
-class RequestUnderWayError(StepUpError):
+class RequestUnderWayError(ServiceError):
     """Another call with the same request id has not ended yet; this call has changed nothing."""
 
 
-class StoreUnavailableError(StepUpError):
+class StoreUnavailableError(ServiceError):
     """A store cannot be reached, or what is known is too old to decide on (S17)."""
 
 

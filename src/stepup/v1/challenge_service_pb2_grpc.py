@@ -5,7 +5,7 @@ import warnings
 
 from stepup.v1 import challenge_service_pb2 as stepup_dot_v1_dot_challenge__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in stepup/v1/challenge_service_pb2_grpc.py depends on'
+        + f' but the generated code in stepup/v1/challenge_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class ChallengeServiceStub:
+class ChallengeServiceStub(object):
     """ChallengeService asks a person to approve named actions. An approval covers each item once, for the
     caller and the session that created the challenge; it elevates nothing. An error is never an
     approval.
@@ -74,7 +74,7 @@ class ChallengeServiceStub:
                 _registered_method=True)
 
 
-class ChallengeServiceServicer:
+class ChallengeServiceServicer(object):
     """ChallengeService asks a person to approve named actions. An approval covers each item once, for the
     caller and the session that created the challenge; it elevates nothing. An error is never an
     approval.
@@ -186,7 +186,7 @@ def add_ChallengeServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ChallengeService:
+class ChallengeService(object):
     """ChallengeService asks a person to approve named actions. An approval covers each item once, for the
     caller and the session that created the challenge; it elevates nothing. An error is never an
     approval.

@@ -5,7 +5,7 @@ import warnings
 
 from stepup.v1 import enrollment_service_pb2 as stepup_dot_v1_dot_enrollment__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in stepup/v1/enrollment_service_pb2_grpc.py depends on'
+        + f' but the generated code in stepup/v1/enrollment_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class EnrollmentServiceStub:
+class EnrollmentServiceStub(object):
     """EnrollmentService registers and removes authenticators: the wizard's three screens are
     BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Before CompleteEnrollment nothing
     changes for the user, and an older authenticator stays in force.
@@ -89,7 +89,7 @@ class EnrollmentServiceStub:
                 _registered_method=True)
 
 
-class EnrollmentServiceServicer:
+class EnrollmentServiceServicer(object):
     """EnrollmentService registers and removes authenticators: the wizard's three screens are
     BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Before CompleteEnrollment nothing
     changes for the user, and an older authenticator stays in force.
@@ -242,7 +242,7 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class EnrollmentService:
+class EnrollmentService(object):
     """EnrollmentService registers and removes authenticators: the wizard's three screens are
     BeginEnrollment, ConfirmEnrollment and CompleteEnrollment. Before CompleteEnrollment nothing
     changes for the user, and an older authenticator stays in force.

@@ -5,7 +5,7 @@ import warnings
 
 from stepup.v1 import people_service_pb2 as stepup_dot_v1_dot_people__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in stepup/v1/people_service_pb2_grpc.py depends on'
+        + f' but the generated code in stepup/v1/people_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class PeopleServiceStub:
+class PeopleServiceStub(object):
     """PeopleService lists people, ends locks, forgets people who left, and imports authenticators. The
     actor of its requests is a Master Administrator or an operator.
     """
@@ -68,7 +68,7 @@ class PeopleServiceStub:
                 _registered_method=True)
 
 
-class PeopleServiceServicer:
+class PeopleServiceServicer(object):
     """PeopleService lists people, ends locks, forgets people who left, and imports authenticators. The
     actor of its requests is a Master Administrator or an operator.
     """
@@ -171,7 +171,7 @@ def add_PeopleServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class PeopleService:
+class PeopleService(object):
     """PeopleService lists people, ends locks, forgets people who left, and imports authenticators. The
     actor of its requests is a Master Administrator or an operator.
     """

@@ -5,7 +5,7 @@ import warnings
 
 from stepup.v1 import step_up_service_pb2 as stepup_dot_v1_dot_step__up__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in stepup/v1/step_up_service_pb2_grpc.py depends on'
+        + f' but the generated code in stepup/v1/step_up_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class StepUpServiceStub:
+class StepUpServiceStub(object):
     """StepUpService decides whether a person must give a one-time code first, takes the code, and ends
     elevations. An error is never a decision: a caller that gets one must not run the action.
     """
@@ -63,7 +63,7 @@ class StepUpServiceStub:
                 _registered_method=True)
 
 
-class StepUpServiceServicer:
+class StepUpServiceServicer(object):
     """StepUpService decides whether a person must give a one-time code first, takes the code, and ends
     elevations. An error is never a decision: a caller that gets one must not run the action.
     """
@@ -146,7 +146,7 @@ def add_StepUpServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class StepUpService:
+class StepUpService(object):
     """StepUpService decides whether a person must give a one-time code first, takes the code, and ends
     elevations. An error is never a decision: a caller that gets one must not run the action.
     """

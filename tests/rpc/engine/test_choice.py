@@ -13,13 +13,14 @@ from structlog.testing import capture_logs
 from stepup.rpc.engine.aio import AioEngine
 from stepup.rpc.engine.choice import CONFORMING, engine_of
 from stepup.rpc.engine.core import CoreEngine
-from stepup.v1 import step_up_service_pb2_grpc
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 [SUPPORTED] = [
-    each.specifier for each in map(Requirement, PROJECT["dependencies"]) if each.name == "grpcio"
+    each.specifier
+    for each in map(Requirement, PROJECT["optional-dependencies"]["server"])
+    if each.name == "grpcio"
 ]
-OLDEST = step_up_service_pb2_grpc.GRPC_GENERATED_VERSION
+[OLDEST] = [each.version for each in SUPPORTED if each.operator == ">="]
 NEXT = "1.999.0"
 
 

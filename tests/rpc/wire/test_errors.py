@@ -312,7 +312,7 @@ def _leaves(kind):
 
 # What domain types raise is given its field in `convert`, and never comes as far.
 REFUSALS = sorted(
-    {*_leaves(errors.StepUpError)} - {errors.StepUpError, *_leaves(errors.InvalidValueError)},
+    {*_leaves(errors.ServiceError)} - {errors.ServiceError, *_leaves(errors.InvalidValueError)},
     key=str,
 )
 

@@ -13,7 +13,7 @@ from stepup.client.answers import Approved, approval_of, state_of
 from stepup.client.asynchronous.io import settled, sleep
 from stepup.client.asynchronous.transport import (
     STREAM_TIMEOUT,
-    RpcTransport,
+    AsyncRpcTransport,
     checked_timeout,
 )
 from stepup.client.channels import Endpoint
@@ -45,11 +45,11 @@ class AsyncApprovals:
         endpoint: the server, for connections of the waits.
     """
 
-    def __init__(self, transport: RpcTransport, endpoint: Endpoint) -> None:
+    def __init__(self, transport: AsyncRpcTransport, endpoint: Endpoint) -> None:
         self._transport = transport
         self._endpoint = endpoint.apart()
         self._lock = Lock()
-        self._waits: dict[RpcTransport, int] = {}
+        self._waits: dict[AsyncRpcTransport, int] = {}
 
     async def close(self) -> None:
         """Close the connections of waits."""
@@ -141,17 +141,17 @@ class AsyncApprovals:
             self._end_wait(transport)
         return approval_of(challenge)
 
-    def _begin_wait(self) -> RpcTransport:
+    def _begin_wait(self) -> AsyncRpcTransport:
         """Return a connection that can take another wait."""
         with self._lock:
             free = (each for each, waits in self._waits.items() if waits < _WAITS_PER_CONNECTION)
-            transport = next(free, None) or RpcTransport(
+            transport = next(free, None) or AsyncRpcTransport(
                 self._endpoint, timeout=STREAM_TIMEOUT, wait_for_ready=False
             )
             self._waits[transport] = self._waits.get(transport, 0) + 1
             return transport
 
-    def _end_wait(self, transport: RpcTransport) -> None:
+    def _end_wait(self, transport: AsyncRpcTransport) -> None:
         with self._lock:
             self._waits[transport] -= 1
 

@@ -24,13 +24,13 @@ from stepup.client.asynchronous.action import AsyncAction
 from stepup.client.asynchronous.approvals import AsyncApprovals
 from stepup.client.asynchronous.io import no_truth_value
 from stepup.client.asynchronous.namespaces import (
-    AsyncAudit,
-    AsyncChallenges,
-    AsyncEnrollment,
-    AsyncPeople,
-    AsyncPolicy,
+    AsyncAuditMethods,
+    AsyncChallengesMethods,
+    AsyncEnrollmentMethods,
+    AsyncPeopleMethods,
+    AsyncPolicyMethods,
 )
-from stepup.client.asynchronous.transport import RpcTransport
+from stepup.client.asynchronous.transport import AsyncRpcTransport
 from stepup.client.channels import Endpoint, Options
 from stepup.client.credentials import CallerCredentials
 from stepup.client.errors import AnswerError, NotAllowedError
@@ -100,14 +100,14 @@ class AsyncStepUpClient:
         options: Options = (),
     ) -> None:
         endpoint = Endpoint(target, credentials, insecure=insecure, options=options)
-        transport = RpcTransport(endpoint, timeout=timeout, wait_for_ready=wait_for_ready)
+        transport = AsyncRpcTransport(endpoint, timeout=timeout, wait_for_ready=wait_for_ready)
         self._transport = transport
         self._approvals = AsyncApprovals(transport, endpoint)
-        self.challenges = AsyncChallenges(transport)
-        self.enrollment = AsyncEnrollment(transport)
-        self.people = AsyncPeople(transport)
-        self.policy = AsyncPolicy(transport)
-        self.audit = AsyncAudit(transport)
+        self.challenges = AsyncChallengesMethods(transport)
+        self.enrollment = AsyncEnrollmentMethods(transport)
+        self.people = AsyncPeopleMethods(transport)
+        self.policy = AsyncPolicyMethods(transport)
+        self.audit = AsyncAuditMethods(transport)
 
     @classmethod
     def from_env(cls, variables: Mapping[str, str] = os.environ, **changes: Any) -> Self:

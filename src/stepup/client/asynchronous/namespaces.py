@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 
 from stepup.client import rpcs
-from stepup.client.asynchronous.transport import RpcTransport
+from stepup.client.asynchronous.transport import AsyncRpcTransport
 from stepup.client.requests import Metadata, duration_of, field_mask_of, new_request_id
 from stepup.v1 import (
     actor_pb2,
@@ -21,13 +21,13 @@ from stepup.v1 import (
 )
 
 
-class AsyncAudit:
+class AsyncAuditMethods:
     """AuditService reads audit events.
 
     The transaction of a change also writes its event.
     """
 
-    def __init__(self, transport: RpcTransport) -> None:
+    def __init__(self, transport: AsyncRpcTransport) -> None:
         self._transport = transport
 
     async def list(
@@ -81,14 +81,14 @@ class AsyncAudit:
         return self._transport.stream(rpcs.EXPORT_AUDIT_EVENTS, request, timeout, metadata)
 
 
-class AsyncChallenges:
+class AsyncChallengesMethods:
     """ChallengeService asks a person to approve named actions.
 
     An approval covers each item once, for the caller and the session that created the
     challenge; it elevates nothing. An error is never an approval.
     """
 
-    def __init__(self, transport: RpcTransport) -> None:
+    def __init__(self, transport: AsyncRpcTransport) -> None:
         self._transport = transport
 
     async def create(
@@ -259,7 +259,7 @@ class AsyncChallenges:
         return await self._transport.unary(rpcs.CANCEL_CHALLENGE, request, timeout, metadata)
 
 
-class AsyncEnrollment:
+class AsyncEnrollmentMethods:
     """EnrollmentService registers and removes authenticators: the wizard's three screens are
     BeginEnrollment, ConfirmEnrollment and CompleteEnrollment.
 
@@ -267,7 +267,7 @@ class AsyncEnrollment:
     force.
     """
 
-    def __init__(self, transport: RpcTransport) -> None:
+    def __init__(self, transport: AsyncRpcTransport) -> None:
         self._transport = transport
 
     async def begin(
@@ -490,13 +490,13 @@ class AsyncEnrollment:
         return await self._transport.unary(rpcs.SET_ACCOUNT_MFA, request, timeout, metadata)
 
 
-class AsyncPeople:
+class AsyncPeopleMethods:
     """PeopleService lists people, ends locks, forgets people who left, and imports authenticators.
 
     The actor of its requests is a Master Administrator or an operator.
     """
 
-    def __init__(self, transport: RpcTransport) -> None:
+    def __init__(self, transport: AsyncRpcTransport) -> None:
         self._transport = transport
 
     async def list(
@@ -651,10 +651,10 @@ class AsyncPeople:
         return await self._transport.unary(rpcs.LIST_TENANTS, request, timeout, metadata)
 
 
-class AsyncPolicy:
+class AsyncPolicyMethods:
     """PolicyService reads and changes tenants' policies."""
 
-    def __init__(self, transport: RpcTransport) -> None:
+    def __init__(self, transport: AsyncRpcTransport) -> None:
         self._transport = transport
 
     async def get(

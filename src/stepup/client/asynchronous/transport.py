@@ -41,7 +41,7 @@ _GRACE: Final = 1.0
 _LONGEST_TIMEOUT: Final = 86_400.0
 
 
-class RpcTransport:
+class AsyncRpcTransport:
     """Makes calls. Every call has a deadline, and every failure is a `StepUpError`.
 
     Args:

@@ -27,11 +27,11 @@ from stepup.client.requests import Metadata, new_request_id, presenting
 from stepup.client.synchronous.action import Action
 from stepup.client.synchronous.approvals import Approvals
 from stepup.client.synchronous.namespaces import (
-    Audit,
-    Challenges,
-    Enrollment,
-    People,
-    Policy,
+    AuditMethods,
+    ChallengesMethods,
+    EnrollmentMethods,
+    PeopleMethods,
+    PolicyMethods,
 )
 from stepup.client.synchronous.transport import RpcTransport
 from stepup.v1.actor_pb2 import ActorContext
@@ -102,11 +102,11 @@ class StepUpClient:
         transport = RpcTransport(endpoint, timeout=timeout, wait_for_ready=wait_for_ready)
         self._transport = transport
         self._approvals = Approvals(transport, endpoint)
-        self.challenges = Challenges(transport)
-        self.enrollment = Enrollment(transport)
-        self.people = People(transport)
-        self.policy = Policy(transport)
-        self.audit = Audit(transport)
+        self.challenges = ChallengesMethods(transport)
+        self.enrollment = EnrollmentMethods(transport)
+        self.people = PeopleMethods(transport)
+        self.policy = PolicyMethods(transport)
+        self.audit = AuditMethods(transport)
 
     @classmethod
     def from_env(cls, variables: Mapping[str, str] = os.environ, **changes: Any) -> Self:

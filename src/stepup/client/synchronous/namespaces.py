@@ -21,7 +21,7 @@ from stepup.v1 import (
 )
 
 
-class Audit:
+class AuditMethods:
     """AuditService reads audit events.
 
     The transaction of a change also writes its event.
@@ -81,7 +81,7 @@ class Audit:
         return self._transport.stream(rpcs.EXPORT_AUDIT_EVENTS, request, timeout, metadata)
 
 
-class Challenges:
+class ChallengesMethods:
     """ChallengeService asks a person to approve named actions.
 
     An approval covers each item once, for the caller and the session that created the
@@ -259,7 +259,7 @@ class Challenges:
         return self._transport.unary(rpcs.CANCEL_CHALLENGE, request, timeout, metadata)
 
 
-class Enrollment:
+class EnrollmentMethods:
     """EnrollmentService registers and removes authenticators: the wizard's three screens are
     BeginEnrollment, ConfirmEnrollment and CompleteEnrollment.
 
@@ -490,7 +490,7 @@ class Enrollment:
         return self._transport.unary(rpcs.SET_ACCOUNT_MFA, request, timeout, metadata)
 
 
-class People:
+class PeopleMethods:
     """PeopleService lists people, ends locks, forgets people who left, and imports authenticators.
 
     The actor of its requests is a Master Administrator or an operator.
@@ -651,7 +651,7 @@ class People:
         return self._transport.unary(rpcs.LIST_TENANTS, request, timeout, metadata)
 
 
-class Policy:
+class PolicyMethods:
     """PolicyService reads and changes tenants' policies."""
 
     def __init__(self, transport: RpcTransport) -> None:

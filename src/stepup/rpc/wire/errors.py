@@ -22,7 +22,7 @@ _RETRY_DELAY = Duration(seconds=1)
 _log = structlog.get_logger(__name__)
 
 # The first class that matches an error counts: subclasses come before their bases.
-_REASONS: tuple[tuple[type[errors.StepUpError], StatusCode, str], ...] = (
+_REASONS: tuple[tuple[type[errors.ServiceError], StatusCode, str], ...] = (
     (errors.UnknownOperationError, StatusCode.INVALID_ARGUMENT, "UNKNOWN_OPERATION"),
     (errors.InvalidFieldError, StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
     (
@@ -87,7 +87,7 @@ class RefusedError(Exception):
 
 
 def to_status(error: BaseException, request_id: str = "") -> Status:
-    """The status of an error. Any but a `StepUpError` is a bug, whose stack goes to the log."""
+    """The status of an error. Any but a `ServiceError` is a bug, whose stack goes to the log."""
     if isinstance(error, RefusedError):
         return error.status
     for kind, code, reason in _REASONS:
