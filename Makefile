@@ -5,6 +5,7 @@ BIN := .venv/bin
 GENERATED := src/stepup/v1
 DEPLOY := .deploy/bin
 CHART := deploy/helm/stepup
+TYPESCRIPT := clients/typescript
 TOGETHER = --no-print-directory --output-sync=target $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=4)
 
 # Tests and lints start hundreds of Python programs. Where the shell sets this variable, each of them compiles
@@ -279,7 +280,7 @@ release-check: install-dev .release/stamp ## Build the commit twice, compare, ch
 # The environments are made at once, too. What lasts longest begins first.
 .PHONY: check
 check: ## The one gate: everything that CI demands
-	@$(MAKE) $(TOGETHER) $(TESTS) topologies-smoke deploy-lint $(LINTS)
+	@$(MAKE) $(TOGETHER) $(TESTS) topologies-smoke deploy-lint typescript $(LINTS)
 
 .PHONY: check-all
 check-all: check ## The gate, and what takes long: slow tests, more examples, all topologies, both engines, a soak
@@ -330,6 +331,35 @@ descriptors: install-dev ## Write what Envoy needs to take JSON: the protos, and
 buf-module: install-dev ## Write a buf module for clients in other languages, with the protos of errors; or OUT
 	@test -n "$(OUT)" || rm -rf dist/buf-module
 	$(BIN)/python -m tools.buf_module $(or $(OUT),dist/buf-module)
+
+# The lock has hashes and no addresses: npm asks the registry of its own configuration.
+$(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json
+	cd $(TYPESCRIPT) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+.PHONY: typescript-build
+typescript-build: install-dev $(TYPESCRIPT)/node_modules/.package-lock.json
+	@rm -rf $(TYPESCRIPT)/{build,dist,src/gen}
+	@$(BIN)/python -m tools.buf_module $(TYPESCRIPT)/build/module
+	@cd $(TYPESCRIPT) && $(abspath $(BIN))/buf generate build/module
+	cd $(TYPESCRIPT) && node_modules/.bin/tsc --project .
+	@cp src/stepup/client/service_config.json $(TYPESCRIPT)/dist
+
+.PHONY: typescript-tests
+typescript-tests: typescript-build
+	cd $(TYPESCRIPT) && node_modules/.bin/tsc --project test
+	cd $(TYPESCRIPT) && STEPUP_TEST_PROGRAM=$(abspath $(BIN))/stepup node --test --test-reporter=dot build/*.test.js
+
+.PHONY: typescript
+typescript: install-dev ## Install, generate, check and test clients/typescript, where Node.js 20 and npm are present
+	@if node -e 'process.exit(Number(parseInt(process.versions.node) < 20))' 2> /dev/null && command -v npm > /dev/null; \
+	  then $(MAKE) --no-print-directory typescript-tests; \
+	  else echo "SKIPPED: clients/typescript is not tested, because it needs Node.js 20 or newer, and npm"; fi
+
+.PHONY: typescript-package
+typescript-package: typescript-build ## Write the npm package into dist/
+	@mkdir -p dist
+	cd $(TYPESCRIPT) && npm pack --silent --ignore-scripts --pack-destination ../../dist
 
 .PHONY: release-protos
 release-protos: install-dev ## Take today's protos as what later ones must not break

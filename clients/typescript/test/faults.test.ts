@@ -31,13 +31,15 @@ async function demandNothingRuns(stepup: StepUpClient, t: TestContext): Promise<
     approve: stepup.approve(BOB, ITEMS, "Incident 7").then(run),
   };
   const begunAt = performance.now();
-  for (const [name, call] of Object.entries(calls)) {
-    await assert.rejects(call, (error) => {
-      assert.ok(error instanceof UnavailableError, `${name}: ${error}`);
-      assert.equal(error.retryable, true);
-      return true;
-    });
-  }
+  await Promise.all(
+    Object.entries(calls).map(([name, call]) =>
+      assert.rejects(call, (error) => {
+        assert.ok(error instanceof UnavailableError, `${name}: ${error}`);
+        assert.equal(error.retryable, true);
+        return true;
+      }),
+    ),
+  );
   assert.ok(performance.now() - begunAt < 3 * TIMEOUT);
   assert.equal(run.mock.callCount(), 0);
 }
@@ -50,7 +52,7 @@ test("a server that never answers lets no action run", async (t) => {
 test("a machine that accepts connections and is silent lets no action run", async (t) => {
   const server = await tcpServer(() => {});
   const fake = await frozen();
-  stops.push(() => server.close());
+  stops.push(server.stop);
   await demandNothingRuns(fake.clientOf(server.target, { timeout: TIMEOUT }), t);
 });
 
@@ -63,7 +65,7 @@ test("a connection that is cut during the calls lets no action run", async (t) =
     socket.on("close", () => upstream.destroy());
     setTimeout(() => socket.resetAndDestroy(), 100);
   });
-  stops.push(() => proxy.close());
+  stops.push(proxy.stop);
   await demandNothingRuns(fake.clientOf(proxy.target, { timeout: TIMEOUT }), t);
 });
 
@@ -84,7 +86,7 @@ test("a server that is not there lets no action run, also for a client that wait
 test("a server that speaks another protocol lets no action run", async () => {
   const server = await tcpServer((socket) => socket.end("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"));
   const fake = await frozen();
-  stops.push(() => server.close());
+  stops.push(server.stop);
   await assert.rejects(fake.clientOf(server.target, { timeout: TIMEOUT }).check(BOB, OSQUERY), StepUpError);
 });
 

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import net from "node:net";
 
 import { create, fromBinary, toBinary, type DescMethod, type MessageInitShape } from "@bufbuild/protobuf";
-import { anyPack } from "@bufbuild/protobuf/wkt";
+import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { StepUpClient, type StepUpClientOptions } from "stepup-authz";
 import { ChallengeService, StepUpService, type CheckStepUpResponseSchema } from "stepup-authz/messages";
@@ -32,6 +32,9 @@ export class Fake {
     const fake = new Fake();
     for (const service of [StepUpService, ChallengeService]) {
       const methods = service.methods.filter((method) => method.localName in scripts);
+      if (methods.length === 0) {
+        continue; // grpc-js refuses a service without methods
+      }
       fake.#server.addService(
         Object.fromEntries(methods.map((method) => [method.name, definition(method)])),
         Object.fromEntries(methods.map((method) => [method.name, fake.#handler(method, scripts)])),
@@ -126,7 +129,7 @@ export function failure(code: grpc.status, { reason, domain = "stepup", field, r
     ...(reason ? [anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { domain, reason, metadata }))] : []),
     ...(field ? [anyPack(BadRequestSchema, create(BadRequestSchema, { fieldViolations: [{ field }] }))] : []),
     ...(retrySeconds
-      ? [anyPack(RetryInfoSchema, create(RetryInfoSchema, { retryDelay: { seconds: BigInt(retrySeconds) } }))]
+      ? [anyPack(RetryInfoSchema, create(RetryInfoSchema, { retryDelay: durationFromMs(1000 * retrySeconds) }))]
       : []),
   ];
   const trailers = new grpc.Metadata();
@@ -135,12 +138,18 @@ export function failure(code: grpc.status, { reason, domain = "stepup", field, r
 }
 
 /** A TCP server that treats each connection as the function says. */
-export async function tcpServer(treat: (socket: net.Socket) => void): Promise<net.Server & { target: string }> {
+export async function tcpServer(treat: (socket: net.Socket) => void) {
+  const sockets: net.Socket[] = [];
   const server = net.createServer((socket) => {
+    sockets.push(socket);
     socket.on("error", () => {});
     treat(socket);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return Object.assign(server, { target: `127.0.0.1:${(server.address() as net.AddressInfo).port}` });
+  const stop = () => {
+    server.close();
+    sockets.forEach((socket) => socket.destroy());
+  };
+  return { stop, target: `127.0.0.1:${(server.address() as net.AddressInfo).port}` };
 }
