@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 import structlog
-from stepup_tests.people import person
+from stepup_tests.metrics import metric
+from stepup_tests.people import operator, person
 from stepup_tests.worker import OSQUERY, details_of
 
 from stepup.domain.audit import EventKind
@@ -31,6 +32,30 @@ async def test_s13_a_revocation_is_one_event_with_its_scope(worker, scope):
     [event] = await worker.events()
     assert event.kind is EventKind.ELEVATIONS_REVOKED
     assert event.details == details_of(ALICE, scope=scope.value)
+
+
+async def test_s16_an_operator_ends_all_elevations_of_a_user(world, worker, app):
+    other, sam = await world.worker(), operator()
+    before = metric("stepup_operator_acts_total", kind="elevations_revoked_by_operator")
+    await worker.elevate(ALICE, app)
+    world.elevations.revokes = False
+    await worker.revoke_for(sam, "alice")
+    await other.poll()
+    for each in (worker, other):
+        assert (await each.check(ALICE)).verdict.reason is Reason.NOT_ELEVATED
+    [event] = await worker.events(EventKind.ELEVATIONS_REVOKED_BY_OPERATOR)
+    assert (event.actor_user_id, event.subject_user_id) == (None, "alice")
+    assert event.details == details_of(sam, scope="user")
+    after = metric("stepup_operator_acts_total", kind="elevations_revoked_by_operator")
+    assert after == before + 1
+
+
+@pytest.mark.parametrize("fault", ["writes", "audit_trail_takes_events", "commits"])
+async def test_s13_without_its_event_an_operator_ends_nothing(world, worker, app, fault):
+    await worker.elevate(ALICE, app)
+    setattr(world.database, fault, False)
+    await world.refuses(worker.revoke_for(operator(), "alice"))
+    assert (await worker.check(ALICE)).verdict.reason is Reason.ELEVATED
 
 
 async def test_s7_signing_out_closes_the_wizard_of_the_session(worker):
