@@ -505,6 +505,42 @@ async def test_batches_that_use_items_in_opposite_orders_wait_for_each_other(are
         assert len(await events_of(arena, user.user_id, EventKind.CHALLENGE_ITEM_USED)) == 20
 
 
+async def test_s10_forgetting_a_user_and_other_acts_wait_for_each_other(arena):
+    """No call fails for a deadlock, and the user has no authenticator afterwards."""
+    user, by_operator = fresh_user(), on_wire(operator())
+    app = await arena.worker.enrol(user)
+    await arena.worker.elevate(user, app)
+    await arena.worker.challenge(user)
+    named = {"actor": by_operator, "user_id": user.user_id}
+    calls = cycle(
+        [
+            lambda client: client.people.ForgetUser(people.ForgetUserRequest(**named)),
+            lambda client: client.people.UnlockUser(people.UnlockUserRequest(**named)),
+            lambda client: client.enrollment.AdminResetEnrollment(
+                enrollment.AdminResetEnrollmentRequest(**named)
+            ),
+            lambda client: client.step_up.RevokeElevations(
+                step_up.RevokeElevationsRequest(**named, scope=step_up.REVOCATION_SCOPE_USER)
+            ),
+            lambda client: client.enrollment.BeginEnrollment(
+                enrollment.BeginEnrollmentRequest(actor=on_wire(user))
+            ),
+        ]
+    )
+
+    async def call(client):
+        return await next(calls)(client)
+
+    ended = await arena.at_once(call)
+    reasons = {refusal(end).reason for end in ended if isinstance(end, Exception)}
+    assert reasons <= {"ENROLLMENT_STATE", "ELEVATION_REQUIRED", "UNKNOWN_PERSON"}
+    forgotten = await arena.worker.events(EventKind.USER_FORGOTTEN_BY_OPERATOR)
+    assert len([each for each in forgotten if each.subject_user_id == user.user_id]) == len(
+        [end for end in ended if isinstance(end, people.ForgetUserResponse)]
+    )
+    assert (await arena.worker.standing(user)).active is None
+
+
 async def test_s2_a_code_is_accepted_once_however_often_it_is_tried(arena):
     for _ in range(arena.crowd // 4):
         await the_same_right_code(arena)
