@@ -1,6 +1,5 @@
 """`stepup ctl people`: import the authenticators that people have."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,23 +15,9 @@ from stepup.cli.ctl.connection import (
     Reason,
     Tenant,
     TokenFile,
-    client_of,
-    operator_in,
 )
-from stepup.cli.ctl.people import report, sources
-from stepup.cli.ctl.people.sources import Row, SourceError
-from stepup.cli.options import failure
-from stepup.client import ActorContext, StepUpClient, StepUpError
-from stepup.client.messages import people
-from stepup.service.people.import_authenticators import MAX_IMPORTS, ImportOutcome
 
 app = typer.Typer(help="The people of a business, and their authenticators.", no_args_is_help=True)
-READY = "ready"
-NOT_KNOWN = "not_known"
-_NAMES = {
-    value: name.removeprefix("IMPORT_OUTCOME_").lower()
-    for name, value in people.ImportOutcome.items()
-}
 
 
 @app.callback()
@@ -81,56 +66,13 @@ def import_(
     failure run the command again: authenticators that were imported are refused as
     has_authenticator.
     """
-    with client_of(address, tls_ca, certificate, key, token_file, insecure=insecure) as client:
-        try:
-            rows = [row for row in sources.read(files) if _is_of(row, issuer)]
-            sources.assign_users(rows, sources.users_in(users) if users else None)
-        except SourceError as error:
-            raise failure(error) from error
-        if not rows:
-            raise failure("the files have no authenticator to import")
-        actor = operator_in(tenant, operator, reason)
-        for dry_run in (True, False) if apply else (True,):
-            _send(client, actor, rows, as_json=as_json, dry_run=dry_run)
-    passed = ImportOutcome.IMPORTED.value if apply else READY
-    if any(row.outcome != passed for row in rows):
-        raise typer.Exit(1)
+    from stepup.cli.ctl import calls  # noqa: PLC0415  # a server needs no client
+    from stepup.cli.ctl.people import importing  # noqa: PLC0415  # as above
 
-
-def _is_of(row: Row, issuer: str | None) -> bool:
-    return issuer is None or row.key is None or row.issuer == issuer
-
-
-def _send(
-    client: StepUpClient, actor: ActorContext, rows: Sequence[Row], *, as_json: bool, dry_run: bool
-) -> None:
-    """Send the rows that were not refused before, 100 in a call, and write the report.
-
-    Raises:
-        typer.Exit: a call failed. The report says which rows are not known.
-    """
-    sent = [row for row in rows if row.outcome in ("", READY)]
-    for row in sent:
-        row.outcome = NOT_KNOWN
-    try:
-        for start in range(0, len(sent), MAX_IMPORTS):
-            _send_batch(client, actor, sent[start : start + MAX_IMPORTS], dry_run=dry_run)
-    except StepUpError as error:
-        report.write(rows, as_json=as_json, dry_run=dry_run)
-        raise failure(error) from error
-    report.write(rows, as_json=as_json, dry_run=dry_run)
-
-
-def _send_batch(
-    client: StepUpClient, actor: ActorContext, batch: Sequence[Row], *, dry_run: bool
-) -> None:
-    entries = [
-        people.ImportedAuthenticator(user_id=row.user_id, otpauth_uri=row.key.shortest)
-        for row in batch
-        if row.key is not None
-    ]
-    answer = client.people.import_authenticators(actor, authenticators=entries, dry_run=dry_run)
-    for row, result in zip(batch, answer.results, strict=True):
-        outcome = _NAMES.get(result.outcome, "refused")
-        is_ready = dry_run and outcome == ImportOutcome.IMPORTED.value
-        row.outcome, row.problem = READY if is_ready else outcome, result.problem
+    with calls.client_of(
+        address, tls_ca, certificate, key, token_file, insecure=insecure
+    ) as client:
+        rows = importing.rows_of(files, users, issuer)
+        actor = calls.operator_in(tenant, operator, reason)
+        if not importing.import_rows(client, actor, rows, apply=apply, as_json=as_json):
+            raise typer.Exit(1)
