@@ -37,6 +37,24 @@ class EventClient:
 
 
 StoredClient: TypeAlias = EventClient | Unreadable
+
+
+@value
+class Checkpoint:
+    """Where a chain begins whose older events were pruned: after the event of this number and hash.
+
+    The signature is by the head key of `key_id`.
+    """
+
+    tenant: str
+    sequence: int
+    hash: bytes
+    pruned_at: datetime
+    key_id: str
+    signature: bytes
+
+
+StoredCheckpoint: TypeAlias = Checkpoint | Unreadable | None
 StoredEvent: TypeAlias = ChainedEvent | Unreadable
 StoredHead: TypeAlias = Head | Unreadable | None
 
@@ -73,13 +91,15 @@ def client_problem(stored: StoredClient, of: StoredEvent | None) -> str | None:
 class ChainCheck:
     """Follows one tenant's chain from its first event to its head, and reports every damage.
 
-    The chain has to contain `exported`, a head that was exported earlier.
+    A chain whose oldest events were pruned begins after its checkpoint. It has to contain
+    `exported`, a head that was exported earlier.
     """
 
     def __init__(self, tenant: str, exported: Head | None = None) -> None:
         self._tenant = tenant
         self._exported = exported
         self._last = 0
+        self._checkpoint: Head | None = None
         # What the next event may follow; None where nobody can know.
         self._links: frozenset[bytes] | None = frozenset({NO_HASH})
 
@@ -88,11 +108,25 @@ class ChainCheck:
         """The greatest number so far; 0 before the first event."""
         return self._last
 
+    @property
+    def _pruned(self) -> int:
+        """The number of the last pruned event; 0 if none was pruned."""
+        return self._checkpoint.sequence if self._checkpoint is not None else 0
+
+    def begin_after(self, checkpoint: Head) -> None:
+        """Continue after a checkpoint: the events through its number were pruned."""
+        self._last = checkpoint.sequence
+        self._links = frozenset({checkpoint.hash})
+        self._checkpoint = checkpoint
+
     def follow(self, stored: StoredEvent) -> Iterator[Damage]:
         """Take the next event, in the order of numbers."""
         number = stored.sequence
         if number is None or number < 1:
             yield self._damage(number, "an event cannot have this number")
+            return
+        if number <= self._pruned:
+            yield self._damage(number, "the event was pruned, and is stored again")
             return
         yield from self._place(number)
         if isinstance(stored, Unreadable):
@@ -106,6 +140,8 @@ class ChainCheck:
         """Compare the end of the chain with its head, and with the exported one."""
         last = self._last
         match head:
+            case Head(sequence=sequence) if last and sequence <= last == self._pruned:
+                yield self._damage(last, "all events after the checkpoint are missing")
             case None if last:
                 yield self._damage(last, "the head of the chain is gone")
             case Unreadable(problem=problem):
@@ -116,8 +152,15 @@ class ChainCheck:
                 yield self._damage(last, f"the head of the chain is at {sequence}")
             case Head(hash=hash_) if self._links is not None and hash_ not in self._links:
                 yield self._damage(last, "the head of the chain has another hash")
-        if self._exported is not None and self._exported.sequence > last:
-            yield self._missing(last + 1, self._exported.sequence, "which the exported head counts")
+        exported, checkpoint = self._exported, self._checkpoint
+        if exported is None:
+            return
+        if checkpoint and checkpoint.sequence == exported.sequence and checkpoint != exported:
+            yield self._damage(
+                exported.sequence, "the checkpoint has another hash than the exported head"
+            )
+        if exported.sequence > last:
+            yield self._missing(last + 1, exported.sequence, "which the exported head counts")
 
     def _place(self, number: int) -> Iterator[Damage]:
         if number > self._last + 1:

@@ -41,10 +41,10 @@ def parse(text: bytes) -> bytes:
     return key.public_bytes_raw()
 
 
-def has_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether this key made the signature of this message."""
+def signature_problem(public_key: bytes, signature: bytes, message: bytes) -> str | None:
+    """What is wrong with a signature; None if this key made it of this message."""
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except InvalidSignature:
-        return False
-    return True
+        return "the signature does not match"
+    return None

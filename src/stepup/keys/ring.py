@@ -24,6 +24,7 @@ from stepup.domain.authenticator import ResetCodeRecord, SealedSecret
 from stepup.domain.mac_keys import MacKeys
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import MAX_SECRET_BYTES, MIN_SECRET_BYTES, TotpSecret
+from stepup.keys import public
 from stepup.keys.file import KEY_BYTES, KeyFile, KeyRingError, check_id
 from stepup.service.ports import SealBrokenError
 
@@ -133,6 +134,13 @@ class KeyRing:
     def sign_head(self, message: bytes) -> bytes:
         """Sign with the Ed25519 key of the primary key (S14)."""
         return self._head_key(self.primary).sign(message)
+
+    def signature_problem(self, key_id: str, message: bytes, signature: bytes) -> str | None:
+        try:
+            key = self.head_public_key(key_id)
+        except KeyRingError as error:
+            return f"{error}: {key_id!a}"
+        return public.signature_problem(key, signature, message)
 
     def head_public_key(self, key_id: str) -> bytes:
         """The public key that verifies the heads signed with a key: 32 bytes (RFC 8032).

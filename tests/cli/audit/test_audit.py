@@ -146,13 +146,13 @@ def test_without_a_database_nothing_is_called_intact(stepup, data_dir):
 @pytest.mark.usefixtures("two_tenants")
 def test_a_check_that_breaks_off_after_damage_reports_the_damage(stepup, sql, monkeypatch):
     sql("UPDATE audit_events SET caller = 'mallory' WHERE tenant_id = 'acme' AND sequence = 2")
-    describe = audit._describe  # noqa: SLF001  # the moment to break the database
+    describe = audit.describe  # the moment to break the database
 
     def and_break(damage):
         sql("DROP TABLE audit_heads")
         return describe(damage)
 
-    monkeypatch.setattr(audit, "_describe", and_break)
+    monkeypatch.setattr(audit, "describe", and_break)
     result = stepup("verify")
     assert result.exit_code == DAMAGED
     assert "stepup: the other events were not checked: " in result.stderr
@@ -220,15 +220,16 @@ def test_s14_a_head_that_was_altered_is_refused(stepup, exported, tmp_path, fiel
     exported.write_text(json.dumps(document))
     result = stepup("verify", "--head", exported, "--public-key", pem)
     assert result.exit_code == UNKNOWN
-    assert "the signature does not match the key and the heads" in result.stderr
+    assert "the signature does not match" in result.stderr
 
 
 def test_s14_a_head_that_another_key_signed_is_refused(stepup, exported, data_dir):
     (data_dir / "keys.json").unlink()
+    stepup("public-key")
     key_id = json.loads(exported.read_text())["key_id"]
     result = stepup("verify", "--head", exported)
     assert result.exit_code == UNKNOWN
-    assert f"{key_id}: the key ring has no key with this id" in result.stderr
+    assert f"the key ring has no key with this id: '{key_id}'" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from stepup_tests.keys import fresh_ring
 from stepup_tests.people import ACME, person
 
 from stepup.domain.actor import CallerId, TenantId, UserId
@@ -45,7 +46,7 @@ def cut(world, tenant, last):
 
 @pytest.mark.usefixtures("two_tenants")
 async def test_s14_everything_is_read_and_intact(world):
-    verification = AuditVerification(world.database)
+    verification = AuditVerification(world.database, world.keys)
     assert await found(verification) == []
     assert (verification.tenants, verification.events) == (2, 5)
 
@@ -54,7 +55,8 @@ async def test_s14_everything_is_read_and_intact(world):
 async def test_s14_the_damage_of_every_tenant_is_found(world):
     world.sql("UPDATE audit_events SET caller = 'mallory' WHERE sequence = 2")
     assert {
-        (each.tenant, each.sequence) for each in await found(AuditVerification(world.database))
+        (each.tenant, each.sequence)
+        for each in await found(AuditVerification(world.database, world.keys))
     } == {
         ("acme", 2),
         ("globex", 2),
@@ -64,7 +66,7 @@ async def test_s14_the_damage_of_every_tenant_is_found(world):
 @pytest.mark.usefixtures("two_tenants")
 async def test_one_tenant_may_be_verified_without_the_others(world):
     world.sql("UPDATE audit_events SET caller = 'mallory' WHERE sequence = 2")
-    verification = AuditVerification(world.database)
+    verification = AuditVerification(world.database, world.keys)
     assert {each.tenant for each in await found(verification, GLOBEX)} == {"globex"}
     assert (verification.tenants, verification.events) == (1, 2)
 
@@ -73,7 +75,8 @@ async def test_one_tenant_may_be_verified_without_the_others(world):
 async def test_s14_a_row_of_no_tenant_is_found(world):
     world.sql("UPDATE audit_events SET tenant_id = x'00' WHERE sequence = 3")
     assert [
-        (each.tenant, each.sequence) for each in await found(AuditVerification(world.database))
+        (each.tenant, each.sequence)
+        for each in await found(AuditVerification(world.database, world.keys))
     ] == [
         ("\0", 3),
         ("acme", 3),
@@ -84,10 +87,10 @@ async def test_s14_a_row_of_no_tenant_is_found(world):
 async def test_s14_a_chain_that_was_cut_with_its_head_is_found_by_an_exported_head(world):
     async with world.database.snapshot() as records:
         exported = {"acme": await records.audit.head(ACME)}
-    assert await found(AuditVerification(world.database, exported)) == []
+    assert await found(AuditVerification(world.database, world.keys, exported)) == []
     cut(world, "acme", 1)
-    assert await found(AuditVerification(world.database)) == []
-    assert await found(AuditVerification(world.database, exported)) == [
+    assert await found(AuditVerification(world.database, world.keys)) == []
+    assert await found(AuditVerification(world.database, world.keys, exported)) == [
         Damage("acme", 2, "events 2 to 3 are missing which the exported head counts")
     ]
 
@@ -95,21 +98,21 @@ async def test_s14_a_chain_that_was_cut_with_its_head_is_found_by_an_exported_he
 @pytest.mark.usefixtures("two_tenants")
 async def test_s14_a_tenant_that_is_gone_is_missed_by_an_exported_head(world):
     exported = {"umbrella": Head(7, bytes(32)), "acme": Head(9, bytes(32))}
-    verification = AuditVerification(world.database, exported)
+    verification = AuditVerification(world.database, world.keys, exported)
     assert {each.tenant for each in await found(verification)} == {"umbrella", "acme"}
     assert verification.tenants == 3
 
 
 async def test_s14_an_exported_head_counts_for_its_tenant_only(world, worker):
     await happens(worker, "acme", "globex")
-    verification = AuditVerification(world.database, {"umbrella": Head(7, bytes(32))})
+    verification = AuditVerification(world.database, world.keys, {"umbrella": Head(7, bytes(32))})
     assert await found(verification, ACME) == []
 
 
 async def test_what_cannot_be_read_is_not_called_intact(world):
     world.database.reads = False
     with pytest.raises(StoreUnavailableError):
-        await found(AuditVerification(world.database))
+        await found(AuditVerification(world.database, world.keys))
 
 
 class GrowingChain:
@@ -148,6 +151,9 @@ class GrowingChain:
     async def clients(self, _tenant, _after, _through, _limit):
         return []
 
+    async def checkpoint(self, _tenant):
+        return None
+
     async def head(self, _tenant):
         return Head(self.rows[-1].sequence, self.rows[-1].hash)
 
@@ -155,7 +161,7 @@ class GrowingChain:
 @pytest.mark.parametrize("length", [1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE])
 async def test_a_long_chain_is_read_page_by_page(length):
     chain = GrowingChain(length)
-    verification = AuditVerification(chain)
+    verification = AuditVerification(chain, fresh_ring())
     assert await found(verification, ACME) == []
     assert verification.events == length
     assert max(chain.pages) <= PAGE
@@ -164,7 +170,7 @@ async def test_a_long_chain_is_read_page_by_page(length):
 async def test_an_event_that_is_appended_meanwhile_is_not_missing():
     chain = GrowingChain(3)
     chain.after_page = lambda: len(chain.rows) < 6 and chain.append()
-    verification = AuditVerification(chain)
+    verification = AuditVerification(chain, fresh_ring())
     assert await found(verification, ACME) == []
     assert verification.events == 6
 
@@ -172,7 +178,7 @@ async def test_an_event_that_is_appended_meanwhile_is_not_missing():
 async def test_an_event_that_is_appended_after_an_empty_page_is_not_missing():
     chain = GrowingChain(PAGE)
     chain.after_page = lambda: len(chain.pages) == 2 and chain.append()
-    assert await found(AuditVerification(chain), ACME) == []
+    assert await found(AuditVerification(chain, fresh_ring()), ACME) == []
     assert chain.pages == [PAGE, 0, 1]
 
 
@@ -180,12 +186,14 @@ async def test_s14_events_at_the_end_are_missing_though_the_chain_grows():
     chain = GrowingChain(3)
     chain.lost = {3, 4, 5}
     chain.after_page = lambda: len(chain.rows) < 5 and chain.append()
-    assert [each.sequence for each in await found(AuditVerification(chain), ACME)] == [3]
+    assert [
+        each.sequence for each in await found(AuditVerification(chain, fresh_ring()), ACME)
+    ] == [3]
 
 
 async def test_s14_a_row_that_stands_twice_is_found_across_pages():
     chain = GrowingChain(PAGE + 1)
     chain.rows.insert(PAGE, replace(chain.rows[PAGE - 1]))
-    assert [each.problem for each in await found(AuditVerification(chain), ACME)] == [
+    assert [each.problem for each in await found(AuditVerification(chain, fresh_ring()), ACME)] == [
         "there are two events of this number"
     ]

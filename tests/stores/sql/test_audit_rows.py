@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from stepup_tests.keys import fresh_ring
 
 from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import Event, EventKind
@@ -78,7 +79,7 @@ async def head(database, tenant=ACME):
 
 
 async def damages(database, exported=None):
-    verification = AuditVerification(database, exported or {})
+    verification = AuditVerification(database, fresh_ring(), exported or {})
     return [damage async for damage in verification.of_all()]
 
 

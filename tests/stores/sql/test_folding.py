@@ -82,7 +82,7 @@ async def test_folding_again_changes_nothing_and_the_chain_still_verifies(url, d
     await fold_ids(url, KEYS)
     async with database.snapshot() as records:
         assert await records.authenticators.find(ACME, FOLDED_ANN)
-    assert [damage async for damage in AuditVerification(database).of_all()] == []
+    assert [damage async for damage in AuditVerification(database, fresh_ring()).of_all()] == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`stepup audit`: verify the chains, sign their heads, and export the events."""
+"""`stepup audit`: verify the chains, sign their heads, export and prune the events."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -10,18 +10,20 @@ from typing import Annotated, BinaryIO
 import typer
 
 from stepup.cli.audit.ocsf import ocsf
+from stepup.cli.audit.prune import prune
+from stepup.cli.audit.signatures import signatures_of
+from stepup.cli.audit.texts import Tenant, describe, tenant_id_of
 from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, Json, canonical_json, described
-from stepup.domain.chain import Damage, Head
+from stepup.domain.chain import Head
 from stepup.domain.errors import InvalidValueError, StoreUnavailableError
 from stepup.keys import public
-from stepup.keys.public import PublicKeyError
 from stepup.keys.ring import KeyRingError
 from stepup.service.audit.events import export as export_events
 from stepup.service.audit.heads import ExportHeads, HeadDamagedError, SignedHeads
 from stepup.service.audit.verification import AuditVerification
-from stepup.service.ports import EventQuery
+from stepup.service.ports import EventQuery, HeadSignatures
 from stepup.settings import Settings
 from stepup.system import private_files
 from stepup.system.clock import SystemClock
@@ -29,9 +31,8 @@ from stepup.system.outlet import ends_within_line
 from stepup.wiring.database import open_database
 from stepup.wiring.keys import load_keys
 
-app = typer.Typer(help="Verify, sign and export the audit events.", no_args_is_help=True)
-
-Tenant = Annotated[str | None, typer.Option(help="One tenant instead of all.")]
+app = typer.Typer(help="Verify, sign, export and prune the audit events.", no_args_is_help=True)
+app.command()(prune)
 
 
 class ExportFormat(Enum):
@@ -49,7 +50,10 @@ def verify(
     ] = None,
     public_key: Annotated[
         Path | None,
-        typer.Option(help="The public key of that file's signature. Default: from the key ring."),
+        typer.Option(
+            help="The public key of all signatures, of the file and of checkpoints. Default: from"
+            " the key ring."
+        ),
     ] = None,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
@@ -59,9 +63,10 @@ def verify(
     The exit code is 0 if everything is intact, 1 if there is damage, 2 if the check failed.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
-    tenant_id = _tenant_id(tenant)
-    exported = _exported(head, public_key, settings, tenant_id) if head is not None else {}
-    if run(_verify(settings, tenant_id, exported)):
+    tenant_id = tenant_id_of(tenant)
+    signatures = signatures_of(settings, public_key)
+    exported = _exported(head, signatures, tenant_id) if head is not None else {}
+    if run(_verify(settings, signatures, tenant_id, exported)):
         raise typer.Exit(1)
 
 
@@ -78,7 +83,7 @@ def head(
     1 if a head is not the end of its chain: then nothing is signed.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
-    text = run(_signed_heads(settings, _tenant_id(tenant)))
+    text = run(_signed_heads(settings, tenant_id_of(tenant)))
     try:
         try:
             private_files.create(output, text.encode())
@@ -119,7 +124,7 @@ def export(
     --after.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
-    tenant_id = TenantId(_tenant_id(tenant) or "")
+    tenant_id = TenantId(tenant_id_of(tenant) or "")
     write = ocsf if format_ is ExportFormat.OCSF else _plain
     if not run(_may_have_events(settings, tenant_id)):
         raise _without_events(tenant_id)
@@ -128,16 +133,19 @@ def export(
 
 
 async def _verify(
-    settings: Settings, tenant_id: TenantId | None, exported: Mapping[str, Head]
+    settings: Settings,
+    signatures: HeadSignatures,
+    tenant_id: TenantId | None,
+    exported: Mapping[str, Head],
 ) -> int:
     found = 0
     async with open_database(settings) as database:
-        verification = AuditVerification(database, exported)
+        verification = AuditVerification(database, signatures, exported)
         damages = verification.of(tenant_id) if tenant_id else verification.of_all()
         try:
             async for damage in damages:
                 found += 1
-                typer.echo(_describe(damage))
+                typer.echo(describe(damage))
         except StoreUnavailableError as error:
             if not found:
                 raise
@@ -155,7 +163,7 @@ async def _signed_heads(settings: Settings, tenant_id: TenantId | None) -> str:
         try:
             return await ExportHeads(database, load_keys(settings))(SystemClock().now(), tenant_id)
         except HeadDamagedError as error:
-            typer.echo(_describe(error.damage))
+            typer.echo(describe(error.damage))
             raise typer.Exit(1) from error
 
 
@@ -193,22 +201,19 @@ async def _export(
 
 
 def _exported(
-    head: Path, public_key: Path | None, settings: Settings, tenant_id: TenantId | None
+    head: Path, signatures: HeadSignatures, tenant_id: TenantId | None
 ) -> Mapping[str, Head]:
     """Read the heads of a file, and demand a good signature."""
     try:
         signed = SignedHeads.parse(head.read_bytes())
-        key = public.parse(public_key.read_bytes()) if public_key else None
     except InvalidValueError as error:
         raise failure(f"{head}: {error}") from error
-    except PublicKeyError as error:
-        raise failure(f"{public_key}: {error}") from error
     except OSError as error:
-        raise failure(f"{error.filename}: cannot be read: {error.strerror}") from error
-    if key is None:
-        key = _public_key(settings, signed.key_id)
-    if not public.has_signed(key, signed.signature, signed.message):
-        raise failure(f"{head}: the signature does not match the key and the heads")
+        raise failure(f"{head}: cannot be read: {error.strerror}") from error
+    with problems_reported():
+        problem = signatures.signature_problem(signed.key_id, signed.message, signed.signature)
+    if problem is not None:
+        raise failure(f"{head}: {problem}")
     if tenant_id is None:
         return signed.heads
     if tenant_id not in signed.heads:
@@ -245,15 +250,3 @@ def _plain(chained: ChainedEvent) -> Mapping[str, Json]:
     """The event as it is hashed, and its hashes."""
     hashes = {"previous_hash": chained.previous_hash.hex(), "hash": chained.hash.hex()}
     return {**described(chained.event, chained.sequence), **hashes}
-
-
-def _describe(damage: Damage) -> str:
-    where = "a row" if damage.sequence is None else f"event {damage.sequence}"
-    return f"tenant {json.dumps(damage.tenant)}, {where}: {damage.problem}"
-
-
-def _tenant_id(tenant: str | None) -> TenantId | None:
-    try:
-        return None if tenant is None else TenantId(tenant)
-    except InvalidValueError as error:
-        raise failure(f"--tenant: {error}") from error

@@ -74,7 +74,7 @@ class ExportHeads:
             StoreUnavailableError: the heads cannot be read.
         """
         async with self.database.snapshot() as records:
-            tenants = await _tenants(records.audit) if tenant_id is None else [tenant_id]
+            tenants = await all_tenants(records.audit) if tenant_id is None else [tenant_id]
             heads: list[Json] = [await _entry(records.audit, tenant) for tenant in tenants]
         document: dict[str, Json] = {
             "format": FORMAT,
@@ -87,7 +87,8 @@ class ExportHeads:
         return json.dumps(document, indent=2) + "\n"
 
 
-async def _tenants(chains: StoredChains) -> list[str]:
+async def all_tenants(chains: StoredChains) -> list[str]:
+    """Return the tenants with events or a head."""
     found: list[str] = []
     tenant = await chains.next_tenant(None)
     while tenant is not None:

@@ -2,16 +2,20 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from stepup.domain.chain import (
     ChainCheck,
+    Checkpoint,
     Damage,
     Head,
+    StoredCheckpoint,
     StoredEvent,
     StoredHead,
     client_problem,
 )
-from stepup.service.ports import ChainPosition, Database
+from stepup.service.audit.checkpoints import checkpoint_problem
+from stepup.service.ports import ChainPosition, Database, HeadSignatures
 
 PAGE = 500
 MISPLACED_SHOWN = 100
@@ -19,13 +23,15 @@ MISPLACED_SHOWN = 100
 
 @dataclass(slots=True)
 class AuditVerification:
-    """Reads chains page by page, while servers append to them; counts tenants and events.
+    """Reads chains page by page, while servers append to them and `stepup audit prune` deletes.
 
-    The chains must contain `exported`, the heads of an earlier export by tenant. The devices beside
-    a chain must be those of its events; they may be gone.
+    It counts tenants and events. A checkpoint must have a good signature. The chains must contain
+    `exported`, the heads of an earlier export by tenant. The devices beside a chain must be those
+    of its events; they may be gone.
     """
 
     database: Database
+    signatures: HeadSignatures
     exported: Mapping[str, Head] = field(default_factory=dict)
     tenants: int = 0
     events: int = 0
@@ -59,29 +65,17 @@ class AuditVerification:
         """
         self.tenants += 1
         check = ChainCheck(tenant, self.exported.get(tenant))
-        position = ChainPosition()
-        head: StoredHead = None
-        while True:
-            async with self.database.snapshot() as records:
-                page = await records.audit.stored(tenant, position, PAGE)
-            before = check.last
-            for stored in page:
-                for damage in check.follow(stored):
-                    yield damage
-            async for damage in self._of_clients(tenant, page, before, check.last):
+        reading = _Reading(self.database, self.signatures, tenant, check)
+        compared = 0
+        async for page, problems in reading.pages():
+            for damage in chain(problems, *map(check.follow, page)):
                 yield damage
+            if check.last > compared:
+                async for damage in self._of_clients(tenant, page, compared, check.last):
+                    yield damage
+            compared = check.last
             self.events += len(page)
-            position = _beyond(position, page)
-            if not page and _counts_more(head, check):
-                break
-            if len(page) < PAGE:
-                # Events may have been appended since the page was read. Events are missing only if
-                # the head that counts them was read before a page without them.
-                async with self.database.snapshot() as records:
-                    head = await records.audit.head(tenant)
-                if not _counts_more(head, check):
-                    break
-        for damage in check.finish(head):
+        for damage in check.finish(reading.head):
             yield damage
         async for damage in self._of_clients(tenant, [], check.last, None):
             yield damage
@@ -117,8 +111,68 @@ class AuditVerification:
             return await records.audit.next_tenant(after)
 
 
+@dataclass(slots=True)
+class _Reading:
+    """Reads one chain page by page up to its head, beginning after its checkpoint."""
+
+    database: Database
+    signatures: HeadSignatures
+    tenant: str
+    check: ChainCheck
+    checkpoint: StoredCheckpoint = None
+    head: StoredHead = None
+
+    async def pages(self) -> AsyncIterator[tuple[Sequence[StoredEvent], Sequence[Damage]]]:
+        """Return pages, and what is wrong with the checkpoint. `check` MUST follow each page."""
+        yield [], await self._begin_after_checkpoint()
+        position = ChainPosition()
+        while True:
+            async with self.database.snapshot() as records:
+                page = await records.audit.stored(self.tenant, position, PAGE)
+            if _skips_events(page, self.check):
+                earlier = self.checkpoint
+                problems = await self._begin_after_checkpoint()
+                if self.checkpoint != earlier:
+                    # Events were pruned meanwhile, perhaps also some of this page.
+                    yield [], problems
+                    position = ChainPosition(self.check.last + 1)
+                    continue
+            yield page, []
+            position = _beyond(position, page)
+            if not page and _counts_more(self.head, self.check):
+                return
+            if len(page) < PAGE:
+                # Events may have been appended since the page was read. Events are missing only if
+                # the head that counts them was read before a page without them.
+                async with self.database.snapshot() as records:
+                    self.head = await records.audit.head(self.tenant)
+                if not _counts_more(self.head, self.check):
+                    return
+
+    async def _begin_after_checkpoint(self) -> Sequence[Damage]:
+        """Read the checkpoint, and begin after it if its signature is good; else say what is wrong.
+
+        Read it before events: then no event that was pruned looks as if it was stored again.
+        """
+        async with self.database.snapshot() as records:
+            self.checkpoint = await records.audit.checkpoint(self.tenant)
+        problem = checkpoint_problem(self.checkpoint, self.signatures)
+        if problem is not None:
+            return [Damage(self.tenant, None, problem)]
+        match self.checkpoint:
+            case Checkpoint(sequence=sequence, hash=hash_) if sequence > self.check.last:
+                self.check.begin_after(Head(sequence, hash_))
+        return []
+
+
 def _counts_more(head: StoredHead, check: ChainCheck) -> bool:
     return isinstance(head, Head) and head.sequence > check.last
+
+
+def _skips_events(page: Sequence[StoredEvent], check: ChainCheck) -> bool:
+    """Whether events are missing before the page; also if it is empty."""
+    first = page[0].sequence if page else None
+    return not page or (first is not None and first > check.last + 1)
 
 
 def _beyond(position: ChainPosition, page: Sequence[StoredEvent]) -> ChainPosition:

@@ -16,7 +16,7 @@ from stepup.service.ports.challenges import Challenges, Creation
 from stepup.service.ports.change_feed import Announced, ChangeFeed, FeedPosition
 from stepup.service.ports.clock import Clock
 from stepup.service.ports.elevations import CallerRates, Elevations, RecordedOutcomes, RequestKey
-from stepup.service.ports.keys import HeadKeys, Keys, SealBrokenError
+from stepup.service.ports.keys import HeadKeys, HeadSignatures, Keys, SealBrokenError
 from stepup.service.ports.people import (
     AskedPeople,
     EventClients,
@@ -58,6 +58,7 @@ __all__ = [
     "EventQuery",
     "FeedPosition",
     "HeadKeys",
+    "HeadSignatures",
     "KeyUses",
     "Keys",
     "KnownTenant",

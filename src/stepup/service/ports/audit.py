@@ -8,7 +8,14 @@ from uuid import UUID
 
 from stepup.domain.actor import CallerId, TenantId, UserId
 from stepup.domain.audit import ChainedEvent, Event, EventKind, Json
-from stepup.domain.chain import Damage, StoredClient, StoredEvent, StoredHead
+from stepup.domain.chain import (
+    Checkpoint,
+    Damage,
+    StoredCheckpoint,
+    StoredClient,
+    StoredEvent,
+    StoredHead,
+)
 from stepup.domain.values import value
 
 
@@ -75,6 +82,10 @@ class StoredChains(Protocol):
         """Return the head of the chain."""
         ...
 
+    async def checkpoint(self, tenant: str) -> StoredCheckpoint:
+        """Return where the chain begins; None if none of its events were pruned."""
+        ...
+
     async def misplaced(self, limit: int) -> Sequence[Damage]:
         """Return the first rows that belong to no tenant, and so to no chain."""
         ...
@@ -99,6 +110,21 @@ class AuditTrail(StoredChains, Protocol):
         """Return the first events that match, in the order of the query.
 
         An event has its `client` until the device is deleted.
+        """
+        ...
+
+    async def checkpoint_for_update(self, tenant_id: TenantId) -> StoredCheckpoint:
+        """As `checkpoint`, in a transaction; of two prunes of a tenant, one waits for the other.
+
+        It MUST be locked until the end, and so MUST its absence.
+        """
+        ...
+
+    async def prune(self, checkpoint: Checkpoint) -> None:
+        """Delete the events through a checkpoint, and the devices of these events.
+
+        The checkpoint takes the place of the earlier one, whose lock the transaction MUST hold. A
+        server's role has no right to do this (S14).
         """
         ...
 

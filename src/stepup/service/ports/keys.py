@@ -92,8 +92,16 @@ class Keys(Protocol):
         ...
 
 
-class HeadKeys(Protocol):
-    """What signs exported heads: Ed25519, with a key for this purpose only."""
+class HeadSignatures(Protocol):
+    """Verifies the signatures of heads and checkpoints."""
+
+    def signature_problem(self, key_id: str, message: bytes, signature: bytes) -> str | None:
+        """What is wrong with a signature; None if the key of this id made it."""
+        ...
+
+
+class HeadKeys(HeadSignatures, Protocol):
+    """Signs exported heads and checkpoints: Ed25519, with a key for this purpose only."""
 
     @property
     def primary(self) -> str:

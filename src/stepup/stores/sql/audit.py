@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Row, Select, Text, and_, bindparam, delete, insert, or_, select, update
 
 from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import (
@@ -15,10 +15,11 @@ from stepup.domain.audit import (
     EventKind,
     canonical_json,
 )
+from stepup.domain.chain import Checkpoint, StoredCheckpoint
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import EventQuery
 from stepup.stores.sql.audit_rows import NOBODY, SqlStoredChains
-from stepup.stores.sql.tables import audit_events, audit_heads, event_clients
+from stepup.stores.sql.tables import audit_checkpoints, audit_events, audit_heads, event_clients
 
 _HEAD = (
     select(audit_heads).where(audit_heads.c.tenant_id == bindparam("tenant_id")).with_for_update()
@@ -81,6 +82,25 @@ class SqlAuditTrail(SqlStoredChains):
 
     async def list(self, query: EventQuery, limit: int) -> Sequence[ChainedEvent]:
         return await self._connection.fetch_all(_matching(query).limit(limit), _read)
+
+    async def checkpoint_for_update(self, tenant_id: TenantId) -> StoredCheckpoint:
+        await self._connection.lock_name(f"prune/{tenant_id}")
+        return await self.checkpoint(tenant_id)
+
+    async def prune(self, checkpoint: Checkpoint) -> None:
+        for table in (event_clients, audit_events):
+            of_tenant = table.c.tenant_id == checkpoint.tenant
+            is_pruned = table.c.sequence <= checkpoint.sequence
+            await self._connection.write(delete(table).where(of_tenant, is_pruned))
+        await self._connection.insert_or_replace(
+            audit_checkpoints,
+            tenant_id=checkpoint.tenant,
+            sequence=checkpoint.sequence,
+            hash=checkpoint.hash,
+            pruned_at=checkpoint.pruned_at,
+            key_id=checkpoint.key_id,
+            signature=checkpoint.signature,
+        )
 
     async def _lock_head(self, tenant_id: TenantId) -> tuple[int, bytes]:
         found = await self._connection.fetch_first(_HEAD, _read_head, tenant_id=tenant_id)

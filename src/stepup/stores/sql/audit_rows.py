@@ -16,9 +16,11 @@ from sqlalchemy import ColumnElement, Row, Select, Table, and_, func, select, un
 from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import SALT_BYTES, ChainedEvent, Event, EventKind, canonical_json
 from stepup.domain.chain import (
+    Checkpoint,
     Damage,
     EventClient,
     Head,
+    StoredCheckpoint,
     StoredClient,
     StoredEvent,
     StoredHead,
@@ -27,13 +29,13 @@ from stepup.domain.chain import (
 from stepup.service.ports import ChainPosition
 from stepup.stores.sql.connection import Repository
 from stepup.stores.sql.octets import Octets
-from stepup.stores.sql.tables import audit_events, audit_heads, event_clients
+from stepup.stores.sql.tables import audit_checkpoints, audit_events, audit_heads, event_clients
 
 _T = TypeVar("_T")
 _HASH_BYTES = 32
 NOBODY = ""
 """The stored actor of an event in which no person of the tenant acted; no user has this id."""
-_OF_TENANTS = (audit_events, audit_heads, event_clients)
+_OF_TENANTS = (audit_events, audit_heads, audit_checkpoints, event_clients)
 
 
 class SqlStoredChains(Repository):
@@ -80,6 +82,13 @@ class SqlStoredChains(Repository):
         condition = audit_heads.c.tenant_id == self._octets.text(_written(tenant))
         found = await self._connection.fetch_all(
             self._rows(audit_heads, condition, limit=2), lambda row: _head(tenant, row)
+        )
+        return Unreadable(None, "there are two") if len(found) > 1 else next(iter(found), None)
+
+    async def checkpoint(self, tenant: str) -> StoredCheckpoint:
+        condition = audit_checkpoints.c.tenant_id == self._octets.text(_written(tenant))
+        found = await self._connection.fetch_all(
+            self._rows(audit_checkpoints, condition, limit=2), lambda row: _checkpoint(tenant, row)
         )
         return Unreadable(None, "there are two") if len(found) > 1 else next(iter(found), None)
 
@@ -146,6 +155,14 @@ def _head(tenant: str, row: Row[Any]) -> Head | Unreadable:
     if isinstance(values, Unreadable):
         return values
     return Head(values["sequence"], values["hash"])
+
+
+def _checkpoint(tenant: str, row: Row[Any]) -> Checkpoint | Unreadable:
+    values = _as_written(tenant, row, _CHECKPOINT_TYPES, _CHECKPOINT)
+    if isinstance(values, Unreadable):
+        return values
+    del values["tenant_id"]
+    return Checkpoint(tenant, **values)
 
 
 def _misplaced(row: Row[Any]) -> Damage:
@@ -244,6 +261,15 @@ _CLIENT: Mapping[str, Callable[[bytes], Any]] = {
     "salt": lambda octets: _hash(octets, SALT_BYTES),
     "address": bytes.decode,
     "user_agent": bytes.decode,
+}
+_CHECKPOINT_TYPES = frozenset({"text integer blob text text blob"})
+_CHECKPOINT: Mapping[str, Callable[[bytes], Any]] = {
+    "tenant_id": lambda octets: TenantId(octets.decode()),
+    "sequence": _integer,
+    "hash": _hash,
+    "pruned_at": _instant,
+    "key_id": bytes.decode,
+    "signature": bytes,
 }
 _HEAD_TYPES = frozenset({"text integer blob"})
 _HEAD: Mapping[str, Callable[[bytes], Any]] = {
