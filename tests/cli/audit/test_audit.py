@@ -407,3 +407,68 @@ def test_s14_the_documented_program_verifies_a_head(
     exported.write_text(json.dumps(document))
     with pytest.raises(InvalidSignature):
         exec(compile(program, "docs", "exec"), {})  # noqa: S102
+
+
+@pytest.mark.usefixtures("two_tenants")
+def test_prune_only_counts_unless_it_is_told_to_delete(stepup):
+    stepup("public-key")  # makes the key ring
+    result = stepup("prune", "--before", "2026-03-02")
+    assert (result.exit_code, lines(result)) == (
+        INTACT,
+        [
+            'tenant "acme": 2 events to delete',
+            'tenant "globex": 1 events to delete',
+            "tenants: 2, events to delete: 3 (nothing was deleted: give --delete)",
+        ],
+    )
+    assert lines(stepup("verify")) == ["tenants: 2, events: 5, intact"]
+
+
+@pytest.mark.usefixtures("two_tenants")
+def test_s14_a_pruned_chain_is_intact_for_an_auditor_with_the_public_key(
+    stepup, exported, tmp_path
+):
+    result = stepup("prune", "--before", "2026-03-02", "--tenant", "acme", "--delete")
+    assert lines(result) == [
+        'tenant "acme": 2 events deleted',
+        "tenants: 1, events deleted: 2",
+    ]
+    pem = tmp_path / "key.pem"
+    pem.write_text(stepup("public-key").stdout)
+    for arguments in ([], ["--head", exported], ["--public-key", pem]):
+        result = stepup("verify", *arguments)
+        assert (result.exit_code, lines(result)) == (INTACT, ["tenants: 2, events: 4, intact"])
+
+
+@pytest.mark.usefixtures("two_tenants")
+def test_s14_prune_leaves_damaged_chains_and_prunes_the_others(stepup, sql):
+    stepup("public-key")
+    sql("UPDATE audit_events SET caller = 'mallory' WHERE tenant_id = 'acme' AND sequence = 2")
+    sql("INSERT INTO audit_heads VALUES (CAST(x'ff' AS TEXT), 1, zeroblob(32))")
+    result = stepup("prune", "--before", "2026-03-02", "--delete")
+    assert result.exit_code == DAMAGED
+    assert lines(result) == [
+        'tenant "acme", event 2: the event does not match its hash: altered, or moved here',
+        'tenant "globex": 1 events deleted',
+        'tenant "\\udcff", a row: the row belongs to no tenant',
+        "tenants: 3, events deleted: 1",
+    ]
+
+
+@pytest.mark.parametrize("before", ["2999-01-01", "yesterday"])
+def test_prune_refuses_an_instant_of_the_future(stepup, before):
+    result = stepup("prune", "--before", before)
+    assert result.exit_code == UNKNOWN
+    assert "--before" in result.stderr
+
+
+@pytest.mark.usefixtures("two_tenants")
+def test_s14_prune_says_which_role_may_delete(stepup, sql):
+    stepup("public-key")
+    sql(
+        "CREATE TRIGGER no_delete BEFORE DELETE ON audit_events"
+        " BEGIN SELECT RAISE(ABORT, 'denied'); END"
+    )
+    result = stepup("prune", "--before", "2026-03-02", "--delete")
+    assert result.exit_code == UNKNOWN
+    assert "run the command with the role of `stepup migrate`" in result.stderr

@@ -5,9 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from stepup_tests.keys import fresh_ring
 
 from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import NO_HASH, Event, EventKind, chain_hash
+from stepup.service.audit import prune
+from stepup.service.audit.verification import AuditVerification
+from stepup.service.calls.context import HostContext
 from stepup.service.ports import EventQuery
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC)
@@ -201,3 +205,17 @@ async def three(database):
 )
 async def test_every_condition_holds(three, conditions, expected):
     assert await sequences(three, **conditions) == expected
+
+
+@pytest.mark.race
+async def test_two_prunes_at_once_leave_one_chain(database, monkeypatch):
+    monkeypatch.setattr(prune, "PORTION", 2)
+    await append(database, *(event(client=Device("192.0.2.7")) for _ in range(9)))
+    later = NOW + timedelta(days=1)
+    keys, context = fresh_ring(), HostContext(prune.PRUNE, ACME, later, "sam", "host-1")
+    work = prune.PruneAudit(database, keys)
+    assert await work.count(ACME, later) == 8
+    deleted = await asyncio.gather(*(work(context, later) for _ in range(4)))
+    assert sum(deleted) >= 8
+    assert (await sequences(database))[0] >= 9
+    assert [damage async for damage in AuditVerification(database, keys).of_all()] == []

@@ -13,6 +13,7 @@ from stepup.domain.chain import (
     Head,
     StoredCheckpoint,
     StoredEvent,
+    Unreadable,
 )
 from stepup.domain.values import value
 from stepup.service.audit.checkpoints import checkpoint_problem, signed_checkpoint
@@ -34,6 +35,15 @@ class ChainDamagedError(Exception):
 
 
 @value
+class _Chain:
+    """A chain: its last pruned event, and the number of the last event that stays."""
+
+    tenant_id: TenantId
+    begin: Head | None
+    last: int
+
+
+@value
 class _Portion:
     """Some of the oldest events of a chain: their number, and the last one."""
 
@@ -45,7 +55,7 @@ class _Portion:
 class PruneAudit:
     """Deletes the events of a tenant before the first one that is not older than an instant.
 
-    The last event of a chain always stays: the head names it. Damaged events are evidence, which
+    The event that is the last one when a prune begins stays. Damaged events are evidence, which
     stays: a checkpoint would hide the damage.
     """
 
@@ -61,10 +71,12 @@ class PruneAudit:
         """
         async with self.database.snapshot() as records:
             begin = self._begin(tenant_id, await records.audit.checkpoint(tenant_id))
+            last = await _last(records.audit, tenant_id)
         position, events = ChainPosition(), 0
         while True:
             async with self.database.snapshot() as records:
-                portion = await _oldest(records.audit, tenant_id, begin, before, position)
+                chain = _Chain(tenant_id, begin, last)
+                portion = await _oldest(records.audit, chain, before, position)
             if portion is None:
                 return events
             begin, position = portion.last, ChainPosition(portion.last.sequence + 1)
@@ -81,16 +93,20 @@ class PruneAudit:
             StoreUnavailableError: what was deleted before has its checkpoint.
         """
         events = 0
-        while (deleted := await self._delete_portion(context, before)) is not None:
+        async with self.database.snapshot() as records:
+            last = await _last(records.audit, context.tenant_id)
+        while (deleted := await self._delete_portion(context, before, last)) is not None:
             events += deleted
         return events
 
-    async def _delete_portion(self, context: HostContext, before: datetime) -> int | None:
+    async def _delete_portion(
+        self, context: HostContext, before: datetime, last: int
+    ) -> int | None:
         tenant_id = context.tenant_id
         async with self.database.transaction(tenant_id) as records:
             stored = await records.audit.checkpoint_for_update(tenant_id)
-            begin = self._begin(tenant_id, stored)
-            portion = await _oldest(records.audit, tenant_id, begin, before, ChainPosition())
+            chain = _Chain(tenant_id, self._begin(tenant_id, stored), last)
+            portion = await _oldest(records.audit, chain, before, ChainPosition())
             if portion is not None:
                 await records.audit.prune(
                     signed_checkpoint(self.keys, tenant_id, portion.last, context.now)
@@ -119,27 +135,32 @@ class PruneAudit:
         return Head(stored.sequence, stored.hash) if isinstance(stored, Checkpoint) else None
 
 
+async def _last(chains: StoredChains, tenant_id: TenantId) -> int:
+    """The number of the last event; 0 if there is none."""
+    head = await chains.head(tenant_id)
+    if isinstance(head, Unreadable):
+        raise ChainDamagedError(Damage(tenant_id, None, f"the head of the chain: {head.problem}"))
+    return head.sequence if head is not None else 0
+
+
 async def _oldest(
-    chains: StoredChains,
-    tenant_id: TenantId,
-    begin: Head | None,
-    before: datetime,
-    position: ChainPosition,
+    chains: StoredChains, chain: _Chain, before: datetime, position: ChainPosition
 ) -> _Portion | None:
     """Find the events to delete, at most `PORTION`, and demand that they are intact.
 
     The event after them is checked, too: it has the hash of the last one.
     """
-    check, found = ChainCheck(tenant_id), None
+    check, found, begin = ChainCheck(chain.tenant_id), None, chain.begin
     if begin is not None:
         check.begin_after(begin)
-    page = await chains.stored(tenant_id, position, 1)
+    page = await chains.stored(chain.tenant_id, position, 1)
     if page and _is_older(page[0], before):
-        page = await chains.stored(tenant_id, position, PORTION + 1)
+        page = await chains.stored(chain.tenant_id, position, PORTION + 1)
     for stored in page:
         for damage in check.follow(stored):
             raise ChainDamagedError(damage)
-        if not _is_older(stored, before) or stored is page[-1]:
+        is_last = stored is page[-1] or stored.sequence == chain.last
+        if is_last or not _is_older(stored, before):
             return found
         events = stored.sequence - (begin.sequence if begin else 0)
         found = _Portion(events, Head(stored.sequence, stored.hash))
