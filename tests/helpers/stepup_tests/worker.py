@@ -10,6 +10,7 @@ from stepup.domain.operations import OperationId
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
 from stepup.domain.totp import Label, OtpCode
+from stepup.service.audit.prune import PRUNE, PruneAudit
 from stepup.service.calls.context import Context, HostContext, OutsiderContext
 from stepup.service.people.break_glass import BREAK_GLASS, BreakGlass
 from stepup.service.people.import_authenticators import ImportEntry
@@ -200,6 +201,12 @@ class Worker:
         context = HostContext(BREAK_GLASS, ACME, self.clock.now(), "sam", "host-1")
         command = BreakGlass(self.database, keys or self._keys)
         return await command.reset_enrollment(context, UserId(user), StatedReason("lost phone"))
+
+    async def prune(self):
+        """What `stepup audit prune` does on a server's host, with all events before now."""
+        now = self.clock.now()
+        context = HostContext(PRUNE, ACME, now, "sam", "host-1")
+        return await PruneAudit(self.database, self._keys)(context, now)
 
     async def issue_reset_code(self, actor):
         return await self._enrollment.issue(self.context(actor))

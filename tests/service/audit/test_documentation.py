@@ -44,6 +44,10 @@ def documented_events():
 
 async def everything(worker):
     """Bring about every kind of event."""
+    for _ in range(2):
+        await worker.revoke(ALICE)
+    await worker.advance(seconds=30)
+    await worker.prune()
     app = await worker.enrol(ALICE)
     await worker.elevate(ALICE, app)
     await worker.set_account_mfa(ALICE, enabled=True)

@@ -26,16 +26,14 @@ def signed_checkpoint(
 
 def checkpoint_problem(stored: StoredCheckpoint, signatures: HeadSignatures) -> str | None:
     """What is wrong with a stored checkpoint; None if its signature is good, or there is none."""
-    match stored:
-        case None:
-            return None
-        case Unreadable(problem=problem):
-            return f"the checkpoint: {problem}"
-        case Checkpoint(key_id=key_id):
-            last = Head(stored.sequence, stored.hash)
-            message = _message(stored.tenant, last, stored.pruned_at, key_id)
-            wrong = signatures.signature_problem(key_id, message, stored.signature)
-            return None if wrong is None else f"the checkpoint: {wrong}"
+    if stored is None:
+        return None
+    if isinstance(stored, Unreadable):
+        return f"the checkpoint: {stored.problem}"
+    last = Head(stored.sequence, stored.hash)
+    message = _message(stored.tenant, last, stored.pruned_at, stored.key_id)
+    problem = signatures.signature_problem(stored.key_id, message, stored.signature)
+    return None if problem is None else f"the checkpoint: {problem}"
 
 
 def _message(tenant: str, last: Head, pruned_at: datetime, key_id: str) -> bytes:
