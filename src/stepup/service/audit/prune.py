@@ -121,10 +121,9 @@ class PruneAudit:
                 return portion.events
             if isinstance(stored, Checkpoint) and stored.key_id != self.keys.primary:
                 # Its key may leave the ring after a rotation; then nobody could verify it.
-                last = Head(stored.sequence, stored.hash)
-                await records.audit.prune(
-                    signed_checkpoint(self.keys, tenant_id, last, stored.pruned_at)
-                )
+                at = Head(stored.sequence, stored.hash)
+                again = signed_checkpoint(self.keys, tenant_id, at, stored.pruned_at)
+                await records.audit.prune(again)
         return None
 
     def _begin(self, tenant_id: TenantId, stored: StoredCheckpoint) -> Head | None:
@@ -159,8 +158,7 @@ async def _oldest(
     for stored in page:
         for damage in check.follow(stored):
             raise ChainDamagedError(damage)
-        is_last = stored is page[-1] or stored.sequence == chain.last
-        if is_last or not _is_older(stored, before):
+        if not _is_older(stored, before) or stored is page[-1] or stored.sequence >= chain.last:
             return found
         events = stored.sequence - (begin.sequence if begin else 0)
         found = _Portion(events, Head(stored.sequence, stored.hash))
