@@ -150,17 +150,20 @@ export class Transport {
     this.#channel = undefined;
   }
 
-  /** Returns the channel, a new one if the files of the credentials have changed. */
-  #open(): Client {
-    if (this.#isClosed) {
-      throw new UnavailableError("this client is closed");
-    }
+  /** Looks at the files of the credentials. If they have changed, the next call opens a channel. */
+  #renew(): void {
     if (performance.now() >= this.#lookAt) {
       this.#lookAt = performance.now() + LOOK_EVERY;
       if (this.#endpoint.renew()) {
         this.#channel?.close(); // calls in flight continue on it
         this.#channel = undefined;
       }
+    }
+  }
+
+  #open(): Client {
+    if (this.#isClosed) {
+      throw new UnavailableError("this client is closed");
     }
     this.#channel ??= new Client(
       this.#endpoint.target,
@@ -174,6 +177,7 @@ export class Transport {
     if (options.signal?.aborted) {
       throw new UnavailableError("the program has aborted the call", { cause: options.signal.reason });
     }
+    this.#renew();
     const token = await before(deadline, this.#endpoint.token());
     try {
       const metadata = new Metadata({ waitForReady: this.#waitForReady });
