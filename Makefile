@@ -343,12 +343,12 @@ typescript-build: install-dev $(TYPESCRIPT)/node_modules/.package-lock.json
 	@$(BIN)/python -m tools.buf_module $(TYPESCRIPT)/build/module
 	@cd $(TYPESCRIPT) && $(abspath $(BIN))/buf generate build/module
 	cd $(TYPESCRIPT) && node_modules/.bin/tsc --project .
-	@cp src/stepup/client/service_config.json $(TYPESCRIPT)/dist
+	@cp LICENSE src/stepup/client/service_config.json $(TYPESCRIPT)/dist
 
 .PHONY: typescript-tests
 typescript-tests: typescript-build
 	cd $(TYPESCRIPT) && node_modules/.bin/tsc --project test
-	cd $(TYPESCRIPT) && STEPUP_TEST_PROGRAM=$(abspath $(BIN))/stepup node --test --test-reporter=dot build/*.test.js
+	cd $(TYPESCRIPT) && STEPUP_TEST_PROGRAM=$(abspath $(BIN))/stepup node --test --test-concurrency=3 --test-reporter=dot build/*.test.js
 
 .PHONY: typescript
 typescript: install-dev ## Install, generate, check and test clients/typescript, where Node.js 20 and npm are present
