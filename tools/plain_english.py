@@ -23,7 +23,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PROJECT = [
     *ROOT.glob("*.md"),
-    *(ROOT / name for name in ("docs", "src", "tools", "protos", "deploy")),
+    *(ROOT / name for name in ("docs", "src", "tools", "protos", "deploy", "examples")),
 ]
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from stepup_tests.places import ROOT
 
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
 _LINK = re.compile(r"\](?:\(|: )(?!https?:)([^)#\s]*)#?([^)\s]*)(?:\)|$)", re.MULTILINE)
 _REQUIREMENT = re.compile(r"(?<![\w\[])S\d{1,2}(?![\w\]])|\[S\d{1,2}\](?![:(])")
 
