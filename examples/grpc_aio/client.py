@@ -4,7 +4,7 @@ import asyncio
 
 import grpc
 
-from stepup.client import reason
+from stepup.client.errors import error_of
 
 hosts_pb2, hosts_pb2_grpc = grpc.protos_and_services("hosts.proto")
 
@@ -18,7 +18,7 @@ async def start_shell(hosts, host, ask_for_code):
         try:
             return await hosts.StartShell(request, **CALL)
         except grpc.aio.AioRpcError as error:
-            if reason(error) != "STEP_UP_REQUIRED":
+            if error_of(error).reason != "STEP_UP_REQUIRED":
                 raise
         code = hosts_pb2.SendCodeRequest(code=ask_for_code())
         await hosts.SendCode(code, **CALL)
