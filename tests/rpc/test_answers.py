@@ -593,6 +593,17 @@ async def test_an_event_of_the_tenant_has_no_subject(worker, client):
     assert event.details["after"]["operations"][OSQUERY] == 900
 
 
+async def test_an_event_of_a_device_of_which_nothing_is_known_has_none(client):
+    actor = actor_pb2.ActorContext()
+    actor.CopyFrom(ON_WIRE)
+    actor.client.SetInParent()
+    scope = step_up.REVOCATION_SCOPE_SESSION
+    await client.step_up.RevokeElevations(step_up.RevokeElevationsRequest(actor=actor, scope=scope))
+    [event] = (await client.audit.ListAuditEvents(listing())).events
+    assert not event.HasField("client")
+    assert "client" not in event.details
+
+
 @pytest.mark.parametrize(("size", "expected"), [(0, 50), (1, 1), (100, 100)])
 async def test_a_page_has_as_many_events_as_asked_for(worker, client, size, expected):
     for _ in range(101):

@@ -101,6 +101,13 @@ def _playbook(**values):
     return f"actor.playbook_run.{field}", spoil
 
 
+def _client(field, value):
+    def spoil(actor):
+        setattr(actor.client, field, value)
+
+    return f"actor.client.{field}", spoil
+
+
 SPOILT_ACTORS = {
     **{
         f"{field}: {name}": spoilt_id(field, value)
@@ -118,6 +125,9 @@ SPOILT_ACTORS = {
     "playbook_run.run_id: 129 bytes": _playbook(run_id="x" * 129),
     "playbook_run.trigger: missing": _playbook(trigger=0),
     "playbook_run.trigger: unknown": _playbook(trigger=99),
+    "client.address: a name": _client("address", "laptop.example"),
+    "client.address: with a zone": _client("address", "fe80::1%eth0"),
+    "client.user_agent: 513 characters": _client("user_agent", "x" * 513),
 }
 
 

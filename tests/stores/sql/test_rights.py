@@ -5,6 +5,7 @@ Each test changes roles in a transaction that is rolled back.
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import NullPool, make_url, text
@@ -12,12 +13,25 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from stepup_tests.e2e.processes import PROGRAMS, run
 from stepup_tests.e2e.sql import executed
+from stepup_tests.keys import fresh_ring
 from stepup_tests.postgres import PostgresServer
 from stepup_tests.roles import MIGRATES, SERVES, empty_database_with_roles
 from structlog.testing import capture_logs
 
+from stepup.domain.actor import CallerId, TenantId
+from stepup.domain.audit import Event, EventKind
+from stepup.domain.errors import StoreUnavailableError
+from stepup.service.audit.prune import PRUNE, PruneAudit
+from stepup.service.calls.context import HostContext
 from stepup.settings import load
-from stepup.stores.sql import GrantError, audit_rights, check_schema, downgrade, upgrade
+from stepup.stores.sql import (
+    GrantError,
+    SqlDatabase,
+    audit_rights,
+    check_schema,
+    downgrade,
+    upgrade,
+)
 from stepup.stores.sql.rights import excessive_rights, grant_to_server
 from stepup.system.clock import SystemClock
 from stepup.wiring.stores import open_stores
@@ -182,6 +196,9 @@ async def test_s14_the_role_that_serves_has_the_least_rights_on_every_table(urls
         "TRUNCATE audit_events",
         "SELECT 1 FROM audit_events FOR UPDATE",
         "DELETE FROM audit_heads",
+        "DELETE FROM audit_checkpoints",
+        "INSERT INTO audit_checkpoints VALUES ('acme', 1, '', now(), 'k', '')",
+        "UPDATE audit_checkpoints SET sequence = 1",
         "TRUNCATE audit_heads",
         "TRUNCATE policies CASCADE",
         "UPDATE alembic_version SET version_num = '0000'",
@@ -200,6 +217,26 @@ async def test_s14_the_role_that_serves_has_the_least_rights_on_every_table(urls
 async def test_s14_what_the_role_that_serves_cannot_do(as_server, statement):
     with pytest.raises(ProgrammingError, match=r"denied|must be owner|InsufficientPrivilege"):
         await executed(as_server, statement)
+
+
+async def test_s14_only_the_role_that_migrates_prunes(urls, as_server):
+    _, migrates, _ = urls
+    now = datetime.now(UTC)
+    for url, deletes in ((as_server, False), (migrates, True)):
+        database = SqlDatabase(url)
+        async with database.transaction() as records:
+            for _ in range(2):
+                event = Event(TenantId("acme"), EventKind.OTP_VERIFIED, now, CallerId("c"), None)
+                await records.audit.append(event)
+        later = now + timedelta(seconds=1)
+        context = HostContext(PRUNE, TenantId("acme"), later, "sam", "host-1")
+        prune = PruneAudit(database, fresh_ring())
+        if deletes:
+            assert await prune(context, later) == 3
+        else:
+            with pytest.raises(StoreUnavailableError):
+                await prune(context, later)
+        await database.close()
 
 
 async def test_s14_the_role_that_serves_grants_itself_nothing(urls, as_server):

@@ -230,7 +230,8 @@ def _person(path: str, message: actor_pb2.ActorContext) -> domain.Actor:
     )
 
 
-def _client(path: str, message: actor_pb2.Client) -> domain.Device:
+def _client(path: str, message: actor_pb2.Client) -> domain.Device | None:
+    """The device of a person; None if nothing is known about it."""
     address = message.address
     if address:
         try:
@@ -241,7 +242,8 @@ def _client(path: str, message: actor_pb2.Client) -> domain.Device:
             raise InvalidFieldError(f"{path}.address", "must have no zone")
     if message.user_agent:
         parse(f"{path}.user_agent", UserAgent, message.user_agent)
-    return domain.Device(address, message.user_agent)
+    known = domain.Device(address, message.user_agent)
+    return None if known == domain.Device() else known
 
 
 def _playbook_run(path: str, message: actor_pb2.PlaybookRun) -> domain.PlaybookRun:
