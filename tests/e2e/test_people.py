@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from stepup_tests.e2e.authenticator_app import AuthenticatorApp
+from stepup_tests.e2e.clients import GrpCurl
 from stepup_tests.e2e.people import (
     OSQUERY,
     administrator,
@@ -92,6 +93,15 @@ def test_an_operator_sees_who_has_time_to_enrol(grpcurl, tenant, operator, give_
     event = newest(grpcurl, tenant)
     assert event["kind"] == "AUDIT_EVENT_KIND_OPERATOR_READ"
     assert event["details"]["operator"] == SAM
+
+
+def test_who_was_asked_is_on_record_after_the_server_stopped(server, tenant):
+    client = GrpCurl(server)
+    protect(client, administrator(tenant), OSQUERY)
+    assert verdict(client, person(tenant, "bob"), OSQUERY)[1] == "NOT_ENROLLED"
+    server.terminate()
+    statement = "SELECT user_id FROM asked_people WHERE tenant_id = :tenant"
+    assert execute(server.site.database_url, statement, tenant=tenant) == [("bob",)]
 
 
 def test_an_administrator_ends_the_lock_of_a_person(grpcurl, tenant, let_a_step_pass):

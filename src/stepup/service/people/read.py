@@ -74,16 +74,14 @@ class ListPeople:
         scope = ("people", tenant_id, state.value if state else "")
         after = UserId(self.tokens.position(scope, token)) if token else None
         async with self.share.turn(tenant_id):
-            if after is None:
+            if not token:
                 await record_operator_read(self.database, context, "PeopleService/ListPeople")
             async with self.database.snapshot(tenant_id) as records:
-                query = PeopleQuery(
-                    tenant_id, context.now, await _in_grace(records, context), state, after
-                )
+                in_grace = await _in_grace(records, context)
+                query = PeopleQuery(tenant_id, context.now, in_grace, state, after)
                 people = await records.people.list(query, size + 1)
-                counts = None
-                if after is None:
-                    counts = await records.people.count(replace(query, state=None))
+                of_all = replace(query, state=None)
+                counts = None if token else await records.people.count(of_all)
         page = [_view_of(person, query) for person in people[:size]]
         next_token = ""
         if len(people) > size:
