@@ -205,6 +205,8 @@ lint-style:
 
 lint-types:
 	$(BIN)/mypy
+	@if command -v node >/dev/null; then $(BIN)/pyright; \
+	else echo "*** This machine has no node: pyright does not check the types of the client."; fi
 
 lint-layers:
 	$(BIN)/lint-imports

@@ -28,6 +28,7 @@ from tools.bench import (
     verify_report,
     yardstick,
 )
+from tools.bench import client as clients
 from tools.bench import growth as growing
 from tools.bench import profile as profiling
 from tools.bench import soak as soaking
@@ -263,6 +264,19 @@ def starts_after_revocations(
     about = {"machine": machine.machine(), "versions": machine.versions(PROGRAM)}
     about["versions"] |= {"postgresql": version}
     _write(output, "revocations.json", _written(about | {"runs": runs}))
+
+
+@app.command(name="client")
+def checks_of_clients(
+    rounds: Annotated[int, typer.Option(help="How often each side is measured.")] = 15,
+    calls: Annotated[int, typer.Option(help="How many calls a round has.")] = 1000,
+) -> None:
+    """Compare `check` of the clients with the generated stub."""
+    for cost in clients.measure(rounds, calls):
+        _console.print(
+            f"{cost.name}: stub {cost.stub:.0f} us, client {cost.client:.0f} us,"
+            f" {cost.ratio:.3f} times"
+        )
 
 
 @app.command()

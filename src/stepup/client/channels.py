@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from importlib import resources
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import grpc
@@ -17,7 +17,7 @@ from stepup.system.loopback import NO_GRPC_PROXY, is_local_target
 Options: TypeAlias = Sequence[tuple[str, str | int]]
 
 SERVICE_CONFIG: Final = json.dumps(
-    json.loads(resources.files("stepup.client").joinpath("service_config.json").read_bytes())
+    json.loads(Path(__file__).with_name("service_config.json").read_bytes())
 )
 """The published retry advice, for channels of your own: `grpc.service_config`.
 

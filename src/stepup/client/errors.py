@@ -153,7 +153,7 @@ def error_of(error: grpc.RpcError) -> StepUpError:
 
 def _details(call: grpc.Call) -> Iterable[Any]:
     for key, value in call.trailing_metadata() or ():
-        if key == _DETAILS_KEY:
+        if key == _DETAILS_KEY and isinstance(value, bytes):
             try:
                 return list(Status.FromString(value).details)
             except DecodeError:  # a proxy wrote it: the status counts without its details

@@ -40,7 +40,10 @@ async def close_channel(channel: Channel, grace: float) -> None:
 
 async def settled(value: Awaitable[_T] | _T) -> _T:
     """Return the value, awaited where it is an awaitable."""
-    return await value if inspect.isawaitable(value) else value
+    if inspect.isawaitable(value):
+        awaited: _T = await value
+        return awaited
+    return value
 
 
 class _Call(Coroutine[Any, Any, _T]):
