@@ -85,7 +85,7 @@ async def test_a_message_over_the_limit_is_refused_and_the_server_goes_on(servin
     async with serving(unary={CALL: echo}) as port:
         refused = await refusal_of(port.unary(CALL, b"x" * 70_000))
         assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        # grpc's own answer (docs/integrating.md): it takes no details of ours.
+        # grpc's own answer (docs/api-behaviour.md): it takes no details of ours.
         assert refused.message.endswith("Received message larger than max (70000 vs. 65536)")
         assert not refused.details
         assert await port.unary(CALL, b"x") == b"x"

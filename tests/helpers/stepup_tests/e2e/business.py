@@ -1,6 +1,6 @@
 """A business at work: callers that never pause, and a book of what they were told.
 
-A call may end as docs/integrating.md says that calls do while something is lost; every answer has
+A call may end as docs/api-behaviour.md says that calls do while something is lost; every answer has
 to be right. In the end everything that was acknowledged has to be there.
 """
 
