@@ -45,6 +45,9 @@ export class CallerCredentials {
     if (certificate === undefined && !token) {
       throw new Error("give a certificate with its privateKey, a token, or both");
     }
+    if (typeof token === "string") {
+      checkedToken(token);
+    }
     this.#options = { ...options };
     this.#pemFiles = new FileWatch([certificate, privateKey, authorities]);
     this.#tokenFile = new FileWatch([fileOf(token)]);
@@ -60,7 +63,7 @@ export class CallerCredentials {
   /** Returns the token for a call; empty if there is none. */
   async token(): Promise<string> {
     const { token } = this.#options;
-    return typeof token === "function" ? await token() : this.#tokenText;
+    return typeof token === "function" ? checkedToken(await token()) : this.#tokenText;
   }
 
   /** Looks at the files, and reads those that changed. Returns whether new channels differ. */
@@ -100,12 +103,20 @@ export class CallerCredentials {
     if (file === undefined) {
       return typeof token === "string" ? token : "";
     }
-    const text = readFileSync(file, "utf8").trim();
-    if (!/^[\x21-\x7e]+$/.test(text)) {
-      throw new Error(`${file}: not a token`);
+    try {
+      return checkedToken(readFileSync(file, "utf8").trim());
+    } catch (error) {
+      throw new Error(`${file}: ${(error as Error).message}`);
     }
-    return text;
   }
+}
+
+/** Returns the token, if it can be one. The message of the error does not contain it (S11). */
+function checkedToken(token: unknown): string {
+  if (typeof token === "string" && /^[\x20-\x7e]+$/.test(token)) {
+    return token;
+  }
+  throw new Error("not a token: it is empty, or has characters that no token has");
 }
 
 function fileOf(token: Token | undefined): string | undefined {

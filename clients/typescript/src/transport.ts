@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ScalarType, create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type {
   DescMessage,
   DescMethod,
@@ -129,6 +129,7 @@ export class Transport {
       metadata,
       { deadline },
     );
+    call.on("error", () => {}); // also comes after a program has stopped reading, when nobody listens
     const cancel = () => call.cancel();
     onAbort(options.signal, cancel);
     try {
@@ -179,18 +180,19 @@ export class Transport {
     }
     this.#renew();
     const token = await before(deadline, this.#endpoint.token());
-    try {
-      const metadata = new Metadata({ waitForReady: this.#waitForReady });
-      for (const [name, value] of Object.entries(options.metadata ?? {})) {
+    const metadata = new Metadata({ waitForReady: this.#waitForReady });
+    for (const [name, value] of Object.entries(options.metadata ?? {})) {
+      try {
         metadata.set(name, value);
+      } catch {
+        // The error of grpc-js has the value, which may be a secret.
+        throw new RequestError(`metadata ${JSON.stringify(name)} cannot be sent: its name or value is bad`);
       }
-      if (token) {
-        metadata.set("authorization", `Bearer ${token}`);
-      }
-      return metadata;
-    } catch (error) {
-      throw new RequestError(`the call cannot be sent: ${String(error)}`, { cause: error });
     }
+    if (token) {
+      metadata.set("authorization", `Bearer ${token}`);
+    }
+    return metadata;
   }
 }
 
@@ -241,9 +243,26 @@ async function before(deadline: number, token: Promise<string>): Promise<string>
 
 function encoded<I extends DescMessage>(schema: I, request: MessageInitShape<I>): Uint8Array {
   try {
-    return toBinary(schema, create(schema, request));
+    const message = create(schema, request);
+    checkTexts(schema, message);
+    return toBinary(schema, message);
   } catch (error) {
     throw new RequestError(`the request is not a ${schema.name}: ${String(error)}`, { cause: error });
+  }
+}
+
+/** Encoding writes any value as text: two objects would be the same person, "[object Object]". */
+function checkTexts(schema: DescMessage, message: object): void {
+  for (const field of schema.fields) {
+    const value = (message as Record<string, unknown>)[field.localName];
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (field.scalar === ScalarType.STRING && typeof each !== "string") {
+        throw new TypeError(`${field.name} is not a string`);
+      }
+      if (field.message && each) {
+        checkTexts(field.message, each as object);
+      }
+    }
   }
 }
 

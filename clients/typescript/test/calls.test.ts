@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { inspect } from "node:util";
 
 import { status } from "@grpc/grpc-js";
 import { AnswerError, RequestError, StateError, StepUpClient, UnavailableError } from "stepup-authz";
@@ -91,12 +92,17 @@ test("metadata of a call is sent with it", async () => {
   const fake = await started({ checkStepUp: () => ALLOWED });
   await fake.client().check(BOB, OSQUERY, { metadata: { "stepup-portal-session": "p-1" } });
   assert.deepEqual(fake.metadata[0]?.get("stepup-portal-session"), ["p-1"]);
-  await assert.rejects(fake.client().check(BOB, OSQUERY, { metadata: { "not a name": "" } }), RequestError);
+  const bad = fake.client().check(BOB, OSQUERY, { metadata: { "stepup-portal-session": "secr\u00e9t" } });
+  await assert.rejects(bad, (error) => error instanceof RequestError && !/secr/.test(inspect(error)));
 });
 
 test("values that are no message are an error of the request", async () => {
   const fake = await started({ checkStepUp: () => ALLOWED });
-  await assert.rejects(fake.client().people.list({ actor: BOB, pageSize: 2 ** 40 }), RequestError);
+  const stepup = fake.client();
+  await assert.rejects(stepup.people.list({ actor: BOB, pageSize: 2 ** 40 }), RequestError);
+  const userId = { id: 7 } as unknown as string; // as text it would be that of everybody
+  await assert.rejects(stepup.check({ ...BOB, userId }, OSQUERY), /user_id is not a string/);
+  await assert.rejects(stepup.check(BOB, OSQUERY, { target: 7 as unknown as string }), RequestError);
   assert.equal(fake.requests.length, 0);
 });
 
@@ -188,6 +194,19 @@ test("an approval waits on a connection of its own, and continues after a cut", 
   const [first, second] = fake.requests;
   assert.equal(first.requestId, second.requestId);
   assert.equal(second.expiresIn.seconds, 60n);
+});
+
+test("a program may stop reading a stream", async () => {
+  async function* watched() {
+    yield { challenge: { challengeId: "c-1", state: 1 } };
+    await hang();
+  }
+  const fake = await started({ awaitChallenge: watched });
+  for await (const { challenge } of fake.client().challenges.watch({ actor: BOB, challengeId: "c-1" })) {
+    assert.equal(challenge?.challengeId, "c-1");
+    break;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 100)); // an error that nobody takes ends the process
 });
 
 test("an approval uses an earlier challenge only if its items are the same and unused", async () => {

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { inspect } from "node:util";
 
 import { ServerCredentials } from "@grpc/grpc-js";
 import { CallerCredentials, StepUpClient, UnavailableError, type Token } from "stepup-authz";
@@ -100,9 +101,12 @@ test("each call has the token: a text, a file that is read again, or a function"
 test("a token that does not come lets no action run, and nobody waits for ever", async () => {
   const fake = await served(false);
   const failing = () => Promise.reject(new Error("no token"));
-  for (const token of [hang, failing]) {
+  const empty = () => "";
+  const bad = () => "secr\u00e9t";
+  for (const token of [hang, failing, empty, bad]) {
     const credentials = new CallerCredentials({ token, authorities: file("authority.pem") });
-    await assert.rejects(fake.client({ credentials, timeout: 200 }).check(BOB, OSQUERY), UnavailableError);
+    const call = fake.client({ credentials, timeout: 200 }).check(BOB, OSQUERY);
+    await assert.rejects(call, (error) => error instanceof UnavailableError && !/secr/.test(inspect(error)));
   }
   assert.equal(fake.requests.length, 0);
 });
@@ -112,7 +116,8 @@ test("credentials that cannot be used are an error at once, without the content 
     [{}, /give a certificate/],
     [{ certificate: file("caller.pem") }, /belong together/],
     [{ certificate: file("caller.pem"), privateKey: file("intruder.key") }, /mismatch/],
-    [{ token: { file: file("caller.key") } }, /not a token$/],
+    [{ token: { file: file("caller.key") } }, /caller.key: not a token/],
+    [{ token: "t-1\n" }, /not a token/],
   ];
   for (const [options, message] of bad) {
     assert.throws(() => new CallerCredentials(options), message);

@@ -30,7 +30,7 @@ export interface RouteOptions<Request> {
    * Returns the object of the action, or a digest of its parameters: at most 256 bytes. Without it
    * the target is empty, and no challenge can approve the action.
    */
-  readonly target?: ((request: Request) => string) | undefined;
+  readonly target?: ((request: Request) => string | Promise<string>) | undefined;
 }
 
 /** The response to a refused request. */
@@ -81,8 +81,11 @@ export async function demandAllowed<Request extends object>(
   if (!person) {
     throw new TypeError("the guard's actor function returned no actor");
   }
-  const allowed = await client.require(person, operation, { target: target?.(request) ?? "" });
-  allowedRequests.set(request, allowed);
+  const object = target && (await target(request));
+  if (target && !object) {
+    throw new TypeError("the guard's target function returned no target");
+  }
+  allowedRequests.set(request, await client.require(person, operation, { target: object }));
 }
 
 /** Returns an `Error` whatever was thrown: frameworks take some other values for permission. */
