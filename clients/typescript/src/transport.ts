@@ -129,7 +129,6 @@ export class Transport {
       metadata,
       { deadline },
     );
-    call.on("error", () => {}); // also comes after a program has stopped reading, when nobody listens
     const cancel = () => call.cancel();
     onAbort(options.signal, cancel);
     try {

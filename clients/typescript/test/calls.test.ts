@@ -206,7 +206,7 @@ test("a program may stop reading a stream", async () => {
     assert.equal(challenge?.challengeId, "c-1");
     break;
   }
-  await new Promise((resolve) => setTimeout(resolve, 100)); // an error that nobody takes ends the process
+  await new Promise((resolve) => setTimeout(resolve, 100)); // an error event without a listener would end this process
 });
 
 test("an approval uses an earlier challenge only if its items are the same and unused", async () => {

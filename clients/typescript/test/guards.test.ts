@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 
 import { status } from "@grpc/grpc-js";
 import express from "express";
 import fastify from "fastify";
-import type { Actor } from "stepup-authz";
-import { allowedOf, stepUpGuard as expressGuard } from "stepup-authz/express";
-import { stepUpGuard as fastifyGuard } from "stepup-authz/fastify";
+import { StepUpClient, type Actor } from "stepup-authz";
+import { allowedOf, methodMap, stepUpGuard as expressGuard, writeMethodMap } from "stepup-authz/express";
+import { methodMap as fastifyMethodMap, stepUpGuard as fastifyGuard } from "stepup-authz/fastify";
 import { Decision, DecisionReason, NotElevatedDetail } from "stepup-authz/messages";
 
 import { BOB, Fake, decided, failure, hang, type Script } from "./helpers/fake.js";
@@ -162,6 +165,31 @@ for (const [name, guarded] of Object.entries(FRAMEWORKS)) {
     });
   }
 }
+
+test("a method map has each route of Express with its operation, also in routers", () => {
+  const guard = expressGuard(new StepUpClient("localhost:1"), { actor: () => BOB });
+  const app = express();
+  const hosts = express.Router();
+  const done = () => {};
+  hosts.post("/:host/shell", guard(SHELL), done);
+  app.use("/hosts", hosts);
+  app.get("/", done);
+  assert.deepEqual(methodMap(app), { "POST /hosts/:host/shell": SHELL, "GET /": null });
+});
+
+test("a method map has each route of Fastify with its operation, and can be written", async () => {
+  const guard = fastifyGuard(new StepUpClient("localhost:1"), { actor: () => BOB });
+  const app = fastify();
+  const methods = fastifyMethodMap(app);
+  app.post("/hosts/:host/shell", { preHandler: [async () => {}, guard(SHELL)] }, async () => {});
+  app.delete("/", async () => {});
+  await app.ready();
+  const file = join(mkdtempSync(join(tmpdir(), "ts-methods-")), "methods.json");
+  stops.push(() => rmSync(dirname(file), { recursive: true }));
+  writeMethodMap(methods, file);
+  const written = '{\n  "methods": {\n    "DELETE /": null,\n    "POST /hosts/:host/shell": "' + SHELL + '"\n  }\n}\n';
+  assert.equal(readFileSync(file, "utf8"), written);
+});
 
 test("without a guard no request has an answer", () => {
   assert.throws(() => allowedOf({}), /no guard has allowed/);

@@ -9,13 +9,15 @@
  *     );
  */
 
-import type { FastifyRequest, preHandlerAsyncHookHandler } from "fastify";
+import type { FastifyInstance, FastifyRequest, preHandlerAsyncHookHandler } from "fastify";
 
 import type { StepUpClient } from "../client.js";
 import { StepUpError } from "../errors.js";
 import { asError, demandAllowed, refusalOf, report, type GuardOptions, type RouteOptions } from "./guard.js";
+import { markedWith, operationOf, type MethodMap } from "./methods.js";
 
 export { allowedOf, type GuardOptions, type RouteOptions, type StepUpProblem } from "./guard.js";
+export { writeMethodMap, type MethodMap } from "./methods.js";
 
 /** Returns a hook that lets the handler of a route run only after the answer `allowed`. */
 export type FastifyGuard = (
@@ -29,7 +31,7 @@ export type FastifyGuard = (
  */
 export function stepUpGuard(client: StepUpClient, options: GuardOptions<FastifyRequest>): FastifyGuard {
   return (operation, route = {}) =>
-    async (request, reply) => {
+    markedWith(operation, async (request, reply) => {
       try {
         await demandAllowed(client, options, operation, route, request);
       } catch (error) {
@@ -41,5 +43,15 @@ export function stepUpGuard(client: StepUpClient, options: GuardOptions<FastifyR
         return reply.code(status).headers(headers).send(body);
       }
       return undefined;
-    };
+    });
+}
+
+/** Returns a map that gets each route which is added to the application from now on. */
+export function methodMap(app: FastifyInstance): MethodMap {
+  const methods: Record<string, string | null> = {};
+  app.addHook("onRoute", ({ method, url, preHandler }) => {
+    const names = [method].flat().sort().join(" ");
+    methods[`${names} ${url}`] = operationOf([preHandler].flat());
+  });
+  return methods;
 }
