@@ -10,13 +10,13 @@ import sessions
 from fastapi import Body, Depends, FastAPI, Request, Response
 
 from stepup.client import AsyncStepUpClient, StepUpError, Verified
-from stepup.client.guards.fastapi import StepUpGuard
+from stepup.client.guards.fastapi import FastApiGuard
 
 app = FastAPI()
 app.include_router(sessions.router)  # begins a sign-in: checks the password, and sets the cookie
 stepup = AsyncStepUpClient.from_env()
-sign_in_guard = StepUpGuard(app, stepup, actor=sessions.person_signing_in)
-guard = StepUpGuard(app, stepup, actor=sessions.person)
+sign_in_guard = FastApiGuard(app, stepup, actor=sessions.person_signing_in)
+guard = FastApiGuard(app, stepup, actor=sessions.person)
 may_start_shell = guard("response.start_remote_shell", target=lambda r: r.path_params["host"])
 Session = Annotated[sessions.Session, Depends()]
 Code = Annotated[str, Body(embed=True)]

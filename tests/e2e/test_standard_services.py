@@ -20,6 +20,7 @@ SERVICES = [
     "stepup.v1.AuditService",
     "stepup.v1.ChallengeService",
     "stepup.v1.EnrollmentService",
+    "stepup.v1.PeopleService",
     "stepup.v1.PolicyService",
     "stepup.v1.StepUpService",
 ]

@@ -23,7 +23,7 @@ from stepup.client.guards import allowed, write_method_map
 from stepup.client.guards import django as django_guards
 from stepup.client.guards import flask as flask_guards
 from stepup.client.guards.asgi import StepUpMiddleware
-from stepup.client.guards.fastapi import StepUpGuard
+from stepup.client.guards.fastapi import FastApiGuard
 
 SHELL = "response.start_remote_shell"
 PATH = "/hosts/host-7/shell"
@@ -77,7 +77,7 @@ class OverFastApi(OverAsgi):
         async def actor(_request):
             return ACTOR
 
-        self.guard = StepUpGuard(self.app, self.client, actor=actor)
+        self.guard = FastApiGuard(self.app, self.client, actor=actor)
         needed = self.guard(SHELL, target=lambda request: request.path_params["host"])
 
         @self.app.post("/hosts/{host}/shell", dependencies=[needed])
@@ -95,7 +95,7 @@ class OverFlask(Site):
 
     def build(self):
         self.app = flask.Flask("site")
-        guard = flask_guards.StepUpGuard(self.client, actor=lambda _request: ACTOR)
+        guard = flask_guards.FlaskGuard(self.client, actor=lambda _request: ACTOR)
 
         @self.app.post("/hosts/<host>/shell")
         @guard(SHELL, target=lambda request: request.view_args["host"])
@@ -122,7 +122,7 @@ class OverDjango(Site):
         if not settings.configured:
             settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=None)
             django.setup()
-        guard = django_guards.StepUpGuard(self.client, actor=lambda _request: ACTOR)
+        guard = django_guards.DjangoGuard(self.client, actor=lambda _request: ACTOR)
         host_of = lambda request: request.resolver_match.kwargs["host"]  # noqa: E731
         view = guard(SHELL, target=host_of)(self.view())
         urls = [path("hosts/<str:host>/shell", view), path("hosts", lambda _request: None)]

@@ -1,6 +1,6 @@
 """A guard for Django: a decorator of views, synchronous or asynchronous.
 
-guard = StepUpGuard(stepup, actor=actor_of)
+guard = DjangoGuard(stepup, actor=actor_of)
 
 @guard("response.start_remote_shell", target=lambda request: request.resolver_match.kwargs["host"])
 def start_shell(request, host): ...
@@ -27,7 +27,7 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 _OPERATION = "stepup_operation"
 
 
-class StepUpGuard:
+class DjangoGuard:
     """Makes decorators that let a view run after the answer `Allowed`.
 
     Args:

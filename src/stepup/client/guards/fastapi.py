@@ -1,6 +1,6 @@
 """A guard for FastAPI: a dependency.
 
-    guard = StepUpGuard(app, stepup, actor=actor_of)
+    guard = FastApiGuard(app, stepup, actor=actor_of)
 
     @app.post("/hosts/{host}/shell", dependencies=[
         guard("response.start_remote_shell", target=lambda request: request.path_params["host"])])
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stepup.v1.actor_pb2 import ActorContext
 
 
-class StepUpGuard:
+class FastApiGuard:
     """Makes dependencies that let a route run after the answer `Allowed`.
 
     Args:

@@ -1,6 +1,6 @@
 """A guard for Flask: a decorator of views.
 
-guard = StepUpGuard(stepup, actor=actor_of)
+guard = FlaskGuard(stepup, actor=actor_of)
 
 @app.post("/hosts/<host>/shell")
 @guard("response.start_remote_shell", target=lambda request: request.view_args["host"])
@@ -28,7 +28,7 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 _OPERATION = "stepup_operation"
 
 
-class StepUpGuard:
+class FlaskGuard:
     """Makes decorators that let a view run after the answer `Allowed`.
 
     Args:

@@ -4,12 +4,20 @@
   scripts, and failures. It decides by the rules that most programs meet, and it is reached through
   the real clients, over gRPC.
 - `running_server` runs the real server of the same distribution, with the extra `server`, and
-  `Person` is a person with an authenticator whose codes the test knows.
+  `EnrolledPerson` is a person with an authenticator whose codes the test knows.
 - `stepup.client.testing.fixtures` has both as fixtures of pytest.
 """
 
 from stepup.client.testing.fake import FakeStepUp
 from stepup.client.testing.fake_service import CODE, Asked, Failure
-from stepup.client.testing.server import Person, RunningStepUp, running_server
+from stepup.client.testing.server import EnrolledPerson, RunningStepUp, running_server
 
-__all__ = ["CODE", "Asked", "Failure", "FakeStepUp", "Person", "RunningStepUp", "running_server"]
+__all__ = [
+    "CODE",
+    "Asked",
+    "EnrolledPerson",
+    "Failure",
+    "FakeStepUp",
+    "RunningStepUp",
+    "running_server",
+]

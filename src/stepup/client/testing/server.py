@@ -67,12 +67,12 @@ class RunningStepUp:
             update_mask=["enabled", "operations"],
         )
 
-    def enrol(self, actor: ActorContext) -> Person:
+    def enrol(self, actor: ActorContext) -> EnrolledPerson:
         """Register an authenticator for a person, in a session that no test uses."""
-        return Person(self.stepup, actor)
+        return EnrolledPerson(self.stepup, actor)
 
 
-class Person:
+class EnrolledPerson:
     """A person with an authenticator. No code of it has been used.
 
     Attributes:
