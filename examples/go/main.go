@@ -36,19 +36,19 @@ func (b backend) require(ctx context.Context, actor *pb.ActorContext, operation,
 	defer cancel()
 	request := &pb.CheckStepUpRequest{Actor: actor, Operation: operation, Target: target}
 	answer, err := b.stepup.CheckStepUp(ctx, request)
-	if status.Code(err) == codes.FailedPrecondition { // such as a tenant that stepup does not know
+	switch {
+	case status.Code(err) == codes.FailedPrecondition: // such as a tenant that stepup does not know
 		return &refusal{http.StatusConflict, "state"}
-	}
-	if err != nil { // such as UNAVAILABLE and DEADLINE_EXCEEDED
+	case err != nil: // such as UNAVAILABLE and DEADLINE_EXCEEDED
 		return &refusal{http.StatusServiceUnavailable, "no-decision"}
-	}
-	switch answer.Decision {
-	case pb.Decision_DECISION_ALLOWED:
+	case answer.Decision == pb.Decision_DECISION_ALLOWED:
 		return nil
-	case pb.Decision_DECISION_STEP_UP_REQUIRED:
-		return &refusal{http.StatusUnauthorized, "step-up-required"}
-	case pb.Decision_DECISION_ENROLLMENT_REQUIRED:
+	case answer.Decision == pb.Decision_DECISION_ENROLLMENT_REQUIRED:
 		return &refusal{http.StatusUnauthorized, "enrollment-required"}
+	case answer.Decision == pb.Decision_DECISION_STEP_UP_REQUIRED && answer.Requirement.GetChallenge():
+		return &refusal{http.StatusUnauthorized, "approval-required"} // a code for the session does not help
+	case answer.Decision == pb.Decision_DECISION_STEP_UP_REQUIRED:
+		return &refusal{http.StatusUnauthorized, "step-up-required"}
 	}
 	return &refusal{http.StatusServiceUnavailable, "no-decision"}
 }

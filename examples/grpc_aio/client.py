@@ -12,16 +12,19 @@ CALL = {"metadata": [("authorization", "Bearer token-of-bob")], "timeout": 10}
 
 
 async def start_shell(hosts, host, ask_for_code):
-    """Start a shell. Ask for codes until one is right."""
+    """Start a shell. Ask for codes until one is right, or none helps."""
     request = hosts_pb2.StartShellRequest(host=host)
     while True:
         try:
             return await hosts.StartShell(request, **CALL)
         except grpc.aio.AioRpcError as error:
-            if error_of(error).reason != "STEP_UP_REQUIRED":
+            refused = error_of(error)
+            if refused.reason != "STEP_UP_REQUIRED" or refused.details["challenge"] == "true":
                 raise
         code = hosts_pb2.SendCodeRequest(code=ask_for_code())
-        await hosts.SendCode(code, **CALL)
+        sent = await hosts.SendCode(code, **CALL)
+        if sent.outcome not in {"VERIFIED", "REJECTED"}:
+            raise SystemExit(f"No code helps now: {sent.outcome}")
 
 
 async def main():

@@ -36,7 +36,8 @@ class Hosts(hosts_pb2_grpc.HostsServicer):
     async def SendCode(self, request, context):  # noqa: N802
         actor = await actor_of(request, context)
         answer = await self._stepup.verify(actor, request.code)
-        return hosts_pb2.SendCodeResponse(verified=isinstance(answer, Verified))
+        outcome = "VERIFIED" if isinstance(answer, Verified) else answer.outcome
+        return hosts_pb2.SendCodeResponse(outcome=outcome)
 
 
 def server_with_guard(stepup):

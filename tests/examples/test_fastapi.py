@@ -74,6 +74,13 @@ async def test_a_person_with_an_authenticator_gives_a_code_at_sign_in(browser, a
     assert (await post(browser, "/hosts/host-7/shell"))[0] == 200
 
 
+async def test_a_password_alone_replaces_no_authenticator(browser, alice):
+    assert alice.code()  # she has one
+    await post(browser, "/sign-in", **PASSWORD)
+    response = await browser.post("/wizard/begin")
+    assert (response.status_code, response.content) == (409, b"")
+
+
 async def test_a_copied_cookie_does_not_share_the_elevation(console, browser, alice):
     await post(browser, "/sign-in", **PASSWORD)
     async with new_browser(console) as thief:

@@ -87,6 +87,15 @@ def test_a_shell_starts_after_a_code(backend, stepup_server, bob):
         assert start_shell(browser) == (200, "session host-7/1")
 
 
+@pytest.mark.usefixtures("bob")
+def test_a_code_is_not_asked_for_where_only_an_approval_helps(backend, stepup_server, tenant):
+    stepup_server.select(
+        tenant, ["response.run_osquery"], every_time=["response.start_remote_shell"]
+    )
+    with backend(stepup_server.target) as browser:
+        assert start_shell(browser) == (401, "approval-required")
+
+
 def test_a_person_without_an_authenticator_starts_no_shell(backend, stepup_server):
     with backend(stepup_server.target) as browser:
         assert start_shell(browser) == (401, "enrollment-required")

@@ -33,6 +33,17 @@ async def test_the_client_asks_for_a_code_and_repeats_the_call(backend, example,
     assert len(asked) == 2
 
 
+@pytest.mark.usefixtures("bob")
+async def test_the_client_asks_for_no_code_where_only_an_approval_helps(
+    backend, example, stepup_server, tenant
+):
+    stepup_server.select(
+        tenant, ["response.run_osquery"], every_time=["response.start_remote_shell"]
+    )
+    with pytest.raises(grpc.aio.AioRpcError, match="code is required"):
+        await example("grpc_aio/client").start_shell(backend, "host-7", pytest.fail)
+
+
 async def test_a_caller_without_a_session_starts_nothing(backend, example):
     messages = example("grpc_aio/client").hosts_pb2
     with pytest.raises(grpc.aio.AioRpcError) as refused:
