@@ -261,6 +261,8 @@ def parameters_of(contract: Contract, name: str) -> Iterator[Parameter]:
         is_required = re.search(r"\bRequired[.,]", comment(file, [4, number, 2, index]))
         if field.name == "request_id":
             yield Parameter(field.name, "str", None, "new_request_id()")
+        elif field.name == "code":  # people type and paste blanks, which the server refuses
+            yield Parameter(field.name, "str", None, '"".join(code.split())')
         elif field.label == FieldDescriptorProto.LABEL_REPEATED:
             of = contract.python_type(field.type_name)
             default = None if is_required else "()"

@@ -157,3 +157,11 @@ async def test_an_explanation_is_not_an_answer(stepup, server):
     explained = step_up.ExplainStepUpResponse(decision=step_up.DECISION_ALLOWED)
     server.script(rpcs.EXPLAIN_STEP_UP, explained)
     assert await stepup.explain(ACTOR, ACTOR, "response.run_osquery") == explained
+
+
+def test_blanks_that_people_type_in_codes_do_not_count():
+    recorder = Recorder()
+    client = StepUpClient("127.0.0.1:1")
+    type(client.enrollment)(recorder).confirm(ACTOR, code="123 456")
+    type(client.challenges)(recorder).answer(ACTOR, challenge_id="x", code=" 123456\n")
+    assert [request.code for _, request, *_ in recorder.calls] == ["123456", "123456"]

@@ -40,7 +40,8 @@ async def enrol(browser):
     app = pyotp.TOTP(screen["secret"])
     confirmed = {"reset_code": ""}
     while not confirmed["reset_code"]:  # a code's 30 seconds may end on the way
-        _, confirmed = await post(browser, "/wizard/confirm", code=app.now())
+        code = app.now()
+        _, confirmed = await post(browser, "/wizard/confirm", code=f"{code[:3]} {code[3:]}")
     assert await post(browser, "/wizard/complete") == (200, None)
     return app
 
@@ -101,6 +102,7 @@ async def test_a_person_who_signed_out_starts_nothing(browser, alice):
 
 async def test_nobody_signs_in_while_stepup_does_not_answer(example, monkeypatch):
     monkeypatch.setenv("STEPUP_CLIENT_TARGET", "127.0.0.1:1")
+    monkeypatch.setenv("STEPUP_CLIENT_TIMEOUT", "0.3")
     console = example("fastapi/console")
     async with console.stepup, new_browser(console) as browser:
         await post(browser, "/sign-in", **PASSWORD)

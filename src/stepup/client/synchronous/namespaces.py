@@ -211,7 +211,7 @@ class ChallengesMethods:
         request = challenge_service_pb2.AnswerChallengeRequest(
             actor=actor,
             challenge_id=challenge_id,
-            code=code,
+            code="".join(code.split()),
             request_id=new_request_id(),
         )
         return self._transport.resent(rpcs.ANSWER_CHALLENGE, request, timeout, metadata)
@@ -314,7 +314,7 @@ class EnrollmentMethods:
         """
         request = enrollment_service_pb2.ConfirmEnrollmentRequest(
             actor=actor,
-            code=code,
+            code="".join(code.split()),
         )
         return self._transport.unary(rpcs.CONFIRM_ENROLLMENT, request, timeout, metadata)
 
