@@ -118,6 +118,16 @@ def test_s11_no_answer_shows_its_receipt():
     assert "secret" not in repr(Allowed(reason="ELEVATED", receipt="secret"))
 
 
+@pytest.mark.parametrize("seconds", [2**62, -(2**62), 10**12])
+def test_a_time_that_is_out_of_range_is_not_an_answer(seconds):
+    elevated = response(1, 6, elevation={"expires_at": {"seconds": seconds}})
+    with pytest.raises(AnswerError, match="out of range"):
+        answer_of(elevated)
+    verified = step_up.VerifyOtpResponse(outcome=1, elevation={"expires_at": {"seconds": seconds}})
+    with pytest.raises(AnswerError, match="out of range"):
+        verification_of(verified)
+
+
 @pytest.mark.parametrize("outcome", [0, 7, 99, -1])
 def test_an_unknown_outcome_of_a_code_is_not_an_outcome(outcome):
     with pytest.raises(AnswerError, match="not verified"):

@@ -222,16 +222,21 @@ async def test_details_that_cannot_be_read_leave_the_status(stepup, server):
     assert (raised.value.reason, raised.value.retryable) == ("", True)
 
 
-async def test_checks_are_resent_as_the_same_request(kind, server):
+@pytest.mark.parametrize("presented", ["receipt", "challenge_id"])
+async def test_a_check_that_can_use_something_up_is_resent_as_the_same_request(
+    kind, server, presented
+):
     unavailable = RefusedError(grpc.StatusCode.UNAVAILABLE)
     server.script(rpcs.CHECK_STEP_UP, unavailable, unavailable, ALLOWED)
     async with either_client(kind, server.address) as stepup:
-        await stepup.require(ACTOR, OPERATION)
-        await stepup.require(ACTOR, OPERATION)
+        await stepup.require(ACTOR, OPERATION, **{presented: "kept"})
+        await stepup.require(ACTOR, OPERATION, **{presented: "kept"})
     first, second, third, other = (
         request.request_id for request in server.requests(rpcs.CHECK_STEP_UP)
     )
-    assert first == second == third != other
+    assert first == second == third != other != ""
+    assert not ACTOR.retry_receipt
+    assert not ACTOR.challenge_id
 
 
 async def test_a_text_that_is_not_unicode_is_an_error(stepup):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NoReturn, TypeAlias
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.client.errors import AnswerError, NotApprovedError
@@ -67,6 +68,8 @@ _CHALLENGE_REJECTIONS: Final = _names(
 _OUTCOMES: Final = _names(step_up_service_pb2.Outcome, "OUTCOME_")
 _STATES: Final = _names(challenge_service_pb2.ChallengeState, "CHALLENGE_STATE_")
 _UNKNOWN: Final = "UNKNOWN_TO_THIS_CLIENT"
+_OUT_OF_RANGE: Final = "the server answered a time that is out of range"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class _NoTruthValue:
@@ -220,31 +223,40 @@ def answer_of(response: step_up_service_pb2.CheckStepUpResponse) -> Answer:
             f"the server answered decision {response.decision} with reason {response.reason}, which"
             " this client does not know: do not run the action. Is the server newer?"
         )
-    common = {
-        "reason": _REASONS[response.reason],
-        "decision_id": response.decision_id,
-        "receipt_rejection": _RECEIPT_REJECTIONS.get(response.receipt_rejection, _UNKNOWN),
-        "challenge_rejection": _CHALLENGE_REJECTIONS.get(response.challenge_rejection, _UNKNOWN),
-        "policy_etag": response.policy_etag,
-    }
     if response.decision == step_up_service_pb2.DECISION_ALLOWED:
-        elevation = response.elevation.expires_at if response.HasField("elevation") else None
         return Allowed(
+            reason=_REASONS[response.reason],
+            decision_id=response.decision_id,
             receipt=response.receipt,
-            elevation_expires_at=elevation and _time(elevation),
+            receipt_rejection=_receipt_rejection(response),
+            challenge_rejection=_challenge_rejection(response),
+            elevation_expires_at=_time(response.elevation.expires_at)
+            if response.HasField("elevation")
+            else None,
             enroll_by=_time(response.enroll_by) if response.HasField("enroll_by") else None,
-            **common,
+            policy_etag=response.policy_etag,
         )
     requirement = response.requirement
-    max_age = requirement.max_age.ToTimedelta() if requirement.HasField("max_age") else None
+    common: dict[str, Any] = {
+        "reason": _REASONS[response.reason],
+        "decision_id": response.decision_id,
+        "max_age": _span(requirement.max_age) if requirement.HasField("max_age") else None,
+        "needs_challenge": requirement.challenge,
+        "receipt_rejection": _receipt_rejection(response),
+        "challenge_rejection": _challenge_rejection(response),
+        "policy_etag": response.policy_etag,
+    }
     if response.decision == step_up_service_pb2.DECISION_STEP_UP_REQUIRED:
-        return StepUpRequired(
-            max_age=max_age,
-            needs_challenge=requirement.challenge,
-            detail=_DETAILS.get(response.detail, _UNKNOWN),
-            **common,
-        )
-    return EnrollmentRequired(max_age=max_age, needs_challenge=requirement.challenge, **common)
+        return StepUpRequired(detail=_DETAILS.get(response.detail, _UNKNOWN), **common)
+    return EnrollmentRequired(**common)
+
+
+def _receipt_rejection(response: step_up_service_pb2.CheckStepUpResponse) -> str:
+    return _RECEIPT_REJECTIONS.get(response.receipt_rejection, _UNKNOWN)
+
+
+def _challenge_rejection(response: step_up_service_pb2.CheckStepUpResponse) -> str:
+    return _CHALLENGE_REJECTIONS.get(response.challenge_rejection, _UNKNOWN)
 
 
 def verification_of(response: step_up_service_pb2.VerifyOtpResponse) -> Verification:
@@ -268,17 +280,25 @@ def verification_of(response: step_up_service_pb2.VerifyOtpResponse) -> Verifica
     return NotVerified(
         outcome=outcome,
         attempts_remaining=response.attempts_remaining,
-        retry_after=response.retry_after.ToTimedelta()
-        if response.HasField("retry_after")
-        else None,
-        next_code_after=response.next_code_after.ToTimedelta()
+        retry_after=_span(response.retry_after) if response.HasField("retry_after") else None,
+        next_code_after=_span(response.next_code_after)
         if response.HasField("next_code_after")
         else None,
     )
 
 
 def _time(timestamp: Timestamp) -> datetime:
-    return timestamp.ToDatetime(tzinfo=timezone.utc)
+    try:
+        return _EPOCH + _span(timestamp)
+    except OverflowError as error:
+        raise AnswerError(_OUT_OF_RANGE) from error
+
+
+def _span(duration: Duration | Timestamp) -> timedelta:
+    try:
+        return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+    except OverflowError as error:
+        raise AnswerError(_OUT_OF_RANGE) from error
 
 
 def state_of(challenge: challenge_service_pb2.Challenge) -> str:

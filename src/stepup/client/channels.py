@@ -66,6 +66,11 @@ class Endpoint:
         """Look at the files of the credentials; whether new channels differ from earlier ones."""
         return isinstance(self.credentials, CallerCredentials) and self.credentials.renew()
 
+    @property
+    def has_token(self) -> bool:
+        """Whether calls carry a bearer token."""
+        return isinstance(self.credentials, CallerCredentials) and self.credentials.has_token
+
     def token(self) -> str | Awaitable[str]:
         """Return the bearer token of a call, or an awaitable of it; empty if there is none."""
         return self.credentials.token() if isinstance(self.credentials, CallerCredentials) else ""

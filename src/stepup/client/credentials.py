@@ -51,7 +51,7 @@ class CallerCredentials:
     ) -> None:
         if (certificate is None) != (private_key is None):
             raise ValueError("certificate and private_key belong together: give both or neither")
-        if certificate is None and not token:
+        if certificate is None and token is None:
             raise ValueError("give a certificate with its private_key, a token, or both")
         self._certificate = None if certificate is None else Path(certificate)
         self._private_key = None if private_key is None else Path(private_key)
@@ -61,7 +61,7 @@ class CallerCredentials:
         ]
         self._pem_files = FileWatch(*self._paths)
         self._channel = self._read()
-        self._token = token
+        self._token = checked_token(token) if isinstance(token, str) else token
         self._token_file = FileWatch(*([token] if isinstance(token, Path) else []))
         self._token_text = _text_of(token) if isinstance(token, Path) else ""
 
@@ -69,6 +69,11 @@ class CallerCredentials:
     def channel(self) -> grpc.ChannelCredentials:
         """What grpc opens a channel with: the files as they were last read."""
         return self._channel
+
+    @property
+    def has_token(self) -> bool:
+        """Whether calls carry a bearer token."""
+        return self._token is not None
 
     def token(self) -> str | Awaitable[str]:
         """Return the token for a call, or an awaitable of it; empty if there is none."""

@@ -125,6 +125,7 @@ _CLASSES: Final[Mapping[str, type[StepUpError]]] = {
 }
 _RETRYABLE: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
 _DETAILS_KEY: Final = "grpc-status-details-bin"
+_DAY: Final = 86_400
 _DOMAIN: Final = "stepup"
 
 
@@ -139,7 +140,11 @@ def error_of(error: grpc.RpcError) -> StepUpError:
     if info.domain != _DOMAIN:
         info = ErrorInfo()
     violations = bad_request.field_violations
-    retry_after = retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None
+    retry_after = None
+    if retry.HasField("retry_delay"):
+        retry_after = timedelta(seconds=min(max(retry.retry_delay.seconds, 0), _DAY)) + timedelta(
+            microseconds=retry.retry_delay.nanos // 1000
+        )
     return _CLASSES.get(code, AnswerError)(
         f"{code}: {call.details()}",
         code=code,

@@ -21,6 +21,14 @@ def new_request_id() -> str:
     return str(uuid.uuid4())
 
 
+def request_id_of_check(actor: ActorContext) -> str:
+    """Return a new request id if the check can use up something: a receipt, or an item.
+
+    Any other check is decided anew when it is sent again, with or without an id.
+    """
+    return new_request_id() if actor.retry_receipt or actor.challenge_id else ""
+
+
 def presenting(actor: ActorContext, receipt: str, challenge_id: str) -> ActorContext:
     """Return the actor with a receipt and a challenge; the actor itself does not change."""
     if not receipt and not challenge_id:

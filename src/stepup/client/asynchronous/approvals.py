@@ -34,7 +34,8 @@ _PAUSE: Final = 1.0
 """Seconds between two waits for a challenge: a server that stops is soon replaced."""
 _LATER: Final = 10.0
 """Seconds by which a wait ends later than its challenge."""
-_LONGEST_LIFETIME: Final = timedelta(minutes=10)
+_LONGEST_LIFETIME: Final = 600
+"""Seconds for which a challenge can be pending."""
 
 
 class AsyncApprovals:
@@ -158,5 +159,5 @@ class AsyncApprovals:
 
 def _lifetime(challenge: Challenge) -> float:
     """Return the seconds for which a challenge can be pending, from its creation."""
-    span = challenge.expires_at.ToDatetime() - challenge.create_time.ToDatetime()
-    return min(max(span, timedelta()), _LONGEST_LIFETIME).total_seconds() + _LATER
+    seconds = challenge.expires_at.seconds - challenge.create_time.seconds
+    return min(max(seconds, 0), _LONGEST_LIFETIME) + _LATER

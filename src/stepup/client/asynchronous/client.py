@@ -34,7 +34,7 @@ from stepup.client.asynchronous.transport import AsyncRpcTransport
 from stepup.client.channels import Endpoint, Options
 from stepup.client.credentials import CallerCredentials
 from stepup.client.errors import AnswerError, NotAllowedError
-from stepup.client.requests import Metadata, new_request_id, presenting
+from stepup.client.requests import Metadata, new_request_id, presenting, request_id_of_check
 from stepup.v1.actor_pb2 import ActorContext
 from stepup.v1.challenge_service_pb2 import Challenge, NewChallengeItem
 from stepup.v1.step_up_service_pb2 import (
@@ -164,13 +164,16 @@ class AsyncStepUpClient:
         Raises:
             StepUpError: there is no answer, and the action must not run.
         """
+        presented = presenting(actor, receipt, challenge_id)
         request = CheckStepUpRequest(
-            actor=presenting(actor, receipt, challenge_id),
+            actor=presented,
             operation=operation,
             target=target,
-            request_id=new_request_id(),
+            request_id=request_id_of_check(presented),
         )
-        return await self._check(request, timeout, metadata)
+        return answer_of(
+            await self._transport.unary(rpcs.CHECK_STEP_UP, request, timeout, metadata)
+        )
 
     @no_truth_value
     async def require(
@@ -290,7 +293,11 @@ class AsyncStepUpClient:
         )
 
         async def check(request: CheckStepUpRequest) -> Allowed:
-            return _demand_allowed(await self._check(request, timeout, metadata))
+            return _demand_allowed(
+                answer_of(
+                    await self._transport.unary(rpcs.CHECK_STEP_UP, request, timeout, metadata)
+                )
+            )
 
         return AsyncAction(check, request, receipt or actor.retry_receipt, timed_out)
 
@@ -399,13 +406,6 @@ class AsyncStepUpClient:
             actor=actor, subject=subject, operation=operation, target=target
         )
         return await self._transport.unary(rpcs.EXPLAIN_STEP_UP, request, timeout, metadata)
-
-    async def _check(
-        self, request: CheckStepUpRequest, timeout: float | None, metadata: Metadata
-    ) -> Answer:
-        return answer_of(
-            await self._transport.unary(rpcs.CHECK_STEP_UP, request, timeout, metadata)
-        )
 
 
 def _demand_allowed(answer: Answer) -> Allowed:

@@ -23,7 +23,7 @@ from stepup.client.answers import (
 from stepup.client.channels import Endpoint, Options
 from stepup.client.credentials import CallerCredentials
 from stepup.client.errors import AnswerError, NotAllowedError
-from stepup.client.requests import Metadata, new_request_id, presenting
+from stepup.client.requests import Metadata, new_request_id, presenting, request_id_of_check
 from stepup.client.synchronous.action import Action
 from stepup.client.synchronous.approvals import Approvals
 from stepup.client.synchronous.namespaces import (
@@ -162,13 +162,14 @@ class StepUpClient:
         Raises:
             StepUpError: there is no answer, and the action must not run.
         """
+        presented = presenting(actor, receipt, challenge_id)
         request = CheckStepUpRequest(
-            actor=presenting(actor, receipt, challenge_id),
+            actor=presented,
             operation=operation,
             target=target,
-            request_id=new_request_id(),
+            request_id=request_id_of_check(presented),
         )
-        return self._check(request, timeout, metadata)
+        return answer_of(self._transport.unary(rpcs.CHECK_STEP_UP, request, timeout, metadata))
 
     def require(
         self,
@@ -285,7 +286,9 @@ class StepUpClient:
         )
 
         def check(request: CheckStepUpRequest) -> Allowed:
-            return _demand_allowed(self._check(request, timeout, metadata))
+            return _demand_allowed(
+                answer_of(self._transport.unary(rpcs.CHECK_STEP_UP, request, timeout, metadata))
+            )
 
         return Action(check, request, receipt or actor.retry_receipt, timed_out)
 
@@ -393,11 +396,6 @@ class StepUpClient:
             actor=actor, subject=subject, operation=operation, target=target
         )
         return self._transport.unary(rpcs.EXPLAIN_STEP_UP, request, timeout, metadata)
-
-    def _check(
-        self, request: CheckStepUpRequest, timeout: float | None, metadata: Metadata
-    ) -> Answer:
-        return answer_of(self._transport.unary(rpcs.CHECK_STEP_UP, request, timeout, metadata))
 
 
 def _demand_allowed(answer: Answer) -> Allowed:

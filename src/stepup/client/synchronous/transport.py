@@ -61,6 +61,7 @@ class RpcTransport:
         self._look_at = 0.0
         self._is_closed = False
         self._trace_context = trace_context()
+        self._adds_metadata = self._trace_context is not tuple or endpoint.has_token
 
     def unary(
         self,
@@ -79,7 +80,7 @@ class RpcTransport:
             response = self._method(rpc)(
                 request.SerializeToString(),
                 timeout=seconds,
-                metadata=self._metadata(metadata),
+                metadata=self._metadata(metadata) if self._adds_metadata else metadata,
                 wait_for_ready=self._wait_for_ready,
             )
         except grpc.RpcError as error:
