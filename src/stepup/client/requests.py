@@ -24,7 +24,7 @@ def new_request_id() -> str:
 def request_id_of_check(actor: ActorContext) -> str:
     """Return a new request id if the check can use up something: a receipt, or an item.
 
-    Any other check is decided anew when it is sent again, with or without an id.
+    Every other check is decided again when it is resent, with or without an id.
     """
     return new_request_id() if actor.retry_receipt or actor.challenge_id else ""
 
