@@ -82,7 +82,10 @@ export class Approvals {
     message: string,
     options: ApproveOptions,
   ): Promise<Approved> {
-    const { expiresIn, validFor } = options;
+    const { expiresIn, validFor, timeout } = options;
+    if (timeout !== undefined) {
+      checkedTimeout(timeout);
+    }
     const request = create(CreateChallengeRequestSchema, {
       actor,
       items: items.map(({ operation, target, label }) => ({ operation, target, label })),
@@ -98,7 +101,7 @@ export class Approvals {
     if (stateOf(challenge) === "PENDING") {
       await options.show?.(challenge);
     }
-    return await this.#wait(request, challenge, options.timeout, call);
+    return await this.#wait(request, challenge, timeout ?? lifetimeOf(challenge), call);
   }
 
   /** Returns an earlier challenge if it is pending or approved, and has the same items unused. */
@@ -133,10 +136,10 @@ export class Approvals {
   async #wait(
     { actor }: CreateChallengeRequest,
     challenge: Challenge,
-    timeout: number | undefined,
+    timeout: number,
     call: CallOptions,
   ): Promise<Approved> {
-    const endsAt = performance.now() + checkedTimeout(timeout ?? lifetimeOf(challenge));
+    const endsAt = performance.now() + timeout;
     const request = create(AwaitChallengeRequestSchema, {
       actor: actor!,
       challengeId: challenge.challengeId,

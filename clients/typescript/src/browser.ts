@@ -31,8 +31,8 @@ export interface CodeAnswer {
 /** The options of `stepUpFetch`. */
 export interface StepUpFetchOptions {
   /**
-   * Asks the person for a code. Returns null if the person gives none: the 401 is the answer of the
-   * request then. It is called again, with `rejected`, after a code that was not right.
+   * Asks the person for a code. Returns null or "" if the person gives none: the 401 is the answer of
+   * the request then. It is called again, with `rejected`, after a code that was not right.
    */
   readonly askCode: (problem: Problem, rejected?: CodeAnswer) => Promise<string | null> | string | null;
   /**
@@ -78,7 +78,7 @@ async function elevate(
   let rejected: CodeAnswer | undefined;
   for (;;) {
     const code = await askCode(problem, rejected);
-    if (code === null) {
+    if (!code) {
       return false;
     }
     const answer = await (typeof verify === "string" ? post(send, verify, code) : verify(code));

@@ -69,12 +69,14 @@ test("a wrong code is asked for again, with what the endpoint said", async () =>
   assert.deepEqual(rejections, [undefined, REJECTED]);
 });
 
-test("a person who gives no code gets the 401, still readable", async () => {
-  const fetch = stepUpFetch({ verify, askCode: () => null });
-  const response = await fetch(`${base}/shell`, post);
-  assert.deepEqual([response.status, await response.json()], [401, problem]);
-  assert.deepEqual(seen, ["/shell run"]);
-});
+for (const none of [null, ""]) {
+  test(`a person who gives no code (${none}) gets the 401, still readable`, async () => {
+    const fetch = stepUpFetch({ verify, askCode: () => none });
+    const response = await fetch(`${base}/shell`, post);
+    assert.deepEqual([response.status, await response.json()], [401, problem]);
+    assert.deepEqual(seen, ["/shell run"]);
+  });
+}
 
 test("a request is repeated once only, also if it meets a 401 again", async () => {
   elevates = false;
