@@ -387,4 +387,5 @@ LOCK := $(RESOLVED) pyproject.toml
 
 .PHONY: clean
 clean: ## Remove the environment and all caches
+	rm -rf $(TYPESCRIPT)/{build,dist,node_modules,src/gen}
 	rm -rf .bench .clients .deploy .generate .matrix .pgbouncer .redis .release .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

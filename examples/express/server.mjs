@@ -27,7 +27,7 @@ const guard = stepUpGuard(stepup, { actor: actorOf, onError: (error) => console.
 app.post("/sign-in", (request, response) => {
   const { user, password } = request.body;
   if (password !== "correct horse") return response.sendStatus(403); // your own sign-in
-  const actor = { tenantId: "acme", userId: user, sessionId: randomUUID() };
+  const actor = { tenantId: process.env.TENANT ?? "acme", userId: user, sessionId: randomUUID() };
   sessions.set(actor.sessionId, { actor, isSignedIn: false });
   response.cookie("session", actor.sessionId, { httpOnly: true, sameSite: "strict" });
   return response.sendStatus(204);
