@@ -48,6 +48,18 @@ def test_s16_a_caller_that_replaces_authenticators_and_gives_codes_is_found(repl
     assert found(other, giving, replacing) == (replacing, giving)
 
 
+@pytest.mark.parametrize(
+    "replacing",
+    [
+        rule("EnrollmentService/AdminResetEnrollment", claims=[OPERATOR]),
+        rule(FORGET, claims=[DEPROVISIONING]),
+    ],
+)
+def test_s16_a_caller_that_removes_authenticators_and_enrols_people_is_found(replacing):
+    enrolling = rule("EnrollmentService/CompleteEnrollment")
+    assert found(enrolling, replacing) == (replacing, enrolling)
+
+
 def test_s16_one_rule_can_do_both():
     both = rule("*", claims=[OPERATOR])
     assert found(both) == (both, both)
@@ -60,9 +72,17 @@ def test_s16_one_rule_can_do_both():
         [rule(IMPORT, claims=[DEPROVISIONING]), rule(VERIFY)],
         [rule(IMPORT), rule(VERIFY, claims=[OPERATOR])],
         [rule("PeopleService/UnlockUser", claims=[OPERATOR]), rule(VERIFY)],
+        [rule(IMPORT, claims=[OPERATOR]), rule("EnrollmentService/CompleteEnrollment")],
         [rule(IMPORT, claims=[OPERATOR], tenants=["acme"]), rule(VERIFY, tenants=["globex"])],
     ],
-    ids=["no codes", "another claim", "the claim elsewhere", "another method", "another tenant"],
+    ids=[
+        "no codes",
+        "another claim",
+        "the claim elsewhere",
+        "another method",
+        "enrols nobody",
+        "another tenant",
+    ],
 )
 def test_other_callers_are_not_found(rules):
     assert found(*rules) is None

@@ -7,6 +7,7 @@ from stepup.domain.callers import Caller, Claim, Rule
 from stepup.domain.challenge_rights import ANSWER_CHALLENGE
 
 VERIFY_OTP: Final = "StepUpService/VerifyOtp"
+COMPLETE_ENROLLMENT: Final = "EnrollmentService/CompleteEnrollment"
 
 METHODS_OF_OUTSIDERS: Final[Mapping[Claim, frozenset[str]]] = {
     Claim.OPERATOR: frozenset(
@@ -36,12 +37,15 @@ def outsiders_of(method: str) -> frozenset[Claim]:
     return frozenset(claim for claim, methods in METHODS_OF_OUTSIDERS.items() if method in methods)
 
 
-_REPLACING: Final = (
-    "EnrollmentService/AdminResetEnrollment",
-    "PeopleService/ForgetUser",
-    "PeopleService/ImportAuthenticators",
-)
-"""The methods after which a caller may give a person an authenticator whose secret it knows."""
+_GIVING: Final = (VERIFY_OTP, ANSWER_CHALLENGE)
+_REPLACING: Final[Mapping[str, tuple[str, ...]]] = {
+    # A person without an authenticator enrols without a code, and is elevated at the end.
+    "EnrollmentService/AdminResetEnrollment": (*_GIVING, COMPLETE_ENROLLMENT),
+    "PeopleService/ForgetUser": (*_GIVING, COMPLETE_ENROLLMENT),
+    "PeopleService/ImportAuthenticators": _GIVING,
+}
+"""The methods after which a caller may give a person an authenticator whose secret it knows, each
+with the methods by which the caller then poses as the person."""
 
 
 def replaces_and_gives_codes(caller: Caller) -> tuple[Rule, Rule] | None:
@@ -50,21 +54,23 @@ def replaces_and_gives_codes(caller: Caller) -> tuple[Rule, Rule] | None:
     Such a caller can pose as everybody of a tenant: nobody else sees the secret and the code.
 
     Returns:
-        The rule with the claim of an outsider and the rule for `VerifyOtp` or `AnswerChallenge`, of
-        the same tenant; None without such a pair.
+        The rule with the claim of an outsider and the rule for `VerifyOtp`, `AnswerChallenge` or
+        `CompleteEnrollment`, of the same tenant; None without such a pair.
     """
     for replacing in caller.rules:
-        if _lets_outsiders_replace(replacing):
-            for giving in caller.rules:
-                gives = VERIFY_OTP in giving.methods or ANSWER_CHALLENGE in giving.methods
-                if gives and replacing.tenants.overlaps(giving.tenants):
-                    return replacing, giving
+        giving_methods = _giving_methods_after(replacing)
+        for giving in caller.rules:
+            gives = any(method in giving.methods for method in giving_methods)
+            if gives and replacing.tenants.overlaps(giving.tenants):
+                return replacing, giving
     return None
 
 
-def _lets_outsiders_replace(rule: Rule) -> bool:
-    return any(
-        method in rule.methods and claim in rule.claims
-        for method in _REPLACING
-        for claim in outsiders_of(method)
+def _giving_methods_after(rule: Rule) -> frozenset[str]:
+    """The methods that give codes for authenticators that the rule lets an outsider replace."""
+    return frozenset(
+        giving
+        for method, after in _REPLACING.items()
+        if method in rule.methods and rule.claims & outsiders_of(method)
+        for giving in after
     )

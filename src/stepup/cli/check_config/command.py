@@ -16,7 +16,11 @@ from stepup.domain.challenge_rights import (
     unchallengeable,
 )
 from stepup.domain.explanation import IdleEntry, Why, idle_entries
-from stepup.domain.outsiders import VERIFY_OTP, replaces_and_gives_codes
+from stepup.domain.outsiders import (
+    COMPLETE_ENROLLMENT,
+    VERIFY_OTP,
+    replaces_and_gives_codes,
+)
 from stepup.rpc.server.server import DEMANDS
 from stepup.settings.store_addresses import in_plain_text
 from stepup.system.clock import SystemClock
@@ -153,8 +157,8 @@ def _replacing_and_giving_codes(settings: config.Settings) -> Iterator[str]:
             origins = dict.fromkeys(permissions.origin_of(caller, rule) for rule in rules)
             yield (
                 f"{' and '.join(origins)}: a claim of an operator or of deprovisioning, and"
-                f" {VERIFY_OTP} or {ANSWER_CHALLENGE} for the same tenant, let the caller replace"
-                " the authenticator of any person and give the codes itself"
+                f" {VERIFY_OTP}, {ANSWER_CHALLENGE} or {COMPLETE_ENROLLMENT} for the same tenant,"
+                " let the caller replace the authenticator of any person and give the codes itself"
             )
 
 
