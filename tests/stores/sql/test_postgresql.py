@@ -4,14 +4,16 @@ import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from stepup_tests.postgres import SETTINGS, PostgresServer, new_database, run_alone
 
-from stepup.domain.actor import TenantId, UserId
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
+from stepup.domain.audit import Event, EventKind
+from stepup.domain.chain import Checkpoint
 from stepup.domain.errors import ConflictError, StoreUnavailableError
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.stores.sql.engine import parse_url, write_engine
@@ -316,3 +318,36 @@ async def test_s17_a_server_that_became_read_only_takes_no_writes_until_it_does(
             await database.check_writes()
         await execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         await database.check_writes()
+
+
+async def test_a_prune_and_a_forgotten_user_wait_for_each_other(database):
+    """Both delete devices of events and append an event: neither fails for a deadlock."""
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    device = Device("192.0.2.7")
+    signed_in = Event(ACME, EventKind.OTP_VERIFIED, now, CallerId("x"), ALICE, client=device)
+    async with database.transaction(ACME) as records:
+        first = await records.audit.append(signed_in)
+        await records.audit.append(replace(signed_in, event_id="second"))
+    pruned, appended = asyncio.Event(), asyncio.Event()
+
+    async def prune():
+        async with database.transaction(ACME) as records:
+            await records.audit.checkpoint_for_update(ACME)
+            await records.audit.prune(Checkpoint(ACME, 1, first.hash, now, "key", b"signature"))
+            pruned.set()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(appended.wait(), SHORT.total_seconds())
+            await records.audit.append(
+                Event(ACME, EventKind.AUDIT_PRUNED, now, CallerId("x"), None)
+            )
+
+    async def forget():
+        await pruned.wait()
+        async with database.transaction(ACME) as records:
+            await records.audit.append(
+                Event(ACME, EventKind.USER_DEPROVISIONED, now, CallerId("x"), None, ALICE)
+            )
+            appended.set()
+            await records.clients.forget(ACME, ALICE)
+
+    await asyncio.gather(prune(), forget())

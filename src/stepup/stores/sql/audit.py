@@ -88,6 +88,8 @@ class SqlAuditTrail(SqlStoredChains):
         return await self.checkpoint(tenant_id)
 
     async def prune(self, checkpoint: Checkpoint) -> None:
+        # `EventClients.forget` deletes devices with this lock: the other order is a deadlock.
+        await self._connection.fetch_first(_HEAD, _read_head, tenant_id=checkpoint.tenant)
         for table in (event_clients, audit_events):
             of_tenant = table.c.tenant_id == checkpoint.tenant
             is_pruned = table.c.sequence <= checkpoint.sequence
