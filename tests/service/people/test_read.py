@@ -127,6 +127,17 @@ async def test_a_token_of_another_tenant_or_state_is_refused(world, worker, acto
     await world.refuses(worker.list_people(actor, state, token=token), InvalidFieldError)
 
 
+@pytest.mark.parametrize(
+    "giver",
+    [ROOT, operator(name="otto"), operator(reason="another")],
+    ids=["person", "name", "reason"],
+)
+@pytest.mark.usefixtures("five")
+async def test_s16_an_operator_reads_no_page_of_a_list_that_another_began(world, worker, giver):
+    token = (await worker.list_people(giver, size=1)).next_token
+    await world.refuses(worker.list_people(OLGA, token=token), InvalidFieldError)
+
+
 async def test_s18_few_pages_of_a_tenant_are_read_at_a_time(world, worker):
     may_end = asyncio.Event()
 

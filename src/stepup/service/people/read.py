@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stepup.domain.actor import Actor, TenantId, UserId
+from stepup.domain.actor import Actor, Operator, TenantId, UserId
 from stepup.domain.errors import UnknownPersonError
 from stepup.domain.person import PeopleCounts, Person, PersonState
 from stepup.domain.policy import Policy
@@ -62,16 +62,18 @@ class ListPeople:
             state: the state in which people must be; None for all.
             size: how many people at most.
             token: the `next_token` of the page before, with the same state; empty for the first.
+                A token of another reader would give an operator pages of a list that has no event.
 
         Raises:
             RoleRequiredError: the actor is a person with another role.
-            InvalidFieldError: the token was not given for this tenant and state.
+            InvalidFieldError: the token was not given for this tenant and state, or was given to
+                another operator, or for another reason.
             OverloadedError: too many pages of the tenant are being read.
             StoreUnavailableError: the people cannot be read, or the read cannot be recorded.
         """
         _demand_reader(context)
         tenant_id = context.tenant_id
-        scope = ("people", tenant_id, state.value if state else "")
+        scope = ("people", tenant_id, state.value if state else "", *_reader(context))
         after = UserId(self.tokens.position(scope, token)) if token else None
         async with self.share.turn(tenant_id):
             if not token:
@@ -139,6 +141,14 @@ class ListTenants:
         if len(tenants) > size:
             next_token = self.tokens.make(scope, tenants[size - 1].tenant_id)
         return PageOfTenants(tenants[:size], next_token)
+
+
+def _reader(context: AnyContext) -> Sequence[str]:
+    """The operator whose list a page continues, with the reason; nothing for a person."""
+    match context.actor:
+        case Operator(name=name, reason=reason):
+            return name, reason
+    return ()
 
 
 def _demand_reader(context: AnyContext) -> None:
