@@ -266,3 +266,14 @@ async def test_a_later_person_with_the_same_id_gets_no_time_to_enrol(
     later = await worker.enrol(ALICE)
     await worker.elevate(ALICE, later)
     assert await reason(worker) is Reason.ELEVATED
+
+
+@pytest.mark.parametrize("actor", [OLGA, PROGRAM], ids=["operator", "deprovisioning"])
+async def test_who_was_asked_before_does_not_come_on_record_afterwards(world, worker, actor):
+    await worker.select(OSQUERY)
+    await worker.check(ALICE, OSQUERY)
+    await worker.check(person("bob"), OSQUERY)
+    await worker.advance(seconds=1)
+    await worker.forget(actor, "alice")
+    await worker.application.asked.flush()
+    assert world.sql("SELECT user_id FROM asked_people") == [("bob",)]

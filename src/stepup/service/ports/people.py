@@ -76,8 +76,9 @@ class AskedPeople(Protocol):
         """Record when people were asked; return how many found no room.
 
         A row keeps its first instant, and takes a later last one. Users who have an authenticator
-        are left out. A tenant has at most `most` rows, which MUST hold also if several workers note
-        at once. The first people of `asked` find room first.
+        are left out, and so are users who were forgotten since they were asked. A tenant has at
+        most `most` rows, which MUST hold also if several workers note at once. The first people of
+        `asked` find room first.
         """
         ...
 
@@ -122,7 +123,10 @@ class EventClients(Protocol):
     """The devices of persons beside the audit events; `AuditTrail.append` stores them."""
 
     async def forget(self, tenant_id: TenantId, user_id: UserId) -> int:
-        """Delete the devices of a user's events; return how many."""
+        """Delete the devices of a user's events; return how many.
+
+        The transaction MUST hold the lock of the tenant's audit chain, as `AuditTrail.prune` does.
+        """
         ...
 
     async def purge(self, before: datetime, limit: int) -> int:

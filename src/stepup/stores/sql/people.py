@@ -145,6 +145,7 @@ class SqlAskedPeople(Repository):
     async def note(self, tenant_id: TenantId, asked: Mapping[UserId, datetime], most: int) -> int:
         # One note at a time, so that `most` holds. No id has a line break.
         await self._connection.lock_name(f"asked\n{tenant_id}")
+        asked = await self._without_ended_since(tenant_id, asked)
         known = await self._users_among(asked_people, tenant_id, asked)
         enrolled = await self._users_among(authenticators, tenant_id, asked)
         new = [user_id for user_id in asked if user_id not in known | enrolled]
@@ -187,6 +188,24 @@ class SqlAskedPeople(Repository):
             lambda row: UserId(row.user_id),
         )
         return set(found)
+
+    async def _without_ended_since(
+        self, tenant_id: TenantId, asked: Mapping[UserId, datetime]
+    ) -> Mapping[UserId, datetime]:
+        past = past_authenticators.c
+        ends = dict(
+            await self._connection.fetch_all(
+                select(past.user_id, past.ended_at).where(
+                    past.tenant_id == tenant_id, past.user_id.in_(asked)
+                ),
+                lambda row: (UserId(row.user_id), row.ended_at),
+            )
+        )
+        return {
+            user_id: at
+            for user_id, at in asked.items()
+            if user_id not in ends or at >= ends[user_id]
+        }
 
     async def _count(self, tenant_id: TenantId, most: int) -> int:
         rows = select(true()).where(asked_people.c.tenant_id == tenant_id).limit(most).subquery()
