@@ -40,7 +40,7 @@ class PeopleHandlers:
     async def list_tenants(
         self, request: pb.ListTenantsRequest, call: Call
     ) -> pb.ListTenantsResponse:
-        call.authorize_for_every_tenant()
+        await call.authorize_and_charge_every_tenant()
         size = decode.page_size(request.page_size)
         return people.page_of_tenants(await self.tenants(size, request.page_token))
 

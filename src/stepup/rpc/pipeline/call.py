@@ -23,6 +23,7 @@ from stepup.service.policy.known_tenants import KnownTenants
 from stepup.telemetry.spans import CallSpan
 
 _POLICY_METHODS = "PolicyService/"
+_EVERY_TENANT: Final = TenantId("*")
 _NO_FURTHER_CLAIMS: Mapping[OperationId, Actor] = MappingProxyType({})
 
 Conclusion: TypeAlias = str | Sequence[str]
@@ -200,13 +201,17 @@ class Call:
             grants[operation] = Grant(rule, claims)
         return context
 
-    def authorize_for_every_tenant(self) -> None:
-        """Check that a rule of the caller grants the method for all tenants.
+    async def authorize_and_charge_every_tenant(self) -> None:
+        """Check that a rule of the caller grants the method for all tenants, and charge its rate.
+
+        Such calls have a rate of their own, as if all tenants were one more.
 
         Raises:
             CallerNotPermittedError: none does.
+            CallerRateLimitedError: the caller is over its rate.
         """
         self.admitted.caller.demand_for_every_tenant(self.method.path)
+        await self._charge_rate(_EVERY_TENANT, 1)
 
     async def authorize_and_charge_tenant(self, tenant_id: TenantId) -> TenantId:
         """Check that the caller may use the method for the tenant, and charge its rate.
