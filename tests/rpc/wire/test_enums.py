@@ -19,7 +19,7 @@ from stepup.domain.item_use import ChallengeRejection
 from stepup.domain.not_elevated import NotElevatedDetail
 from stepup.domain.receipts import ReceiptRejection
 from stepup.domain.totp import Label
-from stepup.rpc.wire import challenges, decode, encode
+from stepup.rpc.wire import actors, challenges, decode, encode
 from stepup.service.step_up.answers import Answer
 from stepup.service.step_up.revocation import Scope
 from stepup.v1 import (
@@ -104,7 +104,7 @@ def actor(**fields):
     """The actor of a request, with some fields set on the wire."""
     message = on_wire(ALICE)
     message.MergeFrom(actor_pb2.ActorContext(**fields))
-    return decode.actor(STEP_UP.CheckStepUpRequest(actor=message))
+    return actors.actor(STEP_UP.CheckStepUpRequest(actor=message))
 
 
 def playbook_trigger(value):

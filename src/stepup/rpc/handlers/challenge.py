@@ -9,7 +9,7 @@ from stepup.domain.challenge_rights import ANSWER_CHALLENGE
 from stepup.domain.operations import Catalogue
 from stepup.domain.totp import OtpCode
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import acts, challenges, decode
+from stepup.rpc.wire import actors, acts, challenges, decode
 from stepup.service.challenges.answer import AnswerChallenge
 from stepup.service.challenges.create import CreateChallenge
 from stepup.service.challenges.end import EndChallenge
@@ -32,7 +32,7 @@ class ChallengeHandlers:
     async def create_challenge(
         self, request: pb.CreateChallengeRequest, call: Call
     ) -> pb.CreateChallengeResponse:
-        actor = decode.actor(request)
+        actor = actors.actor(request)
         new = challenges.new_challenge(self.catalogue, request)
         operations = {item.operation.id for item in new.items}
         context = await call.authorize_and_charge(actor, *operations)
@@ -42,7 +42,7 @@ class ChallengeHandlers:
     async def get_challenge(
         self, request: pb.GetChallengeRequest, call: Call
     ) -> pb.GetChallengeResponse:
-        actor = decode.actor_or_operator(request)
+        actor = actors.actor_or_operator(request)
         challenge_id = challenges.challenge_id(request.challenge_id)
         context = await call.authorize_and_charge(actor)
         may_answer = may_read_all(call, actor.tenant_id)
@@ -52,7 +52,7 @@ class ChallengeHandlers:
     async def list_challenges(
         self, request: pb.ListChallengesRequest, call: Call
     ) -> pb.ListChallengesResponse:
-        actor = decode.actor_or_operator(request)
+        actor = actors.actor_or_operator(request)
         user_id = acts.user_of(actor, request.user_id)
         limit = decode.page_size(request.page_size)
         views = await self.read.list(await call.authorize_and_charge(actor), user_id, limit)
@@ -63,7 +63,7 @@ class ChallengeHandlers:
     async def answer_challenge(
         self, request: pb.AnswerChallengeRequest, call: Call
     ) -> pb.AnswerChallengeResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(actors.actor(request))
         challenge_id = challenges.challenge_id(request.challenge_id)
         code = decode.parse("code", OtpCode, request.code)
         request_id = decode.uuid("request_id", request.request_id)
@@ -74,7 +74,7 @@ class ChallengeHandlers:
     async def await_challenge(
         self, request: pb.AwaitChallengeRequest, call: Call
     ) -> AsyncGenerator[pb.AwaitChallengeResponse]:
-        actor = decode.actor(request)
+        actor = actors.actor(request)
         challenge_id = challenges.challenge_id(request.challenge_id)
         context = await call.authorize_and_charge(actor)
         may_answer = may_read_all(call, actor.tenant_id)
@@ -89,7 +89,7 @@ class ChallengeHandlers:
     async def decline_challenge(
         self, request: pb.DeclineChallengeRequest, call: Call
     ) -> pb.DeclineChallengeResponse:
-        actor = decode.actor(request)
+        actor = actors.actor(request)
         challenge_id = challenges.challenge_id(request.challenge_id)
         view = await self.end.decline(await call.authorize_and_charge(actor), challenge_id)
         return pb.DeclineChallengeResponse(challenge=challenges.challenge(self.catalogue, view))
@@ -97,7 +97,7 @@ class ChallengeHandlers:
     async def cancel_challenge(
         self, request: pb.CancelChallengeRequest, call: Call
     ) -> pb.CancelChallengeResponse:
-        actor = decode.actor_or_operator(request)
+        actor = actors.actor_or_operator(request)
         challenge_id = challenges.challenge_id(request.challenge_id)
         view = await self.end.cancel(await call.authorize_and_charge(actor), challenge_id)
         return pb.CancelChallengeResponse(challenge=challenges.challenge(self.catalogue, view))

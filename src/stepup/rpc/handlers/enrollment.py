@@ -9,7 +9,7 @@ from stepup.domain.labels import label_of_id
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.totp import Label, OtpCode
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import acts, decode, encode
+from stepup.rpc.wire import actors, acts, decode, encode
 from stepup.rpc.wire.qr import Pictures
 from stepup.service.calls.limits import TenantShare
 from stepup.service.calls.tallies import count_mistyped_reset_code
@@ -46,7 +46,7 @@ class EnrollmentHandlers:
         Raises:
             OverloadedError: too many of these calls of the tenant are in flight.
         """
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(actors.actor(request))
         account_name = (
             decode.parse("account_name", Label, request.account_name)
             if request.account_name
@@ -91,7 +91,7 @@ class EnrollmentHandlers:
     async def confirm_enrollment(
         self, request: pb.ConfirmEnrollmentRequest, call: Call
     ) -> pb.ConfirmEnrollmentResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(actors.actor(request))
         confirmation = await self.confirm(context, decode.parse("code", OtpCode, request.code))
         if confirmation.reset_code is None:
             return pb.ConfirmEnrollmentResponse(
@@ -108,7 +108,7 @@ class EnrollmentHandlers:
     async def complete_enrollment(
         self, request: pb.CompleteEnrollmentRequest, call: Call
     ) -> pb.CompleteEnrollmentResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(actors.actor(request))
         if not request.reset_code_stored:
             raise InvalidFieldError("reset_code_stored", "must be true: store the reset code first")
         completion = await self.complete(context)
@@ -122,13 +122,13 @@ class EnrollmentHandlers:
     async def cancel_enrollment(
         self, request: pb.CancelEnrollmentRequest, call: Call
     ) -> pb.CancelEnrollmentResponse:
-        await self.cancel(await call.authorize_and_charge(decode.actor(request)))
+        await self.cancel(await call.authorize_and_charge(actors.actor(request)))
         return pb.CancelEnrollmentResponse()
 
     async def get_enrollment(
         self, request: pb.GetEnrollmentRequest, call: Call
     ) -> pb.GetEnrollmentResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(actors.actor(request))
         standing = await self.get(context)
         return pb.GetEnrollmentResponse(
             active=encode.active(
@@ -143,13 +143,13 @@ class EnrollmentHandlers:
     async def remove_enrollment(
         self, request: pb.RemoveEnrollmentRequest, call: Call
     ) -> pb.RemoveEnrollmentResponse:
-        await self.end.remove(await call.authorize_and_charge(decode.actor(request)))
+        await self.end.remove(await call.authorize_and_charge(actors.actor(request)))
         return pb.RemoveEnrollmentResponse()
 
     async def reset_enrollment(
         self, request: pb.ResetEnrollmentRequest, call: Call
     ) -> pb.ResetEnrollmentResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(actors.actor(request))
         code = decode.parse("reset_code", ResetCode.parse, request.reset_code)
         if code is None:
             count_mistyped_reset_code()
@@ -164,7 +164,7 @@ class EnrollmentHandlers:
     async def admin_reset_enrollment(
         self, request: pb.AdminResetEnrollmentRequest, call: Call
     ) -> pb.AdminResetEnrollmentResponse:
-        actor = decode.actor_or_operator(request)
+        actor = actors.actor_or_operator(request)
         context = await call.authorize_and_charge(actor)
         user_id = decode.parse_id("user_id", UserId, request.user_id)
         await self.end.admin_reset(context, user_id, acts.reason(actor, request.reason))
@@ -173,12 +173,12 @@ class EnrollmentHandlers:
     async def issue_reset_code(
         self, request: pb.IssueResetCodeRequest, call: Call
     ) -> pb.IssueResetCodeResponse:
-        code = await self.issue(await call.authorize_and_charge(decode.actor(request)))
+        code = await self.issue(await call.authorize_and_charge(actors.actor(request)))
         return pb.IssueResetCodeResponse(reset_code=code.text)
 
     async def set_account_mfa(
         self, request: pb.SetAccountMfaRequest, call: Call
     ) -> pb.SetAccountMfaResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(actors.actor(request))
         await self.account_mfa(context, request.enabled)
         return pb.SetAccountMfaResponse(enabled=request.enabled)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from stepup.domain.actor import Actor, Outsider, UserId
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import acts, decode, imports, people
+from stepup.rpc.wire import actors, acts, decode, imports, people
 from stepup.service.people.forget import ForgetUser
 from stepup.service.people.import_authenticators import ImportAuthenticators
 from stepup.service.people.read import GetPerson, ListPeople, ListTenants
@@ -24,14 +24,14 @@ class PeopleHandlers:
     imports: ImportAuthenticators
 
     async def list_people(self, request: pb.ListPeopleRequest, call: Call) -> pb.ListPeopleResponse:
-        actor = decode.actor_or_operator(request)
+        actor = actors.actor_or_operator(request)
         state, size = people.state_filter(request.state), decode.page_size(request.page_size)
         context = await call.authorize_and_charge(actor)
         page = await self.list(context, state, size, request.page_token)
         return people.page_of_people(page, context.now)
 
     async def get_person(self, request: pb.GetPersonRequest, call: Call) -> pb.GetPersonResponse:
-        actor = decode.actor_or_operator(request)
+        actor = actors.actor_or_operator(request)
         user_id = decode.parse_id("user_id", UserId, request.user_id)
         context = await call.authorize_and_charge(actor)
         view = await self.get(context, user_id)
@@ -45,7 +45,7 @@ class PeopleHandlers:
         return people.page_of_tenants(await self.tenants(size, request.page_token))
 
     async def unlock_user(self, request: pb.UnlockUserRequest, call: Call) -> pb.UnlockUserResponse:
-        actor = decode.actor_or_operator(request)
+        actor = actors.actor_or_operator(request)
         context = await call.authorize_and_charge(actor)
         user_id = decode.parse_id("user_id", UserId, request.user_id)
         remaining = await self.unlock(context, user_id, acts.reason(actor, request.reason))
@@ -54,9 +54,9 @@ class PeopleHandlers:
     async def forget_user(self, request: pb.ForgetUserRequest, call: Call) -> pb.ForgetUserResponse:
         actor: Actor | Outsider
         if request.deprovisioning:
-            actor = decode.deprovisioning(request)
+            actor = actors.deprovisioning(request)
         else:
-            actor = decode.actor_or_operator(request)
+            actor = actors.actor_or_operator(request)
         context = await call.authorize_and_charge(actor)
         user_id = decode.parse_id("user_id", UserId, request.user_id)
         await self.forget(context, user_id, acts.reason(actor, request.reason))
@@ -65,7 +65,7 @@ class PeopleHandlers:
     async def import_authenticators(
         self, request: pb.ImportAuthenticatorsRequest, call: Call
     ) -> pb.ImportAuthenticatorsResponse:
-        actor, entries = decode.actor_or_operator(request), imports.entries(request)
+        actor, entries = actors.actor_or_operator(request), imports.entries(request)
         context = await call.authorize_and_charge(actor, cost=len(entries))
         results = await self.imports(context, entries, dry_run=request.dry_run)
         return pb.ImportAuthenticatorsResponse(results=map(imports.result, results))

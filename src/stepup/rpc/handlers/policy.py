@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from stepup.domain.actor import TenantId
 from stepup.domain.operations import Catalogue
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import decode, encode, policies
+from stepup.rpc.wire import actors, decode, encode, policies
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
 from stepup.v1 import policy_service_pb2 as pb
 
@@ -31,7 +31,7 @@ class PolicyHandlers:
     async def update_policy(
         self, request: pb.UpdatePolicyRequest, call: Call
     ) -> pb.UpdatePolicyResponse:
-        context = await call.authorize_and_charge(decode.actor_or_operator(request))
+        context = await call.authorize_and_charge(actors.actor_or_operator(request))
         policy = await self.update(context, policies.policy_change(self.catalogue, request))
         return pb.UpdatePolicyResponse(policy=encode.tenant_policy(policy))
 

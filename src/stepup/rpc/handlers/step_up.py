@@ -6,7 +6,7 @@ from stepup.domain.errors import InvalidFieldError
 from stepup.domain.operations import Catalogue
 from stepup.domain.totp import OtpCode
 from stepup.rpc.pipeline.call import Call
-from stepup.rpc.wire import acts, decode, encode
+from stepup.rpc.wire import actors, acts, decode, encode
 from stepup.service.calls.context import Context
 from stepup.service.step_up.check import CheckStepUp
 from stepup.service.step_up.explain import ExplainStepUp
@@ -28,7 +28,7 @@ class StepUpHandlers:
     async def check_step_up(
         self, request: pb.CheckStepUpRequest, call: Call
     ) -> pb.CheckStepUpResponse:
-        actor = decode.actor(request)
+        actor = actors.actor(request)
         check = decode.check(self.catalogue, request.operation, request.target)
         request_id = decode.uuid("request_id", request.request_id)
         context = await call.authorize_and_charge(actor, check.operation.id)
@@ -40,7 +40,7 @@ class StepUpHandlers:
     async def batch_check_step_up(
         self, request: pb.BatchCheckStepUpRequest, call: Call
     ) -> pb.BatchCheckStepUpResponse:
-        actor, checks = decode.actor(request), decode.batch(self.catalogue, request)
+        actor, checks = actors.actor(request), decode.batch(self.catalogue, request)
         operations = {check.operation.id for check in checks}
         request_id = decode.uuid("request_id", request.request_id)
         retrying = {
@@ -59,13 +59,13 @@ class StepUpHandlers:
     async def explain_step_up(
         self, request: pb.ExplainStepUpRequest, call: Call
     ) -> pb.ExplainStepUpResponse:
-        actor, subject = decode.actor_or_operator(request), decode.subject(request)
+        actor, subject = actors.actor_or_operator(request), actors.subject(request)
         check = decode.check(self.catalogue, request.operation, request.target)
         context = await call.authorize_and_charge(actor, check.operation.id)
         return encode.explanation(await self.explain(context, subject, check))
 
     async def verify_otp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
-        context = await call.authorize_and_charge(decode.actor(request))
+        context = await call.authorize_and_charge(actors.actor(request))
         code = decode.parse("code", OtpCode, request.code)
         request_id = decode.uuid("request_id", request.request_id)
         verification = await self.verify(context, code, request_id)
@@ -75,7 +75,7 @@ class StepUpHandlers:
     async def revoke_elevations(
         self, request: pb.RevokeElevationsRequest, call: Call
     ) -> pb.RevokeElevationsResponse:
-        actor = decode.actor_or_operator(request)
+        actor = actors.actor_or_operator(request)
         context = await call.authorize_and_charge(actor)
         scope, user_id = decode.scope(request.scope), acts.user_of(actor, request.user_id)
         if isinstance(context, Context):

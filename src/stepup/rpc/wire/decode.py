@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Final, NoReturn, TypeVar
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
@@ -15,28 +14,14 @@ from stepup.domain.audit import EventKind
 from stepup.domain.errors import InvalidFieldError, InvalidValueError, UnknownOperationError
 from stepup.domain.operations import MAX_BATCH, Catalogue
 from stepup.domain.receipts import MAX_TARGET_BYTES
-from stepup.domain.text import OperatorName, OperatorReason, UserAgent
 from stepup.service.ports import EventQuery
 from stepup.service.step_up.check import Check
 from stepup.service.step_up.revocation import Scope
-from stepup.v1 import actor_pb2, audit_service_pb2, step_up_service_pb2
+from stepup.v1 import audit_service_pb2, step_up_service_pb2
 
 T = TypeVar("T")
 V = TypeVar("V")
 M = TypeVar("M", bound=Message)
-
-
-class HasActor(Protocol):
-    """A request with an actor."""
-
-    @property
-    def actor(self) -> actor_pb2.ActorContext:
-        """The person who acts."""
-        ...
-
-    def HasField(self, field_name: Any, /) -> bool:  # noqa: N802  # protobuf's name
-        """Whether a message field is present."""
-        ...
 
 
 _FOLDED = ("tenant_id", "user_id")
@@ -44,26 +29,6 @@ MAX_KINDS = 32
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 100
 
-_ACCOUNT_TYPES = {
-    actor_pb2.ACCOUNT_TYPE_UNSPECIFIED: domain.AccountType.LOCAL,
-    actor_pb2.ACCOUNT_TYPE_LOCAL: domain.AccountType.LOCAL,
-    actor_pb2.ACCOUNT_TYPE_SAML: domain.AccountType.SAML,
-    actor_pb2.ACCOUNT_TYPE_SAML_GROUP: domain.AccountType.SAML_GROUP,
-}
-_ROLES = {
-    actor_pb2.ROLE_UNSPECIFIED: domain.Role.OTHER,
-    actor_pb2.ROLE_MASTER_ADMINISTRATOR: domain.Role.MASTER_ADMINISTRATOR,
-    actor_pb2.ROLE_OTHER: domain.Role.OTHER,
-}
-_TEAMS = {
-    actor_pb2.TEAM_UNSPECIFIED: domain.Team.OTHER,
-    actor_pb2.TEAM_MANAGED_SERVICES_OPERATIONS: domain.Team.MANAGED_SERVICES_OPERATIONS,
-    actor_pb2.TEAM_OTHER: domain.Team.OTHER,
-}
-_TRIGGERS = {
-    actor_pb2.PLAYBOOK_TRIGGER_AUTOMATIC: domain.PlaybookTrigger.AUTOMATIC,
-    actor_pb2.PLAYBOOK_TRIGGER_MANUAL: domain.PlaybookTrigger.MANUAL,
-}
 _SCOPES = {
     step_up_service_pb2.REVOCATION_SCOPE_SESSION: Scope.SESSION,
     step_up_service_pb2.REVOCATION_SCOPE_USER: Scope.USER,
@@ -128,7 +93,7 @@ def parse_id(field: str, make: Callable[[str], T], value: str) -> T:
     return parse(field, make, value)
 
 
-def required(message: Message | HasActor, field: str) -> None:
+def required(message: Message, field: str) -> None:
     """Check that a message field is present.
 
     Raises:
@@ -138,119 +103,14 @@ def required(message: Message | HasActor, field: str) -> None:
         raise InvalidFieldError(field, "is required")
 
 
-def _refuse_value(field: str, value: int) -> NoReturn:
+def refuse_value(field: str, value: int) -> NoReturn:
+    """Refuse the value of an enum.
+
+    Raises:
+        InvalidFieldError: always: the value is 0, which means absent, or unknown.
+    """
     raise InvalidFieldError(
         field, "is required" if value == 0 else f"has the unknown value {value}"
-    )
-
-
-def actor(request: HasActor) -> domain.Actor:
-    """The actor of a request.
-
-    Raises:
-        InvalidFieldError: the actor is missing, or one of its fields is not valid.
-    """
-    if not request.HasField("actor"):
-        raise InvalidFieldError("actor", "is required")
-    message = request.actor
-    if message.HasField("operator"):
-        raise InvalidFieldError("actor.operator", "must be absent: no operator uses this method")
-    return _person("actor", message)
-
-
-def actor_or_operator(request: HasActor) -> domain.Actor | domain.Operator:
-    """The actor of a request that operators may send.
-
-    Raises:
-        InvalidFieldError: as `actor`; or an operator comes with a field of a person.
-    """
-    if not (request.HasField("actor") and request.actor.HasField("operator")):
-        return actor(request)
-    message = request.actor
-    tenant_id = _only_tenant(message, "operator")
-    return domain.Operator(
-        tenant_id,
-        parse("actor.operator.name", OperatorName, message.operator.name),
-        parse("actor.operator.reason", OperatorReason, message.operator.reason),
-    )
-
-
-def deprovisioning(request: HasActor) -> domain.Deprovisioning:
-    """The actor of a request with the claim `deprovisioning`, which has a tenant only.
-
-    Raises:
-        InvalidFieldError: the actor is missing, or has another field.
-    """
-    required(request, "actor")
-    return domain.Deprovisioning(_only_tenant(request.actor, "deprovisioning"))
-
-
-def _only_tenant(message: actor_pb2.ActorContext, claim: str) -> domain.TenantId:
-    for field, _ in message.ListFields():
-        if field.name not in ("tenant_id", claim):
-            raise InvalidFieldError(f"actor.{field.name}", f"must be absent with {claim}")
-    return parse_id("actor.tenant_id", domain.TenantId, message.tenant_id)
-
-
-def subject(request: step_up_service_pb2.ExplainStepUpRequest) -> domain.Actor:
-    """The subject of an explanation.
-
-    Raises:
-        InvalidFieldError: the subject is missing, one of its fields is not valid, or it has a field
-            that an explanation does not take.
-    """
-    required(request, "subject")
-    for field in ("operator", "client", "retry_receipt"):
-        if getattr(request.subject, field) != getattr(actor_pb2.ActorContext(), field):
-            raise InvalidFieldError(f"subject.{field}", "must be absent")
-    return _person("subject", request.subject)
-
-
-def _person(path: str, message: actor_pb2.ActorContext) -> domain.Actor:
-    return domain.Actor(
-        tenant_id=parse_id(f"{path}.tenant_id", domain.TenantId, message.tenant_id),
-        user_id=parse_id(f"{path}.user_id", domain.UserId, message.user_id),
-        session_id=parse_id(f"{path}.session_id", domain.SessionId, message.session_id),
-        account_type=_ACCOUNT_TYPES.get(message.account_type)
-        or _refuse_value(f"{path}.account_type", message.account_type),
-        role=_ROLES.get(message.role) or _refuse_value(f"{path}.role", message.role),
-        team=_TEAMS.get(message.team) or _refuse_value(f"{path}.team", message.team),
-        playbook_run=(
-            _playbook_run(f"{path}.playbook_run", message.playbook_run)
-            if message.HasField("playbook_run")
-            else None
-        ),
-        retry_receipt=(
-            parse(f"{path}.retry_receipt", domain.RetryReceipt, message.retry_receipt)
-            if message.retry_receipt
-            else None
-        ),
-        challenge_id=uuid(f"{path}.challenge_id", message.challenge_id),
-        client=_client(f"{path}.client", message.client) if message.HasField("client") else None,
-    )
-
-
-def _client(path: str, message: actor_pb2.Client) -> domain.Device | None:
-    """The device of a person; None if nothing is known about it."""
-    address = message.address
-    if address:
-        try:
-            address = str(ip_address(address))
-        except ValueError as error:
-            raise InvalidFieldError(f"{path}.address", "must be an IP address") from error
-        if "%" in address:
-            raise InvalidFieldError(f"{path}.address", "must have no zone")
-    if message.user_agent:
-        parse(f"{path}.user_agent", UserAgent, message.user_agent)
-    known = domain.Device(address, message.user_agent)
-    return None if known == domain.Device() else known
-
-
-def _playbook_run(path: str, message: actor_pb2.PlaybookRun) -> domain.PlaybookRun:
-    return domain.PlaybookRun(
-        parse_id(f"{path}.playbook_id", domain.OpaqueId, message.playbook_id),
-        parse_id(f"{path}.run_id", domain.OpaqueId, message.run_id),
-        _TRIGGERS.get(message.trigger) or _refuse_value(f"{path}.trigger", message.trigger),
     )
 
 
@@ -303,7 +163,7 @@ def scope(value: step_up_service_pb2.RevocationScope.ValueType) -> Scope:
     Raises:
         InvalidFieldError: the scope is absent or unknown.
     """
-    return _SCOPES.get(value) or _refuse_value("scope", value)
+    return _SCOPES.get(value) or refuse_value("scope", value)
 
 
 def page_size(size: int) -> int:
@@ -365,7 +225,7 @@ def event_query(request: audit_service_pb2.ListAuditEventsRequest) -> EventQuery
         if message.user_id
         else None,
         kinds=frozenset(
-            EVENT_KINDS.get(kind) or _refuse_value(f"filter.kinds[{index}]", kind)
+            EVENT_KINDS.get(kind) or refuse_value(f"filter.kinds[{index}]", kind)
             for index, kind in enumerate(message.kinds)
         ),
         newest_first=request.newest_first,
