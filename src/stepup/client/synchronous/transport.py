@@ -190,7 +190,7 @@ class RpcTransport:
     def _renew(self) -> None:
         """Use another channel if the files of the credentials have changed.
 
-        Calls in flight continue on the previous channel, which is closed at the next change.
+        Calls in flight continue on the previous channel, which ends at the next change.
         """
         with self._lock:
             self._look_at = time.monotonic() + _LOOK_EVERY
