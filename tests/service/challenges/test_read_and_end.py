@@ -222,6 +222,18 @@ class TestCancel:
         assert (await worker.cancel_challenge(ALICE, challenge_id)).challenge == first.challenge
         assert await world.state() == before
 
+    async def test_s16_an_operator_sees_a_cancelled_one_only_on_record(
+        self, world, worker, challenge_id
+    ):
+        first = await worker.cancel_challenge(ALICE, challenge_id)
+        again = await worker.cancel_challenge(OLGA, challenge_id)
+        assert again.challenge == first.challenge
+        event = (await worker.events())[-1]
+        assert (event.kind.value, event.subject_user_id) == ("operator_read", "alice")
+        assert event.details["method"] == "ChallengeService/CancelChallenge"
+        world.database.audit_trail_takes_events = False
+        await world.refuses(worker.cancel_challenge(OLGA, challenge_id))
+
     @pytest.mark.parametrize("state", [state for state in ENDED if state.value != "cancelled"])
     async def test_what_has_ended_is_not_cancelled(self, world, worker, challenge_id, state):
         await bring(world, worker, challenge_id, state)

@@ -39,6 +39,29 @@ async def locked(worker, app):
     return app
 
 
+def without_events(world):
+    rows = world.tables()
+    del rows["audit_events"], rows["audit_heads"]
+    return rows
+
+
+async def assert_read(worker, user):
+    """The last event says that the operator has read something of the user (S16)."""
+    event = (await worker.events())[-1]
+    assert (event.kind, event.subject_user_id) == (EventKind.OPERATOR_READ, user)
+    assert event.details["method"] == "PeopleService/UnlockUser"
+
+
+async def refused_on_record(world, worker, user, error):
+    """Await an operator's call that fails, and changes nothing but the audit trail."""
+    rows = without_events(world)
+    with pytest.raises(error) as refused:
+        await worker.unlock(OLGA, user)
+    assert without_events(world) == rows
+    await assert_read(worker, user)
+    return refused.value
+
+
 @ACTORS
 async def test_s4_an_unlocked_person_gives_a_code(worker, locked, actor):
     assert await worker.unlock(actor, "alice") == 2
@@ -83,9 +106,21 @@ async def test_an_unlock_of_an_operator_is_counted_once_it_is_committed(world, w
 @pytest.mark.usefixtures("app")
 async def test_a_person_who_is_not_locked_stays_as_they_are(world, worker, app):
     await worker.fail(ALICE, app, times=4)
+    await worker.elevate(ROOT, await worker.enrol(ROOT))
     before = await world.state()
-    assert await worker.unlock(OLGA, "alice") == 3
+    assert await worker.unlock(ROOT, "alice") == 3
     assert await world.state() == before
+    rows = without_events(world)
+    assert await worker.unlock(OLGA, "alice") == 3
+    assert without_events(world) == rows
+    await assert_read(worker, "alice")
+
+
+@pytest.mark.usefixtures("app")
+async def test_s16_an_operator_learns_nothing_of_a_person_that_cannot_be_recorded(world, worker):
+    world.database.audit_trail_takes_events = False
+    await world.refuses(worker.unlock(OLGA, "alice"))
+    await world.refuses(worker.unlock(OLGA, "nobody"))
 
 
 async def test_s4_the_failures_in_a_row_stay_and_the_next_lock_is_longer(worker, locked):
@@ -119,7 +154,7 @@ async def test_s4_a_person_is_unlocked_three_times_in_24_hours(world, worker, lo
         assert await worker.unlock(OLGA, "alice") == 2 - number
         await worker.advance(minutes=1)
         await worker.fail(person(session=f"guess-{number}"), locked, times=5)
-    refused = await world.refuses(worker.unlock(OLGA, "alice"), UnlockLimitError)
+    refused = await refused_on_record(world, worker, "alice", UnlockLimitError)
     assert refused.retry_after == timedelta(hours=24) - timedelta(minutes=3)
     await worker.advance(minutes=24 * 60 - 3)
     await worker.fail(person(session="guess"), locked, times=5)
@@ -128,25 +163,25 @@ async def test_s4_a_person_is_unlocked_three_times_in_24_hours(world, worker, lo
 
 async def test_s4_nobody_unlocks_a_suspended_person(world, worker, app):
     await worker.suspend(app)
-    refused = await world.refuses(worker.unlock(OLGA, "alice"), EnrollmentStateError)
+    refused = await refused_on_record(world, worker, "alice", EnrollmentStateError)
     assert refused.fault is EnrollmentFault.SUSPENDED
 
 
 @pytest.mark.usefixtures("locked")
 async def test_nobody_is_known_by_the_id(world, worker):
-    await world.refuses(worker.unlock(OLGA, "nobody"), UnknownPersonError)
+    await refused_on_record(world, worker, "nobody", UnknownPersonError)
 
 
 @pytest.mark.usefixtures("locked")
 async def test_a_person_of_another_tenant_is_unknown(world, worker):
     await worker.enrol(person("carol", tenant="globex"))
     await world.refuses(worker.unlock(ROOT, "carol"), UnknownPersonError)
-    await world.refuses(worker.unlock(OLGA, "carol"), UnknownPersonError)
+    await refused_on_record(world, worker, "carol", UnknownPersonError)
 
 
 async def test_a_known_person_without_an_authenticator_has_no_lock(world, worker):
     await worker.begin(ALICE)
-    refused = await world.refuses(worker.unlock(OLGA, "alice"), EnrollmentStateError)
+    refused = await refused_on_record(world, worker, "alice", EnrollmentStateError)
     assert refused.fault is EnrollmentFault.NO_AUTHENTICATOR
 
 

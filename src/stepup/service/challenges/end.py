@@ -13,6 +13,7 @@ from stepup.service.calls.context import AnyContext, Context
 from stepup.service.challenges.read import View, demand_visible, view_of
 from stepup.service.challenges.tallies import count_challenge, count_revoked_challenges
 from stepup.service.challenges.waits import Waits
+from stepup.service.people.operator_reads import record_operator_read
 from stepup.service.people.tallies import count_act
 from stepup.service.ports import Database, Records
 
@@ -85,6 +86,11 @@ class EndChallenge:
             count_challenge(after)
             count_act(event.kind)
             self.waits.notify(tenant_id, after.user_id)
+        else:
+            # The answer shows the challenge all the same.
+            await record_operator_read(
+                self.database, context, "ChallengeService/CancelChallenge", after.user_id
+            )
         return view_of(after, context, context.now)
 
 
