@@ -90,7 +90,7 @@ def test_the_client_imports_what_a_call_needs_and_no_more(found):
         "pkg_resources",
     }
     assert not [name for name in imported if name.endswith("_pb2_grpc")]
-    assert len(imported) < 500
+    assert len(imported) < 320
 
 
 def test_the_command_without_the_server_says_in_a_sentence_what_is_missing(python):
