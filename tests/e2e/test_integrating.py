@@ -109,19 +109,25 @@ def test_every_program_has_a_test(page):
     )
 
 
+def test_the_readme_has_the_five_lines_of_the_guide():
+    five_lines, *_ = blocks(text_of("integrating.md"), "python")
+    assert blocks((ROOT / "README.md").read_text(), "python") == [five_lines]
+
+
 def test_the_guide_has_the_variables_of_the_client():
     rows = re.findall(r"^\| `STEPUP_CLIENT_.*$", environment.__doc__, re.MULTILINE)
     assert rows
     assert rows == re.findall(r"^\| `STEPUP_CLIENT_.*$", text_of("integrating.md"), re.MULTILINE)
 
 
-def test_five_lines(stepup_server, run, bob, capsys):
+def test_five_lines(stepup_server, run, bob):
+    runs = []
     with pytest.raises(NotAllowedError):
-        run("Five lines")
-    assert not capsys.readouterr().out
+        run("Five lines", run_osquery=runs.append)
+    assert runs == []
     stepup_server.stepup.verify(bob.actor, bob.code())
-    program = run("Five lines")
-    assert capsys.readouterr().out == "osquery runs on host-7\n"
+    program = run("Five lines", run_osquery=runs.append)
+    assert runs == ["host-7"]
     assert program.next_screen(bob.actor, OSQUERY) == "run the action"
     assert program.next_screen(bob.actor, FILES, "host-7") == "challenge"
     assert program.next_screen(later(bob.actor), OSQUERY) == "prompt"
