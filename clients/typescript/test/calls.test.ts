@@ -157,7 +157,7 @@ test("the program says what else is a time-out", async () => {
 
 test("an action whose answer was lost asks again as the same request, and burns no receipt", async () => {
   const fake = await started({ checkStepUp: inTurn(hang, ALLOWED) });
-  const action = fake.client().action(BOB, OSQUERY, { receipt: "r-0", timeout: 200 });
+  const action = fake.client().action(BOB, OSQUERY, { receipt: "r-0", timeout: 500 });
   await assert.rejects(action.run(() => assert.fail("it ran")), UnavailableError);
   await action.run(() => {});
   const [first, second] = fake.requests;

@@ -40,7 +40,7 @@ async function demandNothingRuns(stepup: StepUpClient, t: TestContext): Promise<
       }),
     ),
   );
-  assert.ok(performance.now() - begunAt < 3 * TIMEOUT);
+  assert.ok(performance.now() - begunAt < 10 * TIMEOUT);
   assert.equal(run.mock.callCount(), 0);
 }
 
