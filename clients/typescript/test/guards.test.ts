@@ -43,7 +43,8 @@ const FRAMEWORKS: Record<string, (check: Script, actor?: ActorOf) => Promise<Gua
     app.set("env", "test"); // which keeps errors off the console
     const target = ({ params }: express.Request) => String(params["host"]);
     app.post("/hosts/:host/shell", guard(SHELL, { target }), (request, response) => {
-      ran.push(allowedOf(request).receipt);
+      const count = ran.push("without an answer");
+      ran[count - 1] = allowedOf(request).receipt;
       response.json({ ok: true });
     });
     const server = app.listen(0, "127.0.0.1");
@@ -57,7 +58,8 @@ const FRAMEWORKS: Record<string, (check: Script, actor?: ActorOf) => Promise<Gua
     const app = fastify();
     const target = ({ params }: { params: unknown }) => (params as { host: string }).host;
     app.post("/hosts/:host/shell", { preHandler: guard(SHELL, { target }) }, async (request) => {
-      ran.push(allowedOf(request).receipt);
+      const count = ran.push("without an answer");
+      ran[count - 1] = allowedOf(request).receipt;
       return { ok: true };
     });
     stops.push(() => app.close());
