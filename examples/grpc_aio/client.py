@@ -4,7 +4,7 @@ import asyncio
 
 import grpc
 
-from stepup.client.errors import error_of
+from stepup.client import error_of
 
 hosts_pb2, hosts_pb2_grpc = grpc.protos_and_services("hosts.proto")
 

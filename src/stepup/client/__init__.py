@@ -35,6 +35,7 @@ from stepup.client.errors import (
     StateError,
     StepUpError,
     UnavailableError,
+    error_of,
 )
 from stepup.client.synchronous.action import Action
 from stepup.client.synchronous.client import StepUpClient
@@ -69,4 +70,5 @@ __all__ = [
     "UnavailableError",
     "Verification",
     "Verified",
+    "error_of",
 ]
