@@ -251,6 +251,14 @@ async def test_a_token_function_that_fails_lets_nothing_run(kind, tls_server, fi
     assert not tls_server.calls
 
 
+async def test_a_token_function_that_hangs_lets_nothing_run(tls_server, files):
+    credentials = CallerCredentials(**files, token=lambda: asyncio.sleep(60))
+    async with either_client("async", tls_server.address, credentials, timeout=0.1) as stepup:
+        with pytest.raises(UnavailableError, match="token"):
+            await check(stepup)
+    assert not tls_server.calls
+
+
 async def test_metadata_of_a_call_is_sent(stepup, server):
     server.script(rpcs.CHECK_STEP_UP, ALLOWED)
     await stepup.check(ACTOR, "x.y", metadata=[("stepup-portal-session", "an-id")])

@@ -38,10 +38,14 @@ async def close_channel(channel: Channel, grace: float) -> None:
     await channel.close(grace)
 
 
-async def settled(value: Awaitable[_T] | _T) -> _T:
-    """Return the value, awaited where it is an awaitable."""
+async def settled(value: Awaitable[_T] | _T, seconds: float | None = None) -> _T:
+    """Return the value, awaited where it is an awaitable.
+
+    Raises:
+        TimeoutError: it takes longer than `seconds`.
+    """
     if inspect.isawaitable(value):
-        awaited: _T = await value
+        awaited: _T = await asyncio.wait_for(value, seconds)
         return awaited
     return value
 

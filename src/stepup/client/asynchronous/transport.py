@@ -80,7 +80,9 @@ class AsyncRpcTransport:
             response = await self._method(rpc)(
                 request.SerializeToString(),
                 timeout=seconds,
-                metadata=await self._metadata(metadata) if self._adds_metadata else metadata,
+                metadata=await self._metadata(metadata, seconds)
+                if self._adds_metadata
+                else metadata,
                 wait_for_ready=self._wait_for_ready,
             )
         except grpc.RpcError as error:
@@ -140,7 +142,7 @@ class AsyncRpcTransport:
             call = self._method(rpc)(
                 request.SerializeToString(),
                 timeout=seconds,
-                metadata=await self._metadata(metadata),
+                metadata=await self._metadata(metadata, seconds),
                 wait_for_ready=self._wait_for_ready,
             )
             async for response in call:
@@ -197,9 +199,9 @@ class AsyncRpcTransport:
             if self._endpoint.renew():
                 self._retired, self._channel, self._methods = self._channel, None, {}
 
-    async def _metadata(self, metadata: Metadata) -> Metadata:
+    async def _metadata(self, metadata: Metadata, seconds: float) -> Metadata:
         try:
-            token = await settled(self._endpoint.token())
+            token = await settled(self._endpoint.token(), seconds)
             authorization = [("authorization", f"Bearer {checked_token(token)}")] if token else []
         except Exception as error:  # a function of the program's: it may raise anything
             raise UnavailableError("the function for the token failed", retryable=True) from error

@@ -35,7 +35,7 @@ def close_channel(channel: Channel, _grace: float) -> None:
     channel.close()
 
 
-def settled(value: _T) -> _T:
+def settled(value: _T, _seconds: float | None = None) -> _T:
     """Return the value.
 
     Raises:

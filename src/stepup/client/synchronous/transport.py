@@ -80,7 +80,7 @@ class RpcTransport:
             response = self._method(rpc)(
                 request.SerializeToString(),
                 timeout=seconds,
-                metadata=self._metadata(metadata) if self._adds_metadata else metadata,
+                metadata=self._metadata(metadata, seconds) if self._adds_metadata else metadata,
                 wait_for_ready=self._wait_for_ready,
             )
         except grpc.RpcError as error:
@@ -140,7 +140,7 @@ class RpcTransport:
             call = self._method(rpc)(
                 request.SerializeToString(),
                 timeout=seconds,
-                metadata=self._metadata(metadata),
+                metadata=self._metadata(metadata, seconds),
                 wait_for_ready=self._wait_for_ready,
             )
             for response in call:
@@ -197,9 +197,9 @@ class RpcTransport:
             if self._endpoint.renew():
                 self._retired, self._channel, self._methods = self._channel, None, {}
 
-    def _metadata(self, metadata: Metadata) -> Metadata:
+    def _metadata(self, metadata: Metadata, seconds: float) -> Metadata:
         try:
-            token = settled(self._endpoint.token())
+            token = settled(self._endpoint.token(), seconds)
             authorization = [("authorization", f"Bearer {checked_token(token)}")] if token else []
         except Exception as error:  # a function of the program's: it may raise anything
             raise UnavailableError("the function for the token failed", retryable=True) from error
