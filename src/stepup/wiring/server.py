@@ -149,7 +149,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         ImportAuthenticators(database, keys),
     )
     policy = PolicyHandlers(
-        catalogue, GetPolicy(database), UpdatePolicy(database, elevated, snapshots)
+        catalogue, GetPolicy(database, pages), UpdatePolicy(database, elevated, snapshots)
     )
     audit = AuditHandlers(AuditEvents(database, tokens, pages))
     return Application(

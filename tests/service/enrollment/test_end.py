@@ -344,6 +344,14 @@ async def test_an_operator_needs_no_elevation_and_not_even_redis(world, worker):
     assert after == before + 1
 
 
+async def test_s16_an_operator_learns_from_no_refusal_without_a_trace(worker):
+    with pytest.raises(EnrollmentStateError):
+        await worker.admin_reset(OLGA, "bob")
+    [read] = await worker.events()
+    assert (read.kind, read.subject_user_id) == (EventKind.OPERATOR_READ, "bob")
+    assert read.details == details_of(OLGA, method="EnrollmentService/AdminResetEnrollment")
+
+
 async def test_s13_the_event_names_the_operator_and_has_no_actor(worker, app):
     await worker.admin_reset(OLGA, "alice")
     event, _ = (await worker.events())[-2:]

@@ -53,6 +53,7 @@ GRANTS = [
     ("GRANT UPDATE (kind) ON audit_events TO {role}", "may change audit_events"),
     ("GRANT TRIGGER ON audit_events TO {role}", "may change audit_events"),
     ("GRANT DELETE ON audit_heads TO {role}", "may change audit_heads"),
+    ("GRANT INSERT ON audit_checkpoints TO {role}", "may change audit_checkpoints"),
 ]
 
 

@@ -23,11 +23,13 @@ from stepup.service.enrollment.account_mfa import append_and_turn_account_mfa
 from stepup.service.enrollment.reset_codes import ResetAttempt, try_reset_code
 from stepup.service.enrollment.wizard import find_active
 from stepup.service.people.authority import authority_of, demand_authority, reason_details
+from stepup.service.people.operator_reads import record_operator_read
 from stepup.service.people.tallies import count_act
 from stepup.service.ports import Database, Keys, Records
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 from stepup.service.step_up.revocation import Revoker
 
+_ADMIN_RESET: Final = "EnrollmentService/AdminResetEnrollment"
 _RESETS: Final[Mapping[EndedBy, EventKind]] = {
     EndedBy.ADMINISTRATOR: EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
     EndedBy.OPERATOR: EventKind.AUTHENTICATOR_RESET_BY_OPERATOR,
@@ -94,7 +96,8 @@ class EndEnrollment:
     ) -> None:
         """`AdminResetEnrollment`: an administrator or operator removes a user's authenticator.
 
-        The end is remembered: an operator's end forbids imports for a while.
+        The end is remembered: an operator's end forbids imports for a while. A call of an operator
+        for a user without an authenticator is recorded as a read, because its answer says so.
 
         Raises:
             RoleRequiredError: the actor is a person and not a Master Administrator.
@@ -108,13 +111,17 @@ class EndEnrollment:
         authority = authority_of(context)
         kind = _RESETS[authority]
         past = PastAuthenticator(context.now, authority)
-        async with self.database.transaction(context.tenant_id) as records:
-            active = await _demand_authenticator_for_update(records, context, user_id)
-            await records.past.remember(context.tenant_id, user_id, past)
-            details = reason_details(reason)
-            ended = await end_authenticator(records, context, active, kind, **details)
-            if elevation is not None:
-                await demand_unrevoked(records, elevation)  # with the lock of the audit chain
+        try:
+            async with self.database.transaction(context.tenant_id) as records:
+                active = await _demand_authenticator_for_update(records, context, user_id)
+                await records.past.remember(context.tenant_id, user_id, past)
+                details = reason_details(reason)
+                ended = await end_authenticator(records, context, active, kind, **details)
+                if elevation is not None:
+                    await demand_unrevoked(records, elevation)  # with the lock of the audit chain
+        except EnrollmentStateError:
+            await record_operator_read(self.database, context, _ADMIN_RESET, user_id)
+            raise
         count_act(kind)
         await self.revoker.put_into_effect(ended, context.now)
 

@@ -1,9 +1,9 @@
 """`GetPolicy` and `UpdatePolicy`: the policy that a tenant's Master Administrators set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import EventKind, Json, written
@@ -20,10 +20,14 @@ from stepup.domain.person import PersonState
 from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, Policy
 from stepup.domain.totp import Label
 from stepup.service.calls.context import AnyContext, Context
+from stepup.service.calls.limits import TenantShare, share_of_pages
+from stepup.service.people.operator_reads import record_operator_read
 from stepup.service.people.tallies import count_act
 from stepup.service.policy.snapshots import Snapshots
 from stepup.service.ports import Database, PeopleQuery
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
+
+_UPDATE: Final = "PolicyService/UpdatePolicy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,13 @@ class PolicyChange:
 
 @dataclass(frozen=True, slots=True)
 class GetPolicy:
-    """Reads a tenant's policy from the database, not from a snapshot."""
+    """Reads a tenant's policy from the database, not from a snapshot.
+
+    `share` bounds the counts of people, which cost as much as pages of people.
+    """
 
     database: Database
+    share: TenantShare = field(default_factory=share_of_pages)
 
     async def __call__(self, tenant_id: TenantId) -> Policy:
         """Return the policy; a disabled, empty one if the tenant never had one.
@@ -69,12 +77,16 @@ class GetPolicy:
         """Count the people who were asked and have time to enrol by the policy.
 
         Raises:
+            OverloadedError: too many pages of the tenant are being read.
             StoreUnavailableError: the database cannot be read.
         """
         if not policy.in_grace(now):
             return 0
         query = PeopleQuery(policy.tenant_id, now, in_grace=True, state=PersonState.IN_GRACE)
-        async with self.database.snapshot(policy.tenant_id) as records:
+        async with (
+            self.share.turn(policy.tenant_id),
+            self.database.snapshot(policy.tenant_id) as records,
+        ):
             return (await records.people.count(query)).in_grace
 
 
@@ -127,6 +139,8 @@ class UpdatePolicy:
         purpose = f"weakening the policy ({'; '.join(weakenings)})"
         if isinstance(context, Context):
             return await self.elevated.require(context, purpose)
+        # An attempt that the alert on operators should show.
+        await record_operator_read(self.database, context, _UPDATE)
         raise RoleRequiredError(f"{purpose} needs a Master Administrator: operators may not do it")
 
     async def _commit(

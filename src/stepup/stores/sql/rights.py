@@ -59,7 +59,10 @@ _GRANTS = text("""
              has_table_privilege(member_of.oid, pg_class.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
              OR has_any_column_privilege(member_of.oid, pg_class.oid, 'UPDATE'))
            OR relname = 'audit_heads'
-           AND has_table_privilege(member_of.oid, pg_class.oid, 'DELETE, TRUNCATE, TRIGGER'))
+           AND has_table_privilege(member_of.oid, pg_class.oid, 'DELETE, TRUNCATE, TRIGGER')
+           OR relname = 'audit_checkpoints'
+           AND has_table_privilege(
+             member_of.oid, pg_class.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER'))
     ORDER BY member_of.oid <> asked.oid, member_of.rolname, relname
 """)
 _ALL = "SELECT, INSERT, UPDATE, DELETE"
