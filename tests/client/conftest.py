@@ -1,5 +1,6 @@
 import pytest
-from stepup_tests.client.scripted import NO_RESENDS, either_client, scripted_server
+from stepup_tests.client.either_client import either_client
+from stepup_tests.client.scripted_server import NO_RESENDS, scripted_server
 
 
 @pytest.fixture

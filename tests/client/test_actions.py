@@ -5,7 +5,7 @@ import concurrent.futures
 
 import grpc
 import pytest
-from stepup_tests.client.scripted import RefusedError
+from stepup_tests.client.scripted_server import RefusedError
 
 from stepup.client import ActorContext, NotAllowedError, UnavailableError, rpcs
 from stepup.client.asynchronous import action as asynchronous

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from stepup_tests.client.scripted import RefusedError
+from stepup_tests.client.scripted_server import RefusedError
 
 from stepup.client import (
     ActorContext,

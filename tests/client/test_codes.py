@@ -4,7 +4,8 @@ import time
 
 import grpc
 import pytest
-from stepup_tests.client.scripted import RefusedError, either_client
+from stepup_tests.client.either_client import either_client
+from stepup_tests.client.scripted_server import RefusedError
 
 from stepup.client import (
     ActorContext,

@@ -11,7 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 from stepup_tests.certificates import authority
-from stepup_tests.client.scripted import either_client, scripted_server
+from stepup_tests.client.either_client import either_client
+from stepup_tests.client.scripted_server import scripted_server
 from stepup_tests.proxy import recording_proxy
 
 from stepup.client import (

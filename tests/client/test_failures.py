@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from stepup_tests.client.scripted import NO_RESENDS, RefusedError, either_client
+from stepup_tests.client.either_client import either_client
+from stepup_tests.client.scripted_server import NO_RESENDS, RefusedError
 from stepup_tests.cutting_proxy import cutting_proxy
 
 from stepup.client import (

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from stepup_tests.client.scripted import BY_PATH, RefusedError
+from stepup_tests.client.scripted_server import BY_PATH, RefusedError
 
 from stepup.client import ActorContext, AsyncStepUpClient, StepUpClient, StepUpError, rpcs
 from stepup.client.messages import audit, challenge, enrollment, policy, step_up

@@ -10,7 +10,13 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from stepup_tests.scripted import ACTOR, ALLOWED, REFUSALS, AsyncScripted, Scripted
+from stepup_tests.client.fixed_answers import (
+    ACTOR,
+    ALLOWED,
+    REFUSALS,
+    AsyncFixedAnswer,
+    FixedAnswer,
+)
 
 from stepup.client.guards import Gate, allowed
 from stepup.client.guards.grpc_aio import AsyncStepUpInterceptor
@@ -90,7 +96,7 @@ class Handlers(grpc.GenericRpcHandler):
 @asynccontextmanager
 async def served(answer, *, asynchronous, methods=METHODS):
     handlers = Handlers(asynchronous=asynchronous)
-    service = (AsyncScripted if asynchronous else Scripted)(answer)
+    service = (AsyncFixedAnswer if asynchronous else FixedAnswer)(answer)
     make = AsyncStepUpInterceptor if asynchronous else StepUpInterceptor
     guard = make(
         service, actor=lambda _request, _context: ACTOR, services=SERVICES, methods=methods
@@ -198,7 +204,7 @@ async def test_a_method_that_would_block_a_server_of_grpc_aio_does_not_run():
 @pytest.mark.parametrize("make", [StepUpInterceptor, AsyncStepUpInterceptor])
 def test_no_method_of_a_guarded_service_is_forgotten(make):
     def guard(methods):
-        return make(Scripted(ALLOWED), actor=None, services=SERVICES, methods=methods)
+        return make(FixedAnswer(ALLOWED), actor=None, services=SERVICES, methods=methods)
 
     less = {name: needed for name, needed in METHODS.items() if name != ANSWERS}
     with pytest.raises(ValueError, match=r"need an operation, or None: /grpc.health.v1.*Watch"):

@@ -17,7 +17,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
-from stepup_tests.scripted import ACTOR, ALLOWED, REFUSALS, AsyncScripted, Scripted
+from stepup_tests.client.fixed_answers import (
+    ACTOR,
+    ALLOWED,
+    REFUSALS,
+    AsyncFixedAnswer,
+    FixedAnswer,
+)
 
 from stepup.client.guards import allowed, write_method_map
 from stepup.client.guards import django as django_guards
@@ -37,7 +43,7 @@ class Site:
         self.runs = []
         self.build()
 
-    stepup = AsyncScripted
+    stepup = AsyncFixedAnswer
 
     def run(self):
         """What the guarded view does."""
@@ -91,7 +97,7 @@ class OverFastApi(OverAsgi):
 
 
 class OverFlask(Site):
-    stepup = Scripted
+    stepup = FixedAnswer
 
     def build(self):
         self.app = flask.Flask("site")
@@ -115,7 +121,7 @@ class OverFlask(Site):
 
 
 class OverDjango(Site):
-    stepup = Scripted
+    stepup = FixedAnswer
     browser = DjangoClient
 
     def build(self):
@@ -146,7 +152,7 @@ class OverDjango(Site):
 
 
 class OverAsyncDjango(OverDjango):
-    stepup = AsyncScripted
+    stepup = AsyncFixedAnswer
 
     def view(self):
         async def shell(_request, host):
@@ -261,7 +267,7 @@ async def test_a_web_socket_is_guarded():
     async def connect(answer, extensions):
         app = Starlette(routes=[WebSocketRoute("/shell", shell)])
         guarded = StepUpMiddleware(
-            app, client=AsyncScripted(answer), actor=lambda _scope: ACTOR, operation=SHELL
+            app, client=AsyncFixedAnswer(answer), actor=lambda _scope: ACTOR, operation=SHELL
         )
         scope = {"type": "websocket", "path": "/shell", "headers": [], "extensions": extensions}
         sent = []
@@ -286,7 +292,7 @@ async def test_a_web_socket_is_guarded():
 
 
 async def test_a_middleware_asks_only_where_an_operation_is_needed():
-    client = AsyncScripted(REFUSALS["step-up"])
+    client = AsyncFixedAnswer(REFUSALS["step-up"])
     passed = []
 
     async def app(scope, _receive, _send):

@@ -1,4 +1,4 @@
-"""Answers of the service, for guards: each guard meets all of them."""
+"""Answers of the service to a check: the tests of each guard use all of them."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,8 +31,8 @@ REFUSALS = {
 
 
 @dataclass
-class Scripted:
-    """Answers every check alike, and keeps what was asked."""
+class FixedAnswer:
+    """Gives every check the same answer, and records the checks."""
 
     answer: object
     asked: list = field(default_factory=list)
@@ -44,8 +44,8 @@ class Scripted:
         return self.answer
 
 
-class AsyncScripted(Scripted):
-    """The same for asynchronous programs."""
+class AsyncFixedAnswer(FixedAnswer):
+    """A `FixedAnswer` for asynchronous programs."""
 
     async def check(self, actor, operation, *, target=""):
         return super().check(actor, operation, target=target)

@@ -24,7 +24,8 @@ from stepup.client import (  # noqa: E402
     rpcs,
 )
 from stepup.client.messages import challenge, step_up  # noqa: E402
-from stepup_tests.client.scripted import RefusedError, either_client, scripted_server  # noqa: E402
+from stepup_tests.client.either_client import either_client  # noqa: E402
+from stepup_tests.client.scripted_server import RefusedError, scripted_server  # noqa: E402
 
 ACTOR = ActorContext(tenant_id="acme", user_id="bob", session_id="monday")
 ALLOWED = step_up.CheckStepUpResponse(

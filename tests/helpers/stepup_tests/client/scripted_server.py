@@ -1,9 +1,8 @@
-"""A server in this process that answers what a test says, and both clients with one face."""
+"""A server in this process that answers each call as a test says."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -12,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from stepup.client import AsyncStepUpClient, StepUpClient, rpcs
+from stepup.client import rpcs
 from stepup.client.rpc import Rpc
 
 NO_RESENDS = (("grpc.enable_retries", 0),)
@@ -20,7 +19,7 @@ BY_PATH = {rpc.path: rpc for rpc in vars(rpcs).values() if isinstance(rpc, Rpc)}
 
 
 class RefusedError(Exception):
-    """What a script raises to end a call with a status."""
+    """A script raises this error to end a call with a status."""
 
     def __init__(self, code, reason="", *, field="", retry_after=None, details=None):
         super().__init__(reason)
@@ -123,40 +122,3 @@ def scripted_server(
         yield scripted
     finally:
         server.stop(None).wait()
-
-
-class EitherClient:
-    """The client under test; calls of the synchronous one run in a thread."""
-
-    def __init__(self, client: AsyncStepUpClient | StepUpClient) -> None:
-        self.client = client
-        self.is_async = isinstance(client, AsyncStepUpClient)
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        method = getattr(self.client, name)
-        return (
-            method if self.is_async else lambda *args, **kw: asyncio.to_thread(method, *args, **kw)
-        )
-
-    async def run(self, action: Any, body: Callable[[], None]) -> None:
-        """Enter an action and run the body in it."""
-        if self.is_async:
-            async with action:
-                body()
-            return
-
-        def in_thread() -> None:
-            with action:
-                body()
-
-        await asyncio.to_thread(in_thread)
-
-
-@asynccontextmanager
-async def either_client(kind: str, *args: Any, made: Any = None, **kwargs: Any) -> Any:
-    client = {"async": AsyncStepUpClient, "sync": StepUpClient}[kind]
-    either = EitherClient(made or client(*args, **kwargs))
-    try:
-        yield either
-    finally:
-        await either.close()
