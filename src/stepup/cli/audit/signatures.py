@@ -1,4 +1,4 @@
-"""Which keys verify the signatures of heads and checkpoints: one public key, or the key ring."""
+"""Verifies the signatures of heads and checkpoints with one public key, or with the key ring."""
 
 from functools import cached_property
 from pathlib import Path
@@ -13,23 +13,23 @@ from stepup.wiring.keys import read_keys
 
 
 def signatures_of(settings: Settings, public_key: Path | None) -> HeadSignatures:
-    """The signatures by a public key; by default those by the key ring of the settings.
+    """Return a verifier with a public key; without one, with the key ring of the settings.
 
     Raises:
         typer.Exit: the file has no public key.
     """
     if public_key is None:
-        return _OfRing(settings)
+        return _RingSignatures(settings)
     try:
-        return _OfPublicKey(public.parse(public_key.read_bytes()))
+        return _PublicKeySignatures(public.parse(public_key.read_bytes()))
     except PublicKeyError as error:
         raise failure(f"{public_key}: {error}") from error
     except OSError as error:
         raise failure(f"{public_key}: cannot be read: {error.strerror}") from error
 
 
-class _OfPublicKey:
-    """Implements `HeadSignatures` with one key, whatever its id is."""
+class _PublicKeySignatures:
+    """Implements `HeadSignatures` with one key, for every key id."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -38,7 +38,7 @@ class _OfPublicKey:
         return public.signature_problem(self._key, signature, message)
 
 
-class _OfRing:
+class _RingSignatures:
     """Implements `HeadSignatures` with the key ring, which is read for the first signature.
 
     An auditor without a key ring can verify chains without signatures.

@@ -1,4 +1,4 @@
-"""What the commands of `stepup audit` share: the option --tenant, and how they name a damage."""
+"""The option --tenant of the commands of `stepup audit`, and their line about a damage."""
 
 import json
 from typing import Annotated

@@ -102,6 +102,10 @@ class PruneAudit:
     async def _delete_portion(
         self, context: HostContext, before: datetime, last: int
     ) -> int | None:
+        """Delete events; return how many, or None if no more are old enough.
+
+        If there are none to delete, the primary key signs the checkpoint again.
+        """
         tenant_id = context.tenant_id
         async with self.database.transaction(tenant_id) as records:
             stored = await records.audit.checkpoint_for_update(tenant_id)
@@ -120,7 +124,8 @@ class PruneAudit:
                 await records.audit.append(pruned)
                 return portion.events
             if isinstance(stored, Checkpoint) and stored.key_id != self.keys.primary:
-                # Its key may leave the ring after a rotation; then nobody could verify it.
+                # After a rotation the earlier key may leave the ring: then nobody could verify the
+                # checkpoint.
                 at = Head(stored.sequence, stored.hash)
                 again = signed_checkpoint(self.keys, tenant_id, at, stored.pruned_at)
                 await records.audit.prune(again)

@@ -71,16 +71,16 @@ class AuditVerification:
             for damage in chain(problems, *map(check.follow, page)):
                 yield damage
             if check.last > compared:
-                async for damage in self._of_clients(tenant, page, compared, check.last):
+                async for damage in self._compare_clients(tenant, page, compared, check.last):
                     yield damage
             compared = check.last
             self.events += len(page)
         for damage in check.finish(reading.head):
             yield damage
-        async for damage in self._of_clients(tenant, [], check.last, None):
+        async for damage in self._compare_clients(tenant, [], check.last, None):
             yield damage
 
-    async def _of_clients(
+    async def _compare_clients(
         self, tenant: str, page: Sequence[StoredEvent], after: int, through: int | None
     ) -> AsyncIterator[Damage]:
         """Compare the devices in a range of numbers with the events of the range."""
