@@ -233,7 +233,7 @@ class Client(_message.Message):
     """address is the IP address: IPv4, or IPv6 without a zone. Absent means unknown."""
     user_agent: _builtins.str
     """user_agent is the User-Agent header: at most 512 characters (Unicode code points), without control
-    characters; cut a longer one. Absent means unknown.
+    characters; cut a longer header. Absent means unknown.
     """
     def __init__(
         self,

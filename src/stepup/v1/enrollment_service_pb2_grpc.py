@@ -157,8 +157,8 @@ class EnrollmentServiceServicer(object):
 
     def AdminResetEnrollment(self, request, context):
         """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
-        authenticator, and turns that account's MFA off. A Master Administrator needs an own live elevation;
-        an operator needs none. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        authenticator, and turns that account's MFA off. The session of a Master Administrator must be
+        elevated; an operator needs no elevation. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,8 +69,8 @@ class EnrollmentServiceStub:
     """
     AdminResetEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.AdminResetEnrollmentRequest, _enrollment_service_pb2.AdminResetEnrollmentResponse]
     """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
-    authenticator, and turns that account's MFA off. A Master Administrator needs an own live elevation;
-    an operator needs none. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+    authenticator, and turns that account's MFA off. The session of a Master Administrator must be
+    elevated; an operator needs no elevation. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
     """
     IssueResetCode: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.IssueResetCodeRequest, _enrollment_service_pb2.IssueResetCodeResponse]
     """IssueResetCode gives the user a new reset code, in place of the one before. It needs a live
@@ -123,8 +123,8 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     """
     AdminResetEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.AdminResetEnrollmentRequest, _enrollment_service_pb2.AdminResetEnrollmentResponse]  # type: ignore[assignment]
     """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
-    authenticator, and turns that account's MFA off. A Master Administrator needs an own live elevation;
-    an operator needs none. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+    authenticator, and turns that account's MFA off. The session of a Master Administrator must be
+    elevated; an operator needs no elevation. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
     """
     IssueResetCode: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.IssueResetCodeRequest, _enrollment_service_pb2.IssueResetCodeResponse]  # type: ignore[assignment]
     """IssueResetCode gives the user a new reset code, in place of the one before. It needs a live
@@ -222,8 +222,8 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_service_pb2.AdminResetEnrollmentResponse, _abc.Awaitable[_enrollment_service_pb2.AdminResetEnrollmentResponse]]:
         """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
-        authenticator, and turns that account's MFA off. A Master Administrator needs an own live elevation;
-        an operator needs none. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        authenticator, and turns that account's MFA off. The session of a Master Administrator must be
+        elevated; an operator needs no elevation. A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
         """
 
     @_abc_1.abstractmethod

@@ -281,7 +281,7 @@ class ListPeopleResponse(_message.Message):
 
     @_builtins.property
     def counts(self) -> Global___PeopleCounts:
-        """counts are of all people of the tenant, whatever the filter is. Present on the first page."""
+        """counts cover all people of the tenant, also with a filter. Present on the first page only."""
 
     def __init__(
         self,
@@ -560,7 +560,7 @@ class ImportResult(_message.Message):
     outcome: Global___ImportOutcome.ValueType
     """outcome says whether the authenticator is registered; with dry_run, whether it would be."""
     problem: _builtins.str
-    """problem says in one sentence why it was refused, without the secret. For people; it may change."""
+    """problem says in one sentence why the authenticator was refused, without the secret. For people; it may change."""
     def __init__(
         self,
         *,
@@ -640,7 +640,7 @@ class Tenant(_message.Message):
     tenant_id: _builtins.str
     """tenant_id is the business."""
     policy_enabled: _builtins.bool
-    """policy_enabled says whether its policy is enabled."""
+    """policy_enabled says whether the policy of the tenant is enabled."""
     def __init__(
         self,
         *,

@@ -76,8 +76,9 @@ class PeopleServiceServicer(object):
     def ListPeople(self, request, context):
         """ListPeople returns the people of the actor's tenant that the service knows, in the order of their
         ids: people with an authenticator, people with an open wizard, and people that were asked for a code
-        and have no authenticator. The order of ids is stable. Of an operator's list, the first page is an audit event. While too many
-        pages of the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
+        and have no authenticator. The order of ids is stable. The first page of an operator's list is
+        an audit event. While too many pages of the tenant are being read, the call ends with
+        RESOURCE_EXHAUSTED and the reason OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,8 +95,8 @@ class PeopleServiceServicer(object):
     def UnlockUser(self, request, context):
         """UnlockUser ends the timed lock of another user, and forgets the wrong codes of the last 24 hours.
         The count of wrong codes in a row stays, and so do a suspension and spent sessions. At most 3 a day
-        per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). A Master Administrator needs an own live elevation.
-        For a user who is not locked it changes nothing.
+        per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). The session of a Master Administrator must be
+        elevated. For a user who is not locked the call changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,8 +106,8 @@ class PeopleServiceServicer(object):
         """ForgetUser deletes everything that is in force for a user who left: authenticator, reset code,
         wizards, toggle, elevations, challenges, receipts, locks, and devices in audit events. A later
         person with the same id starts clean, but has no time to enrol (enroll_by). Audit events keep the
-        id. It succeeds also if nobody is known by the id. A Master Administrator needs an own live
-        elevation.
+        id. The call succeeds also if nobody is known by the id. The session of a Master Administrator
+        must be elevated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,8 +38,9 @@ class PeopleServiceStub:
     ListPeople: _grpc.UnaryUnaryMultiCallable[_people_service_pb2.ListPeopleRequest, _people_service_pb2.ListPeopleResponse]
     """ListPeople returns the people of the actor's tenant that the service knows, in the order of their
     ids: people with an authenticator, people with an open wizard, and people that were asked for a code
-    and have no authenticator. The order of ids is stable. Of an operator's list, the first page is an audit event. While too many
-    pages of the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
+    and have no authenticator. The order of ids is stable. The first page of an operator's list is
+    an audit event. While too many pages of the tenant are being read, the call ends with
+    RESOURCE_EXHAUSTED and the reason OVERLOADED.
     """
     GetPerson: _grpc.UnaryUnaryMultiCallable[_people_service_pb2.GetPersonRequest, _people_service_pb2.GetPersonResponse]
     """GetPerson returns one person of the actor's tenant. It fails with NOT_FOUND, UNKNOWN_PERSON, if the
@@ -48,15 +49,15 @@ class PeopleServiceStub:
     UnlockUser: _grpc.UnaryUnaryMultiCallable[_people_service_pb2.UnlockUserRequest, _people_service_pb2.UnlockUserResponse]
     """UnlockUser ends the timed lock of another user, and forgets the wrong codes of the last 24 hours.
     The count of wrong codes in a row stays, and so do a suspension and spent sessions. At most 3 a day
-    per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). A Master Administrator needs an own live elevation.
-    For a user who is not locked it changes nothing.
+    per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). The session of a Master Administrator must be
+    elevated. For a user who is not locked the call changes nothing.
     """
     ForgetUser: _grpc.UnaryUnaryMultiCallable[_people_service_pb2.ForgetUserRequest, _people_service_pb2.ForgetUserResponse]
     """ForgetUser deletes everything that is in force for a user who left: authenticator, reset code,
     wizards, toggle, elevations, challenges, receipts, locks, and devices in audit events. A later
     person with the same id starts clean, but has no time to enrol (enroll_by). Audit events keep the
-    id. It succeeds also if nobody is known by the id. A Master Administrator needs an own live
-    elevation.
+    id. The call succeeds also if nobody is known by the id. The session of a Master Administrator
+    must be elevated.
     """
     ImportAuthenticators: _grpc.UnaryUnaryMultiCallable[_people_service_pb2.ImportAuthenticatorsRequest, _people_service_pb2.ImportAuthenticatorsResponse]
     """ImportAuthenticators registers existing authenticators, by their key URIs. The actor must be an
@@ -79,8 +80,9 @@ class PeopleServiceAsyncStub(PeopleServiceStub):
     ListPeople: _aio.UnaryUnaryMultiCallable[_people_service_pb2.ListPeopleRequest, _people_service_pb2.ListPeopleResponse]  # type: ignore[assignment]
     """ListPeople returns the people of the actor's tenant that the service knows, in the order of their
     ids: people with an authenticator, people with an open wizard, and people that were asked for a code
-    and have no authenticator. The order of ids is stable. Of an operator's list, the first page is an audit event. While too many
-    pages of the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
+    and have no authenticator. The order of ids is stable. The first page of an operator's list is
+    an audit event. While too many pages of the tenant are being read, the call ends with
+    RESOURCE_EXHAUSTED and the reason OVERLOADED.
     """
     GetPerson: _aio.UnaryUnaryMultiCallable[_people_service_pb2.GetPersonRequest, _people_service_pb2.GetPersonResponse]  # type: ignore[assignment]
     """GetPerson returns one person of the actor's tenant. It fails with NOT_FOUND, UNKNOWN_PERSON, if the
@@ -89,15 +91,15 @@ class PeopleServiceAsyncStub(PeopleServiceStub):
     UnlockUser: _aio.UnaryUnaryMultiCallable[_people_service_pb2.UnlockUserRequest, _people_service_pb2.UnlockUserResponse]  # type: ignore[assignment]
     """UnlockUser ends the timed lock of another user, and forgets the wrong codes of the last 24 hours.
     The count of wrong codes in a row stays, and so do a suspension and spent sessions. At most 3 a day
-    per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). A Master Administrator needs an own live elevation.
-    For a user who is not locked it changes nothing.
+    per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). The session of a Master Administrator must be
+    elevated. For a user who is not locked the call changes nothing.
     """
     ForgetUser: _aio.UnaryUnaryMultiCallable[_people_service_pb2.ForgetUserRequest, _people_service_pb2.ForgetUserResponse]  # type: ignore[assignment]
     """ForgetUser deletes everything that is in force for a user who left: authenticator, reset code,
     wizards, toggle, elevations, challenges, receipts, locks, and devices in audit events. A later
     person with the same id starts clean, but has no time to enrol (enroll_by). Audit events keep the
-    id. It succeeds also if nobody is known by the id. A Master Administrator needs an own live
-    elevation.
+    id. The call succeeds also if nobody is known by the id. The session of a Master Administrator
+    must be elevated.
     """
     ImportAuthenticators: _aio.UnaryUnaryMultiCallable[_people_service_pb2.ImportAuthenticatorsRequest, _people_service_pb2.ImportAuthenticatorsResponse]  # type: ignore[assignment]
     """ImportAuthenticators registers existing authenticators, by their key URIs. The actor must be an
@@ -123,8 +125,9 @@ class PeopleServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_people_service_pb2.ListPeopleResponse, _abc.Awaitable[_people_service_pb2.ListPeopleResponse]]:
         """ListPeople returns the people of the actor's tenant that the service knows, in the order of their
         ids: people with an authenticator, people with an open wizard, and people that were asked for a code
-        and have no authenticator. The order of ids is stable. Of an operator's list, the first page is an audit event. While too many
-        pages of the tenant are being read, it ends with RESOURCE_EXHAUSTED and the reason OVERLOADED.
+        and have no authenticator. The order of ids is stable. The first page of an operator's list is
+        an audit event. While too many pages of the tenant are being read, the call ends with
+        RESOURCE_EXHAUSTED and the reason OVERLOADED.
         """
 
     @_abc_1.abstractmethod
@@ -145,8 +148,8 @@ class PeopleServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_people_service_pb2.UnlockUserResponse, _abc.Awaitable[_people_service_pb2.UnlockUserResponse]]:
         """UnlockUser ends the timed lock of another user, and forgets the wrong codes of the last 24 hours.
         The count of wrong codes in a row stays, and so do a suspension and spent sessions. At most 3 a day
-        per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). A Master Administrator needs an own live elevation.
-        For a user who is not locked it changes nothing.
+        per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). The session of a Master Administrator must be
+        elevated. For a user who is not locked the call changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -158,8 +161,8 @@ class PeopleServiceServicer(metaclass=_abc_1.ABCMeta):
         """ForgetUser deletes everything that is in force for a user who left: authenticator, reset code,
         wizards, toggle, elevations, challenges, receipts, locks, and devices in audit events. A later
         person with the same id starts clean, but has no time to enrol (enroll_by). Audit events keep the
-        id. It succeeds also if nobody is known by the id. A Master Administrator needs an own live
-        elevation.
+        id. The call succeeds also if nobody is known by the id. The session of a Master Administrator
+        must be elevated.
         """
 
     @_abc_1.abstractmethod

@@ -718,9 +718,9 @@ class ExplainStepUpResponse(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     CHALLENGE_REJECTION_FIELD_NUMBER: _builtins.int
     decision: Global___Decision.ValueType
-    """decision is what the check would be answered."""
+    """decision is the decision that the check would get."""
     reason: Global___DecisionReason.ValueType
-    """reason is the rule that would decide: that of the last of the rules."""
+    """reason is the rule that would decide: the last of the rules."""
     policy_etag: _builtins.str
     """policy_etag is the version of the policy that would decide."""
     detail: Global___NotElevatedDetail.ValueType

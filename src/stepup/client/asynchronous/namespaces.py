@@ -434,8 +434,8 @@ class AsyncEnrollmentMethods:
         """AdminResetEnrollment lets a Master Administrator, or an operator, remove another user's
         authenticator, and turns that account's MFA off.
 
-        A Master Administrator needs an own live elevation; an operator needs none. A resend
-        fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
+        The session of a Master Administrator must be elevated; an operator needs no elevation.
+        A resend fails with ENROLLMENT_STATE, fault NO_AUTHENTICATOR.
 
         Raises:
             StepUpError: there is no answer.
@@ -513,9 +513,9 @@ class AsyncPeopleMethods:
         of their ids: people with an authenticator, people with an open wizard, and people that
         were asked for a code and have no authenticator.
 
-        The order of ids is stable. Of an operator's list, the first page is an audit event.
-        While too many pages of the tenant are being read, it ends with RESOURCE_EXHAUSTED and
-        the reason OVERLOADED.
+        The order of ids is stable. The first page of an operator's list is an audit event.
+        While too many pages of the tenant are being read, the call ends with RESOURCE_EXHAUSTED
+        and the reason OVERLOADED.
 
         Raises:
             StepUpError: there is no answer.
@@ -562,8 +562,8 @@ class AsyncPeopleMethods:
         24 hours.
 
         The count of wrong codes in a row stays, and so do a suspension and spent sessions. At
-        most 3 a day per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). A Master Administrator needs
-        an own live elevation. For a user who is not locked it changes nothing.
+        most 3 a day per user (RESOURCE_EXHAUSTED, UNLOCK_LIMIT). The session of a Master
+        Administrator must be elevated. For a user who is not locked the call changes nothing.
 
         Raises:
             StepUpError: there is no answer.
@@ -590,8 +590,8 @@ class AsyncPeopleMethods:
         events.
 
         A later person with the same id starts clean, but has no time to enrol (enroll_by).
-        Audit events keep the id. It succeeds also if nobody is known by the id. A Master
-        Administrator needs an own live elevation.
+        Audit events keep the id. The call succeeds also if nobody is known by the id. The
+        session of a Master Administrator must be elevated.
 
         Raises:
             StepUpError: there is no answer.
