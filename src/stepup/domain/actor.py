@@ -134,7 +134,8 @@ class RetryReceipt:
 class Device:
     """The device of a person, as a caller saw it. An empty text means unknown.
 
-    It lies beside the audit chain, which has its salted hash only, so that it can be deleted.
+    The device of an event is stored beside the audit chain, and can be deleted: the chain has only
+    a salted hash of the device.
     """
 
     address: str = ""

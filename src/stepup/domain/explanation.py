@@ -47,14 +47,14 @@ class Mismatch:
 
 @value
 class Refusal:
-    """The error that the call would end with, and for every rule why it does not prevent it."""
+    """The error of the call, and for every rule the part that does not permit the call."""
 
     error: CallerNotPermittedError | ClaimNotPermittedError
     mismatches: tuple[Mismatch, ...]
 
 
 def explain(caller: Caller, question: Question) -> Grant | Refusal:
-    """The rules that grant the call and each of its claims; else what the first refusal is.
+    """Return the rules that grant the call and each of its claims; else the first refusal.
 
     Each answer is that of a demand which the service makes of a call, so that it cannot be another.
     """

@@ -37,12 +37,12 @@ def outsiders_of(method: str) -> frozenset[Claim]:
     return frozenset(claim for claim, methods in METHODS_OF_OUTSIDERS.items() if method in methods)
 
 
-_GIVING: Final = (VERIFY_OTP, ANSWER_CHALLENGE)
-_REPLACING: Final[Mapping[str, tuple[str, ...]]] = {
+_CODE_METHODS: Final = (VERIFY_OTP, ANSWER_CHALLENGE)
+_REPLACING_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     # A person without an authenticator enrols without a code, and is elevated at the end.
-    "EnrollmentService/AdminResetEnrollment": (*_GIVING, COMPLETE_ENROLLMENT),
-    "PeopleService/ForgetUser": (*_GIVING, COMPLETE_ENROLLMENT),
-    "PeopleService/ImportAuthenticators": _GIVING,
+    "EnrollmentService/AdminResetEnrollment": (*_CODE_METHODS, COMPLETE_ENROLLMENT),
+    "PeopleService/ForgetUser": (*_CODE_METHODS, COMPLETE_ENROLLMENT),
+    "PeopleService/ImportAuthenticators": _CODE_METHODS,
 }
 """The methods after which a caller may give a person an authenticator whose secret it knows, each
 with the methods by which the caller then poses as the person."""
@@ -70,7 +70,7 @@ def _giving_methods_after(rule: Rule) -> frozenset[str]:
     """The methods that give codes for authenticators that the rule lets an outsider replace."""
     return frozenset(
         giving
-        for method, after in _REPLACING.items()
+        for method, after in _REPLACING_METHODS.items()
         if method in rule.methods and rule.claims & outsiders_of(method)
         for giving in after
     )

@@ -10,10 +10,10 @@ from stepup.domain.authenticator import Authenticator
 from stepup.domain.values import value
 
 MAX_ASKED: Final = 100_000
-"""How many people of a tenant are on record as asked without an authenticator. Callers choose ids:
-more cost nothing."""
+"""How many people of a tenant are recorded as asked without an authenticator. The limit bounds the
+rows that a caller can cause, because callers choose the ids."""
 ENDED_RECENTLY: Final = timedelta(days=30)
-"""How long after an authenticator was ended from outside nobody may import one for the user."""
+"""How long nobody may import an authenticator for a user after `EndedBy.forbids_import` ended one."""
 
 
 @unique
@@ -39,20 +39,20 @@ class EndedBy(StrEnum):
 
     @property
     def forbids_import(self) -> bool:
-        """Whether an import within `ENDED_RECENTLY` would undo what was done from outside."""
+        """Whether an import within `ENDED_RECENTLY` would undo the act of this authority."""
         return self is not EndedBy.ADMINISTRATOR
 
 
 @value
 class PastAuthenticator:
-    """The latest end of an authenticator of a user, or of what was known of them, by others."""
+    """The latest time at which somebody else ended a user's authenticator, or forgot the user."""
 
     ended_at: datetime
     ended_by: EndedBy
 
     def forbids_import(self, now: datetime) -> bool:
         """Whether nobody may import an authenticator for the user yet."""
-        # Also if the clock was set back.
+        # No lower bound: an end in the future, after the clock was set back, also forbids.
         return self.ended_by.forbids_import and now < self.ended_at + ENDED_RECENTLY
 
 

@@ -93,7 +93,7 @@ class Policy:
         """When the policy was last enabled, if it is enabled now or in this moment."""
         if not self.enabled:
             return now
-        # A server of the release before stores no such time.
+        # A server of the previous release stores no such time.
         return self.enabled_at or self.updated_at or now
 
     def problem_of_enroll_by(self, after: "Policy", now: datetime) -> str | None:

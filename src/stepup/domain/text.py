@@ -22,14 +22,14 @@ _UNFIT: Final = re.compile(
 BLANKS: Final = (
     # White_Space of the Unicode Character Database.
     "\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
-    # Default_Ignorable_Code_Point: what a screen shows nothing for.
+    # Default_Ignorable_Code_Point: a screen shows nothing for them.
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     # A Braille cell without dots.
     "\u2800"
 )
-"""What looks like nothing, as the inside of a character class of a regular expression."""
+"""The invisible characters, as the inside of a character class of a regular expression."""
 
 _BLANK: Final = re.compile(f"[{BLANKS}]*")
 

@@ -1,4 +1,4 @@
-"""Records who was asked for a code and has no authenticator, beside the calls."""
+"""Records, outside of calls, the people who were asked for a code without an authenticator."""
 
 import asyncio
 from collections.abc import Iterable
@@ -21,25 +21,25 @@ FLUSH_SECONDS: Final = 5.0
 PORTION: Final = 100
 """How many people one transaction records; on SQLite, other writes wait for its end."""
 MAX_WAITING: Final = 10_000
-"""How many people wait to be recorded, of all tenants."""
+"""How many people of all tenants may wait to be recorded."""
 MAX_REMEMBERED: Final = 100_000
-"""How many people a worker knows to be recorded today. If there are more, it forgets all of them,
-and records people again."""
+"""How many people a worker remembers as recorded today. At this number the worker forgets all of
+them, and records them again when they are asked."""
 FULL_SECONDS: Final = 3600.0
-"""How long no person of a tenant is recorded after one found no room: callers invent ids."""
+"""How long a worker records no person of a tenant that has `MAX_ASKED` people."""
 LAST_FLUSH_SECONDS: Final = 2.0
 
 _WITHOUT_AUTHENTICATOR: Final = {Reason.NOT_ENROLLED, Reason.ENROLLMENT_GRACE}
 _log = structlog.get_logger(__name__)
 _not_recorded = Counter(
     "stepup_asked_people_not_recorded",
-    "Times that a person without an authenticator was asked for a code and did not come on record.",
+    "Times that a person without an authenticator was asked for a code and was not recorded.",
     ["cause"],
 )
 
 
 class AskedRecorder:
-    """Notes in memory whom decisions ask in vain for a code, and writes them to SQL at intervals.
+    """Notes people without an authenticator in memory, and writes them to SQL at intervals.
 
     Each worker records a person once a day, so that a decision costs no write. Nothing here fails
     or delays a decision.
@@ -60,7 +60,8 @@ class AskedRecorder:
         tenant_id, user_id = context.actor.tenant_id, context.actor.user_id
         # A hash takes a tenth of the memory of the ids.
         key = hash((tenant_id, user_id))
-        if key in self._noted_on(context.now.date()):
+        self._forget_earlier_days(context.now.date())
+        if key in self._of_today:
             return
         if self._is_full(tenant_id):
             _not_recorded.labels("tenant_full").inc()
@@ -71,10 +72,10 @@ class AskedRecorder:
             self._waiting.setdefault(tenant_id, {}).setdefault(user_id, context.now)
 
     async def flush(self) -> None:
-        """Write all who wait, tenant by tenant.
+        """Write all noted people, tenant by tenant.
 
         Raises:
-            StoreUnavailableError: the people of one tenant could not be written, and wait further.
+            StoreUnavailableError: the people of one tenant could not be written, and still wait.
                 The next flush begins with another tenant.
         """
         for tenant_id in list(self._waiting):
@@ -87,7 +88,7 @@ class AskedRecorder:
                     self._waiting[tenant_id] = self._waiting.pop(tenant_id, {}) | people
 
     async def flush_at_end(self) -> None:
-        """Write all who wait when the server stops; give up after two seconds."""
+        """Write all noted people when the server stops; give up after two seconds."""
         with suppress(TimeoutError, StoreUnavailableError):
             async with asyncio.timeout(LAST_FLUSH_SECONDS):
                 await self.flush()
@@ -96,7 +97,7 @@ class AskedRecorder:
             _log.warning("asked_people_not_recorded", people=self._number_waiting)
 
     async def _write(self, tenant_id: TenantId, people: dict[UserId, datetime]) -> None:
-        """Write people in portions, and remove from `people` all who are written or left out."""
+        """Write people in portions; remove written people, and people without room, from `people`."""
         while people:
             portion = dict(islice(people.items(), PORTION))
             async with self._database.transaction(tenant_id) as records:
@@ -112,11 +113,10 @@ class AskedRecorder:
     def _number_waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def _noted_on(self, day: date) -> set[int]:
+    def _forget_earlier_days(self, day: date) -> None:
         if self._day != day or len(self._of_today) >= MAX_REMEMBERED:
             self._day = day
             self._of_today.clear()
-        return self._of_today
 
     def _is_full(self, tenant_id: TenantId) -> bool:
         until = self._full_until.get(tenant_id)

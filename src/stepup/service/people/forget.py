@@ -41,7 +41,7 @@ class ForgetUser:
         """Delete everything in force for the user, and void what was allowed up to now.
 
         The call succeeds also for a user whom the service does not know, and has its event each
-        time: the request is on record, and the answer to an earlier call may have been lost.
+        time: each request is recorded, and the answer to an earlier call may have been lost.
 
         Raises:
             RoleRequiredError: the actor is a person and not a Master Administrator.
@@ -71,7 +71,7 @@ class ForgetUser:
         # The authenticator, or its absence, first: everything that ends one takes its locks in
         # this order.
         active = await records.authenticators.find_for_update(tenant_id, user_id)
-        # Also void, by their time: what any authenticator before this one has allowed.
+        # The revocation also voids, by their time, the permissions of earlier authenticators.
         changes: list[Revocation] = [
             revocation_of_user(tenant_id, user_id, active, now, self.back_steps)
         ]
@@ -98,6 +98,6 @@ class ForgetUser:
             await records.audit.append(
                 account_mfa_changed(context, user_id, enabled=False, cause=kind)
             )
-        # With the lock of the audit chain: no event of before keeps its device.
+        # With the lock of the audit chain: no earlier event keeps its device.
         await records.clients.forget(tenant_id, user_id)
         return changes

@@ -66,14 +66,14 @@ class ImportAuthenticators:
         *,
         dry_run: bool,
     ) -> Sequence[ImportResult]:
-        """Register each authenticator, or refuse it; a result stands for itself.
+        """Register or refuse each authenticator.
 
-        The call is on record as a read, too: its results say who has an authenticator.
+        The call is recorded as a read, too: its results say who has an authenticator.
 
         Args:
             context: the call of an operator.
-            entries: the entries; or the results of those that were refused before.
-            dry_run: whether to check everything, and register nothing.
+            entries: the authenticators; a result instead of an entry is returned in its place.
+            dry_run: check everything, and register nothing.
 
         Raises:
             RoleRequiredError: the actor is not an operator.
@@ -103,12 +103,12 @@ class ImportAuthenticators:
         except InvalidValueError as error:
             return refusal_of_key(error)
         if dry_run:
-            refusal = await self._foresee(context, entry.user_id)
+            refusal = await self._preview(context, entry.user_id)
         else:
             refusal = await self._add(context, entry.user_id, secret)
         return refusal or ImportResult(ImportOutcome.IMPORTED)
 
-    async def _foresee(self, context: OutsiderContext, user_id: UserId) -> ImportResult | None:
+    async def _preview(self, context: OutsiderContext, user_id: UserId) -> ImportResult | None:
         async with self.database.snapshot(context.tenant_id) as records:
             active = await records.authenticators.find(context.tenant_id, user_id)
             past = await records.past.find(context.tenant_id, user_id)
@@ -166,7 +166,7 @@ def _refusal(
     if past is not None and past.forbids_import(now):
         return ImportResult(
             ImportOutcome.ENDED_RECENTLY,
-            "the user's authenticator was ended from outside within the last 30 days: the user has"
-            " to enrol",
+            "an operator, break-glass or a deprovisioning caller ended the user's authenticator, or"
+            " forgot the user, within the last 30 days: the user must enrol",
         )
     return None

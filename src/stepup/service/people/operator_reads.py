@@ -1,4 +1,4 @@
-"""Puts the reads of operators on record (S16)."""
+"""Records the reads of operators (S16)."""
 
 from stepup.domain.actor import UserId
 from stepup.domain.audit import EventKind

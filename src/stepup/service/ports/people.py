@@ -43,7 +43,7 @@ class People(Protocol):
     """
 
     async def find(self, tenant_id: TenantId, user_id: UserId, now: datetime) -> Person | None:
-        """Return one person; None if nothing is stored about this id, but past authenticators."""
+        """Return one person; None if no more than a past authenticator is stored about this id."""
         ...
 
     async def list(self, query: PeopleQuery, limit: int) -> Sequence[Person]:
@@ -113,8 +113,8 @@ class PastAuthenticators(Protocol):
     async def purge(self, now: datetime, before: datetime, limit: int) -> int:
         """Delete up to `limit` ends before an instant; return how many.
 
-        Those of tenants whose policy has an `enroll_by` after `now` MUST stay: a forgotten user
-        would get time to enrol.
+        Ends in tenants whose policy has an `enroll_by` after `now` MUST stay: without them, a
+        forgotten user would get time to enrol.
         """
         ...
 

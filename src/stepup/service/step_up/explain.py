@@ -76,7 +76,7 @@ class ExplainStepUp:
         if subject.challenge_id is not None:
             use = Redemption(random_id(), context.now)
             presented = Presented(subject, check.operation.id, check.target, use)
-            use_of_item = await UseItems(Proofs(self.database, checking)).foresee(presented)
+            use_of_item = await UseItems(Proofs(self.database, checking)).preview(presented)
         verdict = await facts.decide_without_use(check.operation, policy, use_of_item)
         explained = Explained(check.operation, subject, policy, context.now, facts.known, verdict)
         return Explanation(verdict, explained.rules(), policy.etag, facts.detail_of(verdict))

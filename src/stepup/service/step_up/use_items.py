@@ -56,8 +56,8 @@ class UseItems:
         # This check may be a resend that came too late, of a check that came in time.
         return await self._share(challenge, presented) or place
 
-    async def foresee(self, presented: Presented) -> UsedItem | RefusedChallenge:
-        """Return what a first use would result in now. Nothing is used up, and nobody waits.
+    async def preview(self, presented: Presented) -> UsedItem | RefusedChallenge:
+        """Return the result that a first use would have now. Uses nothing up, and waits for no lock.
 
         Raises:
             StoreUnavailableError: the database cannot be read.
