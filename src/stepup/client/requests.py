@@ -1,4 +1,4 @@
-"""What both clients write into requests."""
+"""The fields that both clients write into requests."""
 
 from __future__ import annotations
 

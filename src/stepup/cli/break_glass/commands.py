@@ -41,7 +41,9 @@ def _take_subcommands() -> None:
 def reset_enrollment(
     tenant: Annotated[str, typer.Option(help="The id of the business.")],
     user: Annotated[str, typer.Option(help="The id of the person.")],
-    reason: Annotated[str, typer.Option(help="Why: it is in the audit event.")],
+    reason: Annotated[
+        str, typer.Option(help="The reason, for the audit event: 1 to 512 characters.")
+    ],
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:

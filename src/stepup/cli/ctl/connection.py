@@ -23,14 +23,17 @@ Certificate = Annotated[
 ]
 Key = Annotated[
     Path | None,
-    typer.Option(envvar="STEPUP_CLIENT_PRIVATE_KEY", help="A PEM file with its private key."),
+    typer.Option(
+        envvar="STEPUP_CLIENT_PRIVATE_KEY",
+        help="A PEM file with the private key of your certificate.",
+    ),
 ]
 TokenFile = Annotated[
     Path | None,
     typer.Option(envvar="STEPUP_CLIENT_TOKEN_FILE", help="A file with a bearer token."),
 ]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="No credentials, to a trial server on this machine.")
+    bool, typer.Option("--insecure", help="Send no credentials, to a trial server on this machine.")
 ]
 Tenant = Annotated[str, typer.Option(help="The business in which you act.")]
 OperatorName = Annotated[

@@ -1,4 +1,4 @@
-"""What all guards share: the answer that is in force, and the maps of methods to operations."""
+"""The answer in force and the maps of methods to operations, for all guards."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ def in_force(answer: Allowed) -> Iterator[None]:
     try:
         yield
     finally:
-        # Another thread or task may end a stream than the one that began it, with a context of its
-        # own.
+        # A stream may end in another thread or task than it began in: each has its own context.
         with suppress(ValueError):
             _ALLOWED.reset(token)
 

@@ -1,4 +1,4 @@
-"""Which methods of a gRPC server need which operation."""
+"""The operations that the methods of a gRPC server need."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ app = typer.Typer(help="The people of a business, and their authenticators.", no
 
 
 @app.callback()
-def _group() -> None:
-    """Keep `import` a command of its own while the group has no other."""
+def _take_subcommands() -> None:
+    """Keep the name of the only subcommand: without a callback typer drops it."""
 
 
 @app.command("import")

@@ -32,5 +32,5 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _shown(text: str) -> str:
-    """A text of a label without what would control the terminal."""
+    """Replace the characters of a label that a terminal would not print but obey."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -52,8 +52,7 @@ class Row:
 def read(files: Sequence[Path]) -> list[Row]:
     """Read the authenticators of all files, in their order; `-` is standard input.
 
-    An export of several QR codes that is not complete gives a row more, which names the missing
-    parts.
+    For each incomplete export of several QR codes, one more row names the missing parts.
 
     Raises:
         SourceError: a file cannot be read.
@@ -92,7 +91,7 @@ def users_in(file: Path) -> Mapping[str, str]:
     """Read a CSV file of accounts and user ids, with the header `account,user_id` or without.
 
     Raises:
-        SourceError: the file cannot be read, a line has not two columns, or has the account of
+        SourceError: the file cannot be read, a line does not have two columns, or has the account of
             another line.
     """
     users: dict[str, str] = {}
