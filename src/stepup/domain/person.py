@@ -13,7 +13,7 @@ MAX_ASKED: Final = 100_000
 """How many people of a tenant are recorded as asked without an authenticator. The limit bounds the
 rows that a caller can cause, because callers choose the ids."""
 ENDED_RECENTLY: Final = timedelta(days=30)
-"""How long nobody may import an authenticator for a user after `EndedBy.forbids_import` ended one."""
+"""How long an end by others than an administrator forbids imports for the user."""
 
 
 @unique

@@ -410,7 +410,7 @@ def test_s14_the_documented_program_verifies_a_head(
 
 
 @pytest.mark.usefixtures("two_tenants")
-def test_prune_only_counts_unless_it_is_told_to_delete(stepup):
+def test_prune_only_counts_without_delete(stepup):
     stepup("public-key")  # makes the key ring
     result = stepup("prune", "--before", "2026-03-02")
     assert (result.exit_code, lines(result)) == (

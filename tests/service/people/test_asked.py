@@ -1,4 +1,4 @@
-"""People who were asked for a code in vain are recorded beside the decisions, once a day."""
+"""People without an authenticator who are asked for a code are recorded once a day."""
 
 from datetime import timedelta
 
@@ -46,7 +46,7 @@ def recorded(world, tenant="acme"):
 
 @pytest.fixture
 def not_recorded():
-    """How many times people did not come on record in this test, by cause."""
+    """How many times people were not recorded in this test, by cause."""
 
     def count(cause):
         return metric("stepup_asked_people_not_recorded_total", cause=cause)
@@ -126,9 +126,7 @@ async def test_a_full_tenant_costs_no_write_for_an_hour(world, worker, recorder,
 
 
 @pytest.mark.usefixtures("few")
-async def test_who_waits_behind_the_first_without_room_is_left_out(
-    world, recorder, ask, not_recorded
-):
+async def test_a_full_tenant_drops_the_people_who_wait(world, recorder, ask, not_recorded):
     ask("a", "b")
     await recorder.flush()
     ask("c", "d", "e", "f")
@@ -139,7 +137,7 @@ async def test_who_waits_behind_the_first_without_room_is_left_out(
 
 
 @pytest.mark.usefixtures("few")
-async def test_s18_few_wait_and_who_finds_no_place_may_be_noted_later(
+async def test_s18_the_queue_is_bounded_and_a_dropped_person_may_be_noted_later(
     world, recorder, ask, not_recorded
 ):
     ask("a", "b", tenant="globex")
@@ -195,7 +193,7 @@ async def test_the_first_instant_counts_though_it_could_not_be_written(
 
 
 @pytest.mark.parametrize("writes", [True, False])
-async def test_a_server_that_stops_writes_who_waits_or_counts_them(
+async def test_a_server_that_stops_writes_the_people_who_wait_or_counts_them(
     world, recorder, ask, not_recorded, writes
 ):
     ask("a", "b")

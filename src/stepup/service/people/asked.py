@@ -97,7 +97,7 @@ class AskedRecorder:
             _log.warning("asked_people_not_recorded", people=self._number_waiting)
 
     async def _write(self, tenant_id: TenantId, people: dict[UserId, datetime]) -> None:
-        """Write people in portions; remove written people, and people without room, from `people`."""
+        """Write people in portions, and empty `people`; people who are not written stay in it."""
         while people:
             portion = dict(islice(people.items(), PORTION))
             async with self._database.transaction(tenant_id) as records:

@@ -57,7 +57,7 @@ class UseItems:
         return await self._share(challenge, presented) or place
 
     async def preview(self, presented: Presented) -> UsedItem | RefusedChallenge:
-        """Return the result that a first use would have now. Uses nothing up, and waits for no lock.
+        """Return what a first use would return now. Uses nothing up, and waits for no lock.
 
         Raises:
             StoreUnavailableError: the database cannot be read.

@@ -91,8 +91,8 @@ def users_in(file: Path) -> Mapping[str, str]:
     """Read a CSV file of accounts and user ids, with the header `account,user_id` or without.
 
     Raises:
-        SourceError: the file cannot be read, a line does not have two columns, or has the account of
-            another line.
+        SourceError: the file cannot be read, or a line does not have two columns, or two lines have
+            the same account.
     """
     users: dict[str, str] = {}
     try:
