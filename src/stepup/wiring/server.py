@@ -104,12 +104,14 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
     """Put use cases and handlers together over stores."""
     database, keys, catalogue = stores.database, stores.keys, settings.operations
     options = settings.verification
-    snapshots = Snapshots(database, clock, folds_ids=settings.identity.fold_case)
+    asked = AskedRecorder(database, clock)
+    snapshots = Snapshots(
+        database, clock, folds_ids=settings.identity.fold_case, on_revocation=asked.follow
+    )
     elevated = Elevated(stores.elevations, snapshots, database)
     waits = Waits(database, clock)
     revoker = Revoker(stores.elevations, snapshots, waits)
     codes = OneTimeCodes(database, stores.outcomes, keys, options.back_steps)
-    asked = AskedRecorder(database, clock)
     step_up = StepUpHandlers(
         catalogue,
         CheckStepUp(

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 from stepup_tests.metrics import metric
-from stepup_tests.people import administrator, person
+from stepup_tests.people import administrator, operator, person
 from stepup_tests.worker import OSQUERY, SIGN_IN
 
+from stepup.domain.changes import SessionRevoked, UserRevoked
 from stepup.domain.decision import Decision, Reason, Verdict
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.people import asked
@@ -104,6 +105,64 @@ async def test_completing_an_enrollment_removes_the_person(world, worker, record
     await worker.wizard(person("carol"))
     await recorder.flush()
     assert recorded(world) == ["bob"]
+
+
+async def test_every_worker_records_a_forgotten_person_anew(world, worker):
+    await worker.select(OSQUERY)
+    other = await world.worker()
+    for each in (worker, other):
+        await each.check(ALICE)
+        await each.application.asked.flush()
+    await worker.forget(operator(), "alice")
+    await other.poll()
+    assert recorded(world) == []
+    for each in (worker, other):
+        await each.check(ALICE)
+        await each.application.asked.flush()
+        assert recorded(world) == ["alice"]
+        world.sql("DELETE FROM asked_people")
+
+
+async def test_a_person_without_the_authenticator_of_before_is_recorded_anew(
+    world, worker, recorder
+):
+    await worker.select(OSQUERY)
+    await worker.check(ALICE)
+    await recorder.flush()
+    await worker.elevate(ALICE, await worker.enrol(ALICE))
+    await worker.remove(ALICE)
+    assert recorded(world) == []
+    await worker.check(ALICE)
+    await recorder.flush()
+    assert recorded(world) == ["alice"]
+
+
+async def test_who_is_forgotten_before_the_record_is_written_stays_forgotten(
+    world, worker, recorder, ask
+):
+    ask("alice", "bob")
+    await worker.forget(operator(), "alice")
+    await recorder.flush()
+    assert recorded(world) == ["bob"]
+
+
+async def test_who_is_asked_after_a_revocation_is_recorded(world, worker, recorder, ask):
+    before = worker.clock.now() - timedelta(seconds=1)
+    ask("alice")
+    recorder.follow(UserRevoked(ALICE.tenant_id, ALICE.user_id, before))
+    await recorder.flush()
+    assert recorded(world) == ["alice"]
+
+
+async def test_a_sign_out_does_not_record_a_person_anew(world, worker, recorder, ask):
+    ask("alice")
+    await recorder.flush()
+    before = world.database.transactions
+    now = worker.clock.now()
+    recorder.follow(SessionRevoked(ALICE.tenant_id, ALICE.user_id, ALICE.session_hash, now))
+    ask("alice")
+    await recorder.flush()
+    assert world.database.transactions == before
 
 
 @pytest.mark.usefixtures("few")

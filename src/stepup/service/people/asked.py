@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import Counter
 
 from stepup.domain.actor import TenantId, UserId
+from stepup.domain.changes import Revocation, SessionRevoked, UserRevoked
 from stepup.domain.decision import Reason, Verdict
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.person import MAX_ASKED
@@ -58,8 +59,7 @@ class AskedRecorder:
         if not any(verdict.reason in _WITHOUT_AUTHENTICATOR for verdict in verdicts):
             return
         tenant_id, user_id = context.actor.tenant_id, context.actor.user_id
-        # A hash takes a tenth of the memory of the ids.
-        key = hash((tenant_id, user_id))
+        key = _key(tenant_id, user_id)
         self._forget_earlier_days(context.now.date())
         if key in self._of_today:
             return
@@ -70,6 +70,21 @@ class AskedRecorder:
         else:
             self._of_today.add(key)
             self._waiting.setdefault(tenant_id, {}).setdefault(user_id, context.now)
+
+    def follow(self, change: Revocation) -> None:
+        """Record the user anew at the next check: the change may come with the end of the record.
+
+        `ForgetUser` ends the record, and so did the enrollment of an authenticator that ends now.
+        A user who waits to be recorded does not come on record, if asked before a `UserRevoked`:
+        the user may have been forgotten since.
+        """
+        if isinstance(change, SessionRevoked):
+            return
+        self._of_today.discard(_key(change.tenant_id, change.user_id))
+        waiting = self._waiting.get(change.tenant_id, {})
+        asked_at = waiting.get(change.user_id)
+        if isinstance(change, UserRevoked) and asked_at is not None and asked_at <= change.through:
+            del waiting[change.user_id]
 
     async def flush(self) -> None:
         """Write all noted people, tenant by tenant.
@@ -124,3 +139,8 @@ class AskedRecorder:
             del self._full_until[tenant_id]
             return False
         return until is not None
+
+
+def _key(tenant_id: TenantId, user_id: UserId) -> int:
+    """A hash, which takes a tenth of the memory of the ids."""
+    return hash((tenant_id, user_id))

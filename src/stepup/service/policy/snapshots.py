@@ -15,7 +15,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from stepup.domain.actor import TenantId
-from stepup.domain.changes import REMEMBER_SECONDS, Change, PolicyChanged, Revocations
+from stepup.domain.changes import REMEMBER_SECONDS, Change, PolicyChanged, Revocation, Revocations
 from stepup.domain.elevation import CLOCK_TOLERANCE, Elevation
 from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.policy import Policy
@@ -52,12 +52,21 @@ class Snapshots:
         folds_ids: whether this server folds ids (`identity.fold_case`). If the database's ids are
             not folded alike, the server would find no policy and allow everything: so it reads
             nothing then.
+        on_revocation: is called with each revocation that the worker applies.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, folds_ids: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        folds_ids: bool = False,
+        on_revocation: Callable[[Revocation], None] | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._folds_ids = folds_ids
+        self._on_revocation = on_revocation
         self._fresh_until = float("-inf")
         self._server: str | None = None
         # Elevations that were verified earlier may come from a server that is gone.
@@ -162,6 +171,8 @@ class Snapshots:
             self._policy_changes += 1
         else:
             self._revocations.add(change, self._clock.monotonic())
+            if self._on_revocation is not None:
+                self._on_revocation(change)
 
     def _begin_anew(self, server: str) -> None:
         """Forget all policies and enrollments of another server.
