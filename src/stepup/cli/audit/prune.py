@@ -25,7 +25,8 @@ def prune(
     before: Annotated[
         datetime,
         typer.Option(
-            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Events before this instant, in UTC."
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"],
+            help="Events before this instant, in UTC.",
         ),
     ],
     tenant: Tenant = None,
