@@ -107,7 +107,7 @@ async def test_completing_an_enrollment_removes_the_person(world, worker, record
     assert recorded(world) == ["bob"]
 
 
-async def test_every_worker_records_a_forgotten_person_anew(world, worker):
+async def test_every_worker_records_a_forgotten_person_again(world, worker):
     await worker.select(OSQUERY)
     other = await world.worker()
     for each in (worker, other):
@@ -123,7 +123,7 @@ async def test_every_worker_records_a_forgotten_person_anew(world, worker):
         world.sql("DELETE FROM asked_people")
 
 
-async def test_a_person_without_the_authenticator_of_before_is_recorded_anew(
+async def test_a_person_without_the_authenticator_of_before_is_recorded_again(
     world, worker, recorder
 ):
     await worker.select(OSQUERY)
@@ -154,7 +154,7 @@ async def test_who_is_asked_after_a_revocation_is_recorded(world, worker, record
     assert recorded(world) == ["alice"]
 
 
-async def test_a_sign_out_does_not_record_a_person_anew(world, worker, recorder, ask):
+async def test_a_sign_out_does_not_record_a_person_again(world, worker, recorder, ask):
     ask("alice")
     await recorder.flush()
     before = world.database.transactions

@@ -72,7 +72,7 @@ class AskedRecorder:
             self._waiting.setdefault(tenant_id, {}).setdefault(user_id, context.now)
 
     def follow(self, change: Revocation) -> None:
-        """Record the user anew at the next check: the change may come with the end of the record.
+        """Let the next check record the user again: the change may come with the end of the record.
 
         `ForgetUser` ends the record, and so did the enrollment of an authenticator that ends now.
         A user who waits to be recorded does not come on record, if asked before a `UserRevoked`:
