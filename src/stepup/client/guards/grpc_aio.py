@@ -1,4 +1,4 @@
-"""A guard for servers of grpc.aio: an interceptor. It is made as the one of `grpc_server`."""
+"""A guard for servers of grpc.aio: an interceptor with the arguments of that of `grpc_server`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import grpc.aio
 from stepup.client.answers import Allowed
 from stepup.client.errors import StepUpError
 from stepup.client.guards.gates import Gate, in_force
-from stepup.client.guards.grpc_methods import GuardedMethods, Methods
-from stepup.client.guards.grpc_server import MAKERS, behavior_of
+from stepup.client.guards.grpc_methods import GuardedMethods, Methods, behavior_of
 from stepup.client.guards.refusals import Refused, grpc_refusal
 
 if TYPE_CHECKING:
@@ -59,12 +58,7 @@ class AsyncStepUpInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Return the handler of a call, behind the guard if the method needs an operation."""
         handler = await continuation(handler_call_details)
-        gate = self._methods.gate(handler_call_details.method)
-        if handler is None or gate is None:
-            return handler
-        make = MAKERS[handler.request_streaming, handler.response_streaming]
-        guarded = self._guarded(gate, handler)
-        return make(guarded, handler.request_deserializer, handler.response_serializer)
+        return self._methods.guard(handler_call_details.method, handler, self._guarded)
 
     def _guarded(self, gate: Gate, handler: Any) -> Callable[[Any, Any], Any]:
         behavior = behavior_of(handler)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+import grpc
 
 from stepup.client.guards.gates import Gate, gate_of
 
 Methods: TypeAlias = Mapping[str, "Gate | str | None"]
 """The gate or the operation of each method; None for a method that needs none. The names are full:
 `/acme.v1.Hosts/StartShell`."""
+
+Behavior: TypeAlias = Callable[[Any, Any], Any]
+"""The function of a method, which takes a request, or requests, and a context."""
+
+_KINDS: Final = {
+    (False, False): (grpc.unary_unary_rpc_method_handler, "unary_unary"),
+    (False, True): (grpc.unary_stream_rpc_method_handler, "unary_stream"),
+    (True, False): (grpc.stream_unary_rpc_method_handler, "stream_unary"),
+    (True, True): (grpc.stream_stream_rpc_method_handler, "stream_stream"),
+}
+"""The function that makes a handler, and the handler's attribute with the behavior, by whether
+requests and responses are streams."""
 
 
 class GuardedMethods:
@@ -42,10 +56,28 @@ class GuardedMethods:
             name: None if needed is None else gate_of(needed) for name, needed in methods.items()
         }
 
-    def gate(self, method: str) -> Gate | None:
-        """Return the gate of a method; None if the method needs no operation."""
-        return self._gates.get(method)
+    def guard(self, method: str, handler: Any, guarded: Callable[[Gate, Any], Behavior]) -> Any:
+        """Return the handler of a call, behind a guard if the method needs an operation.
+
+        Args:
+            method: the full name of the method.
+            handler: the handler of grpc; None if the server has no such method.
+            guarded: returns the behavior behind a gate, for a handler.
+        """
+        gate = self._gates.get(method)
+        if handler is None or gate is None:
+            return handler
+        make, _ = _KINDS[handler.request_streaming, handler.response_streaming]
+        behavior = guarded(gate, handler)
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
 
     def method_map(self) -> Mapping[str, str | None]:
         """Return the operation of each method; None for a method without an operation."""
         return {name: gate.operation if gate else None for name, gate in self._gates.items()}
+
+
+def behavior_of(handler: Any) -> Behavior:
+    """Return the function of the servicer."""
+    _, attribute = _KINDS[handler.request_streaming, handler.response_streaming]
+    behavior: Behavior = getattr(handler, attribute)
+    return behavior

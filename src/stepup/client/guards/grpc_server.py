@@ -15,14 +15,14 @@ server = grpc.server(pool, interceptors=[guard])
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
 from stepup.client.answers import Allowed
 from stepup.client.errors import StepUpError
 from stepup.client.guards.gates import Gate, in_force
-from stepup.client.guards.grpc_methods import GuardedMethods, Methods
+from stepup.client.guards.grpc_methods import GuardedMethods, Methods, behavior_of
 from stepup.client.guards.refusals import Refused, grpc_refusal
 
 if TYPE_CHECKING:
@@ -66,12 +66,7 @@ class StepUpInterceptor(grpc.ServerInterceptor):
     ) -> Any:
         """Return the handler of a call, behind the guard if the method needs an operation."""
         handler = continuation(handler_call_details)
-        gate = self._methods.gate(handler_call_details.method)
-        if handler is None or gate is None:
-            return handler
-        make = MAKERS[handler.request_streaming, handler.response_streaming]
-        guarded = self._guarded(gate, handler)
-        return make(guarded, handler.request_deserializer, handler.response_serializer)
+        return self._methods.guard(handler_call_details.method, handler, self._guarded)
 
     def _guarded(self, gate: Gate, handler: Any) -> Callable[[Any, grpc.ServicerContext], Any]:
         behavior = behavior_of(handler)
@@ -107,26 +102,3 @@ def _refuse(refused: Refused, operation: str, context: grpc.ServicerContext) -> 
     context.set_trailing_metadata(refusal.trailers)
     context.abort(refusal.code, refusal.message)
     raise AssertionError("abort() returned")  # it must not, and the method must not run
-
-
-MAKERS: Final = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
-"""The functions that make a handler, by whether requests and responses are streams."""
-
-
-def behavior_of(handler: Any) -> Callable[[Any, Any], Any]:
-    """Return the function of the servicer."""
-    names = {
-        (False, False): "unary_unary",
-        (False, True): "unary_stream",
-        (True, False): "stream_unary",
-        (True, True): "stream_stream",
-    }
-    behavior: Callable[[Any, Any], Any] = getattr(
-        handler, names[handler.request_streaming, handler.response_streaming]
-    )
-    return behavior
