@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, text
 from stepup.domain.actor import TenantId
 from stepup.service.ports import Records
 from stepup.stores.latency import measured
+from stepup.stores.sql.asked_people import SqlAskedPeople
 from stepup.stores.sql.audit import SqlAuditTrail
 from stepup.stores.sql.authenticators import SqlAuthenticators, SqlResetCodes
 from stepup.stores.sql.challenges import SqlChallenges
@@ -26,7 +27,6 @@ from stepup.stores.sql.enrollments import SqlPendingEnrollments
 from stepup.stores.sql.key_uses import SqlKeyUses
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.people import (
-    SqlAskedPeople,
     SqlEventClients,
     SqlPastAuthenticators,
     SqlPeople,
