@@ -1,4 +1,4 @@
-"""What a console has without stepup: passwords, and sessions that a cookie names."""
+"""The parts that a console has without stepup: passwords, and sessions that a cookie names."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-/** An action that runs only if it may, and whose retry is proven by a receipt. */
+/** An action that runs only if it is allowed. A receipt proves that a run is a retry. */
 
 import { randomUUID } from "node:crypto";
 
@@ -8,7 +8,7 @@ import { NotAllowedError } from "./errors.js";
 /** Milliseconds for which the server certainly takes a request with the same id for the same request. */
 const SAME_REQUEST_FOR = 50_000;
 
-/** What `Action` asks with: the receipt that it presents, and the id of the request. */
+/** The receipt that a check of an `Action` presents, and the id of the request. */
 export type Require = (receipt: string, requestId: string) => Promise<Allowed>;
 
 /**
@@ -61,8 +61,8 @@ export class Action {
    * Asks whether the action may run, and runs it.
    *
    * Throws `NotAllowedError` if the person must do something first, another `StepUpError` if there
-   * is no answer, and an `Error` if the action is running; the function does not run then. What the
-   * function throws is thrown.
+   * is no answer, and an `Error` if the action is running; the function does not run then. An
+   * error of the function passes through.
    */
   async run<T>(run: (allowed: Allowed) => T | Promise<T>): Promise<T> {
     if (this.#isRunning) {

@@ -6,7 +6,7 @@
  *     await fetch("/hosts/7/shell", { method: "POST" });
  */
 
-/** What a guard says about a request that it refused: the body of its 401 (RFC 9457). */
+/** The reason of a guard for a refusal: the body of its 401 (RFC 9457). */
 export interface Problem {
   readonly type: string;
   readonly title: string;
@@ -16,7 +16,7 @@ export interface Problem {
   readonly max_age?: number;
 }
 
-/** What the page's own endpoint answers: the JSON of `await stepup.verify(actor, code)`. */
+/** The answer of the page's own endpoint: the JSON of `await stepup.verify(actor, code)`. */
 export interface CodeAnswer {
   readonly kind: "verified" | "not_verified";
   /** Such as `REJECTED` or `THROTTLED`; see `NotVerified` of the package. */
@@ -48,8 +48,8 @@ export interface StepUpFetchOptions {
  * Returns a `fetch` that repeats a request once after the person has given a code.
  *
  * Requests that meet a 401 at the same time share one prompt. A request that a code cannot help (the
- * person must enrol, or approve a challenge) gets its 401. What `askCode` and `verify` throw, the
- * `fetch` throws.
+ * person must enrol, or approve a challenge) gets its 401. An error of
+ * `askCode` or `verify` rejects the promise of the `fetch`.
  */
 export function stepUpFetch(options: StepUpFetchOptions): typeof globalThis.fetch {
   const send = options.fetch ?? ((...request) => globalThis.fetch(...request));
@@ -69,7 +69,7 @@ export function stepUpFetch(options: StepUpFetchOptions): typeof globalThis.fetc
   };
 }
 
-/** Asks for codes until one is right. Returns whether one was. */
+/** Asks for codes until a code is right. Returns whether a code was right. */
 async function elevate(
   { askCode, verify }: StepUpFetchOptions,
   send: typeof globalThis.fetch,
