@@ -152,7 +152,7 @@ class EnrollmentRequired(_NoTruthValue):
 
 
 Answer: TypeAlias = Allowed | StepUpRequired | EnrollmentRequired
-"""What a check answers. Everything else is raised as a `StepUpError`."""
+"""The answers of a check. Every other end of a check is a `StepUpError`."""
 
 
 class Answers(tuple[Answer, ...], _NoTruthValue):
@@ -196,7 +196,7 @@ class NotVerified(_NoTruthValue):
 
 
 Verification: TypeAlias = Verified | NotVerified
-"""What `verify` answers."""
+"""The answers of `verify`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

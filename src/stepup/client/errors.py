@@ -1,4 +1,4 @@
-"""What a client raises: one tree. None of these errors lets an action run.
+"""The errors of the clients: one tree. None of these errors lets an action run.
 
     StepUpError
     |- NotAllowedError     the answer of `require` or `action` is not Allowed

@@ -38,7 +38,7 @@ from stepup.v1.step_up_service_pb2 import (
 CODE: Final = "123456"
 """The code that the authenticator of every person shows. It may be used again and again."""
 LIFETIME: Final = timedelta(minutes=15)
-"""How long an elevation lasts, and an approval."""
+"""How long an elevation or an approval lasts."""
 _Session: TypeAlias = tuple[str, str, str]
 
 
@@ -61,13 +61,13 @@ class Asked:
 
     @property
     def bound(self) -> tuple[str, ...]:
-        """What a receipt of this check is bound to."""
+        """The fields to which a receipt of this check is bound."""
         return (*session_of(self.actor), self.operation, self.target)
 
 
 @dataclass(frozen=True)
 class Need:
-    """What an operation needs."""
+    """The rule of an operation that needs a code."""
 
     max_age: timedelta
     every_time: bool
@@ -261,12 +261,12 @@ class FakeService:
 
 
 def session_of(actor: ActorContext) -> _Session:
-    """Return what names a session."""
+    """Return the ids that name a session."""
     return actor.tenant_id, actor.user_id, actor.session_id
 
 
 def user_of(actor: ActorContext) -> tuple[str, str]:
-    """Return what names a user."""
+    """Return the ids that name a user."""
     return actor.tenant_id, actor.user_id
 
 
