@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from typer.testing import CliRunner
@@ -26,6 +27,15 @@ main()
 def test_the_version_is_that_of_the_distribution():
     shown = CliRunner().invoke(app, ["--version"])
     assert (shown.exit_code, shown.stdout) == (0, f"stepup-authz {version()}\n")
+
+
+@pytest.mark.parametrize("command", [("audit", "prune"), ("ctl", "people", "import")])
+def test_the_paragraphs_of_a_help_have_no_lines_of_a_few_words(command):
+    shown = CliRunner().invoke(app, [*command, "--help"], terminal_width=80)
+    lines = [line.strip() for line in shown.stdout.partition("Options")[0].splitlines()]
+    followed = [line for line, after in pairwise(lines) if line and after]
+    assert len(followed) > 3
+    assert [line for line in followed if len(line) < 60 and line[0].isalpha()] == []
 
 
 @pytest.mark.parametrize("command", [("serve", "--insecure"), ("check-config",), ("migrate",)])

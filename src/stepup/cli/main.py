@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Step-up authorization: must this person give a one-time code first?",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # paragraphs flow, instead of breaking where the source does
     pretty_exceptions_enable=False,  # its stacks show local variables, and so secrets (S11)
 )
 
