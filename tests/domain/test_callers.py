@@ -65,6 +65,19 @@ def test_s29_a_pattern_that_no_id_can_match_is_refused(pattern):
         Patterns([pattern])
 
 
+def test_all_tenants_are_those_of_the_wildcard():
+    method = "PeopleService/ListTenants"
+    some, every = (
+        Rule(
+            f"rules[{tenants}]", Patterns([method]), Patterns([tenants]), Patterns([]), frozenset()
+        )
+        for tenants in ("acme*", "*")
+    )
+    assert caller(some, every).demand_for_every_tenant(method) is every
+    with pytest.raises(CallerNotPermittedError, match=r"needs a rule for all tenants \(\*\)"):
+        caller(some).demand_for_every_tenant(method)
+
+
 @pytest.mark.parametrize("pattern", ["", "*.x", "a*b", "**"])
 def test_a_wildcard_elsewhere_than_at_the_end_is_refused(pattern):
     with pytest.raises(InvalidValueError):

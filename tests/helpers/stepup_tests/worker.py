@@ -214,7 +214,11 @@ class Worker:
     async def import_(self, actor, *entries, dry_run=False):
         """Import authenticators: users and key URIs."""
         wanted = [ImportEntry(UserId(user), uri) for user, uri in entries]
-        return await self._people.imports(self.context(actor), wanted, dry_run=dry_run)
+        return await self.imports(actor, *wanted, dry_run=dry_run)
+
+    async def imports(self, actor, *entries, dry_run=False):
+        """Import entries, some of which the wire may have refused."""
+        return await self._people.imports(self.context(actor), list(entries), dry_run=dry_run)
 
     async def set_account_mfa(self, actor, *, enabled):
         await self._enrollment.account_mfa(self.context(actor), enabled)

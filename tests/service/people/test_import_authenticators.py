@@ -21,7 +21,7 @@ from stepup.domain.errors import (
 )
 from stepup.domain.person import EndedBy, PastAuthenticator
 from stepup.domain.totp import time_step
-from stepup.service.people.import_authenticators import ImportOutcome
+from stepup.service.people.import_authenticators import ImportEntry, ImportOutcome, ImportResult
 
 ALICE, BOB, SAM = person(), person("bob"), operator()
 FAULTS = ["writes", "audit_trail_takes_events", "commits"]
@@ -34,6 +34,13 @@ def secret_of(size):
 def uri(size=20, **parameters):
     query = "".join(f"&{name}={text}" for name, text in parameters.items())
     return f"otpauth://totp/Old:alice?secret={b32encode(secret_of(size)).decode()}{query}"
+
+
+async def test_an_entry_that_was_refused_before_keeps_its_result(worker):
+    refused = ImportResult(ImportOutcome.INVALID, "must be a key URI")
+    results = await worker.imports(operator(), refused, ImportEntry(ALICE.user_id, uri()))
+    assert results[0] is refused
+    assert of(results) == [ImportOutcome.INVALID, ImportOutcome.IMPORTED]
 
 
 def of(results):

@@ -7,7 +7,7 @@ from stepup_tests.metrics import metric
 from stepup_tests.people import administrator, operator, person
 from stepup_tests.worker import API_KEYS, OSQUERY, REMOTE_SHELL, details_of
 
-from stepup.domain.actor import TenantId
+from stepup.domain.actor import TenantId, UserId
 from stepup.domain.audit import EventKind, written
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import (
@@ -17,6 +17,7 @@ from stepup.domain.errors import (
     RoleRequiredError,
     StoreUnavailableError,
 )
+from stepup.service.policy.update import GetPolicy
 
 ROOT, OLGA = administrator(), operator()
 MINUTE = timedelta(minutes=1)
@@ -352,6 +353,15 @@ async def test_s16_an_operator_never_weakens_the_policy(worker, change):
     attempt = (await worker.events())[-1]
     assert attempt.kind is EventKind.OPERATOR_READ
     assert attempt.details == details_of(OLGA, method="PolicyService/UpdatePolicy")
+
+
+async def test_the_people_in_grace_are_counted_while_there_is_grace(world, worker, clock):
+    policy = await worker.update_policy(ROOT, enabled=True, enroll_by=clock.now() + DAY)
+    async with world.database.transaction() as records:
+        await records.asked.note(policy.tenant_id, {UserId("bob"): clock.now()}, most=10)
+    get = GetPolicy(world.database)
+    assert await get.count_in_grace(policy, clock.now()) == 1
+    assert await get.count_in_grace(policy, clock.now() + DAY) == 0
 
 
 @pytest.mark.usefixtures("policy")

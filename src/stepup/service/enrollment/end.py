@@ -82,10 +82,12 @@ class EndEnrollment:
         async with self.database.transaction(context.actor.tenant_id) as records:
             active = await _demand_authenticator_for_update(records, context, context.actor.user_id)
             attempt = await try_reset_code(records, self.keys, context, active, code)
-            ended = None
-            if attempt.is_accepted:
-                kind = EventKind.AUTHENTICATOR_RESET
-                ended = await end_authenticator(records, context, active, kind)
+            kind = EventKind.AUTHENTICATOR_RESET
+            ended = (
+                await end_authenticator(records, context, active, kind)
+                if attempt.is_accepted
+                else None
+            )
         count_reset(attempt)
         if ended is not None:
             await self.revoker.put_into_effect(ended, context.now)
