@@ -132,9 +132,19 @@ async def turn_mfa_off(worker):
         turn_mfa_off,
         lambda worker: worker.remove(ALICE),
         lambda worker: worker.admin_reset(ALICE, "bob"),
+        lambda worker: worker.unlock(ALICE, "bob"),
+        lambda worker: worker.forget(ALICE, "bob"),
         lambda worker: worker.issue_reset_code(ALICE),
     ],
-    ids=["weaken the policy", "turn MFA off", "remove", "reset another user's", "reset code"],
+    ids=[
+        "weaken the policy",
+        "turn MFA off",
+        "remove",
+        "reset another user's",
+        "unlock",
+        "forget",
+        "reset code",
+    ],
 )
 @pytest.mark.usefixtures("app")
 async def test_s10_it_permits_no_change(worker, revoke_meanwhile, scope, act):

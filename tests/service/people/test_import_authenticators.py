@@ -114,11 +114,12 @@ async def test_the_row_of_a_person_who_was_asked_goes(world, worker):
     assert world.sql("SELECT * FROM asked_people") == []
 
 
-async def test_s7_open_wizards_end_with_an_import(worker):
+async def test_s7_open_wizards_end_with_an_import(world, worker):
     screen = await worker.begin(ALICE)
     code = code_at(screen.secret.octets, worker.clock.now())
     await worker.confirm(ALICE, code)
     await worker.import_(SAM, ("alice", uri()))
+    assert world.sql("SELECT * FROM pending_enrollments") == []
     with pytest.raises(EnrollmentStateError) as refused:
         await worker.complete(ALICE)
     assert refused.value.fault is EnrollmentFault.OTHER_AUTHENTICATOR

@@ -281,6 +281,14 @@ class TestAsked:
         assert await asked.note(ACME, {ALICE: NOW, BOB: NOW}, MOST) == 0
         assert (await people.find(ACME, ALICE, NOW)).last_asked_at is None
 
+    async def test_people_who_were_forgotten_since_are_left_out(self, people, asked, past):
+        await past.remember(ACME, ALICE, PastAuthenticator(NOW, EndedBy.DEPROVISIONING))
+        assert await asked.note(ACME, {ALICE: NOW - MOMENT, BOB: NOW - MOMENT}, MOST) == 0
+        assert await people.find(ACME, ALICE, NOW) is None
+        assert await people.find(ACME, BOB, NOW)
+        await asked.note(ACME, {ALICE: NOW}, MOST)
+        assert await people.find(ACME, ALICE, NOW)
+
     async def test_a_full_tenant_takes_nobody_new_and_another_tenant_does(self, people, asked):
         new = {UserId(f"user-{number}"): NOW for number in range(5)}
         assert await asked.note(ACME, new, 3) == 2
