@@ -66,6 +66,12 @@ async def test_without_apply_the_server_registers_nothing(run, worker):
     assert (await worker.standing(person())).active is None
 
 
+async def test_a_label_cannot_control_the_terminal(run):
+    result = await run([f"otpauth://totp/Ac%1B%5B2Jme:ali%0Dce?secret={SECRET}"])
+    assert "Ac\ufffd[2Jme" in result.stdout
+    assert not {"\x1b", "\r"} & set(result.stdout)
+
+
 async def test_authenticators_of_other_programs_give_codes_that_elevate(run, worker):
     result = await run(URIS, "--apply", "--json")
     assert result.exit_code == 0, result.output

@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 
 import grpc
 import pytest
@@ -19,6 +20,7 @@ from stepup_tests.client.fixed_answers import (
 )
 
 from stepup.client.guards import Gate, allowed
+from stepup.client.guards.gates import in_force
 from stepup.client.guards.grpc_aio import AsyncStepUpInterceptor
 from stepup.client.guards.grpc_server import StepUpInterceptor
 
@@ -199,6 +201,22 @@ async def test_a_method_that_would_block_a_server_of_grpc_aio_does_not_run():
         with pytest.raises(grpc.RpcError):
             await call(channel, UNARY)
     assert handlers.runs == []
+
+
+def test_the_answer_in_force_may_end_in_another_context():
+    block = in_force(ALLOWED)
+    copy_context().run(block.__enter__)
+    block.__exit__(None, None, None)
+    with pytest.raises(LookupError):
+        allowed()
+
+
+async def test_a_guarded_method_that_the_server_does_not_have_is_unimplemented(asynchronous):
+    async with served(ALLOWED, asynchronous=asynchronous) as (channel, handlers, _):
+        handlers.service = lambda _details: None
+        with pytest.raises(grpc.RpcError) as refused:
+            await call(channel, UNARY)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.mark.parametrize("make", [StepUpInterceptor, AsyncStepUpInterceptor])
