@@ -1,4 +1,4 @@
-"""An action as a block: it runs only if it may, and its retry is proven by a receipt."""
+"""An action as a block that runs only if it is allowed. A receipt proves that a run is a retry."""
 
 from __future__ import annotations
 

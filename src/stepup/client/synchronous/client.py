@@ -1,4 +1,4 @@
-"""The client: what a program calls before it carries out an action."""
+"""The client. A program calls it before it carries out an action."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class StepUpClient:
             which are never read again. None only for a server on this machine, or with `insecure`.
         insecure: send everything in plain text to another machine, for trials on a network that you
             trust: everybody on that network can read codes, and answer that actions are allowed.
-        timeout: seconds for each call that names no other time, with all its resends.
+        timeout: seconds for each call that names no other time, including all resends.
         wait_for_ready: whether calls wait for a connection until their deadline. Otherwise they
             fail with `UnavailableError` as soon as the server cannot be reached.
         options: further channel arguments of grpc; they win over those of the client.
@@ -268,7 +268,7 @@ class StepUpClient:
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Action:
-        """Return the action as a block that runs only if it may, and again if it timed out.
+        """Return the action as a block that runs only if it is allowed, and again if it timed out.
 
             action = stepup.action(actor, "response.run_osquery", target="host-7")
             with action:
@@ -317,7 +317,7 @@ class StepUpClient:
             show: called once, when the person can answer: shows its `message` and `items`, or the
                 address of its page (`portal_url`), to the person. The function may be synchronous.
             challenge_id: an earlier challenge for the same actions: the client waits for it, or
-                returns its approval, instead of asking again. One that ended is replaced.
+                returns its approval, instead of asking again. An ended challenge is replaced.
             expires_in: how long the person has to answer: 10 minutes if None, which is the most.
             valid_for: how long the approval lasts: 15 minutes if None, 60 at most.
             timeout: seconds to wait; until the challenge ends if None.
