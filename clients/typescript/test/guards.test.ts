@@ -38,7 +38,7 @@ type ActorOf = (request: object) => Actor | Promise<Actor>;
 const FRAMEWORKS: Record<string, (check: Script, actor?: ActorOf) => Promise<Guarded>> = {
   Express: async (checkStepUp, actor = () => BOB) => {
     const { fake, ran, errors, onError } = await stage(checkStepUp);
-    const guard = expressGuard(fake.client({ timeout: 1000 }), { actor, onError });
+    const guard = expressGuard(fake.client({ timeout: 3000 }), { actor, onError });
     const app = express();
     app.set("env", "test"); // which keeps errors off the console
     const target = ({ params }: express.Request) => String(params["host"]);
@@ -54,7 +54,7 @@ const FRAMEWORKS: Record<string, (check: Script, actor?: ActorOf) => Promise<Gua
   },
   Fastify: async (checkStepUp, actor = () => BOB) => {
     const { fake, ran, errors, onError } = await stage(checkStepUp);
-    const guard = fastifyGuard(fake.client({ timeout: 1000 }), { actor, onError });
+    const guard = fastifyGuard(fake.client({ timeout: 3000 }), { actor, onError });
     const app = fastify();
     const target = ({ params }: { params: unknown }) => (params as { host: string }).host;
     app.post("/hosts/:host/shell", { preHandler: guard(SHELL, { target }) }, async (request) => {
