@@ -327,7 +327,7 @@ async def test_the_wizard_goes_through_its_three_screens(client, clock):
     assert confirmed.outcome == enrollment.CONFIRM_OUTCOME_CONFIRMED
     assert re.fullmatch(r"([A-Z2-7]{4}-){6}[A-Z2-7]{4}", confirmed.reset_code)
     assert completed.enrollment == enrollment.Enrollment(
-        enrollment_id=screen.enrollment_id, activated_at=clock.now()
+        enrollment_id=screen.enrollment_id, activated_at=clock.now(), has_reset_code=True
     )
     assert instant(completed.elevation.verified_at) == clock.now()
 

@@ -469,7 +469,7 @@ BEGUN_BY_ANOTHER = {
 
 ENDS_BY_ITSELF = {
     # With a call or a command, or what it works on.
-    "client.asynchronous.transport:RpcTransport.resent:while True",
+    "client.asynchronous.transport:AsyncRpcTransport.resent:while True",
     "client.synchronous.transport:RpcTransport.resent:while True",
     "process.workers:_run_until:create_task(stop.wait())",
     "system.daemon_threads:_start:Thread(run)",
@@ -481,7 +481,8 @@ ENDS_BY_ITSELF = {
     "rpc.server.standard_services:Health._watch:while True",
     "service.step_up.attempts:Attempts.make:create_task(attempt)",
     "service.audit.events:export:while True",
-    "service.audit.verification:AuditVerification.of:while True",
+    "service.audit.prune:PruneAudit.count:while True",
+    "service.audit.verification:_Reading.pages:while True",
     "service.step_up.check:CheckStepUp.__call__:while True",
     "service.upkeep.rewrap:Rewrap._batches:while True",
     "stores.embedded_valkey:EmbeddedValkey._lock_data_dir:while True",

@@ -27,12 +27,14 @@ OURS = [
     "stepup.v1.StepUpService",
     "stepup.v1.ChallengeService",
     "stepup.v1.EnrollmentService",
+    "stepup.v1.PeopleService",
     "stepup.v1.PolicyService",
     "stepup.v1.AuditService",
 ]
 VERIFY_OTP = "stepup.v1.StepUpService/VerifyOtp"
 WRITERS = {
-    f"stepup.v1.{name}" for name in ("ChallengeService", "EnrollmentService", "PolicyService")
+    f"stepup.v1.{name}"
+    for name in ("ChallengeService", "EnrollmentService", "PeopleService", "PolicyService")
 }
 PARTS = [
     *("sql", "redis", "sql_writes", "redis_writes", "decision_log"),

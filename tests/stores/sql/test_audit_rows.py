@@ -165,7 +165,7 @@ async def test_s14_a_head_that_disagrees_is_named(database, url, change, problem
         ("UPDATE event_clients SET user_agent = '' WHERE sequence = 2", NOT_ITS_DEVICE),
         ("UPDATE event_clients SET user_id = 'eve' WHERE sequence = 2", NOT_ITS_DEVICE),
         (
-            "UPDATE event_clients SET occurred_at = '2026-03-01 12:00:00' WHERE sequence = 2",
+            "UPDATE event_clients SET occurred_at = '2026-03-01 12:00:00.000001' WHERE sequence=2",
             NOT_ITS_DEVICE,
         ),
         ("UPDATE event_clients SET sequence = 9 WHERE sequence = 2", NO_EVENT),

@@ -250,6 +250,9 @@ class Business:
         try:
             answer = self._until_answered(stubs.challenge.AnswerChallenge, request)
         except grpc.RpcError as error:
+            # The server was killed before it knew the outcome: the person types the next code.
+            if reason(error) == "REQUEST_UNDER_WAY":
+                return False
             # Redis has lost the outcome of an attempt whose answer was lost.
             if reason(error) != "CHALLENGE_STATE" or metadata(error).get("state") != "APPROVED":
                 raise
