@@ -11,14 +11,12 @@ around it: put it where the framework has already chosen the route.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepup.client.answers import Allowed
-from stepup.client.errors import StepUpError
-from stepup.client.guards.gates import in_force
-from stepup.client.guards.refusals import Refused, http_refusal
+from stepup.client.guards.gates import Gate, in_force
+from stepup.client.guards.refusals import Refused, async_answer_to, http_refusal
 
 if TYPE_CHECKING:
     from stepup.client import AsyncStepUpClient
@@ -71,22 +69,13 @@ class StepUpMiddleware:
         if operation is None:
             await self._app(scope, receive, send)
             return
-        answer = await self._check(scope, operation)
+        gate = Gate(operation, self._target)
+        answer = await async_answer_to(self._client, self._actor, gate, scope)
         if isinstance(answer, Allowed):
             with in_force(answer):
                 await self._app(scope, receive, send)
         else:
             await _refuse(answer, operation, scope, receive, send)
-
-    async def _check(self, scope: Scope, operation: str) -> Allowed | Refused:
-        actor = self._actor(scope)
-        if inspect.isawaitable(actor):
-            actor = await actor
-        target = "" if self._target is None else self._target(scope)
-        try:
-            return await self._client.check(actor, operation, target=target)
-        except StepUpError as error:
-            return error
 
 
 async def _refuse(

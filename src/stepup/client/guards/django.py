@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped]
 
 from stepup.client.answers import Allowed
-from stepup.client.errors import StepUpError
-from stepup.client.guards.gates import in_force
-from stepup.client.guards.refusals import Refused, http_refusal
+from stepup.client.guards.gates import Gate, in_force
+from stepup.client.guards.refusals import Refused, answer_to, async_answer_to, http_refusal
 
 if TYPE_CHECKING:
     from stepup.client import AsyncStepUpClient, StepUpClient
@@ -56,16 +55,12 @@ class DjangoGuard:
             target: returns the target of the action from the request. Without it the target is
                 empty.
         """
+        gate = Gate(operation, target)
 
         def guarded(view: _View) -> _View:
             @wraps(view)
             def run(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                try:
-                    answer = self._client.check(
-                        self._actor(request), operation, target=_target(target, request)
-                    )
-                except StepUpError as error:
-                    return _response(error, operation)
+                answer = answer_to(self._client, self._actor, gate, request)
                 if not isinstance(answer, Allowed):
                     return _response(answer, operation)
                 with in_force(answer):
@@ -73,15 +68,7 @@ class DjangoGuard:
 
             @wraps(view)
             async def run_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                actor = self._actor(request)
-                if inspect.isawaitable(actor):
-                    actor = await actor
-                try:
-                    answer = await self._client.check(
-                        actor, operation, target=_target(target, request)
-                    )
-                except StepUpError as error:
-                    return _response(error, operation)
+                answer = await async_answer_to(self._client, self._actor, gate, request)
                 if not isinstance(answer, Allowed):
                     return _response(answer, operation)
                 with in_force(answer):
@@ -107,10 +94,6 @@ def _routes(patterns: Any, prefix: str) -> Iterator[tuple[str, str | None]]:
             yield from _routes(inner, route)
         else:
             yield f"/{route}", getattr(pattern.callback, _OPERATION, None)
-
-
-def _target(target: Callable[[HttpRequest], str] | None, request: HttpRequest) -> str:
-    return "" if target is None else target(request)
 
 
 def _response(refused: Refused, operation: str) -> HttpResponse:

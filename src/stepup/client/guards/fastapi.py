@@ -11,7 +11,6 @@ A route may also take the answer as a parameter: `allowed: Annotated[Allowed, gu
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,8 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 
 from stepup.client.answers import Allowed
-from stepup.client.errors import StepUpError
-from stepup.client.guards.gates import put_in_force
-from stepup.client.guards.refusals import Refused, http_refusal
+from stepup.client.guards.gates import Gate, put_in_force
+from stepup.client.guards.refusals import Refused, async_answer_to, http_refusal
 
 if TYPE_CHECKING:
     from stepup.client import AsyncStepUpClient
@@ -57,7 +55,7 @@ class FastApiGuard:
             target: returns the target of the action from the request. Without it the target is
                 empty.
         """
-        return Depends(_Check(self._client, self._actor, operation, target))
+        return Depends(_Check(self._client, self._actor, Gate(operation, target)))
 
     def method_map(self) -> Mapping[str, str | None]:
         """Return the operation of each route of the application; None for a route without one."""
@@ -73,25 +71,16 @@ class _Check:
         self,
         client: AsyncStepUpClient,
         actor: Callable[[Request], ActorContext | Awaitable[ActorContext]],
-        operation: str,
-        target: Callable[[Request], str] | None,
+        gate: Gate,
     ) -> None:
         self._client = client
         self._actor = actor
-        self.operation = operation
-        self._target = target
+        self.gate = gate
 
     async def __call__(self, request: Request) -> Allowed:
-        actor = self._actor(request)
-        if inspect.isawaitable(actor):
-            actor = await actor
-        target = "" if self._target is None else self._target(request)
-        try:
-            answer = await self._client.check(actor, self.operation, target=target)
-        except StepUpError as error:
-            raise _RefusedError(error, self.operation) from error
+        answer = await async_answer_to(self._client, self._actor, self.gate, request)
         if not isinstance(answer, Allowed):
-            raise _RefusedError(answer, self.operation)
+            raise _RefusedError(answer, self.gate.operation)
         put_in_force(answer)
         return answer
 
@@ -111,7 +100,7 @@ async def _answer(_request: Request, error: Exception) -> Response:
 
 def _operation_of(dependant: Any) -> str | None:
     if isinstance(dependant.call, _Check):
-        return dependant.call.operation
+        return dependant.call.gate.operation
     for inner in dependant.dependencies:
         operation = _operation_of(inner)
         if operation is not None:

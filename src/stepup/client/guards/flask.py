@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flask import Flask, Request, Response, request
 
 from stepup.client.answers import Allowed
-from stepup.client.errors import StepUpError
-from stepup.client.guards.gates import in_force
-from stepup.client.guards.refusals import Refused, http_refusal
+from stepup.client.guards.gates import Gate, in_force
+from stepup.client.guards.refusals import answer_to, http_refusal
 
 if TYPE_CHECKING:
     from stepup.client import StepUpClient
@@ -50,11 +49,12 @@ class FlaskGuard:
             target: returns the target of the action from the request. Without it the target is
                 empty.
         """
+        gate = Gate(operation, target)
 
         def guarded(view: _View) -> _View:
             @wraps(view)
             def run(*args: Any, **kwargs: Any) -> Any:
-                answer = self._check(operation, target)
+                answer = answer_to(self._client, self._actor, gate, request)
                 if not isinstance(answer, Allowed):
                     refusal = http_refusal(answer, operation)
                     return Response(refusal.body, refusal.status, list(refusal.headers))
@@ -65,16 +65,6 @@ class FlaskGuard:
             return cast("_View", run)
 
         return guarded
-
-    def _check(self, operation: str, target: Callable[[Request], str] | None) -> Allowed | Refused:
-        try:
-            return self._client.check(
-                self._actor(request),
-                operation,
-                target="" if target is None else target(request),
-            )
-        except StepUpError as error:
-            return error
 
 
 def method_map(app: Flask) -> Mapping[str, str | None]:

@@ -11,18 +11,25 @@ a problem document (RFC 9457) with the same facts. 503 if there is no decision.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from stepup.client.answers import EnrollmentRequired, StepUpRequired
+from stepup.client.answers import Allowed, EnrollmentRequired, StepUpRequired
 from stepup.client.errors import StepUpError
+
+if TYPE_CHECKING:
+    from stepup.client import AsyncStepUpClient, StepUpClient
+    from stepup.client.guards.gates import Gate
+    from stepup.v1.actor_pb2 import ActorContext
 
 ACR: Final = "urn:stepup:acr:otp"
 """The authentication context that a one-time code reaches."""
@@ -34,6 +41,32 @@ _TITLES: Final = {
     "ENROLLMENT_REQUIRED": "An authenticator is required",
     "NO_DECISION": "There is no decision at the moment",
 }
+
+
+def answer_to(
+    client: StepUpClient, actor: Callable[[Any], ActorContext], gate: Gate, request: Any
+) -> Allowed | Refused:
+    """Ask whether a request may pass a gate; an error of the client is a refusal."""
+    try:
+        return client.check(actor(request), gate.operation, target=gate.target_of(request))
+    except StepUpError as error:
+        return error
+
+
+async def async_answer_to(
+    client: AsyncStepUpClient,
+    actor: Callable[[Any], ActorContext | Awaitable[ActorContext]],
+    gate: Gate,
+    request: Any,
+) -> Allowed | Refused:
+    """As `answer_to`; `actor` may be a coroutine function."""
+    try:
+        person = actor(request)
+        if inspect.isawaitable(person):
+            person = await person
+        return await client.check(person, gate.operation, target=gate.target_of(request))
+    except StepUpError as error:
+        return error
 
 
 def facts_of(refused: Refused, operation: str) -> dict[str, Any]:
