@@ -90,7 +90,7 @@ test-covered: install-dev
 	$(PYTEST) --numprocesses=$(shell nproc) $(COVERED) --cov
 
 test-others: test-covered .redis/stamp .pgbouncer/stamp .clients/stamp
-	$(PYTEST) --numprocesses=$(shell echo $$(($$(nproc) + 1))) $(OTHERS)
+	$(PYTEST) $(OTHERS)
 
 test-processes: install-dev .deploy/stamp .redis/stamp
 	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(PYTEST) $(PROCESSES)
