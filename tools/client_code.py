@@ -33,10 +33,13 @@ NAMESPACES = {
     "EnrollmentService": "Enrollment",
     "PeopleService": "People",
     "PolicyService": "Policy",
+    "PortalService": "Portal",
     "AuditService": "Audit",
 }
 """The namespaces by service. The methods of StepUpService are written by hand, in the client."""
-NOUNS = re.compile("_(enrollment|policy|people|person|user|challenges?|audit_events)$")
+NOUNS = re.compile(
+    "_(portal_session|enrollment|policy|people|person|user|challenges?|audit_events)$"
+)
 """What the name of a namespace says already."""
 RENAMED = {"await": "watch"}
 """`await` is a word of Python."""

@@ -14,6 +14,7 @@ from stepup.v1 import (
     enrollment_service_pb2,
     people_service_pb2,
     policy_service_pb2,
+    portal_service_pb2,
     step_up_service_pb2,
 )
 
@@ -183,4 +184,24 @@ LIST_OPERATIONS: Final = Rpc(
     "/stepup.v1.PolicyService/ListOperations",
     policy_service_pb2.ListOperationsRequest,
     policy_service_pb2.ListOperationsResponse,
+)
+CREATE_PORTAL_SESSION: Final = Rpc(
+    "/stepup.v1.PortalService/CreatePortalSession",
+    portal_service_pb2.CreatePortalSessionRequest,
+    portal_service_pb2.CreatePortalSessionResponse,
+)
+REDEEM_PORTAL_SESSION: Final = Rpc(
+    "/stepup.v1.PortalService/RedeemPortalSession",
+    portal_service_pb2.RedeemPortalSessionRequest,
+    portal_service_pb2.RedeemPortalSessionResponse,
+)
+GET_PORTAL_SESSION: Final = Rpc(
+    "/stepup.v1.PortalService/GetPortalSession",
+    portal_service_pb2.GetPortalSessionRequest,
+    portal_service_pb2.GetPortalSessionResponse,
+)
+END_PORTAL_SESSION: Final = Rpc(
+    "/stepup.v1.PortalService/EndPortalSession",
+    portal_service_pb2.EndPortalSessionRequest,
+    portal_service_pb2.EndPortalSessionResponse,
 )

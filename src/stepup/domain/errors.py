@@ -33,6 +33,10 @@ class CallerNotPermittedError(ServiceError):
     """The caller may not use this method, for this tenant, or for this operation."""
 
 
+class PortalSessionError(ServiceError):
+    """The portal session or its token is unknown, used, or ended: one answer for all."""
+
+
 class ClaimNotPermittedError(ServiceError):
     """The caller may not assert this claim of an actor."""
 

@@ -518,6 +518,7 @@ class GetEnrollmentResponse(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     ACCOUNT_MFA_ENABLED_FIELD_NUMBER: _builtins.int
+    ELEVATION_FIELD_NUMBER: _builtins.int
     account_mfa_enabled: _builtins.bool
     """account_mfa_enabled is the user's own toggle: whether a local account gives a code at sign-in also
     while the tenant's policy is not enabled.
@@ -530,16 +531,23 @@ class GetEnrollmentResponse(_message.Message):
     def pending(self) -> Global___PendingEnrollment:
         """pending is the wizard open in this session. Absent means that there is none."""
 
+    @_builtins.property
+    def elevation(self) -> _elevation_pb2.Elevation:
+        """elevation is the live elevation of the actor's session. Absent means that there is none, or that
+        the store of elevations does not answer.
+        """
+
     def __init__(
         self,
         *,
         active: Global___Enrollment | None = ...,
         pending: Global___PendingEnrollment | None = ...,
         account_mfa_enabled: _builtins.bool = ...,
+        elevation: _elevation_pb2.Elevation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "pending", b"pending"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "elevation", b"elevation", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_mfa_enabled", b"account_mfa_enabled", "active", b"active", "pending", b"pending"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_mfa_enabled", b"account_mfa_enabled", "active", b"active", "elevation", b"elevation", "pending", b"pending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

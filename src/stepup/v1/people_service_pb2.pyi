@@ -236,6 +236,7 @@ class ListPeopleRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    COUNTS_ONLY_FIELD_NUMBER: _builtins.int
     state: Global___PersonState.ValueType
     """state keeps people in this state. Absent means all."""
     page_size: _builtins.int
@@ -243,6 +244,10 @@ class ListPeopleRequest(_message.Message):
     page_token: _builtins.str
     """page_token is next_page_token of the previous page, for the same tenant and state. Absent means the
     first page.
+    """
+    counts_only: _builtins.bool
+    """counts_only asks for the counts without people. page_size, page_token and state must then be
+    absent.
     """
     @_builtins.property
     def actor(self) -> _actor_pb2.ActorContext:
@@ -255,10 +260,11 @@ class ListPeopleRequest(_message.Message):
         state: Global___PersonState.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        counts_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "counts_only", b"counts_only", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,6 +29,7 @@ from stepup.client.asynchronous.namespaces import (
     AsyncEnrollmentMethods,
     AsyncPeopleMethods,
     AsyncPolicyMethods,
+    AsyncPortalMethods,
 )
 from stepup.client.asynchronous.transport import AsyncRpcTransport
 from stepup.client.channels import Endpoint, Options
@@ -83,6 +84,7 @@ class AsyncStepUpClient:
         enrollment: methods of EnrollmentService: the wizard, reset codes, the account's MFA.
         people: methods of PeopleService.
         policy: methods of PolicyService.
+        portal: methods of PortalService.
         audit: methods of AuditService.
 
     Raises:
@@ -107,6 +109,7 @@ class AsyncStepUpClient:
         self.enrollment = AsyncEnrollmentMethods(transport)
         self.people = AsyncPeopleMethods(transport)
         self.policy = AsyncPolicyMethods(transport)
+        self.portal = AsyncPortalMethods(transport)
         self.audit = AsyncAuditMethods(transport)
 
     @classmethod
@@ -241,7 +244,7 @@ class AsyncStepUpClient:
     @no_truth_value
     async def verify(
         self,
-        actor: ActorContext,
+        actor: ActorContext | None,
         code: str,
         *,
         timeout: float | None = None,
@@ -252,6 +255,7 @@ class AsyncStepUpClient:
         The client resends a code whose answer was lost, which does not count as another attempt.
 
         Args:
+            actor: the person. None only within a portal session, which the metadata names.
             code: six digits. White space, which people type or paste, does not count.
 
         Raises:

@@ -32,6 +32,7 @@ from stepup.client.synchronous.namespaces import (
     EnrollmentMethods,
     PeopleMethods,
     PolicyMethods,
+    PortalMethods,
 )
 from stepup.client.synchronous.transport import RpcTransport
 from stepup.v1.actor_pb2 import ActorContext
@@ -82,6 +83,7 @@ class StepUpClient:
         enrollment: methods of EnrollmentService: the wizard, reset codes, the account's MFA.
         people: methods of PeopleService.
         policy: methods of PolicyService.
+        portal: methods of PortalService.
         audit: methods of AuditService.
 
     Raises:
@@ -106,6 +108,7 @@ class StepUpClient:
         self.enrollment = EnrollmentMethods(transport)
         self.people = PeopleMethods(transport)
         self.policy = PolicyMethods(transport)
+        self.portal = PortalMethods(transport)
         self.audit = AuditMethods(transport)
 
     @classmethod
@@ -234,7 +237,7 @@ class StepUpClient:
 
     def verify(
         self,
-        actor: ActorContext,
+        actor: ActorContext | None,
         code: str,
         *,
         timeout: float | None = None,
@@ -245,6 +248,7 @@ class StepUpClient:
         The client resends a code whose answer was lost, which does not count as another attempt.
 
         Args:
+            actor: the person. None only within a portal session, which the metadata names.
             code: six digits. White space, which people type or paste, does not count.
 
         Raises:

@@ -18,6 +18,7 @@ from stepup.v1 import (
     enrollment_service_pb2,
     people_service_pb2,
     policy_service_pb2,
+    portal_service_pb2,
 )
 
 
@@ -506,6 +507,7 @@ class PeopleMethods:
         state: people_service_pb2.PersonState.ValueType = people_service_pb2.PERSON_STATE_UNSPECIFIED,
         page_size: int = 0,
         page_token: str = "",
+        counts_only: bool = False,
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> people_service_pb2.ListPeopleResponse:
@@ -525,6 +527,7 @@ class PeopleMethods:
             state=state,
             page_size=page_size,
             page_token=page_token,
+            counts_only=counts_only,
         )
         return self._transport.unary(rpcs.LIST_PEOPLE, request, timeout, metadata)
 
@@ -714,3 +717,103 @@ class PolicyMethods:
         """
         request = policy_service_pb2.ListOperationsRequest()
         return self._transport.unary(rpcs.LIST_OPERATIONS, request, timeout, metadata)
+
+
+class PortalMethods:
+    """PortalService opens portal sessions: visits of one person to the hosted pages.
+
+    A backend that has signed the person in creates the session, and redirects the person to its
+    url. The web process redeems the url, and then sends the session's id as the metadata
+    `stepup-portal-session` with each call for the person. Such a call has no actor, and an
+    absent tenant_id or the session's own. The call needs the rules of both callers: the caller
+    that created the session, and the web process. The page limits the methods that the call
+    reaches.
+    """
+
+    def __init__(self, transport: RpcTransport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        actor: actor_pb2.ActorContext | None = None,
+        *,
+        page: portal_service_pb2.PortalPage.ValueType,
+        return_url: str,
+        challenge_id: str = "",
+        locale: str = "",
+        time_zone: str = "",
+        account_name: str = "",
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> portal_service_pb2.CreatePortalSessionResponse:
+        """CreatePortalSession opens a page for the actor.
+
+        The caller must be permitted to use the methods that the page cannot do without.
+
+        Raises:
+            StepUpError: there is no answer.
+        """
+        request = portal_service_pb2.CreatePortalSessionRequest(
+            actor=actor,
+            page=page,
+            challenge_id=challenge_id,
+            return_url=return_url,
+            locale=locale,
+            time_zone=time_zone,
+            account_name=account_name,
+        )
+        return self._transport.unary(rpcs.CREATE_PORTAL_SESSION, request, timeout, metadata)
+
+    def redeem(
+        self,
+        *,
+        token: str,
+        client: actor_pb2.Client | None = None,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> portal_service_pb2.RedeemPortalSessionResponse:
+        """RedeemPortalSession exchanges the token of a url for a session, once.
+
+        Only the web process may call it. An unknown token, an old one and a used one have the
+        same answer: UNAUTHENTICATED, reason PORTAL_SESSION.
+
+        Raises:
+            StepUpError: there is no answer.
+        """
+        request = portal_service_pb2.RedeemPortalSessionRequest(
+            token=token,
+            client=client,
+        )
+        return self._transport.unary(rpcs.REDEEM_PORTAL_SESSION, request, timeout, metadata)
+
+    def get(
+        self,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> portal_service_pb2.GetPortalSessionResponse:
+        """GetPortalSession returns the session of the metadata.
+
+        Every page may call it.
+
+        Raises:
+            StepUpError: there is no answer.
+        """
+        request = portal_service_pb2.GetPortalSessionRequest()
+        return self._transport.unary(rpcs.GET_PORTAL_SESSION, request, timeout, metadata)
+
+    def end(
+        self,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> portal_service_pb2.EndPortalSessionResponse:
+        """EndPortalSession ends the session of the metadata.
+
+        The call succeeds also if the session has ended.
+
+        Raises:
+            StepUpError: there is no answer.
+        """
+        request = portal_service_pb2.EndPortalSessionRequest()
+        return self._transport.unary(rpcs.END_PORTAL_SESSION, request, timeout, metadata)

@@ -30,6 +30,7 @@ _REASONS: tuple[tuple[type[errors.ServiceError], StatusCode, str], ...] = (
         StatusCode.UNAUTHENTICATED,
         "CALLER_UNAUTHENTICATED",
     ),
+    (errors.PortalSessionError, StatusCode.UNAUTHENTICATED, "PORTAL_SESSION"),
     (errors.CallerNotPermittedError, StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED"),
     (errors.ClaimNotPermittedError, StatusCode.PERMISSION_DENIED, "CLAIM_NOT_PERMITTED"),
     (errors.CallerRateLimitedError, StatusCode.RESOURCE_EXHAUSTED, "CALLER_RATE_LIMITED"),

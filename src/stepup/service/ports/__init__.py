@@ -25,6 +25,7 @@ from stepup.service.ports.people import (
     People,
     PeopleQuery,
 )
+from stepup.service.ports.portal import PortalSessions
 from stepup.service.ports.records import (
     Accounts,
     Authenticators,
@@ -67,6 +68,7 @@ __all__ = [
     "People",
     "PeopleQuery",
     "Policies",
+    "PortalSessions",
     "RecordedOutcomes",
     "Records",
     "Redemptions",

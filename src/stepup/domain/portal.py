@@ -1,0 +1,156 @@
+"""Portal sessions: one person's visit to the hosted pages, and what each page reaches (S20)."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum, unique
+from typing import Final
+from uuid import UUID
+
+from stepup.domain.actor import Actor, CallerId
+from stepup.domain.challenge_rights import ANSWER_CHALLENGE
+from stepup.domain.changes import UserRevocations
+from stepup.domain.elevation import CLOCK_TOLERANCE
+from stepup.domain.outsiders import COMPLETE_ENROLLMENT, VERIFY_OTP
+from stepup.domain.totp import Label
+from stepup.domain.values import value
+
+LINK_LIFETIME: Final = timedelta(minutes=2)
+"""How long the address of a session may be opened, once."""
+IDLE_LIFETIME: Final = timedelta(minutes=15)
+"""How long a session lives without a call."""
+LIFETIME: Final = timedelta(minutes=60)
+"""How long a session lives at most, from its creation."""
+LIFETIME_WITH_ROLE: Final = timedelta(minutes=15)
+"""How long the session of a Master Administrator lives at most."""
+
+REDEEM: Final = "PortalService/RedeemPortalSession"
+"""The only method that the web process may use outside a portal session."""
+OF_ALL_PAGES: Final = frozenset(
+    {"PortalService/GetPortalSession", "PortalService/EndPortalSession"}
+)
+GET_ENROLLMENT: Final = "EnrollmentService/GetEnrollment"
+LIST_PEOPLE: Final = "PeopleService/ListPeople"
+
+
+@unique
+class Page(StrEnum):
+    """A page of the portal."""
+
+    STEP_UP = "step_up"
+    CHALLENGE = "challenge"
+    ENROLL = "enroll"
+    ACCOUNT = "account"
+    POLICY = "policy"
+    PEOPLE = "people"
+    EVENTS = "events"
+
+    @property
+    def needs_role(self) -> bool:
+        """Whether the page is for a Master Administrator."""
+        return self in (Page.POLICY, Page.PEOPLE, Page.EVENTS)
+
+
+OF_CHALLENGE: Final = frozenset(
+    f"ChallengeService/{name}Challenge" for name in ("Get", "Await", "Answer", "Decline")
+)
+"""The methods of a challenge, which its page reaches for this challenge only."""
+OF_WIZARD: Final = frozenset(
+    f"EnrollmentService/{name}Enrollment" for name in ("Begin", "Confirm", "Complete", "Cancel")
+) | {VERIFY_OTP, "PolicyService/GetPolicy"}
+"""The methods of the wizard. The page of a challenge reaches them without an authenticator only."""
+OF_READERS: Final = frozenset(
+    {
+        *(LIST_PEOPLE, "PeopleService/GetPerson", "PolicyService/UpdatePolicy"),
+        *("AuditService/ListAuditEvents", "AuditService/ExportAuditEvents"),
+    }
+)
+"""The methods that need a Master Administrator within a portal session, beside what they demand of
+every caller."""
+_ENROLL: Final = OF_WIZARD | {GET_ENROLLMENT}
+
+REACHES: Final[Mapping[Page, frozenset[str]]] = {
+    Page.STEP_UP: frozenset({VERIFY_OTP, GET_ENROLLMENT}),
+    Page.CHALLENGE: _ENROLL | OF_CHALLENGE,
+    Page.ENROLL: _ENROLL,
+    Page.ACCOUNT: _ENROLL
+    | {
+        "EnrollmentService/RemoveEnrollment",
+        "EnrollmentService/ResetEnrollment",
+        "EnrollmentService/IssueResetCode",
+        "EnrollmentService/SetAccountMfa",
+        "StepUpService/RevokeElevations",
+    },
+    Page.POLICY: _ENROLL
+    | {"PolicyService/UpdatePolicy", "PolicyService/ListOperations", LIST_PEOPLE},
+    Page.PEOPLE: _ENROLL
+    | {
+        LIST_PEOPLE,
+        "PeopleService/GetPerson",
+        "EnrollmentService/AdminResetEnrollment",
+        "PeopleService/UnlockUser",
+        "PeopleService/ForgetUser",
+    },
+    Page.EVENTS: frozenset({"AuditService/ListAuditEvents", "AuditService/ExportAuditEvents"}),
+}
+"""The methods that a page reaches beside `OF_ALL_PAGES`, by their names in rules of callers."""
+
+INDISPENSABLE: Final[Mapping[Page, tuple[str, ...]]] = {
+    Page.STEP_UP: (VERIFY_OTP,),
+    Page.CHALLENGE: ("ChallengeService/GetChallenge", ANSWER_CHALLENGE),
+    Page.ENROLL: ("EnrollmentService/BeginEnrollment", COMPLETE_ENROLLMENT),
+    Page.ACCOUNT: (GET_ENROLLMENT,),
+    Page.POLICY: ("PolicyService/GetPolicy", "PolicyService/UpdatePolicy"),
+    Page.PEOPLE: (LIST_PEOPLE,),
+    Page.EVENTS: ("AuditService/ListAuditEvents",),
+}
+"""The methods that a page cannot do without: a caller that opens the page may use all of them."""
+
+
+@value
+class PortalSession:
+    """A portal session, from its creation on.
+
+    Args:
+        opened_by: the caller that created it.
+        actor: the person, as `opened_by` vouches for them; `client` is the device of the browser
+            once the session is redeemed.
+        created_at: when `opened_by` created it. A later revocation of the user, or of the actor's
+            session, ends it.
+        locale: a BCP 47 tag; empty means that of the browser.
+        time_zone: an IANA name; empty means UTC.
+        account_name: the name of a new account in the authenticator app; None means the user id.
+        idle_until: when it ends without a further call.
+    """
+
+    opened_by: CallerId
+    actor: Actor
+    page: Page
+    challenge_id: UUID | None
+    return_url: str
+    locale: str
+    time_zone: str
+    account_name: Label | None
+    created_at: datetime
+    idle_until: datetime
+
+    @property
+    def expires_at(self) -> datetime:
+        """When it ends at the latest."""
+        role = self.actor.is_master_administrator
+        return self.created_at + (LIFETIME_WITH_ROLE if role else LIFETIME)
+
+    def reaches(self, method: str) -> bool:
+        """Whether the page reaches a method, by its name in the rules of callers."""
+        return method in OF_ALL_PAGES or method in REACHES[self.page]
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether it may be used at this instant, as far as time decides."""
+        return self.created_at - CLOCK_TOLERANCE <= now < min(self.idle_until, self.expires_at)
+
+    def is_revoked(self, revocations: UserRevocations) -> bool:
+        """Whether its user, or the session that it was created in, was revoked since (S10).
+
+        Args:
+            revocations: those of the user, with the sign-outs of the actor's session.
+        """
+        return revocations.reaches(self.created_at)
