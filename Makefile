@@ -280,6 +280,11 @@ release-check: install-dev .release/stamp ## Build the commit twice, compare, ch
 	@requirements/pgbouncer.sh .pgbouncer
 	@touch $@
 
+# Tests of the portal open its pages in a real browser.
+.browser/stamp: requirements/browser.sh requirements/unpack_debian.sh
+	@requirements/browser.sh .browser
+	@touch $@
+
 # The environments are made at once, too. What lasts longest begins first.
 .PHONY: check
 check: ## The one gate: everything that CI demands
@@ -389,4 +394,4 @@ LOCK := $(RESOLVED) pyproject.toml
 .PHONY: clean
 clean: ## Remove the environment and all caches
 	rm -rf $(TYPESCRIPT)/{build,dist,node_modules,src/gen}
-	rm -rf .bench .clients .deploy .generate .matrix .pgbouncer .redis .release .uv .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .bench .browser .clients .deploy .generate .matrix .pgbouncer .redis .release .uv .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
