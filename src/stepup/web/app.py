@@ -1,0 +1,157 @@
+"""The application: routes, and what holds for every answer."""
+
+import hmac
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from stepup.client import AsyncStepUpClient, StepUpError, UnavailableError
+from stepup.web.cookies import with_cookie, without_cookie
+from stepup.web.forms import FormError, form_of, query_of
+from stepup.web.headers import SecureHeaders
+from stepup.web.origins import is_from_own_page
+from stepup.web.pages import PAGES
+from stepup.web.rendering import page, render
+from stepup.web.routing import Handler
+from stepup.web.site import Site
+from stepup.web.static import StaticFiles
+from stepup.web.texts import accepted, texts_of
+from stepup.web.visits import Visit, csrf_token_of, metadata_of, visit_id_of
+
+_RETRY_SECONDS: Final = 5
+
+
+class Portal:
+    """The pages, for browsers.
+
+    Args:
+        site: the deployment.
+        files: the static files of its pages.
+        stepup: the client of the core, with the web process's credentials.
+    """
+
+    def __init__(self, site: Site, files: StaticFiles, stepup: AsyncStepUpClient) -> None:
+        self._site = site
+        self._stepup = stepup
+        self.app = SecureHeaders(
+            Starlette(
+                routes=[
+                    Route("/open/{token}", self._show_opening, methods=["GET"]),
+                    Route("/open/{token}", self._open, methods=["POST"]),
+                    Route("/v/{visit}/{path:path}", self._get, methods=["GET"]),
+                    Route("/v/{visit}/{path:path}", self._post, methods=["POST"]),
+                    files.route(),
+                ],
+                exception_handlers={
+                    StepUpError: self._answer_error,
+                    HTTPException: self._answer_http,
+                    FormError: self._answer_form_error,
+                    Exception: self._answer_error,
+                },
+            ),
+            site,
+        )
+
+    async def _show_opening(self, request: Request) -> Response:
+        visit_id = visit_id_of(request.path_params["token"])
+        if self._site.cookie_of(visit_id) in request.cookies:
+            return RedirectResponse(f"/v/{visit_id}/", 303)
+        return self._page(request, "opening.html")
+
+    async def _open(self, request: Request) -> Response:
+        token = request.path_params["token"]
+        visit_id = visit_id_of(token)
+        if not is_from_own_page(request.headers, self._site.public_url):
+            return self._forbidden(request)
+        answer = RedirectResponse(f"/v/{visit_id}/", 303)
+        if self._site.cookie_of(visit_id) in request.cookies:
+            return answer
+        opened = await self._stepup.portal.redeem(token=token)
+        return with_cookie(self._site, visit_id, opened, answer)
+
+    async def _get(self, request: Request) -> Response:
+        visit = await self._visit(request)
+        return await _handler(request, visit)(visit, query_of(request))
+
+    async def _post(self, request: Request) -> Response:
+        if not is_from_own_page(request.headers, self._site.public_url):
+            return self._forbidden(request)
+        form = await form_of(request)
+        visit_id = request.path_params["visit"]
+        session_id = request.cookies.get(self._site.cookie_of(visit_id), "")
+        expected = csrf_token_of(session_id, visit_id)
+        if not hmac.compare_digest(form["csrf"].encode(), expected.encode()):
+            return self._forbidden(request)
+        visit = await self._visit(request)
+        return await _handler(request, visit)(visit, form)
+
+    async def _visit(self, request: Request) -> Visit:
+        visit_id = request.path_params["visit"]
+        session_id = request.cookies.get(self._site.cookie_of(visit_id), "")
+        if not session_id:
+            raise HTTPException(401)
+        answer = await self._stepup.portal.get(metadata=metadata_of(session_id))
+        session = answer.session
+        preferred = [session.locale, *_accepted(request)]
+        texts = texts_of(preferred, session.time_zone)
+        done = request.query_params.get("done", "")
+        visit = Visit(visit_id, session_id, session, self._stepup, texts, self._site, done)
+        request.state.visit = visit
+        return visit
+
+    def _page(
+        self, request: Request, template: str, status: int = 200, **values: object
+    ) -> Response:
+        visit: Visit | None = getattr(request.state, "visit", None)
+        if visit is not None:
+            return render(visit, template, status, **values)
+        return HTMLResponse(
+            page(self._site, texts_of(_accepted(request)), template, values), status
+        )
+
+    async def _answer_error(self, request: Request, error: Exception) -> Response:
+        """Answer what the core refused, and the page did not expect."""
+        if isinstance(error, UnavailableError):
+            response = self._page(request, "unavailable.html", 503)
+            response.headers["Retry-After"] = str(_RETRY_SECONDS)
+            return response
+        reason = error.reason if isinstance(error, StepUpError) else ""
+        if reason == "PORTAL_SESSION":
+            return self._ended(request)
+        if reason == "CALLER_NOT_PERMITTED":
+            return self._page(request, "not_permitted.html", 403)
+        return self._page(request, "failure.html", 500)
+
+    async def _answer_http(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 400
+        if status == HTTPStatus.UNAUTHORIZED:
+            return self._ended(request)
+        return self._page(request, "missing.html", status)
+
+    async def _answer_form_error(self, request: Request, _: Exception) -> Response:
+        return self._page(request, "refused.html", 400)
+
+    def _forbidden(self, request: Request) -> Response:
+        return self._page(request, "refused.html", 403)
+
+    def _ended(self, request: Request) -> Response:
+        response = self._page(request, "ended.html", 401)
+        visit_id = request.path_params.get("visit")
+        return without_cookie(self._site, visit_id, response) if visit_id else response
+
+
+def _accepted(request: Request) -> Sequence[str]:
+    return accepted(request.headers.get("accept-language", ""))
+
+
+def _handler(request: Request, visit: Visit) -> Handler:
+    for route in PAGES[visit.session.page]:
+        if (route.path, route.method) == (request.path_params["path"], request.method):
+            return route.handler
+    raise HTTPException(404)

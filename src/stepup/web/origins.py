@@ -1,0 +1,25 @@
+"""Whether a POST comes from a page of ours (S21)."""
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+
+def is_from_own_page(headers: Headers, origin: str) -> bool:
+    """Whether a page of this origin sent the request.
+
+    Our pages have `Referrer-Policy: no-referrer`, so that browsers send `Origin: null` with their
+    forms (Fetch, "append a request Origin header"); `Sec-Fetch-Site` decides then. A request with
+    neither is refused.
+    """
+    site = headers.get("sec-fetch-site")
+    sent = headers.get("origin", "null")
+    if sent == "null":
+        return site == "same-origin"
+    return sent == origin and site in (None, "same-origin")
+
+
+def origin_of(url: str) -> str:
+    """The origin of an address that the core has checked."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,7 @@
+"""The page `people`."""
+
+from typing import Final
+
+from stepup.web.routing import PageRoute
+
+ROUTES: Final[tuple[PageRoute, ...]] = ()

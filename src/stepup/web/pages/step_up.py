@@ -1,0 +1,7 @@
+"""The page `step_up`."""
+
+from typing import Final
+
+from stepup.web.routing import PageRoute
+
+ROUTES: Final[tuple[PageRoute, ...]] = ()
