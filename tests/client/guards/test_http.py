@@ -323,3 +323,42 @@ def test_each_guard_writes_its_map(tmp_path):
         "/hosts/<str:host>/shell": SHELL,
         "/hosts": None,
     }
+
+
+async def test_fastapi_ends_an_answer_with_its_request():
+    site = OverFastApi(ALLOWED)
+
+    @site.app.get("/unguarded")
+    async def unguarded():
+        with pytest.raises(LookupError):
+            allowed()
+
+    transport = httpx.ASGITransport(site.app)  # as some servers, it serves requests in one task
+    async with httpx.AsyncClient(transport=transport, base_url="http://site") as browser:
+        assert (await browser.post(PATH)).status_code == 200
+        assert (await browser.get("/unguarded")).status_code == 200
+
+
+def test_a_map_has_the_route_that_runs():
+    fastapi_site, flask_site = OverFastApi(ALLOWED), OverFlask(ALLOWED)
+    fastapi_site.app.get("/hosts", dependencies=[fastapi_site.guard(SHELL)])(list)
+    assert fastapi_site.guard.method_map()["GET /hosts"] is None
+    guard = flask_guards.FlaskGuard(flask_site.client, actor=lambda _request: ACTOR)
+    flask_site.app.get("/hosts", endpoint="later")(guard(SHELL)(lambda: []))
+    assert flask_guards.method_map(flask_site.app)["GET /hosts"] is None
+    django_site = OverDjango(ALLOWED)
+    urls = django_site.urls.urlpatterns
+    later = path("hosts", urls[0].callback)
+    assert django_guards.method_map([*urls, later])["/hosts"] is None
+
+
+def test_the_map_of_fastapi_has_the_routes_of_routers():
+    site = OverFastApi(ALLOWED)
+    inner, outer = fastapi.APIRouter(), fastapi.APIRouter(dependencies=[site.guard(SHELL)])
+    inner.post("/shell")(list)
+    outer.include_router(inner, prefix="/inner")
+    site.app.include_router(outer, prefix="/outer")
+    site.app.include_router(inner, prefix="/unguarded")
+    mapped = site.guard.method_map()
+    assert mapped["POST /outer/inner/shell"] == SHELL
+    assert mapped["POST /unguarded/shell"] is None

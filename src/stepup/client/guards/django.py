@@ -82,8 +82,11 @@ class DjangoGuard:
 
 
 def method_map(patterns: Any) -> Mapping[str, str | None]:
-    """Return the operation of each route of URL patterns; None for a route without one."""
-    return dict(_routes(patterns, ""))
+    """Return the operation of each route of URL patterns; None for a route without one.
+
+    Of routes with the same name, Django runs the first.
+    """
+    return dict(reversed(list(_routes(patterns, ""))))
 
 
 def _routes(patterns: Any, prefix: str) -> Iterator[tuple[str, str | None]]:

@@ -11,14 +11,14 @@ A route may also take the answer as a parameter: `allowed: Annotated[Allowed, gu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response, routing
 from fastapi.routing import APIRoute
 
 from stepup.client.answers import Allowed
-from stepup.client.guards.gates import Gate, put_in_force
+from stepup.client.guards.gates import Gate, in_force
 from stepup.client.guards.refusals import Refused, async_answer_to, http_refusal
 
 if TYPE_CHECKING:
@@ -58,11 +58,14 @@ class FastApiGuard:
         return Depends(_Check(self._client, self._actor, Gate(operation, target)))
 
     def method_map(self) -> Mapping[str, str | None]:
-        """Return the operation of each route of the application; None for a route without one."""
+        """Return the operation of each route of the application; None for a route without one.
+
+        Of routes with the same name, FastAPI runs the first. Mounted applications have maps of
+        their own.
+        """
         return {
             f"{' '.join(sorted(route.methods or ()))} {route.path}": _operation_of(route.dependant)
-            for route in self._app.routes
-            if isinstance(route, APIRoute)
+            for route in reversed(_routes_of(self._app))
         }
 
 
@@ -77,12 +80,12 @@ class _Check:
         self._actor = actor
         self.gate = gate
 
-    async def __call__(self, request: Request) -> Allowed:
+    async def __call__(self, request: Request) -> AsyncIterator[Allowed]:
         answer = await async_answer_to(self._client, self._actor, self.gate, request)
         if not isinstance(answer, Allowed):
             raise _RefusedError(answer, self.gate.operation)
-        put_in_force(answer)
-        return answer
+        with in_force(answer):
+            yield answer
 
 
 class _RefusedError(Exception):
@@ -96,6 +99,14 @@ async def _answer(_request: Request, error: Exception) -> Response:
     assert isinstance(error, _RefusedError)  # noqa: S101  # the handler is registered for it only
     refusal = http_refusal(error.refused, error.operation)
     return Response(refusal.body, refusal.status, dict(refusal.headers))
+
+
+def _routes_of(app: FastAPI) -> list[Any]:
+    """Return the routes of an application and of its routers, with their full paths."""
+    if not hasattr(routing, "iter_route_contexts"):  # `include_router` of older FastAPI copies
+        return [route for route in app.routes if isinstance(route, APIRoute)]
+    contexts = routing.iter_route_contexts(app.routes)
+    return [each for each in contexts if isinstance(each.original_route, APIRoute)]
 
 
 def _operation_of(dependant: Any) -> str | None:

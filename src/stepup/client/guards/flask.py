@@ -68,10 +68,13 @@ class FlaskGuard:
 
 
 def method_map(app: Flask) -> Mapping[str, str | None]:
-    """Return the operation of each route of an application; None for a route without one."""
+    """Return the operation of each route of an application; None for a route without one.
+
+    Of routes with the same name, Flask runs the first.
+    """
     return {
         f"{' '.join(sorted((rule.methods or set()) - {'HEAD', 'OPTIONS'}))} {rule.rule}": getattr(
             app.view_functions[rule.endpoint], _OPERATION, None
         )
-        for rule in app.url_map.iter_rules()
+        for rule in reversed(list(app.url_map.iter_rules()))
     }

@@ -27,11 +27,6 @@ def allowed() -> Allowed:
     return _ALLOWED.get()
 
 
-def put_in_force(answer: Allowed) -> None:
-    """Let `allowed` return an answer in the rest of the present task, which serves one request."""
-    _ALLOWED.set(answer)
-
-
 @contextmanager
 def in_force(answer: Allowed) -> Iterator[None]:
     """Let `allowed` return an answer while the block runs."""
