@@ -25,7 +25,7 @@ from stepup_tests.client.fixed_answers import (
     FixedAnswer,
 )
 
-from stepup.client.guards import allowed, write_method_map
+from stepup.client.guards import Gate, allowed, write_method_map
 from stepup.client.guards import django as django_guards
 from stepup.client.guards import flask as flask_guards
 from stepup.client.guards.asgi import StepUpMiddleware
@@ -344,7 +344,7 @@ def test_a_map_has_the_route_that_runs():
     fastapi_site.app.get("/hosts", dependencies=[fastapi_site.guard(SHELL)])(list)
     assert fastapi_site.guard.method_map()["GET /hosts"] is None
     guard = flask_guards.FlaskGuard(flask_site.client, actor=lambda _request: ACTOR)
-    flask_site.app.get("/hosts", endpoint="later")(guard(SHELL)(lambda: []))
+    flask_site.app.get("/hosts", endpoint="later")(guard(SHELL)(list))
     assert flask_guards.method_map(flask_site.app)["GET /hosts"] is None
     django_site = OverDjango(ALLOWED)
     urls = django_site.urls.urlpatterns
@@ -362,3 +362,10 @@ def test_the_map_of_fastapi_has_the_routes_of_routers():
     mapped = site.guard.method_map()
     assert mapped["POST /outer/inner/shell"] == SHELL
     assert mapped["POST /unguarded/shell"] is None
+
+
+@pytest.mark.parametrize("found", ["", None])
+def test_a_target_function_must_find_a_target(found):
+    with pytest.raises(ValueError, match="returned no target"):
+        Gate(SHELL, lambda _request: found).target_of(None)
+    assert Gate(SHELL).target_of(None) == ""

@@ -64,8 +64,17 @@ class Gate:
     target: Callable[[Any], str] | None = None
 
     def target_of(self, request: Any) -> str:
-        """Return the target of a request."""
-        return "" if self.target is None else self.target(request)
+        """Return the target of a request.
+
+        Raises:
+            ValueError: the function found none. An empty target would be that of any such action.
+        """
+        if self.target is None:
+            return ""
+        target = self.target(request)
+        if not target:
+            raise ValueError(f"the target function of {self.operation} returned no target")
+        return target
 
 
 def gate_of(needed: Gate | str) -> Gate:
