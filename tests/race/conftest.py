@@ -23,7 +23,12 @@ from stepup.rpc.pipeline.call import AdmittedCaller
 from stepup.settings import Settings, StorageSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.embedded_valkey import EmbeddedValkey
-from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
+from stepup.stores.redis import (
+    RedisCallerRates,
+    RedisElevations,
+    RedisPortalSessions,
+    RedisRecordedOutcomes,
+)
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
 from stepup.wiring.stores import Stores
 
@@ -110,6 +115,7 @@ async def _stores(directory, url, redis):
         RedisElevations(redis, keys),
         RedisRecordedOutcomes(redis, keys),
         RedisCallerRates(redis, patience=PATIENCE),
+        RedisPortalSessions(redis, keys),
         keys,
         log,
     )

@@ -15,6 +15,7 @@ from stepup.service.ports import (
     DecisionLog,
     Elevations,
     Keys,
+    PortalSessions,
     RecordedOutcomes,
 )
 from stepup.service.upkeep.background import repeat
@@ -24,6 +25,7 @@ from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
 from stepup.stores.redis import (
     RedisCallerRates,
     RedisElevations,
+    RedisPortalSessions,
     RedisRecordedOutcomes,
     close,
     connect,
@@ -54,6 +56,7 @@ class Stores:
     elevations: Elevations
     outcomes: RecordedOutcomes
     rates: CallerRates
+    portal_sessions: PortalSessions
     keys: Keys
     decision_log: DecisionLog
 
@@ -93,6 +96,7 @@ async def open_stores(
         RedisElevations(client, keys),
         RedisRecordedOutcomes(client, keys),
         RedisCallerRates(client),
+        RedisPortalSessions(client, keys),
         keys,
         decision_log,
     )

@@ -128,6 +128,40 @@ class FaultyCallerRates:
         return await self.inner.spend(*call)
 
 
+class FaultyPortalSessions:
+    """Portal sessions that fail on demand, and count how often use of a session is written."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.works = True
+        self.extensions = 0
+
+    async def put_link(self, token, session):
+        _demand(self.works)
+        await self._inner.put_link(token, session)
+
+    async def take_link(self, token):
+        _demand(self.works)
+        return await self._inner.take_link(token)
+
+    async def put(self, session_id, session):
+        _demand(self.works)
+        await self._inner.put(session_id, session)
+
+    async def find(self, session_id):
+        _demand(self.works)
+        return await self._inner.find(session_id)
+
+    async def extend(self, session_id, session):
+        self.extensions += 1
+        _demand(self.works)
+        await self._inner.extend(session_id, session)
+
+    async def remove(self, session_id):
+        _demand(self.works)
+        await self._inner.remove(session_id)
+
+
 class FaultyDecisionLog:
     """A decision log that fails on demand."""
 

@@ -15,7 +15,12 @@ from fakeredis.aioredis import FakeRedis
 from stepup.domain.errors import StoreUnavailableError
 from stepup.settings import Settings, StorageSettings, VerificationSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
-from stepup.stores.redis import RedisCallerRates, RedisElevations, RedisRecordedOutcomes
+from stepup.stores.redis import (
+    RedisCallerRates,
+    RedisElevations,
+    RedisPortalSessions,
+    RedisRecordedOutcomes,
+)
 from stepup.stores.sql import SqlDatabase, upgrade
 from stepup.wiring.stores import Stores
 from stepup_tests.clock import ManualClock
@@ -25,6 +30,7 @@ from stepup_tests.faults import (
     FaultyDecisionLog,
     FaultyElevations,
     FaultyOutcomes,
+    FaultyPortalSessions,
 )
 from stepup_tests.keys import fresh_ring
 from stepup_tests.worker import Worker
@@ -50,6 +56,7 @@ class World:
         self.outcomes = FaultyOutcomes(RedisRecordedOutcomes(redis, self.keys))
         # A machine that is busy with other tests makes nobody give up.
         self.rates = FaultyCallerRates(RedisCallerRates(redis, patience=timedelta(seconds=60)))
+        self.portal_sessions = FaultyPortalSessions(RedisPortalSessions(redis, self.keys))
         self._log = JsonLinesDecisionLog.open(directory / "decisions.jsonl")
         self.decision_log = FaultyDecisionLog(self._log)
 
@@ -60,6 +67,7 @@ class World:
             self.elevations,
             self.outcomes,
             self.rates,
+            self.portal_sessions,
             self.keys,
             self.decision_log,
         )

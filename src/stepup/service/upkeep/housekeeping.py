@@ -10,6 +10,7 @@ from stepup.domain.audit import Event, EventKind, written
 from stepup.domain.challenge import LONGEST_VALID, MAX_ITEMS, Challenge, ChallengeState
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.person import ENDED_RECENTLY
+from stepup.domain.portal import LIFETIME as PORTAL_LIFETIME
 from stepup.domain.receipts import RETRY_WINDOW
 from stepup.service.challenges.tallies import count_challenge, set_pending_challenges
 from stepup.service.people.break_glass import show_last_break_glass
@@ -24,8 +25,11 @@ ASKED_KEPT = timedelta(days=90)
 
 
 def retention_of_changes(retry_window: timedelta) -> timedelta:
-    """How long the change feed keeps a revocation: longer than all that it voids is valid (S10)."""
-    return max(LIFETIME, retry_window, LONGEST_VALID) + CLOCK_CHANGES
+    """How long the change feed keeps a revocation: longer than all that it voids is valid (S10).
+
+    Portal sessions are judged by the change feed alone (S20), and live as long as the rest.
+    """
+    return max(LIFETIME, retry_window, LONGEST_VALID, PORTAL_LIFETIME) + CLOCK_CHANGES
 
 
 RETENTION_OF_CLIENTS = timedelta(days=90)

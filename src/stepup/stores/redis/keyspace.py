@@ -41,6 +41,16 @@ def rate_key(caller_id: CallerId, tenant_id: TenantId, rate: Rate) -> str:
     return f"c{digest(caller_id, tenant_id, str(rate.interval), str(rate.burst))}"
 
 
+def portal_link_key(token_hash: str) -> str:
+    """The key of the session that a link opens, by the hash of the link's token."""
+    return f"l{token_hash}"
+
+
+def portal_session_key(id_hash: str) -> str:
+    """The key of a portal session, by the hash of its id."""
+    return f"p{id_hash}"
+
+
 def probe_key(number: int) -> str:
     """The key of a trial write. It has the prefix of rates, which every ACL user may write."""
     return f"c-probe-{number}"

@@ -1,0 +1,1 @@
+"""The portal: backends open sessions for people, and the web process acts within them (S20)."""

@@ -1,0 +1,25 @@
+"""Portal sessions for tests."""
+
+from dataclasses import replace
+
+from stepup.domain.portal import IDLE_LIFETIME, Page, PortalSession
+from stepup_tests.people import CALLER, person
+
+RETURN_URL = "https://console.example/settings?tab=2"
+
+
+def portal_session(created_at, *, actor=None, page=Page.ACCOUNT, **fields):
+    """A session that a backend has just created, with a life until its idle end."""
+    session = PortalSession(
+        opened_by=CALLER,
+        actor=actor or person(),
+        page=page,
+        challenge_id=None,
+        return_url=RETURN_URL,
+        locale="",
+        time_zone="",
+        account_name=None,
+        created_at=created_at,
+        idle_until=created_at + IDLE_LIFETIME,
+    )
+    return replace(session, **fields)
