@@ -315,6 +315,10 @@ generated:
 client-code: install-dev ## Generate the synchronous client, and the methods of both clients
 	$(BIN)/python -m tools.client_code
 
+.PHONY: texts
+texts: install-dev ## Bring the catalogues of the portal up to date with its pages
+	$(BIN)/python -m tools.portal_texts
+
 .PHONY: settings-reference
 settings-reference: install-dev ## Write docs/settings.md from the settings classes
 	PYTHONPATH=tests/helpers $(BIN)/python -m tools.settings_reference > .settings.md

@@ -12,7 +12,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from stepup.client import AsyncStepUpClient, StepUpError, UnavailableError
+from stepup.v1 import portal_service_pb2 as pb
 from stepup.web.cookies import with_cookie, without_cookie
+from stepup.web.finish_lines import FinishLines, route_is
 from stepup.web.forms import FormError, form_of, query_of
 from stepup.web.headers import SecureHeaders
 from stepup.web.origins import is_from_own_page
@@ -39,7 +41,7 @@ class Portal:
     def __init__(self, site: Site, files: StaticFiles, stepup: AsyncStepUpClient) -> None:
         self._site = site
         self._stepup = stepup
-        self.app = SecureHeaders(
+        answering = SecureHeaders(
             Starlette(
                 routes=[
                     Route("/open/{token}", self._show_opening, methods=["GET"]),
@@ -57,14 +59,17 @@ class Portal:
             ),
             site,
         )
+        self.app = FinishLines(answering)
 
     async def _show_opening(self, request: Request) -> Response:
+        route_is(request.scope, "/open/{token}")
         visit_id = visit_id_of(request.path_params["token"])
         if self._site.cookie_of(visit_id) in request.cookies:
             return RedirectResponse(f"/v/{visit_id}/", 303)
         return self._page(request, "opening.html")
 
     async def _open(self, request: Request) -> Response:
+        route_is(request.scope, "/open/{token}")
         token = request.path_params["token"]
         visit_id = visit_id_of(token)
         if not is_from_own_page(request.headers, self._site.public_url):
@@ -118,7 +123,9 @@ class Portal:
     async def _answer_error(self, request: Request, error: Exception) -> Response:
         """Answer what the core refused, and the page did not expect."""
         if isinstance(error, UnavailableError):
-            response = self._page(request, "unavailable.html", 503)
+            visit_id = request.path_params.get("visit")
+            retry = f"/v/{visit_id}/" if visit_id else ""
+            response = self._page(request, "unavailable.html", 503, retry=retry)
             response.headers["Retry-After"] = str(_RETRY_SECONDS)
             return response
         reason = error.reason if isinstance(error, StepUpError) else ""
@@ -126,7 +133,7 @@ class Portal:
             return self._ended(request)
         if reason == "CALLER_NOT_PERMITTED":
             return self._page(request, "not_permitted.html", 403)
-        return self._page(request, "failure.html", 500)
+        return self._page(request, "failure.html", 500, request_id=request.state.request_id)
 
     async def _answer_http(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 400
@@ -151,7 +158,10 @@ def _accepted(request: Request) -> Sequence[str]:
 
 
 def _handler(request: Request, visit: Visit) -> Handler:
-    for route in PAGES[visit.session.page]:
-        if (route.path, route.method) == (request.path_params["path"], request.method):
+    method = "GET" if request.method == "HEAD" else request.method
+    for route in PAGES.get(visit.session.page, ()):
+        if (route.path, route.method) == (request.path_params["path"], method):
+            name = pb.PortalPage.Name(visit.session.page).removeprefix("PORTAL_PAGE_").lower()
+            route_is(request.scope, f"{name}/{route.path}")
             return route.handler
     raise HTTPException(404)

@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from stepup.web.finish_lines import route_is
+
 _DIRECTORY: Final = Path(__file__).with_name("static")
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -32,6 +34,7 @@ class StaticFiles:
         return Route("/static/{name}", self._answer)
 
     async def _answer(self, request: Request) -> Response:
+        route_is(request.scope, "/static/{name}")
         found = self._files.get(request.path_params["name"])
         if found is None:
             raise HTTPException(404)

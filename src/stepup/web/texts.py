@@ -72,6 +72,11 @@ class Texts:
         zone = format_datetime(instant, "z", tzinfo=self.zone, locale=self.locale)
         return f"{text} {zone}"
 
+    def seconds_until(self, instant: Timestamp) -> int:
+        """How many seconds there are until an instant, 0 if it is past."""
+        rest = instant.ToDatetime(UTC) - datetime.now(UTC)
+        return max(int(rest.total_seconds()), 0)
+
     def duration(self, duration: timedelta) -> str:
         """A duration in words, such as `15 minutes`."""
         return format_timedelta(duration, threshold=2, locale=self.locale)
@@ -132,9 +137,7 @@ def _locale_of(tag: str) -> Locale | None:
 def _zone_of(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-        return ZoneInfo("UTC")
-    except KeyError:
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         return ZoneInfo("UTC")
 
 
