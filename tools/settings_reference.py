@@ -53,6 +53,9 @@ listen = "0.0.0.0:9465"
 endpoint = "https://otel-collector:4317"
 ca_file = "/etc/stepup/collector-ca.pem"
 
+[portal]
+public_url = "https://mfa.example.com"
+
 [tls]
 certificate = "/etc/stepup/tls.crt"
 key = "/etc/stepup/tls.key"
@@ -75,6 +78,7 @@ identities = [
   "jwt:https://kubernetes.default.svc#system:serviceaccount:prod:response-actions",
 ]
 rate = { per_second = 50, burst = 100 }
+return_origins = ["https://console.example.com"]
 
 [[callers.rules]]
 methods = ["StepUpService/CheckStepUp", "StepUpService/VerifyOtp"]

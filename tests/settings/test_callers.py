@@ -5,6 +5,7 @@ from stepup_tests.clock import ManualClock
 from stepup_tests.identity.tokens import key, public
 
 from stepup.domain.callers import Claim
+from stepup.domain.origins import WebOrigin, origin_of
 from stepup.domain.rate import Rate
 from stepup.rpc.engine import Invocation
 from stepup.settings import ConfigurationError, load
@@ -68,6 +69,36 @@ def test_people_read_the_title_of_a_caller_or_else_its_name(loaded, text, title)
 def test_s24_a_title_that_is_no_text_for_people_is_refused(loaded, title):
     with pytest.raises(ConfigurationError, match=r"callers\.0\.title"):
         loaded(titled(title))
+
+
+def with_line(line):
+    return ISSUER + CALLER.replace('name = "soar"', f'name = "soar"\n{line}')
+
+
+def test_s21_pages_that_a_caller_opens_return_to_its_origins_only(loaded):
+    text = with_line('return_origins = ["https://console.example:8443"]')
+    soar = loaded(text).registered_callers.named("soar")
+    assert soar.may_return_to(origin_of("https://console.example:8443/settings"))
+    assert not soar.may_return_to(origin_of("https://console.example/settings"))
+    assert not soar.may_return_to(origin_of("http://127.0.0.1:8443/settings"))
+
+
+def test_s21_a_caller_without_origins_opens_no_page_and_is_no_web_process(loaded):
+    soar = loaded(ISSUER + CALLER).registered_callers.named("soar")
+    assert not soar.may_return_to(WebOrigin("https://console.example"))
+    assert not soar.is_portal
+
+
+def test_the_web_process_is_a_caller_that_is_named(loaded):
+    assert loaded(with_line("portal = true")).registered_callers.named("soar").is_portal
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://*.example", "https://console.example/", "http://a"]
+)
+def test_s21_an_origin_of_return_urls_is_written_exactly(loaded, origin):
+    with pytest.raises(ConfigurationError, match=r"callers\.0\.return_origins\.0"):
+        loaded(with_line(f'return_origins = ["{origin}"]'))
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,7 @@ BAD = {
     "verification.back_steps": [-1, 2, "some"],
     "verification.retry_window": [0, -60, 24 * 60 * 60 + 1],
     "retention.clients": ["P11Y", "PT23H59M", "P3651D", 0],
+    "portal.public_url": ["mfa.example", "http://mfa.example", "https://mfa.example/mfa", ""],
     "log.level": ["loud", "INFO"],
     "log.format": ["xml"],
 }

@@ -13,7 +13,7 @@ from stepup_tests.rotation import LateRing, rotated_ring
 
 from stepup.domain.actor import AccountType, Device
 from stepup.domain.errors import StoreUnavailableError
-from stepup.domain.portal import IDLE_LIFETIME, LINK_LIFETIME, Page
+from stepup.domain.portal import IDLE_LIFETIME, LINK_LIFETIME, PortalPage
 from stepup.domain.totp import Label
 from stepup.keys.ring import KeyRing
 from stepup.stores.redis import RedisPortalSessions
@@ -30,7 +30,7 @@ FULL = portal_session(
     actor=administrator(
         account_type=AccountType.SAML_GROUP, client=Device("192.0.2.7", "Browser/1 (X11)")
     ),
-    page=Page.CHALLENGE,
+    page=PortalPage.CHALLENGE,
     challenge_id=UUID("6ad62e4a-0a38-4af0-bc4c-22e8b34a9ce2"),
     locale="de-CH",
     time_zone="Europe/Zurich",

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from stepup.domain.actor import Actor, CallerId, Deprovisioning, Operator, Outsider, TenantId
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
 from stepup.domain.operations import SIGN_IN, OperationId
+from stepup.domain.origins import WebOrigin
 from stepup.domain.rate import Rate
 from stepup.domain.text import Title
 from stepup.domain.values import value
@@ -150,7 +151,9 @@ class Caller:
 
     `identities` are SPIFFE ids of certificates and subjects of tokens, any of which is this caller.
     `rate` is how often the caller may call for each tenant; None sets no limit. `title` is the
-    caller's name for people, None if the settings have none.
+    caller's name for people, None if the settings have none. `return_origins` are those to which
+    pages that the caller opens may send people; None means all, for callers without an identity.
+    `is_portal` says whether the caller is the web process, which acts within portal sessions (S20).
     """
 
     caller_id: CallerId
@@ -158,6 +161,8 @@ class Caller:
     rules: tuple[Rule, ...]
     rate: Rate | None = None
     title: Title | None = None
+    return_origins: frozenset[WebOrigin] | None = frozenset()
+    is_portal: bool = False
     _granting: Callable[[str, str | None, Claim | None], tuple[Rule, ...]] = field(
         init=False, repr=False, compare=False
     )
@@ -171,6 +176,10 @@ class Caller:
     def title_for_people(self) -> str:
         """The name by which people know the caller: the title, else the id."""
         return self.title or self.caller_id
+
+    def may_return_to(self, origin: WebOrigin) -> bool:
+        """Whether a page that the caller opens may send a person to the origin (S21)."""
+        return self.return_origins is None or origin in self.return_origins
 
     def rule_for(
         self,

@@ -33,7 +33,7 @@ LIST_PEOPLE: Final = "PeopleService/ListPeople"
 
 
 @unique
-class Page(StrEnum):
+class PortalPage(StrEnum):
     """A page of the portal."""
 
     STEP_UP = "step_up"
@@ -47,7 +47,7 @@ class Page(StrEnum):
     @property
     def needs_role(self) -> bool:
         """Whether the page is for a Master Administrator."""
-        return self in (Page.POLICY, Page.PEOPLE, Page.EVENTS)
+        return self in (PortalPage.POLICY, PortalPage.PEOPLE, PortalPage.EVENTS)
 
 
 OF_CHALLENGE: Final = frozenset(
@@ -68,11 +68,11 @@ OF_READERS: Final = frozenset(
 every caller."""
 _ENROLL: Final = OF_WIZARD | {GET_ENROLLMENT}
 
-REACHES: Final[Mapping[Page, frozenset[str]]] = {
-    Page.STEP_UP: frozenset({VERIFY_OTP, GET_ENROLLMENT}),
-    Page.CHALLENGE: _ENROLL | OF_CHALLENGE,
-    Page.ENROLL: _ENROLL,
-    Page.ACCOUNT: _ENROLL
+REACHES: Final[Mapping[PortalPage, frozenset[str]]] = {
+    PortalPage.STEP_UP: frozenset({VERIFY_OTP, GET_ENROLLMENT}),
+    PortalPage.CHALLENGE: _ENROLL | OF_CHALLENGE,
+    PortalPage.ENROLL: _ENROLL,
+    PortalPage.ACCOUNT: _ENROLL
     | {
         "EnrollmentService/RemoveEnrollment",
         "EnrollmentService/ResetEnrollment",
@@ -80,9 +80,9 @@ REACHES: Final[Mapping[Page, frozenset[str]]] = {
         "EnrollmentService/SetAccountMfa",
         "StepUpService/RevokeElevations",
     },
-    Page.POLICY: _ENROLL
+    PortalPage.POLICY: _ENROLL
     | {"PolicyService/UpdatePolicy", "PolicyService/ListOperations", LIST_PEOPLE},
-    Page.PEOPLE: _ENROLL
+    PortalPage.PEOPLE: _ENROLL
     | {
         LIST_PEOPLE,
         "PeopleService/GetPerson",
@@ -90,18 +90,20 @@ REACHES: Final[Mapping[Page, frozenset[str]]] = {
         "PeopleService/UnlockUser",
         "PeopleService/ForgetUser",
     },
-    Page.EVENTS: frozenset({"AuditService/ListAuditEvents", "AuditService/ExportAuditEvents"}),
+    PortalPage.EVENTS: frozenset(
+        {"AuditService/ListAuditEvents", "AuditService/ExportAuditEvents"}
+    ),
 }
 """The methods that a page reaches beside `OF_ALL_PAGES`, by their names in rules of callers."""
 
-INDISPENSABLE: Final[Mapping[Page, tuple[str, ...]]] = {
-    Page.STEP_UP: (VERIFY_OTP,),
-    Page.CHALLENGE: ("ChallengeService/GetChallenge", ANSWER_CHALLENGE),
-    Page.ENROLL: ("EnrollmentService/BeginEnrollment", COMPLETE_ENROLLMENT),
-    Page.ACCOUNT: (GET_ENROLLMENT,),
-    Page.POLICY: ("PolicyService/GetPolicy", "PolicyService/UpdatePolicy"),
-    Page.PEOPLE: (LIST_PEOPLE,),
-    Page.EVENTS: ("AuditService/ListAuditEvents",),
+INDISPENSABLE: Final[Mapping[PortalPage, tuple[str, ...]]] = {
+    PortalPage.STEP_UP: (VERIFY_OTP,),
+    PortalPage.CHALLENGE: ("ChallengeService/GetChallenge", ANSWER_CHALLENGE),
+    PortalPage.ENROLL: ("EnrollmentService/BeginEnrollment", COMPLETE_ENROLLMENT),
+    PortalPage.ACCOUNT: (GET_ENROLLMENT,),
+    PortalPage.POLICY: ("PolicyService/GetPolicy", "PolicyService/UpdatePolicy"),
+    PortalPage.PEOPLE: (LIST_PEOPLE,),
+    PortalPage.EVENTS: ("AuditService/ListAuditEvents",),
 }
 """The methods that a page cannot do without: a caller that opens the page may use all of them."""
 
@@ -124,7 +126,7 @@ class PortalSession:
 
     opened_by: CallerId
     actor: Actor
-    page: Page
+    page: PortalPage
     challenge_id: UUID | None
     return_url: str
     locale: str

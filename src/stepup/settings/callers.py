@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from stepup.domain.actor import CallerId, folded
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.domain.errors import InvalidValueError
+from stepup.domain.origins import WebOrigin
 from stepup.domain.rate import Rate
 from stepup.domain.text import Title
 from stepup.settings.section import Section, SettingPath, checked
@@ -88,6 +89,11 @@ class CallerSettings(Section):
     """What the caller may do. Absent: nothing."""
     rate: RateSettings | None = None
     """How often the caller may call. Absent: without limit."""
+    return_origins: tuple[Annotated[WebOrigin, checked(WebOrigin)], ...] = ()
+    """The origins to which the portal may send people back: `https://console.example`. A caller
+    that opens portal sessions needs one at least."""
+    portal: bool = False
+    """Whether the caller is the web process (`stepup web`). It may act in portal sessions only."""
 
 
 def callers_of(settings: Iterable[CallerSettings], *, fold_case: bool = False) -> Callers:
@@ -113,7 +119,15 @@ def _caller(index: int, settings: CallerSettings, fold_case: bool) -> Caller:
     if settings.rate is not None:
         with _errors_named(f"callers[{index}].rate"):
             rate = Rate(settings.rate.per_second, settings.rate.burst)
-    return Caller(settings.name, frozenset(settings.identities), rules, rate, settings.title)
+    return Caller(
+        settings.name,
+        frozenset(settings.identities),
+        rules,
+        rate,
+        settings.title,
+        frozenset(settings.return_origins),
+        settings.portal,
+    )
 
 
 def _rule(origin: str, settings: RuleSettings, fold_case: bool) -> Rule:

@@ -9,6 +9,7 @@ from stepup.domain.callers import Callers
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation
 from stepup.settings.callers import CallerSettings, TlsSettings, TokenIssuerSettings, callers_of
+from stepup.settings.portal import PortalSettings
 from stepup.settings.retention import RetentionSettings
 from stepup.settings.section import ConfigurationError
 from stepup.settings.server import ServerSettings
@@ -37,6 +38,8 @@ class Settings(BaseSettings):
     """Absent: the server answers no probes."""
     traces: TracesSettings | None = None
     """Absent: the server exports no traces."""
+    portal: PortalSettings | None = None
+    """Absent: nobody can open portal sessions, and challenges have no `portal_url`."""
     tls: TlsSettings | None = None
     token_issuers: tuple[TokenIssuerSettings, ...] = ()
     callers: tuple[CallerSettings, ...] = ()

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from stepup.domain.portal import IDLE_LIFETIME, Page, PortalSession
+from stepup.domain.portal import IDLE_LIFETIME, PortalPage, PortalSession
 from stepup_tests.people import CALLER, person
 
 RETURN_URL = "https://console.example/settings?tab=2"
 
 
-def portal_session(created_at, *, actor=None, page=Page.ACCOUNT, **fields):
+def portal_session(created_at, *, actor=None, page=PortalPage.ACCOUNT, **fields):
     """A session that a backend has just created, with a life until its idle end."""
     session = PortalSession(
         opened_by=CALLER,

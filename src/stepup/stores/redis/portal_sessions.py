@@ -28,7 +28,7 @@ from stepup.domain.actor import (
 from stepup.domain.base64url import encode_base64url
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.instants import instant_at, microseconds
-from stepup.domain.portal import IDLE_LIFETIME, LINK_LIFETIME, Page, PortalSession
+from stepup.domain.portal import IDLE_LIFETIME, LINK_LIFETIME, PortalPage, PortalSession
 from stepup.domain.totp import Label
 from stepup.service.ports import Keys
 from stepup.stores.redis.authentic_values import AuthenticValues
@@ -167,7 +167,7 @@ def _read(fields: Any) -> PortalSession:
     return PortalSession(
         CallerId(opened_by),
         actor,
-        Page(page),
+        PortalPage(page),
         None if challenge_id is None else UUID(challenge_id),
         return_url,
         locale,
