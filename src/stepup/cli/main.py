@@ -11,6 +11,8 @@ from stepup.cli.check_config.command import check_config
 from stepup.cli.ctl import commands as ctl
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
+from stepup.cli.web.command import web
+from stepup.cli.web.trial import trial_web_process
 from stepup.process.serving import announce_address, serve_until_stopped
 from stepup.process.workers import run_workers
 from stepup.system.distribution import NAME, version
@@ -78,12 +80,14 @@ def serve(
     }
     settings = settings_of(config_file, **flags)
     configure_logging(settings.log.level, settings.log.format)
-    if settings.server.workers > 1:
-        raise typer.Exit(run(run_workers(settings, config_file, flags)))
-    run(serve_until_stopped(settings, partial(load, config_file, **flags), announce_address))
+    with trial_web_process(settings):
+        if settings.server.workers > 1:
+            raise typer.Exit(run(run_workers(settings, config_file, flags)))
+        run(serve_until_stopped(settings, partial(load, config_file, **flags), announce_address))
 
 
 app.command()(check_config)
+app.command()(web)
 
 
 @app.command()

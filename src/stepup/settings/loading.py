@@ -1,13 +1,14 @@
 """Read the settings and validate them once. Flags win over the environment, that over the file.
 
 Environment variables have names such as `STEPUP_<SECTION>__<FIELD>`: `STEPUP_SERVER__LISTEN`.
+Those of the web process begin with `STEPUP_WEB_`.
 """
 
 import codecs
 import os
 import tomllib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,20 +18,50 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConf
 from stepup.settings.names import malformed_variables, problems, unknown_variables, variable
 from stepup.settings.root import Settings
 from stepup.settings.section import ConfigurationError
+from stepup.settings.web import WebSettings
 
 _BYTE_ORDER_MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
-    """Read and validate the settings.
+    """Read and validate the settings of a server.
 
     The flags of the command line come by section and field. A flag that is None was not given.
 
     Raises:
         ConfigurationError: the file cannot be read, or a setting is unknown or not valid.
     """
+    settings: Settings = _read(Settings, file, flags)
+    with _problems_of(file):
+        # To build a value from several settings is to validate them.
+        settings.operations, settings.registered_callers  # noqa: B018
+    return settings
 
-    class FromFile(Settings):
+
+def load_web(file: Path | None = None, **flags: Any) -> WebSettings:
+    """Read and validate the settings of the web process.
+
+    A flag that is None was not given.
+
+    Raises:
+        ConfigurationError: as `load`.
+    """
+    settings: WebSettings = _read(WebSettings, file, flags)
+    return settings
+
+
+@contextmanager
+def _problems_of(file: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _read(model: type[BaseSettings], file: Path | None, flags: Mapping[str, Any]) -> Any:
+    class FromFile(model):  # type: ignore[misc, valid-type]
         @classmethod
         def settings_customise_sources(
             cls,
@@ -43,31 +74,25 @@ def load(file: Path | None = None, **flags: dict[str, Any]) -> Settings:
             sources = (init_settings, env_settings)
             return (*sources, TomlConfigSettingsSource(settings_cls, file)) if file else sources
 
-    try:
+    with _problems_of(file):
         if file is not None:
             _demand_readable(file)
-        if malformed := malformed_variables(Settings, os.environ):
+        if malformed := malformed_variables(model, os.environ):
             raise ConfigurationError("\n".join(malformed.values()))
         try:
-            settings = FromFile(**_given(flags))
+            settings: BaseSettings = FromFile(**_given(flags))
         except ValidationError as error:
-            unknown = unknown_variables(Settings, os.environ, _keys_variable(file))
+            unknown = unknown_variables(model, os.environ, _keys_variable(file))
             raise ConfigurationError(
-                "\n".join([*unknown.values(), *problems(Settings, error, unknown)])
+                "\n".join([*unknown.values(), *problems(model, error, unknown)])
             ) from error
-        keys_variable = settings.storage.keys_variable
-        if unknown := unknown_variables(Settings, os.environ, keys_variable):
+        keys_variable = settings.storage.keys_variable if isinstance(settings, Settings) else None
+        if unknown := unknown_variables(model, os.environ, keys_variable):
             raise ConfigurationError("\n".join(unknown.values()))
-        # To build a value from several settings is to validate them.
-        settings.operations, settings.registered_callers  # noqa: B018
-    except ValueError as error:
-        raise ConfigurationError(f"{file}: {error}") from error
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
     return settings
 
 
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     given = {
         section: {field: value for field, value in fields.items() if value is not None}
         if isinstance(fields, dict)
@@ -103,7 +128,7 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _keys_variable(file: Path | None) -> str | None:
     """The setting `storage.keys_variable`, while other settings are not valid."""
-    name = os.environ.get(variable(("storage", "keys_variable")))
+    name = os.environ.get(variable(Settings, ("storage", "keys_variable")))
     if name is None and file is not None:
         with suppress(ValueError, OSError, KeyError, TypeError):
             name = tomllib.loads(file.read_text())["storage"]["keys_variable"]

@@ -14,11 +14,10 @@ Location: TypeAlias = tuple[str | int, ...]
 """The path of a setting, such as `("callers", 0, "rules")`."""
 
 UNKNOWN = "there is no such setting"
-PREFIX = "STEPUP_"
-_OF_COMMANDS = ("STEPUP_CONFIG", "STEPUP_GRANT_TO")
+_OF_COMMANDS = ("CONFIG", "GRANT_TO")
 # Variables of other programs: clients, tests, and the files in deploy/.
 _OF_OTHERS = re.compile(
-    r"STEPUP_((CLIENT|TEST)_\w+|DEPLOY_TOOLS|MIGRATE_PASSWORD|SERVE_PASSWORD)", re.IGNORECASE
+    r"STEPUP_((CLIENT|TEST|WEB)_\w+|DEPLOY_TOOLS|MIGRATE_PASSWORD|SERVE_PASSWORD)", re.IGNORECASE
 )
 # Kubernetes sets these in each container for a Service whose name begins with `stepup`.
 _SERVICE_LINK = re.compile(
@@ -49,29 +48,37 @@ def locations(model: type[BaseModel]) -> Iterator[tuple[Location, Any]]:
             yield from (((name, *inner), type_) for inner, type_ in locations(section))
 
 
-def variable(location: Location) -> str:
+def variable(model: type[BaseModel], location: Location) -> str:
     """The name of the environment variable of a setting."""
-    return PREFIX + "__".join(map(str, location)).upper()
+    return _prefix(model) + "__".join(map(str, location)).upper()
+
+
+def _prefix(model: type[BaseModel]) -> str:
+    """What the names of all variables of the settings begin with, such as `STEPUP_`."""
+    return str(model.model_config["env_prefix"])  # type: ignore[typeddict-item]
 
 
 def unknown_variables(
     model: type[BaseModel], environment: Mapping[str, str], keys_variable: str | None
 ) -> dict[Location, str]:
-    """A problem for each variable that begins with `STEPUP_` and sets nothing, by its location."""
-    known = [variable(location) for location, _ in locations(model)]
-    sections = [variable((name,)) for name in model.model_fields]
-    exempt = {*known, *_OF_COMMANDS}
+    """A problem for each variable with the prefix that sets nothing, by its location."""
+    prefix = _prefix(model)
+    known = [
+        *(variable(model, location) for location, _ in locations(model)),
+        *(f"{prefix}{name}" for name in _OF_COMMANDS),
+    ]
+    sections = [variable(model, (name,)) for name in model.model_fields]
 
     def meant_by(name: str) -> str:
-        return instead_of(name, sections, [*known, *_OF_COMMANDS], most=1, prefix=PREFIX)
+        return instead_of(name, sections, known, most=1, prefix=prefix)
 
     return {
-        tuple(name[len(PREFIX) :].lower().split("__")): f"{name}: {UNKNOWN}{meant_by(name.upper())}"
+        tuple(name[len(prefix) :].lower().split("__")): f"{name}: {UNKNOWN}{meant_by(name.upper())}"
         for name, value in environment.items()
-        if name.upper().startswith(PREFIX)
-        and name.upper() not in exempt
+        if name.upper().startswith(prefix)
+        and name.upper() not in known
         and name != keys_variable
-        and not _is_of_another_program(name, value)
+        and not _is_of_another_program(name.upper().replace(prefix, "STEPUP_", 1), value)
     }
 
 
@@ -86,9 +93,9 @@ def malformed_variables(
     problems = {}
     for location, annotation in locations(model):
         section, many = section_in(annotation), is_list(annotation)
-        if variable(location) not in given or not (section or many):
+        if variable(model, location) not in given or not (section or many):
             continue
-        name, value = given[variable(location)]
+        name, value = given[variable(model, location)]
         wanted = "a JSON list" if many else "a JSON object"
         try:
             found = json.loads(value)

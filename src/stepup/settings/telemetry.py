@@ -10,13 +10,18 @@ from stepup.settings.section import A_PATH, Listener, Section, SettingPath, addr
 from stepup.telemetry.logs import LogFormat
 
 
-class LogSettings(Section):
-    """What is written about calls and decisions."""
+class LinesSettings(Section):
+    """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The lowest level that is written to the log."""
     format: LogFormat = "json"
     """`json` writes a JSON object per line, `console` writes lines for people."""
+
+
+class LogSettings(LinesSettings):
+    """What is written about calls and decisions."""
+
     decisions: Annotated[Path | Literal["-"], A_PATH] | None = None
     """The decision log's file; `-` is standard output. Absent: `decisions.jsonl` in the data
     directory."""

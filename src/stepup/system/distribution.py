@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 NAME = "stepup-authz"
-Extra = Literal["server", "embedded", "postgres", "vault", "otel", "import"]
+Extra = Literal["server", "embedded", "postgres", "vault", "otel", "import", "web"]
 
 
 def version() -> str:

@@ -1,8 +1,9 @@
 """The application: routes, and what holds for every answer."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Final
 
 from starlette.applications import Starlette
@@ -13,8 +14,9 @@ from starlette.routing import Route
 
 from stepup.client import AsyncStepUpClient, StepUpError, UnavailableError
 from stepup.v1 import portal_service_pb2 as pb
+from stepup.v1.actor_pb2 import Client
 from stepup.web.cookies import with_cookie, without_cookie
-from stepup.web.finish_lines import FinishLines, route_is
+from stepup.web.finish_lines import PROBE, FinishLines, route_is
 from stepup.web.forms import FormError, form_of, query_of
 from stepup.web.headers import SecureHeaders
 from stepup.web.origins import is_from_own_page
@@ -27,6 +29,7 @@ from stepup.web.texts import accepted, texts_of
 from stepup.web.visits import Visit, csrf_token_of, metadata_of, visit_id_of
 
 _RETRY_SECONDS: Final = 5
+_MAX_USER_AGENT: Final = 512  # actor.proto
 
 
 class Portal:
@@ -36,10 +39,18 @@ class Portal:
         site: the deployment.
         files: the static files of its pages.
         stepup: the client of the core, with the web process's credentials.
+        core_serves: whether the core can decide now.
     """
 
-    def __init__(self, site: Site, files: StaticFiles, stepup: AsyncStepUpClient) -> None:
+    def __init__(
+        self,
+        site: Site,
+        files: StaticFiles,
+        stepup: AsyncStepUpClient,
+        core_serves: Callable[[], Awaitable[bool]],
+    ) -> None:
         self._site = site
+        self._core_serves = core_serves
         self._stepup = stepup
         answering = SecureHeaders(
             Starlette(
@@ -49,6 +60,8 @@ class Portal:
                     Route("/v/{visit}/{path:path}", self._get, methods=["GET"]),
                     Route("/v/{visit}/{path:path}", self._post, methods=["POST"]),
                     files.route(),
+                    Route("/healthz", self._say_alive),
+                    Route("/readyz", self._say_ready),
                 ],
                 exception_handlers={
                     StepUpError: self._answer_error,
@@ -60,6 +73,14 @@ class Portal:
             site,
         )
         self.app = FinishLines(answering)
+
+    async def _say_alive(self, request: Request) -> Response:
+        route_is(request.scope, PROBE)
+        return Response()
+
+    async def _say_ready(self, request: Request) -> Response:
+        route_is(request.scope, PROBE)
+        return Response(status_code=200 if await self._core_serves() else 503)
 
     async def _show_opening(self, request: Request) -> Response:
         route_is(request.scope, "/open/{token}")
@@ -77,7 +98,7 @@ class Portal:
         answer = RedirectResponse(f"/v/{visit_id}/", 303)
         if self._site.cookie_of(visit_id) in request.cookies:
             return answer
-        opened = await self._stepup.portal.redeem(token=token)
+        opened = await self._stepup.portal.redeem(token=token, client=_device(request))
         return with_cookie(self._site, visit_id, opened, answer)
 
     async def _get(self, request: Request) -> Response:
@@ -151,6 +172,17 @@ class Portal:
         response = self._page(request, "ended.html", 401)
         visit_id = request.path_params.get("visit")
         return without_cookie(self._site, visit_id, response) if visit_id else response
+
+
+def _device(request: Request) -> Client:
+    """The device of the browser, for the audit events of the visit."""
+    host = request.client.host.partition("%")[0] if request.client else ""
+    try:
+        ip_address(host)
+    except ValueError:  # a proxy sent something else
+        host = ""
+    agent = request.headers.get("user-agent", "")[:_MAX_USER_AGENT]
+    return Client(address=host, user_agent="".join(filter(str.isprintable, agent)))
 
 
 def _accepted(request: Request) -> Sequence[str]:

@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stepup.system.random_ids import random_id
 from stepup.telemetry.logs import info_writer
 
+PROBE: Final = "probe"
+"""The route of probes, which have no line."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 _seconds = Histogram(
     "stepup_web_request_seconds",
@@ -47,10 +49,13 @@ class FinishLines:
         try:
             await self._app(scope, receive, noting_status)
         finally:
-            seconds = time.perf_counter() - begin
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            route = state.get("route", "none")
-            _seconds.labels(route, method, str(status)).observe(seconds)
+            self._finish(scope, status, time.perf_counter() - begin, request_id)
+
+    def _finish(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route = scope["state"].get("route", "none")
+        _seconds.labels(route, method, str(status)).observe(seconds)
+        if route != PROBE:
             line = {"route": route, "method": method, "status": status}
             line |= {"duration_ms": round(seconds * 1000, 1), "request_id": request_id}
             self._write("request", line)

@@ -89,11 +89,16 @@ class FakeCore(grpc.GenericRpcHandler):
         self.session.expires_at.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
         self.token = "t" * 43
         self.session_id = "s" * 43
+        self.is_ready = True
         self.redeemed: set[str] = set()
         self._answers: dict[str, Any] = {}
         self.answer("PortalService/RedeemPortalSession", self._redeem)
         self.answer("PortalService/GetPortalSession", self._get)
         self.answer("PortalService/EndPortalSession", pb.EndPortalSessionResponse())
+
+    async def serves(self) -> bool:
+        """Whether the core says that it serves: see `is_ready`."""
+        return self.is_ready
 
     def answer(self, method: str, answer: Message | Refused | Callable[[Call], Any]) -> None:
         """Set what a method answers: a message, an error, or a function of the call."""
@@ -205,12 +210,12 @@ async def portal(
     server.add_generic_rpc_handlers([core])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    files = StaticFiles("")
+    files = StaticFiles("#3452c7")
     site = Site(public_url, "Acme MFA", templates(), files.addresses)
     try:
         async with AsyncStepUpClient(f"127.0.0.1:{port}") as stepup:
             transport = httpx.ASGITransport(
-                Portal(site, files, stepup).app, raise_app_exceptions=False
+                Portal(site, files, stepup, core.serves).app, raise_app_exceptions=False
             )
             async with httpx.AsyncClient(
                 transport=transport,

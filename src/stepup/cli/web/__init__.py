@@ -1,0 +1,1 @@
+"""The command `stepup web`, and the web process of a trial."""

@@ -1,0 +1,67 @@
+"""Several processes that answer browsers on one socket: the first process starts them again."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from stepup.settings import WebSettings
+from stepup.system.children import ending_with_this_process
+
+_PAUSE_SECONDS: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_workers(settings: WebSettings, opened: socket.socket, metrics: Path | None) -> None:
+    """Run the workers until SIGTERM or SIGINT; start each one again that ends before.
+
+    Args:
+        settings: those of the workers.
+        opened: the socket that they share.
+        metrics: where they write their metrics; None if nobody reads them.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    environment = dict(os.environ)
+    if metrics is not None:
+        environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+
+    async def keep_one() -> None:
+        while not stop.is_set():
+            worker = await _start(settings, opened, environment)
+            ended, stopping = asyncio.create_task(worker.wait()), asyncio.create_task(stop.wait())
+            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if stop.is_set():
+                if worker.returncode is None:
+                    worker.terminate()
+                await ended
+                return
+            _log.error("web_worker_ended", status=worker.returncode)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    await asyncio.gather(*(keep_one() for _ in range(settings.workers)))
+
+
+async def _start(
+    settings: WebSettings, opened: socket.socket, environment: dict[str, str]
+) -> Process:
+    command = [sys.executable, "-m", "stepup.web.worker_main", str(opened.fileno())]
+    worker = await asyncio.create_subprocess_exec(
+        *ending_with_this_process(command, signal.SIGTERM),
+        stdin=asyncio.subprocess.PIPE,
+        pass_fds=[opened.fileno()],
+        env=environment,
+    )
+    assert worker.stdin is not None  # noqa: S101  # for mypy: it is a pipe
+    worker.stdin.write(settings.model_dump_json().encode())
+    worker.stdin.close()
+    return worker
