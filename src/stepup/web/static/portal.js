@@ -62,7 +62,8 @@ for (const element of document.querySelectorAll("[data-copy]")) {
 for (const element of document.querySelectorAll("[data-download]")) {
   button(element.dataset.downloadLabel, element).addEventListener("click", () => {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([element.dataset.copy + "\n"], { type: "text/plain" }));
+    const lines = [element.dataset.downloadHeading, element.dataset.copy].filter(Boolean);
+    link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/plain" }));
     link.download = element.dataset.download;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
