@@ -9,6 +9,7 @@ from stepup_tests.clock import ManualClock
 from stepup_tests.identity.tokens import AUDIENCE, ISSUER, Published, key, public
 from stepup_tests.metrics import metric
 
+from stepup.domain.callers import Callers
 from stepup.rpc.identity.certificate_files import CertificateFiles
 from stepup.rpc.identity.jwt import Issuer, TokenIdentification
 from stepup.rpc.identity.server_credentials import ServerCertificate
@@ -35,7 +36,7 @@ def watched(**given):
         SimpleNamespace(check_writes=works),
         SimpleNamespace(ping=works, check_writes=works),
         SimpleNamespace(look=works),
-        Credentials(admit_local_caller, None, **given),
+        Credentials(admit_local_caller, Callers([]).named, None, **given),
     )
 
 

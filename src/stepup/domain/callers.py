@@ -173,6 +173,11 @@ class Caller:
         object.__setattr__(self, "_granting", granting)
 
     @property
+    def is_anonymous(self) -> bool:
+        """Whether it stands for all programs that reach a server without credentials of callers."""
+        return not self.identities
+
+    @property
     def title_for_people(self) -> str:
         """The name by which people know the caller: the title, else the id."""
         return self.title or self.caller_id

@@ -96,7 +96,8 @@ class PortalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EndPortalSession(self, request, context):
-        """EndPortalSession ends the session of the metadata. The call succeeds also if the session has ended.
+        """EndPortalSession ends the session of the metadata. An ended session has the answer of every method:
+        UNAUTHENTICATED, reason PORTAL_SESSION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

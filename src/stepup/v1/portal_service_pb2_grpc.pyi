@@ -51,7 +51,9 @@ class PortalServiceStub:
     GetPortalSession: _grpc.UnaryUnaryMultiCallable[_portal_service_pb2.GetPortalSessionRequest, _portal_service_pb2.GetPortalSessionResponse]
     """GetPortalSession returns the session of the metadata. Every page may call it."""
     EndPortalSession: _grpc.UnaryUnaryMultiCallable[_portal_service_pb2.EndPortalSessionRequest, _portal_service_pb2.EndPortalSessionResponse]
-    """EndPortalSession ends the session of the metadata. The call succeeds also if the session has ended."""
+    """EndPortalSession ends the session of the metadata. An ended session has the answer of every method:
+    UNAUTHENTICATED, reason PORTAL_SESSION.
+    """
 
 @_typing.type_check_only
 class PortalServiceAsyncStub(PortalServiceStub):
@@ -76,7 +78,9 @@ class PortalServiceAsyncStub(PortalServiceStub):
     GetPortalSession: _aio.UnaryUnaryMultiCallable[_portal_service_pb2.GetPortalSessionRequest, _portal_service_pb2.GetPortalSessionResponse]  # type: ignore[assignment]
     """GetPortalSession returns the session of the metadata. Every page may call it."""
     EndPortalSession: _aio.UnaryUnaryMultiCallable[_portal_service_pb2.EndPortalSessionRequest, _portal_service_pb2.EndPortalSessionResponse]  # type: ignore[assignment]
-    """EndPortalSession ends the session of the metadata. The call succeeds also if the session has ended."""
+    """EndPortalSession ends the session of the metadata. An ended session has the answer of every method:
+    UNAUTHENTICATED, reason PORTAL_SESSION.
+    """
 
 class PortalServiceServicer(metaclass=_abc_1.ABCMeta):
     """PortalService opens portal sessions: visits of one person to the hosted pages. A backend that has
@@ -122,6 +126,8 @@ class PortalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _portal_service_pb2.EndPortalSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_portal_service_pb2.EndPortalSessionResponse, _abc.Awaitable[_portal_service_pb2.EndPortalSessionResponse]]:
-        """EndPortalSession ends the session of the metadata. The call succeeds also if the session has ended."""
+        """EndPortalSession ends the session of the metadata. An ended session has the answer of every method:
+        UNAUTHENTICATED, reason PORTAL_SESSION.
+        """
 
 def add_PortalServiceServicer_to_server(servicer: PortalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -51,12 +51,14 @@ ANYONE = AdmittedCaller(
 class Credentials:
     """How the server admits callers, and the polls that keep keys and certificates fresh.
 
+    `find_caller` finds a caller by its name, with the rules that it has now.
     `server` and `certificate` are None without TLS, `tokens` without token issuers, and
     `replace_callers` where callers have no credentials. Await each of `polls` before the first
     call, and then every second; a poll takes seconds at most.
     """
 
     admit: Admit
+    find_caller: Callable[[str], Caller | None]
     server: grpc.ServerCredentials | None
     polls: tuple[Callable[[], Awaitable[None]], ...] = ()
     replace_callers: Callable[[Callers], None] | None = None
@@ -155,7 +157,9 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
     """
     if not settings.authenticates_callers:
         trusts_anyone = settings.server.insecure_anyone_on_the_network_is_trusted
-        return Credentials(admit_anyone if trusts_anyone else admit_local_caller, None)
+        admit = admit_anyone if trusts_anyone else admit_local_caller
+        anonymous = (ANYONE if trusts_anyone else LOCAL).caller
+        return Credentials(admit, Callers([anonymous]).named, None)
     parts: list[Identification] = []
     polls: list[Callable[[], Awaitable[None]]] = []
     server, certificate = None, None
@@ -174,7 +178,9 @@ def credentials_of(settings: Settings, clock: Clock) -> Credentials:
         parts.append(tokens)
     identification = parts[0] if len(parts) == 1 else AllOf(*parts)
     admission = Admission(identification, settings.registered_callers)
-    return Credentials(admission, server, tuple(polls), admission.replace, certificate, tokens)
+    return Credentials(
+        admission, admission.named, server, tuple(polls), admission.replace, certificate, tokens
+    )
 
 
 def _certificate(tls: TlsSettings, clock: Clock) -> ServerCertificate:

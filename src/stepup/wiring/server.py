@@ -17,6 +17,7 @@ from stepup.rpc.handlers.policy import PolicyHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
 from stepup.rpc.pipeline.finish_lines import SUMMARY_SECONDS
 from stepup.rpc.pipeline.pipeline import Pipeline
+from stepup.rpc.pipeline.portal_calls import PortalCalls
 from stepup.rpc.server.connections import ConnectionLimits
 from stepup.rpc.server.server import HEALTH_NAMES, Handlers, Server
 from stepup.rpc.wire.qr import Pictures
@@ -44,6 +45,8 @@ from stepup.service.people.unlock import UnlockUser
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
+from stepup.service.portal.resolve import ResolvePortalSession
+from stepup.service.portal.wizard_of_challenge import DemandNoAuthenticator
 from stepup.service.ports import Clock
 from stepup.service.step_up.check import CheckStepUp
 from stepup.service.step_up.codes import OneTimeCodes
@@ -203,6 +206,11 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             application.limits,
             application.known_tenants,
             clock,
+            portal_calls=PortalCalls(
+                ResolvePortalSession(stores.portal_sessions, stores.database),
+                DemandNoAuthenticator(stores.database),
+                credentials.find_caller,
+            ),
             begin_span=begin_span,
             fold_case=settings.identity.fold_case,
         )

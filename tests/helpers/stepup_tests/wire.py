@@ -8,8 +8,12 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
 from stepup.domain.actor import Deprovisioning, Operator
+from stepup.domain.callers import Callers
 from stepup.rpc.pipeline.pipeline import Pipeline
+from stepup.rpc.pipeline.portal_calls import PortalCalls
 from stepup.rpc.server.server import Server
+from stepup.service.portal.resolve import ResolvePortalSession
+from stepup.service.portal.wizard_of_challenge import DemandNoAuthenticator
 from stepup.service.upkeep.dependencies import Condition
 from stepup.v1 import (
     actor_pb2,
@@ -20,7 +24,7 @@ from stepup.v1 import (
     policy_service_pb2_grpc,
     step_up_service_pb2_grpc,
 )
-from stepup.wiring.credentials import admit_local_caller
+from stepup.wiring.credentials import LOCAL_CALLER, admit_local_caller
 from stepup_tests.engines import engine_under_test
 
 ALL_WELL = Condition(**{each.name: True for each in fields(Condition)})
@@ -58,7 +62,25 @@ class Served:
     target: str
 
 
-def pipeline_of(worker, admit=admit_local_caller, begin_span=None, clock=None):
+ANONYMOUS = Callers([LOCAL_CALLER])
+
+
+def portal_calls_of(worker, find_caller=ANONYMOUS.named):
+    """What brings the person of a portal session into the calls of a worker."""
+    return PortalCalls(
+        ResolvePortalSession(worker.portal_sessions, worker.database),
+        DemandNoAuthenticator(worker.database),
+        find_caller,
+    )
+
+
+def pipeline_of(
+    worker,
+    admit=admit_local_caller,
+    begin_span=None,
+    clock=None,
+    find_caller=ANONYMOUS.named,
+):
     """The road of a worker's calls."""
     application = worker.application
     return Pipeline(
@@ -67,6 +89,7 @@ def pipeline_of(worker, admit=admit_local_caller, begin_span=None, clock=None):
         application.limits,
         application.known_tenants,
         clock or worker.clock,
+        portal_calls=portal_calls_of(worker, find_caller),
         begin_span=begin_span,
     )
 

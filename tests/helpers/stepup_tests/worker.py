@@ -66,6 +66,7 @@ class Worker:
         self.application = assemble(stores, settings, clock)
         self.snapshots = self.application.snapshots
         self.database = stores.database
+        self.portal_sessions = stores.portal_sessions
         self._keys = stores.keys
         self._step_up = self.application.handlers.step_up
         self._challenge = self.application.handlers.challenge

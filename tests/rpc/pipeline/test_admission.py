@@ -13,6 +13,7 @@ from stepup.domain.errors import CallerNotPermittedError
 from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline.call import Admission, Method
 from stepup.rpc.pipeline.pipeline import Pipeline
+from stepup.rpc.pipeline.portal_calls import PortalCalls
 from stepup.rpc.wire.errors import RefusedError
 from stepup.service.calls.refused_claims import RefusedClaims
 from stepup.v1.policy_service_pb2 import ListOperationsRequest, ListOperationsResponse
@@ -80,7 +81,14 @@ async def test_a_call_under_way_keeps_its_rules_when_they_are_replaced():
         return ListOperationsResponse()
 
     method = Method("test.Service", "Method", ListOperationsRequest, handler)
-    pipeline = Pipeline(admission, RefusedClaims(None), None, Everybody(), ManualClock())
+    pipeline = Pipeline(
+        admission,
+        RefusedClaims(None),
+        None,
+        Everybody(),
+        ManualClock(),
+        portal_calls=PortalCalls(None, None, admission.named),
+    )
     assert await pipeline.unary(method, b"", CALL) == b""
     with pytest.raises(RefusedError):
         await pipeline.unary(method, b"", CALL)

@@ -810,7 +810,7 @@ class PortalMethods:
     ) -> portal_service_pb2.EndPortalSessionResponse:
         """EndPortalSession ends the session of the metadata.
 
-        The call succeeds also if the session has ended.
+        An ended session has the answer of every method: UNAUTHENTICATED, reason PORTAL_SESSION.
 
         Raises:
             StepUpError: there is no answer.

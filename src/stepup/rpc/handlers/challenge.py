@@ -105,4 +105,8 @@ class ChallengeHandlers:
 
 def may_read_all(call: Call, tenant_id: TenantId) -> bool:
     """Whether the caller may also read challenges of the actor that other callers created."""
-    return call.admitted.caller.rule_for(ANSWER_CHALLENGE, tenant_id) is not None
+    # A portal session reaches its own challenge only.
+    return (
+        call.portal is not None
+        or call.admitted.caller.rule_for(ANSWER_CHALLENGE, tenant_id) is not None
+    )

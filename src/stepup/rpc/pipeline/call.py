@@ -16,6 +16,7 @@ from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError
 from stepup.domain.operations import OperationId
 from stepup.rpc.engine import Invocation
 from stepup.rpc.identity import Identification
+from stepup.rpc.pipeline.portal_calls import InPortal
 from stepup.service.calls.context import AnyContext, Context, OutsiderContext
 from stepup.service.calls.limits import CallerLimits
 from stepup.service.calls.refused_claims import RefusedClaims
@@ -101,6 +102,7 @@ class Call:
         "conclusion",
         "invocation",
         "method",
+        "portal",
         "received_at",
         "received_ns",
         "request_id",
@@ -127,6 +129,7 @@ class Call:
         self.request_id = request_id
         self.caller_id: CallerId | None = None
         self.conclusion: dict[str, Conclusion] = {}
+        self.portal: InPortal | None = None
         self.span: CallSpan | None = None
         self.trace_id: str | None = None
         self._authorization = authorization
@@ -158,7 +161,9 @@ class Call:
     ) -> AnyContext:
         """Check that the caller may act for the actor, and charge its rate.
 
-        An operator needs no permission for the method's required method, but for the claim.
+        An operator needs no permission for the method's required method, but for the claim. Within
+        a portal session the caller that opened the session must be permitted all of it as well
+        (S20); the rate is that of the web process.
 
         Args:
             actor: the person; or an operator, or a deprovisioning caller.
@@ -181,6 +186,8 @@ class Call:
             rules[operation] = caller.demand(method, tenant_id, operation)
             if self.method.required_method is not None and isinstance(actor, Actor):
                 caller.demand(self.method.required_method, tenant_id, operation)
+        if self.portal is not None:
+            self.portal.opened_by.demand(method, tenant_id, None)
         # Before the claims: to record a refused claim costs a transaction.
         await self._charge_rate(tenant_id, cost)
         await self._require_known_tenant(tenant_id)
@@ -188,13 +195,16 @@ class Call:
         received = (self.received_at, self.request_id, self.admitted.identities, grants)
         context: AnyContext
         if isinstance(actor, Actor):
-            context = Context(caller.caller_id, actor, *received)
+            session = None if self.portal is None else self.portal.session
+            context = Context(caller.caller_id, actor, *received, session)
         else:
             context = OutsiderContext(caller.caller_id, actor, *received)
         for operation, rule in rules.items():
             asserted = asserting.get(operation, actor) if operation else actor
             try:
                 claims = caller.demand_claims(method, asserted, operation)
+                if self.portal is not None:
+                    self.portal.opened_by.demand_claims(method, asserted, operation)
             except ClaimNotPermittedError as refused:
                 await self._record_refused_claim(context, operation, refused.claim)
                 raise
@@ -221,7 +231,14 @@ class Call:
             CallerRateLimitedError: the caller is over its rate.
             UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
         """
-        self.admitted.caller.demand(self.method.path, tenant_id, None)
+        method = self.method.path
+        self.admitted.caller.demand(method, tenant_id, None)
+        if self.portal is not None:
+            # The message has no actor: the session has.
+            actor = self.portal.session.actor
+            self.portal.opened_by.demand(method, tenant_id, None)
+            for each in (self.admitted.caller, self.portal.opened_by):
+                each.demand_claims(method, actor, None)
         await self._charge_rate(tenant_id, 1)
         await self._require_known_tenant(tenant_id)
         return tenant_id
@@ -250,8 +267,13 @@ class Admission:
         self._identification = identification
         self.replace(callers)
 
+    def named(self, caller_id: str) -> Caller | None:
+        """The caller of a name, with the rules that it has now; None if there is none."""
+        return self._callers.named(caller_id)
+
     def replace(self, callers: Callers) -> None:
         """Replace the callers and their rules; calls in flight keep theirs."""
+        self._callers = callers
         # A new cache, because the old cache has answers for the old callers.
         self._find_caller = lru_cache(MAX_REMEMBERED)(partial(_find_caller, callers))
 

@@ -18,6 +18,7 @@ from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline.call import AdmittedCaller, Authorization, Call, Method
 from stepup.rpc.pipeline.call_ends import count_call, end_span
 from stepup.rpc.pipeline.finish_lines import FinishLines
+from stepup.rpc.pipeline.portal_calls import PortalCalls
 from stepup.rpc.wire.decode import decoded, fold_ids
 from stepup.rpc.wire.errors import RefusedError, to_status
 from stepup.service.calls.limits import CallerLimits
@@ -48,10 +49,12 @@ class Pipeline:
         known_tenants: KnownTenants,
         clock: Clock,
         *,
+        portal_calls: PortalCalls,
         begin_span: BeginSpan | None = None,
         fold_case: bool = False,
     ) -> None:
         self._admit = admit
+        self._portal_calls = portal_calls
         self._authorization = Authorization(limits, known_tenants, refused_claims)
         self._fold_case = fold_case
         self._clock = clock
@@ -69,7 +72,8 @@ class Pipeline:
         call = self._receive(method, invocation)
         try:
             await self._admit_caller(call)
-            response = await method.handler(self._decode(method, payload), call)
+            request = await self._decode(call, payload)
+            response = await method.handler(request, call)
             answer: bytes = response.SerializeToString()
         except BaseException as error:
             self._end_with(call, error)
@@ -88,7 +92,7 @@ class Pipeline:
         call = self._receive(method, invocation)
         try:
             await self._admit_caller(call)
-            responses = method.handler(self._decode(method, payload), call)
+            responses = method.handler(await self._decode(call, payload), call)
             async with aclosing(responses):
                 async for response in responses:
                     answer = response.SerializeToString()
@@ -122,10 +126,15 @@ class Pipeline:
                 call.trace_id = call.span.trace_id
                 at_hand.set(call.span)
 
-    def _decode(self, method: Method, payload: bytes) -> Message:
+    async def _decode(self, call: Call, payload: bytes) -> Message:
+        """The message of a call, with the person of its portal session if it has one (S20)."""
+        method = call.method
         request = decoded(method.request, payload)
         if self._fold_case:
             fold_ids(request)
+        call.portal = await self._portal_calls.enter(
+            call.admitted.caller, method.path, call.invocation, request, call.received_at
+        )
         return request
 
     def _end_with(self, call: Call, error: BaseException) -> None:
@@ -141,6 +150,7 @@ class Pipeline:
         """Count a call, write its finish line, and end its span. The payload is in none (S11)."""
         seconds = time.perf_counter() - call.began
         count_call(call.method, call.caller_id, code, seconds)
+        portal = {} if call.portal is None else call.portal.fields
         line = {
             "method": call.method.full_name,
             "request_id": call.request_id,
@@ -150,6 +160,7 @@ class Pipeline:
             "code": code,
             "reason": reason,
             "duration_ms": round(seconds * 1000, 3),
+            **portal,
             **call.conclusion,
         }
         self.finish_lines.write(line, has_concluded=bool(call.conclusion))

@@ -34,6 +34,9 @@ _ROLES = {
     actor_pb2.ROLE_MASTER_ADMINISTRATOR: domain.Role.MASTER_ADMINISTRATOR,
     actor_pb2.ROLE_OTHER: domain.Role.OTHER,
 }
+# Of two messages with the same meaning the later one is sent, which says it.
+_ACCOUNT_TYPE_MESSAGES = {kind: message for message, kind in _ACCOUNT_TYPES.items()}
+_ROLE_MESSAGES = {role: message for message, role in _ROLES.items()}
 _TEAMS = {
     actor_pb2.TEAM_UNSPECIFIED: domain.Team.OTHER,
     actor_pb2.TEAM_MANAGED_SERVICES_OPERATIONS: domain.Team.MANAGED_SERVICES_OPERATIONS,
@@ -127,6 +130,20 @@ def _person(path: str, message: actor_pb2.ActorContext) -> domain.Actor:
         ),
         challenge_id=uuid(f"{path}.challenge_id", message.challenge_id),
         client=_client(f"{path}.client", message.client) if message.HasField("client") else None,
+    )
+
+
+def message_of(actor: domain.Actor) -> actor_pb2.ActorContext:
+    """The message of a person without the context of an action, as `actor` reads it again."""
+    return actor_pb2.ActorContext(
+        tenant_id=actor.tenant_id,
+        user_id=actor.user_id,
+        session_id=actor.session_id,
+        account_type=_ACCOUNT_TYPE_MESSAGES[actor.account_type],
+        role=_ROLE_MESSAGES[actor.role],
+        client=None
+        if actor.client is None
+        else actor_pb2.Client(address=actor.client.address, user_agent=actor.client.user_agent),
     )
 
 

@@ -8,6 +8,7 @@ from stepup.domain.actor import Actor, CallerId, Operator, Outsider, TenantId, U
 from stepup.domain.audit import Event, EventKind, Json
 from stepup.domain.callers import Grant
 from stepup.domain.operations import OperationId
+from stepup.domain.portal import PortalSession
 from stepup.domain.values import value
 
 
@@ -21,6 +22,7 @@ class Context:
         identities: the identities that the credentials prove, sorted.
         grants: the rules that permit each operation of the call; of a call without an operation,
             under None.
+        portal: the portal session within which `caller`, the web process, calls; else None.
     """
 
     caller: CallerId
@@ -29,6 +31,7 @@ class Context:
     request_id: str
     identities: tuple[str, ...]
     grants: Mapping[OperationId | None, Grant]
+    portal: PortalSession | None = None
 
     @property
     def tenant_id(self) -> TenantId:
@@ -37,6 +40,9 @@ class Context:
 
     def event(self, kind: EventKind, subject: UserId | None = None, **details: Json) -> Event:
         """An event of this call. Its subject is the actor, unless another is given."""
+        through: dict[str, Json] = {}
+        if self.portal is not None:
+            through["portal"] = {"opened_by": self.portal.opened_by, "page": self.portal.page.value}
         return Event(
             tenant_id=self.actor.tenant_id,
             kind=kind,
@@ -47,6 +53,7 @@ class Context:
             details={
                 "session": self.actor.session_hash,
                 "request_id": self.request_id,
+                **through,
                 **details,
             },
             client=self.actor.client,
