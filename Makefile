@@ -61,6 +61,10 @@ install-dev: .venv/dev.stamp
 demo: install ## Start the service on embedded defaults and play the main job through its API
 	$(BIN)/stepup demo
 
+.PHONY: console
+console: install ## Start the portal with a demo business, and print links that anyone can click through
+	$(BIN)/stepup console
+
 .PHONY: run
 run: install ## Serve anybody on 127.0.0.1:50051 with embedded stores; state survives restarts
 	$(BIN)/stepup serve --insecure
@@ -72,7 +76,7 @@ IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" 
   && ! grep -q ' /dev/shm .*noexec' /proc/mounts && echo TMPDIR=/dev/shm)
 PYTEST := $(IN_MEMORY) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 COVERED := tests/domain tests/golden tests/service
-PROCESSES := tests/e2e tests/deploy
+PROCESSES := tests/browser tests/e2e tests/deploy
 OTHERS := $(filter-out $(COVERED) $(PROCESSES) tests/helpers tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 # The tests of domain/ and service/ reach each of their branches; to watch them costs two thirds of their time, so
@@ -95,7 +99,7 @@ test-covered: install-dev
 test-others: test-covered .redis/stamp .pgbouncer/stamp .clients/stamp
 	$(PYTEST) $(OTHERS)
 
-test-processes: install-dev .deploy/stamp .redis/stamp
+test-processes: install-dev .browser/stamp .deploy/stamp .redis/stamp
 	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(PYTEST) $(PROCESSES)
 
 .PHONY: test-slow

@@ -7,6 +7,17 @@ from stepup.v1 import elevation_pb2 as elevation
 from stepup.v1 import enrollment_service_pb2 as enrollment
 from stepup.v1 import people_service_pb2 as people
 from stepup.v1 import policy_service_pb2 as policy
+from stepup.v1 import portal_service_pb2 as portal
 from stepup.v1 import step_up_service_pb2 as step_up
 
-__all__ = ["actor", "audit", "challenge", "elevation", "enrollment", "people", "policy", "step_up"]
+__all__ = [
+    "actor",
+    "audit",
+    "challenge",
+    "elevation",
+    "enrollment",
+    "people",
+    "policy",
+    "portal",
+    "step_up",
+]

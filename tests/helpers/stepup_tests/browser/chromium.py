@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 from stepup_tests.places import ROOT
@@ -14,11 +15,15 @@ _PATIENCE_MILLISECONDS = 60_000  # on a machine that is busy with other tests
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser that knows the fonts of `.browser` only, where these could be got."""
+def chromium(fonts: Path = _FONTS) -> Iterator[Browser]:
+    """A browser that knows the fonts of `.browser` only, where these could be got.
+
+    Args:
+        fonts: a configuration of fontconfig.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "FONTCONFIG_FILE"}
-    if _FONTS.exists():
-        environment["FONTCONFIG_FILE"] = str(_FONTS)
+    if fonts.exists():
+        environment["FONTCONFIG_FILE"] = str(fonts)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=EXECUTABLE,

@@ -20,7 +20,8 @@ class Visitor:
     """One browser of one person: its cookies are its own.
 
     `faults` has what no page may do: an error on the browser's console (a violation of the content
-    security policy is one), an exception, a request to a strange origin, a part of a page that fails.
+    security policy is one), an exception, a request to a strange origin, a part of a page that
+    fails.
     """
 
     def __init__(self, context: BrowserContext, origin: str) -> None:
