@@ -114,3 +114,13 @@ def demo() -> None:
     from stepup.cli.demo.play import run as play  # noqa: PLC0415  # a server does not need rich
 
     raise typer.Exit(play())
+
+
+@app.command()
+def console(
+    *, port: Annotated[int, typer.Option(help="The port of the pretend console.")] = 8090
+) -> None:
+    """Start the portal with a demo business, and print links to its pages; Ctrl-C ends it."""
+    from stepup.cli.console.run import run as run_console  # noqa: PLC0415  # as above
+
+    raise typer.Exit(run_console(port))

@@ -13,7 +13,7 @@ from stepup.cli.console.business import ISSUER, PAGES, Business
 from stepup.client import StepUpError
 from stepup.domain.errors import InvalidValueError
 
-_HOST: Final = "127.0.0.1"
+HOST: Final = "127.0.0.1"
 _MAX_FORM_BYTES: Final = 1000
 _LINKS: Final = (
     ("policy", "Ada, the administrator, turns MFA on for the business"),
@@ -40,9 +40,9 @@ def serving_console(port: int) -> Iterator["ConsoleServer"]:
         port: on loopback. If another program has it, a free port.
     """
     try:
-        server = ConsoleServer((_HOST, port), _Handler)
+        server = ConsoleServer((HOST, port), _Handler)
     except OSError:
-        server = ConsoleServer((_HOST, 0), _Handler)
+        server = ConsoleServer((HOST, 0), _Handler)
     with server:
         thread = Thread(target=server.serve_forever, args=(0.1,), daemon=True)
         thread.start()
@@ -62,7 +62,7 @@ class ConsoleServer(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         """The origin of the console."""
-        return f"http://{_HOST}:{self.server_address[1]}"
+        return f"http://{HOST}:{self.server_address[1]}"
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -72,25 +73,40 @@ def expect(held: bool, what: str) -> None:
 
 
 @contextmanager
-def server_process() -> Iterator[str]:
+def server_process(**settings: str) -> Iterator[str]:
     """Run a server on a free port, with a temporary data directory; yields its address.
+
+    Args:
+        settings: further settings, by their names in the environment.
 
     Raises:
         SystemExit: the server does not start; its message is on standard error.
     """
     with tempfile.TemporaryDirectory(prefix="stepup-demo-") as data_dir:
-        command = [sys.executable, "-m", "stepup", "serve", "--listen", "127.0.0.1:0"]
-        command += ["--insecure", "--data-dir", data_dir, "--log-level", "error"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  # our own command
-            # A terminal that closes hangs up on both processes; the server continues.
-            signal.signal(signal.SIGHUP, lambda *_: sys.exit(1))
-            try:
-                announcement = process.stdout.readline() if process.stdout else ""
-                if not announcement:
-                    raise SystemExit(process.wait() or 1)
-                yield announcement.split()[-1]
-            finally:
-                process.terminate()
+        arguments = ["serve", "--listen", "127.0.0.1:0", "--insecure", "--data-dir", data_dir]
+        with process_of(*arguments, "--log-level", "error", **settings) as address:
+            yield address
+
+
+@contextmanager
+def process_of(*arguments: str, **settings: str) -> Iterator[str]:
+    """Run a command of ours that writes where it listens; yields the address.
+
+    Raises:
+        SystemExit: it does not start; its message is on standard error.
+    """
+    command = [sys.executable, "-m", "stepup", *arguments]
+    environment = {**os.environ, **settings}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603  # our own command
+        # A terminal that closes hangs up on both processes; the server continues.
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(1))
+        try:
+            announcement = process.stdout.readline() if process.stdout else ""
+            if not announcement:
+                raise SystemExit(process.wait() or 1)
+            yield announcement.split()[-1]
+        finally:
+            process.terminate()
 
 
 def channel_to(address: str) -> grpc.Channel:
