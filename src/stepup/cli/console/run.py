@@ -45,7 +45,8 @@ def run(port: int) -> int:
 
 
 def _show(console: Console, portal: str, address: str) -> None:
-    console.print(f"The portal is at {portal}, the pretend console of {ISSUER} at {address}.\n")
+    console.print(f"The portal is at {portal}.")
+    console.print(f"A pretend console of the business {ISSUER} is at {address}:\n")
     for who, name in (
         ("Ada turns MFA on for the business:", "policy"),
         ("Bob sets up his authenticator app:", "wizard"),

@@ -42,6 +42,14 @@ class Visitor:
         """Open a tab."""
         return self._context.new_page()
 
+    def open(self, link: str) -> Page:
+        """Follow the link of a console in a new tab, and press "Continue"."""
+        page = self.new_tab()
+        page.goto(link)
+        page.locator("button.main").click()
+        page.wait_for_url("**/v/**")
+        return page
+
     def cookies(self) -> list[dict]:
         """The cookies that the browser has."""
         return self._context.cookies()
