@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Final
+from unicodedata import normalize
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -34,8 +35,11 @@ class Form:
         return tuple(self._fields.get(name, ()))
 
     def code(self, name: str = "code") -> str:
-        """The value of a code field without the spaces and hyphens that people type."""
-        return "".join(self[name].split()).replace("-", "")
+        """The value of a code field without the spaces and hyphens that people type.
+
+        Full-width digits, which people type in Japanese, become plain.
+        """
+        return "".join(normalize("NFKC", self[name]).split()).replace("-", "")
 
 
 def query_of(request: Request) -> Form:
