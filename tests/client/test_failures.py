@@ -1,6 +1,8 @@
 """Whatever fails between a program and the server, the action does not run."""
 
+import asyncio
 import socket
+import sys
 import time
 from datetime import timedelta
 
@@ -13,6 +15,7 @@ from stepup_tests.cutting_proxy import cutting_proxy
 from stepup.client import (
     ActorContext,
     AnswerError,
+    AsyncStepUpClient,
     NotAllowedError,
     OperationCheck,
     RequestError,
@@ -153,6 +156,28 @@ async def test_a_cut_connection_lets_nothing_run(kind, server):
         ) as stepup:
             await demand_that_nothing_runs(stepup, UnavailableError)
     assert proxy.has_cut
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 does not know who cancels")
+async def test_a_client_that_is_closed_during_a_call_raises_an_error_of_its_own():
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        stepup = AsyncStepUpClient(f"127.0.0.1:{frozen.getsockname()[1]}", wait_for_ready=True)
+        call = asyncio.create_task(stepup.check(ACTOR, OPERATION))
+        await asyncio.sleep(0.05)
+        await stepup.close()
+        with pytest.raises(UnavailableError, match="closed during the call"):
+            await call
+
+
+async def test_a_cancelled_call_stays_cancelled():
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        address = f"127.0.0.1:{frozen.getsockname()[1]}"
+        async with AsyncStepUpClient(address, wait_for_ready=True) as stepup:
+            call = asyncio.create_task(stepup.check(ACTOR, OPERATION))
+            await asyncio.sleep(0.05)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
 
 
 async def test_a_closed_client_lets_nothing_run(kind, server):

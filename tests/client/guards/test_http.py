@@ -28,7 +28,7 @@ from stepup_tests.client.fixed_answers import (
 from stepup.client.guards import Gate, allowed, write_method_map
 from stepup.client.guards import django as django_guards
 from stepup.client.guards import flask as flask_guards
-from stepup.client.guards.asgi import StepUpMiddleware
+from stepup.client.guards.asgi import UNGUARDED, StepUpMiddleware
 from stepup.client.guards.fastapi import FastApiGuard
 
 SHELL = "response.start_remote_shell"
@@ -302,10 +302,13 @@ async def test_a_middleware_asks_only_where_an_operation_is_needed():
         app,
         client=client,
         actor=lambda _scope: ACTOR,
-        operation=lambda scope: SHELL if scope["method"] == "POST" else None,
+        operation=lambda scope: {"POST": SHELL, "GET": UNGUARDED}.get(scope["method"]),
     )
     await guarded({"type": "lifespan"}, None, None)
     await guarded({"type": "http", "method": "GET"}, None, None)
+    assert (passed, client.asked) == (["lifespan", "http"], [])
+    with pytest.raises(ValueError, match="found no operation"):
+        await guarded({"type": "http", "method": "PUT"}, None, None)
     assert (passed, client.asked) == (["lifespan", "http"], [])
 
 

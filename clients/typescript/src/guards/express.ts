@@ -60,7 +60,8 @@ interface Layer {
 export function methodMap(app: Application): MethodMap {
   const { router, _router } = app as { router?: unknown; _router?: unknown };
   const { stack } = (_router ?? router) as { readonly stack: readonly Layer[] };
-  return Object.fromEntries(routesOf(stack, ""));
+  // Of two routes with the same name Express runs the first.
+  return Object.fromEntries(routesOf(stack, "").reverse());
 }
 
 function routesOf(layers: readonly Layer[], prefix: string): [string, string | null][] {

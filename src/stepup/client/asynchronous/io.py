@@ -15,6 +15,8 @@ Channel: TypeAlias = grpc.aio.Channel
 sleep: Final = asyncio.sleep
 LOCAL_ERRORS: Final = (grpc.aio.UsageError, grpc.aio.InternalError, ValueError, TypeError)
 """What a channel raises if it is closed, or cannot send what it got."""
+CANCELLED: Final[tuple[type[BaseException], ...]] = (asyncio.CancelledError,)
+"""What a call raises that is cancelled, or whose channel is closed."""
 TIMEOUTS: Final[tuple[type[BaseException], ...]] = (TimeoutError, asyncio.TimeoutError)
 """What Python raises when an action takes too long."""
 
@@ -36,6 +38,12 @@ def open_channel(
 async def close_channel(channel: Channel, grace: float) -> None:
     """Close a channel. Calls in flight have `grace` seconds to end."""
     await channel.close(grace)
+
+
+def is_cancelled() -> bool:
+    """Whether the running task is being cancelled. Python 3.10 does not know: then it may be."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is None or cancelling() > 0
 
 
 async def settled(value: Awaitable[_T] | _T, seconds: float | None = None) -> _T:

@@ -10,9 +10,11 @@ from typing import Any, Final
 import grpc
 
 from stepup.client.asynchronous.io import (
+    CANCELLED,
     LOCAL_ERRORS,
     Channel,
     close_channel,
+    is_cancelled,
     open_channel,
     settled,
     sleep,
@@ -89,6 +91,9 @@ class AsyncRpcTransport:
             raise error_of(error) from error
         except LOCAL_ERRORS as error:
             raise self._unsent(error) from error
+        except CANCELLED as error:
+            self._raise_if_closed(error)
+            raise
         return rpc.decoded(response)
 
     async def resent(
@@ -151,6 +156,9 @@ class AsyncRpcTransport:
             raise error_of(error) from error
         except LOCAL_ERRORS as error:
             raise self._unsent(error) from error
+        except CANCELLED as error:
+            self._raise_if_closed(error)
+            raise
         finally:
             if call is not None:
                 call.cancel()  # a program may stop reading before the end
@@ -206,6 +214,11 @@ class AsyncRpcTransport:
         except Exception as error:  # a function of the program's: it may raise anything
             raise UnavailableError("the function for the token failed", retryable=True) from error
         return (*metadata, *authorization, *self._trace_context())
+
+    def _raise_if_closed(self, error: BaseException) -> None:
+        """Raise an error of this client for a call that `close` has ended, and no one cancelled."""
+        if self._is_closed and not is_cancelled():
+            raise UnavailableError("this client was closed during the call") from error
 
     def _unsent(self, error: Exception) -> StepUpError:
         """Return the error for a call that this program could not send."""

@@ -12,7 +12,7 @@ around it: put it where the framework has already chosen the route.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stepup.client.answers import Allowed
 from stepup.client.guards.gates import Gate, in_force
@@ -27,6 +27,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+UNGUARDED: Final = "unguarded"
+"""What a function for the operation returns for a request that needs no operation."""
 _DENIED = 4401
 """How a web socket is closed whose server cannot answer its handshake with a response."""
 
@@ -41,7 +43,8 @@ class StepUpMiddleware:
         client: asks the service.
         actor: returns the person of a request, from its scope; it may be a coroutine function.
         operation: the catalogue id of the action; or a function of the scope that returns the id,
-            or None for a request that needs no operation.
+            or `UNGUARDED` for a request that needs no operation. None is an error, so that a lookup
+            that finds nothing lets nothing through: a path has many spellings.
         target: returns the target of the action from the scope. Without it the target is empty.
     """
 
@@ -51,7 +54,7 @@ class StepUpMiddleware:
         *,
         client: AsyncStepUpClient,
         actor: Callable[[Scope], ActorContext | Awaitable[ActorContext]],
-        operation: str | Callable[[Scope], str | None],
+        operation: str | Callable[[Scope], str],
         target: Callable[[Scope], str] | None = None,
     ) -> None:
         self._app = app
@@ -61,14 +64,20 @@ class StepUpMiddleware:
         self._target = target
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Guard one request. The messages of a server about its own life pass."""
+        """Guard one request. The messages of a server about its own life pass.
+
+        Raises:
+            ValueError: a function found no operation, or no target. The application does not run.
+        """
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         operation = self._operation(scope) if callable(self._operation) else self._operation
-        if operation is None:
+        if operation == UNGUARDED:
             await self._app(scope, receive, send)
             return
+        if not operation:
+            raise ValueError("the operation function found no operation: return one, or UNGUARDED")
         gate = Gate(operation, self._target)
         answer = await async_answer_to(self._client, self._actor, gate, scope)
         if isinstance(answer, Allowed):

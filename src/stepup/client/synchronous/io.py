@@ -13,6 +13,8 @@ Channel: TypeAlias = grpc.Channel
 sleep: Final = time.sleep
 LOCAL_ERRORS: Final = (ValueError, TypeError)
 """What a channel raises if it is closed, or cannot send what it got."""
+CANCELLED: Final[tuple[type[BaseException], ...]] = ()
+"""Nothing: no call of a thread is cancelled."""
 TIMEOUTS: Final[tuple[type[BaseException], ...]] = (TimeoutError, concurrent.futures.TimeoutError)
 """What Python raises when an action takes too long."""
 
@@ -33,6 +35,11 @@ def open_channel(
 def close_channel(channel: Channel, _grace: float) -> None:
     """Close a channel. Calls in flight end with an error."""
     channel.close()
+
+
+def is_cancelled() -> bool:
+    """Whether the running task is being cancelled: a thread never is."""
+    return False
 
 
 def settled(value: _T, _seconds: float | None = None) -> _T:

@@ -20,9 +20,11 @@ from stepup.client.errors import (
 from stepup.client.requests import Metadata
 from stepup.client.rpc import Request, Response, Rpc
 from stepup.client.synchronous.io import (
+    CANCELLED,
     LOCAL_ERRORS,
     Channel,
     close_channel,
+    is_cancelled,
     open_channel,
     settled,
     sleep,
@@ -87,6 +89,9 @@ class RpcTransport:
             raise error_of(error) from error
         except LOCAL_ERRORS as error:
             raise self._unsent(error) from error
+        except CANCELLED as error:
+            self._raise_if_closed(error)
+            raise
         return rpc.decoded(response)
 
     def resent(
@@ -149,6 +154,9 @@ class RpcTransport:
             raise error_of(error) from error
         except LOCAL_ERRORS as error:
             raise self._unsent(error) from error
+        except CANCELLED as error:
+            self._raise_if_closed(error)
+            raise
         finally:
             if call is not None:
                 call.cancel()  # a program may stop reading before the end
@@ -204,6 +212,11 @@ class RpcTransport:
         except Exception as error:  # a function of the program's: it may raise anything
             raise UnavailableError("the function for the token failed", retryable=True) from error
         return (*metadata, *authorization, *self._trace_context())
+
+    def _raise_if_closed(self, error: BaseException) -> None:
+        """Raise an error of this client for a call that `close` has ended, and no one cancelled."""
+        if self._is_closed and not is_cancelled():
+            raise UnavailableError("this client was closed during the call") from error
 
     def _unsent(self, error: Exception) -> StepUpError:
         """Return the error for a call that this program could not send."""
