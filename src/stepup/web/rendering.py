@@ -18,6 +18,10 @@ from stepup.web.visits import Visit
 TEMPLATES: Final = Path(__file__).with_name("templates")
 DONE: Final[Mapping[str, str]] = {
     "saved": N_("Saved."),
+    "unlocked": N_("The lock has ended."),
+    "reset": N_("The authenticator is reset. The person can set up a new one."),
+    "no_authenticator": N_("This person has no authenticator any more."),
+    "forgotten": N_("The person is forgotten."),
 }
 """What a page says after a POST that did something, by `done` of the address. Pages add theirs."""
 

@@ -15,7 +15,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_datetime, format_timedelta
+from babel.dates import format_date, format_datetime, format_timedelta
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -71,6 +71,11 @@ class Texts:
         text = format_datetime(instant, "medium", tzinfo=self.zone, locale=self.locale)
         zone = format_datetime(instant, "z", tzinfo=self.zone, locale=self.locale)
         return f"{text} {zone}"
+
+    def day(self, instant: Timestamp) -> str:
+        """The date of an instant in the person's zone."""
+        local = instant.ToDatetime(UTC).astimezone(self.zone)
+        return format_date(local, "medium", locale=self.locale)
 
     def seconds_until(self, instant: Timestamp) -> int:
         """How many seconds there are until an instant, 0 if it is past."""

@@ -11,6 +11,7 @@
 The session of the visit is `core.session`: change its fields before `open`.
 """
 
+import html
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -165,6 +166,18 @@ class Page:
     def csrf(self) -> str:
         found = re.search(r'name="csrf" value="([^"]*)"', self.html)
         return found[1] if found else ""
+
+    def field(self, name: str) -> str:
+        """The value of an input field."""
+        found = re.search(rf'name="{name}" value="([^"]*)"', self.html)
+        assert found, f"no field {name} in {self.text}"
+        return html.unescape(found[1])
+
+    def link(self, path: str) -> str:
+        """The address of the first link to a path of the visit, with its query."""
+        found = re.search(rf'href="(/v/[^/]*/{path}\?[^"]*)"', self.html)
+        assert found, f"no link to {path} in {self.text}"
+        return html.unescape(found[1])
 
 
 class Browser:
