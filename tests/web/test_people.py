@@ -143,9 +143,7 @@ async def test_an_action_says_what_will_happen_and_needs_a_reason(action):
         assert "What will happen" in page.text
         assert 'name="code"' not in page.html  # the session is elevated
         assert core.calls_of(method) == []
-        core.answer(
-            method, Refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "reason")
-        )
+        core.answer(method, Refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "reason"))
         page = await browser.post(action, user="ada", reason="")
         assert page.status == 422
         assert "Give a reason" in page.text
@@ -187,9 +185,7 @@ async def test_a_wrong_code_does_nothing():
         core.answer("EnrollmentService/AdminResetEnrollment", ELEVATION_REQUIRED)
         core.answer(
             "StepUpService/VerifyOtp",
-            step_up_pb.VerifyOtpResponse(
-                outcome=step_up_pb.OUTCOME_REJECTED, attempts_remaining=3
-            ),
+            step_up_pb.VerifyOtpResponse(outcome=step_up_pb.OUTCOME_REJECTED, attempts_remaining=3),
         )
         page = await browser.post("reset", user="ada", reason="lost phone", code="123456")
         assert page.status == 422
@@ -250,9 +246,7 @@ async def test_a_refusal_is_answered_in_words(error, words):
 async def test_an_unknown_person_is_named_and_can_be_searched_again(path):
     async with people() as (core, browser):
         await opened(core, browser)
-        core.answer(
-            "PeopleService/GetPerson", Refused(grpc.StatusCode.NOT_FOUND, "UNKNOWN_PERSON")
-        )
+        core.answer("PeopleService/GetPerson", Refused(grpc.StatusCode.NOT_FOUND, "UNKNOWN_PERSON"))
         page = await browser.get(f"{path}?user=%3Cb%3Eeve")
         assert page.status == 404
         assert "<bdi>&lt;b&gt;eve</bdi>" in page.html

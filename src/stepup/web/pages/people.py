@@ -1,4 +1,4 @@
-"""The page `people`: who has an authenticator and who has none, locks, and what ends them."""
+"""The page `people`: authenticators, people without one, locks, and one person."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ STATES: Final = {
     "locked": (pb.PERSON_STATE_LOCKED, N_("Locked for a time")),
     "suspended": (pb.PERSON_STATE_SUSPENDED, N_("Suspended")),
 }
-"""The states by their names, which stand in addresses and are the fields of `PeopleCounts`."""
+"""The states by name: a name is a part of addresses, and a field of `PeopleCounts`."""
 
 
 async def show(visit: Visit, form: Form) -> Response:

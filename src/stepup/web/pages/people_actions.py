@@ -76,7 +76,10 @@ ACTIONS: Final = (
         N_("Reset the authenticator"),
         (
             N_("The authenticator and the reset code of the person stop working at once."),
-            N_("Protected operations need a new confirmation, also where the person gave a code before."),
+            N_(
+                "Protected operations need a new confirmation, also where the person gave a code"
+                " before."
+            ),
             N_("Requests that wait for the person's approval end."),
             N_("The person must set up a new authenticator before the next protected operation."),
             N_("The code at sign-in is off for this account until a new authenticator is set up."),
@@ -94,13 +97,13 @@ ACTIONS: Final = (
         (
             N_("This is for people who have left. You cannot undo it."),
             N_(
-                "The authenticator, the reset code, an open setup, locks, and requests that wait for"
-                " approval are deleted."
+                "The authenticator, the reset code, an open setup, locks, and requests that wait"
+                " for approval are deleted."
             ),
             N_("Events keep the user id, and no longer show the devices of the person."),
             N_(
-                "A later person with the same user id begins anew, without extra time to set up an"
-                " authenticator."
+                "A later person with the same user id starts from the beginning, without extra time"
+                " to set up an authenticator."
             ),
             N_("The account in your console stays. Remove the account there."),
         ),
