@@ -24,9 +24,14 @@ async def give_code(visit: Visit, form: Form) -> Markup | None:
     """
     code = form.code()
     if not _CODE.fullmatch(code):
-        return visit.texts.gettext("Type the six digits that your authenticator app shows.")
+        return problem_of_typing(visit.texts)
     answer = await visit.stepup.verify(None, code, metadata=visit.metadata)
     return None if isinstance(answer, Verified) else problem_of_code(visit.texts, answer)
+
+
+def problem_of_typing(texts: Texts) -> Markup:
+    """Return that a code does not have six digits, in words."""
+    return texts.gettext("Type the six digits that your authenticator app shows.")
 
 
 def problem_of_code(texts: Texts, answer: NotVerified) -> Markup:  # one for each

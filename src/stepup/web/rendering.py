@@ -22,6 +22,7 @@ DONE: Final[Mapping[str, str]] = {
     "reset": N_("The authenticator is reset. The person can set up a new one."),
     "no_authenticator": N_("This person has no authenticator any more."),
     "forgotten": N_("The person is forgotten."),
+    "setup_cancelled": N_("The setup is cancelled. Nothing has changed."),
 }
 """What a page says after a POST that did something, by `done` of the address. Pages add theirs."""
 
