@@ -28,6 +28,7 @@ REDEEM: Final = "PortalService/RedeemPortalSession"
 OF_ALL_PAGES: Final = frozenset(
     {"PortalService/GetPortalSession", "PortalService/EndPortalSession"}
 )
+CREATE: Final = "PortalService/CreatePortalSession"
 GET_ENROLLMENT: Final = "EnrollmentService/GetEnrollment"
 LIST_PEOPLE: Final = "PeopleService/ListPeople"
 
@@ -106,6 +107,15 @@ INDISPENSABLE: Final[Mapping[PortalPage, tuple[str, ...]]] = {
     PortalPage.EVENTS: ("AuditService/ListAuditEvents",),
 }
 """The methods that a page cannot do without: a caller that opens the page may use all of them."""
+
+
+def opening_method_of(method: str) -> str:
+    """The method that the caller that opened a session must be permitted to use, for a call of it.
+
+    This is the same method, except for those that are about the session itself: the permission to
+    create the session covers them.
+    """
+    return CREATE if method in OF_ALL_PAGES else method
 
 
 @value

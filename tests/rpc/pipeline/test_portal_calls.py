@@ -7,24 +7,25 @@ import pytest
 from stepup_tests.callers import admitting
 from stepup_tests.people import CALLER, administrator, person
 from stepup_tests.portal import portal_session
-from stepup_tests.requests import CHALLENGE_ID, METHODS, path_of, valid_request
+from stepup_tests.requests import CHALLENGE_ID, METHODS, answer_type, path_of, valid_request
 from stepup_tests.wire import on_wire, pipeline_of
 from structlog.testing import capture_logs
 
 from stepup.domain.actor import CallerId, Device, TenantId
+from stepup.domain.audit import EventKind
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.domain.portal import (
     IDLE_LIFETIME,
     LIFETIME,
     LIFETIME_WITH_ROLE,
-    OF_ALL_PAGES,
     OF_READERS,
     OF_WIZARD,
     REACHES,
     PortalPage,
 )
+from stepup.domain.totp import Label
 from stepup.rpc.engine import Invocation
-from stepup.rpc.pipeline.portal_calls import SESSION_METADATA
+from stepup.rpc.pipeline.portal_calls import SESSION_METADATA, InPortal
 from stepup.rpc.server.server import methods
 from stepup.rpc.wire.errors import RefusedError
 from stepup.v1 import actor_pb2
@@ -78,12 +79,10 @@ class Portal:
         }
 
     async def open(self, page, actor=None, **fields):
+        if page is PortalPage.CHALLENGE:
+            fields.setdefault("challenge_id", CHALLENGE)
         session = portal_session(
-            self.worker.clock.now(),
-            actor=actor or administrator(),
-            page=page,
-            challenge_id=CHALLENGE if page is PortalPage.CHALLENGE else None,
-            **fields,
+            self.worker.clock.now(), actor=actor or administrator(), page=page, **fields
         )
         await self.worker.portal_sessions.put(SESSION_ID, session)
         return session
@@ -102,6 +101,18 @@ class Portal:
         except RefusedError as refused:
             return refused.status.reason, refused.status.message
         return "", ""
+
+    async def answer(self, path, **fields):
+        """The answer of a call within the session."""
+        request = within(path)
+        for name, value in fields.items():
+            setattr(request, name, value)
+        answer = await self.pipeline.unary(
+            self.methods[path],
+            request.SerializeToString(),
+            Invocation("", ((SESSION_METADATA, SESSION_ID),)),
+        )
+        return answer_type(path).FromString(answer)
 
     async def reason(self, path, request=None, **options):
         return (await self.refusal(path, request, **options))[0]
@@ -135,7 +146,7 @@ async def test_s20_both_callers_need_a_rule_for_the_method(worker, page, lacking
         assert await portal.reason(path) == "CALLER_NOT_PERMITTED"
 
 
-@pytest.mark.parametrize("page", [page for page in PortalPage if page is not PortalPage.EVENTS])
+@pytest.mark.parametrize("page", PortalPage)
 @pytest.mark.parametrize("lacking", ["web", "backend"])
 async def test_s20_both_callers_need_a_rule_for_the_tenant(worker, page, lacking):
     limited = {"rules": (rule(tenants=["globex"]),)}
@@ -145,9 +156,8 @@ async def test_s20_both_callers_need_a_rule_for_the_tenant(worker, page, lacking
         opened_by=replace(BACKEND, **limited) if lacking == "backend" else BACKEND,
     )
     session = await portal.open(page)
-    of_no_tenant = {"PolicyService/ListOperations", *OF_ALL_PAGES}
     for path in PATHS:
-        if session.reaches(short(path)) and short(path) not in of_no_tenant:
+        if session.reaches(short(path)):
             assert await portal.reason(path) == "CALLER_NOT_PERMITTED", path
 
 
@@ -171,6 +181,10 @@ async def test_s16_s20_both_callers_may_assert_the_role(worker, lacking, page, n
     )
     await portal.open(page)
     assert await portal.reason(path_of(name)) == "CLAIM_NOT_PERMITTED"
+    [event] = await worker.events()
+    assert (event.kind, event.caller) == (EventKind.CLAIM_REFUSED, "web")
+    assert event.details["claim"] == "master_administrator"
+    assert event.details["portal"] == {"opened_by": CALLER, "page": page.value}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -264,6 +278,75 @@ async def test_s20_the_person_is_that_of_the_session(portal):
     assert event.client == device
 
 
+async def test_s20_the_name_of_the_account_is_that_of_the_session(portal):
+    path = path_of("BeginEnrollment")
+    request = within(path)
+    request.account_name = "mallory"
+    await portal.open(PortalPage.ENROLL, actor=person(), account_name=Label("Alice A."))
+    assert await portal.refusal(path, request) == (
+        "INVALID_FIELD",
+        "account_name must be absent within a portal session",
+    )
+    assert "Alice%20A." in (await portal.answer(path, account_name="")).otpauth_uri
+    await portal.open(PortalPage.ENROLL, actor=person("bob"))
+    assert "bob" in (await portal.answer(path, account_name="")).otpauth_uri
+
+
+async def test_s20_nobody_deprovisions_within_a_session(portal):
+    await portal.open(PortalPage.PEOPLE)
+    request = within(path_of("ForgetUser"))
+    request.deprovisioning = True
+    assert await portal.refusal(path_of("ForgetUser"), request) == (
+        "INVALID_FIELD",
+        "deprovisioning must be absent within a portal session",
+    )
+
+
+async def test_s10_s20_a_stream_ends_with_its_session(portal):
+    await portal.open(PortalPage.EVENTS)
+    for name in ("alice", "bob", "carol"):
+        await portal.worker.begin(person(name))
+    path = path_of("ExportAuditEvents")
+    invocation = Invocation("", ((SESSION_METADATA, SESSION_ID),))
+    stream = portal.pipeline.stream(
+        portal.methods[path], within(path).SerializeToString(), invocation
+    )
+    await anext(stream)
+    await portal.worker.portal_sessions.remove(SESSION_ID)
+    await anext(stream)  # within the same second
+    portal.worker.clock.advance(seconds=1)
+    with pytest.raises(RefusedError) as refused:
+        await anext(stream)
+    assert refused.value.status.reason == "PORTAL_SESSION"
+
+
+async def test_a_stream_lasts_as_long_as_its_session_lives(portal):
+    await portal.open(PortalPage.EVENTS)
+    for name in ("alice", "bob", "carol"):
+        await portal.worker.begin(person(name))
+    path = path_of("ExportAuditEvents")
+    invocation = Invocation("", ((SESSION_METADATA, SESSION_ID),))
+    answers = 0
+    async for _ in portal.pipeline.stream(
+        portal.methods[path], within(path).SerializeToString(), invocation
+    ):
+        answers += 1
+        portal.worker.clock.advance(seconds=1)
+    assert answers == 3
+
+
+async def test_in_a_trial_the_page_of_a_challenge_says_whether_its_session_is_the_same(worker):
+    """Creating caller and web process are the same anonymous caller there."""
+    portal = Portal(worker, web=replace(WEB, is_portal=False, identities=frozenset()))
+    await worker.enrol(person())
+    challenge_id = await worker.challenge(person(), caller=WEB.caller_id)
+    for actor, same in ((person(), True), (person(session="tuesday"), False)):
+        await portal.open(PortalPage.CHALLENGE, actor=actor, challenge_id=challenge_id)
+        answer = await portal.answer(path_of("GetChallenge"), challenge_id=str(challenge_id))
+        assert answer.challenge.HasField("same_session")
+        assert answer.challenge.same_session is same
+
+
 @pytest.mark.parametrize("name", sorted(path.partition("/")[2] for path in OF_READERS))
 async def test_s20_readers_need_the_role_within_a_session(portal, name):
     page = next(each for each in PortalPage if {p for p in REACHES[each] if p.endswith(f"/{name}")})
@@ -343,3 +426,17 @@ async def test_s11_a_finish_line_says_who_opened_the_session_and_has_no_id(porta
     [line] = (line for line in lines if line["event"] == "call")
     assert (line["caller"], line["opened_by"], line["page"]) == ("web", CALLER, "account")
     assert SESSION_ID not in str(lines)
+
+
+async def test_s20_the_finish_line_of_a_refused_call_says_who_opened_the_session(portal):
+    await portal.open(PortalPage.STEP_UP)
+    with capture_logs() as lines:
+        assert await portal.reason(path_of("ForgetUser")) == "CALLER_NOT_PERMITTED"
+    [line] = (line for line in lines if line["event"] == "call")
+    assert (line["caller"], line["opened_by"], line["page"]) == ("web", CALLER, "step_up")
+    assert SESSION_ID not in str(lines)
+
+
+async def test_s11_no_repr_shows_the_id_of_a_session(portal):
+    session = await portal.open(PortalPage.ACCOUNT)
+    assert SESSION_ID not in repr(InPortal(SESSION_ID, session, WEB, session.created_at))

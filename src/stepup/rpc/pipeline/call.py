@@ -102,6 +102,7 @@ class Call:
         "conclusion",
         "invocation",
         "method",
+        "names_portal",
         "portal",
         "received_at",
         "received_ns",
@@ -129,6 +130,8 @@ class Call:
         self.request_id = request_id
         self.caller_id: CallerId | None = None
         self.conclusion: dict[str, Conclusion] = {}
+        self.names_portal = False
+        """Whether the metadata have the id of a portal session."""
         self.portal: InPortal | None = None
         self.span: CallSpan | None = None
         self.trace_id: str | None = None
@@ -162,8 +165,9 @@ class Call:
         """Check that the caller may act for the actor, and charge its rate.
 
         An operator needs no permission for the method's required method, but for the claim. Within
-        a portal session the caller that opened the session must be permitted all of it as well
-        (S20); the rate is that of the web process.
+        a portal session the caller that opened the session must be permitted to make the claims as
+        well (S20); `PortalCalls` has checked its other rules. The rate is that of the web process:
+        people at pages use up no backend's rate.
 
         Args:
             actor: the person; or an operator, or a deprovisioning caller.
@@ -186,8 +190,6 @@ class Call:
             rules[operation] = caller.demand(method, tenant_id, operation)
             if self.method.required_method is not None and isinstance(actor, Actor):
                 caller.demand(self.method.required_method, tenant_id, operation)
-        if self.portal is not None:
-            self.portal.opened_by.demand(method, tenant_id, None)
         # Before the claims: to record a refused claim costs a transaction.
         await self._charge_rate(tenant_id, cost)
         await self._require_known_tenant(tenant_id)
@@ -230,15 +232,15 @@ class Call:
             CallerNotPermittedError: no rule of the caller permits the tenant.
             CallerRateLimitedError: the caller is over its rate.
             UnknownTenantError: the tenant has no policy, and the deployment refuses such tenants.
+            ClaimNotPermittedError: no rule permits a claim of the portal session's actor. The claim
+                is recorded.
+            StoreUnavailableError: the claim could not be recorded.
         """
-        method = self.method.path
-        self.admitted.caller.demand(method, tenant_id, None)
         if self.portal is not None:
-            # The message has no actor: the session has.
-            actor = self.portal.session.actor
-            self.portal.opened_by.demand(method, tenant_id, None)
-            for each in (self.admitted.caller, self.portal.opened_by):
-                each.demand_claims(method, actor, None)
+            # The message has no actor. That of the session has claims, and the session's tenant.
+            await self.authorize_and_charge(self.portal.session.actor)
+            return tenant_id
+        self.admitted.caller.demand(self.method.path, tenant_id, None)
         await self._charge_rate(tenant_id, 1)
         await self._require_known_tenant(tenant_id)
         return tenant_id

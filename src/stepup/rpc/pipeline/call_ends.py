@@ -26,7 +26,10 @@ _seconds = Histogram(
     ["method"],
     buckets=_BUCKETS,
 )
-_OURS: Final = ("request_id", "caller", "decision", "decision_reason", "decisions", "outcome")
+_OURS: Final = (
+    *("request_id", "caller", "opened_by", "page"),
+    *("decision", "decision_reason", "decisions", "outcome"),
+)
 _FAULTS: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )

@@ -14,11 +14,12 @@ from typing import TypeAlias
 from google.protobuf.message import Message
 
 from stepup.domain.actor import MAX_ID_BYTES
+from stepup.domain.portal import REDEEM
 from stepup.rpc.engine import Invocation
 from stepup.rpc.pipeline.call import AdmittedCaller, Authorization, Call, Method
 from stepup.rpc.pipeline.call_ends import count_call, end_span
 from stepup.rpc.pipeline.finish_lines import FinishLines
-from stepup.rpc.pipeline.portal_calls import PortalCalls
+from stepup.rpc.pipeline.portal_calls import SESSION_METADATA, PortalCalls
 from stepup.rpc.wire.decode import decoded, fold_ids
 from stepup.rpc.wire.errors import RefusedError, to_status
 from stepup.service.calls.limits import CallerLimits
@@ -72,7 +73,9 @@ class Pipeline:
         call = self._receive(method, invocation)
         try:
             await self._admit_caller(call)
-            request = await self._decode(call, payload)
+            request = self._decode(method, payload)
+            if call.names_portal or call.admitted.caller.is_portal or method.path == REDEEM:
+                await self._enter_portal(call, request)
             response = await method.handler(request, call)
             answer: bytes = response.SerializeToString()
         except BaseException as error:
@@ -92,9 +95,14 @@ class Pipeline:
         call = self._receive(method, invocation)
         try:
             await self._admit_caller(call)
-            responses = method.handler(await self._decode(call, payload), call)
+            request = self._decode(method, payload)
+            if call.names_portal or call.admitted.caller.is_portal:
+                await self._enter_portal(call, request)
+            responses = method.handler(request, call)
             async with aclosing(responses):
                 async for response in responses:
+                    if call.portal is not None:
+                        await self._portal_calls.demand_live(call.portal, self._clock.now())
                     answer = response.SerializeToString()
                     del response  # the next one may come after minutes (S18)
                     yield answer
@@ -105,11 +113,18 @@ class Pipeline:
         self._end(call, "OK")
 
     def _receive(self, method: Method, invocation: Invocation) -> Call:
-        request_id = invocation.header("x-request-id")
+        request_id, names_portal = "", False
+        for name, value in invocation.metadata:  # each look-up of its own is a Python call
+            if name == "x-request-id" and not request_id and isinstance(value, str):
+                request_id = value
+            elif name == SESSION_METADATA:
+                names_portal = True
         usable = 0 < len(request_id) <= MAX_ID_BYTES and request_id.isascii()
         if not (usable and request_id.isprintable()):
             request_id = f"{next(self._request_numbers):032x}"
-        return Call(method, invocation, self._clock.now(), request_id, self._authorization)
+        call = Call(method, invocation, self._clock.now(), request_id, self._authorization)
+        call.names_portal = names_portal
+        return call
 
     async def _admit_caller(self, call: Call) -> None:
         parent = trace_parent_of(call.invocation.metadata)
@@ -126,16 +141,20 @@ class Pipeline:
                 call.trace_id = call.span.trace_id
                 at_hand.set(call.span)
 
-    async def _decode(self, call: Call, payload: bytes) -> Message:
-        """The message of a call, with the person of its portal session if it has one (S20)."""
-        method = call.method
+    def _decode(self, method: Method, payload: bytes) -> Message:
         request = decoded(method.request, payload)
         if self._fold_case:
             fold_ids(request)
-        call.portal = await self._portal_calls.enter(
-            call.admitted.caller, method.path, call.invocation, request, call.received_at
-        )
         return request
+
+    async def _enter_portal(self, call: Call, request: Message) -> None:
+        """Bring the person of the call's portal session into its request (S20)."""
+        caller, method = call.admitted.caller, call.method.path
+        call.portal = await self._portal_calls.find(
+            caller, method, call.invocation, call.received_at
+        )
+        if call.portal is not None:
+            await self._portal_calls.bring_in(call.portal, caller, method, request)
 
     def _end_with(self, call: Call, error: BaseException) -> None:
         """End a call that an error has stopped, and raise its status if anybody still waits."""

@@ -6,8 +6,9 @@ reaches. Both callers must be permitted to make the call: see `Call`.
 """
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from stepup.domain.callers import Caller
@@ -15,7 +16,6 @@ from stepup.domain.errors import (
     CallerNotPermittedError,
     InvalidFieldError,
     PortalSessionError,
-    RoleRequiredError,
 )
 from stepup.domain.portal import (
     LIST_PEOPLE,
@@ -34,19 +34,24 @@ from stepup.service.portal.wizard_of_challenge import DemandNoAuthenticator
 SESSION_METADATA: Final = "stepup-portal-session"
 """The metadata with the id of a session. It is a credential: no log has it (S11)."""
 _MAX_ID_CHARACTERS: Final = 128
+RESOLVED_FOR: Final = timedelta(seconds=1)
+"""How long a stream may answer before its session is resolved again."""
 
 
-class InPortal(NamedTuple):
-    """What a call within a portal session knows beside its actor.
+@dataclass(slots=True, repr=False)
+class InPortal:
+    """What a call within a portal session knows beside its actor. No repr shows it (S11).
 
     Args:
         session_id: as good as a credential.
         opened_by: the caller that created the session, with the rules that it has now.
+        resolved_at: when the session was found, and was live.
     """
 
     session_id: str
     session: PortalSession
     opened_by: Caller
+    resolved_at: datetime
 
     @property
     def fields(self) -> dict[str, str]:
@@ -73,25 +78,21 @@ class PortalCalls:
         self._demand_no_authenticator = demand_no_authenticator
         self._find_caller = find_caller
 
-    async def enter(
-        self, caller: Caller, method: str, invocation: Invocation, request: Any, now: datetime
+    async def find(
+        self, caller: Caller, method: str, invocation: Invocation, now: datetime
     ) -> InPortal | None:
-        """Bring the session's person into a request; None if the call is outside a session.
+        """Find the portal session of a call; None if the call is outside a session.
 
         Args:
             caller: the caller.
             method: the method, by its name in the rules of callers.
             invocation: has the metadata.
-            request: the message. Its actor and tenant, which are absent, become the session's.
             now: when the call was received.
 
         Raises:
-            CallerNotPermittedError: the caller may not act within a session, or only within one;
-                the page does not reach the method; or the caller that opened the session may not
-                use the method.
+            CallerNotPermittedError: the caller may not act within a session, or only within one; or
+                the caller that opened the session is not a caller any more.
             PortalSessionError: the session has ended.
-            InvalidFieldError: the request names an actor, another tenant or another challenge.
-            RoleRequiredError: the method needs a Master Administrator.
             StoreUnavailableError: the session cannot be read.
         """
         session_id = session_id_of(invocation)
@@ -103,21 +104,53 @@ class PortalCalls:
                 f"{caller.caller_id} may not act within portal sessions: it is not the web process"
             )
         session = await self._resolve(session_id, now)
-        if not session.reaches(method):
-            raise CallerNotPermittedError(f"the page {session.page} does not reach {method}")
         opened_by = self._find_caller(session.opened_by)
         if opened_by is None:
             raise CallerNotPermittedError(
                 f"{session.opened_by}, which opened the portal session, is not a caller any more"
             )
-        opened_by.demand_method(method)
-        if method in OF_READERS and not session.actor.is_master_administrator:
-            raise RoleRequiredError("this needs the role of a Master Administrator")
+        return InPortal(session_id, session, opened_by, now)
+
+    async def bring_in(self, portal: InPortal, caller: Caller, method: str, request: Any) -> None:
+        """Limit a call to its session and to the rules of both callers, and fill in the person.
+
+        `Call.authorize_and_charge` checks the claims of the person.
+
+        Args:
+            portal: what `find` has returned.
+            caller: the web process.
+            method: the method, by its name in the rules of callers.
+            request: the message. Its actor and tenant, which are absent, become the session's.
+
+        Raises:
+            CallerNotPermittedError: the page does not reach the method; or one of the callers may
+                not use it for the tenant.
+            InvalidFieldError: the request names an actor, another tenant or another challenge.
+            RoleRequiredError: the method needs a Master Administrator.
+            StoreUnavailableError: the authenticator cannot be read.
+        """
+        session = portal.session
+        if not session.reaches(method):
+            raise CallerNotPermittedError(f"the page {session.page} does not reach {method}")
+        caller.demand(method, session.actor.tenant_id, None)
+        portal.opened_by.demand(method, session.actor.tenant_id, None)
+        if method in OF_READERS:
+            session.actor.require_master_administrator()
         _demand_limits(session, method, request)
         if session.page is PortalPage.CHALLENGE and method in OF_WIZARD:
             await self._demand_no_authenticator(session.actor)
-        _bring_in(session, request)
-        return InPortal(session_id, session, opened_by)
+        _fill_in(session, request)
+
+    async def demand_live(self, portal: InPortal, now: datetime) -> None:
+        """Resolve the session of a stream again, at most every second, before the stream answers.
+
+        Raises:
+            PortalSessionError: the session has ended since.
+            StoreUnavailableError: the session cannot be read.
+        """
+        if now - portal.resolved_at >= RESOLVED_FOR:
+            await self._resolve(portal.session_id, now)
+            portal.resolved_at = now
 
 
 def session_id_of(invocation: Invocation) -> str | None:
@@ -160,11 +193,11 @@ def _demand_limits(session: PortalSession, method: str, request: Any) -> None:
         raise InvalidFieldError("counts_only", "must be true on the page of the policy")
 
 
-def _bring_in(session: PortalSession, request: Any) -> None:
-    """Make the session's person and tenant those of a request.
+def _fill_in(session: PortalSession, request: Any) -> None:
+    """Make the session's person, tenant and account name those of a request.
 
     Raises:
-        InvalidFieldError: the request names an actor, or another tenant.
+        InvalidFieldError: the request has a field that says who acts, or names another tenant.
     """
     fields = request.DESCRIPTOR.fields_by_name
     if "actor" in fields:
@@ -175,3 +208,8 @@ def _bring_in(session: PortalSession, request: Any) -> None:
         if request.tenant_id not in ("", session.actor.tenant_id):
             raise InvalidFieldError("tenant_id", "must be absent within a portal session")
         request.tenant_id = session.actor.tenant_id
+    for name in ("account_name", "deprovisioning"):
+        if name in fields and getattr(request, name):
+            raise InvalidFieldError(name, "must be absent within a portal session")
+    if "account_name" in fields and session.account_name is not None:
+        request.account_name = session.account_name

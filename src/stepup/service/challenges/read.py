@@ -22,8 +22,8 @@ _LIST_BYTES: Final = 2_000_000
 class View:
     """A challenge, as a caller sees it at an instant.
 
-    `same_session` says whether the challenge was created for the actor's own session, and is None
-    for the creating caller and for an operator.
+    `same_session` says whether the challenge was created for the actor's own session. It is None
+    for the creating caller, except within a portal session, and for an operator.
     """
 
     challenge: Challenge
@@ -128,6 +128,9 @@ def demand_own(found: Challenge | None, context: Context) -> Challenge:
 def view_of(challenge: Challenge, context: AnyContext, now: datetime) -> View:
     """Return a challenge as the caller of a call sees it at an instant."""
     same_session = None
-    if isinstance(context, Context) and challenge.caller != context.caller:
+    # In a trial, the creating caller and the web process are the same anonymous caller.
+    if isinstance(context, Context) and (
+        context.portal is not None or challenge.caller != context.caller
+    ):
         same_session = challenge.session_hash == context.actor.session_hash
     return View(challenge, challenge.state_at(now), same_session)
