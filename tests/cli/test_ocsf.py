@@ -34,6 +34,7 @@ DETAILS = {
     EventKind.CHALLENGE_ITEM_USED: {"challenge_id": "c4a1"},
     EventKind.CHALLENGE_CANCELLED_BY_OPERATOR: {"challenge_id": "c4a1"},
     EventKind.OPERATOR_READ: {"method": "GetPerson"},
+    EventKind.PORTAL_SESSION_CREATED: {"page": "account"},
 }
 OF_THE_TENANT = {
     EventKind.POLICY_CHANGED,
@@ -130,6 +131,9 @@ def test_names_are_those_of_the_numbers(kind):
         (EventKind.CHALLENGE_CANCELLED, API_ACTIVITY, 3, "Success"),
         (EventKind.CHALLENGE_EXPIRED, API_ACTIVITY, 3, "Success"),
         (EventKind.CHALLENGE_ITEM_USED, API_ACTIVITY, 99, "Success"),
+        (EventKind.PORTAL_SESSION_CREATED, API_ACTIVITY, 1, "Success"),
+        (EventKind.PORTAL_SESSION_OPENED, API_ACTIVITY, 99, "Success"),
+        (EventKind.PORTAL_SESSION_ENDED, API_ACTIVITY, 4, "Success"),
         (EventKind.RESET_CODE_ISSUED, ACCOUNT_CHANGE, 99, "Success"),
         (EventKind.USER_UNLOCKED, ACCOUNT_CHANGE, 99, "Success"),
         (EventKind.USER_UNLOCKED_BY_OPERATOR, ACCOUNT_CHANGE, 99, "Success"),
@@ -261,6 +265,9 @@ def test_codes_of_both_kinds_are_told_apart(kind, protocol):
         (EventKind.ELEVATIONS_REVOKED_BY_OPERATOR, "RevokeElevations", ("elevations", "bob")),
         (EventKind.CHALLENGE_CANCELLED_BY_OPERATOR, "CancelChallenge", ("challenge", "c4a1")),
         (EventKind.OPERATOR_READ, "GetPerson", ("user", "bob")),
+        (EventKind.PORTAL_SESSION_CREATED, "CreatePortalSession", ("portal session", "bob")),
+        (EventKind.PORTAL_SESSION_OPENED, "RedeemPortalSession", ("portal session", "bob")),
+        (EventKind.PORTAL_SESSION_ENDED, "EndPortalSession", ("portal session", "bob")),
         (EventKind.AUDIT_PRUNED, "stepup audit prune", ("audit events", "acme")),
     ],
 )

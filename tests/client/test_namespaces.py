@@ -11,7 +11,7 @@ from stepup.client import ActorContext, AsyncStepUpClient, StepUpClient, StepUpE
 from stepup.client.messages import audit, challenge, enrollment, policy, step_up
 
 ACTOR = ActorContext(tenant_id="acme", user_id="bob", session_id="monday")
-NAMESPACES = ("challenges", "enrollment", "people", "policy", "audit")
+NAMESPACES = ("challenges", "enrollment", "people", "policy", "audit", "portal")
 OF_THE_CLIENT = {
     rpcs.CHECK_STEP_UP,
     rpcs.BATCH_CHECK_STEP_UP,

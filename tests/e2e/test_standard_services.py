@@ -22,6 +22,7 @@ SERVICES = [
     "stepup.v1.EnrollmentService",
     "stepup.v1.PeopleService",
     "stepup.v1.PolicyService",
+    "stepup.v1.PortalService",
     "stepup.v1.StepUpService",
 ]
 UP, DOWN = {"status": "SERVING"}, {"status": "NOT_SERVING"}

@@ -13,7 +13,7 @@ from stepup_tests.rotation import LateRing, rotated_ring
 
 from stepup.domain.actor import AccountType, Device
 from stepup.domain.errors import StoreUnavailableError
-from stepup.domain.portal import IDLE_LIFETIME, LINK_LIFETIME, PortalPage
+from stepup.domain.portal import IDLE_LIFETIME, LINK_LIFETIME, Locale, PortalPage, TimeZone
 from stepup.domain.totp import Label
 from stepup.keys.ring import KeyRing
 from stepup.stores.redis import RedisPortalSessions
@@ -32,8 +32,8 @@ FULL = portal_session(
     ),
     page=PortalPage.CHALLENGE,
     challenge_id=UUID("6ad62e4a-0a38-4af0-bc4c-22e8b34a9ce2"),
-    locale="de-CH",
-    time_zone="Europe/Zurich",
+    locale=Locale("de-CH"),
+    time_zone=TimeZone("Europe/Zurich"),
     account_name=Label("Zoë \N{CAT FACE}"),
 )
 

@@ -15,6 +15,7 @@ import { ChallengeService } from "./gen/stepup/v1/challenge_service_pb.js";
 import { EnrollmentService } from "./gen/stepup/v1/enrollment_service_pb.js";
 import { PeopleService } from "./gen/stepup/v1/people_service_pb.js";
 import { PolicyService } from "./gen/stepup/v1/policy_service_pb.js";
+import { PortalService } from "./gen/stepup/v1/portal_service_pb.js";
 import type { CallOptions, Transport } from "./transport.js";
 
 /** A method. It throws a `StepUpError` unless there is an answer. */
@@ -60,6 +61,7 @@ export function servicesOver(transport: Transport) {
   const people = PeopleService.method;
   const policy = PolicyService.method;
   const audit = AuditService.method;
+  const portal = PortalService.method;
   return {
     /** ChallengeService, for programs that show challenges to people. See also `approve`. */
     challenges: {
@@ -104,6 +106,13 @@ export function servicesOver(transport: Transport) {
     audit: {
       list: unary(audit.listAuditEvents),
       export: stream(audit.exportAuditEvents),
+    },
+    /** PortalService: a backend creates sessions, and redirects the person to their `url`. */
+    portal: {
+      create: unary(portal.createPortalSession),
+      redeem: unary(portal.redeemPortalSession),
+      get: unary(portal.getPortalSession),
+      end: unary(portal.endPortalSession),
     },
   };
 }

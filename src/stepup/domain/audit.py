@@ -60,6 +60,9 @@ class EventKind(Enum):
     USER_FORGOTTEN_BY_OPERATOR = "user_forgotten_by_operator"
     AUTHENTICATOR_RESET_BY_BREAK_GLASS = "authenticator_reset_by_break_glass"
     AUDIT_PRUNED = "audit_pruned"
+    PORTAL_SESSION_CREATED = "portal_session_created"
+    PORTAL_SESSION_OPENED = "portal_session_opened"
+    PORTAL_SESSION_ENDED = "portal_session_ended"
 
 
 @value

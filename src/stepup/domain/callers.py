@@ -152,7 +152,7 @@ class Caller:
     `identities` are SPIFFE ids of certificates and subjects of tokens, any of which is this caller.
     `rate` is how often the caller may call for each tenant; None sets no limit. `title` is the
     caller's name for people, None if the settings have none. `return_origins` are those to which
-    pages that the caller opens may send people; None means all, for callers without an identity.
+    pages that the caller opens may send people; an anonymous caller needs no such list.
     `is_portal` says whether the caller is the web process, which acts within portal sessions (S20).
     """
 
@@ -161,7 +161,7 @@ class Caller:
     rules: tuple[Rule, ...]
     rate: Rate | None = None
     title: Title | None = None
-    return_origins: frozenset[WebOrigin] | None = frozenset()
+    return_origins: frozenset[WebOrigin] = frozenset()
     is_portal: bool = False
     _granting: Callable[[str, str | None, Claim | None], tuple[Rule, ...]] = field(
         init=False, repr=False, compare=False
@@ -184,7 +184,7 @@ class Caller:
 
     def may_return_to(self, origin: WebOrigin) -> bool:
         """Whether a page that the caller opens may send a person to the origin (S21)."""
-        return self.return_origins is None or origin in self.return_origins
+        return self.is_anonymous or origin in self.return_origins
 
     def rule_for(
         self,

@@ -37,6 +37,10 @@ class PortalSessionError(ServiceError):
     """The portal session or its token is unknown, used, or ended: one answer for all."""
 
 
+class NoPortalError(ServiceError):
+    """The deployment has no portal: the settings have no `portal.public_url`."""
+
+
 class ClaimNotPermittedError(ServiceError):
     """The caller may not assert this claim of an actor."""
 

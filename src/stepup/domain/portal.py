@@ -1,15 +1,17 @@
 """Portal sessions: one person's visit to the hosted pages, and what each page reaches (S20)."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
-from typing import Final
+from typing import Final, Self
 from uuid import UUID
 
 from stepup.domain.actor import Actor, CallerId
 from stepup.domain.challenge_rights import ANSWER_CHALLENGE
 from stepup.domain.changes import UserRevocations
 from stepup.domain.elevation import CLOCK_TOLERANCE
+from stepup.domain.errors import InvalidValueError
 from stepup.domain.outsiders import COMPLETE_ENROLLMENT, VERIFY_OTP
 from stepup.domain.totp import Label
 from stepup.domain.values import value
@@ -22,6 +24,11 @@ LIFETIME: Final = timedelta(minutes=60)
 """How long a session lives at most, from its creation."""
 LIFETIME_WITH_ROLE: Final = timedelta(minutes=15)
 """How long the session of a Master Administrator lives at most."""
+
+_MAX_LOCALE: Final = 35
+_LOCALE: Final = re.compile("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_MAX_TIME_ZONE: Final = 64
+_TIME_ZONE: Final = re.compile("[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 
 REDEEM: Final = "PortalService/RedeemPortalSession"
 """The only method that the web process may use outside a portal session."""
@@ -118,29 +125,65 @@ def opening_method_of(method: str) -> str:
     return CREATE if method in OF_ALL_PAGES else method
 
 
+class Locale(str):
+    """A BCP 47 tag such as `de-CH`: 2 to 35 bytes (RFC 5646 §2.1 and §4.4.1)."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check the form of the tag, and not whether its language exists.
+
+        Raises:
+            InvalidValueError: it is something else.
+        """
+        if len(value) > _MAX_LOCALE or not _LOCALE.fullmatch(value):
+            raise InvalidValueError("must be a BCP 47 tag such as de-CH, of at most 35 bytes")
+        return super().__new__(cls, value)
+
+
+class TimeZone(str):
+    """An IANA name such as `Europe/Berlin`: 1 to 64 bytes."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check the form of the name, and not whether the zone exists.
+
+        Raises:
+            InvalidValueError: it is something else.
+        """
+        if len(value) > _MAX_TIME_ZONE or not _TIME_ZONE.fullmatch(value):
+            raise InvalidValueError(
+                "must be an IANA time zone such as Europe/Berlin, of at most 64 bytes"
+            )
+        return super().__new__(cls, value)
+
+
 @value
 class PortalSession:
     """A portal session, from its creation on.
 
     Args:
         opened_by: the caller that created it.
+        opened_by_title: the name by which people know this caller.
         actor: the person, as `opened_by` vouches for them; `client` is the device of the browser
             once the session is redeemed.
         created_at: when `opened_by` created it. A later revocation of the user, or of the actor's
             session, ends it.
-        locale: a BCP 47 tag; empty means that of the browser.
-        time_zone: an IANA name; empty means UTC.
+        locale: the language of the pages; None means that of the browser.
+        time_zone: the zone of the person; None means UTC.
         account_name: the name of a new account in the authenticator app; None means the user id.
         idle_until: when it ends without a further call.
     """
 
     opened_by: CallerId
+    opened_by_title: str
     actor: Actor
     page: PortalPage
     challenge_id: UUID | None
     return_url: str
-    locale: str
-    time_zone: str
+    locale: Locale | None
+    time_zone: TimeZone | None
     account_name: Label | None
     created_at: datetime
     idle_until: datetime

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from stepup.domain.callers import Callers
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import SHIPPED, Catalogue, Category, Operation
+from stepup.domain.origins import WebOrigin
 from stepup.settings.callers import CallerSettings, TlsSettings, TokenIssuerSettings, callers_of
 from stepup.settings.portal import PortalSettings
 from stepup.settings.retention import RetentionSettings
@@ -60,6 +61,11 @@ class Settings(BaseSettings):
     def authenticates_callers(self) -> bool:
         """Whether callers must have credentials."""
         return self.tls is not None or bool(self.token_issuers)
+
+    @property
+    def portal_url(self) -> WebOrigin | None:
+        """The origin of the pages; None without a portal."""
+        return self.portal.public_url if self.portal else None
 
     @property
     def registered_callers(self) -> Callers:

@@ -112,6 +112,16 @@ class _AuditEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditE
     """
     AUDIT_EVENT_KIND_AUDIT_PRUNED: _AuditEventKind.ValueType  # 37
     """AUDIT_EVENT_KIND_AUDIT_PRUNED means that `stepup audit prune` deleted the events up to a number."""
+    AUDIT_EVENT_KIND_PORTAL_SESSION_CREATED: _AuditEventKind.ValueType  # 38
+    """AUDIT_EVENT_KIND_PORTAL_SESSION_CREATED means that a caller opened a page of the portal for a
+    person.
+    """
+    AUDIT_EVENT_KIND_PORTAL_SESSION_OPENED: _AuditEventKind.ValueType  # 39
+    """AUDIT_EVENT_KIND_PORTAL_SESSION_OPENED means that a browser opened the link of a portal session."""
+    AUDIT_EVENT_KIND_PORTAL_SESSION_ENDED: _AuditEventKind.ValueType  # 40
+    """AUDIT_EVENT_KIND_PORTAL_SESSION_ENDED means that a person left the portal. A session that times out
+    has no such event.
+    """
 
 class AuditEventKind(_AuditEventKind, metaclass=_AuditEventKindEnumTypeWrapper):
     """AuditEventKind is the kind of an event."""
@@ -200,6 +210,16 @@ an authenticator with `stepup break-glass`; details name the user and the host o
 """
 AUDIT_EVENT_KIND_AUDIT_PRUNED: AuditEventKind.ValueType  # 37
 """AUDIT_EVENT_KIND_AUDIT_PRUNED means that `stepup audit prune` deleted the events up to a number."""
+AUDIT_EVENT_KIND_PORTAL_SESSION_CREATED: AuditEventKind.ValueType  # 38
+"""AUDIT_EVENT_KIND_PORTAL_SESSION_CREATED means that a caller opened a page of the portal for a
+person.
+"""
+AUDIT_EVENT_KIND_PORTAL_SESSION_OPENED: AuditEventKind.ValueType  # 39
+"""AUDIT_EVENT_KIND_PORTAL_SESSION_OPENED means that a browser opened the link of a portal session."""
+AUDIT_EVENT_KIND_PORTAL_SESSION_ENDED: AuditEventKind.ValueType  # 40
+"""AUDIT_EVENT_KIND_PORTAL_SESSION_ENDED means that a person left the portal. A session that times out
+has no such event.
+"""
 Global___AuditEventKind: _TypeAlias = AuditEventKind  # noqa: Y015
 
 @_typing.final

@@ -26,22 +26,14 @@ from stepup.settings.store_addresses import is_near, store_addresses
 
 _ALL = Patterns(["*"])
 LOCAL_CALLER = Caller(
-    CallerId("local"),
-    frozenset(),
-    (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),),
-    return_origins=None,
+    CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
 )
 """Any program that reaches a loopback address, where callers have no credentials: unlimited."""
 LOCAL = AdmittedCaller(LOCAL_CALLER, ("loopback",))
 """A caller that proves only that it is on this machine."""
 _TRUSTED = "server.insecure_anyone_on_the_network_is_trusted"
 ANYONE = AdmittedCaller(
-    Caller(
-        CallerId("anyone"),
-        frozenset(),
-        (Rule(_TRUSTED, _ALL, _ALL, _ALL, frozenset(Claim)),),
-        return_origins=None,
-    ),
+    Caller(CallerId("anyone"), frozenset(), (Rule(_TRUSTED, _ALL, _ALL, _ALL, frozenset(Claim)),)),
     ("network",),
 )
 """Any caller of a server that trusts everybody: unlimited, and without a proof of identity."""

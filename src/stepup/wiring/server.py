@@ -14,6 +14,7 @@ from stepup.rpc.handlers.challenge import ChallengeHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
 from stepup.rpc.handlers.people import PeopleHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
+from stepup.rpc.handlers.portal import PortalHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
 from stepup.rpc.pipeline.finish_lines import SUMMARY_SECONDS
 from stepup.rpc.pipeline.pipeline import Pipeline
@@ -45,7 +46,11 @@ from stepup.service.people.unlock import UnlockUser
 from stepup.service.policy.known_tenants import KnownTenants
 from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.policy.update import GetPolicy, UpdatePolicy
+from stepup.service.portal.create import CreatePortalSession
+from stepup.service.portal.end import EndPortalSession
+from stepup.service.portal.redeem import RedeemPortalSession
 from stepup.service.portal.resolve import ResolvePortalSession
+from stepup.service.portal.tenant_name import TenantName
 from stepup.service.portal.wizard_of_challenge import DemandNoAuthenticator
 from stepup.service.ports import Clock
 from stepup.service.step_up.check import CheckStepUp
@@ -157,8 +162,15 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         catalogue, GetPolicy(database, pages), UpdatePolicy(database, elevated, snapshots)
     )
     audit = AuditHandlers(AuditEvents(database, tokens, pages))
+    sessions = stores.portal_sessions
+    portal = PortalHandlers(
+        CreatePortalSession(sessions, database, settings.portal_url),
+        RedeemPortalSession(sessions, database),
+        EndPortalSession(sessions, database),
+        TenantName(snapshots, options.issuer),
+    )
     return Application(
-        Handlers(step_up, challenge, enrollment, people, policy, audit),
+        Handlers(step_up, challenge, enrollment, people, policy, audit, portal),
         snapshots,
         codes,
         asked,

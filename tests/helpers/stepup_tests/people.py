@@ -17,6 +17,7 @@ from stepup.domain.text import OperatorName, OperatorReason
 
 ACME = TenantId("acme")
 CALLER = CallerId("response-actions")
+WEB = CallerId("web")
 
 
 def person(user="alice", *, tenant="acme", session="desk", **context):

@@ -8,6 +8,7 @@ from stepup.v1 import (
     enrollment_service_pb2,
     people_service_pb2,
     policy_service_pb2,
+    portal_service_pb2,
     step_up_service_pb2,
 )
 from stepup_tests.people import administrator
@@ -21,6 +22,7 @@ PROTOS = (
     people_service_pb2,
     policy_service_pb2,
     audit_service_pb2,
+    portal_service_pb2,
 )
 CHALLENGE_ID = "00000000-0000-4000-8000-000000000003"
 METHODS = {
@@ -94,5 +96,10 @@ _FIELDS = {
         "policy": {"etag": "etag", "enabled": True, "operations": [{"operation": OSQUERY}]},
         "update_mask": "enabled,operations",
     },
+    "CreatePortalSession": {
+        "page": "PORTAL_PAGE_STEP_UP",
+        "return_url": "https://console.example/settings",
+    },
+    "RedeemPortalSession": {"token": "t" * 43},
 }
 WITH_ACTOR = [path for path in METHODS if "actor" in request_type(path).DESCRIPTOR.fields_by_name]

@@ -16,6 +16,7 @@ from stepup.v1 import (
     challenge_service_pb2_grpc,
     enrollment_service_pb2_grpc,
     policy_service_pb2_grpc,
+    portal_service_pb2_grpc,
     step_up_service_pb2_grpc,
 )
 
@@ -28,6 +29,7 @@ class Stubs:
     enrollment: enrollment_service_pb2_grpc.EnrollmentServiceStub
     policy: policy_service_pb2_grpc.PolicyServiceStub
     audit: audit_service_pb2_grpc.AuditServiceStub
+    portal: portal_service_pb2_grpc.PortalServiceStub
 
 
 @contextmanager
@@ -46,6 +48,7 @@ def connect(target: str, credentials: grpc.ChannelCredentials | None = None) -> 
             enrollment_service_pb2_grpc.EnrollmentServiceStub(channel),
             policy_service_pb2_grpc.PolicyServiceStub(channel),
             audit_service_pb2_grpc.AuditServiceStub(channel),
+            portal_service_pb2_grpc.PortalServiceStub(channel),
         )
 
 

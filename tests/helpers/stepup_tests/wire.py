@@ -22,6 +22,7 @@ from stepup.v1 import (
     enrollment_service_pb2_grpc,
     people_service_pb2_grpc,
     policy_service_pb2_grpc,
+    portal_service_pb2_grpc,
     step_up_service_pb2_grpc,
 )
 from stepup.wiring.credentials import LOCAL_CALLER, admit_local_caller
@@ -41,6 +42,7 @@ class Client:
         self.people = people_service_pb2_grpc.PeopleServiceStub(self.channel)
         self.policy = policy_service_pb2_grpc.PolicyServiceStub(self.channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)
+        self.portal = portal_service_pb2_grpc.PortalServiceStub(self.channel)
 
     async def call(self, path, payload, metadata=None):
         """Call `<service>/<method>` with bytes; returns the bytes of the answer."""
@@ -95,10 +97,16 @@ def pipeline_of(
 
 
 @asynccontextmanager
-async def served(worker, admit=admit_local_caller, begin_span=None, make_engine=None):
+async def served(
+    worker,
+    admit=admit_local_caller,
+    begin_span=None,
+    make_engine=None,
+    find_caller=ANONYMOUS.named,
+):
     """Serve a worker's handlers on a free port for as long as the block lasts."""
     server = Server(
-        pipeline_of(worker, admit, begin_span),
+        pipeline_of(worker, admit, begin_span, find_caller=find_caller),
         worker.application.handlers,
         make_engine or engine_under_test(),
     )

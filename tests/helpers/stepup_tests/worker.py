@@ -15,6 +15,7 @@ from stepup.service.calls.context import Context, HostContext, OutsiderContext
 from stepup.service.people.break_glass import BREAK_GLASS, BreakGlass
 from stepup.service.people.import_authenticators import ImportEntry
 from stepup.service.policy.update import PolicyChange
+from stepup.service.portal.resolve import ResolvePortalSession
 from stepup.service.ports import EventQuery
 from stepup.service.step_up.check import Check
 from stepup.service.step_up.revocation import Scope
@@ -22,7 +23,8 @@ from stepup.wiring.credentials import LOCAL_CALLER
 from stepup.wiring.server import assemble
 from stepup_tests.challenges import new_challenge
 from stepup_tests.otp import code_at, wrong_code_at
-from stepup_tests.people import ACME, CALLER, administrator, person
+from stepup_tests.people import ACME, CALLER, WEB, administrator, person
+from stepup_tests.portal import new_session
 
 OSQUERY = "response.run_osquery"
 REMOTE_SHELL = "response.start_remote_shell"
@@ -74,6 +76,8 @@ class Worker:
         self._enrollment = self.application.handlers.enrollment
         self._people = self.application.handlers.people
         self._policy = self.application.handlers.policy
+        self._portal = self.application.handlers.portal
+        self._resolve_portal = ResolvePortalSession(stores.portal_sessions, stores.database)
         self._audit = self.application.handlers.audit.events
 
     async def advance(self, *, seconds=0, minutes=0):
@@ -196,6 +200,34 @@ class Worker:
     async def revoke_for(self, operator, user):
         """End all elevations of a user, for an operator."""
         await self._step_up.revoke.by_operator(self.context(operator), UserId(user))
+
+    async def open_portal(self, actor, new=None, *, title="Console"):
+        """Create a link to a page; returns it."""
+        return await self._portal.create(self.context(actor), new or new_session(), title)
+
+    def token_of(self, link):
+        """The token of a link, the last segment of its path."""
+        return link.url.rpartition("/")[2]
+
+    async def redeem(self, link, device=None):
+        """Open a link in a browser; returns the id of the session, and the session."""
+        return await self.redeem_token(self.token_of(link), device)
+
+    async def redeem_token(self, token, device=None):
+        """As `redeem`, by a token."""
+        now = self.clock.now()
+        taken = await self._portal.redeem.take(token, now)
+        return await self._portal.redeem.open(
+            taken, device, caller=WEB, request_id=REQUEST_ID, now=now
+        )
+
+    async def resolve_portal(self, session_id):
+        """The portal session of a call of the web process."""
+        return await self._resolve_portal(session_id, self.clock.now())
+
+    async def leave_portal(self, session_id, session):
+        """End a portal session, as its person asks."""
+        await self._portal.end(self.context(session.actor, WEB), session_id, session)
 
     async def break_glass(self, user, *, keys=None):
         """What `stepup break-glass reset-enrollment` does on a server's host."""

@@ -14,6 +14,7 @@ from fakeredis.aioredis import FakeRedis
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.settings import Settings, StorageSettings, VerificationSettings
+from stepup.settings.portal import PortalSettings
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.stores.redis import (
     RedisCallerRates,
@@ -34,6 +35,8 @@ from stepup_tests.faults import (
 )
 from stepup_tests.keys import fresh_ring
 from stepup_tests.worker import Worker
+
+PORTAL = PortalSettings(public_url="https://mfa.example")
 
 
 def migrated_template(directory: Path) -> Path:
@@ -72,15 +75,16 @@ class World:
             self.decision_log,
         )
 
-    def settings(self, **verification):
+    def settings(self, *, portal=PORTAL, **verification):
         return Settings(
             storage=StorageSettings(data_dir=self.directory),
             verification=VerificationSettings(**verification),
+            portal=portal,
         )
 
-    async def worker(self, **verification):
+    async def worker(self, **settings):
         """A worker that has just started: it knows what the feed says, and no policy yet."""
-        worker = Worker(self.stores, self.settings(**verification), self.clock)
+        worker = Worker(self.stores, self.settings(**settings), self.clock)
         await worker.poll()
         return worker
 

@@ -125,8 +125,11 @@ def portal(worker):
 
 @pytest.mark.parametrize("page", PortalPage)
 async def test_s20_a_page_reaches_its_methods_and_no_other(portal, page):
-    session = await portal.open(page)
-    answered = {path for path in PATHS if await portal.reason(path) not in REFUSED}
+    answered = set()
+    for path in PATHS:
+        session = await portal.open(page)  # again, because some calls end it
+        if await portal.reason(path) not in REFUSED:
+            answered.add(path)
     assert answered == {path for path in PATHS if session.reaches(short(path))}
     assert {short(path) for path in answered} >= REACHES[page]
 

@@ -30,11 +30,16 @@ OURS = [
     "stepup.v1.PeopleService",
     "stepup.v1.PolicyService",
     "stepup.v1.AuditService",
+    "stepup.v1.PortalService",
 ]
+PORTAL = "stepup.v1.PortalService"
 VERIFY_OTP = "stepup.v1.StepUpService/VerifyOtp"
 WRITERS = {
     f"stepup.v1.{name}"
-    for name in ("ChallengeService", "EnrollmentService", "PeopleService", "PolicyService")
+    for name in (
+        *("ChallengeService", "EnrollmentService", "PeopleService", "PolicyService"),
+        "PortalService",
+    )
 }
 PARTS = [
     *("sql", "redis", "sql_writes", "redis_writes", "decision_log"),
@@ -131,8 +136,8 @@ async def test_a_server_can_cease_to_serve_and_serve_again(server, started):
 @pytest.mark.parametrize(
     ("lost", "ceased"),
     [
-        ({"redis": False}, {"redis", VERIFY_OTP}),
-        ({"redis_writes": False}, {"redis_writes", VERIFY_OTP}),
+        ({"redis": False}, {"redis", VERIFY_OTP, PORTAL}),
+        ({"redis_writes": False}, {"redis_writes", VERIFY_OTP, PORTAL}),
         ({"sql": False}, {"sql", VERIFY_OTP, *OURS} - {"stepup.v1.StepUpService"}),
         ({"sql": False, "decides": False}, {"sql", "", VERIFY_OTP, *OURS}),
         ({"sql_writes": False}, {"sql_writes", VERIFY_OTP, *WRITERS}),

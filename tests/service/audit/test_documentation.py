@@ -111,6 +111,7 @@ async def others_act(worker, app):
         await end(deprovisioning() if end == worker.forget else OPERATOR, "bob")
     await worker.challenge(BOB)
     await worker.break_glass("bob")
+    await worker.leave_portal(*await worker.redeem(await worker.open_portal(person("dave"))))
 
 
 def documented_hash(session_id):

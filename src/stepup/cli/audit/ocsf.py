@@ -147,6 +147,13 @@ _ACTIVITIES: Mapping[EventKind, _Activity] = {
     EventKind.CHALLENGE_ITEM_USED: _Activity(
         _API, _OTHER, "Use", "An item of a challenge allowed an action"
     ),
+    EventKind.PORTAL_SESSION_CREATED: _Activity(
+        _API, 1, "Create", "A caller opened a page of the portal for a person"
+    ),
+    EventKind.PORTAL_SESSION_OPENED: _Activity(
+        _API, _OTHER, "Redeem", "A browser opened the link of a portal session"
+    ),
+    EventKind.PORTAL_SESSION_ENDED: _Activity(_API, 4, "Delete", "A person left the portal"),
 }
 _CHALLENGE_CALLS: Mapping[EventKind, str] = {
     EventKind.CHALLENGE_CREATED: "CreateChallenge",
@@ -156,6 +163,11 @@ _CHALLENGE_CALLS: Mapping[EventKind, str] = {
     # No call ends the challenge: its time does, which CreateChallenge has set.
     EventKind.CHALLENGE_EXPIRED: "CreateChallenge",
     EventKind.CHALLENGE_ITEM_USED: "CheckStepUp",
+}
+_PORTAL_CALLS: Mapping[EventKind, str] = {
+    EventKind.PORTAL_SESSION_CREATED: "CreatePortalSession",
+    EventKind.PORTAL_SESSION_OPENED: "RedeemPortalSession",
+    EventKind.PORTAL_SESSION_ENDED: "EndPortalSession",
 }
 _ALARMING = frozenset({EventKind.CLAIM_REFUSED, EventKind.AUTHENTICATOR_RESET_BY_BREAK_GLASS})
 _ACCOUNT_MFA_OFF = _disabled("MFA was turned off for an account")
@@ -294,5 +306,7 @@ def _call(event: Event) -> tuple[Json, str, Json]:
             return "stepup audit prune", "audit events", event.tenant_id
         case kind if kind in _CHALLENGE_CALLS:
             return _CHALLENGE_CALLS[kind], "challenge", event.details["challenge_id"]
+        case kind if kind in _PORTAL_CALLS:
+            return _PORTAL_CALLS[kind], "portal session", event.subject_user_id
         case _:
             return "RevokeElevations", "elevations", event.subject_user_id

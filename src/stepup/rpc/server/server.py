@@ -29,6 +29,7 @@ from stepup.rpc.handlers.challenge import ChallengeHandlers
 from stepup.rpc.handlers.enrollment import EnrollmentHandlers
 from stepup.rpc.handlers.people import PeopleHandlers
 from stepup.rpc.handlers.policy import PolicyHandlers
+from stepup.rpc.handlers.portal import PortalHandlers
 from stepup.rpc.handlers.step_up import StepUpHandlers
 from stepup.rpc.pipeline.call import Method, path_of
 from stepup.rpc.pipeline.pipeline import Pipeline
@@ -47,6 +48,7 @@ from stepup.v1 import (
     enrollment_service_pb2,
     people_service_pb2,
     policy_service_pb2,
+    portal_service_pb2,
     step_up_service_pb2,
 )
 
@@ -68,6 +70,7 @@ _OPTIONS = (
 )
 STEP_UP = step_up_service_pb2.DESCRIPTOR.services_by_name["StepUpService"].full_name
 AUDIT = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
+PORTAL = portal_service_pb2.DESCRIPTOR.services_by_name["PortalService"].full_name
 VERIFY_OTP = f"{STEP_UP}/VerifyOtp"
 """The health name of the method that accepts codes, which needs more than a decision."""
 _PARTS = (
@@ -81,6 +84,7 @@ PROTOS = (
     people_service_pb2,
     policy_service_pb2,
     audit_service_pb2,
+    portal_service_pb2,
 )
 SERVICES = tuple(
     service.full_name for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()
@@ -110,6 +114,7 @@ class Handlers:
     people: PeopleHandlers
     policy: PolicyHandlers
     audit: AuditHandlers
+    portal: PortalHandlers
 
 
 def methods(handlers: Handlers) -> Iterable[Method]:
@@ -121,6 +126,7 @@ def methods(handlers: Handlers) -> Iterable[Method]:
         handlers.people,
         handlers.policy,
         handlers.audit,
+        handlers.portal,
     )
     for proto, implementation in zip(PROTOS, implementations, strict=True):
         [service] = proto.DESCRIPTOR.services_by_name.values()
@@ -216,16 +222,18 @@ class Server:
         No service serves while no caller can be authenticated. The whole server and
         `StepUpService` serve while decisions can be made and recorded, also without Redis or while
         a store refuses writes: a client that health sends away would lose the decisions that need
-        neither. `VerifyOtp` serves while both stores accept writes, the audit service while SQL can
-        be read, and the other services while SQL accepts writes. Each part has its own name.
+        neither. `VerifyOtp` and `PortalService` serve while both stores accept writes, the audit
+        service while SQL can be read, and the other services while SQL accepts writes. Each part
+        has its own name.
         """
         admits = condition.admits
         writes = admits and condition.sql and condition.sql_writes
+        redis_writes = condition.redis and condition.redis_writes
         serving = {
             **dict.fromkeys(SERVICES, writes),
             AUDIT: admits and condition.sql,
             **dict.fromkeys(("", STEP_UP), admits and condition.decides),
-            VERIFY_OTP: writes and condition.redis and condition.redis_writes,
+            **dict.fromkeys((VERIFY_OTP, PORTAL), writes and redis_writes),
             **{part: getattr(condition, part) for part in _PARTS},
         }
         await self._health.set_serving(name for name, serves in serving.items() if serves)

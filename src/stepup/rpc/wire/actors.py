@@ -78,6 +78,25 @@ def actor_or_operator(request: HasActor) -> domain.Actor | domain.Operator:
     )
 
 
+def actor_of_pages(request: HasActor) -> domain.Actor:
+    """The actor of a request for pages, who does no action: it has nothing that exempts one.
+
+    Raises:
+        InvalidFieldError: as `actor`; or the actor has a field of an action.
+    """
+    person = actor(request)
+    fields = {
+        "team": person.is_managed_services,
+        "playbook_run": person.playbook_run,
+        "retry_receipt": person.retry_receipt,
+        "challenge_id": person.challenge_id,
+    }
+    for field, exempts in fields.items():
+        if exempts:
+            raise InvalidFieldError(f"actor.{field}", "must be absent: a page runs no action")
+    return person
+
+
 def deprovisioning(request: HasActor) -> domain.Deprovisioning:
     """The actor of a request with the claim `deprovisioning`, which has a tenant only.
 
@@ -129,7 +148,7 @@ def _person(path: str, message: actor_pb2.ActorContext) -> domain.Actor:
             else None
         ),
         challenge_id=uuid(f"{path}.challenge_id", message.challenge_id),
-        client=_client(f"{path}.client", message.client) if message.HasField("client") else None,
+        client=device(f"{path}.client", message.client) if message.HasField("client") else None,
     )
 
 
@@ -147,8 +166,12 @@ def message_of(actor: domain.Actor) -> actor_pb2.ActorContext:
     )
 
 
-def _client(path: str, message: actor_pb2.Client) -> domain.Device | None:
-    """The device of a person; None if nothing is known about it."""
+def device(path: str, message: actor_pb2.Client) -> domain.Device | None:
+    """The device of a person; None if nothing is known about it.
+
+    Raises:
+        InvalidFieldError: the address or the user agent is not valid.
+    """
     address = message.address
     if address:
         try:

@@ -31,6 +31,7 @@ _REASONS: tuple[tuple[type[errors.ServiceError], StatusCode, str], ...] = (
         "CALLER_UNAUTHENTICATED",
     ),
     (errors.PortalSessionError, StatusCode.UNAUTHENTICATED, "PORTAL_SESSION"),
+    (errors.NoPortalError, StatusCode.FAILED_PRECONDITION, "NO_PORTAL"),
     (errors.CallerNotPermittedError, StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED"),
     (errors.ClaimNotPermittedError, StatusCode.PERMISSION_DENIED, "CLAIM_NOT_PERMITTED"),
     (errors.CallerRateLimitedError, StatusCode.RESOURCE_EXHAUSTED, "CALLER_RATE_LIMITED"),

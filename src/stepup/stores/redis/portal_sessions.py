@@ -28,7 +28,14 @@ from stepup.domain.actor import (
 from stepup.domain.base64url import encode_base64url
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.instants import instant_at, microseconds
-from stepup.domain.portal import IDLE_LIFETIME, LINK_LIFETIME, PortalPage, PortalSession
+from stepup.domain.portal import (
+    IDLE_LIFETIME,
+    LINK_LIFETIME,
+    Locale,
+    PortalPage,
+    PortalSession,
+    TimeZone,
+)
 from stepup.domain.totp import Label
 from stepup.service.ports import Keys
 from stepup.stores.redis.authentic_values import AuthenticValues
@@ -111,7 +118,7 @@ def _cipher(secret: str) -> AESGCM:
 def _fields(session: PortalSession) -> list[Any]:
     actor, device = session.actor, session.actor.client
     return [
-        session.opened_by,
+        [session.opened_by, session.opened_by_title],
         [
             *(actor.tenant_id, actor.user_id, actor.session_id, actor.account_type, actor.role),
             None if device is None else [device.address, device.user_agent],
@@ -135,13 +142,13 @@ def _read(fields: Any) -> PortalSession:
     """
     match fields:
         case [
-            str(opened_by),
+            [str(opened_by), str(title)],
             [str(tenant), str(user), str(session), str(account_type), str(role), device],
             str(page),
             None | str() as challenge_id,
             str(return_url),
-            str(locale),
-            str(time_zone),
+            None | str() as locale,
+            None | str() as time_zone,
             None | str() as account_name,
             int(created_at),
             int(idle_until),
@@ -166,12 +173,13 @@ def _read(fields: Any) -> PortalSession:
     )
     return PortalSession(
         CallerId(opened_by),
+        title,
         actor,
         PortalPage(page),
         None if challenge_id is None else UUID(challenge_id),
         return_url,
-        locale,
-        time_zone,
+        None if locale is None else Locale(locale),
+        None if time_zone is None else TimeZone(time_zone),
         None if account_name is None else Label(account_name),
         instant_at(created_at),
         instant_at(idle_until),
