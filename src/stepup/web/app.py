@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from stepup.client import AsyncStepUpClient, StepUpError, UnavailableError
+from stepup.client import AsyncStepUpClient, RequestError, StepUpError, UnavailableError
 from stepup.v1 import portal_service_pb2 as pb
 from stepup.v1.actor_pb2 import Client
 from stepup.web.cookies import with_cookie, without_cookie
@@ -28,6 +28,7 @@ from stepup.web.static import StaticFiles
 from stepup.web.texts import accepted, texts_of
 from stepup.web.visits import Visit, csrf_token_of, metadata_of, visit_id_of
 
+_ENDED: Final = "PORTAL_SESSION"
 _RETRY_SECONDS: Final = 5
 _MAX_USER_AGENT: Final = 512  # actor.proto
 
@@ -96,9 +97,13 @@ class Portal:
         if not is_from_own_page(request.headers, self._site.public_url):
             return self._forbidden(request)
         answer = RedirectResponse(f"/v/{visit_id}/", 303)
-        if self._site.cookie_of(visit_id) in request.cookies:
-            return answer
-        opened = await self._stepup.portal.redeem(token=token, client=_device(request))
+        # Also with a cookie: whoever planted it does not choose the session of this person.
+        try:
+            opened = await self._stepup.portal.redeem(token=token, client=_device(request))
+        except RequestError as error:
+            if error.reason != _ENDED:
+                raise
+            return answer  # a second click: the visit says whether it is there
         return with_cookie(self._site, visit_id, opened, answer)
 
     async def _get(self, request: Request) -> Response:
@@ -150,7 +155,7 @@ class Portal:
             response.headers["Retry-After"] = str(_RETRY_SECONDS)
             return response
         reason = error.reason if isinstance(error, StepUpError) else ""
-        if reason == "PORTAL_SESSION":
+        if reason == _ENDED:
             return self._ended(request)
         if reason == "CALLER_NOT_PERMITTED":
             return self._page(request, "not_permitted.html", 403)

@@ -1,8 +1,11 @@
 """Whether a POST comes from a page of ours (S21)."""
 
-from urllib.parse import urlsplit
+import re
+from typing import Final
 
 from starlette.datastructures import Headers
+
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?=[/?#]|$)")
 
 
 def is_from_own_page(headers: Headers, origin: str) -> bool:
@@ -20,6 +23,6 @@ def is_from_own_page(headers: Headers, origin: str) -> bool:
 
 
 def origin_of(url: str) -> str:
-    """The origin of an address that the core has checked."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    """The origin of an address that the core has checked; `'none'` for what is not an origin."""
+    found = _ORIGIN.match(url)
+    return found[0] if found else "'none'"

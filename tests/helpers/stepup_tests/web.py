@@ -91,6 +91,8 @@ class FakeCore(grpc.GenericRpcHandler):
         self.token = "t" * 43
         self.session_id = "s" * 43
         self.is_ready = True
+        self.sessions = {self.token: (self.session_id, self.session)}
+        """The sessions by their tokens: the test adds more."""
         self.redeemed: set[str] = set()
         self._answers: dict[str, Any] = {}
         self.answer("PortalService/RedeemPortalSession", self._redeem)
@@ -112,15 +114,17 @@ class FakeCore(grpc.GenericRpcHandler):
 
     def _redeem(self, call: Call) -> Message:
         token = call.request.token
-        if token in self.redeemed or token != self.token:
+        if token in self.redeemed or token not in self.sessions:
             raise ENDED
         self.redeemed.add(token)
-        return pb.RedeemPortalSessionResponse(session_id=self.session_id, session=self.session)
+        session_id, session = self.sessions[token]
+        return pb.RedeemPortalSessionResponse(session_id=session_id, session=session)
 
     def _get(self, call: Call) -> Message:
-        if call.metadata.get("stepup-portal-session") != self.session_id:
-            raise ENDED
-        return pb.GetPortalSessionResponse(session=self.session)
+        for session_id, session in self.sessions.values():
+            if call.metadata.get("stepup-portal-session") == session_id:
+                return pb.GetPortalSessionResponse(session=session)
+        raise ENDED
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         method = details.method.removeprefix("/stepup.v1.")
