@@ -1,5 +1,6 @@
 """The commands."""
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from stepup.cli.ctl import commands as ctl
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
 from stepup.cli.web.command import web
-from stepup.cli.web.trial import trial_web_process
+from stepup.cli.web.trial import flags_of_trial, trial_web_process
 from stepup.process.serving import announce_address, serve_until_stopped
 from stepup.process.workers import run_workers
 from stepup.system.distribution import NAME, version
@@ -80,7 +81,11 @@ def serve(
     }
     settings = settings_of(config_file, **flags)
     configure_logging(settings.log.level, settings.log.format)
-    with trial_web_process(settings):
+    with ExitStack() as stack:
+        if of_trial := flags_of_trial(settings):
+            flags |= of_trial
+            settings = settings_of(config_file, **flags)
+            stack.enter_context(trial_web_process(settings))
         if settings.server.workers > 1:
             raise typer.Exit(run(run_workers(settings, config_file, flags)))
         run(serve_until_stopped(settings, partial(load, config_file, **flags), announce_address))

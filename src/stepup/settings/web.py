@@ -7,24 +7,13 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from stepup.settings.section import Section, SettingPath, address
+from stepup.domain.origins import WebOrigin
+from stepup.settings.section import Section, SettingPath, address, checked
 from stepup.settings.telemetry import LinesSettings, MetricsSettings
 from stepup.system.colours import WHITE, contrast
 from stepup.system.loopback import is_loopback
 
 _CONTRAST: Final = 4.5  # WCAG 2.2, 1.4.3
-_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
-
-
-def _origin(value: str) -> str:
-    found = _ORIGIN.fullmatch(value)
-    host = found and found["host"].strip("[]")
-    if not found or not (found["scheme"] == "https" or is_loopback(str(host))):
-        raise ValueError(
-            "must be https://HOST or https://HOST:PORT in small letters, without a path;"
-            " or with http on a loopback address, for a trial"
-        )
-    return value
 
 
 def _colour(value: str) -> str:
@@ -85,7 +74,7 @@ class WebSettings(BaseSettings):
     listen: Annotated[str, AfterValidator(address)] = "127.0.0.1:8080"
     """HOST:PORT. Without `[tls]` and without `trusted_proxies` the host must be a loopback
     address."""
-    public_url: Annotated[str, AfterValidator(_origin)] | None = None
+    public_url: Annotated[WebOrigin, checked(WebOrigin)] | None = None
     """The origin that browsers see, such as `https://mfa.example.com`: the same as
     `portal.public_url` of the core. Absent: `http://` and the address of `listen`, for a trial on
     this machine."""
@@ -140,4 +129,8 @@ class WebSettings(BaseSettings):
         Args:
             port: the one that the operating system assigned.
         """
-        return self.public_url or f"http://{self.listen.rpartition(':')[0]}:{port}"
+        return self.public_url or f"http://{self.address(port)}".removesuffix(":80")
+
+    def address(self, port: int) -> str:
+        """HOST:PORT with the port that the operating system assigned."""
+        return f"{self.listen.rpartition(':')[0]}:{port}"

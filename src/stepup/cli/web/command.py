@@ -77,7 +77,7 @@ def _serve(settings: WebSettings) -> None:
                 )
             except OSError as error:
                 raise ConfigurationError(f"metrics.listen: {error.strerror}") from error
-        announce(settings.origin(opened.getsockname()[1]))
+        announce(settings.address(opened.getsockname()[1]))
         if settings.workers > 1:
             asyncio.run(run_workers(settings, opened, directory))
         else:

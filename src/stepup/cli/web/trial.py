@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -22,22 +22,29 @@ _END_SECONDS: Final = 15
 _log = structlog.get_logger(__name__)
 
 
+def flags_of_trial(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The settings that a trial with pages has, beside those that were given; empty for others.
+
+    A trial has pages if the server takes callers without credentials on a fixed port of this
+    machine, and no portal is configured.
+    """
+    server = settings.server
+    if not server.insecure or settings.portal or server.socket or not server.port:
+        return {}
+    if not are_installed(*MODULES):
+        _log.info("portal_not_started", reason=f"the web process {missing_extra('web')}")
+        return {}
+    return {"portal": {"public_url": ORIGIN}}
+
+
 @contextmanager
 def trial_web_process(settings: Settings) -> Iterator[None]:
     """Run the web process of a trial while the block runs.
 
-    A server on a free port, on a unix socket or with credentials has none. If the web process
-    cannot start, it says so on standard error, and the server continues.
+    If the web process cannot start, it says so on standard error, and the server continues.
     """
-    server = settings.server
-    if not server.insecure or server.socket is not None or server.port == 0:
-        yield
-        return
-    if not are_installed(*MODULES):
-        _log.info("portal_not_started", reason=f"the web process {missing_extra('web')}")
-        yield
-        return
-    command = [sys.executable, "-m", "stepup", "web", "--listen", LISTEN, "--core", server.listen]
+    command = [sys.executable, "-m", "stepup", "web", "--listen", LISTEN]
+    command += ["--core", settings.server.listen]
     command += ["--log-level", settings.log.level, "--log-format", settings.log.format]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("STEPUP_")
