@@ -97,7 +97,7 @@ class Portal:
         if not is_from_own_page(request.headers, self._site.public_url):
             return self._forbidden(request)
         answer = RedirectResponse(f"/v/{visit_id}/", 303)
-        # Also with a cookie: whoever planted it does not choose the session of this person.
+        # Also with a cookie: a program that plants one must not choose the session of this person.
         try:
             opened = await self._stepup.portal.redeem(token=token, client=_device(request))
         except RequestError as error:
