@@ -14,6 +14,7 @@ from stepup_tests.e2e.processes import PROGRAMS, run
 from stepup_tests.places import ROOT
 
 from stepup.settings import DatabaseSettings, Settings, load
+from stepup.settings.web import WebSettings
 
 # The first that the chart allows, and the newest that there are schemas of.
 VERSIONS = ["1.30", "1.37"]
@@ -484,3 +485,41 @@ def test_no_value_is_unused():
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
     assert not [name for name in chain(values) if f".Values.{name}" not in templates]
+
+
+def test_s20_the_web_process_has_no_store_and_no_key_of_the_servers(full):
+    [pod] = [each for each in pods(full) if each["containers"][0]["name"] == "web"]
+    secrets = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert secrets == {"web-client", "web-tls"}
+    assert "env" not in pod["containers"][0]
+    policy = only(full, "NetworkPolicy", "stepup-web")["spec"]
+    [names, servers] = policy["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    [peer] = servers["to"]
+    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "server"
+    assert servers["ports"] == [{"port": 50051, "protocol": "TCP"}]
+    browsers = policy["ingress"][0]
+    assert browsers["from"] == [{"ipBlock": {"cidr": "10.8.0.0/16"}}]
+
+
+def test_the_web_process_would_start_with_its_configuration(full):
+    text = only(full, "ConfigMap", "stepup-web")["data"]["web.toml"]
+    settings = WebSettings(**tomllib.loads(text))
+    assert (settings.core.target, settings.core.token_file.name) == ("stepup.mesh:50051", "token")
+    server = tomllib.loads(only(full, "ConfigMap")["data"]["stepup.toml"])
+    assert server["portal"]["public_url"] == settings.public_url == "https://mfa.example"
+
+
+def test_the_web_process_is_there_only_if_it_is_wanted(tools):
+    assert not [each for each in tools.rendered() if each["metadata"]["name"].endswith("-web")]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("web.config.trusted_proxies={10.0.0.0/8}", "web.config.public_url"),
+        ("web.config.public_url=https://mfa.example", "browsers need TLS"),
+    ],
+)
+def test_the_web_process_needs_an_origin_and_tls(tools, value, problem):
+    assert problem in tools.refusal("--set", "web.enabled=true", "--set", value)

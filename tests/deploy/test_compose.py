@@ -11,6 +11,7 @@ from stepup_tests.places import ROOT
 
 from stepup.rpc.engine import CallLimits
 from stepup.rpc.server.server import MAX_STREAMS
+from stepup.settings.web import WebSettings
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -132,12 +133,26 @@ def test_s30_the_build_refuses_a_base_without_a_digest(tmp_path, base, ends):
     assert run(["sh", "-c", refusal], tmp_path, {"PYTHON": base}).returncode == ends
 
 
-def test_nobody_outside_reaches_anything_but_envoy():
-    assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["envoy"]
+def test_nobody_outside_reaches_anything_but_envoy_and_the_web_process():
+    assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["envoy", "web"]
     outside = {name for name, network in COMPOSE["networks"].items() if not network.get("internal")}
     assert [name for name in SERVICES if outside & set(SERVICES[name].get("networks", ()))] == [
-        "envoy"
+        "envoy",
+        "web",
     ]
+
+
+def test_s20_the_web_process_reaches_no_store_and_has_no_password():
+    assert "stores" not in SERVICES["web"]["networks"]
+    assert "environment" not in SERVICES["web"]
+    assert [there for _, there in mounts("web")] == ["/etc/stepup/web.toml", "/etc/stepup/web"]
+
+
+def test_the_web_process_would_start_with_its_configuration():
+    web = WebSettings(**tomllib.loads((DEPLOY / "compose" / "web.toml").read_text()))
+    servers = tomllib.loads((DEPLOY / "compose" / "stepup.toml").read_text())
+    assert web.public_url == servers["portal"]["public_url"]
+    assert SERVICES["web"]["ports"] == [f"{web.public_url.rpartition(':')[2]}:{web.port}"]
 
 
 def test_s14_servers_do_not_have_the_password_of_the_role_that_migrates():

@@ -108,6 +108,29 @@ capabilities: {drop: [ALL]}
 {{- end }}{{ end }}
 {{- end }}
 
+{{- define "stepup.webProbe" -}}
+{path: {{ .path }}, port: http, scheme: {{ ternary "HTTPS" "HTTP" (not (empty .root.Values.web.tls.secretName)) }}}
+{{- end }}
+
+{{/* The configuration of the web process, and what only the chart can know. */}}
+{{- define "stepup.webToml" -}}
+{{- $config := deepCopy .Values.web.config }}
+{{- if not $config.public_url }}{{ fail "web.config.public_url: the origin that browsers see, https://..." }}{{ end }}
+{{- if not (or .Values.web.tls.secretName $config.trusted_proxies) }}
+{{- fail "web.tls.secretName, web.config.trusted_proxies: browsers need TLS, here or at a proxy" }}
+{{- end }}
+{{- $_ := set $config "listen" (printf "%s:8080" .Values.bindAddress) }}
+{{- $_ := set $config "metrics" (dict "listen" (printf "%s:9464" .Values.bindAddress)) }}
+{{- $target := .Values.web.core.target | default (printf "%s.%s.svc:%v" (include "stepup.name" .) .Release.Namespace .Values.service.port) }}
+{{- $core := dict "target" $target "certificate" "/etc/stepup/core/tls.crt" "private_key" "/etc/stepup/core/tls.key" "authorities" "/etc/stepup/core/ca.crt" }}
+{{- if .Values.web.core.tokenAudience }}{{ $_ := set $core "token_file" "/var/run/secrets/stepup/token" }}{{ end }}
+{{- $_ := set $config "core" $core }}
+{{- if .Values.web.tls.secretName }}
+{{- $_ := set $config "tls" (dict "certificate" "/etc/stepup/tls/tls.crt" "key" "/etc/stepup/tls/tls.key") }}
+{{- end }}
+{{- toToml $config }}
+{{- end }}
+
 {{/* The values' configuration, and what only the chart can know. */}}
 {{- define "stepup.toml" -}}
 {{- $config := deepCopy .Values.config }}
@@ -125,5 +148,8 @@ capabilities: {drop: [ALL]}
 {{- $tls := dict "certificate" "/etc/stepup/tls/tls.crt" "key" "/etc/stepup/tls/tls.key" }}
 {{- if .Values.tls.clientCa.enabled }}{{ $_ := set $tls "client_ca" "/etc/stepup/client-ca/ca.crt" }}{{ end }}
 {{- $_ := set $config "tls" $tls }}
+{{- if .Values.web.enabled }}
+{{- $_ := set $config "portal" (merge (dict "public_url" .Values.web.config.public_url) ($config.portal | default dict)) }}
+{{- end }}
 {{- toToml $config }}
 {{- end }}

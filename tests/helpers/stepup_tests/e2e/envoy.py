@@ -76,6 +76,23 @@ def in_front_of(directory: Path, *addresses: str, has_tls: bool = True) -> Itera
 
 
 @contextmanager
+def before_web(directory: Path, address: str) -> Iterator[Envoy]:
+    """Run one as deploy/envoy/web.yaml says, before a web process at an address."""
+    CERTIFICATE.write(directory, "tls")
+    text = (ROOT / "deploy" / "envoy" / "web.yaml").read_text()
+    configuration = yaml.safe_load(text.replace("/etc/envoy/web", str(directory)))
+    configuration["admin"]["address"] = _socket("127.0.0.1:0")
+    [listener] = configuration["static_resources"]["listeners"]
+    listener["address"] = _socket("127.0.0.1:0")
+    [cluster] = configuration["static_resources"]["clusters"]
+    [endpoints] = cluster["load_assignment"]["endpoints"]
+    endpoints["lb_endpoints"] = [{"endpoint": {"address": _socket(address)}}]
+    with envoy(configuration, directory / "envoy.log") as running:
+        eventually(lambda: running.healthy("web") == 1, "Envoy finds the web process healthy")
+        yield running
+
+
+@contextmanager
 def envoy(configuration: Mapping[str, Any], log: Path = Path(os.devnull)) -> Iterator[Envoy]:
     """Run one with a configuration of one listener, on one thread, until the block ends.
 
