@@ -369,6 +369,27 @@ async def test_a_lock_that_has_passed_is_absent(worker, client, app):
     assert not active.HasField("locked_until")
 
 
+async def test_the_elevation_of_the_session_is_shown_while_it_lives(worker, client, clock, app):
+    await worker.elevate(ALICE, app)
+    shown = (await client.enrollment.GetEnrollment(standing())).elevation
+    assert (instant(shown.verified_at), instant(shown.expires_at)) == (
+        clock.now(),
+        clock.now() + timedelta(minutes=15),
+    )
+    elsewhere = standing(on_wire(person(session="phone")))
+    assert not (await client.enrollment.GetEnrollment(elsewhere)).HasField("elevation")
+    await worker.advance(minutes=15)
+    assert not (await client.enrollment.GetEnrollment(standing())).HasField("elevation")
+
+
+async def test_s17_without_redis_the_rest_of_the_enrollment_is_shown(world, worker, client, app):
+    await worker.elevate(ALICE, app)
+    world.elevations.finds = False
+    answer = await client.enrollment.GetEnrollment(standing())
+    assert answer.active.enrollment_id == app.enrollment_id
+    assert not answer.HasField("elevation")
+
+
 @pytest.mark.usefixtures("app")
 async def test_the_toggle_is_turned(client):
     request = enrollment.SetAccountMfaRequest(actor=ON_WIRE, enabled=True)

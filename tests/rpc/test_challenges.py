@@ -93,8 +93,15 @@ async def test_a_new_challenge_has_every_field_that_its_creator_may_see(worker, 
         message="Find the file",
         create_time=at(clock.now()),
         expires_at=at(clock.now() + timedelta(minutes=1)),
+        portal_url=f"https://mfa.example/challenges/{challenge.challenge_id}",
     )
     assert len(challenge.challenge_id) == 36
+
+
+async def test_without_a_portal_a_challenge_has_no_page(world):
+    worker = await world.worker(portal=None)
+    async with calling_as(worker, rule("*")) as client:
+        assert (await client.CreateChallenge(creation())).challenge.portal_url == ""
 
 
 async def test_a_caller_without_a_title_is_named_by_its_id(worker):

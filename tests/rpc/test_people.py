@@ -10,6 +10,7 @@ from stepup_tests.wire import Client, on_wire, refusal_of, served
 from stepup_tests.worker import SIGN_IN
 
 from stepup.domain.actor import CallerId, UserId
+from stepup.domain.audit import EventKind
 from stepup.domain.callers import Caller, Patterns, Rule
 from stepup.domain.person import PersonState
 from stepup.rpc.wire import encode
@@ -70,6 +71,31 @@ async def test_people_are_listed_with_all_that_is_known(client, alice, bob, acto
     for each in (alice, bob):
         request = people.GetPersonRequest(actor=actor, user_id=each.user_id)
         assert (await client.people.GetPerson(request)).person == each
+
+
+@pytest.mark.parametrize("actor", [ROOT, OLGA], ids=["administrator", "operator"])
+@pytest.mark.usefixtures("alice", "bob")
+async def test_counts_come_without_people(client, worker, actor):
+    answer = await client.people.ListPeople(people.ListPeopleRequest(actor=actor, counts_only=True))
+    counts = people.PeopleCounts(enrolled=1, pending=1, not_enrolled=1, locked=1)
+    assert answer == people.ListPeopleResponse(counts=counts)
+    reads = await worker.events(EventKind.OPERATOR_READ)
+    assert len(reads) == (1 if actor is OLGA else 0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"page_size": 1}, {"page_token": "x"}, {"state": people.PERSON_STATE_LOCKED}],
+    ids=["page_size", "page_token", "state"],
+)
+async def test_counts_have_no_page(client, fields):
+    request = people.ListPeopleRequest(actor=ROOT, counts_only=True, **fields)
+    assert (await refusal_of(client.people.ListPeople(request))).fields == list(fields)
+
+
+async def test_s16_only_an_administrator_of_a_tenant_has_its_counts(client):
+    request = people.ListPeopleRequest(actor=on_wire(ALICE), counts_only=True)
+    assert (await refusal_of(client.people.ListPeople(request))).reason == "ROLE_REQUIRED"
 
 
 async def test_a_page_has_the_size_and_the_state_that_are_wanted(client, alice, bob):

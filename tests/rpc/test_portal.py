@@ -38,13 +38,13 @@ PROCESS = Caller(WEB, frozenset({"spiffe://acme/web"}), (rule("*"),), is_portal=
 
 
 @asynccontextmanager
-async def calling_as(worker, caller, opener=CONSOLE):
+async def calling_as(worker, caller):
     """A client of the portal's service, for a caller of its own."""
 
     async def admit(_invocation):
         return AdmittedCaller(caller, tuple(caller.identities))
 
-    find_caller = Callers([opener, PROCESS]).named
+    find_caller = Callers([CONSOLE, PROCESS]).named
     async with served(worker, admit, find_caller=find_caller) as server:
         client = Client(server.target)
         yield client.portal

@@ -136,6 +136,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         AnswerChallenge(codes, database, waits),
         EndChallenge(database, waits),
         waits,
+        settings.portal_url,
     )
     enrollment = EnrollmentHandlers(
         BeginEnrollment(database, elevated, keys, options.issuer),
@@ -143,6 +144,7 @@ def assemble(stores: Stores, settings: Settings, clock: Clock) -> Application:
         CompleteEnrollment(database, elevated, revoker),
         CancelEnrollment(database),
         GetEnrollment(database),
+        elevated,
         EndEnrollment(database, elevated, revoker, keys),
         IssueResetCode(database, elevated, keys),
         SetAccountMfa(database, elevated),

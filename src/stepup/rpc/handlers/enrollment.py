@@ -20,6 +20,7 @@ from stepup.service.enrollment.confirm import ConfirmEnrollment
 from stepup.service.enrollment.end import EndEnrollment
 from stepup.service.enrollment.issue_reset_code import IssueResetCode
 from stepup.service.enrollment.wizard import CancelEnrollment, GetEnrollment
+from stepup.service.step_up.elevated import Elevated
 from stepup.v1 import enrollment_service_pb2 as pb
 
 
@@ -32,6 +33,7 @@ class EnrollmentHandlers:
     complete: CompleteEnrollment
     cancel: CancelEnrollment
     get: GetEnrollment
+    elevated: Elevated
     end: EndEnrollment
     issue: IssueResetCode
     account_mfa: SetAccountMfa
@@ -130,7 +132,7 @@ class EnrollmentHandlers:
     ) -> pb.GetEnrollmentResponse:
         context = await call.authorize_and_charge(actors.actor(request))
         standing = await self.get(context)
-        return pb.GetEnrollmentResponse(
+        response = pb.GetEnrollmentResponse(
             active=encode.active(
                 standing.active, context.now, has_reset_code=standing.has_reset_code
             )
@@ -139,6 +141,8 @@ class EnrollmentHandlers:
             pending=encode.pending(standing.pending) if standing.pending else None,
             account_mfa_enabled=standing.account_mfa_enabled,
         )
+        encode.set_elevation(response, await self.elevated.find_live_if_known(context))
+        return response
 
     async def remove_enrollment(
         self, request: pb.RemoveEnrollmentRequest, call: Call

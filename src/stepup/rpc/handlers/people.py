@@ -25,6 +25,10 @@ class PeopleHandlers:
 
     async def list_people(self, request: pb.ListPeopleRequest, call: Call) -> pb.ListPeopleResponse:
         actor = actors.actor_or_operator(request)
+        if request.counts_only:
+            people.demand_counts_only(request)
+            counts = await self.list.count(await call.authorize_and_charge(actor))
+            return pb.ListPeopleResponse(counts=people.counts(counts))
         state, size = people.state_filter(request.state), decode.page_size(request.page_size)
         context = await call.authorize_and_charge(actor)
         page = await self.list(context, state, size, request.page_token)

@@ -21,6 +21,7 @@ from stepup.domain.challenge import (
 )
 from stepup.domain.errors import InvalidFieldError
 from stepup.domain.operations import SIGN_IN, Catalogue
+from stepup.domain.origins import WebOrigin
 from stepup.rpc.wire import decode, encode
 from stepup.service.challenges.answer import Answered
 from stepup.service.challenges.create import NewChallenge, NewItem
@@ -103,8 +104,11 @@ def challenge_id(request_id: str) -> UUID:
     return found
 
 
-def challenge(catalogue: Catalogue, view: View) -> pb.Challenge:
-    """Encode a challenge as the caller of a call sees it."""
+def challenge(catalogue: Catalogue, view: View, portal_url: WebOrigin | None) -> pb.Challenge:
+    """Encode a challenge as the caller of a call sees it.
+
+    The page at `portal_url` opens nothing: the person has to sign in at a backend (S20).
+    """
     shown = view.challenge
     return pb.Challenge(
         challenge_id=str(shown.challenge_id),
@@ -117,15 +121,16 @@ def challenge(catalogue: Catalogue, view: View) -> pb.Challenge:
         expires_at=encode.timestamp(shown.expires_at),
         answered_at=encode.timestamp(shown.answered_at) if shown.answered_at else None,
         usable_until=encode.timestamp(shown.approval.usable_until) if shown.approval else None,
+        portal_url=f"{portal_url}/challenges/{shown.challenge_id}" if portal_url else "",
     )
 
 
-def answered(catalogue: Catalogue, answer: Answered) -> pb.AnswerChallengeResponse:
+def answered(answer: Answered, challenge: pb.Challenge) -> pb.AnswerChallengeResponse:
     """Encode the outcome of an attempt with a code, and its challenge."""
     verification = answer.verification
     return pb.AnswerChallengeResponse(
         outcome=encode.OUTCOMES[verification.outcome],
-        challenge=challenge(catalogue, answer.view),
+        challenge=challenge,
         attempts_remaining=verification.attempts_remaining,
         retry_after=encode.duration(verification.retry_after),
         next_code_after=encode.duration(verification.next_code_after),

@@ -95,7 +95,8 @@ def duration(length: timedelta) -> Duration | None:
 def set_elevation(
     response: step_up_service_pb2.CheckStepUpResponse
     | step_up_service_pb2.VerifyOtpResponse
-    | enrollment_service_pb2.CompleteEnrollmentResponse,
+    | enrollment_service_pb2.CompleteEnrollmentResponse
+    | enrollment_service_pb2.GetEnrollmentResponse,
     found: elevation.Elevation | None,
 ) -> None:
     """Set the elevation of a response, if there is one."""

@@ -7,7 +7,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.domain.errors import InvalidFieldError
-from stepup.domain.person import PersonState
+from stepup.domain.person import PeopleCounts, PersonState
 from stepup.rpc.wire import encode
 from stepup.service.people.read import PageOfPeople, PageOfTenants, PersonView
 from stepup.v1 import people_service_pb2 as pb
@@ -57,8 +57,24 @@ def page_of_people(page: PageOfPeople, now: datetime) -> pb.ListPeopleResponse:
     return pb.ListPeopleResponse(
         people=[person(view, now) for view in page.people],
         next_page_token=page.next_token,
-        counts=pb.PeopleCounts(**asdict(page.counts)) if page.counts else None,
+        counts=counts(page.counts) if page.counts else None,
     )
+
+
+def counts(of_tenant: PeopleCounts) -> pb.PeopleCounts:
+    """Encode how many people of a tenant are in which state."""
+    return pb.PeopleCounts(**asdict(of_tenant))
+
+
+def demand_counts_only(request: pb.ListPeopleRequest) -> None:
+    """Demand that a request for counts asks for no page.
+
+    Raises:
+        InvalidFieldError: the request has a field of a page.
+    """
+    for field in ("state", "page_size", "page_token"):
+        if getattr(request, field):
+            raise InvalidFieldError(field, "must be absent with counts_only")
 
 
 def page_of_tenants(page: PageOfTenants) -> pb.ListTenantsResponse:

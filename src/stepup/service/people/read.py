@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from stepup.domain.actor import Actor, Operator, TenantId, UserId
 from stepup.domain.errors import UnknownPersonError
@@ -13,6 +14,8 @@ from stepup.service.calls.limits import TenantShare
 from stepup.service.calls.page_tokens import PageTokens
 from stepup.service.people.operator_reads import record_operator_read
 from stepup.service.ports import Database, KnownTenant, PeopleQuery, Records
+
+_LIST: Final = "PeopleService/ListPeople"
 
 
 @value
@@ -77,7 +80,7 @@ class ListPeople:
         after = UserId(self.tokens.position(scope, token)) if token else None
         async with self.share.turn(tenant_id):
             if not token:
-                await record_operator_read(self.database, context, "PeopleService/ListPeople")
+                await record_operator_read(self.database, context, _LIST)
             async with self.database.snapshot(tenant_id) as records:
                 in_grace = await _in_grace(records, context)
                 query = PeopleQuery(tenant_id, context.now, in_grace, state, after)
@@ -89,6 +92,22 @@ class ListPeople:
         if len(people) > size:
             next_token = self.tokens.make(scope, people[size - 1].user_id)
         return PageOfPeople(page, next_token, counts)
+
+    async def count(self, context: AnyContext) -> PeopleCounts:
+        """Count the people of the actor's tenant. An operator's read is recorded.
+
+        Raises:
+            RoleRequiredError: the actor is a person with another role.
+            OverloadedError: too many pages of the tenant are being read.
+            StoreUnavailableError: as for a page.
+        """
+        _demand_reader(context)
+        tenant_id = context.tenant_id
+        async with self.share.turn(tenant_id):
+            await record_operator_read(self.database, context, _LIST)
+            async with self.database.snapshot(tenant_id) as records:
+                in_grace = await _in_grace(records, context)
+                return await records.people.count(PeopleQuery(tenant_id, context.now, in_grace))
 
 
 @dataclass(frozen=True, slots=True)

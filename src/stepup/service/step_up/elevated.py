@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stepup.domain.elevation import Elevation
-from stepup.domain.errors import ElevationRequiredError
+from stepup.domain.errors import ElevationRequiredError, StoreUnavailableError
 from stepup.service.calls.context import Context
 from stepup.service.enrollment.wizard import find_active
 from stepup.service.policy.snapshots import Snapshots
@@ -42,6 +42,13 @@ class Elevated:
         """
         elevation = await self.find(context)
         return elevation if elevation is not None and elevation.is_live(context.now) else None
+
+    async def find_live_if_known(self, context: Context) -> Elevation | None:
+        """The session's elevation, if it is live and the stores can tell: for a screen only."""
+        try:
+            return await self.find_live(context)
+        except StoreUnavailableError:
+            return None
 
     async def require(self, context: Context, purpose: str) -> Elevation:
         """The session's live elevation.
