@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -21,7 +21,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from stepup.settings import Settings
+from stepup.settings import Settings, WebSettings
 
 _WIDTH = 100
 _EXAMPLE = tomllib.loads("""
@@ -102,9 +102,10 @@ is wrong, and shows the settings in effect.
 
 An unknown setting is an error, in the file and in the environment; the message suggests a setting
 that exists. Every variable that begins with `STEPUP_` counts as a setting. Exceptions are
-`STEPUP_CLIENT_*`, `STEPUP_TEST_*`, `STEPUP_DEPLOY_TOOLS`, the two passwords of `roles.sql`, the
-variable that `storage.keys_variable` names, and the variables that Kubernetes sets for a Service
-whose name begins with `stepup` (`STEPUP_SERVICE_HOST`, `STEPUP_PORT=tcp://...`).
+`STEPUP_CLIENT_*`, `STEPUP_TEST_*`, `STEPUP_DEPLOY_TOOLS`, `STEPUP_WEB_*` (of the
+[web process](#the-web-process)), the two passwords of `roles.sql`, the variable that
+`storage.keys_variable` names, and the variables that Kubernetes sets for a Service whose name
+begins with `stepup` (`STEPUP_SERVICE_HOST`, `STEPUP_PORT=tcp://...`).
 
 - A *duration* is ISO 8601 text, `PT90S` or `PT1H`. In a file it may be a number of seconds.
 - A *list* is a TOML array, and a *table* a TOML table. In a variable both are JSON:
@@ -119,6 +120,13 @@ _EXAMPLE_HEAD = """\
 ## Example
 
 Every setting with its default, or with an example where the setting has no default.
+"""
+_WEB_HEAD = """\
+## The web process
+
+`stepup web` has settings of its own: from a TOML file (`--config` or `STEPUP_WEB_CONFIG`), from
+variables that begin with `STEPUP_WEB_`, and some from flags. [The portal](portal.md) explains the
+subjects behind the settings.
 """
 
 
@@ -155,7 +163,22 @@ class Table:
 def reference() -> str:
     """The whole document."""
     sections = ("\n".join(_section(table)) for table in tables())
-    return "\n".join((_HEAD, *sections, f"{_EXAMPLE_HEAD}\n```toml\n{example()}```\n"))
+    return "\n".join(
+        (_HEAD, *sections, f"{_EXAMPLE_HEAD}\n```toml\n{example()}```\n", _WEB_HEAD, *_of_web())
+    )
+
+
+def _of_web() -> Iterator[str]:
+    """The sections of the web process. Its variables have a prefix of their own."""
+    own = Table((), False, "", "STEPUP", tuple(_settings_of(WebSettings, (), "STEPUP")))
+    _, _, *rows = _section(own)
+    yield _variables_of_web(rows)
+    for table in tables(WebSettings):
+        yield _variables_of_web(_section(table)).replace("## `[", "### `[", 1)
+
+
+def _variables_of_web(lines: Iterable[str]) -> str:
+    return "\n".join(lines).replace("`STEPUP_", "`STEPUP_WEB_")
 
 
 def tables(
@@ -172,15 +195,21 @@ def tables(
         own = _joined(variable, where)
         # Only an array as a whole has a variable.
         below = None if is_array else own
-        settings = tuple(
-            Setting((*where, each), what, _says(inner, each), _joined(below, (*where, each)))
-            for each, what in inner.model_fields.items()
-            if _model_in(what.annotation)[0] is None
-        )
+        settings = tuple(_settings_of(inner, where, below))
         says = f"{inner.__doc__} {_says(model, name)}"
         if settings:
             yield Table(where, is_array, says, own, settings)
         yield from tables(inner, where, below)
+
+
+def _settings_of(
+    model: type[BaseModel], path: tuple[str, ...], variable: str | None
+) -> Iterator[Setting]:
+    """The fields of a section that have a value of their own."""
+    for each, what in model.model_fields.items():
+        if _model_in(what.annotation)[0] is None:
+            where = (*path, each)
+            yield Setting(where, what, _says(model, each), _joined(variable, where))
 
 
 def example() -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stepup.cli.web import trial
+from stepup.cli.web import command, trial
 from stepup.settings import Settings
 from stepup.settings.portal import PortalSettings
 from stepup.settings.server import ServerSettings
@@ -31,6 +31,6 @@ def test_others_have_none(settings):
 
 
 def test_a_trial_without_the_extra_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(trial, "MODULES", ("no_such_module",))
+    monkeypatch.setattr(command, "MODULES", ("no_such_module",))
     assert trial.flags_of_trial(Settings(server=TRIAL)) == {}
     assert "needs the extra `web`" in capsys.readouterr().out

@@ -12,6 +12,7 @@ import pytest
 from stepup_tests.places import ROOT
 
 from stepup.cli.ctl.people.pictures import texts_of
+from stepup.cli.web.command import demand_extra
 from stepup.keys.kms import VaultTransit
 from stepup.stores.embedded_valkey import EmbeddedValkey
 from stepup.stores.sql.engine import parse_url
@@ -83,6 +84,7 @@ USES = {
         lambda _: VaultTransit("transit", "stepup", "http://127.0.0.1:9").wrap(bytes(32)),
     ),
     "import": ("zxingcpp", lambda _: texts_of(b"")),
+    "web": ("babel", lambda _: demand_extra()),
     "otel": ("opentelemetry", lambda _: check_traces(SimpleNamespace(ca_file=None))),
 }
 

@@ -4,6 +4,7 @@ import os
 import re
 
 import pytest
+from stepup_tests.places import ROOT
 
 from stepup.settings import ConfigurationError, load, load_web
 from stepup.system.colours import WHITE, contrast, lightened
@@ -72,3 +73,13 @@ def test_contrast_is_that_of_wcag():
     assert contrast("#777777", WHITE) == pytest.approx(4.48, abs=0.01)
     for accent in ("#000000", "#3452c7", "#123456", "#a00000"):
         assert contrast(lightened(accent, "#232833", 4.5), "#232833") >= 4.5
+
+
+def test_the_example_of_the_docs_is_a_configuration(tmp_path):
+    page = (ROOT / "docs" / "portal.md").read_text()
+    [example] = [
+        text for text in re.findall("```toml\n(.*?)```", page, re.DOTALL) if "[core]" in text
+    ]
+    file = tmp_path / "web.toml"
+    file.write_text(example)
+    assert load_web(file).core.target == "stepup:50051"

@@ -16,12 +16,12 @@ from stepup.client import AsyncStepUpClient, RequestError, StepUpError, Unavaila
 from stepup.v1 import portal_service_pb2 as pb
 from stepup.v1.actor_pb2 import Client
 from stepup.web.cookies import with_cookie, without_cookie
-from stepup.web.finish_lines import PROBE, FinishLines, route_is
 from stepup.web.forms import FormError, form_of, query_of
 from stepup.web.headers import SecureHeaders
 from stepup.web.origins import is_from_own_page
 from stepup.web.pages import PAGES
 from stepup.web.rendering import page, render
+from stepup.web.request_lines import PROBE, RequestLines, route_is
 from stepup.web.routing import Handler
 from stepup.web.site import Site
 from stepup.web.static import StaticFiles
@@ -73,7 +73,7 @@ class Portal:
             ),
             site,
         )
-        self.app = FinishLines(answering)
+        self.app = RequestLines(answering)
 
     async def _say_alive(self, request: Request) -> Response:
         route_is(request.scope, PROBE)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stepup.system.colours import lightened
-from stepup.web.finish_lines import route_is
+from stepup.web.request_lines import route_is
 
 _DIRECTORY: Final = Path(__file__).with_name("static")
 _DARK_CARD: Final = "#232833"  # the lightest background of portal.css in the dark

@@ -7,17 +7,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import structlog
 import typer
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from stepup.cli.options import failure, problems_reported
+from stepup.cli.options import problems_reported
 from stepup.settings import ConfigurationError, WebSettings, load_web
 from stepup.system.distribution import are_installed, missing_extra
 from stepup.telemetry.logs import configure_logging, metrics_of_workers, metrics_served
 
 _CONFIG = "STEPUP_WEB_CONFIG"
+_log = structlog.get_logger(__name__)
 MODULES = ("babel", "jinja2", "starlette", "uvicorn")
 """What the extra `web` brings."""
+
+
+def demand_extra() -> None:
+    """Check that the extra `web` is installed.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if not are_installed(*MODULES):
+        raise ConfigurationError(f"the web process {missing_extra('web')}")
 
 
 def web(
@@ -40,9 +52,8 @@ def web(
     log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
 ) -> None:
     """Serve the pages of the portal to browsers, as a caller of a core that runs elsewhere."""
-    if not are_installed(*MODULES):
-        raise failure(f"the web process {missing_extra('web')}")
     with problems_reported():
+        demand_extra()
         if config_file is None and os.environ.get(_CONFIG) == "":
             raise ConfigurationError(f"{_CONFIG}: must be a path, and is empty")
         settings = load_web(
@@ -72,11 +83,12 @@ def _serve(settings: WebSettings) -> None:
             metrics_of_workers(registry, directory)
         if settings.metrics is not None:
             try:
-                stack.enter_context(
+                port = stack.enter_context(
                     metrics_served(settings.metrics.host, settings.metrics.port, registry)
                 )
             except OSError as error:
                 raise ConfigurationError(f"metrics.listen: {error.strerror}") from error
+            _log.info("metrics_are_served", address=settings.metrics.address(port))
         announce(settings.address(opened.getsockname()[1]))
         if settings.workers > 1:
             asyncio.run(run_workers(settings, opened, directory))

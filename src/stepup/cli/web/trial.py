@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import structlog
 
-from stepup.cli.web.command import MODULES
-from stepup.settings import Settings
+from stepup.cli.web.command import demand_extra
+from stepup.settings import ConfigurationError, Settings
 from stepup.system.children import ending_with_this_process
-from stepup.system.distribution import are_installed, missing_extra
 
 LISTEN: Final = "127.0.0.1:8080"
 ORIGIN: Final = f"http://{LISTEN}"
@@ -31,8 +30,10 @@ def flags_of_trial(settings: Settings) -> dict[str, dict[str, Any]]:
     server = settings.server
     if not server.insecure or settings.portal or server.socket or not server.port:
         return {}
-    if not are_installed(*MODULES):
-        _log.info("portal_not_started", reason=f"the web process {missing_extra('web')}")
+    try:
+        demand_extra()
+    except ConfigurationError as error:
+        _log.info("portal_not_started", reason=str(error))
         return {}
     return {"portal": {"public_url": ORIGIN}}
 

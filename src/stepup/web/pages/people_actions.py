@@ -26,7 +26,7 @@ Problems = Sequence[tuple[str, Markup]]
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class PersonAction:
     """Something that an administrator does for another person.
 
     Attributes:
@@ -52,7 +52,7 @@ def _is_locked(person: pb.Person) -> bool:
 
 
 ACTIONS: Final = (
-    Action(
+    PersonAction(
         "unlock",
         N_("End the lock"),
         (
@@ -71,7 +71,7 @@ ACTIONS: Final = (
             user_id=user_id, reason=reason, metadata=visit.metadata
         ),
     ),
-    Action(
+    PersonAction(
         "reset",
         N_("Reset the authenticator"),
         (
@@ -91,7 +91,7 @@ ACTIONS: Final = (
             user_id=user_id, reason=reason, metadata=visit.metadata
         ),
     ),
-    Action(
+    PersonAction(
         "forget",
         N_("Forget the person"),
         (
@@ -137,7 +137,7 @@ def _is_unknown(error: StepUpError) -> bool:
     return error.reason == "UNKNOWN_PERSON" or error.field == "user_id"
 
 
-def _showing(action: Action) -> Handler:
+def _showing(action: PersonAction) -> Handler:
     async def show(visit: Visit, form: Form) -> Response:
         """Say what the action will do, and ask for the reason."""
         if not form["user"]:
@@ -152,7 +152,7 @@ def _showing(action: Action) -> Handler:
     return show
 
 
-def _doing(action: Action) -> Handler:
+def _doing(action: PersonAction) -> Handler:
     async def do(visit: Visit, form: Form) -> Response:
         """Do the action. If the session is not elevated, the code of the form elevates it first."""
         user_id = form["user"]
@@ -176,7 +176,7 @@ def _doing(action: Action) -> Handler:
     return do
 
 
-async def _attempt(visit: Visit, action: Action, form: Form) -> Markup | None:
+async def _attempt(visit: Visit, action: PersonAction, form: Form) -> Markup | None:
     """Do the action, by the code of the form only where the core demands one.
 
     So a form that is sent twice does not use the code twice, and a form without a reason uses none.
@@ -226,7 +226,9 @@ def problems_of(texts: Texts, error: StepUpError) -> Problems:
     return []
 
 
-async def _page(visit: Visit, action: Action, form: Form, problems: Problems = ()) -> Response:
+async def _page(
+    visit: Visit, action: PersonAction, form: Form, problems: Problems = ()
+) -> Response:
     own = await _own_enrollment(visit)
     return render(
         visit,

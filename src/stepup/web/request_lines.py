@@ -20,7 +20,7 @@ _seconds = Histogram(
 )
 
 
-class FinishLines:
+class RequestLines:
     """Writes the line of each request, and gives the request its id.
 
     A line has the route, as `route_is` says, and never the path: that of a link has a secret.
