@@ -23,6 +23,7 @@ DONE: Final[Mapping[str, str]] = {
     "no_authenticator": N_("This person has no authenticator any more."),
     "forgotten": N_("The person is forgotten."),
     "setup_cancelled": N_("The setup is cancelled. Nothing has changed."),
+    "no_events": N_("There are no later events to download."),
 }
 """What a page says after a POST that did something, by `done` of the address. Pages add theirs."""
 

@@ -23,6 +23,7 @@ import grpc
 import httpx
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from starlette.types import ASGIApp
 
 from stepup.client import AsyncStepUpClient, rpcs
 from stepup.client.rpc import Rpc
@@ -145,6 +146,9 @@ class FakeCore(grpc.GenericRpcHandler):
 
         async def stream(request: Message, context: Any) -> AsyncIterator[Message]:
             for message in await unary(request, context):
+                if isinstance(message, Refused):
+                    context.set_trailing_metadata(message.trailers())
+                    await context.abort(message.code, message.reason)
                 yield message
 
         codecs = {
@@ -187,8 +191,9 @@ class Page:
 class Browser:
     """A browser without JavaScript. It follows no redirection unless told."""
 
-    def __init__(self, client: httpx.AsyncClient, core: FakeCore) -> None:
+    def __init__(self, client: httpx.AsyncClient, core: FakeCore, app: ASGIApp) -> None:
         self.client = client
+        self.app = app
         self.core = core
         self.visit = ""
 
@@ -231,14 +236,13 @@ async def portal(
     site = Site(public_url, "Acme MFA", templates(), files.addresses)
     try:
         async with AsyncStepUpClient(f"127.0.0.1:{port}") as stepup:
-            transport = httpx.ASGITransport(
-                Portal(site, files, stepup, core.serves).app, raise_app_exceptions=False
-            )
+            app = Portal(site, files, stepup, core.serves).app
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with httpx.AsyncClient(
                 transport=transport,
                 base_url=public_url,
                 headers={"Origin": public_url, "Sec-Fetch-Site": "same-origin"},
             ) as client:
-                yield core, Browser(client, core)
+                yield core, Browser(client, core, app)
     finally:
         await server.stop(None)
