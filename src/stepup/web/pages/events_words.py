@@ -86,7 +86,7 @@ def described(texts: Texts, event: pb.AuditEvent) -> Mapping[str, Any]:
     return {
         "what": texts.gettext(KINDS[kind]) if kind in KINDS else bdi(kind),
         "when": event.occurred_at,
-        "who": _who(texts, event, details),
+        "who": _acting(texts, event, details),
         "whom": bdi(event.subject_user_id)
         if event.subject_user_id
         else texts.gettext("The whole business"),
@@ -108,7 +108,7 @@ def described(texts: Texts, event: pb.AuditEvent) -> Mapping[str, Any]:
     }
 
 
-def _who(texts: Texts, event: pb.AuditEvent, details: Mapping[str, Any]) -> Markup:
+def _acting(texts: Texts, event: pb.AuditEvent, details: Mapping[str, Any]) -> Markup:
     if event.actor_user_id:
         return bdi(event.actor_user_id)
     if name := _operator(details).get("name"):
