@@ -174,7 +174,7 @@ def test_an_event_of_a_newer_server_is_shown_by_its_number():
 
 
 @pytest.mark.parametrize(
-    ("details", "who"),
+    ("details", "actor"),
     [
         ({"operator": {"name": "Olga", "reason": "ticket 4"}}, "Olga</bdi>, an operator"),
         ({"os_user": "root", "host": "db1"}, "root</bdi>, on the server <bdi>db1"),
@@ -182,9 +182,9 @@ def test_an_event_of_a_newer_server_is_shown_by_its_number():
         ({"operator": "x", "portal": "y"}, "the service itself"),
     ],
 )
-def test_an_event_without_a_person_names_the_actor(details, who):
+def test_an_event_without_a_person_names_the_actor(details, actor):
     words = described(texts_of(["en"]), event(actor_user_id=None, details=details))
-    assert who in words["who"]
+    assert actor in words["actor"]
 
 
 def test_facts_are_listed_one_by_one():

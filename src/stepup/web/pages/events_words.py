@@ -86,8 +86,8 @@ def described(texts: Texts, event: pb.AuditEvent) -> Mapping[str, Any]:
     return {
         "what": texts.gettext(KINDS[kind]) if kind in KINDS else bdi(kind),
         "when": event.occurred_at,
-        "who": _acting(texts, event, details),
-        "whom": bdi(event.subject_user_id)
+        "actor": _acting(texts, event, details),
+        "subject": bdi(event.subject_user_id)
         if event.subject_user_id
         else texts.gettext("The whole business"),
         "service": texts.gettext(
