@@ -1,12 +1,12 @@
 """The code prompt: a right code leads back, and a refused one is explained."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import grpc
 import pytest
 from stepup_tests.web import Refused, portal
+from stepup_tests.web_people import enrollment, verification
 
-from stepup.v1 import enrollment_service_pb2, step_up_service_pb2
 from stepup.v1 import portal_service_pb2 as pb
 
 STEP_UP = pb.PORTAL_PAGE_STEP_UP
@@ -15,38 +15,10 @@ GET_ENROLLMENT = "EnrollmentService/GetEnrollment"
 CALLER_NOT_PERMITTED = Refused(grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED")
 
 
-def outcome(name="VERIFIED", *, attempts=0, retry_after=0, next_code_after=0):
-    answer = step_up_service_pb2.VerifyOtpResponse(
-        outcome=f"OUTCOME_{name}", attempts_remaining=attempts
-    )
-    if name == "VERIFIED":
-        answer.elevation.verified_at.FromDatetime(datetime.now(UTC))
-        answer.elevation.expires_at.FromDatetime(datetime.now(UTC) + timedelta(minutes=15))
-    if retry_after:
-        answer.retry_after.seconds = retry_after
-    if next_code_after:
-        answer.next_code_after.seconds = next_code_after
-    return answer
-
-
-def enrollment(*, active=True, elevated_before=None, locked_for=None, **fields):
-    answer = enrollment_service_pb2.GetEnrollmentResponse(account_mfa_enabled=active)
-    if active:
-        answer.active.MergeFrom(enrollment_service_pb2.Enrollment(has_reset_code=True, **fields))
-        answer.active.activated_at.FromDatetime(datetime(2026, 11, 1, tzinfo=UTC))
-    if locked_for is not None:
-        answer.active.locked_until.FromDatetime(datetime.now(UTC) + locked_for)
-    if elevated_before is not None:
-        verified_at = datetime.now(UTC) - elevated_before
-        answer.elevation.verified_at.FromDatetime(verified_at)
-        answer.elevation.expires_at.FromDatetime(verified_at + timedelta(minutes=15))
-    return answer
-
-
 async def test_a_right_code_leads_back_to_the_console_and_ends_the_visit():
     async with portal(STEP_UP) as (core, browser):
         core.answer(GET_ENROLLMENT, enrollment())
-        core.answer(VERIFY, outcome())
+        core.answer(VERIFY, verification())
         page = await browser.open()
         assert "Console needs a code from you" in page.text
         assert 'autocomplete="one-time-code"' in page.html
@@ -60,7 +32,7 @@ async def test_a_right_code_leads_back_to_the_console_and_ends_the_visit():
 async def test_s22_a_form_that_was_sent_twice_counts_as_done():
     async with portal(STEP_UP) as (core, browser):
         core.answer(GET_ENROLLMENT, enrollment(elevated_before=timedelta(seconds=2)))
-        core.answer(VERIFY, outcome("REJECTED", attempts=5, next_code_after=11))
+        core.answer(VERIFY, verification("REJECTED", attempts=5, next_code_after=11))
         await browser.open()
         page = await browser.follow(await browser.post("code", code="123456"))
         assert page.location == core.session.return_url
@@ -69,7 +41,7 @@ async def test_s22_a_form_that_was_sent_twice_counts_as_done():
 async def test_an_older_elevation_does_not_stand_for_a_code():
     async with portal(STEP_UP) as (core, browser):
         core.answer(GET_ENROLLMENT, enrollment(elevated_before=timedelta(seconds=31)))
-        core.answer(VERIFY, outcome("REJECTED", attempts=4))
+        core.answer(VERIFY, verification("REJECTED", attempts=4))
         await browser.open()
         assert (await browser.post("code", code="123456")).status == 422
 
@@ -88,15 +60,15 @@ async def test_what_no_app_shows_is_no_attempt(code):
 @pytest.mark.parametrize(
     ("answer", "words", "asks_again"),
     [
-        (outcome("REJECTED", attempts=4), "You have 4 more attempts", True),
-        (outcome("REJECTED", attempts=1), "You have one more attempt", True),
-        (outcome("REJECTED", attempts=4, next_code_after=12), "comes in 12 seconds", True),
-        (outcome("REJECTED", retry_after=900), "You can type a new code in", False),
-        (outcome("THROTTLED", retry_after=900), "You can type a new code in", False),
-        (outcome("SUSPENDED"), "Use your reset code", False),
-        (outcome("SESSION_SPENT"), "Sign out of the console", False),
-        (outcome("REJECTED"), "Sign out of the console", False),
-        (outcome("NOT_ENROLLED"), "You have no authenticator yet", False),
+        (verification("REJECTED", attempts=4), "You have 4 more attempts", True),
+        (verification("REJECTED", attempts=1), "You have one more attempt", True),
+        (verification("REJECTED", attempts=4, next_code_after=12), "comes in 12 seconds", True),
+        (verification("REJECTED", retry_after=900), "You can type a new code in", False),
+        (verification("THROTTLED", retry_after=900), "You can type a new code in", False),
+        (verification("SUSPENDED"), "Use your reset code", False),
+        (verification("SESSION_SPENT"), "Sign out of the console", False),
+        (verification("REJECTED"), "Sign out of the console", False),
+        (verification("NOT_ENROLLED"), "You have no authenticator yet", False),
     ],
 )
 async def test_a_refused_code_is_explained(answer, words, asks_again):

@@ -58,6 +58,7 @@ class Portal:
                 routes=[
                     Route("/open/{token}", self._show_opening, methods=["GET"]),
                     Route("/open/{token}", self._open, methods=["POST"]),
+                    Route("/challenges/{challenge}", self._point, methods=["GET"]),
                     Route("/v/{visit}/{path:path}", self._get, methods=["GET"]),
                     Route("/v/{visit}/{path:path}", self._post, methods=["POST"]),
                     files.route(),
@@ -105,6 +106,11 @@ class Portal:
                 raise
             return answer  # a second click: the visit says whether it is there
         return with_cookie(self._site, visit_id, opened, answer)
+
+    async def _point(self, request: Request) -> Response:
+        """Answer the address of a challenge: it opens nothing, whatever the id (S19)."""
+        route_is(request.scope, "/challenges/{challenge}")
+        return self._page(request, "challenge_pointer.html")
 
     async def _get(self, request: Request) -> Response:
         visit = await self._visit(request)

@@ -86,6 +86,11 @@ class Texts:
         """A duration in words, such as `15 minutes`."""
         return format_timedelta(duration, threshold=2, locale=self.locale)
 
+    def ago(self, instant: Timestamp) -> str:
+        """How long an instant is past, in words, such as `3 minutes ago`."""
+        past = min(instant.ToDatetime(UTC) - datetime.now(UTC), timedelta(seconds=-1))
+        return format_timedelta(past, threshold=2, add_direction=True, locale=self.locale)
+
     def number(self, number: int) -> str:
         """A number with the separators of the language."""
         return format_decimal(number, locale=self.locale)
