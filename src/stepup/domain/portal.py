@@ -116,15 +116,6 @@ INDISPENSABLE: Final[Mapping[PortalPage, tuple[str, ...]]] = {
 """The methods that a page cannot do without: a caller that opens the page may use all of them."""
 
 
-def opening_method_of(method: str) -> str:
-    """The method that the caller that opened a session must be permitted to use, for a call of it.
-
-    This is the same method, except for those that are about the session itself: the permission to
-    create the session covers them.
-    """
-    return CREATE if method in OF_ALL_PAGES else method
-
-
 class Locale(str):
     """A BCP 47 tag such as `de-CH`: 2 to 35 bytes (RFC 5646 §2.1 and §4.4.1)."""
 

@@ -425,3 +425,18 @@ def test_an_operator_is_asked_about_where_a_method_accepts_one_and_alone(check_c
     result = check_config(*SOAR, *ACME, *asked)
     assert result.exit_code == WRONG
     assert said in result.stderr
+
+
+def test_s20_rules_that_let_pages_of_the_portal_fail_are_warned_of(warnings):
+    portal = '[portal]\npublic_url = "https://mfa.example"\n'
+    opening = CALLERS.replace('"PolicyService/*"', '"PortalService/CreatePortalSession"')
+    assert warnings(portal + ISSUER + opening)[-1] == (
+        "soar has a rule for PortalService/CreatePortalSession, and no return_origins: it can open"
+        " no page of the portal"
+    )
+
+
+def test_s20_callers_of_a_portal_without_an_address_are_warned_of(warnings):
+    of_portal = CALLERS.replace('name = "soar"', 'name = "soar"\nportal = true', 1)
+    [warning] = warnings(ISSUER + of_portal)
+    assert warning == "portal.public_url is missing: no caller can open a page of the portal"

@@ -21,6 +21,7 @@ from stepup.domain.outsiders import (
     VERIFY_OTP,
     replaces_and_gives_codes,
 )
+from stepup.domain.portal_rules import advice_on_portal
 from stepup.rpc.server.server import DEMANDS
 from stepup.settings.store_addresses import in_plain_text
 from stepup.system.clock import SystemClock
@@ -65,9 +66,10 @@ def check_config(
     """Validate the configuration for serving, and show what is in effect, except URLs.
 
     Warn of valid entries that have no effect, of callers that may both create and answer
-    challenges, and of callers that may both replace authenticators and give codes. With --caller,
-    show instead which rules permit a call of that caller, or why none does. The exit code is 0 if
-    the call is permitted, 1 if it is not, 2 if the configuration or the question is not valid.
+    challenges, of callers that may both replace authenticators and give codes, and of pages of the
+    portal that the rules let fail. With --caller, show instead which rules permit a call of that
+    caller, or why none does. The exit code is 0 if the call is permitted, 1 if it is not, 2 if the
+    configuration or the question is not valid.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     if caller is not None:
@@ -89,6 +91,7 @@ def check_config(
         _warn(_idle(settings))
         _warn(_creating_and_answering(settings))
         _warn(_replacing_and_giving_codes(settings))
+        _warn(_about_portal(settings))
         _warn(sentence for _, sentence in in_plain_text(settings.storage))
         if settings.server.insecure_anyone_on_the_network_is_trusted:
             _warn([anyone_may_call(settings)])
@@ -160,6 +163,14 @@ def _replacing_and_giving_codes(settings: config.Settings) -> Iterator[str]:
                 f" {VERIFY_OTP}, {ANSWER_CHALLENGE} or {COMPLETE_ENROLLMENT} for the same tenant,"
                 " let the caller replace the authenticator of any person and give the codes itself"
             )
+
+
+def _about_portal(settings: config.Settings) -> Iterator[str]:
+    callers = settings.registered_callers
+    if settings.portal is not None:
+        yield from advice_on_portal(callers)
+    elif any(caller.is_portal or caller.return_origins for caller in callers):
+        yield "portal.public_url is missing: no caller can open a page of the portal"
 
 
 def _notes_on_challenges(settings: config.Settings) -> Iterator[str]:
