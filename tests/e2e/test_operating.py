@@ -15,8 +15,7 @@ PERMITTED, NOT_PERMITTED = 0, 1
 @pytest.fixture
 def directory(tmp_path):
     """Where the documented configuration is."""
-    [toml] = blocks(CALLERS, "toml")
-    (tmp_path / "stepup.toml").write_text(toml)
+    (tmp_path / "stepup.toml").write_text("\n".join(blocks(CALLERS, "toml")))
     return tmp_path
 
 
