@@ -57,6 +57,11 @@ async def serve_until_stopped(settings: WebSettings, opened: socket.socket) -> N
     site = Site(
         settings.origin(opened.getsockname()[1]), settings.title, templates(), files.addresses
     )
+    if not site.is_secure:
+        _log.warning(
+            "cookies_are_not_secure",
+            explanation="without TLS, only a trial on this machine may use these pages",
+        )
     server = _Server(_configuration(settings, Portal(site, files, core.client, core.serves)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
