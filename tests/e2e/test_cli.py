@@ -10,7 +10,7 @@ from stepup_tests.e2e.guarded import configured
 from stepup_tests.e2e.people import administrator, person, protect, verdict
 from stepup_tests.e2e.processes import PROGRAMS, run
 from stepup_tests.e2e.sql import execute
-from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.e2e.topologies import DIRECT, EMBEDDED
 from stepup_tests.stubs import connect
 
 from stepup.client.messages import policy
@@ -136,6 +136,7 @@ def test_s15_a_trial_is_loud(shared_server):
     assert shared_server.logged("callers_are_not_authenticated")
 
 
+@pytest.mark.topologies(*DIRECT, reason="there are two workers, and each says so")
 def test_s15_everybody_on_the_network_is_trusted_only_if_that_is_wanted_and_loudly(
     stepup, start_server, tmp_path
 ):

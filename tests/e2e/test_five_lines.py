@@ -9,11 +9,15 @@ from contextlib import asynccontextmanager
 import pytest
 from stepup_tests.cutting_proxy import cutting_proxy
 from stepup_tests.e2e.serving import serving
+from stepup_tests.e2e.topologies import DIRECT
 from stepup_tests.places import ROOT
 
 from stepup.client import UnavailableError
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.topologies(*DIRECT, reason="Envoy sends the call to another worker"),
+]
 
 [PROGRAM] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 

@@ -12,7 +12,7 @@ from stepup_tests.e2e.people import OSQUERY, person, verdict
 from stepup_tests.e2e.probes import status
 from stepup_tests.e2e.processes import PROGRAMS, eventually
 from stepup_tests.e2e.serving import serving
-from stepup_tests.e2e.topologies import EMBEDDED
+from stepup_tests.e2e.topologies import DIRECT, EMBEDDED
 
 pytestmark = pytest.mark.e2e
 
@@ -58,6 +58,7 @@ def has_health(server, wanted, *services):
         eventually(lambda name=service: health(server, name) == wanted, f"{service!r}: {wanted}")
 
 
+@pytest.mark.topologies(*DIRECT, reason="Envoy asks for the health of no server that is not well")
 def test_s17_health_follows_the_database_and_the_process_lives_on(probed):
     concerned = ("", *SERVICES, "sql")
     assert [health(probed, service) for service in (*concerned, "redis")] == [UP] * (
