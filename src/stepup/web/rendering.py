@@ -22,6 +22,10 @@ DONE: Final[Mapping[str, str]] = {
     "reset": N_("The authenticator is reset. The person can set up a new one."),
     "no_authenticator": N_("This person has no authenticator any more."),
     "forgotten": N_("The person is forgotten."),
+    "mfa_on": N_("MFA is on for your account."),
+    "mfa_off": N_("MFA is off for your account."),
+    "removed": N_("Your authenticator is removed, and MFA is off for your account."),
+    "reset_code_stored": N_("Your new reset code is in force."),
     "setup_cancelled": N_("The setup is cancelled. Nothing has changed."),
     "no_events": N_("There are no later events to download."),
 }

@@ -18,7 +18,7 @@ from stepup.web.visits import Visit
 async def show(visit: Visit, _: Form) -> Response:
     """Show *Enable MFA*; or that the person has an authenticator already, and the way back."""
     standing = await visit.stepup.enrollment.get(metadata=visit.metadata)
-    policy = await _policy(visit)
+    policy = await policy_of(visit)
     return render(
         visit,
         "enroll.html",
@@ -37,7 +37,7 @@ async def go_back(visit: Visit, _: Form) -> Response:
     return await leave(visit)
 
 
-async def _policy(visit: Visit) -> policy_pb.Policy | None:
+async def policy_of(visit: Visit) -> policy_pb.Policy | None:
     """The policy of the business; None where the backend may not read it: the page does without."""
     try:
         answer = await visit.stepup.policy.get(tenant_id="", metadata=visit.metadata)
