@@ -53,7 +53,9 @@ def visit(browser: Browser, portal: Portal) -> Iterator[Callable[..., Visitor]]:
     with ExitStack() as stack:
 
         def visit(**options) -> Visitor:
-            visitors.append(stack.enter_context(visiting(browser, portal.origin, **options)))
+            visitors.append(
+                stack.enter_context(visiting(browser, portal.origin, portal.console, **options))
+            )
             return visitors[-1]
 
         yield visit

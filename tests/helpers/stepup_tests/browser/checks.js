@@ -94,7 +94,11 @@ function notWalked() {
     .map(brief);
 }
 
-function leaveFocus() {
-  document.activeElement.blur();
-  getSelection().removeAllRanges();
+// The next Tab comes to the first control, wherever a person has clicked before.
+function beginAnew() {
+  const start = document.createElement("span");
+  start.tabIndex = -1;
+  document.body.prepend(start);
+  start.focus();
+  start.remove();
 }

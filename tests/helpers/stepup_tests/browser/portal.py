@@ -7,11 +7,12 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
-from stepup_tests.browser.visitor import CONSOLE
 from stepup_tests.e2e.authenticator_app import AuthenticatorApp
 from stepup_tests.e2e.enrolled import enrolled
 from stepup_tests.e2e.guarded import CLIENTS, SERVERS, configured, tls
@@ -24,15 +25,14 @@ from stepup.client.messages import actor as people
 from stepup.client.messages import portal as pages
 from stepup.domain.totp import TotpSecret
 
-RETURN_URL = f"{CONSOLE}/settings?tab=mfa"
 _BACKEND = "spiffe://acme/ns/prod/sa/console"
 _WEB = "spiffe://acme/ns/prod/sa/portal"
-_RULES = f"""
+_RULES = """
 [[callers]]
 name = "console"
 title = "Acme Console"
-identities = ["{_BACKEND}"]
-return_origins = ["{CONSOLE}"]
+identities = ["{backend}"]
+return_origins = ["{console}"]
 [[callers.rules]]
 methods = ["*"]
 tenants = ["*"]
@@ -41,7 +41,7 @@ claims = ["master_administrator", "saml_account"]
 
 [[callers]]
 name = "portal"
-identities = ["{_WEB}"]
+identities = ["{web}"]
 portal = true
 [[callers.rules]]
 methods = ["*"]
@@ -49,6 +49,31 @@ tenants = ["*"]
 operations = ["*"]
 claims = ["master_administrator", "saml_account"]
 """
+
+
+class _Console(BaseHTTPRequestHandler):
+    """The page of the console where people come back to."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><html lang=en><title>Console</title><h1>Console</h1>")
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@contextmanager
+def _serving_console() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Console) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class WebProcess:
@@ -102,10 +127,15 @@ class Portal:
     """The pages, and the backend of a console that opens them for people it has signed in."""
 
     origin: str
+    console: str
     core: ServerProcess
     stepup: StepUpClient
     web: WebProcess
-    tokens: set[str] = field(default_factory=set)
+
+    @property
+    def return_url(self) -> str:
+        """Where the pages send people back to."""
+        return f"{self.console}/settings?tab=mfa"
 
     def link(self, page: str, actor: ActorContext, **fields: Any) -> str:
         """The address that opens a page, once: the console redirects the person there.
@@ -116,9 +146,7 @@ class Portal:
             fields: further fields of CreatePortalSessionRequest.
         """
         value = pages.PortalPage.Value(f"PORTAL_PAGE_{page.upper()}")
-        created = self.stepup.portal.create(
-            actor, page=value, **{"return_url": RETURN_URL, **fields}
-        )
+        created = self.stepup.portal.create(actor, page=value, return_url=self.return_url, **fields)
         self.core.secrets.others.add(created.url.rpartition("/")[2].encode())
         return created.url
 
@@ -146,8 +174,10 @@ def administrator(tenant: str, user: str = "ada", session: str = "monday") -> Ac
 def serving_portal(directory: Path) -> Iterator[Portal]:
     """A core and the web process, until the block ends; neither may write down a secret (S11)."""
     origin = f"http://127.0.0.1:{_free_port()}"
-    parts = (f'[portal]\npublic_url = "{origin}"', tls(directory), _RULES)
     with ExitStack() as stack:
+        console = stack.enter_context(_serving_console())
+        rules = _RULES.format(console=console, backend=_BACKEND, web=_WEB)
+        parts = (f'[portal]\npublic_url = "{origin}"', tls(directory), rules)
         stack.enter_context(nullcontext() if Session.current else Session(directory))
         arguments = configured(directory, *parts)
         core = stack.enter_context(serving(directory, *arguments, insecure=False))
@@ -163,7 +193,7 @@ def serving_portal(directory: Path) -> Iterator[Portal]:
         stepup = stack.enter_context(
             StepUpClient(core.address, credentials, timeout=30, wait_for_ready=True)
         )
-        yield Portal(origin, core, stepup, web)
+        yield Portal(origin, console, core, stepup, web)
         leaked = core.secrets.found_in_text(web.output.read_bytes())
         assert not leaked, leaked
 

@@ -1,6 +1,6 @@
 """A person at a browser, and what the browser complained about meanwhile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -10,9 +10,6 @@ WIDE, NARROW = 1280, 320
 """The widths that pages are made for, in CSS pixels: a desk's, and a small phone's."""
 _HEIGHT = 800
 _PATIENCE_MILLISECONDS = 30_000
-CONSOLE = "https://console.example"
-"""Where the pages send people back to: the console that has signed them in."""
-_CONSOLE_PAGE = '<!doctype html><html lang="en"><title>Console</title><h1>The console</h1>'
 _STATUS_LINE = "Failed to load resource: the server responded with a status of "
 
 
@@ -24,15 +21,11 @@ class Visitor:
     fails.
     """
 
-    def __init__(self, context: BrowserContext, origin: str) -> None:
+    def __init__(self, context: BrowserContext, origins: Sequence[str]) -> None:
         self.faults: list[str] = []
         self._context = context
-        self._origins = {origin, CONSOLE}
+        self._origins = origins
         context.set_default_timeout(_PATIENCE_MILLISECONDS)
-        context.route(
-            f"{CONSOLE}/**",
-            lambda route: route.fulfill(content_type="text/html", body=_CONSOLE_PAGE),
-        )
         context.on("request", self._note_request)
         context.on("response", self._note_response)
         context.on("weberror", lambda error: self.faults.append(f"exception: {error.error}"))
@@ -78,8 +71,7 @@ class Visitor:
 @contextmanager
 def visiting(
     browser: Browser,
-    origin: str,
-    *,
+    *origins: str,
     width: int = NARROW,
     language: str = "en",
     scripts: bool = True,
@@ -90,7 +82,7 @@ def visiting(
 
     Args:
         browser: the program that runs it.
-        origin: that of the portal; a request to any other one, save the console's, is a fault.
+        origins: those of the portal and the console; a request to any other one is a fault.
         width: of the window, in CSS pixels.
         language: a BCP 47 tag.
         scripts: whether the browser runs scripts of pages.
@@ -106,6 +98,6 @@ def visiting(
         **options,
     )
     try:
-        yield Visitor(context, origin)
+        yield Visitor(context, origins)
     finally:
         context.close()

@@ -1,0 +1,162 @@
+"""Every state of every page, and how a person comes there, in whatever language."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Page
+from stepup_tests.browser.portal import Portal, administrator, person
+from stepup_tests.browser.visitor import Visitor
+from stepup_tests.e2e.authenticator_app import AuthenticatorApp
+
+from stepup.client.messages import actor as people
+
+Reach = Callable[[Portal, Visitor, str], Page]
+"""Comes to a state, in a business that nobody has seen before; returns the tab."""
+STATES: dict[str, Reach] = {}
+"""By name; those of a page begin with its name."""
+
+
+def _state(reach: Reach) -> Reach:
+    STATES[reach.__name__] = reach
+    return reach
+
+
+def submit(page: Page, path: str, **fields: str) -> None:
+    """Fill the form that leads to a path, and send it."""
+    form = page.locator(f'form[action$="/{path}"]')
+    for name, value in fields.items():
+        form.locator(f"[name={name}]").fill(value)
+    form.locator("button[type=submit]").click()
+
+
+def key_of(page: Page) -> AuthenticatorApp:
+    """The app of a person who has typed the key of the wizard."""
+    shown = page.locator("details code").text_content()
+    assert shown is not None
+    return AuthenticatorApp(shown.replace(" ", ""))
+
+
+@_state
+def opening(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = visitor.new_tab()
+    page.goto(portal.link("account", person(tenant)))
+    return page
+
+
+@_state
+def ended(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    bob = person(tenant)
+    page = visitor.open(portal.link("account", bob))
+    portal.stepup.sign_out(bob)
+    page.reload()
+    return page
+
+
+@_state
+def enroll(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    return visitor.open(portal.link("enroll", person(tenant)))
+
+
+@_state
+def enroll_as_administrator(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    return visitor.open(portal.link("enroll", administrator(tenant)))
+
+
+@_state
+def enroll_with_saml(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    saml = person(tenant, account_type=people.ACCOUNT_TYPE_SAML)
+    return visitor.open(portal.link("enroll", saml))
+
+
+@_state
+def enroll_when_enrolled(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    portal.enrolled(person(tenant))
+    return enroll(portal, visitor, tenant)
+
+
+@_state
+def wizard_install(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = enroll(portal, visitor, tenant)
+    page.locator('a.button[href$="/wizard"]').click()
+    return page
+
+
+@_state
+def wizard_scan(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = wizard_install(portal, visitor, tenant)
+    submit(page, "wizard")
+    page.locator("summary").click()
+    return page
+
+
+@_state
+def wizard_wrong_code(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = wizard_scan(portal, visitor, tenant)
+    submit(page, "wizard/scan", code=key_of(page).wrong_code())
+    return page
+
+
+@_state
+def wizard_reset_code(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = wizard_scan(portal, visitor, tenant)
+    submit(page, "wizard/scan", code=key_of(page).code(lasting=4))
+    return page
+
+
+@_state
+def wizard_confirmed(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = wizard_reset_code(portal, visitor, tenant)
+    page.goto(page.url.replace("wizard/scan", "wizard/reset-code"))
+    return page
+
+
+@_state
+def wizard_done(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = wizard_reset_code(portal, visitor, tenant)
+    page.locator("input[name=stored]").check()
+    submit(page, "wizard/done")
+    return page
+
+
+@_state
+def wizard_replace(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = enroll_when_enrolled(portal, visitor, tenant)
+    page.locator('a.button[href$="/wizard"]').click()
+    return page
+
+
+@_state
+def wizard_replace_by_reset_code(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = wizard_replace(portal, visitor, tenant)
+    page.goto(f"{page.url}?by=reset-code")
+    submit(page, "wizard", reset_code="wrong")
+    return page
+
+
+@_state
+def people_list(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    for number in range(3):
+        portal.enrolled(person(tenant, f"user-{number}.with.a.long.name@acme.example"))
+    return visitor.open(portal.link("people", administrator(tenant)))
+
+
+@_state
+def people_person(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = people_list(portal, visitor, tenant)
+    page.locator("table a", has_text="user-0").click()
+    return page
+
+
+@_state
+def people_reset(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    portal.enrolled(administrator(tenant))
+    page = people_person(portal, visitor, tenant)
+    page.locator(".buttons a").first.click()
+    submit(page, page.url.rpartition("/")[2].partition("?")[0])
+    return page
+
+
+@_state
+def people_unknown(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = visitor.open(portal.link("people", administrator(tenant)))
+    submit(page, "person", user="nobody")
+    return page
