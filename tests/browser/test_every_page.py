@@ -14,6 +14,12 @@ each_state = pytest.mark.parametrize("reach", STATES.values(), ids=STATES)
 each_language = pytest.mark.parametrize("language", ["en", "de", "ja"])
 
 
+def unfold(page):
+    page.evaluate(
+        "() => document.querySelectorAll('details').forEach((each) => { each.open = true; })"
+    )
+
+
 def resized(page, width):
     page.set_viewport_size({"width": width, "height": 800})
 
@@ -22,6 +28,7 @@ def resized(page, width):
 def test_a_page_is_for_everybody(portal, visit, tenant, reach):
     """In English on a small phone; `make check-all` has the other languages and widths."""
     page = reach(portal, visit(), tenant)
+    unfold(page)
     assert_accessible(page)
     assert_nothing_is_clipped(page)
     assert_well_formed(page, "en")
@@ -33,6 +40,7 @@ def test_a_page_is_for_everybody(portal, visit, tenant, reach):
 @each_state
 def test_a_page_is_for_everybody_in_each_language(portal, visit, tenant, reach, language):
     page = reach(portal, visit(language=language), tenant)
+    unfold(page)
     for width in (WIDE, NARROW):
         resized(page, width)
         for scheme in ("light", "dark"):
@@ -48,6 +56,7 @@ def test_a_page_is_for_everybody_in_each_language(portal, visit, tenant, reach, 
 @each_state
 def test_a_page_needs_no_scripts(portal, visit, tenant, reach, language):
     page = reach(portal, visit(language=language, scripts=False), tenant)
+    unfold(page)
     for width in (WIDE, NARROW):
         resized(page, width)
         assert_nothing_is_clipped(page)

@@ -74,13 +74,17 @@ function draws(characters) {
 // Where the focus is; null if it is nowhere, or where it has been.
 function nextFocus() {
   const element = document.activeElement;
-  if (element === document.body || element === document.documentElement || element.wasWalked) return null;
+  // A field of a date has several stops, which the browser itself marks.
+  const isHere = element === document.lastWalked;
+  if (element === document.body || element === document.documentElement) return null;
+  if (element.wasWalked && !isHere) return null;
   element.wasWalked = true;
+  document.lastWalked = element;
   const style = getComputedStyle(element);
   const hasOutline = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
   const box = element.getBoundingClientRect();
   const isInWindow = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
-  return { isVisible: isInWindow && (hasOutline || style.boxShadow !== "none"), what: brief(element) };
+  return { isVisible: isHere || isInWindow && (hasOutline || style.boxShadow !== "none"), what: brief(element) };
 }
 
 // Controls where the focus was not. Radio buttons of one name are one stop.
@@ -96,6 +100,7 @@ function notWalked() {
 
 // The next Tab comes to the first control, wherever a person has clicked before.
 function beginAnew() {
+  for (const element of document.querySelectorAll(CONTROLS)) element.wasWalked = false;
   const start = document.createElement("span");
   start.tabIndex = -1;
   document.body.prepend(start);

@@ -7,6 +7,7 @@ from stepup_tests.browser.portal import Portal, administrator, person
 from stepup_tests.browser.visitor import Visitor
 from stepup_tests.e2e.authenticator_app import AuthenticatorApp
 
+from stepup.client import ActorContext, NewChallengeItem
 from stepup.client.messages import actor as people
 
 Reach = Callable[[Portal, Visitor, str], Page]
@@ -160,3 +161,133 @@ def people_unknown(portal: Portal, visitor: Visitor, tenant: str) -> Page:
     page = visitor.open(portal.link("people", administrator(tenant)))
     submit(page, "person", user="nobody")
     return page
+
+
+@_state
+def step_up(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    portal.enrolled(person(tenant))
+    return visitor.open(portal.link("step_up", person(tenant)))
+
+
+@_state
+def step_up_refused(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    wrong = portal.enrolled(person(tenant)).wrong_code()
+    page = visitor.open(portal.link("step_up", person(tenant)))
+    submit(page, "code", code=wrong)
+    return page
+
+
+@_state
+def step_up_locked(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    wrong = portal.enrolled(person(tenant)).wrong_code()
+    page = visitor.open(portal.link("step_up", person(tenant)))
+    while page.locator("input[name=code]").count():
+        submit(page, "code", code=wrong)
+    return page
+
+
+@_state
+def step_up_not_enrolled(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    return visitor.open(portal.link("step_up", person(tenant)))
+
+
+@_state
+def challenge(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    portal.enrolled(person(tenant))
+    return opened_challenge(portal, visitor, tenant)
+
+
+@_state
+def challenge_refused(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    wrong = portal.enrolled(person(tenant)).wrong_code()
+    page = opened_challenge(portal, visitor, tenant)
+    submit(page, "approve", code=wrong)
+    return page
+
+
+@_state
+def challenge_not_enrolled(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    return opened_challenge(portal, visitor, tenant)
+
+
+@_state
+def challenge_cancelled(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = challenge_not_enrolled(portal, visitor, tenant)
+    portal.stepup.sign_out(person(tenant, session="agent"))
+    page.reload()
+    return page
+
+
+@_state
+def challenge_approved(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    app = portal.enrolled(person(tenant))
+    challenge_id = created_challenge(portal, person(tenant))
+    page, other = (
+        visitor.open(portal.link("challenge", person(tenant), challenge_id=challenge_id))
+        for _ in range(2)
+    )
+    submit(other, "approve", code=app.code(lasting=4))
+    page.reload()
+    return page
+
+
+@_state
+def challenge_of_somebody_else(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    challenge_id = created_challenge(portal, person(tenant))
+    carol = person(tenant, "carol")
+    return visitor.open(portal.link("challenge", carol, challenge_id=challenge_id))
+
+
+@_state
+def challenge_pointer(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = visitor.new_tab()
+    page.goto(f"{portal.origin}/challenges/{created_challenge(portal, person(tenant))}")
+    return page
+
+
+@_state
+def events(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    created_challenge(portal, person(tenant))
+    portal.stepup.revoke_elevations(person(tenant))
+    return visitor.open(portal.link("events", administrator(tenant)))
+
+
+@_state
+def events_of_nobody(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = visitor.open(portal.link("events", administrator(tenant)))
+    page.goto(f"{page.url}?since=2020-01-01T00:00&user=nobody")
+    return page
+
+
+@_state
+def events_download_refused(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = visitor.open(portal.link("events", administrator(tenant)))
+    page.goto(f"{page.url}export?after=everything")
+    return page
+
+
+def opened_challenge(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    """The page of a challenge for Bob."""
+    bob = person(tenant)
+    link = portal.link("challenge", bob, challenge_id=created_challenge(portal, bob))
+    return visitor.open(link)
+
+
+def created_challenge(portal: Portal, actor: ActorContext) -> str:
+    """The id of a challenge that an agent has created for a person, in a session of its own."""
+    agent = ActorContext()
+    agent.CopyFrom(actor)
+    agent.session_id = f"{actor.user_id}-agent"
+    items = [
+        NewChallengeItem(operation="response.start_remote_shell", target=target, label=label)
+        for target, label in (
+            ("i-0f3a9be2d7c1f7744", "mail.acme.example"),
+            (
+                "i-0b1e27c61a5d9c0aa",
+                "A host with a long name, which is in the cellar of building 7",
+            ),
+        )
+    ]
+    items.append(NewChallengeItem(operation="response.run_osquery", target="h-1", label="h-1"))
+    created = portal.stepup.challenges.create(agent, items=items, message="Look into incident 7")
+    return created.challenge.challenge_id
