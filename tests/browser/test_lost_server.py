@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 from stepup_tests.browser.checks import assert_accessible
 from stepup_tests.browser.portal import person, serving_portal
 from stepup_tests.browser.visitor import visiting
+from stepup_tests.e2e.processes import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,14 @@ def test_a_person_goes_on_where_the_core_was_lost(own_portal, browser, tenant):
         expect(page.locator("h1")).to_have_text("Please try again")
         assert_accessible(page)
         own_portal.core.start()
-        page.get_by_role("link", name="Try again").click()
+        try_again = page.get_by_role("link", name="Try again")
+
+        def is_asked_again():
+            if try_again.count():
+                try_again.click()
+            return page.locator("input[name=code]").count()
+
+        eventually(is_asked_again, "the web process finds the core again")
         page.locator("input[name=code]").fill(app.code())
         page.keyboard.press("Enter")
         page.wait_for_url(own_portal.return_url)

@@ -179,7 +179,9 @@ def serving_portal(directory: Path) -> Iterator[Portal]:
         rules = _RULES.format(console=console, backend=_BACKEND, web=_WEB)
         parts = (f'[portal]\npublic_url = "{origin}"', tls(directory), rules)
         stack.enter_context(nullcontext() if Session.current else Session(directory))
-        arguments = configured(directory, *parts)
+        # The web process finds the core again after a restart.
+        listen = ("--listen", f"127.0.0.1:{_free_port()}")
+        arguments = (*configured(directory, *parts), *listen)
         core = stack.enter_context(serving(directory, *arguments, insecure=False))
         CLIENTS.client(_BACKEND).write(directory, "backend")
         web = WebProcess(directory, origin, core.address)
