@@ -123,7 +123,10 @@ def demo() -> None:
 
 @app.command()
 def console(
-    *, port: Annotated[int, typer.Option(help="The port of the pretend console.")] = 8090
+    *,
+    port: Annotated[
+        int, typer.Option(help="The port of the pretend console; 0 takes free ports.")
+    ] = 8090,
 ) -> None:
     """Start the portal with a demo business, and print links to its pages; Ctrl-C ends it."""
     from stepup.cli.console.run import run as run_console  # noqa: PLC0415  # as above

@@ -20,14 +20,15 @@ def run(port: int) -> int:
     """Serve until Ctrl-C or SIGTERM; returns the exit status.
 
     Args:
-        port: that of the pretend console. If another program has it, a free port.
+        port: that of the pretend console; the portal has 8080. If another program has one of
+            them, a free port. 0 takes free ports for both.
     """
     console = console_on(sys.stdout)
-    listen = f"{HOST}:{_free_port(_PORTAL_PORT)}"
+    listen = f"{HOST}:{_free_port(_PORTAL_PORT if port else 0)}"
     stop = threading.Event()
     with (
         server_process(STEPUP_PORTAL__PUBLIC_URL=f"http://{listen}") as core,
-        process_of("web", "--listen", listen, "--core", core, "--log-level", "error") as portal,
+        process_of("web", "--listen", listen, "--core", core, "--log-level", "error"),
         serving_console(port) as server,
         StepUpClient(core) as stepup,
     ):
@@ -37,7 +38,7 @@ def run(port: int) -> int:
         except StepUpError as error:
             console.print(f"The demo business cannot be prepared: {error}", markup=False)
             return 1
-        _show(console, portal, server.address)
+        _show(console, f"http://{listen}", server.address)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
         stop.wait()
