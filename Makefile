@@ -191,6 +191,10 @@ bench-profile: install-dev ## Show where the time of a call goes; or BENCH_ARGS,
 road: install-dev ## Count the Python calls and the modules of one check; or ROAD_ARGS
 	@PYTHONPATH=tests/helpers $(BIN)/python -m tools.road $(ROAD_ARGS)
 
+.PHONY: screenshots
+screenshots: install-dev .browser/stamp ## Take the pictures in docs/screens anew
+	PYTHONPATH=tests/helpers $(BIN)/python -m tools.screenshots
+
 .PHONY: format
 format: install-dev ## Format Python and protos
 	$(BIN)/ruff format .

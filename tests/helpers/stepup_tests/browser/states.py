@@ -26,7 +26,7 @@ def submit(page: Page, path: str, **fields: str) -> None:
     form = page.locator(f'form[action$="/{path}"]')
     for name, value in fields.items():
         form.locator(f"[name={name}]").fill(value)
-    form.locator("button[type=submit]").click()
+    form.locator("button[type=submit]").first.click()
 
 
 def key_of(page: Page) -> AuthenticatorApp:
@@ -264,6 +264,106 @@ def events_download_refused(portal: Portal, visitor: Visitor, tenant: str) -> Pa
     page = visitor.open(portal.link("events", administrator(tenant)))
     page.goto(f"{page.url}export?after=everything")
     return page
+
+
+@_state
+def account(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    portal.enrolled(person(tenant))
+    return visitor.open(portal.link("account", person(tenant)))
+
+
+@_state
+def account_not_enrolled(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    return visitor.open(portal.link("account", person(tenant)))
+
+
+@_state
+def account_elevated(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    app = portal.enrolled(person(tenant))
+    portal.stepup.verify(person(tenant), app.code(lasting=4))
+    return visitor.open(portal.link("account", person(tenant)))
+
+
+@_state
+def account_remove_refused(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    wrong = portal.enrolled(person(tenant)).wrong_code()
+    page = visitor.open(portal.link("account", person(tenant)))
+    page.locator('a[href$="/remove"]').click()
+    submit(page, "remove", code=wrong)
+    return page
+
+
+@_state
+def account_new_reset_code(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = account_elevated(portal, visitor, tenant)
+    page.locator('a[href$="/reset-code"]').click()
+    submit(page, "reset-code")
+    return page
+
+
+@_state
+def account_end(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = account_not_enrolled(portal, visitor, tenant)
+    page.locator('a[href$="/end"]').click()
+    return page
+
+
+@_state
+def account_reset_refused(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = account(portal, visitor, tenant)
+    page.locator('a[href$="/reset"]').click()
+    submit(page, "reset", reset_code="not a reset code")
+    return page
+
+
+@_state
+def policy_off(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    return visitor.open(portal.link("policy", administrator(tenant)))
+
+
+@_state
+def policy_panel(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    """The panel of a business whose policy is on."""
+    page = policy_off(portal, visitor, tenant)
+    page.locator('a[href$="/panel"]').first.click()
+    page.locator("input[name=enabled]").check()
+    for operation in ("response.run_osquery", "response.start_remote_shell"):
+        page.locator(f'input[value="{operation}"]').check()
+    save_policy(page)
+    return page
+
+
+@_state
+def policy_weakened(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    portal.enrolled(administrator(tenant))
+    page = policy_panel(portal, visitor, tenant)
+    page.locator("input[name=enabled]").uncheck()
+    page.locator('input[value="response.run_osquery"]').uncheck()
+    save_policy(page)
+    return page
+
+
+@_state
+def policy_weakened_by_a_wrong_code(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = policy_weakened(portal, visitor, tenant)
+    submit(page, "panel", code="12345")
+    return page
+
+
+@_state
+def policy_saved_by_two(portal: Portal, visitor: Visitor, tenant: str) -> Page:
+    page = policy_panel(portal, visitor, tenant)
+    other = visitor.open(portal.link("policy", administrator(tenant, "eve")))
+    other.locator("input[name=issuer]").fill("Acme Security")
+    save_policy(other)
+    page.locator("input[name=issuer]").fill("Acme")
+    save_policy(page)
+    return page
+
+
+def save_policy(page: Page) -> None:
+    """Press the button at the end of the policy panel."""
+    page.locator('form[action$="/panel"] > .buttons button').last.click()
 
 
 def opened_challenge(portal: Portal, visitor: Visitor, tenant: str) -> Page:
