@@ -12,24 +12,30 @@ from PIL import Image
 from playwright.sync_api import Browser
 from stepup_tests.browser import states
 from stepup_tests.browser.chromium import chromium
-from stepup_tests.browser.portal import Portal, serving_portal
+from stepup_tests.browser.portal import Portal, administrator, person, serving_portal
 from stepup_tests.browser.visitor import visiting
 
 DIRECTORY = Path("docs/screens")
-_PHONE, _DESK = 390, 900
-_HEIGHT = 780
+_WIDTH = 390
+_HEIGHT = 900
 _GAP = 24
 _BACKGROUND = "#dfe3ea"
 _COLOURS = 64
 
 
 def taken(browser: Browser, portal: Portal, state: str, **options) -> Image.Image:
-    """The picture of a page, as high as a window at most."""
-    width = options.setdefault("width", _PHONE)
-    with visiting(browser, portal.origin, portal.console, **options) as visitor:
-        page = states.STATES[state](portal, visitor, f"picture-{state}-{options.get('language')}")
-        page.mouse.move(0, 0)
-        page.set_viewport_size({"width": width, "height": _HEIGHT})
+    """The picture of a state, on a phone of a business with a few people."""
+    tenant = f"{state}-{len(options)}"
+    policy = portal.stepup.policy.get(tenant_id=tenant).policy
+    policy.issuer = "Acme Security"
+    ada = administrator(tenant)
+    portal.stepup.policy.update(ada, policy=policy, update_mask=["issuer"])
+    for actor in (ada, person(tenant, "carol"), person(tenant, "dave")):
+        portal.enrolled(actor)
+    with visiting(
+        browser, portal.origin, portal.console, width=_WIDTH, height=_HEIGHT, **options
+    ) as visitor:
+        page = states.STATES[state](portal, visitor, tenant)
         return Image.open(io.BytesIO(page.screenshot()))
 
 

@@ -73,6 +73,7 @@ def visiting(
     browser: Browser,
     *origins: str,
     width: int = NARROW,
+    height: int = _HEIGHT,
     language: str = "en",
     scripts: bool = True,
     dark: bool = False,
@@ -84,13 +85,14 @@ def visiting(
         browser: the program that runs it.
         origins: those of the portal and the console; a request to any other one is a fault.
         width: of the window, in CSS pixels.
+        height: likewise.
         language: a BCP 47 tag.
         scripts: whether the browser runs scripts of pages.
         dark: whether the person prefers dark pages.
         options: further options of playwright.
     """
     context = browser.new_context(
-        viewport={"width": width, "height": _HEIGHT},
+        viewport={"width": width, "height": height},
         locale=language,
         java_script_enabled=scripts,
         color_scheme="dark" if dark else "light",
