@@ -42,16 +42,30 @@ from stepup.v1.step_up_service_pb2 import VerifyOtpRequest
 pytestmark = pytest.mark.e2e
 
 TENANT = "acme"
+WEB = "spiffe://acme/ns/prod/sa/web"
 RULES = f"""
+[portal]
+public_url = "https://mfa.example"
+
 [[callers]]
 name = "soar"
 identities = ["{SOAR}", "jwt:https://issuer.example#soar"]
+return_origins = ["https://console.example"]
 
 [[callers.rules]]
 methods = ["*"]
 tenants = ["*"]
 operations = ["*"]
 claims = ["master_administrator", "timed_out_retry", "operator"]
+
+[[callers]]
+name = "web"
+portal = true
+identities = ["{WEB}", "jwt:https://issuer.example#web"]
+
+[[callers.rules]]
+methods = ["*"]
+tenants = ["*"]
 """
 
 
@@ -111,6 +125,39 @@ def import_secrets(client):
     too_many = {"actor": actor, "authenticators": entries * 20}
     with pytest.raises(Refused):
         client.call("PeopleService/ImportAuthenticators", too_many)
+
+
+def visit_portal(client, web_options):
+    """Open a portal session, and use its token and its id, also where they are refused."""
+    server = client.server
+    created = client.call(
+        "PortalService/CreatePortalSession",
+        {
+            "actor": person(TENANT, "bob"),
+            "page": "PORTAL_PAGE_ACCOUNT",
+            "return_url": "https://console.example/",
+        },
+    )
+    token = created["url"].rpartition("/")[2]
+    server.secrets.others.add(token.encode())
+    web = GrpCurl(server, *web_options)
+    session_id = web.call("PortalService/RedeemPortalSession", {"token": token})["session_id"]
+    server.secrets.others.add(session_id.encode())
+    within = GrpCurl(server, *web_options, "-H", f"stepup-portal-session: {session_id}")
+    within.call("EnrollmentService/GetEnrollment", {})
+    doubled = ("-H", f"stepup-portal-session: {session_id}") * 2
+    for refused, method, request in (
+        (web, "PortalService/RedeemPortalSession", {"token": token}),
+        (client, "PortalService/RedeemPortalSession", {"token": token}),
+        (within, "AuditService/ListAuditEvents", {}),
+        (within, "EnrollmentService/GetEnrollment", {"actor": person(TENANT, "eve")}),
+        (GrpCurl(server, *web_options, *doubled), "EnrollmentService/GetEnrollment", {}),
+    ):
+        with pytest.raises(Refused):
+            refused.call(method, request)
+    within.call("PortalService/EndPortalSession", {})
+    with pytest.raises(Refused, match="UNAUTHENTICATED"):
+        within.call("PortalService/GetPortalSession", {})
 
 
 def seal_broken(server, user):
@@ -201,6 +248,9 @@ def test_no_secret_is_written(tmp_path, monkeypatch, start_server, collector):
     client = GrpCurl(server, *certified, *bearing(token))
 
     use_every_secret(client)
+    (tmp_path / "web").mkdir()
+    web = presenting(tmp_path / "web", CLIENTS.client(WEB))
+    visit_portal(client, (*web, *bearing(issuer.token(sub="web"))))
     be_turned_away(server, issuer, certified)
     fail_inside(client, person(TENANT, "eve"))
     export = ("stepup.v1.AuditService/ExportAuditEvents",)
@@ -225,6 +275,7 @@ def test_no_secret_is_written(tmp_path, monkeypatch, start_server, collector):
     assert b"ENROLLMENT_COMPLETED" in texts["audit events"]
     assert b"stepup_" in texts["metrics"]
     assert b"VerifyOtp" in texts["spans"]
+    assert b"PORTAL_SESSION_ENDED" in texts["audit events"]
     assert len(secrets.codes) >= 6
     assert len(secrets.others) >= 40
     leaked = list(leaks(secrets, server.data_dir, texts, server.site.files()))
