@@ -1,10 +1,10 @@
 """The policy panel: MFA for a business, for its Master Administrators."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from markupsafe import Markup
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from stepup.client import StepUpError
 from stepup.v1 import people_service_pb2 as people_pb
 from stepup.v1 import policy_service_pb2 as pb
-from stepup.web.codes import give_code
+from stepup.web.codes import give_code, standing_of
 from stepup.web.forms import Form
 from stepup.web.operations import title_of
 from stepup.web.policy_changes import Change, changes_between, digest_of, option_of
@@ -23,7 +23,6 @@ from stepup.web.routing import PageRoute
 from stepup.web.texts import N_, Texts
 from stepup.web.visits import Visit
 
-_T = TypeVar("_T")
 _PROBLEMS: Final[Mapping[str, str]] = {
     "issuer": N_("The name has a character that is not allowed, or shows nothing."),
     "enroll_by": N_(
@@ -45,7 +44,7 @@ async def show(visit: Visit, _: Form) -> Response:
     """Show *Enable MFA* while MFA is off; otherwise lead to the panel."""
     answer, standing = await asyncio.gather(
         visit.stepup.policy.get(tenant_id="", metadata=visit.metadata),
-        _if_possible(visit.stepup.enrollment.get(metadata=visit.metadata)),
+        standing_of(visit),
     )
     if answer.policy.enabled:
         return to(visit, "panel")
@@ -146,31 +145,31 @@ class _State:
 
 async def _read(visit: Visit) -> _State:
     metadata = visit.metadata
-    policy, catalogue, people, standing = await asyncio.gather(
+    policy, catalogue, counts, standing = await asyncio.gather(
         visit.stepup.policy.get(tenant_id="", metadata=metadata),
         visit.stepup.policy.list_operations(metadata=metadata),
-        _if_possible(visit.stepup.people.list(counts_only=True, metadata=metadata)),
-        _if_possible(visit.stepup.enrollment.get(metadata=metadata)),
+        _counts(visit),
+        standing_of(visit),
     )
     return _State(
         visit.texts,
         policy.policy,
         policy.people_in_grace,
         catalogue.categories,
-        people.counts if people else None,
+        counts,
         is_elevated=standing is not None and standing.HasField("elevation"),
         is_enrolled=standing is None or standing.HasField("active"),
     )
 
 
-async def _if_possible(answer: Awaitable[_T]) -> _T | None:
-    """Wait for what the panel can do without. None if the callers have no rule for the method."""
+async def _counts(visit: Visit) -> people_pb.PeopleCounts | None:
     try:
-        return await answer
+        people = await visit.stepup.people.list(counts_only=True, metadata=visit.metadata)
     except StepUpError as error:
         if error.reason in {"CALLER_NOT_PERMITTED", "OVERLOADED"}:
             return None
         raise
+    return people.counts
 
 
 def _panel(
