@@ -19,7 +19,6 @@ from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind, canonic
 from stepup.rpc.wire import encode
 from stepup.v1 import audit_service_pb2 as pb
 from stepup.v1 import portal_service_pb2 as portal_pb
-from stepup.web.pages import events_export
 from stepup.web.pages.events import instant_of
 from stepup.web.pages.events_export import line_of
 from stepup.web.pages.events_words import KINDS, described, facts_of, kind_name
@@ -231,10 +230,11 @@ async def test_a_download_that_cannot_begin_is_a_page():
         assert (await browser.get("export")).status == 503
 
 
-async def test_a_broken_download_says_so_and_cuts_the_connection():
+@pytest.mark.parametrize("cause", [UNAVAILABLE, ENDED], ids=lambda each: each.reason)
+async def test_s20_a_broken_download_says_so_and_cuts_the_connection(cause):
     async with events() as (core, browser):
         core.answer(LIST, pb.ListAuditEventsResponse())
-        core.answer(EXPORT, lambda _: exported(event(7), event(8), UNAVAILABLE))
+        core.answer(EXPORT, lambda _: exported(event(7), event(8), cause))
         await browser.open()
         async with served(browser) as client, client.stream("GET", f"{browser.visit}export") as got:
             assert got.status_code == 200
@@ -242,22 +242,6 @@ async def test_a_broken_download_says_so_and_cuts_the_connection():
             with pytest.raises(httpx.RemoteProtocolError):
                 await read_into(content, got)
         assert json.loads(content.splitlines()[-1]) == {"broken_off": True, "continue_after": 8}
-
-
-async def test_s20_a_download_ends_with_its_session(monkeypatch):
-    monkeypatch.setattr(events_export, "_LOOK_SECONDS", 0.0)
-    async with events() as (core, browser):
-        core.answer(LIST, pb.ListAuditEventsResponse())
-
-        def revoked_meanwhile(_):
-            core.answer("PortalService/GetPortalSession", ENDED)
-            return exported(*map(event, range(1, 1000)))
-
-        core.answer(EXPORT, revoked_meanwhile)
-        await browser.open()
-        async with served(browser) as client:
-            with pytest.raises(httpx.RemoteProtocolError):
-                await client.get(f"{browser.visit}export")
 
 
 async def test_a_download_waits_for_its_reader_and_ends_with_it():

@@ -1,7 +1,6 @@
 """The download of events: JSON lines, which the core streams and the web process passes on."""
 
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,8 +15,6 @@ from stepup.web.pages.events_words import details_of, kind_name
 from stepup.web.visits import Visit
 
 _CHUNK_BYTES: Final = 32_768
-_LOOK_SECONDS: Final = 2.0
-"""How often the download asks whether the session lives: its revocation ends the download (S20)."""
 
 
 class _BrokenOffError(Exception):
@@ -33,13 +30,12 @@ class Download(StreamingResponse):
 
     def __init__(
         self,
-        visit: Visit,
         first: pb.AuditEvent,
         events: AsyncIterator[pb.ExportAuditEventsResponse],
     ) -> None:
         name = f"events-from-{first.sequence}.jsonl"
         super().__init__(
-            _chunks(visit, first, events),
+            _chunks(first, events),
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
             media_type="application/jsonl",
         )
@@ -58,15 +54,14 @@ async def download(visit: Visit, after: int) -> Download | None:
     """
     events = visit.stepup.audit.export(tenant_id="", after_sequence=after, metadata=visit.metadata)
     first = await anext(events, None)
-    return Download(visit, first.event, events) if first is not None else None
+    return Download(first.event, events) if first is not None else None
 
 
 async def _chunks(
-    visit: Visit, first: pb.AuditEvent, events: AsyncIterator[pb.ExportAuditEventsResponse]
+    first: pb.AuditEvent, events: AsyncIterator[pb.ExportAuditEventsResponse]
 ) -> AsyncIterator[bytes]:
     lines = bytearray(line_of(first))
     last = first.sequence
-    look_at = time.monotonic() + _LOOK_SECONDS
     try:
         async for answer in events:
             lines += line_of(answer.event)
@@ -74,9 +69,6 @@ async def _chunks(
             if len(lines) >= _CHUNK_BYTES:
                 yield bytes(lines)
                 lines.clear()
-            if time.monotonic() >= look_at:
-                await visit.stepup.portal.get(metadata=visit.metadata)
-                look_at = time.monotonic() + _LOOK_SECONDS
     except StepUpError as error:
         yield bytes(lines) + _line({"broken_off": True, "continue_after": last})
         raise _BrokenOffError from error
