@@ -107,7 +107,12 @@ REACHES: Final[Mapping[PortalPage, frozenset[str]]] = {
 INDISPENSABLE: Final[Mapping[PortalPage, tuple[str, ...]]] = {
     PortalPage.STEP_UP: (VERIFY_OTP,),
     PortalPage.CHALLENGE: ("ChallengeService/GetChallenge", ANSWER_CHALLENGE),
-    PortalPage.ENROLL: ("EnrollmentService/BeginEnrollment", COMPLETE_ENROLLMENT),
+    PortalPage.ENROLL: (
+        GET_ENROLLMENT,
+        "EnrollmentService/BeginEnrollment",
+        "EnrollmentService/ConfirmEnrollment",
+        COMPLETE_ENROLLMENT,
+    ),
     PortalPage.ACCOUNT: (GET_ENROLLMENT,),
     PortalPage.POLICY: ("PolicyService/GetPolicy", "PolicyService/UpdatePolicy"),
     PortalPage.PEOPLE: (LIST_PEOPLE,),

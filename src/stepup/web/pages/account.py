@@ -12,7 +12,7 @@ from stepup.v1 import enrollment_service_pb2 as pb
 from stepup.web.codes import RefusedCode, lock_of, try_code
 from stepup.web.forms import Form
 from stepup.web.pages.enroll import policy_of
-from stepup.web.pages.wizard import SAML
+from stepup.web.pages.wizard_progress import SAML
 from stepup.web.rendering import leave, render, to
 from stepup.web.reset_codes import problem_of_reset_code
 from stepup.web.routing import PageRoute

@@ -9,7 +9,7 @@ from stepup.client import StepUpError
 from stepup.v1 import actor_pb2
 from stepup.v1 import policy_service_pb2 as policy_pb
 from stepup.web.forms import Form
-from stepup.web.pages.wizard import SAML
+from stepup.web.pages.wizard_progress import SAML
 from stepup.web.rendering import leave, render
 from stepup.web.routing import PageRoute
 from stepup.web.visits import Visit

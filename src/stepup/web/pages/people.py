@@ -57,12 +57,11 @@ async def show(visit: Visit, form: Form) -> Response:
 
 async def show_person(visit: Visit, form: Form) -> Response:
     """Show one person, and what an administrator may do for this person."""
-    user_id = form["user"].strip()  # no id begins or ends with a blank; what people paste may
-    if not user_id:
+    if not form["user"]:
         return to(visit)
-    person = await find_person(visit, user_id)
+    person = await find_person(visit, form["user"])
     if person is None:
-        return unknown_person(visit, user_id)
+        return unknown_person(visit, form["user"])
     return render(
         visit,
         "people_person.html",
