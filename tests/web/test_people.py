@@ -214,6 +214,16 @@ async def test_an_administrator_without_an_authenticator_sees_why_nothing_can_be
         page = await browser.get("reset?user=ada")
         assert "You have no authenticator yet" in page.text
         assert 'name="reason"' not in page.html
+        assert f'href="{browser.visit}wizard"' in page.html
+
+
+async def test_a_person_in_no_state_has_no_authenticator():
+    async with people() as (core, browser):
+        await opened(core, browser, known=pb.Person(user_id="ada"))
+        page = await browser.get("person?user=%20ada%20")
+        assert core.calls_of("PeopleService/GetPerson")[-1].user_id == "ada"
+        assert "No authenticator" in page.text
+        assert "reset?" not in page.html
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def _query(form: Form) -> dict[str, str]:
 
 
 def _filter_of(visit: Visit, form: Form) -> tuple[pb.AuditEventFilter, Errors]:
-    selected = pb.AuditEventFilter(user_id=form["user"])
+    selected = pb.AuditEventFilter(user_id=form["user"].strip())
     errors: dict[str, Markup] = {}
     if form["kind"] in _VALUES:
         selected.kinds.append(_VALUES[form["kind"]])

@@ -57,11 +57,12 @@ async def show(visit: Visit, form: Form) -> Response:
 
 async def show_person(visit: Visit, form: Form) -> Response:
     """Show one person, and what an administrator may do for this person."""
-    if not form["user"]:
+    user_id = form["user"].strip()  # no id begins or ends with a blank; what people paste may
+    if not user_id:
         return to(visit)
-    person = await find_person(visit, form["user"])
+    person = await find_person(visit, user_id)
     if person is None:
-        return unknown_person(visit, form["user"])
+        return unknown_person(visit, user_id)
     return render(
         visit,
         "people_person.html",
