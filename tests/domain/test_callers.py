@@ -21,6 +21,7 @@ from stepup.domain.actor import (
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule, claims_of
 from stepup.domain.errors import CallerNotPermittedError, ClaimNotPermittedError, InvalidValueError
 from stepup.domain.operations import SIGN_IN, OperationId
+from stepup.domain.origins import WebOrigin
 from stepup.domain.text import Title
 
 ACME = TenantId("acme")
@@ -237,3 +238,23 @@ def test_people_read_the_title_of_a_caller_or_else_its_name():
 def test_callers_are_listed_in_their_order():
     soar, console = caller(), caller(name="console", identities=("spiffe://acme/console",))
     assert list(Callers([console, soar])) == [console, soar]
+
+
+def test_people_know_a_caller_by_its_title_or_else_by_its_name():
+    assert caller().title_for_people == "soar"
+    assert replace(caller(), title=Title("Response actions")).title_for_people == "Response actions"
+
+
+def test_s21_a_caller_sends_people_to_its_origins_only():
+    console, other = WebOrigin("https://console.example"), WebOrigin("https://evil.example")
+    sending = replace(caller(), return_origins=frozenset({console}))
+    assert sending.may_return_to(console)
+    assert not sending.may_return_to(other)
+    assert not caller().may_return_to(console)
+
+
+def test_s15_only_a_caller_of_a_trial_is_anonymous_and_sends_people_anywhere():
+    anonymous = caller(identities=())
+    assert anonymous.is_anonymous
+    assert anonymous.may_return_to(WebOrigin("https://console.example"))
+    assert not caller().is_anonymous

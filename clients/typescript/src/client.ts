@@ -82,6 +82,7 @@ export class StepUpClient implements Services {
   readonly people: Services["people"];
   readonly policy: Services["policy"];
   readonly audit: Services["audit"];
+  readonly portal: Services["portal"];
   readonly #transport: Transport;
   readonly #approvals: Approvals;
 
@@ -100,6 +101,7 @@ export class StepUpClient implements Services {
     this.people = services.people;
     this.policy = services.policy;
     this.audit = services.audit;
+    this.portal = services.portal;
   }
 
   /**

@@ -7,4 +7,5 @@ export * from "./gen/stepup/v1/elevation_pb.js";
 export * from "./gen/stepup/v1/enrollment_service_pb.js";
 export * from "./gen/stepup/v1/people_service_pb.js";
 export * from "./gen/stepup/v1/policy_service_pb.js";
+export * from "./gen/stepup/v1/portal_service_pb.js";
 export * from "./gen/stepup/v1/step_up_service_pb.js";
