@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 from stepup_tests.browser.checks import assert_accessible
 from stepup_tests.browser.portal import person, serving_portal
+from stepup_tests.browser.states import key_of, submit, wizard_scan
 from stepup_tests.browser.visitor import visiting
 from stepup_tests.e2e.processes import eventually
 
@@ -40,3 +41,23 @@ def test_a_person_goes_on_where_the_core_was_lost(own_portal, browser, tenant):
         page.wait_for_url(own_portal.return_url)
         assert visitor.faults == []
     assert own_portal.stepup.require(bob, "account.sign_in").reason == "MFA_NOT_ENABLED"
+
+
+def test_a_wizard_survives_the_loss_of_the_core(own_portal, browser, tenant):
+    with visiting(browser, own_portal.origin, own_portal.console) as visitor:
+        page = wizard_scan(own_portal, visitor, tenant)
+        key = key_of(page)
+        own_portal.core.kill()
+        page.reload()
+        expect(page.locator("h1")).to_have_text("Please try again")
+        own_portal.core.start()
+
+        def is_back():
+            page.reload()
+            return page.locator("input[name=code]").count()
+
+        eventually(is_back, "the web process finds the core again")
+        assert key_of(page) == key
+        submit(page, "wizard/scan", code=key.code(lasting=4))
+        expect(page.locator("h1")).to_have_text("Store your reset code")
+        assert visitor.faults == []

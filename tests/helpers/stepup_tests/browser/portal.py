@@ -1,5 +1,6 @@
 """A core and the web process, both real, as a deployment has them: callers with certificates."""
 
+import hashlib
 import socket
 import subprocess
 import urllib.error
@@ -19,6 +20,7 @@ from stepup_tests.e2e.guarded import CLIENTS, SERVERS, configured, tls
 from stepup_tests.e2e.processes import PROGRAMS, ServerProcess, environment, eventually
 from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import Session
+from stepup_tests.enrolled import RESET_CODE
 
 from stepup.client import ActorContext, CallerCredentials, StepUpClient
 from stepup.client.messages import actor as people
@@ -132,6 +134,8 @@ class Portal:
     stepup: StepUpClient
     web: WebProcess
 
+    reset_code = RESET_CODE.text
+
     @property
     def return_url(self) -> str:
         """Where the pages send people back to."""
@@ -150,13 +154,21 @@ class Portal:
         self.core.secrets.others.add(created.url.rpartition("/")[2].encode())
         return created.url
 
-    def enrolled(self, actor: ActorContext, number: int = 1) -> AuthenticatorApp:
-        """Give a person an authenticator, none of whose codes is used; returns their app."""
-        secret = TotpSecret(bytes((number + each) % 256 for each in range(20)))
+    def enrolled(self, actor: ActorContext) -> AuthenticatorApp:
+        """Give a person an authenticator, and `reset_code`; returns their app. No code is used."""
+        secret = _secret_of(actor)
         # The thread of a test has the event loop of the browser.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(enrolled, self.core, actor.tenant_id, {actor.user_id: secret}).result()
-        return AuthenticatorApp(secret.base32)
+        return self.app_of(actor)
+
+    def app_of(self, actor: ActorContext) -> AuthenticatorApp:
+        """The app of a person who is enrolled."""
+        return AuthenticatorApp(_secret_of(actor).base32)
+
+
+def _secret_of(actor: ActorContext) -> TotpSecret:
+    return TotpSecret(hashlib.sha1(f"{actor.tenant_id} {actor.user_id}".encode()).digest())  # noqa: S324  # 20 bytes
 
 
 def person(tenant: str, user: str = "bob", session: str = "monday", **fields: Any) -> ActorContext:
