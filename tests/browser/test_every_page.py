@@ -15,6 +15,7 @@ each_language = pytest.mark.parametrize("language", ["en", "de", "ja"])
 
 
 def unfold(page):
+    page.wait_for_load_state()
     page.evaluate(
         "() => document.querySelectorAll('details').forEach((each) => { each.open = true; })"
     )

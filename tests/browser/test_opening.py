@@ -12,13 +12,9 @@ from stepup_tests.browser.checks import (
     assert_well_formed,
 )
 from stepup_tests.browser.portal import administrator, person
-from stepup_tests.browser.states import submit
+from stepup_tests.browser.states import heading, submit
 
 ENDED = "This visit has ended"
-
-
-def heading(page):
-    return page.locator("h1").inner_text()
 
 
 def fetched(address, method="GET"):

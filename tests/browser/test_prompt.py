@@ -8,21 +8,14 @@ from stepup_tests.browser.states import (
     challenge,
     challenge_not_enrolled,
     created_challenge,
+    heading,
     key_of,
+    spaced,
     step_up,
     submit,
 )
 
 from stepup.v1.challenge_service_pb2 import ChallengeState
-
-
-def heading(page):
-    return page.locator("h1").inner_text()
-
-
-def spaced(code):
-    """A code as apps show it."""
-    return f"{code[:3]} {code[3:]}"
 
 
 def state_of(portal, actor, challenge_id):

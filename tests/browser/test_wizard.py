@@ -10,7 +10,9 @@ from stepup_tests.browser.portal import person
 from stepup_tests.browser.states import (
     enroll,
     enroll_when_enrolled,
+    heading,
     key_of,
+    spaced,
     submit,
     wizard_install,
     wizard_reset_code,
@@ -19,19 +21,10 @@ from stepup_tests.browser.states import (
 from stepup_tests.e2e.authenticator_app import AuthenticatorApp
 
 
-def heading(page):
-    return page.locator("h1").inner_text()
-
-
 def scanned(page):
     """The app of a person who points the camera at the page."""
     shown = page.locator("img.qr").screenshot()
     return AuthenticatorApp.scanning(Image.open(io.BytesIO(shown)))
-
-
-def spaced(code):
-    """A code as apps show it."""
-    return f"{code[:3]} {code[3:]}"
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without scripts"])

@@ -21,12 +21,23 @@ def _state(reach: Reach) -> Reach:
     return reach
 
 
+def heading(page: Page) -> str:
+    """What a page is about."""
+    return page.locator("h1").inner_text()
+
+
+def spaced(code: str) -> str:
+    """A code as apps show it, and as people type it."""
+    return f"{code[:3]} {code[3:]}"
+
+
 def submit(page: Page, path: str, **fields: str) -> None:
     """Fill the form that leads to a path, and send it."""
     form = page.locator(f'form[action$="/{path}"]')
     for name, value in fields.items():
         form.locator(f"[name={name}]").fill(value)
-    form.locator("button[type=submit]").first.click()
+    with page.expect_navigation():
+        form.locator("button[type=submit]").first.click()
 
 
 def key_of(page: Page) -> AuthenticatorApp:
@@ -363,7 +374,8 @@ def policy_saved_by_two(portal: Portal, visitor: Visitor, tenant: str) -> Page:
 
 def save_policy(page: Page) -> None:
     """Press the button at the end of the policy panel."""
-    page.locator('form[action$="/panel"] > .buttons button').last.click()
+    with page.expect_navigation():
+        page.locator('form[action$="/panel"] > .buttons button').last.click()
 
 
 def opened_challenge(portal: Portal, visitor: Visitor, tenant: str) -> Page:
