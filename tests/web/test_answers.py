@@ -186,12 +186,22 @@ async def test_what_the_core_refuses_is_a_page_without_its_words():
         await browser.open()
         for refused, status in (
             (Refused(grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED"), 403),
+            (Refused(grpc.StatusCode.PERMISSION_DENIED, "ROLE_REQUIRED"), 403),
             (Refused(grpc.StatusCode.INTERNAL, "secret words"), 500),
         ):
             core.answer("PortalService/GetPortalSession", refused)
             page = await browser.get()
             assert page.status == status
             assert refused.reason not in page.text
+
+
+@pytest.mark.usefixtures("tested")
+async def test_s21_head_runs_no_page():
+    async with portal() as (_, browser):
+        await browser.open()
+        answer = await browser.client.head(browser.visit + "fail")
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert (await browser.client.head(browser.visit + "nothing")).status_code == 404
 
 
 async def test_s21_no_log_line_has_a_secret():

@@ -29,6 +29,7 @@ from stepup.web.texts import accepted, texts_of
 from stepup.web.visits import Visit, csrf_token_of, metadata_of, visit_id_of
 
 _ENDED: Final = "PORTAL_SESSION"
+_NOT_PERMITTED: Final = frozenset({"CALLER_NOT_PERMITTED", "ROLE_REQUIRED"})
 _RETRY_SECONDS: Final = 5
 _MAX_USER_AGENT: Final = 512  # actor.proto
 
@@ -114,7 +115,10 @@ class Portal:
 
     async def _get(self, request: Request) -> Response:
         visit = await self._visit(request)
-        return await _handler(request, visit)(visit, query_of(request))
+        handler = _handler(request, visit)
+        if request.method == "HEAD":  # an answer without a body: nothing is read for it
+            return Response()
+        return await handler(visit, query_of(request))
 
     async def _post(self, request: Request) -> Response:
         if not is_from_own_page(request.headers, self._site.public_url):
@@ -163,7 +167,7 @@ class Portal:
         reason = error.reason if isinstance(error, StepUpError) else ""
         if reason == _ENDED:
             return self._ended(request)
-        if reason == "CALLER_NOT_PERMITTED":
+        if reason in _NOT_PERMITTED:
             return self._page(request, "not_permitted.html", 403)
         return self._page(request, "failure.html", 500, request_id=request.state.request_id)
 
