@@ -18,7 +18,8 @@ from stepup.v1 import step_up_service_pb2 as step_up
 CONCERNING_TENANTS = [
     path.rpartition("/")[2]
     for path in METHODS
-    if "PolicyService" not in path and "ListTenants" not in path
+    if "PolicyService" not in path
+    and not {"actor", "tenant_id"}.isdisjoint(METHODS[path].input_type.fields_by_name)
 ]
 
 

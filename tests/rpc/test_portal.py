@@ -12,7 +12,7 @@ from stepup_tests.wire import Client, on_wire, refusal_of, served
 
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
 from stepup.domain.origins import WebOrigin
-from stepup.domain.portal import INDISPENSABLE, PortalPage
+from stepup.domain.portal import INDISPENSABLE, OF_ALL_PAGES, PortalPage
 from stepup.domain.text import Title
 from stepup.rpc.pipeline.call import AdmittedCaller
 from stepup.v1 import actor_pb2
@@ -171,7 +171,7 @@ async def test_the_browser_has_a_device_of_its_own(worker, console, web):
 
 @pytest.mark.parametrize("page", PortalPage)
 async def test_s20_a_backend_opens_only_pages_that_its_own_rules_let_work(worker, page):
-    needed = INDISPENSABLE[page]
+    needed = (*INDISPENSABLE[page], *OF_ALL_PAGES)
     fields = {"challenge_id": CHALLENGE_ID} if page is PortalPage.CHALLENGE else {}
     request = creation(pb.PortalPage.Value(f"PORTAL_PAGE_{page.name}"), ROOT, **fields)
     refused = {}

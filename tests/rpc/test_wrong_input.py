@@ -67,7 +67,7 @@ def refused(shared_world, send):
 
 async def test_there_is_a_valid_request_of_every_method():
     names = {path.rpartition("/")[2] for path in METHODS}
-    assert len(names) == len(METHODS) == 33
+    assert len(names) == len(METHODS) == 37
     assert all(valid_request(name) is not None for name in names)
 
 

@@ -16,7 +16,7 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.domain.portal import IDLE_LIFETIME, LINK_LIFETIME, Locale, PortalPage, TimeZone
 from stepup.domain.totp import Label
 from stepup.keys.ring import KeyRing
-from stepup.stores.redis import RedisPortalSessions
+from stepup.stores.redis import RedisPortalSessions, portal_sessions
 from stepup.stores.redis.authentic_values import AuthenticValues
 
 NOON = datetime(2026, 3, 2, 12, 0, 0, 123457, tzinfo=UTC)
@@ -180,6 +180,19 @@ async def test_a_payload_that_is_not_encrypted_opens_nothing(fake, payload):
     await sessions.put(TOKEN, SESSION)
     key = await the_key(fake)
     await fake.set(key, AuthenticValues(KEYS).sign(key, (), payload))
+    assert await sessions.find(TOKEN) is None
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["the caller", "the device"])
+async def test_fields_of_a_later_version_open_nothing(fake, monkeypatch, place):
+    fields = portal_sessions._fields(FULL)
+    if place == 0:
+        fields[0] = None
+    else:
+        fields[1][-1] = ["192.0.2.7"]
+    monkeypatch.setattr(portal_sessions, "_fields", lambda _: fields)
+    sessions = RedisPortalSessions(fake, KEYS)
+    await sessions.put(TOKEN, FULL)
     assert await sessions.find(TOKEN) is None
 
 

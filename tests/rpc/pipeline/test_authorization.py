@@ -13,7 +13,7 @@ from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Claim, Patterns, Rule
 from stepup.domain.explanation import Question, Refusal, explain
 from stepup.domain.operations import SHIPPED, SIGN_IN
-from stepup.domain.portal import INDISPENSABLE, PortalPage
+from stepup.domain.portal import INDISPENSABLE, OF_ALL_PAGES, PortalPage
 from stepup.rpc.engine import Invocation
 from stepup.rpc.server.server import DEMANDS, methods
 from stepup.rpc.wire.errors import RefusedError, to_status
@@ -65,7 +65,8 @@ async def reason_of(worker, path, request, *rules):
 def further_rules(path):
     """Rules for the other method that a method demands, or the page that it opens, if it does."""
     if path.endswith("/CreatePortalSession"):
-        return [rule(methods=INDISPENSABLE[PortalPage.STEP_UP], claims=frozenset(Claim))]
+        needed = (*INDISPENSABLE[PortalPage.STEP_UP], *OF_ALL_PAGES)
+        return [rule(methods=needed, claims=frozenset(Claim))]
     required = DEMANDS[short(path)].required_method
     return [rule(methods=[required])] if required else []
 

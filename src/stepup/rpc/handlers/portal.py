@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from stepup.domain.actor import Actor
 from stepup.domain.callers import Caller, claims_of
 from stepup.domain.errors import CallerNotPermittedError, InvalidFieldError
-from stepup.domain.portal import INDISPENSABLE, PortalPage, PortalSession
+from stepup.domain.portal import INDISPENSABLE, OF_ALL_PAGES, PortalPage, PortalSession
 from stepup.rpc.pipeline.call import Call
 from stepup.rpc.wire import actors, encode, portal
 from stepup.service.portal.create import CreatePortalSession
@@ -28,9 +28,10 @@ class PortalHandlers:
     async def create_portal_session(
         self, request: pb.CreatePortalSessionRequest, call: Call
     ) -> pb.CreatePortalSessionResponse:
-        actor = actors.actor_of_pages(request)
+        actor = actors.actor(request)
         new, origin = portal.new_session(request)
         context = await call.authorize_and_charge(actor)
+        actors.demand_no_action(actor)
         caller = call.admitted.caller
         _demand_rules_of_page(caller, actor, new.page)
         if not caller.may_return_to(origin):
@@ -87,7 +88,7 @@ def _demand_rules_of_page(caller: Caller, actor: Actor, page: PortalPage) -> Non
     Raises:
         CallerNotPermittedError: no rule permits a method that the page cannot do without.
     """
-    for method in INDISPENSABLE[page]:
+    for method in (*INDISPENSABLE[page], *sorted(OF_ALL_PAGES)):
         for claim in (None, *claims_of(actor, None)):
             if caller.rule_for(method, actor.tenant_id, None, claim) is None:
                 asserting = f" with the claim {claim.value}" if claim else ""

@@ -78,13 +78,12 @@ def actor_or_operator(request: HasActor) -> domain.Actor | domain.Operator:
     )
 
 
-def actor_of_pages(request: HasActor) -> domain.Actor:
-    """The actor of a request for pages, who does no action: it has nothing that exempts one.
+def demand_no_action(person: domain.Actor) -> None:
+    """Demand that the actor of a request for a page has no field that can exempt an action.
 
     Raises:
-        InvalidFieldError: as `actor`; or the actor has a field of an action.
+        InvalidFieldError: the actor has one.
     """
-    person = actor(request)
     fields = {
         "team": person.is_managed_services,
         "playbook_run": person.playbook_run,
@@ -94,7 +93,6 @@ def actor_of_pages(request: HasActor) -> domain.Actor:
     for field, exempts in fields.items():
         if exempts:
             raise InvalidFieldError(f"actor.{field}", "must be absent: a page runs no action")
-    return person
 
 
 def deprovisioning(request: HasActor) -> domain.Deprovisioning:
