@@ -177,3 +177,43 @@ async def test_probes_say_whether_the_core_serves():
             core.is_ready = is_ready
             assert (await browser.client.get("/healthz")).status_code == 200
             assert (await browser.client.get("/readyz")).status_code == status
+
+
+@pytest.mark.parametrize("before", [b"\xa0", b"\x85", b"\x0b"])
+async def test_s20_a_cookie_without_the_prefix_is_not_one_with_it(before):
+    # Browsers let other sites of the domain set such a name: it does not begin with `__Host-`.
+    async with portal(public_url=SECURE) as (core, browser):
+        name = before + f"__Host-stepup-{visit_id_of(core.token)}".encode()
+        visit = f"/v/{visit_id_of(core.token)}/"
+        cookie = {b"Cookie": name + b"=" + core.session_id.encode()}
+        assert (await browser.client.get(visit, headers=cookie)).status_code == 401
+        assert core.calls == []
+
+
+async def test_s20_of_two_cookies_with_one_name_none_counts():
+    async with portal() as (core, browser):
+        name = f"stepup-{visit_id_of(core.token)}"
+        cookie = {"Cookie": f"{name}={core.session_id}; {name}={core.session_id}"}
+        visit = f"/v/{visit_id_of(core.token)}/"
+        assert (await browser.client.get(visit, headers=cookie)).status_code == 401
+        assert core.calls == []
+
+
+@pytest.mark.parametrize("value", [b"\xe9", "é".encode(), b"a\x7f", b'"a"', b"a" * 129, b""])
+async def test_s20_a_cookie_that_is_no_session_id_does_not_reach_the_core(value):
+    async with portal() as (core, browser):
+        name = f"stepup-{visit_id_of(core.token)}".encode()
+        visit = f"/v/{visit_id_of(core.token)}/"
+        answer = await browser.client.get(visit, headers={b"Cookie": name + b"=" + value})
+        assert answer.status_code == 401
+        assert core.calls == []
+
+
+@pytest.mark.parametrize("path", ["/open/{}/", "/open/{}/x", "/v/a%3Bb/", "/v/%C3%A9/", "/v/a"])
+async def test_s21_no_other_path_leads_to_a_link_or_a_visit(path):
+    async with portal() as (core, browser):
+        headers = {"Host": "evil.example"}
+        answer = await browser.client.get(path.format(core.token), headers=headers)
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
+        assert "set-cookie" not in answer.headers

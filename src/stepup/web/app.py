@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from stepup.client import AsyncStepUpClient, RequestError, StepUpError, UnavailableError
 from stepup.v1 import portal_service_pb2 as pb
 from stepup.v1.actor_pb2 import Client
-from stepup.web.cookies import with_cookie, without_cookie
+from stepup.web.cookies import session_id_of, with_cookie, without_cookie
 from stepup.web.forms import FormError, form_of, query_of
 from stepup.web.headers import SecureHeaders
 from stepup.web.origins import is_from_own_page
@@ -26,12 +27,21 @@ from stepup.web.routing import Handler
 from stepup.web.site import Site
 from stepup.web.static import StaticFiles
 from stepup.web.texts import accepted, texts_of
-from stepup.web.visits import Visit, csrf_token_of, metadata_of, visit_id_of
+from stepup.web.visits import VISIT_ID, Visit, csrf_token_of, metadata_of, visit_id_of
 
 _ENDED: Final = "PORTAL_SESSION"
 _NOT_PERMITTED: Final = frozenset({"CALLER_NOT_PERMITTED", "ROLE_REQUIRED"})
 _RETRY_SECONDS: Final = 5
 _MAX_USER_AGENT: Final = 512  # actor.proto
+
+
+class _VisitId(StringConvertor):
+    """The segment of a visit: no other text may become part of a cookie's name."""
+
+    regex = VISIT_ID
+
+
+register_url_convertor("visit", _VisitId())
 
 
 class Portal:
@@ -54,28 +64,27 @@ class Portal:
         self._site = site
         self._core_serves = core_serves
         self._stepup = stepup
-        answering = SecureHeaders(
-            Starlette(
-                routes=[
-                    Route("/open/{token}", self._show_opening, methods=["GET"]),
-                    Route("/open/{token}", self._open, methods=["POST"]),
-                    Route("/challenges/{challenge}", self._point, methods=["GET"]),
-                    Route("/v/{visit}/{path:path}", self._get, methods=["GET"]),
-                    Route("/v/{visit}/{path:path}", self._post, methods=["POST"]),
-                    files.route(),
-                    Route("/healthz", self._say_alive),
-                    Route("/readyz", self._say_ready),
-                ],
-                exception_handlers={
-                    StepUpError: self._answer_error,
-                    HTTPException: self._answer_http,
-                    FormError: self._answer_form_error,
-                    Exception: self._answer_error,
-                },
-            ),
-            site,
+        pages = Starlette(
+            routes=[
+                Route("/open/{token}", self._show_opening, methods=["GET"]),
+                Route("/open/{token}", self._open, methods=["POST"]),
+                Route("/challenges/{challenge}", self._point, methods=["GET"]),
+                Route("/v/{visit:visit}/{path:path}", self._get, methods=["GET"]),
+                Route("/v/{visit:visit}/{path:path}", self._post, methods=["POST"]),
+                files.route(),
+                Route("/healthz", self._say_alive),
+                Route("/readyz", self._say_ready),
+            ],
+            exception_handlers={
+                StepUpError: self._answer_error,
+                HTTPException: self._answer_http,
+                FormError: self._answer_form_error,
+                Exception: self._answer_error,
+            },
         )
-        self.app = RequestLines(answering)
+        # It would lead to an address with the token of a link, by whatever Host the request has.
+        pages.router.redirect_slashes = False
+        self.app = RequestLines(SecureHeaders(pages, site))
 
     async def _say_alive(self, request: Request) -> Response:
         route_is(request.scope, PROBE)
@@ -88,7 +97,7 @@ class Portal:
     async def _show_opening(self, request: Request) -> Response:
         route_is(request.scope, "/open/{token}")
         visit_id = visit_id_of(request.path_params["token"])
-        if self._site.cookie_of(visit_id) in request.cookies:
+        if session_id_of(self._site, visit_id, request.headers):
             return RedirectResponse(f"/v/{visit_id}/", 303)
         return self._page(request, "opening.html")
 
@@ -125,7 +134,7 @@ class Portal:
             return self._forbidden(request)
         form = await form_of(request)
         visit_id = request.path_params["visit"]
-        session_id = request.cookies.get(self._site.cookie_of(visit_id), "")
+        session_id = session_id_of(self._site, visit_id, request.headers)
         expected = csrf_token_of(session_id, visit_id)
         if not hmac.compare_digest(form["csrf"].encode(), expected.encode()):
             return self._forbidden(request)
@@ -134,7 +143,7 @@ class Portal:
 
     async def _visit(self, request: Request) -> Visit:
         visit_id = request.path_params["visit"]
-        session_id = request.cookies.get(self._site.cookie_of(visit_id), "")
+        session_id = session_id_of(self._site, visit_id, request.headers)
         if not session_id:
             raise HTTPException(401)
         answer = await self._stepup.portal.get(metadata=metadata_of(session_id))

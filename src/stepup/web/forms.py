@@ -1,14 +1,17 @@
 """What a browser sends: the fields of a form, or of a query."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
 from unicodedata import normalize
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 MAX_FORM_BYTES: Final = 65_536
 _MAX_FIELDS: Final = 1_000
+FORM_SECONDS: Final = 15.0
+"""How long a form may take to arrive: a slow form keeps a connection."""
 
 
 class FormError(ValueError):
@@ -48,19 +51,23 @@ def query_of(request: Request) -> Form:
 
 
 async def form_of(request: Request) -> Form:
-    """Read the form of a POST: at most `MAX_FORM_BYTES`.
+    """Read the form of a POST: at most `MAX_FORM_BYTES`, in at most `FORM_SECONDS`.
 
     Raises:
-        FormError: it is too long, of another type, or not UTF-8.
+        FormError: it is too long, too slow, broken off, of another type, or not UTF-8.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise FormError
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise FormError
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_FORM_BYTES:
+                    raise FormError
+    except (TimeoutError, ClientDisconnect) as error:
+        raise FormError from error
     try:
         text = body.decode("ascii")
         fields = parse_qsl(text, True, errors="strict", max_num_fields=_MAX_FIELDS)

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from stepup.settings import ConfigurationError, WebSettings
 from stepup.system.file_watch import FileWatch
@@ -62,7 +63,7 @@ async def serve_until_stopped(settings: WebSettings, opened: socket.socket) -> N
             "cookies_are_not_secure",
             explanation="without TLS, only a trial on this machine may use these pages",
         )
-    server = _Server(_configuration(settings, Portal(site, files, core.client, core.serves)))
+    server = _Server(configuration(settings, Portal(site, files, core.client, core.serves)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -87,17 +88,56 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _configuration(settings: WebSettings, portal: Portal) -> uvicorn.Config:
+class _Connection(H11Protocol):
+    """A connection that ends if a request takes long to begin: uvicorn ends only silent ones.
+
+    Otherwise, one machine could keep all connections by a byte now and then.
+    """
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _await_request(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._waiting = self.loop.call_later(_SILENCE_SECONDS, self._end_without_request)
+
+    def _end_without_request(self) -> None:
+        # Also while the rest of a form arrives whose answer is sent already.
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's type leaves None out
+        if cycle is None or cycle.response_complete:
+            self.transport.close()
+
+
+def configuration(settings: WebSettings, portal: Portal) -> uvicorn.Config:
+    """Return how uvicorn serves the portal.
+
+    Raises:
+        ConfigurationError: the certificate cannot be used.
+    """
     tls = settings.tls
     config = uvicorn.Config(
         portal.app,
-        http="h11",
+        http=_Connection,
         ws="none",
         lifespan="off",
         interface="asgi3",
-        # uvicorn's own lines have the path, which may be that of a link (S21).
+        # uvicorn's own lines have the path, which may be that of a link (S21). Its warnings are of
+        # requests that anybody can send in any number (S18).
         log_config=None,
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),

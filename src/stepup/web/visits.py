@@ -12,6 +12,8 @@ from stepup.web.site import Site
 from stepup.web.texts import Texts
 
 _ID_LENGTH = 22
+VISIT_ID = f"[A-Za-z0-9_-]{{{_ID_LENGTH}}}"
+"""What the id of a visit looks like: a regular expression."""
 
 
 @dataclass(frozen=True, slots=True)
