@@ -253,6 +253,7 @@ async def test_without_credentials_everybody_is_the_local_caller(loaded):
     credentials = credentials_of(loaded(""), ManualClock())
     assert credentials.server is None
     assert await credentials.admit(Invocation("ipv4:127.0.0.1:1")) is LOCAL
+    assert LOCAL.caller.title_for_people == "A program on this machine"
 
 
 async def test_s15_where_everybody_is_trusted_the_caller_is_not_the_local_one(loaded):
@@ -260,6 +261,7 @@ async def test_s15_where_everybody_is_trusted_the_caller_is_not_the_local_one(lo
     assert credentials.server is None
     admitted = await credentials.admit(Invocation("ipv4:10.0.0.9:1"))
     assert (admitted.caller.caller_id, admitted.identities) == ("anyone", ("network",))
+    assert admitted.caller.title_for_people == "A program on the network"
 
 
 RULE = """

@@ -155,6 +155,15 @@ async def test_before_enabling_it_says_how_many_have_no_authenticator():
         assert "1 person was asked for a code and has no authenticator." in page.text
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+async def test_it_says_to_an_administrator_what_having_no_authenticator_means(enabled):
+    async with panel() as (_, browser, business):
+        business.policy.enabled, business.enrolled = enabled, False
+        page = await opened(browser)
+        assert ("before you turn MFA on" in page.text) is not enabled
+        assert ("Without a code you cannot turn MFA off again." in page.text) is enabled
+
+
 async def test_it_does_without_what_the_callers_may_not_read():
     refused = Refused(grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_PERMITTED")
     async with panel() as (core, browser, _):

@@ -80,11 +80,11 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Handle no signal here: the process has its own handlers."""
         yield
 
     def stop(self) -> None:
-        """Stop soon."""
+        """End the server when the requests in flight have finished or their time is over."""
         self.should_exit = True
 
 

@@ -53,7 +53,7 @@ class Visit:
 
 
 def metadata_of(session_id: str) -> tuple[tuple[str, str], ...]:
-    """What names a session to the core, beside each call."""
+    """The metadata of a call that names the session to the core."""
     return (("stepup-portal-session", session_id),)
 
 

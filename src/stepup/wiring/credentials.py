@@ -9,6 +9,7 @@ import grpc
 
 from stepup.domain.actor import CallerId
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
+from stepup.domain.text import Title
 from stepup.rpc.engine import Invocation
 from stepup.rpc.identity import AllOf, Identification
 from stepup.rpc.identity.certificate_files import CertificateError, CertificateFiles
@@ -26,14 +27,22 @@ from stepup.settings.store_addresses import is_near, store_addresses
 
 _ALL = Patterns(["*"])
 LOCAL_CALLER = Caller(
-    CallerId("local"), frozenset(), (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),)
+    CallerId("local"),
+    frozenset(),
+    (Rule("loopback", _ALL, _ALL, _ALL, frozenset(Claim)),),
+    title=Title("A program on this machine"),
 )
 """Any program that reaches a loopback address, where callers have no credentials: unlimited."""
 LOCAL = AdmittedCaller(LOCAL_CALLER, ("loopback",))
 """A caller that proves only that it is on this machine."""
 _TRUSTED = "server.insecure_anyone_on_the_network_is_trusted"
 ANYONE = AdmittedCaller(
-    Caller(CallerId("anyone"), frozenset(), (Rule(_TRUSTED, _ALL, _ALL, _ALL, frozenset(Claim)),)),
+    Caller(
+        CallerId("anyone"),
+        frozenset(),
+        (Rule(_TRUSTED, _ALL, _ALL, _ALL, frozenset(Claim)),),
+        title=Title("A program on the network"),
+    ),
     ("network",),
 )
 """Any caller of a server that trusts everybody: unlimited, and without a proof of identity."""

@@ -1,4 +1,4 @@
-"""How far a person has come in the wizard, by the core, and the step that shows it."""
+"""The progress of a person in the wizard, as the core reports it, and the step that shows it."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
