@@ -1,6 +1,8 @@
 """The policy panel on a real core: turned on, made weaker with a code, and saved by two."""
 
+from playwright.sync_api import expect
 from stepup_tests.browser.portal import administrator
+from stepup_tests.browser.states import heading, policy_off, policy_panel
 
 from stepup.client import StepUpClient
 from stepup.v1 import policy_service_pb2 as pb
@@ -56,3 +58,16 @@ def test_of_two_administrators_neither_overwrites_the_other_unseen(portal, visit
     assert shown.get_by_role("cell").all_inner_texts() == ["First", "Second"]
     pages[1].get_by_role("button", name="Save your entries all the same").click()
     assert policy_of(portal.stepup, tenant).issuer == "Second"
+
+
+def test_all_operations_of_the_catalogue_are_there_by_category(portal, visit, tenant):
+    page = policy_panel(portal, visit(), tenant)
+    assert page.locator("input[name=operation]").count() == 15
+    assert page.locator("fieldset").count() == 3
+
+
+def test_enable_mfa_leads_an_administrator_to_both_ways(portal, visit, tenant):
+    page = policy_off(portal, visit(), tenant)
+    assert heading(page) == "Enable MFA"
+    for name in ("Enable MFA for your business", "Set up your authenticator"):
+        expect(page.get_by_role("link", name=name)).to_be_visible()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from uuid import uuid4
 
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.authenticator import Authenticator
@@ -23,7 +24,7 @@ async def store_enrolled(
     """Give each user an authenticator with their secret, and the reset code."""
     async with database.transaction() as records:
         for user, secret in secrets.items():
-            place = (tenant, UserId(user), f"e-{user}")
+            place = (tenant, UserId(user), str(uuid4()))
             await records.authenticators.add(
                 Authenticator(*place, ring.seal(secret, *place), now, last_step=1)
             )
