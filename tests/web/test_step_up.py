@@ -41,9 +41,19 @@ async def test_s22_a_form_that_was_sent_twice_counts_as_done():
 async def test_an_older_elevation_does_not_stand_for_a_code():
     async with portal(STEP_UP) as (core, browser):
         core.answer(GET_ENROLLMENT, enrollment(elevated_before=timedelta(seconds=31)))
-        core.answer(VERIFY, verification("REJECTED", attempts=4))
+        core.answer(VERIFY, verification("REJECTED", attempts=5, next_code_after=11))
         await browser.open()
         assert (await browser.post("code", code="123456")).status == 422
+
+
+async def test_a_wrong_code_is_refused_also_in_a_session_that_is_elevated_since_a_moment():
+    async with portal(STEP_UP) as (core, browser):
+        core.answer(GET_ENROLLMENT, enrollment(elevated_before=timedelta(seconds=2)))
+        core.answer(VERIFY, verification("REJECTED", attempts=4))
+        await browser.open()
+        page = await browser.post("code", code="123456")
+        assert page.status == 422
+        assert "4 more attempts" in page.text
 
 
 @pytest.mark.parametrize("code", ["", "12345", "1234567", "12345a", "123456' OR"])

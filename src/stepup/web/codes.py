@@ -50,8 +50,9 @@ async def give_code(visit: Visit, form: Form) -> Markup | None:
 async def try_code(visit: Visit, form: Form) -> RefusedCode | None:
     """Give the code of a form to the core: a right code elevates the session that opened the visit.
 
-    A form that was sent twice counts as accepted both times: the core refuses the second code, but
-    the session is elevated since a moment (S22).
+    A form that was sent twice counts as accepted both times: the core refuses the second code with
+    the time of the next one, but the session is elevated since a moment (S22). A wrong code never
+    counts as accepted.
 
     Returns:
         None if the session is elevated.
@@ -65,7 +66,7 @@ async def try_code(visit: Visit, form: Form) -> RefusedCode | None:
     answer = await visit.stepup.verify(None, code, metadata=visit.metadata)
     if isinstance(answer, Verified):
         return None
-    if answer.outcome == "REJECTED" and await _is_just_elevated(visit):
+    if answer.next_code_after is not None and await _is_just_elevated(visit):
         return None
     return refused_code(visit.texts, answer)
 
