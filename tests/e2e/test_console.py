@@ -6,7 +6,7 @@ from urllib.request import urlopen
 
 import pytest
 from stepup_tests.e2e.console import demo_console
-from stepup_tests.e2e.processes import processes_in, temporary_directory
+from stepup_tests.e2e.processes import eventually, processes_in, temporary_directory
 
 pytestmark = pytest.mark.e2e
 
@@ -32,3 +32,10 @@ def test_the_console_prints_links_that_open_pages_and_leaves_nothing_behind(tmp_
         assert console.interrupt() == 0
         assert processes_in(scratch) == []
         assert list(scratch.iterdir()) == []
+
+
+def test_nothing_outlives_a_console_that_is_killed(tmp_path):
+    with temporary_directory() as scratch, demo_console(tmp_path, scratch) as console:
+        assert processes_in(scratch)
+        console.process.kill()
+        eventually(lambda: not processes_in(scratch), "the processes of the console end")

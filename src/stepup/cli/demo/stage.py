@@ -28,6 +28,7 @@ from stepup.client.messages import actor as people
 from stepup.client.messages import challenge, step_up
 from stepup.client.rpc import Rpc
 from stepup.domain.totp import STEP_SECONDS, OtpCode, TotpSecret, code_at, time_step
+from stepup.system.children import ending_with_this_process
 
 _CALL_SECONDS = 5
 _STREAM_SECONDS = 300
@@ -95,7 +96,7 @@ def process_of(*arguments: str, **settings: str) -> Iterator[str]:
     Raises:
         SystemExit: it does not start; its message is on standard error.
     """
-    command = [sys.executable, "-m", "stepup", *arguments]
+    command = ending_with_this_process([sys.executable, "-m", "stepup", *arguments], signal.SIGTERM)
     environment = {**os.environ, **settings}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:  # noqa: S603  # our own command
         # A terminal that closes hangs up on both processes; the server continues.
