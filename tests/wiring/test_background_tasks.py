@@ -42,6 +42,7 @@ from stepup.service.upkeep.dependencies import Condition, Dependency
 from stepup.service.upkeep.housekeeping import Housekeeping
 from stepup.telemetry.logs import metrics_served
 from stepup.telemetry.traces import Exporting, Traces
+from stepup.web import serving as web_serving
 from stepup.wiring.stores import KeepEmbeddedStore
 from stepup.wiring.watched import Watched
 
@@ -176,6 +177,17 @@ async def a_certificate_is_looked_at(failing, _monkeypatch):
         await asyncio.to_thread(certificate.poll)
 
     async with repeated(look):
+        yield
+
+
+@asynccontextmanager
+async def the_certificate_for_browsers_is_looked_at(failing, monkeypatch):
+    monkeypatch.setattr(web_serving, "FileWatch", lambda *_: SimpleNamespace(look=failing))
+    monkeypatch.setattr(web_serving, "_RENEWAL_SECONDS", 0)
+    settings = SimpleNamespace(tls=SimpleNamespace(certificate="tls.crt", key="tls.key"))
+    config = SimpleNamespace(ssl=SimpleNamespace(load_cert_chain=lambda *_: None))
+    renewing = web_serving._renew_certificate(settings, config)  # noqa: SLF001  # the task itself
+    async with until_cancelled(renewing):
         yield
 
 
@@ -442,6 +454,7 @@ ROWS = {
         slow_calls_are_watched
     ],
     "rpc.engine.core:CompletionQueue.__init__:Thread(self._wait)": [events_of_the_core_are_handled],
+    "web.serving:_renew_certificate:while True": [the_certificate_for_browsers_is_looked_at],
     "telemetry.logs:metrics_served:Thread(server.serve_forever)": [metrics_are_scraped],
     "telemetry.traces:Exporting.__init__:BatchSpanProcessor(_Watched(exporter))": [
         spans_are_exported
@@ -460,6 +473,7 @@ BEGUN_BY_ANOTHER = {
     "service.upkeep.background:run_for_ever:while True",
     # Their work has a row.
     "process.serving:serve_until_stopped:create_task(work)",
+    "web.serving:serve_until_stopped:create_task(_renew_certificate(settings, server.config))",
     "process.supervisor:_Slot.__init__:create_task(self._keep_filled())",
     "process.supervisor:Supervisor._replace_failed:while True",
     "process.workers:_run_until:create_task(work)",
@@ -472,6 +486,9 @@ ENDS_BY_ITSELF = {
     "client.asynchronous.transport:AsyncRpcTransport.resent:while True",
     "client.synchronous.transport:RpcTransport.resent:while True",
     "process.workers:_run_until:create_task(stop.wait())",
+    "cli.console.site:serving_console:Thread(server.serve_forever)",
+    "web.workers:run_workers.keep_one:create_task(stop.wait())",
+    "web.workers:run_workers.keep_one:create_task(worker.wait())",
     "system.daemon_threads:_start:Thread(run)",
     "telemetry.log_lines:LinesOfATurn._write_waiting:while True",
     "keys.following:ReloadingKeys._unwrap:Thread(unwrap)",

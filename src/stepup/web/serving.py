@@ -163,11 +163,15 @@ async def _renew_certificate(settings: WebSettings, config: uvicorn.Config) -> N
     watch = FileWatch(settings.tls.certificate, settings.tls.key)
     while True:
         await asyncio.sleep(_RENEWAL_SECONDS)
-        if watch.look():
-            try:
+        try:
+            if watch.look():
                 config.ssl.load_cert_chain(settings.tls.certificate, settings.tls.key)
-            except OSError:
-                _log.warning("certificate_not_renewed")
+        # Whatever fails, the next second tries again; also if what failed was cancelled.
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            _log.warning("certificate_not_renewed", problem=type(error).__name__)
 
 
 def announce(address: str) -> None:
