@@ -166,7 +166,7 @@ async def _renew_certificate(settings: WebSettings, config: uvicorn.Config) -> N
         try:
             if watch.look():
                 config.ssl.load_cert_chain(settings.tls.certificate, settings.tls.key)
-        # Whatever fails, the next second tries again; also if what failed was cancelled.
+        # After any failure the next second tries again; also if what failed was cancelled.
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
