@@ -66,6 +66,7 @@ async def test_a_valid_request_is_answered_or_refused_for_what_is_stored(
             grpc.StatusCode.FAILED_PRECONDITION,
             grpc.StatusCode.ABORTED,
             grpc.StatusCode.NOT_FOUND,
+            grpc.StatusCode.UNAUTHENTICATED,  # no portal session
         }
     else:
         answer_type(path).FromString(answer)
