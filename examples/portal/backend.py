@@ -1,15 +1,15 @@
 """A backend that lets stepup show its pages: one RPC and a redirect for each.
 
-The sign-in is a stand-in: it believes the name in the address. Put the sign-in of your console in
-its place, and keep the rest.
+The sign-in is a stand-in, which believes the name in the address: put your own in its place.
 """
 
 import os
 import secrets
+from html import escape
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import RedirectResponse
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from stepup.client import ActorContext, AsyncStepUpClient, EnrollmentRequired, NotAllowedError
 from stepup.client.messages import actor as messages
@@ -23,71 +23,78 @@ PAGES = {
     "account": portal.PORTAL_PAGE_ACCOUNT,
     "policy": portal.PORTAL_PAGE_POLICY,
 }
-ADMINISTRATORS = {"ada"}
+ROLES = {"ada": messages.ROLE_MASTER_ADMINISTRATOR}
 
 app = FastAPI()
 stepup = AsyncStepUpClient.from_env()
-sessions: dict[str, ActorContext] = {}
+sessions: dict[str, ActorContext] = {}  # by cookie
 
 
 def person(request: Request) -> ActorContext:
     """Return the person of the console's own session, who is signed in."""
-    try:
-        return sessions[request.cookies["console"]]
-    except KeyError:
-        raise HTTPException(401, "sign in first: /sign-in/bob") from None
+    if (actor := sessions.get(request.cookies.get("console", ""))) is None:
+        raise HTTPException(401, "sign in first: /sign-in/bob")
+    return actor
 
 
 Person = Annotated[ActorContext, Depends(person)]
 
 
 @app.get("/sign-in/{user_id}")
-async def sign_in(user_id: str, then: str = "/") -> RedirectResponse:
+async def sign_in(user_id: str, then: str = "/") -> Response:
     """Sign a person in. A stand-in: a real console checks a password here."""
-    is_administrator = user_id in ADMINISTRATORS
-    role = messages.ROLE_MASTER_ADMINISTRATOR if is_administrator else messages.ROLE_OTHER
-    session_id = secrets.token_urlsafe(32)
-    sessions[session_id] = ActorContext(
-        tenant_id=TENANT, user_id=user_id, session_id=session_id, role=role
-    )
+    role = ROLES.get(user_id, messages.ROLE_OTHER)
+    session = secrets.token_urlsafe(32)  # stays the same while the cookie changes
+    actor = ActorContext(tenant_id=TENANT, user_id=user_id, session_id=session, role=role)
     local = then if then.startswith("/") and not then.startswith(("//", "/\\")) else "/"
-    answer = RedirectResponse(local, 303)
-    answer.set_cookie("console", session_id, httponly=True, samesite="lax")
+    return set_cookie(RedirectResponse(local, 303), actor)
+
+
+def set_cookie(answer: Response, actor: ActorContext) -> Response:
+    """Give a new cookie, `lax` as people return from another site. Yours is `secure`, too."""
+    sessions[cookie := secrets.token_urlsafe(32)] = actor
+    answer.set_cookie("console", cookie, httponly=True, samesite="lax")
     return answer
 
 
-@app.get("/mfa/{page}")
-async def open_page(page: str, person: Person, back: str = "/") -> RedirectResponse:
-    """Open a page of stepup for the person who is signed in."""
-    if page not in PAGES:
-        raise HTTPException(404)
-    opened = await stepup.portal.create(person, page=PAGES[page], return_url=ORIGIN + back)
+async def page_for(
+    actor: ActorContext, page: portal.PortalPage.ValueType, back: str = "/", about: str = ""
+) -> Response:
+    back = ORIGIN + back
+    opened = await stepup.portal.create(actor, page=page, return_url=back, challenge_id=about)
     return RedirectResponse(opened.url, 303)
+
+
+@app.get("/mfa/{page}")
+async def open_page(page: str, person: Person) -> Response:
+    return await page_for(person, PAGES.get(page, portal.PORTAL_PAGE_ACCOUNT))
 
 
 @app.get("/approve/{challenge_id}")
-async def open_challenge(challenge_id: str, person: Person) -> RedirectResponse:
+async def open_challenge(challenge_id: str, person: Person) -> Response:
     """Open the page of a challenge. Only the challenge's own user can answer there."""
-    opened = await stepup.portal.create(
-        person,
-        page=portal.PORTAL_PAGE_CHALLENGE,
-        challenge_id=challenge_id,
-        return_url=f"{ORIGIN}/",
-    )
-    return RedirectResponse(opened.url, 303)
+    return await page_for(person, portal.PORTAL_PAGE_CHALLENGE, about=challenge_id)
 
 
 @app.get("/hosts/{host}/shell")
-async def start_shell(host: str, person: Person) -> object:
-    """Start a shell, or lead the person to the page that is missing, and back here."""
+async def show_button(request: Request, host: str, person: Person) -> Response:
+    """Show the button of the action, also to a person who returns, with a new cookie."""
+    sessions.pop(request.cookies["console"], None)
+    form = f'<form method="post"><button>Shell on {escape(host)}</button></form>'
+    return set_cookie(HTMLResponse(form), person)
+
+
+@app.post("/hosts/{host}/shell")
+async def start_shell(request: Request, host: str, person: Person) -> Response:
+    """Start a shell, or lead the person to the page that is missing."""
     try:
         await stepup.require(person, "response.start_remote_shell", target=host)
     except NotAllowedError as error:
         page = "enroll" if isinstance(error.answer, EnrollmentRequired) else "code"
-        return await open_page(page, person, back=f"/hosts/{host}/shell")
-    return {"shell": f"{host}/1"}
+        return await page_for(person, PAGES[page], request.url.path)
+    return Response(f"{host}/1")
 
 
 @app.get("/")
-async def home(person: Person) -> dict[str, str]:
-    return {"signed in": person.user_id}
+async def home(person: Person) -> str:
+    return person.user_id

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+from mcp import MCPError
 from mcp.client import Client
 from mcp.types import ElicitResult
 from stepup_tests.form_browser import FormBrowser
@@ -73,3 +74,33 @@ async def test_the_tool_does_not_run_if_the_page_is_not_opened(tools, action):
 
     assert "did not open the page" in await call(tools, refuse)
     assert tools.runs == []
+
+
+@pytest.mark.usefixtures("bob")
+async def test_the_tool_does_not_run_for_a_program_that_shows_no_pages(tools):
+    async with Client(tools.server) as client:
+        with pytest.raises(MCPError, match="not supported"):
+            await client.call_tool("run_osquery", {"host": "host-7"})
+    assert tools.runs == []
+
+
+async def test_an_approval_lets_the_tool_run_once_and_on_its_host_only(tools, backend, bob):
+    person = Person(backend, "approve", code=bob.code())
+    async with Client(tools.server, elicitation_callback=person) as client:
+
+        async def answered(host, **fields):
+            return await client.session.call_tool(
+                "run_osquery", {"host": host}, allow_input_required=True, **fields
+            )
+
+        asked = await answered("host-7")
+        accepted = await person(None, asked.input_requests["approval"].params)
+        fields = {
+            "request_state": asked.request_state,
+            "input_responses": {"approval": accepted},
+        }
+        assert not (await answered("host-7", **fields)).is_error
+        assert (await answered("host-7", **fields)).is_error
+        with pytest.raises(MCPError):
+            await answered("host-8", **fields)  # the library seals the state for its arguments
+    assert tools.runs == ["host-7"]

@@ -24,16 +24,32 @@ def browser():
 def test_a_person_gives_a_code_on_the_page_and_the_shell_starts(backend, browser, bob):
     browser.open(f"{backend}/sign-in/bob")
     browser.open(f"{backend}/hosts/host-7/shell")
+    browser.send("")  # starts a shell
     browser.send("")  # opens the link
+    stolen = browser.client.cookies["console"]
     browser.send("code", code=bob.code())
     assert str(browser.page.url) == f"{backend}/hosts/host-7/shell"
-    assert browser.page.json() == {"shell": "host-7/1"}
+    browser.send("")
+    assert browser.page.text == "host-7/1"
+    shell = httpx.post(f"{backend}/hosts/host-7/shell", headers={"Cookie": f"console={stolen}"})
+    assert shell.status_code == 401  # a copy of the earlier cookie does not share the elevation
+
+
+@pytest.mark.usefixtures("bob")
+def test_a_person_who_comes_back_without_a_code_starts_no_shell(backend, browser):
+    browser.open(f"{backend}/sign-in/bob")
+    browser.open(f"{backend}/hosts/host-7/shell")
+    browser.send("")
+    browser.open(f"{backend}/hosts/host-7/shell")
+    browser.send("")
+    assert "/open/" in str(browser.page.url)
 
 
 @pytest.mark.usefixtures("tenant")
 def test_a_person_without_an_authenticator_comes_to_the_wizard(backend, browser):
     browser.open(f"{backend}/sign-in/carol")
     browser.open(f"{backend}/hosts/host-7/shell")
+    browser.send("")
     browser.send("")
     assert browser.title.startswith("Enable MFA")
 
