@@ -36,7 +36,7 @@ class Agent:
 
 
 def engine(playbook, stepup, agent):
-    return playbook.Engine(stepup, agent, seconds=0.05 if agent.slow_tries else 30)
+    return playbook.Engine(stepup, agent, seconds=0.5 if agent.slow_tries else 30)
 
 
 async def elevated_run(playbook, stepup, bob):

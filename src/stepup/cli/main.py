@@ -19,6 +19,7 @@ from stepup.process.workers import run_workers
 from stepup.system.distribution import NAME, version
 from stepup.telemetry.logs import configure_logging
 from stepup.wiring.database import migrate_database
+from stepup.wiring.running_server import RunningServer
 
 app = typer.Typer(
     help="Step-up authorization: must this person give a one-time code first?",
@@ -85,10 +86,17 @@ def serve(
         if of_trial := flags_of_trial(settings):
             flags |= of_trial
             settings = settings_of(config_file, **flags)
-            stack.enter_context(trial_web_process(settings))
+
+        async def announce(server: RunningServer) -> None:
+            await announce_address(server)
+            if of_trial:  # not before the server serves: it may be refused
+                stack.enter_context(trial_web_process(settings))
+
         if settings.server.workers > 1:
+            if of_trial:
+                stack.enter_context(trial_web_process(settings))
             raise typer.Exit(run(run_workers(settings, config_file, flags)))
-        run(serve_until_stopped(settings, partial(load, config_file, **flags), announce_address))
+        run(serve_until_stopped(settings, partial(load, config_file, **flags), announce))
 
 
 app.command()(check_config)
