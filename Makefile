@@ -76,13 +76,13 @@ IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" 
   && ! grep -q ' /dev/shm .*noexec' /proc/mounts && echo TMPDIR=/dev/shm)
 PYTEST := $(IN_MEMORY) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 COVERED := tests/domain tests/golden tests/service
-PROCESSES := tests/browser tests/e2e tests/deploy
-OTHERS := $(filter-out $(COVERED) $(PROCESSES) tests/helpers tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+PROCESSES := tests/e2e tests/deploy
+OTHERS := $(filter-out $(COVERED) $(PROCESSES) tests/browser tests/helpers tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 # The tests of domain/ and service/ reach each of their branches; to watch them costs two thirds of their time, so
 # no other test is watched. Tests that drive processes wait while the others compute, so both run at once; with a
 # third run beside them, stores would not answer in time.
-TESTS := test-processes test-others
+TESTS := test-processes test-others test-browser
 
 .PHONY: test $(TESTS)
 test: install-dev ## Run all tests but the slow ones, and demand every branch of domain/ and service/; or PYTEST_ARGS
@@ -99,8 +99,12 @@ test-covered: install-dev
 test-others: test-covered .redis/stamp .pgbouncer/stamp .clients/stamp
 	$(PYTEST) $(OTHERS)
 
-test-processes: install-dev .browser/stamp .deploy/stamp .redis/stamp
+test-processes: install-dev .deploy/stamp .redis/stamp
 	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(PYTEST) $(PROCESSES)
+
+# A browser takes a processor by itself: beside it, servers of other tests would start too late.
+test-browser: test-processes test-others .browser/stamp
+	$(PYTEST) --numprocesses=$(shell echo $$(($$(nproc) + 1))) tests/browser
 
 .PHONY: test-slow
 test-slow: install-dev ## Run the tests that `make test` leaves out
