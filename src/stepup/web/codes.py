@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from markupsafe import Markup
 
@@ -91,6 +92,11 @@ async def standing_of(visit: Visit) -> pb.GetEnrollmentResponse | None:
         if error.reason == "CALLER_NOT_PERMITTED":
             return None
         raise
+
+
+def time_in(answer: Message, field: str) -> timedelta | None:
+    """Return the duration in a field of an answer; None if the field is absent."""
+    return getattr(answer, field).ToTimedelta() if answer.HasField(field) else None
 
 
 def is_code(code: str) -> bool:

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from stepup.client import StepUpError
 from stepup.web.cookies import without_cookie
+from stepup.web.forms import Form
 from stepup.web.site import Site
 from stepup.web.texts import N_, Texts
 from stepup.web.visits import Visit
@@ -99,8 +100,8 @@ def to(visit: Visit, path: str = "", done: str = "", **query: str) -> Response:
     return RedirectResponse(visit.url(path, **query), 303)
 
 
-async def leave(visit: Visit) -> Response:
-    """End the session, and return a redirection to the console (303)."""
+async def leave(visit: Visit, _: Form | None = None) -> Response:
+    """End the session, and return a redirection to the console (303). It is a handler, too."""
     with suppress(StepUpError):  # the session ends by itself soon
         await visit.stepup.portal.end(metadata=visit.metadata)
     return without_cookie(visit.site, visit.id, RedirectResponse(visit.session.return_url, 303))

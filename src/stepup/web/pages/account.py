@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from stepup.client import StepUpError
 from stepup.v1 import enrollment_service_pb2 as pb
-from stepup.web.codes import RefusedCode, lock_of, try_code
+from stepup.web.codes import RefusedCode, lock_of, time_in, try_code
 from stepup.web.forms import Form
 from stepup.web.pages.enroll import policy_of
 from stepup.web.pages.wizard_progress import SAML
@@ -217,7 +217,7 @@ async def reset(visit: Visit, form: Form) -> Response:
         return _reset(visit, problem_of_reset_code(visit.texts, pb.RESET_OUTCOME_MISTYPED))
     if answer.outcome == pb.RESET_OUTCOME_ACCEPTED:
         return to(visit, "wizard", done="removed")
-    waits = answer.retry_after.ToTimedelta() if answer.HasField("retry_after") else None
+    waits = time_in(answer, "retry_after")
     return _reset(visit, problem_of_reset_code(visit.texts, answer.outcome, waits))
 
 

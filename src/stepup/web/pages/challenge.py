@@ -20,6 +20,7 @@ from stepup.web.codes import (
     problem_of_typing,
     refused_code,
     standing_of,
+    time_in,
 )
 from stepup.web.forms import Form
 from stepup.web.operations import title_of
@@ -61,11 +62,6 @@ async def decline(visit: Visit, _: Form) -> Response:
     except StepUpError as error:
         return _too_late(visit, error)
     return to(visit, "leave")
-
-
-async def end(visit: Visit, _: Form) -> Response:
-    """End the visit, and lead back to the console."""
-    return await leave(visit)
 
 
 async def _present(visit: Visit, refused: RefusedCode | None = None) -> Response:
@@ -127,12 +123,11 @@ def _ended(visit: Visit, challenge: pb.Challenge) -> Response:
 
 def _refusal(answer: pb.AnswerChallengeResponse) -> NotVerified:
     name = step_up_service_pb2.Outcome.Name(answer.outcome).removeprefix("OUTCOME_")
-    waits, locked = answer.HasField("next_code_after"), answer.HasField("retry_after")
     return NotVerified(
         outcome=name,
         attempts_remaining=answer.attempts_remaining,
-        retry_after=answer.retry_after.ToTimedelta() if locked else None,
-        next_code_after=answer.next_code_after.ToTimedelta() if waits else None,
+        retry_after=time_in(answer, "retry_after"),
+        next_code_after=time_in(answer, "next_code_after"),
     )
 
 
@@ -151,5 +146,5 @@ ROUTES: Final[tuple[PageRoute, ...]] = (
     PageRoute("approve", approve, method="POST"),
     PageRoute("approve", show),  # a reload by its address
     PageRoute("decline", decline, method="POST"),
-    PageRoute("leave", end),
+    PageRoute("leave", leave),
 )

@@ -32,11 +32,6 @@ async def show(visit: Visit, _: Form) -> Response:
     )
 
 
-async def go_back(visit: Visit, _: Form) -> Response:
-    """End the visit, and lead the person to the console."""
-    return await leave(visit)
-
-
 async def policy_of(visit: Visit) -> policy_pb.Policy | None:
     """The policy of the business; None where the backend may not read it: the page does without."""
     try:
@@ -56,4 +51,4 @@ def _has_grace(policy: policy_pb.Policy) -> bool:
     )
 
 
-ROUTES: Final = (PageRoute("", show), PageRoute("leave", go_back, method="POST"))
+ROUTES: Final = (PageRoute("", show), PageRoute("leave", leave, method="POST"))

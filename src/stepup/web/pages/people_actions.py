@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from stepup.client import StepUpError
 from stepup.v1 import people_service_pb2 as pb
-from stepup.v1.enrollment_service_pb2 import GetEnrollmentResponse
-from stepup.web.codes import give_code
+from stepup.web.codes import give_code, standing_of
 from stepup.web.forms import Form
 from stepup.web.rendering import render, to
 from stepup.web.routing import Handler, PageRoute
@@ -229,7 +228,7 @@ def problems_of(texts: Texts, error: StepUpError) -> Problems:
 async def _page(
     visit: Visit, action: PersonAction, form: Form, problems: Problems = ()
 ) -> Response:
-    own = await _own_enrollment(visit)
+    own = await standing_of(visit)
     return render(
         visit,
         "people_action.html",
@@ -242,16 +241,6 @@ async def _page(
         needs_code=own is None or not own.HasField("elevation"),
         needs_authenticator=own is not None and not own.HasField("active"),
     )
-
-
-async def _own_enrollment(visit: Visit) -> GetEnrollmentResponse | None:
-    """The administrator's own authenticator; None if the callers may not read it."""
-    try:
-        return await visit.stepup.enrollment.get(metadata=visit.metadata)
-    except StepUpError as error:
-        if error.reason == "CALLER_NOT_PERMITTED":
-            return None
-        raise
 
 
 ROUTES: Final = tuple(

@@ -31,11 +31,6 @@ async def give_code(visit: Visit, form: Form) -> Response:
     return to(visit, "leave") if refused is None else _prompt(visit, refused, 422)
 
 
-async def end(visit: Visit, _: Form) -> Response:
-    """End the visit, and lead back to the console."""
-    return await leave(visit)
-
-
 def _prompt(visit: Visit, refused: RefusedCode | None = None, status: int = 200) -> Response:
     return render(visit, "step_up.html", status, refused=refused)
 
@@ -44,5 +39,5 @@ ROUTES: Final[tuple[PageRoute, ...]] = (
     PageRoute("", show),
     PageRoute("code", give_code, method="POST"),
     PageRoute("code", show),  # a reload by its address
-    PageRoute("leave", end),
+    PageRoute("leave", leave),
 )

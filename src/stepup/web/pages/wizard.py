@@ -14,7 +14,14 @@ from starlette.responses import Response
 from stepup.client import NotVerified, StepUpError
 from stepup.v1 import enrollment_service_pb2 as pb
 from stepup.v1 import portal_service_pb2 as portal_pb
-from stepup.web.codes import RefusedCode, lock_of, problem_of_code, problem_of_typing, try_code
+from stepup.web.codes import (
+    RefusedCode,
+    lock_of,
+    problem_of_code,
+    problem_of_typing,
+    time_in,
+    try_code,
+)
 from stepup.web.forms import Form
 from stepup.web.pages.wizard_progress import SAML, WHY, elsewhere, path_of, present, progress_of
 from stepup.web.rendering import render, to
@@ -50,7 +57,7 @@ async def begin(visit: Visit, form: Form) -> Response:
         begun = await visit.stepup.enrollment.begin(metadata=visit.metadata)
     if begun.state != pb.ENROLLMENT_STATE_UNSPECIFIED:
         return to(visit, path_of(begun.state))
-    waits = begun.retry_after.ToTimedelta() if begun.HasField("retry_after") else None
+    waits = time_in(begun, "retry_after")
     problem = problem_of_reset_code(visit.texts, begun.outcome, waits)
     return await _install(visit, form, {"reset_code": problem})
 
@@ -87,15 +94,15 @@ async def confirm(visit: Visit, form: Form) -> Response:
                 reset_code=answer.reset_code,
                 pending=(await progress_of(visit)).pending,
             )
-        waits = answer.HasField("next_code_after")
-        if not (waits or answer.attempts_remaining):
+        waits = time_in(answer, "next_code_after")
+        if not (waits is not None or answer.attempts_remaining):
             return to(visit, "wizard", why="ended")
         problem = problem_of_code(
             visit.texts,
             NotVerified(
                 outcome="REJECTED",
                 attempts_remaining=answer.attempts_remaining,
-                next_code_after=answer.next_code_after.ToTimedelta() if waits else None,
+                next_code_after=waits,
             ),
         )
     standing = await progress_of(visit)
