@@ -29,6 +29,19 @@ async def test_a_right_code_leads_back_to_the_console_and_ends_the_visit():
         assert (await browser.get()).status == 401
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_s21_a_link_of_another_site_ends_no_visit(site):
+    async with portal(STEP_UP) as (core, browser):
+        core.answer(GET_ENROLLMENT, enrollment())
+        await browser.open()
+        browser.client.headers["Sec-Fetch-Site"] = site
+        page = await browser.get("leave")
+        assert (page.status, page.location) == (303, browser.visit)
+        assert not core.calls_of("PortalService/EndPortalSession")
+        browser.client.headers["Sec-Fetch-Site"] = "same-origin"
+        assert (await browser.get("leave")).location == core.session.return_url
+
+
 async def test_s22_a_form_that_was_sent_twice_counts_as_done():
     async with portal(STEP_UP) as (core, browser):
         core.answer(GET_ENROLLMENT, enrollment(elevated_before=timedelta(seconds=2)))

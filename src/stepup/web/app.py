@@ -19,9 +19,9 @@ from stepup.v1.actor_pb2 import Client
 from stepup.web.cookies import session_id_of, with_cookie, without_cookie
 from stepup.web.forms import FormError, form_of, query_of
 from stepup.web.headers import SecureHeaders
-from stepup.web.origins import is_from_own_page
+from stepup.web.origins import is_from_another_site, is_from_own_page
 from stepup.web.pages import PAGES
-from stepup.web.rendering import page, render
+from stepup.web.rendering import leave, page, render, to
 from stepup.web.request_lines import PROBE, RequestLines, route_is
 from stepup.web.routing import Handler
 from stepup.web.site import Site
@@ -127,6 +127,8 @@ class Portal:
         handler = _handler(request, visit)
         if request.method == "HEAD":  # an answer without a body: nothing is read for it
             return Response()
+        if handler is leave and is_from_another_site(request.headers):
+            return to(visit)  # a link of another site ends no visit
         return await handler(visit, query_of(request))
 
     async def _post(self, request: Request) -> Response:

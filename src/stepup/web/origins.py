@@ -22,6 +22,11 @@ def is_from_own_page(headers: Headers, origin: str) -> bool:
     return sent == origin and site in (None, "same-origin")
 
 
+def is_from_another_site(headers: Headers) -> bool:
+    """Whether a page of another origin sent the browser here; old browsers do not say so."""
+    return headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+
 def origin_of(url: str) -> str:
     """The origin of an address that the core has checked; `'none'` for what is not an origin."""
     found = _ORIGIN.match(url)
