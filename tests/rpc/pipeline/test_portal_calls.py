@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from stepup.domain.actor import CallerId, Device, TenantId
 from stepup.domain.audit import EventKind
 from stepup.domain.callers import Caller, Callers, Claim, Patterns, Rule
+from stepup.domain.origins import WebOrigin
 from stepup.domain.portal import (
     IDLE_LIFETIME,
     LIFETIME,
@@ -42,7 +43,13 @@ def rule(methods=("*",), tenants=("*",), claims=ALL):
 
 
 def caller(name, *rules, portal=False):
-    return Caller(CallerId(name), frozenset({f"spiffe://acme/{name}"}), rules, is_portal=portal)
+    return Caller(
+        CallerId(name),
+        frozenset({f"spiffe://acme/{name}"}),
+        rules,
+        is_portal=portal,
+        return_origins=frozenset() if portal else frozenset({WebOrigin("https://console.example")}),
+    )
 
 
 WEB = caller("web", rule(), portal=True)
@@ -224,6 +231,13 @@ async def test_s20_a_session_ends_with_its_opening_caller(worker):
         "CALLER_NOT_PERMITTED",
         f"{CALLER}, which opened the portal session, is not a caller any more",
     )
+
+
+async def test_s21_a_session_ends_with_the_origin_that_it_returns_to(worker):
+    elsewhere = replace(BACKEND, return_origins=frozenset({WebOrigin("https://other.example")}))
+    portal = Portal(worker, opened_by=elsewhere)
+    await portal.open(PortalPage.ACCOUNT)
+    assert await portal.reason(path_of("GetEnrollment")) == "PORTAL_SESSION"
 
 
 @pytest.mark.parametrize(

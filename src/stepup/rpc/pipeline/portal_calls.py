@@ -17,6 +17,7 @@ from stepup.domain.errors import (
     InvalidFieldError,
     PortalSessionError,
 )
+from stepup.domain.origins import origin_of
 from stepup.domain.portal import (
     LIST_PEOPLE,
     OF_CHALLENGE,
@@ -28,7 +29,7 @@ from stepup.domain.portal import (
 )
 from stepup.rpc.engine import Invocation
 from stepup.rpc.wire.actors import message_of
-from stepup.service.portal.resolve import ResolvePortalSession
+from stepup.service.portal.resolve import ResolvePortalSession, ended
 from stepup.service.portal.wizard_of_challenge import DemandNoAuthenticator
 
 SESSION_METADATA: Final = "stepup-portal-session"
@@ -92,7 +93,8 @@ class PortalCalls:
         Raises:
             CallerNotPermittedError: the caller may not act within a session, or only within one; or
                 the caller that opened the session is not a caller any more.
-            PortalSessionError: the session has ended.
+            PortalSessionError: the session has ended, or the settings have its return_url's origin
+                no longer (S21).
             StoreUnavailableError: the session cannot be read.
         """
         session_id = session_id_of(invocation)
@@ -109,6 +111,8 @@ class PortalCalls:
             raise CallerNotPermittedError(
                 f"{session.opened_by}, which opened the portal session, is not a caller any more"
             )
+        if not opened_by.may_return_to(origin_of(session.return_url)):
+            raise ended()
         return InPortal(session_id, session, opened_by, now)
 
     async def bring_in(self, portal: InPortal, caller: Caller, method: str, request: Any) -> None:
