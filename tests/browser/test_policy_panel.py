@@ -23,7 +23,7 @@ def test_an_administrator_turns_mfa_on_and_with_a_code_off_again(portal, visit, 
     app = portal.enrolled(ada)
     page = visit(scripts=False).open(portal.link("policy", ada, time_zone="Europe/Berlin"))
     page.get_by_role("link", name="Enable MFA for your business").click()
-    page.get_by_label("MFA is on for your business").check()
+    page.get_by_label("MFA for your business").check()
     page.get_by_label("Run osquery task", exact=True).check()
     page.get_by_label("Start Remote Shell Session task", exact=True).check()
     page.locator(f'select[name="age.{SHELL}"]').select_option("0")
@@ -35,7 +35,7 @@ def test_an_administrator_turns_mfa_on_and_with_a_code_off_again(portal, visit, 
     assert [each.operation for each in policy.operations if each.every_time] == [SHELL]
     assert policy.issuer == "Acme <b>"
 
-    page.get_by_label("MFA is on for your business").uncheck()
+    page.get_by_label("MFA for your business").uncheck()
     save(page)
     assert policy_of(portal.stepup, tenant).enabled
     page.get_by_label("Code from your authenticator app").fill(app.code(lasting=4))

@@ -52,7 +52,7 @@ def test_everybody_does_the_whole_procedure(browser, console):
         # 1. A Master Administrator switches MFA on, selects operations, saves.
         follow("Ada, the administrator")
         page.get_by_role("link", name="Enable MFA for your business").click()
-        page.get_by_role("switch", name="MFA is on for your business").check()
+        page.get_by_role("switch", name="MFA for your business").check()
         page.get_by_label("Start Remote Shell Session task", exact=True).check()
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("status")).to_have_text("Saved.")
