@@ -1,7 +1,6 @@
 """What only a real cluster shows: whom the loss of a server concerns (S17)."""
 
 import asyncio
-import time
 from uuid import uuid4
 
 import pytest
@@ -15,7 +14,6 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.service.ports import RequestKey
 from stepup.stores.redis import RedisRecordedOutcomes, connect
 from stepup.stores.redis.batched_reads import reads_of
-from stepup.stores.redis.connection import ANSWER_SECONDS
 from stepup.stores.redis.keyspace import outcome_key
 
 NAMES = [f"{{{number}}}" for number in range(60)]
@@ -72,10 +70,10 @@ async def test_s17_a_lost_server_concerns_its_own_slots_only(cluster, client, lo
         claimed = asyncio.gather(
             *(outcomes.claim(request, FINGERPRINT) for request in requests), return_exceptions=True
         )
-        began = time.monotonic()
         assert await read_all(reads, others) == [[None, None]] * len(others)
         await outcomes.record(request, FINGERPRINT, Verification(Outcome.REJECTED))
-        assert time.monotonic() - began < ANSWER_SECONDS / 3
+        # A server that is killed refuses at once; a frozen one is given up after a while.
+        assert lose == "kill" or not of_lost.done()
         assert {type(outcome) for outcome in await of_lost} == {StoreUnavailableError}
         assert type((await claimed)[2]) is StoreUnavailableError
     cluster.servers[2].thaw()
