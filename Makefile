@@ -392,7 +392,7 @@ release-protos: install-dev ## Take today's protos as what later ones must not b
 .PHONY: lock
 lock: install-dev .uv/stamp ## Resolve requirements/*.txt anew
 	$(UV) pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --extra web --output-file requirements/run.txt
-	$(UV) pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --extra vault --extra otel --extra import --extra web --extra dev --output-file requirements/dev.txt
+	$(UV) pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --extra vault --extra otel --extra import --extra web --extra analysis --extra dev --output-file requirements/dev.txt
 	$(UV) pip compile $(LOCK) --extra server --extra postgres --extra vault --extra otel --extra web --constraint requirements/dev.txt --output-file requirements/image.txt
 	printf '%s\n' $(DEPLOY_TOOLS) | $(UV) pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
 	$(UV) pip compile $(LOCK) --python-version 3.10 --resolution lowest-direct --output-file requirements/client-oldest.txt

@@ -12,6 +12,7 @@ import pytest
 from stepup_tests.places import ROOT
 
 from stepup.cli.ctl.people.pictures import texts_of
+from stepup.cli.decisions.reading import decisions_of
 from stepup.cli.web.command import demand_extra
 from stepup.keys.kms import VaultTransit
 from stepup.stores.embedded_valkey import EmbeddedValkey
@@ -85,6 +86,7 @@ USES = {
     ),
     "import": ("zxingcpp", lambda _: texts_of(b"")),
     "web": ("babel", lambda _: demand_extra()),
+    "analysis": ("duckdb", lambda _: decisions_of([]).__enter__()),
     "otel": ("opentelemetry", lambda _: check_traces(SimpleNamespace(ca_file=None))),
 }
 

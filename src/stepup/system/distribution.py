@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 NAME = "stepup-authz"
-Extra = Literal["server", "embedded", "postgres", "vault", "otel", "import", "web"]
+Extra = Literal["server", "embedded", "postgres", "vault", "otel", "import", "web", "analysis"]
 
 
 def version() -> str:

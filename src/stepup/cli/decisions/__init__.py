@@ -1,0 +1,1 @@
+"""`stepup decisions`: questions about the decision logs of all servers."""

@@ -1,0 +1,248 @@
+"""Decision logs of all servers as one table of duckdb, an SQL engine for files (extra `analysis`).
+
+Import this module within a command: duckdb and its memory are of no use to a server.
+"""
+
+import glob
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stepup.system.distribution import missing_extra
+
+if TYPE_CHECKING:
+    import duckdb
+
+STDIN: Final = "-"
+_INSTANT: Final = "TIMESTAMP"
+COLUMNS: Final = {
+    "decision_id": "VARCHAR",
+    "decided_at": _INSTANT,
+    "caller": "VARCHAR",
+    "request_id": "VARCHAR",
+    "identities": "VARCHAR[]",
+    "tenant_id": "VARCHAR",
+    "user_id": "VARCHAR",
+    "session": "VARCHAR",
+    "account_type": "VARCHAR",
+    "role": "VARCHAR",
+    "team": "VARCHAR",
+    "playbook_run": "STRUCT(playbook_id VARCHAR, run_id VARCHAR, trigger VARCHAR)",
+    "operation": "VARCHAR",
+    "target": "VARCHAR",
+    "decision": "VARCHAR",
+    "reason": "VARCHAR",
+    "policy_etag": "VARCHAR",
+    "granted_by": "VARCHAR",
+    "claims": "MAP(VARCHAR, VARCHAR)",
+    "detail": "VARCHAR",
+    "elevated_at": _INSTANT,
+    "approved_at": _INSTANT,
+    "enrollment_id": "VARCHAR",
+    "enroll_by": _INSTANT,
+    "challenge_id": "VARCHAR",
+    "challenge_rejection": "VARCHAR",
+    "challenge_stranger": "VARCHAR",
+    "retry_of": "VARCHAR",
+    "first_authorised_at": _INSTANT,
+    "repeated": "BOOLEAN",
+    "receipt_rejection": "VARCHAR",
+    "receipt_of": "VARCHAR",
+}
+"""The keys of a line and their types in duckdb; docs/auditing.md describes them. Instants are in
+UTC. A key that a line does not have, and a value of another type, are NULL."""
+LINE: Final = "line"
+"""A further column: the line as text, with keys that COLUMNS does not have."""
+_IN_EVERY_LINE: Final = (
+    *("decision_id", "decided_at", "caller", "tenant_id", "user_id"),
+    *("operation", "decision", "reason"),
+)
+_CONDITIONS: Final = (
+    ("since", "decided_at >= $since"),
+    ("until", "decided_at < $until"),
+    ("tenant_id", "tenant_id = $tenant_id"),
+    ("user_id", "user_id = $user_id"),
+)
+_STANDARD_INPUT: Final = Path("/dev/stdin")
+_ROWS_AT_ONCE: Final = 2000
+_MEMORY: Final = "1GB"
+
+
+class LogsError(Exception):
+    """The decision logs cannot be read; the message says which file, and why."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which decisions to read: from `since` on and before `until`, of one tenant, of one user.
+
+    None means no limit.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    tenant_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The decisions that were read, as the table `decisions`.
+
+    `broken` has the number of lines in each file that are not decisions, such as those that a full
+    disk left incomplete.
+    """
+
+    files: tuple[str, ...]
+    broken: dict[str, int]
+    _connection: "duckdb.DuckDBPyConnection"
+
+    def rows(self, query: str, *parameters: Any) -> Iterator[dict[str, Any]]:
+        """Run a query in SQL; yield its rows by the names of their columns.
+
+        The rows are never all in memory. Instants have the time zone UTC.
+
+        Raises:
+            LogsError: the query cannot run, because the disk for temporary files is full.
+        """
+        with _problems_named():
+            cursor = self._connection.cursor().execute(query, parameters)
+            names = [each[0] for each in cursor.description or ()]
+            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+                for row in rows:
+                    yield dict(zip(names, map(_aware, row), strict=True))
+
+    def in_order(self) -> Iterator[dict[str, Any]]:
+        """Yield all decisions in the order of `decided_at`; raises as `rows`."""
+        return self.rows("SELECT * FROM decisions ORDER BY decided_at, decision_id")
+
+
+@contextmanager
+def decisions_of(
+    sources: Sequence[str],
+    selection: Selection = Selection(),
+    columns: Sequence[str] = tuple(COLUMNS),
+) -> Iterator[Decisions]:
+    """Read decision logs once, and let the block ask questions about them.
+
+    The selected columns lie in a temporary directory that only this user can read, until the block
+    ends. Ten million decisions need about 1 GB there, and not more than 1 GB of memory.
+
+    Args:
+        sources: files, also compressed (`.gz`), patterns such as `logs/*.jsonl`, or `-` for
+            standard input. A file that several patterns match is read once.
+        selection: which decisions to read.
+        columns: names of COLUMNS, and LINE; few columns need less time.
+
+    Raises:
+        LogsError: duckdb is not installed, a pattern matches no file, or a file cannot be read.
+    """
+    try:
+        import duckdb  # noqa: PLC0415  # of an extra
+    except ImportError as error:
+        raise LogsError(
+            f"a command that reads decision logs {missing_extra('analysis')}"
+        ) from error
+    files = _files(sources)
+    with tempfile.TemporaryDirectory(prefix="stepup-decisions-") as directory:
+        connection = duckdb.connect(
+            Path(directory) / "decisions.duckdb",
+            config={
+                "autoinstall_known_extensions": False,  # from the network
+                "autoload_known_extensions": False,
+                "memory_limit": _MEMORY,
+                "preserve_insertion_order": False,
+                "temp_directory": directory,
+            },
+        )
+        try:
+            with _problems_named():
+                connection.execute("SET TimeZone = 'UTC'")  # of instants without an offset
+                broken = _load(connection, files, selection, columns)
+            yield Decisions(tuple(files.values()), broken, connection)
+        finally:
+            connection.close()
+
+
+def _files(sources: Sequence[str]) -> dict[str, str]:
+    """The files that the sources name, each once: the path for duckdb, and the source's name."""
+    found: dict[Path, str] = {}
+    for source in sources:
+        if source == STDIN:
+            found.setdefault(_STANDARD_INPUT, source)
+            continue
+        names = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207  # patterns may be absolute
+        if not names:
+            raise LogsError(f"{source}: no such file")
+        for name in names:
+            if Path(name).is_dir():
+                raise LogsError(f"{name}: is a directory; name its files, such as {name}/*.jsonl")
+            if not os.access(name, os.R_OK):
+                raise LogsError(f"{name}: this user may not read the file")
+            found.setdefault(Path(name).resolve(), name)
+    return {str(_STANDARD_INPUT) if name == STDIN else name: name for name in found.values()}
+
+
+def _load(
+    connection: "duckdb.DuckDBPyConnection",
+    files: Mapping[str, str],
+    selection: Selection,
+    columns: Sequence[str],
+) -> dict[str, int]:
+    """Fill the table `decisions`; return the number of broken lines in each file."""
+    kept = [name for name in (*COLUMNS, LINE) if name in {*columns, *_IN_EVERY_LINE}]
+    instants = [name for name in kept if COLUMNS.get(name) == _INSTANT]
+    # json_transform would ignore the offset of an instant.
+    shape = {name: COLUMNS[name] for name in kept if name != LINE}
+    shape |= dict.fromkeys(instants, "VARCHAR")
+    in_utc = (f"try_cast({name} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS {name}" for name in instants)
+    broken = " OR ".join(f"{name} IS NULL" for name in _IN_EVERY_LINE)
+    wanted = [condition for name, condition in _CONDITIONS if getattr(selection, name) is not None]
+    values = {
+        name: value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+        for name, value in asdict(selection).items()
+        if value is not None
+    }
+    connection.execute(
+        f"""
+        CREATE TABLE lines AS
+        SELECT {", ".join(kept)}, CASE WHEN {broken} THEN file END AS broken_in
+        FROM (
+            SELECT * REPLACE ({", ".join(in_utc)})
+            FROM (
+                SELECT json::VARCHAR AS {LINE}, filename AS file,
+                    unnest(json_transform(json, $shape))
+                FROM read_ndjson_objects($paths, ignore_errors = true, filename = true)
+            )
+        ) WHERE {broken} OR ({" AND ".join(wanted) or "true"})
+        """,  # noqa: S608  # constants of this module
+        {"shape": json.dumps(shape), "paths": [glob.escape(path) for path in files], **values},
+    )
+    connection.execute(
+        f"CREATE VIEW decisions AS SELECT {', '.join(kept)} FROM lines WHERE broken_in IS NULL"  # noqa: S608  # as above
+    )
+    counted = connection.execute(
+        "SELECT broken_in, count(*) FROM lines WHERE broken_in IS NOT NULL GROUP BY 1 ORDER BY 1"
+    )
+    return {files[path]: number for path, number in counted.fetchall()}
+
+
+@contextmanager
+def _problems_named() -> Iterator[None]:
+    """Raise the problems of duckdb as LogsError, with the first line of their text."""
+    import duckdb  # noqa: PLC0415  # of an extra
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise LogsError(str(error).partition("\n")[0]) from error
+
+
+def _aware(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value

@@ -1,0 +1,114 @@
+"""Decision logs as a table: files, patterns, standard input, broken lines."""
+
+import gzip
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from stepup.cli.decisions.reading import LINE, LogsError, Selection, decisions_of
+
+
+def ids_of(*sources, **selected):
+    with decisions_of(sources, Selection(**selected)) as decisions:
+        return [each["decision_id"][-2:] for each in decisions.in_order()]
+
+
+def test_the_lines_of_several_servers_are_one_table_in_the_order_of_time(line, log):
+    log(line(5), line(1), name="a.jsonl")
+    log(line(3), name="b[1].jsonl")
+    pattern = str(Path(log(name="c.jsonl")).with_name("*.jsonl"))
+    assert ids_of(pattern, pattern.replace("*", "a")) == ["02", "03", "01"]
+    assert ids_of(pattern.replace("*", "b[1]")) == ["03"]
+
+
+def test_a_row_has_the_facts_of_its_line_in_their_types(line, log):
+    written = line(
+        playbook_run={"playbook_id": "p", "run_id": "r", "trigger": "automatic"},
+        claims={"timed_out_retry": "callers[0].rules[1]"},
+        repeated=True,
+        elevated_at="2026-03-01T11:59:00+02:00",
+        of_a_newer_server={"a": [1]},
+    )
+    with decisions_of([log(written)]) as decisions:
+        [row] = decisions.in_order()
+    at = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
+    assert row["decided_at"] == at
+    assert row["elevated_at"] == at.replace(hour=9, minute=59)
+    assert row["retry_of"] is None
+    shared = written.keys() & row.keys() - {"decided_at", "elevated_at"}
+    assert {key: row[key] for key in shared} == {key: written[key] for key in shared}
+    assert "of_a_newer_server" not in row
+
+
+def test_a_line_can_be_had_as_it_was_written(line, log):
+    written = line(of_a_newer_server={"a": [1]})
+    with decisions_of([log(written)], columns=["target", LINE]) as decisions:
+        [row] = decisions.in_order()
+    assert json.loads(row[LINE]) == written
+    assert row["target"] == "host-7"
+    assert "session" not in row
+
+
+def test_lines_that_are_no_decisions_are_counted_for_each_file(line, log):
+    torn = json.dumps(line())[:100]
+    no_instant = line(decided_at="soon")
+    sources = [
+        log(line(), torn, "", "7", "[1]", "{}", '{"sequence":1}', no_instant, torn, name="a.jsonl"),
+        log(line(caller=None), name="b.jsonl"),
+        log(line(), name="c.jsonl"),
+    ]
+    with decisions_of(sources, Selection(user_id="alice")) as decisions:
+        assert len(list(decisions.in_order())) == 2
+        assert decisions.broken == {sources[0]: 7, sources[1]: 1}
+
+
+def test_a_fact_of_another_type_leaves_the_line_a_decision(line, log):
+    with decisions_of([log(line(target=["x"], claims=7, elevated_at="soon"))]) as decisions:
+        [row] = decisions.in_order()
+    assert (row["claims"], row["elevated_at"]) == (None, None)
+
+
+def test_repeated_decisions_are_all_there(line, log):
+    first = line()
+    assert ids_of(log(first, {**first, "repeated": True})) == ["01", "01"]
+
+
+def test_a_selection_leaves_the_rest_out(line, log):
+    lines = [line(), line(2), line(4), line(2, user_id="bob"), line(2, tenant_id="other")]
+    at = datetime(2026, 3, 1, 10, 2, tzinfo=UTC)
+    selected = {"since": at, "until": at.replace(minute=4), "tenant_id": "acme"}
+    assert ids_of(log(*lines), **selected, user_id="alice") == ["02"]
+    assert ids_of(log(*lines), **selected) == ["02", "04"]
+
+
+def test_compressed_files_and_standard_input_are_read(line, log, tmp_path):
+    text = Path(log(line(), name="plain")).read_bytes()
+    packed = tmp_path / "decisions.jsonl-20260301.gz"
+    packed.write_bytes(gzip.compress(text))
+    assert ids_of(str(packed)) == ["01"]
+    program = (
+        "from stepup.cli.decisions.reading import decisions_of\n"
+        "with decisions_of(['-']) as decisions:\n"
+        "    print(len(list(decisions.in_order())), decisions.broken)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], input=text + b"{\n", capture_output=True, check=True
+    )
+    assert ran.stdout == b"1 {'-': 1}\n"
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, log):
+    torn = tmp_path / "torn.gz"
+    torn.write_bytes(gzip.compress(b"{}" * 1000)[:20])
+    for source, reason in [
+        (str(tmp_path / "none*"), "no such file"),
+        (str(tmp_path), "is a directory"),
+        (str(torn), "GZIP"),
+    ]:
+        with pytest.raises(LogsError, match=reason) as raised, decisions_of([log(), source]):
+            pass
+        assert source in str(raised.value)
