@@ -114,43 +114,55 @@ def another_encoding(_, postgres):
 
 
 FAULTS = {
-    "an older schema": (an_older_schema, r"the database schema is of revision 0008, .*: run `ste"),
-    "a newer schema": (a_newer_schema, r"the database schema is of revision 9999, .* version: use"),
+    "an older schema": (
+        an_older_schema,
+        r"the database file /.*/stepup.db has a schema of revision 0008, .*: run `stepup migrate`",
+    ),
+    "a newer schema": (
+        a_newer_schema,
+        r"the database file /.*/stepup.db has a schema of revision 9999, .* version: use",
+    ),
     "no file": (no_file, r"the database file /.*/stepup.db does not exist: run `stepup migrate`"),
-    "another file": (another_file, r"the database file /.*/stepup.db cannot be .*SQLITE_NOTADB"),
+    "another file": (
+        another_file,
+        r"the database file /.*/stepup.db cannot be .*SQLITE_NOTADB\): it is not a database",
+    ),
     "nobody listens": (
         nobody_listening,
-        r"PostgreSQL at 127.0.0.1:1 cannot be reached \(Connection refused\): check",
+        r"storage.database_url: PostgreSQL at 127.0.0.1:1 cannot be reached \(Connection refused\): check",
     ),
     "a wrong password": (
         answering(error(b"28P01")),
-        r"PostgreSQL at 127.0.0.1:\d+ refuses the user ann: check the user and the password",
+        r"storage.database_url: PostgreSQL at 127.0.0.1:\d+ refuses the password of the user ann \(28P01\): check the user",
     ),
     "a wrong password, and a URL without a user": (
         answering(error(b"28P01"), "postgresql://{}?ssl=disable"),
-        r"PostgreSQL at 127.0.0.1:\d+ refuses the user eve \(the database URL has no user\): check",
+        r"storage.database_url: PostgreSQL at 127.0.0.1:\d+ refuses the password of the user eve \(the database URL has no user\) \(28P01\)",
     ),
     "a denied right": (
         answering(error(b"42501")),
-        r"PostgreSQL at 127.0.0.1:\d+ denies the user ann a right that this command needs: grant",
+        r"storage.database_url: PostgreSQL at 127.0.0.1:\d+ denies the user ann a right that this command needs \(42501\): ",
     ),
     "a standby": (
         answering(STANDBY),
-        r"PostgreSQL at 127.0.0.1:\d+ is a standby: name the primary, or all servers of the",
+        r"storage.database_url: PostgreSQL at 127.0.0.1:\d+ is a standby: name the primary, or all servers of the",
     ),
     "no database": (
         answering(error(b"3D000")),
-        r"PostgreSQL at 127.0.0.1:\d+ has no database stepup: create it, or check the name",
+        r"storage.database_url: PostgreSQL at 127.0.0.1:\d+ has no database stepup \(3D000\): create it, or check the name",
     ),
     "no database, and a URL without a name": (
         answering(error(b"3D000"), "postgresql://{}?ssl=disable"),
-        r"PostgreSQL at 127.0.0.1:\d+ has no database eve: create it, or check the name",
+        r"storage.database_url: PostgreSQL at 127.0.0.1:\d+ has no database eve \(3D000\): create it, or check the name",
     ),
     "no more connections": (
         answering(error(b"53300")),
-        r"PostgreSQL at 127.0.0.1:\d+ answers with an error \(53300\): see the log of PostgreSQL",
+        r"storage.database_url: PostgreSQL at 127.0.0.1:\d+ has no free connection \(53300\): raise max_connections",
     ),
-    "another encoding": (another_encoding, r"the database is in the encoding LATIN1, .* UTF-8: "),
+    "another encoding": (
+        another_encoding,
+        r"storage.database_url: the database .* of PostgreSQL at /.* is in the encoding LATIN1, ",
+    ),
 }
 
 

@@ -66,8 +66,10 @@ def problems_reported() -> Iterator[None]:
     """
     try:
         yield
-    except (config.ConfigurationError, StoreUnavailableError) as error:
+    except config.ConfigurationError as error:
         raise failure(error) from error
+    except StoreUnavailableError as error:
+        raise failure(error.fault) from error
 
 
 def failure(error: Exception | str) -> typer.Exit:

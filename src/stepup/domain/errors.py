@@ -167,7 +167,15 @@ class RequestUnderWayError(ServiceError):
 
 
 class StoreUnavailableError(ServiceError):
-    """A store cannot be reached, or what is known is too old to decide on (S17)."""
+    """A store cannot be reached, or what is known is too old to decide on (S17).
+
+    The message is for callers. `fault` is for operators, in logs and commands: it may name a host,
+    a file or a user of the store, which no caller may learn.
+    """
+
+    def __init__(self, message: str, fault: str | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault or message
 
 
 class ConflictError(StoreUnavailableError):

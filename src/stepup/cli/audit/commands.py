@@ -149,7 +149,7 @@ async def _verify(
         except StoreUnavailableError as error:
             if not found:
                 raise
-            typer.echo(f"stepup: the other events were not checked: {error}", err=True)
+            typer.echo(f"stepup: the other events were not checked: {error.fault}", err=True)
             return found
     if tenant_id and not verification.events and not found:
         raise _without_events(tenant_id)
@@ -197,7 +197,7 @@ async def _export(
                 last = chained.sequence
             file.flush()
         except StoreUnavailableError as error:
-            raise failure(f"{error}; the last event written is {last}") from error
+            raise failure(f"{error.fault}; the last event written is {last}") from error
 
 
 def _exported(

@@ -97,6 +97,6 @@ async def _prune_tenant(work: PruneAudit, tenant: str, before: datetime, *, dele
         return await work(context, before)
     except StoreUnavailableError as error:
         raise StoreUnavailableError(
-            f"{error}. Does the database role own the tables? A server's role cannot delete audit"
-            " events: run the command with the role of `stepup migrate`"
+            f"{error.fault}. Does the database role own the tables? A server's role cannot delete"
+            " audit events: run the command with the role of `stepup migrate`"
         ) from error

@@ -89,7 +89,7 @@ class CallerLimits:
 
     def _rest(self, error: StoreUnavailableError) -> None:
         if self._ask_again_at is None:
-            _log.warning("caller_rates_are_not_shared", problem=str(error))
+            _log.warning("caller_rates_are_not_shared", problem=error.fault)
         self._ask_again_at = self._clock.monotonic() + REST_SECONDS
 
     def _resume(self) -> None:

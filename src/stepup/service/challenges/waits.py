@@ -165,7 +165,7 @@ class Waits:
                 changed = await records.challenges.no_longer_pending({each.key for each in waits})
         except StoreUnavailableError as error:
             if not self._polls_fail:
-                _log.warning("challenges_not_polled", problem=str(error), waits=len(waits))
+                _log.warning("challenges_not_polled", problem=error.fault, waits=len(waits))
             self._polls_fail = True
             return None
         self._polls_fail = False

@@ -68,7 +68,7 @@ async def run_for_ever(
 
 def _report(error: BaseException) -> None:
     if isinstance(error, StoreUnavailableError):
-        _log.warning("store_unavailable", problem=str(error))
+        _log.warning("store_unavailable", problem=error.fault)
         return
     _failures.inc()
     _log.error("background_work_failed", exc_info=error)

@@ -61,7 +61,7 @@ class BatchedReads:
             answer = await values
             if isinstance(answer, Exception):
                 # A new error for each call: one that many calls raise collects all their stacks.
-                raise StoreUnavailableError(str(answer)) from answer
+                raise StoreUnavailableError(str(answer), getattr(answer, "fault", None)) from answer
         return answer
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -81,7 +81,7 @@ class BatchedReads:
         batch, self._waiting = self._waiting, []
         answers: Sequence[_Answer]
         try:
-            async with answering():
+            async with answering(self._client):
                 answers = await self._fetch([keys for keys, _ in batch])
         except Exception as error:  # noqa: BLE001  # no call may wait for ever
             answers = [error] * len(batch)

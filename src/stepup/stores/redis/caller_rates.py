@@ -43,7 +43,7 @@ class RedisCallerRates:
     ) -> timedelta | None:
         # The whole script each time, as a server that restarted does not know it by its digest, and
         # asking twice would be two round trips.
-        async with answering(self._patience):
+        async with answering(self._client, self._patience):
             wait = await self._client.eval(
                 _SPEND,
                 1,

@@ -71,7 +71,10 @@ class Cluster(RedisCluster):
                 # Other calls wait, too: the task continues if this call is cancelled.
                 await asyncio.wait([self._look])
             if not self._is_known:
-                raise RedisClusterException("no server of the cluster reports its slots")
+                reason = None if self._look.cancelled() else self._look.exception()
+                raise RedisClusterException(
+                    "no server of the cluster reports its slots"
+                ) from reason
             self._initialize = False
         return self
 

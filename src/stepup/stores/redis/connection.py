@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from redis.asyncio import (
     BlockingConnectionPool,
@@ -20,6 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.latency import measured
 from stepup.stores.redis.cluster import Cluster
+from stepup.stores.redis.faults import describe_redis_fault
 from stepup.stores.redis.tls import TlsConnection, TlsMasterConnection
 from stepup.stores.redis.url import Login, RedisUrl, Tls, Topology, parse_url
 
@@ -29,6 +31,8 @@ Client: TypeAlias = Redis | Cluster
 ANSWER_SECONDS = 1.0
 """How long a caller waits for the store, whatever the client's own settings are."""
 
+_urls: WeakKeyDictionary[Client, RedisUrl] = WeakKeyDictionary()
+"""What `connect` made each client of, for the sentences about its faults."""
 _SOCKET_SECONDS = 0.5
 _SENTINEL_SECONDS = 0.2
 """Sentinels are asked one after the other: when two of three hang, the third has its turn yet."""
@@ -46,18 +50,24 @@ def connect(url: str, *, max_connections: int = 64) -> Client:
         RedisUrlError: the URL cannot be used.
     """
     parsed = parse_url(url)
-    match parsed.topology:
+    client = _client(parsed, max_connections)
+    _urls[client] = parsed
+    return client
+
+
+def _client(url: RedisUrl, max_connections: int) -> Client:
+    match url.topology:
         case Topology.SINGLE:
-            return Redis.from_pool(_pool(parsed, max_connections))
+            return Redis.from_pool(_pool(url, max_connections))
         case Topology.SENTINEL:
-            return Redis.from_pool(_MasterPool(parsed, max_connections))
+            return Redis.from_pool(_MasterPool(url, max_connections))
         case Topology.CLUSTER:
             return Cluster(
-                parsed.addresses,
+                url.addresses,
                 max_connections,
                 **_limits(),
-                **_login(parsed.login),
-                **(_tls(parsed.tls) | {"ssl": True} if parsed.tls else {}),
+                **_login(url.login),
+                **(_tls(url.tls) | {"ssl": True} if url.tls else {}),
             )
 
 
@@ -72,8 +82,8 @@ async def close(client: Client) -> None:
 
 
 @asynccontextmanager
-async def answering(within_seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
-    """Bound what is done in the block, and let no driver's exception out.
+async def answering(client: Client, within_seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
+    """Bound what is done in the block with a client, and let no driver's exception out.
 
     Raises:
         StoreUnavailableError: the server cannot be reached, refuses, or does not answer in time.
@@ -83,7 +93,11 @@ async def answering(within_seconds: float = ANSWER_SECONDS) -> AsyncIterator[Non
             async with asyncio.timeout(within_seconds):
                 yield
         except (RedisError, RedisClusterException, OSError) as error:
-            raise StoreUnavailableError("the store of elevations does not answer") from error
+            url = _urls.get(client)
+            raise StoreUnavailableError(
+                "the store of elevations does not answer",
+                describe_redis_fault(url, error) if url is not None else None,
+            ) from error
 
 
 def _pool(url: RedisUrl, max_connections: int) -> BlockingConnectionPool:

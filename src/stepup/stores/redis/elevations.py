@@ -45,7 +45,7 @@ class RedisElevations:
 
     async def ping(self) -> None:
         """In a cluster, the master of every slot answers."""
-        async with answering():
+        async with answering(self._client):
             if isinstance(self._client, Cluster):
                 await self._client.ping(target_nodes=Cluster.PRIMARIES)
             else:
@@ -56,7 +56,7 @@ class RedisElevations:
 
         A replica refuses, and a server without memory or with too few replicas does.
         """
-        async with answering():
+        async with answering(self._client):
             for key in await self._probe_keys():
                 await self._client.set(key, b"", ex=_PROBE_SECONDS)
 
@@ -71,7 +71,7 @@ class RedisElevations:
         owner = elevation.tenant_id, elevation.user_id, elevation.session_hash
         key = elevation_key(*owner)
         value = self._values.sign(key, owner, orjson.dumps(elevation_fields(elevation)))
-        async with answering():
+        async with answering(self._client):
             await self._client.set(key, value, ex=LIFETIME)
 
     async def find(
@@ -101,13 +101,13 @@ class RedisElevations:
     async def revoke_session(
         self, tenant_id: TenantId, user_id: UserId, session_hash: SessionHash
     ) -> None:
-        async with answering():
+        async with answering(self._client):
             await self._client.delete(elevation_key(tenant_id, user_id, session_hash))
 
     async def revoke_user(self, tenant_id: TenantId, user_id: UserId, through: datetime) -> None:
         mark = f"{microseconds(through):0{_MARK_WIDTH}d}"
         lifetime = int(_MARK_LIFETIME.total_seconds())
-        async with answering():
+        async with answering(self._client):
             await self._client.eval(
                 _RAISE_MARK, 1, revocation_key(tenant_id, user_id), mark, lifetime
             )

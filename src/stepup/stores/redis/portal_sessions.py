@@ -58,12 +58,12 @@ class RedisPortalSessions:
 
     async def put_link(self, token: str, session: PortalSession) -> None:
         key = portal_link_key(_hash(token))
-        async with answering():
+        async with answering(self._client):
             await self._client.set(key, self._sealed(key, token, session), ex=LINK_LIFETIME)
 
     async def take_link(self, token: str) -> PortalSession | None:
         key = portal_link_key(_hash(token))
-        async with answering():
+        async with answering(self._client):
             value = await self._client.getdel(key)
         return self._opened(key, token, value)
 
@@ -72,7 +72,7 @@ class RedisPortalSessions:
 
     async def find(self, session_id: str) -> PortalSession | None:
         key = portal_session_key(_hash(session_id))
-        async with answering():
+        async with answering(self._client):
             value = await self._client.get(key)
         return self._opened(key, session_id, value)
 
@@ -80,13 +80,13 @@ class RedisPortalSessions:
         await self._set(session_id, session, only_replace=True)
 
     async def remove(self, session_id: str) -> None:
-        async with answering():
+        async with answering(self._client):
             await self._client.delete(portal_session_key(_hash(session_id)))
 
     async def _set(self, session_id: str, session: PortalSession, *, only_replace: bool) -> None:
         key = portal_session_key(_hash(session_id))
         value = self._sealed(key, session_id, session)
-        async with answering():
+        async with answering(self._client):
             await self._client.set(key, value, ex=IDLE_LIFETIME, xx=only_replace)
 
     def _sealed(self, key: str, secret: str, session: PortalSession) -> bytes:

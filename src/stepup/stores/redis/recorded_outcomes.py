@@ -42,7 +42,7 @@ class RedisRecordedOutcomes:
     async def claim(self, key: RequestKey, fingerprint: bytes) -> Verification | None:
         place = outcome_key(key)
         claim = self._signed(key, fingerprint, None)
-        async with answering():
+        async with answering(self._client):
             # One command: NX claims, GET returns the value that prevented it.
             found: Any = await self._client.set(place, claim, nx=True, get=True, ex=_LIFETIME)
         for _ in range(_MAX_REPLACEMENTS):
@@ -51,17 +51,17 @@ class RedisRecordedOutcomes:
             payload = self._values.open(place, _owner(key), found)
             if payload is not None:
                 return _outcome(payload, key, fingerprint)
-            async with answering():
+            async with answering(self._client):
                 found = await self._client.eval(_REPLACE, 1, place, found, claim, _LIFETIME_SECONDS)
         raise StoreUnavailableError("a recorded outcome keeps changing and is never authentic")
 
     async def record(self, key: RequestKey, fingerprint: bytes, outcome: Verification) -> None:
         value = self._signed(key, fingerprint, _verification_fields(outcome))
-        async with answering():
+        async with answering(self._client):
             await self._client.set(outcome_key(key), value, ex=_LIFETIME)
 
     async def release(self, key: RequestKey) -> None:
-        async with answering():
+        async with answering(self._client):
             await self._client.delete(outcome_key(key))
 
     def _signed(self, key: RequestKey, fingerprint: bytes, outcome: list[Any] | None) -> bytes:

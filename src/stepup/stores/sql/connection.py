@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    URL,
     ColumnElement,
     CursorResult,
     Executable,
@@ -24,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stepup.domain.errors import ConflictError, StoreUnavailableError
+from stepup.stores.sql.faults import sqlstate, unavailable
 
 _T = TypeVar("_T")
 _LOST_RACES = {"40001", "40P01"}  # PostgreSQL: serialization failure, deadlock
@@ -46,7 +48,10 @@ class Connection:
     that write raise `ConflictError` if they contradict what another call has written.
     """
 
-    def __init__(self, connect: Callable[[], AsyncConnection], *, in_transaction: bool) -> None:
+    def __init__(
+        self, url: URL, connect: Callable[[], AsyncConnection], *, in_transaction: bool
+    ) -> None:
+        self._url = url
         self._connect = connect
         self._connection = connect()
         self._in_transaction = in_transaction
@@ -182,7 +187,7 @@ class Connection:
         # cannot be read is a failure, too.
         except Exception as error:
             self._broken = True
-            raise _translated(error) from error
+            raise _translated(self._url, error) from error
         except BaseException:
             self._broken = True
             raise
@@ -243,12 +248,12 @@ def _is_lost(error: DBAPIError) -> bool:
 
 
 def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
+    return None if error.orig is None else sqlstate(error.orig)
 
 
-def _translated(error: Exception) -> StoreUnavailableError:
+def _translated(url: URL, error: Exception) -> StoreUnavailableError:
     if isinstance(error, IntegrityError) or (
         isinstance(error, DBAPIError) and _sqlstate(error) in _LOST_RACES
     ):
         return ConflictError("another call changed the same state first")
-    return StoreUnavailableError("the database does not answer as it should")
+    return unavailable(url, error)

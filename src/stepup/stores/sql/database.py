@@ -81,9 +81,9 @@ class SqlDatabase:
             fence = PrimaryFence()
             for engine in engines:
                 fence.guard(engine)
-        self._writing = ConnectionPool(engines[0], writing, in_transaction=True)
-        self._reading = ConnectionPool(engines[1], limits, in_transaction=False)
-        self._following = ConnectionPool(engines[2], reserved, in_transaction=False)
+        self._writing = ConnectionPool(parsed, engines[0], writing, in_transaction=True)
+        self._reading = ConnectionPool(parsed, engines[1], limits, in_transaction=False)
+        self._following = ConnectionPool(parsed, engines[2], reserved, in_transaction=False)
 
     @asynccontextmanager
     async def transaction(self, tenant_id: TenantId | None = None) -> AsyncIterator[Records]:

@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql.connection import uninterrupted
 from stepup.stores.sql.engine import parse_url, read_engine, write_engine
+from stepup.stores.sql.faults import describe_place, unavailable
 from stepup.stores.sql.limits import Limits
 from stepup.stores.sql.migrations import REVISIONS
 from stepup.stores.sql.rights import excessive_rights, grant_to_server
-from stepup.stores.sql.server_check import demand_usable_server, unavailable
+from stepup.stores.sql.server_check import demand_usable_server
 
 _T = TypeVar("_T")
 _MIGRATING = Limits.lasting(timedelta(minutes=5))
@@ -41,9 +42,10 @@ async def upgrade(url: str, revision: str = "head", *, grant_to: str | None = No
         UnusableServerError: see `demand_usable_server`.
         StoreUnavailableError: the database cannot be reached or changed.
     """
+    place = describe_place(parse_url(url))
 
     def work(connection: Connection) -> None:
-        _migrate(connection, revision, "up")
+        _migrate(connection, place, revision, "up")
         if grant_to is not None:
             grant_to_server(connection, grant_to)
 
@@ -58,7 +60,8 @@ async def downgrade(url: str, revision: str) -> None:
         SchemaRevisionError: the database's revision, or the wanted one, is not known.
         StoreUnavailableError: the database cannot be reached or changed.
     """
-    await transact(url, lambda connection: _migrate(connection, revision, "down"))
+    place = describe_place(parse_url(url))
+    await transact(url, lambda connection: _migrate(connection, place, revision, "down"))
 
 
 async def check_schema(url: str, limits: Limits = Limits()) -> None:
@@ -71,9 +74,12 @@ async def check_schema(url: str, limits: Limits = Limits()) -> None:
     """
     await demand_usable_server(url, limits)
     found = await _read(url, _current, limits)
-    _demand_known(found)
+    place = describe_place(parse_url(url))
+    if not found:
+        raise SchemaRevisionError(f"{place} has no schema of stepup: run `stepup migrate`")
+    _demand_known(found, place)
     if found != REVISIONS[-1:]:
-        raise _wrong_revision(found, "run `stepup migrate`")
+        raise _wrong_revision(found, place, "run `stepup migrate`")
 
 
 async def audit_rights(url: str, limits: Limits = Limits()) -> list[str]:
@@ -121,24 +127,26 @@ def _current(connection: Connection) -> tuple[str, ...]:
     return tuple(connection.scalars(text("SELECT version_num FROM alembic_version")))
 
 
-def _demand_known(found: tuple[str, ...]) -> None:
+def _demand_known(found: tuple[str, ...], place: str) -> None:
     if not set(found) <= set(REVISIONS):
         remedy = "it is of another version: use the version of stepup that has migrated it"
-        raise _wrong_revision(found, remedy)
+        raise _wrong_revision(found, place, remedy)
 
 
-def _wrong_revision(found: tuple[str, ...], remedy: str) -> SchemaRevisionError:
+def _wrong_revision(found: tuple[str, ...], place: str, remedy: str) -> SchemaRevisionError:
     return SchemaRevisionError(
-        f"the database schema is of revision {', '.join(found) or 'none'}, "
-        f"this version needs {REVISIONS[-1]}: {remedy}"
+        f"{place} has a schema of revision {', '.join(found)}, and this version needs"
+        f" {REVISIONS[-1]}: {remedy}"
     )
 
 
-def _migrate(connection: Connection, revision: str, direction: Literal["up", "down"]) -> None:
+def _migrate(
+    connection: Connection, place: str, revision: str, direction: Literal["up", "down"]
+) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     found = _current(connection)
-    _demand_known(found)
+    _demand_known(found, place)
     if revision not in {*REVISIONS, "head", "base"}:
         raise SchemaRevisionError(f"this version does not know the schema revision {revision}")
     if (revision, found) != ("head", REVISIONS[-1:]):

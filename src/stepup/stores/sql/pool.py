@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 import structlog
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -36,7 +36,10 @@ class ConnectionPool:
     tenants never waits for a flood of one tenant (S18).
     """
 
-    def __init__(self, engine: AsyncEngine, limits: Limits, *, in_transaction: bool) -> None:
+    def __init__(
+        self, url: URL, engine: AsyncEngine, limits: Limits, *, in_transaction: bool
+    ) -> None:
+        self._url = url
         self._engine = engine
         self._limits = limits
         self._in_transaction = in_transaction
@@ -52,7 +55,9 @@ class ConnectionPool:
         """
         await self._wait(tenant_id)
         try:
-            connection = Connection(self._engine.connect, in_transaction=self._in_transaction)
+            connection = Connection(
+                self._url, self._engine.connect, in_transaction=self._in_transaction
+            )
             try:
                 await connection.open()
                 yield connection

@@ -1,0 +1,177 @@
+"""What is wrong with Redis or Valkey, in sentences for operators.
+
+A sentence names the setting, the host, Redis's own word for the error (WRONGPASS, NOPERM, ...) and
+what to do. It has no password, and no text of the driver, which could have one (S11).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from stepup.stores.connection_faults import (
+    causes,
+    certificate_problem,
+    network_problem,
+    tls_problem,
+)
+from stepup.stores.redis.url import RedisUrl, Topology
+
+SETTING: Final = "storage.redis_url"
+
+# Each completes "Redis at HOST ...".
+_BY_WORD: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "WRONGPASS": "refuses the password of {user} ({word}): check the user and the password",
+        "NOAUTH": "demands a password ({word}): put USER:PASSWORD@ before the host of the URL",
+        "NOPERM": "denies {user} {denied} ({word}): grant it by ACL SETUSER, see docs/operating.md",
+        "READONLY": "is a replica, which takes no writes ({word}): name the primary, or the"
+        " Sentinels",
+        "LOADING": "loads its data ({word}): wait until it has",
+        "MASTERDOWN": "is a replica that has lost its primary ({word}): name the primary, or the"
+        " Sentinels",
+        "OOM": "has no memory for writes ({word}): raise maxmemory",
+        "MISCONF": "takes no writes, because it cannot store them on its disk ({word}): see its"
+        " log; free space there",
+        "NOREPLICAS": "takes no writes, because too few replicas follow it ({word}): start them, or"
+        " lower min-replicas-to-write",
+        "BUSY": "runs a script that does not end ({word}): SCRIPT KILL ends it",
+        "DENIED": "is in protected mode ({word}): set a password there",
+    }
+)
+_CLUSTER_WORDS: Final = frozenset({"MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN"})
+_DENIED_COMMAND: Final = re.compile(r"run the '([a-z|]+)' command")
+_UNKNOWN_COMMAND: Final = re.compile(r"unknown command\W+([A-Za-z]+)")
+
+
+def describe_redis_fault(url: RedisUrl, error: BaseException) -> str:
+    """Why Redis cannot be reached, or does not do what it has to, and what to do.
+
+    Args:
+        url: of `url.parse_url`.
+        error: of redis-py or the system, with its causes.
+    """
+    found = list(causes(error))
+    what = (
+        _of_topology(url, found)
+        or _of_word(url, found)
+        or _of_tls(url, found)
+        or _of_network(url, found)
+    )
+    return f"{SETTING}: {_place(url)} {what}"
+
+
+def _of_topology(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
+    if any(isinstance(each, MasterNotFoundError) for each in found):
+        return _of_sentinels(url, found)
+    words = _CLUSTER_WORDS.intersection(map(_word, found))
+    if words and url.topology is not Topology.CLUSTER:
+        return (
+            f"is a server of a cluster ({min(words)}): take a URL that begins with redis+cluster"
+            " or rediss+cluster"
+        )
+    if "CLUSTERDOWN" in words:
+        return "is down, or has no server for some keys (CLUSTERDOWN): see CLUSTER INFO there"
+    for each in found:
+        if not isinstance(each, ResponseError):
+            continue
+        if "cluster support disabled" in str(each):
+            return "is not a cluster: take a URL that begins with redis or rediss"
+        unknown = _UNKNOWN_COMMAND.search(str(each))
+        if unknown and unknown[1].upper() == "SENTINEL":
+            return "is not a Sentinel: take a URL that begins with redis or rediss"
+        if unknown:
+            return (
+                f"does not know the command {unknown[1].upper()} (ERR): for a Sentinel take"
+                " redis+sentinel://HOST/MASTER; a server must be Redis 7 or later, or Valkey"
+            )
+    return None
+
+
+def _of_sentinels(url: RedisUrl, found: Sequence[BaseException]) -> str:
+    [text] = [str(each) for each in found if isinstance(each, MasterNotFoundError)][:1]
+    _, _, refused = text.partition(f"{url.master!r} : ")
+    # redis-py reports the kinds of the Sentinels' errors only.
+    if "AuthenticationError" in refused:
+        return "is not known, because a Sentinel refuses the login: see sentinel_password"
+    if refused:
+        return (
+            "is not known, because a Sentinel cannot be reached or its TLS does not fit: check the"
+            " URL, the network and the Sentinels"
+        )
+    return "is not known to them, or is down: check the name that the path of the URL has"
+
+
+def _of_word(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
+    for each in found:
+        word = _word(each)
+        if word is not None and word in _BY_WORD:
+            denied = _DENIED_COMMAND.search(str(each))
+            return _BY_WORD[word].format(
+                word=word,
+                user=f"the user {url.login.username or 'default'}",
+                denied=f"the command {denied[1]}" if denied else "a key or command",
+            )
+        text = str(each) if isinstance(each, RedisError) else ""
+        if isinstance(each, AuthenticationError):
+            return "refuses the login of the URL (ERR): it may have no password set"
+        if "DB index is out of range" in text:
+            return f"has no database {url.database} (ERR): take 0"
+        if "max number of clients reached" in text:
+            return "has no free connection (ERR): raise maxclients there"
+    return None
+
+
+def _of_tls(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
+    if problem := certificate_problem(found):
+        named = url.tls.ca_certs if url.tls is not None else None
+        return (
+            f"presents a certificate that is not verified ({problem}):"
+            f" {f'ssl_ca_certs names {named}, which' if named else 'the authorities of this host'}"
+            " must have its authority; the URL must name a host of the certificate"
+        )
+    if problem := tls_problem(found):
+        return (
+            f"fails the TLS handshake ({problem}): if it listens in plain text, take a URL that"
+            " begins with redis; if it demands a client's certificate, name ssl_certfile and"
+            " ssl_keyfile"
+        )
+    return None
+
+
+def _of_network(url: RedisUrl, found: Sequence[BaseException]) -> str:
+    if any(isinstance(each, RedisTimeoutError) for each in found):
+        reason: str | None = "no answer in time"
+    else:
+        reason = network_problem(found)
+    if reason is not None:
+        return f"cannot be reached ({reason}): check the URL, the network and the server"
+    if url.tls is None:
+        return (
+            "closes the connection, or does not answer in Redis's protocol: if it listens with TLS,"
+            " take a URL that begins with rediss; else check host and port, and see its log"
+        )
+    return "closes the connection without a reason: see its log"
+
+
+def _word(error: BaseException) -> str | None:
+    """Redis's word for an error. Of others only known words count: no text gets into a sentence."""
+    if not isinstance(error, RedisError):
+        return None
+    word = error.status_code or str(error).partition(" ")[0]
+    return word if word in _BY_WORD or word in _CLUSTER_WORDS else None
+
+
+def _place(url: RedisUrl) -> str:
+    hosts = ", ".join(f"{host}:{port}" for host, port in url.addresses)
+    match url.topology:
+        case Topology.SINGLE:
+            return f"Redis at {url.path or hosts}"
+        case Topology.SENTINEL:
+            return f"the master {url.master} of the Sentinels at {hosts}"
+        case Topology.CLUSTER:
+            return f"the Redis cluster at {hosts}"
