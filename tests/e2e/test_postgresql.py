@@ -63,8 +63,8 @@ def test_a_database_that_was_not_migrated_is_not_served(stepup):
     refused = stepup("serve", "--insecure")
     assert refused.returncode == 2
     assert re.fullmatch(
-        r"stepup: the database schema is of revision none, this version needs \d{4}:"
-        r" run `stepup migrate`\n",
+        r"stepup: storage.database_url: the database stepup of PostgreSQL at /.* has no schema of"
+        r" stepup: run `stepup migrate`\n",
         refused.stderr,
     )
 
@@ -74,7 +74,7 @@ def test_a_database_of_another_version_is_not_served_nor_migrated(stepup, url):
     execute(url, "UPDATE alembic_version SET version_num = '9999'")
     refused = stepup("serve", "--insecure")
     assert refused.returncode == 2
-    reason = r"of revision 9999, this version needs \d{4}: it is of another version"
+    reason = r"of revision 9999, and this version needs \d{4}: it is of another version"
     assert re.search(reason, refused.stderr)
     assert stepup("migrate").returncode == 2
 

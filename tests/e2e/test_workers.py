@@ -181,7 +181,7 @@ def test_workers_that_cannot_start_say_why_once(tmp_path):
     command = (PROGRAMS / "stepup", "serve", "--insecure", "--workers", "2")
     refused = run((*command, "--listen", "127.0.0.1:0", "--data-dir", tmp_path), tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr.count("stepup: storage.keys_file: ") == 1
+    assert refused.stderr.count("stepup: storage.data_dir: ") == 1
     assert refused.stdout == ""
 
 

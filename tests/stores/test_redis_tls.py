@@ -1,10 +1,7 @@
 """Over TLS, as a user who may do no more than docs/operating.md says, in each topology (S15)."""
 
 import asyncio
-import os
 import re
-import shutil
-import subprocess
 
 import pytest
 from cryptography import x509
@@ -12,6 +9,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from stepup_tests.certificates import Authority
 from stepup_tests.places import ROOT
 from stepup_tests.redis_calls import assert_unavailable, every_call
+from stepup_tests.redis_with_tls import REDIS, has_tls
 from stepup_tests.valkey_cluster import valkey_cluster
 from stepup_tests.valkey_sentinel import MASTER, valkey_sentinel
 from stepup_tests.valkey_server import Server, wait_until
@@ -20,25 +18,9 @@ from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.redis import connect
 from stepup.stores.redis.tls import _context
 
-REDIS = shutil.which("redis-server", path=f"{os.environ['PATH']}:{ROOT / '.redis'}")
 ADMIN, PASSWORD = "admin-word", "p@ss/word"
 AS_TEXT = "p%40ss%2Fword"
 OPERATING = ROOT / "docs/operating.md"
-
-
-def has_tls():
-    """Whether the machine has a Redis with TLS; the embedded Valkey has none."""
-    if REDIS is None:
-        return False
-    # It ends at the first of these that it does not understand, and says which.
-    ended = subprocess.run(
-        [REDIS, "--tls-port", "0", "--databases", "none"],
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    )
-    return "databases" in ended.stdout + ended.stderr
 
 
 pytestmark = pytest.mark.skipif(not has_tls(), reason="no redis-server with TLS: make .redis/stamp")

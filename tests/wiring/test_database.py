@@ -2,16 +2,21 @@
 
 import asyncio
 import re
+import socket
 import socketserver
+import ssl
 import struct
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
 from sqlalchemy import make_url
+from stepup_tests.certificates import Authority
 from stepup_tests.e2e.sql import execute
-from stepup_tests.postgres import run_alone
+from stepup_tests.postgres import SETTINGS, PostgresServer, run_alone
+from stepup_tests.valkey_server import free_port
 from typer.testing import CliRunner
 
 from stepup.cli.main import app
@@ -24,6 +29,7 @@ COMMANDS = {
     "migrate": ("migrate",),
     "keys": ("keys", "status"),
     "audit": ("audit", "verify"),
+    "prune": ("audit", "prune", "--before", "2020-01-01"),
     "break-glass": (
         *("break-glass", "reset-enrollment", "--tenant", "acme"),
         *("--user", "ada", "--reason", "fire"),
@@ -104,8 +110,83 @@ def answering(answer, url="postgresql://ann:s3cret@{}/stepup?ssl=disable"):
     return running
 
 
+class AnsweringInTls(socketserver.BaseRequestHandler):
+    """A server of PostgreSQL that turns to TLS, and has nothing else to answer."""
+
+    def handle(self):
+        self.request.recv(8)
+        self.request.sendall(b"S")
+        with suppress(OSError):
+            self.server.context.wrap_socket(self.request, server_side=True)
+
+
+def with_tls(authorities, *names):
+    """A server with a certificate of its own authority, and a client that knows `authorities`."""
+
+    @contextmanager
+    def running(path, request):
+        authority = Authority.create("own")
+        (path / "own.crt").write_bytes(authority.chain)
+        (path / "foreign.crt").write_bytes(Authority.create("foreign").chain)
+        certificate, key = authority.issue(*map(x509.DNSName, names)).write(path, "server")
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), AnsweringInTls) as server:
+            server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            server.context.load_cert_chain(certificate, key)
+            threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+            patch = request.getfixturevalue("monkeypatch")
+            patch.setenv("PGSSLROOTCERT", str(path / f"{authorities}.crt"))
+            yield f"postgresql://ann:s3cret@127.0.0.1:{server.server_address[1]}/x?ssl=verify-full"
+            server.shutdown()
+
+    return running
+
+
+@pytest.fixture(scope="module")
+def listening():
+    """The address of a real PostgreSQL that listens with TCP, and demands passwords and more."""
+    port = str(free_port())
+    server = PostgresServer({**SETTINGS, "listen_addresses": "127.0.0.1", "port": port})
+    (server.directory / "data" / "pg_hba.conf").write_text(
+        "local all all trust\n"
+        "host trusting all all trust\n"
+        "hostssl with_tls all all scram-sha-256\n"
+        "host stepup,read_only all all scram-sha-256\n"
+    )
+    with server:
+        admin = f"{server.url()}&port={port}"
+        for statement in (
+            "CREATE ROLE ann LOGIN PASSWORD 's3cret'",
+            *(f"CREATE DATABASE {name} OWNER ann" for name in ("stepup", "read_only")),
+            "CREATE DATABASE trusting",
+            "CREATE ROLE crowded LOGIN PASSWORD 's3cret' CONNECTION LIMIT 0",
+            "ALTER DATABASE read_only SET default_transaction_read_only = on",
+        ):
+            asyncio.run(run_alone(admin, statement))
+        yield f"127.0.0.1:{port}"
+
+
+def real(rest, user="ann:s3cret"):
+    """A URL of the real PostgreSQL."""
+
+    @contextmanager
+    def running(_, request):
+        yield f"postgresql://{user}@{request.getfixturevalue('listening')}/{rest}"
+
+    return running
+
+
 @contextmanager
-def another_encoding(_, postgres):
+def unknown_host(_, request):
+    def fail(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    request.getfixturevalue("monkeypatch").setattr(socket, "getaddrinfo", fail)
+    yield "postgresql://ann:s3cret@db.example.com/stepup"
+
+
+@contextmanager
+def another_encoding(_, request):
+    postgres = request.getfixturevalue("postgres")
     name = "stepup_test_of_another_encoding"
     options = "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
     asyncio.run(run_alone(postgres, f"CREATE DATABASE {name} {options}"))
@@ -160,6 +241,52 @@ FAULTS = {
         answering(error(b"53300")),
         AT + r":\d+ has no free connection \(53300\): raise max_connections",
     ),
+    "really a wrong password": (
+        real("stepup", "ann:wr0ng"),
+        AT + r":\d+ refuses the password of the user ann \(28P01\): check",
+    ),
+    "really no role": (
+        real("trusting", "bob:s3cret"),
+        AT + r":\d+ has no role that may log in for the user bob \(28000\): create it",
+    ),
+    "really no free connection": (
+        real("stepup", "crowded:s3cret"),
+        AT + r":\d+ has no free connection \(53300\): raise max_connections",
+    ),
+    "really no schema": (
+        real("stepup"),
+        r"storage.database_url: the database stepup of PostgreSQL at 127.0.0.1:\d+ has no schema",
+    ),
+    "TLS is demanded": (
+        real("with_tls?ssl=disable"),
+        AT + r":\d+ accepts no connection of the user ann .* \(28000\): see pg_hba.conf; if TLS is",
+    ),
+    "TLS is refused": (
+        real("stepup?ssl=require"),
+        AT + r":\d+ does not offer TLS, which the URL demands",
+    ),
+    "no authorities": (
+        real("stepup?ssl=verify-full"),
+        AT + r":\d+ cannot be verified, because no authorities are known: name their file in PGSSL",
+    ),
+    "a certificate of another authority": (
+        with_tls("foreign", "localhost"),
+        AT
+        + r":\d+ presents a certificate that is not verified \(.*\): PGSSLROOTCERT names /.*/for",
+    ),
+    "a certificate of another host": (
+        with_tls("own", "elsewhere"),
+        AT
+        + r":\d+ presents a certificate that is not verified \(IP address mismatch, .*\): PGSSLRO",
+    ),
+    "no authority file": (
+        with_tls("missing", "localhost"),
+        r"storage.database_url: PGSSLROOTCERT: /.*/missing.crt: cannot be read: No such file",
+    ),
+    "an unknown host": (
+        unknown_host,
+        r"storage.database_url: PostgreSQL at db.example.com cannot be reached \(its host name",
+    ),
     "another encoding": (
         another_encoding,
         r"storage.database_url: the database .* of PostgreSQL at /.* is in the encoding LATIN1, ",
@@ -167,18 +294,24 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_each_command_says_the_same_of_a_fault_and_what_to_do(
-    fault, tmp_path, monkeypatch, request
-):
+CHANGES = {
+    "no right": (
+        "trusting",
+        AT + r":\d+ denies the user ann a right .* \(42501\): grant the right",
+    ),
+    "read-only": ("read_only", AT + r":\d+ is read-only \(25006\): name the primary, or turn"),
+}
+
+
+@pytest.fixture
+def said_by(tmp_path, monkeypatch):
+    """Runs a command that fails; returns what it writes to standard error."""
     monkeypatch.setattr("os.umask", lambda _: 0)  # the tests' own stays as it is
     for command in ("main", "keys.commands", "break_glass.commands"):
         monkeypatch.setattr(f"stepup.cli.{command}.configure_logging", lambda *_: None)
     KeySource(tmp_path / "keys.json").create(KeyFile.generated(datetime.now(UTC)))
-    make, sentence = FAULTS[fault]
-    postgres = request.getfixturevalue("postgres") if make is another_encoding else None
-    said = {}
-    with make(tmp_path, postgres) as url:
+
+    def run(command, url):
         settings = {
             "STEPUP_STORAGE__DATABASE_URL": url,
             "STEPUP_STORAGE__DATA_DIR": str(tmp_path),
@@ -186,14 +319,33 @@ def test_each_command_says_the_same_of_a_fault_and_what_to_do(
             "LOGNAME": "eve",
             "PGUSER": None,
             "PGDATABASE": None,
+            "HOME": str(tmp_path),  # it may have authorities
         }
-        for name, command in COMMANDS.items():
-            # It mends these.
-            if name == "migrate" and fault in ("an older schema", "no file"):
-                continue
-            result = CliRunner().invoke(app, command, env=settings)
-            said[name] = result.stderr
-            assert result.exit_code == 2, (name, result.output, result.exception)
-    [one] = set(said.values())
+        result = CliRunner().invoke(app, command, env=settings)
+        assert result.exit_code == 2, (command, result.output, result.exception)
+        assert not re.search("s3cret|wr0ng", result.output)
+        return result.stderr
+
+    return run
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_command_says_the_same_of_a_fault_and_what_to_do(fault, tmp_path, request, said_by):
+    make, sentence = FAULTS[fault]
+    # It mends these.
+    is_mended = fault in ("an older schema", "no file", "really no schema")
+    with make(tmp_path, request) as url:
+        said = {
+            said_by(command, url)
+            for name, command in COMMANDS.items()
+            if not (is_mended and name == "migrate")
+        }
+    [one] = said
     assert re.match(f"stepup: {sentence}", one), one
-    assert "s3cret" not in one
+
+
+@pytest.mark.parametrize("fault", CHANGES)
+def test_a_migration_says_why_it_may_change_nothing(fault, listening, said_by):
+    database, sentence = CHANGES[fault]
+    said = said_by(COMMANDS["migrate"], f"postgresql://ann:s3cret@{listening}/{database}")
+    assert re.match(f"stepup: {sentence}", said), said

@@ -1,10 +1,17 @@
 """The data directory: who needs it, and who may read the key ring in it."""
 
-import pytest
+from contextlib import AsyncExitStack
 
+import pytest
+import structlog
+
+from stepup.domain.actor import TenantId, UserId
+from stepup.domain.reset_code import ResetCode
 from stepup.settings import ConfigurationError, load
-from stepup.wiring.database import make_data_dir
+from stepup.system.clock import SystemClock
+from stepup.wiring.database import make_data_dir, migrate_database, open_database
 from stepup.wiring.keys import load_keys
+from stepup.wiring.stores import open_stores
 
 ELSEWHERE = {
     "database_url": "postgresql://stepup@db/stepup",
@@ -40,3 +47,32 @@ def test_the_group_may_read_the_key_ring_in_the_data_directory_if_that_is_wanted
     assert load_keys(wanted).primary == made.primary
     with pytest.raises(ConfigurationError, match="others than its owner"):
         load_keys(load(storage={"data_dir": tmp_path}))
+
+
+def test_a_key_ring_that_cannot_be_read_is_named_by_its_setting(tmp_path, monkeypatch):
+    file = tmp_path / "ring.json"
+    file.write_text("{}")
+    file.chmod(0o600)
+    monkeypatch.setenv("RING", "{}")
+    for name, value in (("keys_file", file), ("keys_variable", "RING")):
+        with pytest.raises(ConfigurationError, match=rf"^storage\.{name}: {value}: must have"):
+            load_keys(load(storage={name: value}))
+
+
+async def test_s6_a_ring_without_the_keys_of_the_database_is_logged_at_the_start(tmp_path):
+    settings = load(storage={"data_dir": tmp_path, "redis_url": "redis://127.0.0.1:1"})
+    keys = load_keys(settings)
+    await migrate_database(settings)
+    code, owner = ResetCode.generate(), (TenantId("acme"), UserId("ann"), "e-1")
+    async with open_database(settings) as database, database.transaction() as records:
+        await records.reset_codes.add(keys.record_reset_code(code, *owner))
+    (tmp_path / "keys.json").unlink()
+
+    async with AsyncExitStack() as stack:
+        with structlog.testing.capture_logs() as lines:
+            await open_stores(settings, SystemClock(), None, stack)
+    [line] = [line for line in lines if line["event"] == "key_ring_lacks_keys"]
+    assert line["explanation"].startswith(
+        f"storage.data_dir: {tmp_path}/keys.json: the ring lacks keys that seal secrets in the"
+        f" database ({keys.primary}): "
+    )

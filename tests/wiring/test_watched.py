@@ -4,12 +4,14 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from stepup_tests.certificates import Authority, authority
 from stepup_tests.clock import ManualClock
 from stepup_tests.identity.tokens import AUDIENCE, ISSUER, Published, key, public
 from stepup_tests.metrics import metric
 
 from stepup.domain.callers import Callers
+from stepup.domain.errors import StoreUnavailableError
 from stepup.rpc.identity.certificate_files import CertificateFiles
 from stepup.rpc.identity.jwt import Issuer, TokenIdentification
 from stepup.rpc.identity.server_credentials import ServerCertificate
@@ -30,11 +32,11 @@ async def works():
     """Do nothing: every store does work."""
 
 
-def watched(**given):
+def watched(ping=works, **given):
     return Watched(
         SimpleNamespace(poll=works, is_fresh=True),
         SimpleNamespace(check_writes=works),
-        SimpleNamespace(ping=works, check_writes=works),
+        SimpleNamespace(ping=ping, check_writes=works),
         SimpleNamespace(look=works),
         Credentials(admit_local_caller, Callers([]).named, None, **given),
     )
@@ -87,3 +89,14 @@ async def test_s17_a_certificate_or_all_authorities_that_expired_admit_nobody(
     assert await seen(watched_) == (True, True, True)
     clock.advance(seconds=timedelta(days=5).total_seconds())
     assert await seen(watched_) == (False, False, True)
+
+
+async def test_a_store_that_does_not_answer_at_the_start_is_logged_with_its_fault():
+    async def fail():
+        raise StoreUnavailableError("the store does not answer", "Redis at cache refuses the login")
+
+    with structlog.testing.capture_logs() as lines:
+        await watched(ping=fail).look()
+    assert [(line["event"], line["problem"]) for line in lines] == [
+        ("store_unavailable", "Redis at cache refuses the login")
+    ]

@@ -67,8 +67,9 @@ def main(text: str) -> None:
         reporting = partial(report_to_supervisor, order.report_to)
         asyncio.run(serve_until_stopped(settings, reload, reporting))
     except (ConfigurationError, StoreUnavailableError) as error:
+        problem = error.fault if isinstance(error, StoreUnavailableError) else error
         with suppress(OSError):
-            print(f"stepup: {error}", file=sys.stderr)  # noqa: T201
+            print(f"stepup: {problem}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from error
 
 

@@ -1,6 +1,6 @@
 """The key ring that the settings name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def load_keys(settings: Settings) -> KeyRing:
     Raises:
         ConfigurationError: the ring cannot be read, or made.
     """
-    with _setting_named():
+    with key_setting_named(settings):
         return _existing_source(settings).ring()
 
 
@@ -47,7 +47,7 @@ def read_keys(settings: Settings) -> KeyRing:
     Raises:
         ConfigurationError: it is missing, or cannot be read; the message names the file.
     """
-    with _setting_named():
+    with key_setting_named(settings):
         return key_source_of(settings).ring()
 
 
@@ -57,7 +57,7 @@ def follow_keys(settings: Settings, clock: Clock) -> ReloadingKeys:
     Raises:
         ConfigurationError: as `load_keys`.
     """
-    with _setting_named():
+    with key_setting_named(settings):
         return ReloadingKeys(_existing_source(settings), clock, _failures.inc)
 
 
@@ -69,8 +69,29 @@ def _existing_source(settings: Settings) -> KeySource:
 
 
 @contextmanager
-def _setting_named() -> Iterator[None]:
+def key_setting_named(settings: Settings) -> Iterator[None]:
+    """Name the setting in the error of a key ring that cannot be read.
+
+    Raises:
+        ConfigurationError: in place of `KeyRingError`.
+    """
     try:
         yield
     except KeyRingError as error:
-        raise ConfigurationError(f"storage.keys_file: {error}") from error
+        raise ConfigurationError(f"{key_setting_of(settings)}: {error}") from error
+
+
+def describe_missing_keys(settings: Settings, key_ids: Iterable[str]) -> str:
+    """The sentence about keys that seal secrets in the database, and are not in the ring (S6)."""
+    return (
+        f"{key_setting_of(settings)}: {key_source_of(settings)}: the ring lacks keys that seal"
+        f" secrets in the database ({', '.join(sorted(key_ids))}): use the key ring that all"
+        " servers of this database share, or restore it"
+    )
+
+
+def key_setting_of(settings: Settings) -> str:
+    """The setting that names the place of the key ring."""
+    if settings.storage.keys_variable is not None:
+        return "storage.keys_variable"
+    return "storage.keys_file" if settings.storage.keys_file is not None else "storage.data_dir"

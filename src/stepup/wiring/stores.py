@@ -39,11 +39,13 @@ from stepup.wiring.database import (
     migrate_database,
     open_database,
 )
-from stepup.wiring.keys import follow_keys
+from stepup.wiring.keys import describe_missing_keys, follow_keys
 
 _log = structlog.get_logger(__name__)
 REVIVE_SECONDS = 1.0
 """The time between two looks at the embedded store."""
+_SAMPLE = 1000
+"""How many secrets of each kind a start looks at: the keys of a wrong ring lack in all of them."""
 HANGS_AFTER_LOOKS = 15
 """How many looks in a row without an answer end the store; each takes up to two seconds."""
 
@@ -84,6 +86,7 @@ async def open_stores(
             " serve as a role of its own, see docs/operating.md, Roles",
         )
     keys = follow_keys(settings, clock)
+    await _log_missing_keys(settings, database, keys)
     if settings.identity.fold_case:
         try:
             await fold_ids(database_url_of(settings), keys)
@@ -100,6 +103,14 @@ async def open_stores(
         keys,
         decision_log,
     )
+
+
+async def _log_missing_keys(settings: Settings, database: Database, keys: Keys) -> None:
+    """Log keys that seal secrets and are not in the ring: the codes of these people fail (S6)."""
+    async with database.snapshot() as records:
+        used = await records.key_uses.sample(_SAMPLE)
+    if missing := used - keys.stored_values.keys.keys():
+        _log.error("key_ring_lacks_keys", explanation=describe_missing_keys(settings, missing))
 
 
 def check_store_files(settings: Settings) -> None:

@@ -5,6 +5,8 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Final
 
+import structlog
+
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.ports import Database, Elevations
@@ -13,6 +15,7 @@ from stepup.service.upkeep.dependencies import Condition, Dependency
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.wiring.credentials import Credentials
 
+_log = structlog.get_logger(__name__)
 LOOK_SECONDS: Final = 10.0
 """How long a look may take; the limits of the store end it before."""
 WRITE_LOOK_SECONDS: Final = 5.0
@@ -49,8 +52,10 @@ class Watched:
         """
         await self._sql.probe()
         for dependency in (self._redis, self._sql_writes, self._redis_writes, self._decision_log):
-            with suppress(StoreUnavailableError):
+            try:
                 await dependency.probe()
+            except StoreUnavailableError as error:
+                _log.warning("store_unavailable", problem=error.fault)
         await self._look_at_credentials()
 
     async def _look_at_credentials(self) -> None:

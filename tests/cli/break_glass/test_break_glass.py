@@ -148,7 +148,7 @@ def test_an_option_that_is_not_valid_is_named(data, database, options, said):
 def test_s6_without_a_key_ring_it_names_the_file_and_makes_none(data, database):
     (data / "keys.json").unlink()
     refused = break_glass(data)
-    said = f"stepup: storage.keys_file: {data}/keys.json: the file does not exist\n"
+    said = f"stepup: storage.data_dir: {data}/keys.json: the file does not exist\n"
     assert (refused.exit_code, refused.stderr) == (2, said)
     assert not (data / "keys.json").exists()
     assert is_enrolled(database)
@@ -161,6 +161,6 @@ def test_s6_with_another_key_ring_it_names_the_file_and_the_key(data, database):
     KeySource(data / "keys.json").create(KeyFile.generated(NOW))
     refused = break_glass(data)
     assert refused.exit_code == 2
-    assert f"stepup: storage.keys_file: {data}/keys.json: " in refused.stderr
+    assert f"stepup: storage.data_dir: {data}/keys.json: " in refused.stderr
     assert before in refused.stderr
     assert is_enrolled(database)

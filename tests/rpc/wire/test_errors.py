@@ -304,6 +304,13 @@ def test_s11_no_text_of_a_driver_gets_out():
     assert "secret" not in f"{status.message} {status.details}"
 
 
+def test_s11_a_caller_does_not_learn_what_operators_read_about_a_fault():
+    fault = "storage.database_url: PostgreSQL at db.internal refuses the password of the user ann"
+    status = to_status(errors.StoreUnavailableError("the database does not answer", fault))
+    assert status.message == "the database does not answer"
+    assert b"db.internal" not in status.details
+
+
 def _leaves(kind):
     yield kind
     for subclass in kind.__subclasses__():

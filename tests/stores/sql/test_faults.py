@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -76,8 +77,9 @@ async def test_a_file_that_comes_back_is_used(open_sqlite, sqlite_path):
 async def test_a_locked_file_is_unavailable_to_writers_only(open_sqlite, sqlite_path):
     with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StoreUnavailableError) as raised:
             await write(open_sqlite)
+        assert "(SQLITE_BUSY): another program locks it" in raised.value.fault
         assert await read(open_sqlite) is True
     await write(open_sqlite)
 
@@ -88,9 +90,10 @@ async def test_what_cannot_be_read_is_unavailable(open_sqlite, sqlite_path):
             "INSERT INTO policies (tenant_id, enabled, max_ages, version)"
             " VALUES ('acme', 1, '{\"no operation\": 1}', 1)"
         )
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(StoreUnavailableError) as raised:
         async with open_sqlite.snapshot() as records:
             await records.policies.find(ACME)
+    assert raised.value.fault.endswith("/state.db has content that this version cannot read")
 
 
 async def test_the_message_is_ours_and_the_cause_the_drivers(sqlite_path):
@@ -98,6 +101,7 @@ async def test_the_message_is_ours_and_the_cause_the_drivers(sqlite_path):
     with pytest.raises(StoreUnavailableError) as raised:
         await write(database)
     assert str(raised.value) == "the database does not answer as it should"
+    assert str(sqlite_path) in raised.value.fault
     assert isinstance(raised.value.__cause__, FileNotFoundError)
     await database.close()
 
@@ -105,8 +109,9 @@ async def test_the_message_is_ours_and_the_cause_the_drivers(sqlite_path):
 async def test_a_server_that_is_not_there_is_unavailable(unused_tcp_port):
     database = SqlDatabase(f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/stepup")
     for use in (read, write):
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StoreUnavailableError) as raised:
             await use(database)
+        assert f"127.0.0.1:{unused_tcp_port} cannot be reached (Connection r" in raised.value.fault
     await database.close()
 
 
@@ -142,8 +147,9 @@ async def test_a_connection_that_is_cut_in_a_transaction_is_unavailable(url, dat
             await records.accounts.set_mfa_enabled(ACME, ALICE, enabled=True)
             await cut_all_connections(url)
 
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(StoreUnavailableError) as raised:
         await cut_before_the_commit()
+    assert re.search("shut down by its administrator|ended the connection", raised.value.fault)
     assert await read(database) is False
 
 

@@ -63,6 +63,16 @@ async def test_s6_what_each_key_seals_is_counted(database):
     }
 
 
+async def test_s6_a_sample_has_the_keys_of_each_kind_of_secret(database):
+    await enrol(database, "acme", "ann", "k1", "k2")
+    await begin(database, "acme", "cat", "s1", "k3", reset_key="k4")
+    async with database.snapshot() as records:
+        assert await records.key_uses.sample(10) == {"k1", "k2", "k3", "k4"}
+    await enrol(database, "acme", "bob", "k5", "k2")
+    async with database.snapshot() as records:
+        assert len(await records.key_uses.sample(1) & {"k1", "k5"}) == 1
+
+
 @pytest.mark.parametrize(
     ("keys", "is_found"),
     [(("new", "new"), False), (("old", "new"), True), (("new", "old"), True)],

@@ -22,7 +22,7 @@ from stepup.system.clock import SystemClock
 from stepup.system.host import host_name, os_user
 from stepup.telemetry.logs import configure_logging
 from stepup.wiring.database import open_database
-from stepup.wiring.keys import key_source_of, read_keys
+from stepup.wiring.keys import key_setting_of, key_source_of, read_keys
 
 app = typer.Typer(
     help="On a server's host: the way back after the only administrator has lost everything.",
@@ -92,8 +92,8 @@ async def _reset(
             return await BreakGlass(database, keys).reset_enrollment(context, user_id, reason)
         except SealBrokenError as error:
             raise failure(
-                f"storage.keys_file: {key_source_of(settings)}: this key ring does not open the"
-                f" user's secret: {error}. Use the key ring of the servers; nothing was"
+                f"{key_setting_of(settings)}: {key_source_of(settings)}: this key ring does not"
+                f" open the user's secret: {error}. Use the key ring of the servers; nothing was"
                 " changed"
             ) from error
 

@@ -24,7 +24,7 @@ from stepup.stores.sql import Limits, SqlDatabase
 from stepup.system.clock import SystemClock
 from stepup.telemetry.logs import configure_logging
 from stepup.wiring.database import check_database, open_database
-from stepup.wiring.keys import key_source_of
+from stepup.wiring.keys import describe_missing_keys, key_setting_named, key_source_of
 
 app = typer.Typer(help="Make, rotate and retire the keys of the key ring.", no_args_is_help=True)
 
@@ -116,10 +116,8 @@ def status(
         command.content(), command.counts(), command.retry_window, _clock.now()
     )
     key_status.show(statuses, as_json=as_json)
-    if any(key.is_missing for key in statuses):
-        raise failure(
-            "the ring lacks keys that sealed secrets, which cannot be opened: restore the ring"
-        )
+    if missing := [key.key_id for key in statuses if key.is_missing]:
+        raise failure(describe_missing_keys(command.settings, missing))
 
 
 @app.command()
@@ -177,10 +175,8 @@ class _KeyCommand:
             self._source = key_source_of(self.settings)
 
     def content(self) -> KeyFile:
-        try:
+        with problems_reported(), key_setting_named(self.settings):
             return self._source.read()
-        except KeyRingError as error:
-            raise failure(error) from error
 
     def edit(self, change: Callable[[KeyFile], KeyFile]) -> KeyFile:
         try:

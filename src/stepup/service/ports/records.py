@@ -237,6 +237,10 @@ class KeyUses(Protocol):
         """Return how many secrets each key seals, by the key's id."""
         ...
 
+    async def sample(self, limit: int) -> frozenset[str]:
+        """Return the ids of the keys that seal `limit` secrets of each kind: for a quick check."""
+        ...
+
     async def users_without(
         self, key_id: str, after: tuple[TenantId, UserId] | None, limit: int
     ) -> Sequence[tuple[TenantId, UserId]]:

@@ -5,12 +5,12 @@ what to do. It has no password, and no text of the driver, which could have one 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from redis.asyncio.sentinel import MasterNotFoundError
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stepup.stores.connection_faults import (
@@ -56,18 +56,39 @@ def describe_redis_fault(url: RedisUrl, error: BaseException) -> str:
         error: of redis-py or the system, with its causes.
     """
     found = list(causes(error))
-    what = (
-        _of_topology(url, found)
-        or _of_word(url, found)
-        or _of_tls(url, found)
-        or _of_network(url, found)
-    )
-    return f"{SETTING}: {_place(url)} {what}"
+    fault = _of_sentinels(url, found)
+    if fault is None:
+        what = _of_topology(url, found) or _of_word(url, found) or _of_tls(url, found)
+        fault = f"{_place(url)} {what or _of_network(url, found)}"
+    return f"{SETTING}: {fault}"
+
+
+def _of_sentinels(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
+    """The sentence about Sentinels that do not name a master; None if they were not asked."""
+    if url.topology is not Topology.SENTINEL:
+        return None
+    sentinels = f"the Sentinels at {_hosts(url)}"
+    if any(command == "SENTINEL" for command in _unknown_commands(found)):
+        return f"{sentinels} are servers: take a URL that begins with redis or rediss"
+    for each in found:
+        if isinstance(each, MasterNotFoundError):
+            # redis-py reports only the kinds of the Sentinels' errors.
+            _, _, refused = str(each).partition(f"{url.master!r} : ")
+            if "AuthenticationError" in refused:
+                return f"{sentinels} refuse the login: see sentinel_password in the URL"
+            if refused:
+                return (
+                    f"{sentinels} cannot be asked: check the URL, its TLS, the network and the"
+                    " Sentinels"
+                )
+            return (
+                f"{sentinels} do not know the master {url.master}, or hold it for down: check the"
+                " name, which is the path of the URL"
+            )
+    return None
 
 
 def _of_topology(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
-    if any(isinstance(each, MasterNotFoundError) for each in found):
-        return _of_sentinels(url, found)
     words = _CLUSTER_WORDS.intersection(map(_word, found))
     if words and url.topology is not Topology.CLUSTER:
         return (
@@ -76,34 +97,20 @@ def _of_topology(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
         )
     if "CLUSTERDOWN" in words:
         return "is down, or has no server for some keys (CLUSTERDOWN): see CLUSTER INFO there"
-    for each in found:
-        if not isinstance(each, ResponseError):
-            continue
-        if "cluster support disabled" in str(each):
-            return "is not a cluster: take a URL that begins with redis or rediss"
-        unknown = _UNKNOWN_COMMAND.search(str(each))
-        if unknown and unknown[1].upper() == "SENTINEL":
-            return "is not a Sentinel: take a URL that begins with redis or rediss"
-        if unknown:
-            return (
-                f"does not know the command {unknown[1].upper()} (ERR): for a Sentinel take"
-                " redis+sentinel://HOST/MASTER; a server must be Redis 7 or later, or Valkey"
-            )
+    if any("cluster support disabled" in str(each) for each in found):
+        return "is not a cluster (ERR): take a URL that begins with redis or rediss"
+    for command in _unknown_commands(found):
+        return (
+            f"does not know the command {command} (ERR): for a Sentinel take a URL that begins with"
+            " redis+sentinel or rediss+sentinel; a server must be Redis 7 or later, or Valkey"
+        )
     return None
 
 
-def _of_sentinels(url: RedisUrl, found: Sequence[BaseException]) -> str:
-    [text] = [str(each) for each in found if isinstance(each, MasterNotFoundError)][:1]
-    _, _, refused = text.partition(f"{url.master!r} : ")
-    # redis-py reports the kinds of the Sentinels' errors only.
-    if "AuthenticationError" in refused:
-        return "is not known, because a Sentinel refuses the login: see sentinel_password"
-    if refused:
-        return (
-            "is not known, because a Sentinel cannot be reached or its TLS does not fit: check the"
-            " URL, the network and the Sentinels"
-        )
-    return "is not known to them, or is down: check the name that the path of the URL has"
+def _unknown_commands(found: Sequence[BaseException]) -> Iterator[str]:
+    for each in found:
+        if isinstance(each, ResponseError) and (unknown := _UNKNOWN_COMMAND.search(str(each))):
+            yield unknown[1].upper()
 
 
 def _of_word(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
@@ -117,12 +124,12 @@ def _of_word(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
                 denied=f"the command {denied[1]}" if denied else "a key or command",
             )
         text = str(each) if isinstance(each, RedisError) else ""
-        if isinstance(each, AuthenticationError):
-            return "refuses the login of the URL (ERR): it may have no password set"
         if "DB index is out of range" in text:
             return f"has no database {url.database} (ERR): take 0"
         if "max number of clients reached" in text:
             return "has no free connection (ERR): raise maxclients there"
+    if any(isinstance(each, ResponseError) for each in found):
+        return "answers with an error: see its log"
     return None
 
 
@@ -144,18 +151,21 @@ def _of_tls(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
 
 
 def _of_network(url: RedisUrl, found: Sequence[BaseException]) -> str:
-    if any(isinstance(each, RedisTimeoutError) for each in found):
-        reason: str | None = "no answer in time"
+    reason = network_problem(found)
+    if any(isinstance(each, RedisTimeoutError | TimeoutError) for each in found):
+        reason = "no answer in time"
+    elif any(isinstance(each, IndexError) for each in found):  # redis-py reads an empty list
+        return "has no server for any key: see CLUSTER INFO there"
+    elif any(isinstance(each, ConnectionResetError) for each in found) or reason is None:
+        reason = "it closes the connection"
     else:
-        reason = network_problem(found)
-    if reason is not None:
         return f"cannot be reached ({reason}): check the URL, the network and the server"
-    if url.tls is None:
-        return (
-            "closes the connection, or does not answer in Redis's protocol: if it listens with TLS,"
-            " take a URL that begins with rediss; else check host and port, and see its log"
-        )
-    return "closes the connection without a reason: see its log"
+    other = "in plain text" if url.tls else "with TLS"
+    scheme = "redis" if url.tls else "rediss"
+    return (
+        f"does not answer ({reason}): if it listens {other}, take a URL that begins with {scheme};"
+        " else check the URL, the network and the server"
+    )
 
 
 def _word(error: BaseException) -> str | None:
@@ -167,11 +177,14 @@ def _word(error: BaseException) -> str | None:
 
 
 def _place(url: RedisUrl) -> str:
-    hosts = ", ".join(f"{host}:{port}" for host, port in url.addresses)
     match url.topology:
         case Topology.SINGLE:
-            return f"Redis at {url.path or hosts}"
+            return f"Redis at {url.path or _hosts(url)}"
         case Topology.SENTINEL:
-            return f"the master {url.master} of the Sentinels at {hosts}"
+            return f"the master {url.master} of the Sentinels at {_hosts(url)}"
         case Topology.CLUSTER:
-            return f"the Redis cluster at {hosts}"
+            return f"the Redis cluster at {_hosts(url)}"
+
+
+def _hosts(url: RedisUrl) -> str:
+    return ", ".join(f"{host}:{port}" for host, port in url.addresses)

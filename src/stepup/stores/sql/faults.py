@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.connection_faults import (
@@ -72,6 +73,11 @@ def describe_sql_fault(url: URL, error: BaseException) -> str:
         error: of SQLAlchemy or a driver, with its causes.
     """
     found = list(causes(error))
+    for each in found:
+        if isinstance(each, StoreUnavailableError):
+            return each.fault
+    if not any(isinstance(each, OSError | DBAPIError) or _is_of_asyncpg(each) for each in found):
+        return f"{describe_place(url)} has content that this version cannot read"
     if url.get_backend_name() == "sqlite":
         return _of_sqlite(url, found)
     return f"{SETTING}: PostgreSQL at {_address(url)} {_of_postgresql(url, found)}"
@@ -121,6 +127,8 @@ def _of_postgresql(url: URL, found: Sequence[BaseException]) -> str:
         code, reported = codes[0]
         if code == "28000":
             return _of_refused_login(url, reported)
+        if code.startswith("08"):
+            return f"ended the connection ({code}): see its log, and the network"
         sentence = _BY_SQLSTATE.get(
             code, "answers with an error ({code}): see the log of PostgreSQL"
         )
@@ -129,6 +137,10 @@ def _of_postgresql(url: URL, found: Sequence[BaseException]) -> str:
     if "TargetServerAttributeNotMatched" in kinds:
         return "is a standby: name the primary, or all servers of the cluster"
     return _of_tls(url, found, kinds) or _of_network(found)
+
+
+def _is_of_asyncpg(error: BaseException) -> bool:
+    return type(error).__module__.startswith("asyncpg")
 
 
 def _of_refused_login(url: URL, reported: BaseException) -> str:
@@ -167,9 +179,10 @@ def _of_network(found: Sequence[BaseException]) -> str:
     reason = network_problem(found)
     if reason is not None:
         return f"cannot be reached ({reason}): check the URL, the network and the server"
-    if any(isinstance(each, OSError) for each in found):
-        return "closes the connection without a reason: check host and port; see its log"
-    return "does not answer in PostgreSQL's protocol: check host and port"
+    return (
+        "ended the connection, or does not answer in PostgreSQL's protocol: see its log, and check"
+        " host and port"
+    )
 
 
 def _tls_mode(url: URL) -> str:

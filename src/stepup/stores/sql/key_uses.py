@@ -40,6 +40,13 @@ class SqlKeyUses(Repository):
             numbers[kind] = numbers.get(kind, 0) + number
         return {key_id: SealCounts(**numbers) for key_id, numbers in found.items()}
 
+    async def sample(self, limit: int) -> frozenset[str]:
+        some = (
+            select(select(column).where(column.is_not(null())).limit(limit).subquery())
+            for _, _, column in _SEALED
+        )
+        return frozenset(await self._connection.fetch_all(union(*some), lambda row: row[0]))
+
     async def users_without(
         self, key_id: str, after: tuple[TenantId, UserId] | None, limit: int
     ) -> Sequence[tuple[TenantId, UserId]]:
