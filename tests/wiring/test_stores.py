@@ -1,12 +1,13 @@
 """The data directory: who needs it, and who may read the key ring in it."""
 
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import pytest
 import structlog
 
 from stepup.domain.actor import TenantId, UserId
-from stepup.domain.reset_code import ResetCode
+from stepup.domain.authenticator import Authenticator, SealedSecret
 from stepup.settings import ConfigurationError, load
 from stepup.system.clock import SystemClock
 from stepup.wiring.database import make_data_dir, migrate_database, open_database
@@ -61,18 +62,18 @@ def test_a_key_ring_that_cannot_be_read_is_named_by_its_setting(tmp_path, monkey
 
 async def test_s6_a_ring_without_the_keys_of_the_database_is_logged_at_the_start(tmp_path):
     settings = load(storage={"data_dir": tmp_path, "redis_url": "redis://127.0.0.1:1"})
-    keys = load_keys(settings)
     await migrate_database(settings)
-    code, owner = ResetCode.generate(), (TenantId("acme"), UserId("ann"), "e-1")
+    sealed = SealedSecret("lost", b"x")
+    ann = Authenticator(
+        TenantId("acme"), UserId("ann"), "e-1", sealed, datetime.now(UTC), last_step=1
+    )
     async with open_database(settings) as database, database.transaction() as records:
-        await records.reset_codes.add(keys.record_reset_code(code, *owner))
-    (tmp_path / "keys.json").unlink()
-
+        await records.authenticators.add(ann)
     async with AsyncExitStack() as stack:
         with structlog.testing.capture_logs() as lines:
             await open_stores(settings, SystemClock(), None, stack)
     [line] = [line for line in lines if line["event"] == "key_ring_lacks_keys"]
     assert line["explanation"].startswith(
         f"storage.data_dir: {tmp_path}/keys.json: the ring lacks keys that seal secrets in the"
-        f" database ({keys.primary}): "
+        " database (lost): use the key ring that all"
     )
