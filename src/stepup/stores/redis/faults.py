@@ -142,11 +142,7 @@ def _of_tls(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
             " must have its authority; the URL must name a host of the certificate"
         )
     if problem := tls_problem(found):
-        return (
-            f"fails the TLS handshake ({problem}): if it listens in plain text, take a URL that"
-            " begins with redis; if it demands a client's certificate, name ssl_certfile and"
-            " ssl_keyfile"
-        )
+        return f"fails the TLS handshake ({problem}): {_hint_about_tls(url)}"
     return None
 
 
@@ -160,12 +156,22 @@ def _of_network(url: RedisUrl, found: Sequence[BaseException]) -> str:
         reason = "it closes the connection"
     else:
         return f"cannot be reached ({reason}): check the URL, the network and the server"
-    other = "in plain text" if url.tls else "with TLS"
-    scheme = "redis" if url.tls else "rediss"
     return (
-        f"does not answer ({reason}): if it listens {other}, take a URL that begins with {scheme};"
-        " else check the URL, the network and the server"
+        f"does not answer ({reason}): {_hint_about_tls(url)}; else check the URL, the network and"
+        " the server"
     )
+
+
+def _hint_about_tls(url: RedisUrl) -> str:
+    """What to do if one side speaks TLS and the other does not, or not in the same way."""
+    if url.tls is None:
+        return "if it listens with TLS, take a URL that begins with rediss"
+    certificate = (
+        ""
+        if url.tls.certfile
+        else "; if it demands a client's certificate, name ssl_certfile and ssl_keyfile"
+    )
+    return f"if it listens in plain text, take a URL that begins with redis{certificate}"
 
 
 def _word(error: BaseException) -> str | None:
