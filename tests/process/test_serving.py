@@ -11,10 +11,13 @@ from prometheus_client import REGISTRY
 
 from stepup.process.serving import exempt_from_collection, reload_on_hangup
 from stepup.settings import ConfigurationError
+from stepup.system.service_manager import ServiceManager
 
 
 class Server:
     """Notes what is asked of it; refuses settings that are an error."""
+
+    address = "127.0.0.1:50051"
 
     def __init__(self):
         self.done = []
@@ -51,10 +54,11 @@ class Loading:
 
 
 @asynccontextmanager
-async def reloading(server, load):
+async def reloading(server, load, manager=None):
     """Reloads at hangups for as long as the block lasts."""
     hangup = asyncio.Event()
-    task = asyncio.create_task(reload_on_hangup(hangup, server, load))
+    reloads = reload_on_hangup(hangup, server, load, manager or ServiceManager())
+    task = asyncio.create_task(reloads)
     async with asyncio.timeout(20):
         yield hangup
     assert not task.done()
@@ -113,6 +117,28 @@ async def test_a_failure_is_logged_and_counted_and_the_next_hangup_reloads(resul
         {"event": "configuration_not_reloaded", "log_level": "error", "problems": problems}
     ]
     assert failures() == before + 1
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        (cannot_be_loaded, "the reload failed: see the log"),
+        (lambda: "good", "the configuration was read again"),
+    ],
+    ids=["refused", "reloaded"],
+)
+async def test_the_service_manager_sees_when_a_reload_begins_and_how_it_ends(
+    notices, result, status
+):
+    server, load = Server(), Loading(result)
+    async with reloading(server, load, ServiceManager(notices.path)) as hangup:
+        hangup.set()
+        await load.begun()
+        begun = await asyncio.to_thread(notices.receive)
+        assert begun[0] == "RELOADING=1"
+        load.go_on()
+        ended = await asyncio.to_thread(notices.receive)
+    assert ended == ["READY=1", f"STATUS=serving on 127.0.0.1:50051; {status}"]
 
 
 def test_what_lives_for_ever_is_looked_at_by_no_collection():

@@ -40,6 +40,7 @@ from stepup.service.ports import Records
 from stepup.service.upkeep import background
 from stepup.service.upkeep.dependencies import Condition, Dependency
 from stepup.service.upkeep.housekeeping import Housekeeping
+from stepup.system.service_manager import ServiceManager
 from stepup.telemetry.logs import metrics_served
 from stepup.telemetry.traces import Exporting, Traces
 from stepup.web import serving as web_serving
@@ -230,19 +231,26 @@ async def the_embedded_store_is_started_again(failing, _monkeypatch):
         yield
 
 
+def reloadable(**methods):
+    """A server that a hangup reloads."""
+    return SimpleNamespace(address="127.0.0.1:1", reload=lambda _settings: None, **methods)
+
+
 @asynccontextmanager
 async def the_configuration_is_reloaded(failing, _monkeypatch):
     hangup = asyncio.Event()
-    server = SimpleNamespace(reopen_decision_log=lambda: None, reload=lambda _settings: None)
-    async with until_cancelled(reload_on_hangup(hangup, server, failing)), again(hangup.set):
+    server = reloadable(reopen_decision_log=lambda: None)
+    reloads = reload_on_hangup(hangup, server, failing, ServiceManager())
+    async with until_cancelled(reloads), again(hangup.set):
         yield
 
 
 @asynccontextmanager
 async def the_decision_log_is_opened_again_at_a_hangup(failing, _monkeypatch):
     hangup = asyncio.Event()
-    server = SimpleNamespace(reopen_decision_log=failing, reload=lambda _settings: None)
-    async with until_cancelled(reload_on_hangup(hangup, server, nothing)), again(hangup.set):
+    server = reloadable(reopen_decision_log=failing)
+    reloads = reload_on_hangup(hangup, server, nothing, ServiceManager())
+    async with until_cancelled(reloads), again(hangup.set):
         yield
 
 
@@ -273,7 +281,7 @@ async def workers_are_restarted(failing, _monkeypatch):
         return None
 
     supervised = SimpleNamespace(start=started, replace_all=failing.awaited)
-    work = workers.start_and_restart(supervised, "unix:/dev/null", restart)
+    work = workers.start_and_restart(supervised, "unix:/dev/null", restart, lambda: None)
     async with until_cancelled(work), again(restart.set):
         yield
 

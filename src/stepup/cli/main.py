@@ -17,6 +17,7 @@ from stepup.cli.web.trial import flags_of_trial, trial_web_process
 from stepup.process.serving import announce_address, serve_until_stopped
 from stepup.process.workers import run_workers
 from stepup.system.distribution import NAME, version
+from stepup.system.service_manager import ServiceManager
 from stepup.telemetry.logs import configure_logging
 from stepup.wiring.database import migrate_database
 from stepup.wiring.running_server import RunningServer
@@ -82,6 +83,7 @@ def serve(
     }
     settings = settings_of(config_file, **flags)
     configure_logging(settings.log.level, settings.log.format)
+    manager = ServiceManager.take_from_environment()
     with ExitStack() as stack:
         if of_trial := flags_of_trial(settings):
             flags |= of_trial
@@ -95,8 +97,9 @@ def serve(
         if settings.server.workers > 1:
             if of_trial:
                 stack.enter_context(trial_web_process(settings))
-            raise typer.Exit(run(run_workers(settings, config_file, flags)))
-        run(serve_until_stopped(settings, partial(load, config_file, **flags), announce))
+            raise typer.Exit(run(run_workers(settings, config_file, flags, manager)))
+        reload = partial(load, config_file, **flags)
+        run(serve_until_stopped(settings, reload, announce, manager))
 
 
 app.command()(check_config)

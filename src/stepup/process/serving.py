@@ -15,6 +15,7 @@ from stepup.process.signals import signals_handled, stop_event
 from stepup.service.upkeep.background import run_for_ever
 from stepup.settings import ConfigurationError, Settings
 from stepup.system.outlet import Outlet
+from stepup.system.service_manager import ServiceManager
 from stepup.wiring.running_server import RunningServer
 from stepup.wiring.server import running
 
@@ -32,6 +33,7 @@ async def serve_until_stopped(
     settings: Settings,
     load: Callable[[], Settings],
     announce: Callable[[RunningServer], Coroutine[Any, Any, None]],
+    manager: ServiceManager,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -39,6 +41,7 @@ async def serve_until_stopped(
         settings: those of the start.
         load: reads the settings again from the same sources; it is called on another thread.
         announce: runs while the server serves, and reports that it does.
+        manager: gets notices that the server serves, reloads and stops.
 
     Raises:
         ConfigurationError: as `wiring.server.running`.
@@ -50,9 +53,11 @@ async def serve_until_stopped(
             exempt_from_collection()
             tasks = [
                 asyncio.create_task(work)
-                for work in (announce(server), reload_on_hangup(hangup, server, load))
+                for work in (announce(server), reload_on_hangup(hangup, server, load, manager))
             ]
+            manager.report_ready(f"serving on {server.address}")
             await stop.wait()
+            manager.report_stopping()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -75,7 +80,10 @@ def write_address(address: str) -> None:
 
 
 async def reload_on_hangup(
-    hangup: asyncio.Event, server: RunningServer, load: Callable[[], Settings]
+    hangup: asyncio.Event,
+    server: RunningServer,
+    load: Callable[[], Settings],
+    manager: ServiceManager,
 ) -> None:
     """Reload at each hangup, one reload after the other; never returns.
 
@@ -86,21 +94,32 @@ async def reload_on_hangup(
     async def reload() -> None:
         await hangup.wait()
         hangup.clear()
-        server.reopen_decision_log()
+        manager.report_reloading()
+        status = "the reload failed: see the log"
         try:
-            server.reload(await asyncio.to_thread(load))
-        except ConfigurationError as error:
-            _count_and_log_refusal(str(error).split("\n"))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the server keeps its settings
-            # Without the error's text, which could contain values (S11).
-            _count_and_log_refusal([f"cannot be read: {type(error).__name__}"])
+            server.reopen_decision_log()
+            if await _configuration_is_reloaded(server, load):
+                status = "the configuration was read again"
+        finally:
+            manager.report_ready(f"serving on {server.address}; {status}")
 
     await run_for_ever(reload, 0, run_seconds=None)
 
 
-def _count_and_log_refusal(problems: list[str]) -> None:
+async def _configuration_is_reloaded(server: RunningServer, load: Callable[[], Settings]) -> bool:
+    """Reload the configuration; a refusal is counted and logged, and the server keeps its own."""
+    try:
+        server.reload(await asyncio.to_thread(load))
+    except ConfigurationError as error:
+        problems = str(error).split("\n")
+    except Exception as error:  # noqa: BLE001  # whatever it is, the server keeps its settings
+        # Without the error's text, which could contain values (S11).
+        problems = [f"cannot be read: {type(error).__name__}"]
+    else:
+        return True
     _failures.inc()
     _log.error("configuration_not_reloaded", problems=problems)
+    return False
 
 
 def exempt_from_collection() -> None:

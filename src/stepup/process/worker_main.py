@@ -19,6 +19,7 @@ from stepup.process.worker_reports import report
 from stepup.service.policy.snapshots import POLL_SECONDS
 from stepup.service.upkeep.background import run_for_ever
 from stepup.settings import ConfigurationError, load
+from stepup.system.service_manager import ServiceManager
 from stepup.telemetry.logs import configure_logging
 from stepup.wiring.running_server import RunningServer
 
@@ -65,7 +66,7 @@ def main(text: str) -> None:
         settings = reload()
         configure_logging(settings.log.level, settings.log.format)
         reporting = partial(report_to_supervisor, order.report_to)
-        asyncio.run(serve_until_stopped(settings, reload, reporting))
+        asyncio.run(serve_until_stopped(settings, reload, reporting, ServiceManager()))
     except (ConfigurationError, StoreUnavailableError) as error:
         problem = error.fault if isinstance(error, StoreUnavailableError) else error
         with suppress(OSError):

@@ -11,7 +11,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,6 +29,7 @@ from stepup.process.worker_main import Flags, WorkerOrder
 from stepup.service.upkeep.background import run_for_ever
 from stepup.settings import ConfigurationError, Settings
 from stepup.system.children import ending_with_this_process
+from stepup.system.service_manager import ServiceManager
 from stepup.telemetry.logs import metrics_of_workers
 from stepup.telemetry.worker_metrics import METRICS_DIRECTORY
 from stepup.wiring.credentials import demand_credentials
@@ -37,7 +38,9 @@ from stepup.wiring.server import answer_probes, serve_metrics
 from stepup.wiring.stores import url_of_redis
 
 
-async def run_workers(settings: Settings, config_file: Path | None, flags: Flags) -> int:
+async def run_workers(
+    settings: Settings, config_file: Path | None, flags: Flags, manager: ServiceManager
+) -> int:
     """Run workers, which read the same configuration, until SIGTERM or SIGINT.
 
     Returns:
@@ -61,9 +64,17 @@ async def run_workers(settings: Settings, config_file: Path | None, flags: Flags
             _serve_metrics_of_workers(supervisor, settings, stack)
         await answer_probes(settings, lambda: supervisor.serving_names, stack)
         stack.push_async_callback(supervisor.terminate)
-        reload = partial(supervisor.send_signal, signal.SIGHUP)
+        ready = partial(manager.report_ready, f"{settings.server.workers} workers on {address}")
+
+        def reload() -> None:
+            # The workers report the outcome in the log only.
+            manager.report_reloading()
+            supervisor.send_signal(signal.SIGHUP)
+            ready()
+
         stack.enter_context(signals_handled({signal.SIGHUP: reload, signal.SIGUSR2: restart.set}))
-        return await _run_until(stop, start_and_restart(supervisor, address, restart))
+        stack.callback(manager.report_stopping)
+        return await _run_until(stop, start_and_restart(supervisor, address, restart, ready))
 
 
 def _worker_command(order: WorkerOrder, report_to: int) -> list[str]:
@@ -138,8 +149,10 @@ class _SupervisorMetrics(Collector):
         )
 
 
-async def start_and_restart(supervisor: Supervisor, address: str, restart: asyncio.Event) -> int:
-    """Start the workers, and replace them all each time `restart` is set.
+async def start_and_restart(
+    supervisor: Supervisor, address: str, restart: asyncio.Event, report_ready: Callable[[], None]
+) -> int:
+    """Start the workers, report that they serve, and replace them all when `restart` is set.
 
     Returns:
         The exit status of the first worker, at least 1, if it did not come up. Otherwise the
@@ -149,6 +162,7 @@ async def start_and_restart(supervisor: Supervisor, address: str, restart: async
     if status is not None:
         return status if status > 0 else 1
     write_address(address)
+    report_ready()
 
     async def replace_all() -> None:
         await restart.wait()

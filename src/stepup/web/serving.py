@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from stepup.settings import ConfigurationError, WebSettings
 from stepup.system.file_watch import FileWatch
+from stepup.system.service_manager import ServiceManager
 from stepup.web.app import Portal
 from stepup.web.core import Core
 from stepup.web.rendering import templates
@@ -47,8 +48,15 @@ def listening(settings: WebSettings) -> socket.socket:
     return opened
 
 
-async def serve_until_stopped(settings: WebSettings, opened: socket.socket) -> None:
+async def serve_until_stopped(
+    settings: WebSettings, opened: socket.socket, manager: ServiceManager
+) -> None:
     """Answer browsers; at SIGTERM or SIGINT finish the requests in flight.
+
+    Args:
+        settings: those of the start.
+        opened: the socket that browsers connect to.
+        manager: gets notices that the process answers, and that it stops.
 
     Raises:
         ConfigurationError: the certificate, or the credentials for the core, cannot be used.
@@ -64,10 +72,17 @@ async def serve_until_stopped(settings: WebSettings, opened: socket.socket) -> N
             explanation="without TLS, only a trial on this machine may use these pages",
         )
     server = _Server(configuration(settings, Portal(site, files, core.client, core.serves)))
+
+    def stop() -> None:
+        manager.report_stopping()
+        server.stop()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     renewing = asyncio.create_task(_renew_certificate(settings, server.config))
+    # The socket listens already: connections wait until the server takes them.
+    manager.report_ready(f"answering on {settings.address(opened.getsockname()[1])}")
     try:
         await server.serve([opened])
     finally:

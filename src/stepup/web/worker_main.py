@@ -7,6 +7,7 @@ import sys
 
 from stepup.settings import WebSettings
 from stepup.system.core_dumps import forbid_core_dumps
+from stepup.system.service_manager import ServiceManager
 from stepup.telemetry.logs import configure_logging
 from stepup.web.serving import serve_until_stopped
 
@@ -17,7 +18,8 @@ def main() -> None:
     forbid_core_dumps()
     settings = WebSettings.model_validate_json(sys.stdin.buffer.read())
     configure_logging(settings.log.level, settings.log.format)
-    asyncio.run(serve_until_stopped(settings, socket.socket(fileno=int(sys.argv[1]))))
+    opened = socket.socket(fileno=int(sys.argv[1]))
+    asyncio.run(serve_until_stopped(settings, opened, ServiceManager()))
 
 
 if __name__ == "__main__":

@@ -13,23 +13,32 @@ import structlog
 
 from stepup.settings import WebSettings
 from stepup.system.children import ending_with_this_process
+from stepup.system.service_manager import ServiceManager
 
 _PAUSE_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
-async def run_workers(settings: WebSettings, opened: socket.socket, metrics: Path | None) -> None:
+async def run_workers(
+    settings: WebSettings, opened: socket.socket, metrics: Path | None, manager: ServiceManager
+) -> None:
     """Run the workers until SIGTERM or SIGINT; start each one again that ends before.
 
     Args:
         settings: those of the workers.
         opened: the socket that they share.
         metrics: where they write their metrics; None if nobody reads them.
+        manager: gets notices that the workers were started, and that they stop.
     """
     stop = asyncio.Event()
+
+    def begin_to_stop() -> None:
+        manager.report_stopping()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, begin_to_stop)
     environment = dict(os.environ)
     if metrics is not None:
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
@@ -48,6 +57,8 @@ async def run_workers(settings: WebSettings, opened: socket.socket, metrics: Pat
             _log.error("web_worker_ended", status=worker.returncode)
             await asyncio.sleep(_PAUSE_SECONDS)
 
+    address = settings.address(opened.getsockname()[1])
+    manager.report_ready(f"{settings.workers} workers on {address}")
     await asyncio.gather(*(keep_one() for _ in range(settings.workers)))
 
 

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from stepup.cli.options import problems_reported
 from stepup.settings import ConfigurationError, WebSettings, load_web
 from stepup.system.distribution import are_installed, missing_extra
+from stepup.system.service_manager import ServiceManager
 from stepup.telemetry.logs import configure_logging, metrics_of_workers, metrics_served
 
 _CONFIG = "STEPUP_WEB_CONFIG"
@@ -73,6 +74,7 @@ def _serve(settings: WebSettings) -> None:
     from stepup.web.serving import announce, listening, serve_until_stopped  # noqa: PLC0415
     from stepup.web.workers import run_workers  # noqa: PLC0415
 
+    manager = ServiceManager.take_from_environment()
     with ExitStack() as stack:
         opened = stack.enter_context(listening(settings))
         directory = None
@@ -91,6 +93,6 @@ def _serve(settings: WebSettings) -> None:
             _log.info("metrics_are_served", address=settings.metrics.address(port))
         announce(settings.address(opened.getsockname()[1]))
         if settings.workers > 1:
-            asyncio.run(run_workers(settings, opened, directory))
+            asyncio.run(run_workers(settings, opened, directory, manager))
         else:
-            asyncio.run(serve_until_stopped(settings, opened))
+            asyncio.run(serve_until_stopped(settings, opened, manager))
