@@ -77,6 +77,9 @@ def servers(tmp_path_factory, pki):
     found["plain"].client.execute_command(
         "ACL", "SETUSER", "ann", "on", f">{PASSWORD}", "~*", "+ping", "+client", "+eval"
     )
+    found["sentinel"].client.execute_command(
+        "ACL", "SETUSER", "watcher", "on", f">{PASSWORD}", "+ping"
+    )
     yield SimpleNamespace(**found)
     for server in found.values():
         server.close()
@@ -123,6 +126,10 @@ FAULTS = {
     "a login that a Sentinel wants": (
         "redis+sentinel://{plain}/main",
         r"the Sentinels at .* refuse the login: see sentinel_password",
+    ),
+    "a command that a Sentinel denies": (
+        "redis+sentinel://{sentinel}/main?sentinel_username=watcher&sentinel_password={word}",
+        r"the master main of .* denies the user watcher the command sentinel.* \(NOPERM\): grant",
     ),
     "an unknown master": (
         "redis+sentinel://{sentinel}/other",

@@ -120,7 +120,7 @@ class AnsweringInTls(socketserver.BaseRequestHandler):
             self.server.context.wrap_socket(self.request, server_side=True)
 
 
-def with_tls(authorities, *names):
+def with_tls(authorities, *names, mode="verify-full"):
     """A server with a certificate of its own authority, and a client that knows `authorities`."""
 
     @contextmanager
@@ -135,7 +135,7 @@ def with_tls(authorities, *names):
             threading.Thread(target=server.serve_forever, args=(0.01,)).start()
             patch = request.getfixturevalue("monkeypatch")
             patch.setenv("PGSSLROOTCERT", str(path / f"{authorities}.crt"))
-            yield f"postgresql://ann:s3cret@127.0.0.1:{server.server_address[1]}/x?ssl=verify-full"
+            yield f"postgresql://ann:s3cret@127.0.0.1:{server.server_address[1]}/x?ssl={mode}"
             server.shutdown()
 
     return running
@@ -281,6 +281,10 @@ FAULTS = {
     ),
     "no authority file": (
         with_tls("missing", "localhost"),
+        r"storage.database_url: PGSSLROOTCERT: /.*/missing.crt: cannot be read: No such file",
+    ),
+    "no authority file, and TLS without verification": (
+        with_tls("missing", "localhost", mode="require"),
         r"storage.database_url: PGSSLROOTCERT: /.*/missing.crt: cannot be read: No such file",
     ),
     "an unknown host": (

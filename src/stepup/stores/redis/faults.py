@@ -118,9 +118,11 @@ def _of_word(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
         word = _word(each)
         if word is not None and word in _BY_WORD:
             denied = _DENIED_COMMAND.search(str(each))
+            by_sentinel = denied is not None and denied[1].startswith("sentinel")
+            login = url.sentinel_login if by_sentinel else url.login
             return _BY_WORD[word].format(
                 word=word,
-                user=f"the user {url.login.username or 'default'}",
+                user=f"the user {login.username or 'default'}",
                 denied=f"the command {denied[1]}" if denied else "a key or command",
             )
         text = str(each) if isinstance(each, RedisError) else ""

@@ -39,6 +39,7 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 
+_MODES_WITH_FILES = {"require", "verify-ca", "verify-full"}
 _TLS_FILES: Mapping[str, Callable[[bytes], object]] = {
     "PGSSLROOTCERT": pem.parse_certificates,
     "PGSSLCERT": pem.parse_certificates,
@@ -69,7 +70,7 @@ def parse_url(text: str) -> URL:
 
 
 def check_tls_files(url: URL) -> None:
-    """Demand that OpenSSL can read the files by which a PostgreSQL server is verified.
+    """Demand that OpenSSL can read the files of the TLS connection to a PostgreSQL server.
 
     The variables of libpq name them; the driver reads them itself, for each connection. OpenSSL
     passes over a block behind a byte-order mark, and would silently lose an authority.
@@ -78,7 +79,7 @@ def check_tls_files(url: URL) -> None:
         PemError: the message names variable and file.
     """
     mode = url.query.get("ssl") or os.environ.get("PGSSLMODE", "")
-    if is_sqlite(url) or not str(mode).startswith("verify-"):
+    if is_sqlite(url) or mode not in _MODES_WITH_FILES:
         return
     for variable, parse in _TLS_FILES.items():
         path = os.environ.get(variable)

@@ -26,7 +26,7 @@ from stepup.stores.connection_faults import (
 
 SETTING: Final = "storage.database_url"
 
-# Each completes "PostgreSQL at HOST ...", or "... refuses the user NAME (28000): ...".
+# Each completes "PostgreSQL at HOST ...".
 _BY_SQLSTATE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "28P01": "refuses the password of {user} ({code}): check the user and the password",
@@ -50,8 +50,8 @@ _BY_SQLSTATE: Final[Mapping[str, str]] = MappingProxyType(
         " storage.database.lock_seconds",
     }
 )
-_NO_LOGIN: Final = frozenset({"InitializeSessionUserId", "InitializeSessionUserIdStd"})
-"""The functions of PostgreSQL that report 28000 for a role, and not for a line of pg_hba.conf."""
+_NO_LOGIN: Final = "InitializeSessionUserId"
+"""The function of PostgreSQL that reports 28000 for a role, and not for a line of pg_hba.conf."""
 _SQLITE_REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "SQLITE_NOTADB": "it is not a database of SQLite: check the path",
@@ -122,11 +122,11 @@ def _of_sqlite(url: URL, found: Sequence[BaseException]) -> str:
 
 
 def _of_postgresql(url: URL, found: Sequence[BaseException]) -> str:
-    codes = [(code, each) for each in found if (code := sqlstate(each))]
+    codes = [code for each in found if (code := sqlstate(each))]
     if codes:
-        code, reported = codes[0]
+        code = codes[0]
         if code == "28000":
-            return _of_refused_login(url, reported)
+            return _of_refused_login(url, found)
         if code.startswith("08"):
             return f"ended the connection ({code}): see its log, and the network"
         sentence = _BY_SQLSTATE.get(
@@ -143,8 +143,8 @@ def _is_of_asyncpg(error: BaseException) -> bool:
     return type(error).__module__.startswith("asyncpg")
 
 
-def _of_refused_login(url: URL, reported: BaseException) -> str:
-    if getattr(reported, "server_source_function", None) in _NO_LOGIN:
+def _of_refused_login(url: URL, found: Sequence[BaseException]) -> str:
+    if any(getattr(each, "server_source_function", None) == _NO_LOGIN for each in found):
         return f"has no role that may log in for {_user(url)} (28000): create it WITH LOGIN"
     return (
         f"accepts no connection of {_user(url)} from this host as it is made (28000): see"
