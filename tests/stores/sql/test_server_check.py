@@ -4,6 +4,7 @@ sessions."""
 import asyncio
 import re
 from contextlib import AsyncExitStack, asynccontextmanager
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url
@@ -37,7 +38,7 @@ SETTINGS = (
 @asynccontextmanager
 async def database_of(postgres, options):
     """The URL of a database that is made with options of its own."""
-    url, name = make_url(postgres), "stepup_test_of_another_kind"
+    url, name = make_url(postgres), f"stepup_test_{uuid4().hex}"
     await run_alone(postgres, f"CREATE DATABASE {name} {options}")
     yield url.set(database=name).render_as_string(hide_password=False)
     await run_alone(postgres, f"DROP DATABASE {name} WITH (FORCE)")
