@@ -298,4 +298,4 @@ def test_a_ring_that_is_not_the_databases_is_refused(drill):
         f"STEPUP_STORAGE__KEYS_FILE={other} {drill.place.stepup.format('keys status')}"
     )
     assert told.returncode == 2
-    assert "the ring lacks keys that sealed secrets" in told.stderr
+    assert "the ring lacks keys that seal secrets" in told.stderr
