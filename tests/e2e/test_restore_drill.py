@@ -3,9 +3,8 @@
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import grpc
 import pytest
@@ -28,10 +27,11 @@ from stepup_tests.e2e.readme import blocks, section
 from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import EMBEDDED
 from stepup_tests.places import ROOT
-from stepup_tests.postgres import INSTALLATION, WHEEL, PostgresServer
+from stepup_tests.postgres import PostgresServer
+from stepup_tests.roles import POSTGRES_PROGRAMS
+from stepup_tests.valkey_server import Server, wait_until
 
 from stepup.v1 import enrollment_service_pb2, enrollment_service_pb2_grpc
-from tools.bench.store import store
 
 pytestmark = [
     pytest.mark.e2e,
@@ -43,8 +43,10 @@ ALICE, BOB, DAVE = (person(TENANT, user) for user in ("alice", "bob", "dave"))
 AGAIN = person(TENANT, "alice", "after the back-up")
 LATER = person(TENANT, "alice", "after the restoration")
 DOCUMENT = (ROOT / "docs" / "backup.md").read_text()
-POSTGRES_PROGRAMS = Path(find_spec(WHEEL).submodule_search_locations[0]).parent / INSTALLATION
 REDIS_PROGRAMS = ROOT / ".redis"
+ROLES = ROOT / "deploy" / "postgresql" / "roles.sql"
+USERS = ROOT / "deploy" / "redis" / "users.acl"
+PASSWORD, OPERATOR_PASSWORD = "stepups-word", "operators-word"
 
 
 class Place:
@@ -52,6 +54,7 @@ class Place:
 
     title = "Embedded stores"
     needs = "sqlite3"
+    passwords = {}  # noqa: RUF012  # nobody changes it
 
     def __init__(self, directory):
         self.directory = directory
@@ -96,12 +99,12 @@ class Place:
     def run(self, script):
         """Run it, but stop at the first command that fails."""
         variables = environment(self.directory, self.directory)
-        path = f"{POSTGRES_PROGRAMS}/bin:{variables['PATH']}:{REDIS_PROGRAMS}"
+        path = f"{POSTGRES_PROGRAMS}:{variables['PATH']}:{REDIS_PROGRAMS}"
         return subprocess.run(
             ["bash", "-e"],
             input=script,
             cwd=self.directory,
-            env=variables | {"PATH": path},
+            env=variables | {"PATH": path} | self.passwords,
             capture_output=True,
             text=True,
             timeout=120,
@@ -115,23 +118,30 @@ class Place:
 
 
 class PostgresPlace(Place):
-    """PostgreSQL, and a Redis that other machines can reach."""
+    """PostgreSQL, and a Redis that other machines can reach, with the users of operating.md."""
 
     title = "PostgreSQL"
     needs = "redis-cli"
+    passwords = {  # noqa: RUF012  # as above
+        "STEPUP_MIGRATE_PASSWORD": "migrates",
+        "STEPUP_SERVE_PASSWORD": "serves",
+        "REDISCLI_AUTH": OPERATOR_PASSWORD,
+    }
 
-    def __init__(self, directory, postgresql, redis_url):
+    def __init__(self, directory, postgresql, redis):
         super().__init__(directory)
         self._postgresql = postgresql
-        self._redis_url = redis_url
-        self._execute("CREATE ROLE stepup LOGIN")
-        self._execute("CREATE DATABASE stepup OWNER stepup")
-        (self.etc / "stepup.toml").write_text(
-            f'[storage]\ndatabase_url = "{self._url("stepup")}"\nredis_url = "{redis_url}"\n'
-            f'keys_file = "{self.keys_file}"\n'
-        )
+        self._redis = redis
+        self._execute("CREATE DATABASE stepup")
+        self.demand(f'psql --no-psqlrc --dbname="{self._url("postgres", "stepup")}" --file={ROLES}')
+        for name, role in (("stepup.toml", "stepup_serve"), ("migrate.toml", "stepup_migrate")):
+            (self.etc / name).write_text(
+                f'[storage]\ndatabase_url = "{self._url(role, "stepup")}"\n'
+                f'redis_url = "redis://stepup:{PASSWORD}@{redis}/0"\n'
+                f'keys_file = "{self.keys_file}"\n'
+            )
         self.demand(f"stepup keys generate --output {self.keys_file}")
-        self.demand(self.stepup.format("migrate"))
+        self.demand(f"stepup migrate --config {self.etc}/migrate.toml --grant-to stepup_serve")
 
     @property
     def arguments(self):
@@ -148,22 +158,29 @@ class PostgresPlace(Place):
     @property
     def replaced(self):
         return super().replaced | {
-            "postgresql://stepup@db/stepup": self._url("stepup"),
-            "postgresql://postgres@db/postgres": self._url("postgres"),
-            "redis://cache:6379/0": self._redis_url,
+            "postgresql://stepup_migrate@db/stepup": self._url("stepup_migrate", "stepup"),
+            '"$ADMIN/postgres"': f'"{self._url("postgres", "postgres")}"',
+            '"$ADMIN/stepup"': f'"{self._url("postgres", "stepup")}"',
+            "deploy/postgresql/roles.sql": ROLES,
+            "cache:6379": self._redis,
         }
 
     def destroy(self):
+        """Lose the database and its roles, as a server of PostgreSQL that is lost."""
         super().destroy()
         self.keys_file.unlink()
         self._execute("DROP DATABASE stepup WITH (FORCE)")
+        self._execute("DROP ROLE stepup_migrate, stepup_serve")
 
     def _execute(self, statement):
-        self.demand(f'psql --no-psqlrc "{self._url("postgres")}" --command "{statement}"')
+        url = self._url("postgres", "postgres")
+        self.demand(f'psql --no-psqlrc "{url}" --command "{statement}"')
 
-    def _url(self, name):
+    def _url(self, role, database):
         return (
-            self._postgresql.url(name).replace("+asyncpg", "").replace("//postgres@", f"//{name}@")
+            self._postgresql.url(database)
+            .replace("+asyncpg", "")
+            .replace("//postgres@", f"//{role}@")
         )
 
 
@@ -207,6 +224,20 @@ class Drill:
     verified: dict
 
 
+@contextmanager
+def redis_with_users(directory):
+    """The address of a Redis with the users of deploy/redis/users.acl."""
+    users = USERS.read_text().replace("STEPUP_PASSWORD", PASSWORD)
+    (directory / "users.acl").write_text(users.replace("OPERATOR_PASSWORD", OPERATOR_PASSWORD))
+    operator = {"username": "stepup-operator", "password": OPERATOR_PASSWORD}
+    server = Server(directory / "redis", "--aclfile", directory / "users.acl", **operator)
+    try:
+        wait_until(server.answers, "Redis answers")
+        yield server.address
+    finally:
+        server.close()
+
+
 @pytest.fixture(
     params=["embedded", pytest.param("postgresql", marks=pytest.mark.slow)], scope="module"
 )
@@ -218,8 +249,8 @@ def place(request, tmp_path_factory):
     if kind is Place:
         yield Place(directory)
         return
-    with PostgresServer() as postgresql, store(directory) as address:
-        yield PostgresPlace(directory, postgresql, f"redis://{address}/0")
+    with PostgresServer() as postgresql, redis_with_users(directory) as address:
+        yield PostgresPlace(directory, postgresql, address)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from stepup_tests.postgres import INSTALLATION, WHEEL
 
 MIGRATES, SERVES = "stepup_migrate", "stepup_serve"
 _ROLES = ROOT / "deploy" / "postgresql" / "roles.sql"
-_PSQL = Path(find_spec(WHEEL).submodule_search_locations[0]).parent / INSTALLATION / "bin" / "psql"
+_INSTALLED = Path(find_spec(WHEEL).submodule_search_locations[0]).parent
+POSTGRES_PROGRAMS = _INSTALLED / INSTALLATION / "bin"
 _PASSWORDS = {"STEPUP_MIGRATE_PASSWORD": "m'1", "STEPUP_SERVE_PASSWORD": 's"1'}
 
 
@@ -33,7 +34,17 @@ def empty_database_with_roles(server):
     execute(server.url(), "CREATE DATABASE stepup")
     url = make_url(server.url("stepup"))
     made = subprocess.run(
-        [_PSQL, "-h", url.query["host"], "-U", "postgres", "-d", "stepup", "-Xqf", _ROLES],
+        [
+            POSTGRES_PROGRAMS / "psql",
+            "-h",
+            url.query["host"],
+            "-U",
+            "postgres",
+            "-d",
+            "stepup",
+            "-Xqf",
+            _ROLES,
+        ],
         env=os.environ | _PASSWORDS,
         capture_output=True,
         text=True,

@@ -83,13 +83,14 @@ def _logical_lines(block: str) -> Iterator[str]:
     lines: list[str] = []
     for line in block.splitlines():
         lines.append(line)
-        if not line.endswith("\\") and _is_whole("\n".join(lines)):
+        if not line.endswith("\\") and is_whole("\n".join(lines)):
             yield "\n".join(lines)
             lines = []
     assert not lines, "the block ends within a command"
 
 
-def _is_whole(command: str) -> bool:
+def is_whole(command: str) -> bool:
+    """Whether bash takes lines for a whole command."""
     return not subprocess.run(
         ["bash", "-n", "-c", command], capture_output=True, check=False
     ).returncode
