@@ -1,5 +1,7 @@
 """What docs/operating.md says of callers holds for the configuration that it shows."""
 
+import re
+
 import pytest
 from stepup_tests.e2e.processes import PROGRAMS, run
 from stepup_tests.e2e.readme import blocks, section, transcripts
@@ -7,7 +9,8 @@ from stepup_tests.places import ROOT
 
 pytestmark = pytest.mark.e2e
 
-CALLERS = section((ROOT / "docs" / "operating.md").read_text(), "Callers")
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
+CALLERS = section(OPERATING, "Callers")
 TRANSCRIPTS = transcripts(CALLERS)
 PERMITTED, NOT_PERMITTED = 0, 1
 
@@ -44,3 +47,10 @@ def test_what_a_caller_may_do_is_told_as_documented(directory, transcript):
     assert told.stderr == ""
     is_permitted = transcript.output.startswith("PERMITTED\n")
     assert told.returncode == (PERMITTED if is_permitted else NOT_PERMITTED)
+
+
+def test_the_file_with_users_of_redis_has_the_lines_of_the_document():
+    _, *users = (ROOT / "deploy" / "redis" / "users.acl").read_text().splitlines()
+    documented = re.findall(r"^user .*$", OPERATING, re.MULTILINE)
+    assert len(users) == 2
+    assert {re.sub(r">\w+", ">PASSWORD", line) for line in users} <= set(documented)

@@ -139,6 +139,13 @@ def test_the_documented_back_up_works_with_the_users_of_operating(machine):
     assert machine.run(f"REDISCLI_AUTH=$REDIS_OPERATOR_PASSWORD {flush}", _ADDRESSES) == "OK\n"
 
 
+def test_the_user_of_operators_reads_no_key_of_redis(machine):
+    command = "redis-cli -u redis://127.0.0.1:6379/0 --user stepup-operator"
+    for denied in ("get e{a}", "eval 'return 1' 0", "acl list", "config get dir", "flushall"):
+        refused = machine.run(f"REDISCLI_AUTH=$REDIS_OPERATOR_PASSWORD {command} {denied}")
+        assert refused.startswith("NOPERM"), denied
+
+
 def test_the_server_reports_its_end(machine):
     machine.run("systemctl stop stepup")
     assert machine.notices[-1][0] == "STOPPING=1"

@@ -1,6 +1,7 @@
 """`stepup web`, as a process of its own."""
 
 import os
+import secrets
 import signal
 import socket
 import ssl
@@ -9,6 +10,7 @@ import subprocess
 import httpx
 from stepup_tests.certificates import authority
 from stepup_tests.e2e.processes import PROGRAMS, environment, eventually
+from stepup_tests.service_notices import Notices
 
 SECRET = "the-token-of-a-link-which-nobody-may-read"
 
@@ -23,11 +25,12 @@ def test_s21_the_web_process_serves_by_tls_and_writes_no_secret(tmp_path):
         '[tls]\ncertificate = "chain.pem"\nkey = "key.pem"\n[log]\nlevel = "debug"\n'
         '[core]\ntarget = "127.0.0.1:1"\n[metrics]\nlisten = "127.0.0.1:0"\n'
     )
+    manager = Notices("@stepup-test-web-" + secrets.token_hex(8))
     errors = (tmp_path / "stderr").open("wb")
     process = subprocess.Popen(
         [PROGRAMS / "stepup", "web", "--config", "web.toml"],
         cwd=tmp_path,
-        env=environment(tmp_path, tmp_path),
+        env=environment(tmp_path, tmp_path) | {"NOTIFY_SOCKET": manager.path},
         stdout=subprocess.PIPE,
         stderr=errors,
     )
@@ -59,6 +62,10 @@ def test_s21_the_web_process_serves_by_tls_and_writes_no_secret(tmp_path):
         errors.close()
         process.stdout.close()
     assert status == 0
+    notices = [manager.receive() for _ in range(2)]
+    manager.close()
+    assert notices[0] == ["READY=1", f"STATUS=2 workers on {host}:{port}"]
+    assert notices[1][0] == "STOPPING=1"
     written = (tmp_path / "stderr").read_text()
     assert written.count('"route":"/open/{token}"') == 2
     assert SECRET not in written

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import grpc
 import pytest
@@ -15,10 +15,17 @@ from stepup_tests.e2e.clients import GrpCurl
 from stepup_tests.e2e.metrics import LISTEN, exposed, metrics
 from stepup_tests.e2e.people import OSQUERY, administrator, enrol, person, protect, verdict
 from stepup_tests.e2e.probes import status
-from stepup_tests.e2e.processes import PROGRAMS, eventually, is_alive, run
+from stepup_tests.e2e.processes import (
+    PROGRAMS,
+    eventually,
+    is_alive,
+    run,
+    temporary_directory,
+)
 from stepup_tests.e2e.serving import serving
 from stepup_tests.e2e.topologies import DIRECT, EMBEDDED, TOPOLOGY
 from stepup_tests.engines import CONNECTION_OF_ITS_OWN
+from stepup_tests.service_notices import Notices
 
 from stepup.client import SERVICE_CONFIG
 from stepup.v1 import actor_pb2
@@ -48,10 +55,20 @@ def start(stack, directory):
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def manager():
+    """The service manager of the shared server."""
+    with temporary_directory() as directory, closing(Notices(directory / "notify")) as notices:
+        yield notices
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, manager):
     """The server of all tests that leave it running."""
     with ExitStack() as stack:
-        yield start(stack, tmp_path_factory.mktemp("workers"))
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("NOTIFY_SOCKET", manager.path)
+            server = start(stack, tmp_path_factory.mktemp("workers"))
+        yield server
 
 
 @pytest.fixture
@@ -87,6 +104,17 @@ def is_replaced(server, worker):
 
 def restarted(server):
     return len(server.logged("workers_restarted"))
+
+
+def test_only_the_supervisor_reports_to_the_service_manager(server, manager):
+    ready = ["READY=1", f"STATUS={WORKERS} workers on {server.own_address}"]
+    notices = [manager.receive()]
+    server.hang_up()
+    while notices[-1] != ready or len(notices) < 3:
+        notices.append(manager.receive())
+    # Other tests may have reloaded the server as well. A worker would report its own address.
+    for notice in notices:
+        assert notice == ready or notice[0] == "RELOADING=1"
 
 
 def test_a_killed_worker_leaves_calls_unavailable_until_another_serves(server):
