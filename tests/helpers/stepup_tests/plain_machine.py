@@ -171,7 +171,7 @@ class PlainMachine:
     def _make_directories(self):
         for path in ("etc/redis", "etc/systemd/system", "opt", "root", "usr/local/bin"):
             (self._root / path).mkdir(parents=True)
-        for path in ("dist", "var/lib/stepup", "var/lib/redis", "var/backups"):
+        for path in ("dist", "var/lib/redis", "var/backups"):
             (self._root / path).mkdir(parents=True)
         self.path("/etc/redis/redis.conf").write_text(
             f"bind {HOST}\nport {self._ports['6379']}\ndir {self.path('/var/lib/redis')}\n"
@@ -249,6 +249,8 @@ class PlainMachine:
             case "enable --now stepup":
                 unit = self.path("/etc/systemd/system/stepup.service").read_text()
                 [command] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+                [state] = re.findall(r"^StateDirectory=(\w+)$", unit, re.MULTILINE)
+                self.path(f"/var/lib/{state}").mkdir(mode=0o700)
                 variables = dict(re.findall(r"^Environment=(\w+)=(.*)$", unit, re.MULTILINE))
                 self._server = self._start(
                     [_OF_THE_MACHINE.sub(f"{self._root}/", word) for word in command.split()],
