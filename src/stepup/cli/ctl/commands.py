@@ -2,9 +2,11 @@
 
 import typer
 
+from stepup.cli.ctl import profile_commands
 from stepup.cli.ctl.people import commands as people
 
 app = typer.Typer(
     help="Call a running server, as an operator of the platform.", no_args_is_help=True
 )
+app.add_typer(profile_commands.app, name="profile")
 app.add_typer(people.app, name="people")

@@ -1,42 +1,86 @@
-"""The options of commands that call a server: where it is, and who calls."""
+"""The options that every command of `stepup ctl` has: where the server is, who acts, and why."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
-Address = Annotated[
-    str,
-    typer.Option(envvar="STEPUP_CLIENT_TARGET", help="HOST:PORT of the server, or unix:/PATH."),
-]
-Authorities = Annotated[
-    Path | None,
-    typer.Option(
-        "--tls-ca",
-        envvar="STEPUP_CLIENT_AUTHORITIES",
-        help="A PEM file with the authorities of the server's certificate.",
-    ),
-]
-Certificate = Annotated[
-    Path | None,
-    typer.Option(envvar="STEPUP_CLIENT_CERTIFICATE", help="A PEM file with your certificate."),
-]
-Key = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="STEPUP_CLIENT_PRIVATE_KEY",
-        help="A PEM file with the private key of your certificate.",
-    ),
-]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(envvar="STEPUP_CLIENT_TOKEN_FILE", help="A file with a bearer token."),
-]
-Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Send no credentials, to a trial server on this machine.")
-]
-Tenant = Annotated[str, typer.Option(help="The business in which you act.")]
-OperatorName = Annotated[
-    str, typer.Option("--operator", help="Your name, for the record: 1 to 128 characters.")
-]
-Reason = Annotated[str, typer.Option(help="Why you act, for the record: 1 to 500 characters.")]
+from stepup.cli.ctl.profiles import Profile, profile_named, profiles_file
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
+_CONNECTION: Final = "Connection"
+_RECORD: Final = "On record"
+
+
+def _option(*names: str, panel: str = _CONNECTION, **facts: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The common options. None means that an option was not given, and the profile counts."""
+
+    profile: Annotated[
+        str | None,
+        _option(envvar="STEPUP_CTL_PROFILE", help="A profile of ctl.toml, for what is not given."),
+    ] = None
+    address: Annotated[
+        str | None,
+        _option(
+            envvar="STEPUP_CLIENT_TARGET",
+            help=f"HOST:PORT of the server, or unix:/PATH. Default: {DEFAULT_ADDRESS}.",
+        ),
+    ] = None
+    tls_ca: Annotated[
+        Path | None,
+        _option(
+            envvar="STEPUP_CLIENT_AUTHORITIES",
+            help="A PEM file with the authorities of the server's certificate.",
+        ),
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        _option(envvar="STEPUP_CLIENT_CERTIFICATE", help="A PEM file with your certificate."),
+    ] = None
+    key: Annotated[
+        Path | None,
+        _option(
+            envvar="STEPUP_CLIENT_PRIVATE_KEY",
+            help="A PEM file with the private key of your certificate.",
+        ),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        _option(envvar="STEPUP_CLIENT_TOKEN_FILE", help="A file with a bearer token."),
+    ] = None
+    insecure: Annotated[
+        bool | None,
+        _option("--insecure", help="Send no credentials, to a trial server on this machine."),
+    ] = None
+    tenant: Annotated[str | None, _option(panel=_RECORD, help="The business in which you act.")] = (
+        None
+    )
+    operator: Annotated[
+        str | None, _option(panel=_RECORD, help="Your name: 1 to 128 characters.")
+    ] = None
+    reason: Annotated[
+        str | None,
+        _option(panel=_RECORD, help="Why you act: 1 to 500 characters. A terminal asks for it."),
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False
+
+    def merged(self) -> Profile:
+        """The options, and what the profile says where an option is not given.
+
+        Raises:
+            ProfileError: the file of profiles cannot be used, or has no profile of this name.
+        """
+        chosen = profile_named(self.profile, profiles_file())
+        values = {each.name: getattr(self, each.name) for each in fields(Profile)}
+        return Profile(
+            **{
+                name: getattr(chosen, name) if value is None else value
+                for name, value in values.items()
+            }
+        )

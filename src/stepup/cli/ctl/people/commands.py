@@ -5,17 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stepup.cli.ctl.connection import (
-    Address,
-    Authorities,
-    Certificate,
-    Insecure,
-    Key,
-    OperatorName,
-    Reason,
-    Tenant,
-    TokenFile,
-)
+from stepup.cli.ctl.operating import Operating, operating
 
 app = typer.Typer(help="The people of a business, and their authenticators.", no_args_is_help=True)
 
@@ -26,7 +16,9 @@ def _take_subcommands() -> None:
 
 
 @app.command("import")
+@operating
 def import_(
+    work: Operating,
     files: Annotated[
         list[Path],
         typer.Argument(
@@ -36,15 +28,6 @@ def import_(
         ),
     ],
     *,
-    tenant: Tenant,
-    operator: OperatorName,
-    reason: Reason,
-    address: Address = "127.0.0.1:50051",
-    tls_ca: Authorities = None,
-    certificate: Certificate = None,
-    key: Key = None,
-    token_file: TokenFile = None,
-    insecure: Insecure = False,
     users: Annotated[
         Path | None,
         typer.Option(help="A CSV file: account,user_id. Default: the account is the user id."),
@@ -55,7 +38,6 @@ def import_(
     apply: Annotated[
         bool, typer.Option("--apply", help="Import after the dry run. Default: dry run only.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines.")] = False,
 ) -> None:
     """Import the authenticators that people have, so that nobody has to enrol again.
 
@@ -66,13 +48,8 @@ def import_(
     failure run the command again: authenticators that were imported are refused as
     has_authenticator.
     """
-    from stepup.cli.ctl import calls  # noqa: PLC0415  # a server needs no client
-    from stepup.cli.ctl.people import importing  # noqa: PLC0415  # as above
+    from stepup.cli.ctl.people import importing  # noqa: PLC0415  # a server needs no client
 
-    with calls.client_of(
-        address, tls_ca, certificate, key, token_file, insecure=insecure
-    ) as client:
-        rows = importing.rows_of(files, users, issuer)
-        actor = calls.operator_in(tenant, operator, reason)
-        if not importing.import_rows(client, actor, rows, apply=apply, as_json=as_json):
-            raise typer.Exit(1)
+    rows = importing.rows_of(files, users, issuer)
+    if not importing.import_rows(work.client, work.actor, rows, apply=apply, as_json=work.as_json):
+        raise typer.Exit(1)

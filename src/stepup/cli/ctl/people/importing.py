@@ -7,7 +7,7 @@ from typing import Final
 from stepup.cli.ctl.people import report, sources
 from stepup.cli.ctl.people.sources import Row, SourceError
 from stepup.cli.options import failure
-from stepup.client import ActorContext, StepUpClient, StepUpError
+from stepup.client import ActorContext, StepUpClient
 from stepup.client.messages import people
 from stepup.service.people.import_authenticators import MAX_IMPORTS, ImportOutcome
 
@@ -41,7 +41,7 @@ def import_rows(
     """Run the dry run and, with `apply`, the import, and report both; whether all rows passed.
 
     Raises:
-        typer.Exit: a call failed.
+        StepUpError: a call failed.
     """
     for dry_run in (True, False) if apply else (True,):
         _send(client, actor, rows, as_json=as_json, dry_run=dry_run)
@@ -59,7 +59,7 @@ def _send(
     """Send the rows that were not refused before, 100 in a call, and write the report.
 
     Raises:
-        typer.Exit: a call failed. The report says which rows are not known.
+        StepUpError: a call failed. The report says which rows are not known.
     """
     sent = [row for row in rows if row.outcome in ("", READY)]
     for row in sent:
@@ -67,10 +67,8 @@ def _send(
     try:
         for start in range(0, len(sent), MAX_IMPORTS):
             _send_batch(client, actor, sent[start : start + MAX_IMPORTS], dry_run=dry_run)
-    except StepUpError as error:
+    finally:
         report.write(rows, as_json=as_json, dry_run=dry_run)
-        raise failure(error) from error
-    report.write(rows, as_json=as_json, dry_run=dry_run)
 
 
 def _send_batch(

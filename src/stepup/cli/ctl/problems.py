@@ -1,0 +1,99 @@
+"""What commands write about calls that fail: a sentence, what to do next, and the exit code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import typer
+
+from stepup.cli.output import write_problem
+from stepup.client import StepUpError
+
+REFUSED: Final = 1
+"""The exit code of a command that the rules of the service refuse."""
+FAILED: Final = 2
+"""The exit code of a command that cannot be carried out as it was given, or not now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A call that failed, for an operator.
+
+    Attributes:
+        sentence: what happened.
+        advice: what to do next; empty if the sentence says so.
+        exit_code: `REFUSED` or `FAILED`.
+    """
+
+    sentence: str
+    advice: str
+    exit_code: int
+
+
+_REFUSALS: Final = {
+    "ROLE_REQUIRED": (
+        "An operator may only strengthen. A Master Administrator of the business has to make this"
+        " change: in the policy panel, or by UpdatePolicy from an elevated session."
+    ),
+    "ETAG_MISMATCH": "The policy changed meanwhile. Look again, and repeat the command.",
+    "UNKNOWN_PERSON": "Compare the tenant and the user id with your directory.",
+    "UNLOCK_LIMIT": "A user is unlocked at most 3 times a day: wait, or reset the enrollment.",
+    "CHALLENGE_STATE": "It is unknown or no longer pending: list the challenges of the user.",
+    "ENROLLMENT_STATE": "The person has no authenticator, or no wizard in this state.",
+    "ELEVATION_REQUIRED": "A person has to do this, from a session that a code elevated.",
+    "MFA_ENFORCED_BY_POLICY": "The policy of the business demands MFA.",
+    "NOT_FOR_ONESELF": "Another person has to do this.",
+    "UNKNOWN_TENANT": "This deployment serves only businesses that have a policy.",
+}
+_FAILURES: Final = {
+    "CALLER_UNAUTHENTICATED": (
+        "The server does not accept your certificate or token. Compare the dates, and the callers"
+        " in the configuration of the server."
+    ),
+    "CALLER_NOT_PERMITTED": (
+        "The configuration of the server does not permit your caller this method, in this tenant."
+        " `stepup check-config` on a server explains the rules."
+    ),
+    "CLAIM_NOT_PERMITTED": "Your caller needs the claim `operator` in the server's configuration.",
+    "UNKNOWN_OPERATION": "`stepup ctl operations` lists the operations of this server.",
+    "STORE_UNAVAILABLE": (
+        "The server cannot reach its stores. Its log says why; `stepup doctor` on the server tries"
+        " them all."
+    ),
+    "OVERLOADED": "Try again later.",
+    "CALLER_RATE_LIMITED": "Your caller has used its calls: try again later.",
+    "REQUEST_UNDER_WAY": "Try again in a moment.",
+    "INTERNAL": "The log of the server has the error id.",
+}
+_NOBODY_ANSWERED: Final = (
+    "No server answered. Compare the address, the certificates and the network; `stepup doctor"
+    " --profile NAME` tries them one by one."
+)
+
+
+def problem_of(error: StepUpError) -> Problem:
+    """The sentence, the advice and the exit code for an error of a call."""
+    if error.reason in _REFUSALS:
+        return Problem(str(error), _REFUSALS[error.reason], REFUSED)
+    advice = _FAILURES.get(error.reason, "")
+    if not error.reason and error.code == "UNAVAILABLE":
+        advice = _NOBODY_ANSWERED
+    return Problem(str(error), advice, FAILED)
+
+
+@contextmanager
+def calls_reported() -> Iterator[None]:
+    """Write an error of a call to standard error.
+
+    Raises:
+        typer.Exit: a call in the block failed; the status is that of its problem.
+    """
+    try:
+        yield
+    except StepUpError as error:
+        problem = problem_of(error)
+        write_problem(f"stepup: {problem.sentence}")
+        if problem.advice:
+            write_problem(f"  {problem.advice}")
+        raise typer.Exit(problem.exit_code) from error

@@ -1,0 +1,75 @@
+"""`stepup ctl profile`: the named connections of this user."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from stepup.cli import output
+from stepup.cli.ctl.profiles import (
+    Profile,
+    ProfileError,
+    Profiles,
+    profile_named,
+    profiles_file,
+    read_profiles,
+)
+from stepup.cli.options import failure
+
+app = typer.Typer(help="The named connections in ctl.toml.", no_args_is_help=True)
+_AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+
+
+@app.command("list")
+def list_(*, as_json: _AsJson = False) -> None:
+    """List the profiles; the default has a star."""
+    profiles = _read()
+    if as_json:
+        for name, profile in sorted(profiles.by_name.items()):
+            output.write_json({"name": name, "default": name == profiles.default} | _said(profile))
+        return
+    output.write_table(
+        ("", "profile", "address", "tenant", "operator"),
+        [
+            (
+                "*" if name == profiles.default else "",
+                name,
+                profile.address or "",
+                profile.tenant or "",
+                profile.operator or "",
+            )
+            for name, profile in sorted(profiles.by_name.items())
+        ],
+    )
+
+
+@app.command()
+def show(
+    name: Annotated[str | None, typer.Argument(help="Default: the default profile.")] = None,
+    *,
+    as_json: _AsJson = False,
+) -> None:
+    """Show what a profile says."""
+    try:
+        said = _said(profile_named(name, profiles_file()))
+    except ProfileError as error:
+        raise failure(output.plain(error)) from error
+    if as_json:
+        output.write_json(said)
+    else:
+        output.write_table(("setting", "value"), said.items())
+
+
+def _read() -> Profiles:
+    try:
+        return read_profiles(profiles_file())
+    except ProfileError as error:
+        raise failure(output.plain(error)) from error
+
+
+def _said(profile: Profile) -> dict[str, object]:
+    return {
+        name: value if isinstance(value, bool) else str(value)
+        for name, value in asdict(profile).items()
+        if value is not None
+    }

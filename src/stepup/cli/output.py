@@ -1,0 +1,90 @@
+"""What commands write for people and for programs. No text of a person controls the terminal (S11).
+
+On a terminal tables have bold heads and fold their cells; a pipe or a file gets plain columns.
+"""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+import typer
+
+from stepup.cli.options import failure
+
+
+def plain(value: object) -> str:
+    """The text of a value, with an escape in place of each character that a terminal may obey.
+
+    Such characters are control and format characters (so also changes of direction), line
+    separators, halves of surrogate pairs, and characters that Unicode does not assign.
+    """
+    return "".join(
+        character
+        if character.isprintable() or unicodedata.category(character) == "Zs"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in str(value)
+    )
+
+
+def write(text: object = "") -> None:
+    """Write a line to standard output, as `plain` text."""
+    typer.echo(plain(text))
+
+
+def write_problem(text: object) -> None:
+    """Write a line to standard error, as `plain` text."""
+    typer.echo(plain(text), err=True)
+
+
+def write_json(value: Mapping[str, object]) -> None:
+    """Write an object as one line of JSON, in ASCII."""
+    typer.echo(json.dumps(value))
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows below the names of their columns, each cell as `plain` text."""
+    cells = [tuple(map(plain, row)) for row in rows]
+    if not is_terminal():
+        _write_columns([tuple(columns), *cells])
+        return
+    from rich.console import Console  # noqa: PLC0415  # only people need it
+    from rich.table import Table  # noqa: PLC0415  # as above
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in cells:
+        table.add_row(*row)
+    Console(highlight=False, markup=False, emoji=False).print(table)
+
+
+def _write_columns(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(padded).rstrip())
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def is_attended() -> bool:
+    """Whether a person can be asked: standard input and standard error are a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def demand_consent(question: str, *, given: bool) -> None:
+    """Ask the person on the terminal, unless consent was given by `--yes`.
+
+    Raises:
+        typer.Exit: nobody can be asked; status 2.
+        typer.Abort: the person does not consent.
+    """
+    if given:
+        return
+    if not is_attended():
+        raise failure(f"{plain(question)} Give --yes, since no terminal is there to ask.")
+    typer.confirm(plain(question), abort=True, err=True)

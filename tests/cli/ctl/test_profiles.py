@@ -1,0 +1,141 @@
+"""The profiles of `stepup ctl`, and what wins over them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stepup.cli.ctl.connection import Options
+from stepup.cli.ctl.profiles import Profile, ProfileError, profile_named, profiles_file
+from stepup.cli.main import app
+
+CONTENT = """
+default = "production"
+
+[profiles.production]
+address = "stepup.prod:50051"
+tls_ca = "tls/ca.crt"
+certificate = "/etc/sam.crt"
+key = "~/sam.key"
+tenant = "acme"
+operator = "sam"
+
+[profiles.trial]
+insecure = true
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """The file of profiles, written with a content."""
+    path = tmp_path / "ctl.toml"
+    path.write_text(CONTENT, "utf-8")
+    monkeypatch.setenv("STEPUP_CTL_CONFIG", str(path))
+    monkeypatch.delenv("STEPUP_CTL_PROFILE", raising=False)
+    return path
+
+
+URI = "otpauth://totp/Acme:alice?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+
+def run(*arguments, typed=None):
+    return CliRunner().invoke(app, ["ctl", *arguments], input=typed)
+
+
+def test_paths_are_relative_to_the_file_or_the_home_directory(file):
+    assert profile_named(None, file) == Profile(
+        address="stepup.prod:50051",
+        tls_ca=file.parent / "tls/ca.crt",
+        certificate=Path("/etc/sam.crt"),
+        key=Path.home() / "sam.key",
+        tenant="acme",
+        operator="sam",
+    )
+
+
+def test_the_file_is_in_the_users_directory_unless_the_environment_names_another(
+    monkeypatch, tmp_path
+):
+    monkeypatch.delenv("STEPUP_CTL_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert profiles_file() == tmp_path / "stepup/ctl.toml"
+    assert profile_named(None, profiles_file()) == Profile()
+
+
+@pytest.mark.usefixtures("file")
+def test_options_win_over_the_profile():
+    merged = Options(profile="production", tenant="other", key=Path("k")).merged()
+    assert (merged.tenant, merged.key, merged.operator) == ("other", Path("k"), "sam")
+
+
+@pytest.mark.usefixtures("file")
+def test_variables_of_the_environment_win_over_the_profile(monkeypatch):
+    monkeypatch.setenv("STEPUP_CLIENT_TARGET", "stepup.example:1")
+    actor = ("--tenant", "acme", "--operator", "sam", "--reason", "why")
+    result = run("people", "import", "-", "--profile", "trial", *actor, typed=URI)
+    assert "--insecure is for a server on this machine" in result.stderr
+
+
+@pytest.mark.usefixtures("file")
+def test_the_environment_may_name_the_profile(monkeypatch):
+    monkeypatch.setenv("STEPUP_CTL_PROFILE", "nowhere")
+    result = run("people", "import", "-")
+    assert result.exit_code == 2
+    assert "'nowhere'; the profiles are: production, trial" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("profiles.a.token = 'eyJ'", "profiles.a.token: a profile holds no secret"),
+        ("profiles.a.password = 'x'", "profiles.a.password: a profile holds no secret"),
+        ("profiles.a.adress = 'x'", "profiles.a.adress: unknown; a profile has address, "),
+        ("profiles.a.insecure = 'yes'", "profiles.a.insecure: must be true or false"),
+        ("profiles.a.address = 1", "profiles.a.address: must be a text"),
+        ("profiles.a.key = ''", "profiles.a.key: must be a text"),
+        ("profiles.a = 1", "profiles: must be tables"),
+        ("profile.a.key = 'x'", "profile: unknown"),
+        ("default = 'b'", "default: no profile is named 'b'"),
+        ("default", "not TOML"),
+    ],
+)
+def test_what_a_profile_cannot_say_is_named_with_its_file_and_without_a_secret(
+    file, content, problem
+):
+    file.write_text(content, "utf-8")
+    with pytest.raises(ProfileError) as refused:
+        profile_named(None, file)
+    assert str(refused.value).startswith(f"{file}: {problem}")
+    assert "eyJ" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("file")
+def test_profiles_are_listed_and_shown():
+    assert run("profile", "list").stdout.splitlines() == [
+        "   profile     address            tenant  operator",
+        "*  production  stepup.prod:50051  acme    sam",
+        "   trial",
+    ]
+    assert json.loads(run("profile", "show", "trial", "--json").stdout) == {"insecure": True}
+    assert run("profile", "show").stdout.splitlines()[1] == "address      stepup.prod:50051"
+    assert run("profile", "show", "x").exit_code == 2
+    rows = [json.loads(line) for line in run("profile", "list", "--json").stdout.splitlines()]
+    assert [(row["name"], row["default"]) for row in rows] == [
+        ("production", True),
+        ("trial", False),
+    ]
+
+
+@pytest.mark.parametrize("missing", ["tenant", "operator", "reason"])
+def test_the_record_has_tenant_operator_and_reason(missing):
+    given = {"tenant": "acme", "operator": "sam", "reason": "why"}
+    del given[missing]
+    options = [part for name, value in given.items() for part in (f"--{name}", value)]
+    result = run("people", "import", "-", "--insecure", *options, typed=URI)
+    assert (result.exit_code, f"give --{missing}" in result.stderr) == (2, True), result.output
+
+
+@pytest.fixture(autouse=True)
+def _no_file_of_this_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("STEPUP_CTL_CONFIG", str(tmp_path / "ctl.toml"))
