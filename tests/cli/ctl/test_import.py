@@ -9,7 +9,6 @@ import pytest
 import yaml
 from stepup_tests.otp import code_at
 from stepup_tests.people import person
-from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from stepup.cli.main import app
@@ -22,13 +21,6 @@ URIS = [other["uri"] for other in OTHERS["key_uris"]]
 SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 URI = f"otpauth://totp/Acme:alice?secret={SECRET}"
 ACTOR = ("--tenant", "acme", "--operator", "sam", "--reason", "moved from Old")
-
-
-@pytest.fixture(autouse=True)
-def _server_logs_nothing():
-    """The server is in this process, whose output belongs to the command."""
-    with capture_logs():
-        yield
 
 
 @pytest.fixture

@@ -134,8 +134,3 @@ def test_the_record_has_tenant_operator_and_reason(missing):
     options = [part for name, value in given.items() for part in (f"--{name}", value)]
     result = run("people", "import", "-", "--insecure", *options, typed=URI)
     assert (result.exit_code, f"give --{missing}" in result.stderr) == (2, True), result.output
-
-
-@pytest.fixture(autouse=True)
-def _no_file_of_this_user(monkeypatch, tmp_path):
-    monkeypatch.setenv("STEPUP_CTL_CONFIG", str(tmp_path / "ctl.toml"))

@@ -3,10 +3,16 @@
 import typer
 
 from stepup.cli.ctl import profile_commands
+from stepup.cli.ctl.catalogue import operations
+from stepup.cli.ctl.explaining import check
 from stepup.cli.ctl.people import commands as people
+from stepup.cli.ctl.policy import commands as policy
 
 app = typer.Typer(
     help="Call a running server, as an operator of the platform.", no_args_is_help=True
 )
 app.add_typer(profile_commands.app, name="profile")
+app.add_typer(policy.app, name="policy")
+app.command()(operations)
+app.command()(check)
 app.add_typer(people.app, name="people")

@@ -31,11 +31,12 @@ class Problem:
     exit_code: int
 
 
+ROLE_ADVICE: Final = (
+    "An operator may only strengthen. A Master Administrator of the business has to make this"
+    " change: in the policy panel, or by UpdatePolicy from an elevated session."
+)
 _REFUSALS: Final = {
-    "ROLE_REQUIRED": (
-        "An operator may only strengthen. A Master Administrator of the business has to make this"
-        " change: in the policy panel, or by UpdatePolicy from an elevated session."
-    ),
+    "ROLE_REQUIRED": ROLE_ADVICE,
     "ETAG_MISMATCH": "The policy changed meanwhile. Look again, and repeat the command.",
     "UNKNOWN_PERSON": "Compare the tenant and the user id with your directory.",
     "UNLOCK_LIMIT": "A user is unlocked at most 3 times a day: wait, or reset the enrollment.",

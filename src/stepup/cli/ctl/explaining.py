@@ -1,0 +1,126 @@
+"""`stepup ctl check`: how a check of a person would be answered now. It allows nothing."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+from uuid import uuid4
+
+import typer
+
+from stepup.cli import output
+from stepup.cli.ctl.operating import Operating, operating
+from stepup.cli.options import failure
+from stepup.domain.actor import AccountType, PlaybookTrigger, Role, Team
+
+if TYPE_CHECKING:
+    from stepup.client import ActorContext
+    from stepup.client.messages import step_up
+
+_STDIN: Final = Path("-")
+
+
+@operating
+def check(
+    work: Operating,
+    *,
+    user: Annotated[str, typer.Option(help="The id of the person.")],
+    operation: Annotated[str, typer.Option(help="The id of the operation.")],
+    target: Annotated[str, typer.Option(help="The object of the action.")] = "",
+    session_id_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the id of the sign-in session, - for standard input. Default: a"
+            " session without an elevation."
+        ),
+    ] = None,
+    challenge_id: Annotated[str, typer.Option(help="A challenge for the action.")] = "",
+    account_type: Annotated[
+        AccountType, typer.Option(help="How the person signs in.")
+    ] = AccountType.LOCAL,
+    role: Annotated[Role, typer.Option(help="The role of the person.")] = Role.OTHER,
+    team: Annotated[Team, typer.Option(help="The team of the person.")] = Team.OTHER,
+    playbook_trigger: Annotated[
+        PlaybookTrigger | None, typer.Option(help="The cause of a playbook run: the action is its.")
+    ] = None,
+    explain: Annotated[  # noqa: ARG001  # an operator makes no decisions: there is only this
+        bool, typer.Option("--explain", help="Explain, which this command always does.")
+    ] = True,
+) -> None:
+    """Explain how a check would be answered now: which rule decides, and why no earlier one does.
+
+    The server makes no decision, uses up nothing and writes no line of the decision log. An
+    operator's question is an audit event.
+
+    The exit code is 0 if the action would be allowed, 1 if not, 2 if the command failed.
+    """
+    from stepup.client.messages import actor, step_up  # noqa: PLC0415  # a server needs no client
+
+    run = None
+    if playbook_trigger is not None:
+        run = actor.PlaybookRun(
+            playbook_id="stepup-ctl",
+            run_id="stepup-ctl",
+            trigger=actor.PlaybookTrigger.Value(f"PLAYBOOK_TRIGGER_{playbook_trigger.name}"),
+        )
+    subject: ActorContext = actor.ActorContext(
+        tenant_id=work.tenant,
+        user_id=user,
+        session_id=_session_id(session_id_file),
+        account_type=actor.AccountType.Value(f"ACCOUNT_TYPE_{account_type.name}"),
+        role=actor.Role.Value(f"ROLE_{role.name}"),
+        team=actor.Team.Value(f"TEAM_{team.name}"),
+        playbook_run=run,
+        challenge_id=challenge_id,
+    )
+    explained = work.client.explain(work.actor, subject, operation, target=target)
+    _write(explained, as_json=work.as_json)
+    if explained.decision != step_up.DECISION_ALLOWED:
+        raise typer.Exit(1)
+
+
+def _session_id(file: Path | None) -> str:
+    """The session id in a file; of a session without an elevation, if no file is given.
+
+    Raises:
+        typer.Exit: the file cannot be read.
+    """
+    if file is None:
+        return f"stepup-ctl-{uuid4()}"
+    if file == _STDIN:
+        return sys.stdin.readline().rstrip("\r\n")
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        problem = error.strerror if isinstance(error, OSError) else "is not text"
+        raise failure(f"{file}: {problem}") from error
+
+
+def _write(explained: "step_up.ExplainStepUpResponse", *, as_json: bool) -> None:
+    from stepup.cli.ctl.messages import fields_of  # noqa: PLC0415  # as above
+
+    fields = fields_of(explained)
+    if as_json:
+        output.write_json(fields)
+        return
+    output.write(f"{_word(fields, 'decision')}: {_word(fields, 'reason')}")
+    needs = explained.requirement
+    if needs.challenge:
+        output.write("needs an approval of this action, by a challenge")
+    elif needs.HasField("max_age"):
+        output.write(f"needs a code of the last {needs.max_age.seconds} seconds")
+    for name in ("detail", "challenge_rejection"):
+        if not fields[name].endswith("_UNSPECIFIED"):
+            output.write(f"{name}: {fields[name]}")
+    output.write()
+    rows = [
+        ("decides" if rule["matched"] else "", _word(rule, "reason"), rule["explanation"])
+        for rule in fields["rules"]
+    ]
+    output.write_table(("", "rule", "explanation"), rows)
+
+
+_PREFIXES: Final = {"decision": "DECISION_", "reason": "DECISION_REASON_"}
+
+
+def _word(fields: dict[str, str], name: str) -> str:
+    return fields[name].removeprefix(_PREFIXES[name])

@@ -1,0 +1,1 @@
+"""`stepup ctl policy`: reads and changes the policy of a business."""

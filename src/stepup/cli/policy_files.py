@@ -1,0 +1,164 @@
+"""Policies as files: JSON or YAML with the names of `stepup.v1.Policy`, without a server.
+
+    {"enabled": true, "operations": [{"operation": "response.run_osquery", "max_age": "300s"}]}
+
+`stepup ctl policy show --json` writes such a file.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from stepup.cli.times import duration_of
+from stepup.domain.actor import TenantId
+from stepup.domain.elevation import LIFETIME
+from stepup.domain.errors import InvalidValueError
+from stepup.domain.operations import OperationId
+from stepup.domain.policy import EVERY_TIME, checked_max_age
+from stepup.domain.totp import Label
+from stepup.service.policy.update import PolicyChange
+
+STDIN: Final = "-"
+_NAMES: Final = {
+    "tenant_id", "enabled", "operations", "etag", "update_time", "issuer", "enroll_by",
+}  # fmt: skip
+_OPERATION_NAMES: Final = {"operation", "max_age", "every_time"}
+_T = TypeVar("_T")
+
+
+class PolicyFileError(ValueError):
+    """The text is not a policy; the message names the file and the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """What a file says about a policy.
+
+    Attributes:
+        tenant_id: the business; None if the file does not name one.
+        change: the fields that the file has. Its etag is empty if the file has none.
+    """
+
+    tenant_id: TenantId | None
+    change: PolicyChange
+
+
+def read_policy(source: str) -> PolicyFile:
+    """Read a policy from a file, or from standard input (`-`).
+
+    Raises:
+        PolicyFileError: the source cannot be read, or is not a policy.
+    """
+    try:
+        text = sys.stdin.read() if source == STDIN else Path(source).read_text("utf-8")
+        return policy_of(_document(text))
+    except OSError as error:
+        raise PolicyFileError(f"{source}: {error.strerror}") from error
+    except ValueError as error:
+        raise PolicyFileError(f"{source}: {error}") from error
+
+
+def policy_of(document: object) -> PolicyFile:
+    """The policy of a document with the names and the JSON values of `stepup.v1.Policy`.
+
+    A field that is absent says nothing; `null` removes an issuer or an `enroll_by`.
+
+    Raises:
+        PolicyFileError: a field is unknown, or has no valid value.
+    """
+    fields = _mapping("policy", document, _NAMES)
+    tenant_id = fields.get("tenant_id")
+    return PolicyFile(
+        _parsed("tenant_id", TenantId, tenant_id) if tenant_id else None,
+        PolicyChange(
+            etag=_text("etag", fields.get("etag") or ""),
+            enabled=_boolean("enabled", fields["enabled"]) if "enabled" in fields else None,
+            max_ages=_max_ages(fields["operations"]) if "operations" in fields else None,
+            issuer=_optional("issuer", Label, fields),
+            enroll_by=_optional("enroll_by", _instant, fields),
+        ),
+    )
+
+
+def _document(text: str) -> Any:
+    if text.lstrip().startswith("{"):
+        return json.loads(text)
+    try:
+        import yaml  # noqa: PLC0415  # optional: JSON needs no library
+    except ImportError as error:
+        raise PolicyFileError("YAML needs the library pyyaml; write JSON instead") from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PolicyFileError(f"neither JSON nor YAML: {error}") from error
+
+
+def _optional(
+    name: str, parse: Callable[[str], _T], fields: Mapping[str, Any]
+) -> _T | Literal[""] | None:
+    if name not in fields:
+        return None
+    return _parsed(name, parse, fields[name]) if fields[name] else ""
+
+
+def _max_ages(operations: object) -> dict[OperationId, timedelta]:
+    if not isinstance(operations, list):
+        raise PolicyFileError("operations: must be a list")
+    max_ages: dict[OperationId, timedelta] = {}
+    for index, each in enumerate(operations):
+        place = f"operations[{index}]"
+        item = _mapping(place, each, _OPERATION_NAMES)
+        operation = _parsed(f"{place}.operation", OperationId, item.get("operation", ""))
+        if operation in max_ages:
+            raise PolicyFileError(f"{place}.operation: {operation} is selected twice")
+        max_ages[operation] = _max_age(place, item)
+    return max_ages
+
+
+def _max_age(place: str, item: Mapping[str, Any]) -> timedelta:
+    every_time = _boolean(f"{place}.every_time", item.get("every_time", False))
+    if (max_age := item.get("max_age")) is None:
+        return EVERY_TIME if every_time else LIFETIME
+    if every_time:
+        raise PolicyFileError(f"{place}.max_age: must be absent with every_time")
+    return _parsed(f"{place}.max_age", lambda text: checked_max_age(duration_of(text)), max_age)
+
+
+def _instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _parsed(place: str, parse: Callable[[str], _T], value: object) -> _T:
+    if isinstance(value, date):  # YAML has instants of its own
+        value = value.isoformat()
+    try:
+        return parse(_text(place, value))
+    except PolicyFileError:
+        raise
+    except (ValueError, InvalidValueError) as error:
+        raise PolicyFileError(f"{place}: {error}") from error
+
+
+def _text(place: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise PolicyFileError(f"{place}: must be a text, and is {value!r}")
+    return value
+
+
+def _boolean(place: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise PolicyFileError(f"{place}: must be true or false, and is {value!r}")
+    return value
+
+
+def _mapping(place: str, value: object, names: set[str]) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise PolicyFileError(f"{place}: must be an object with {', '.join(sorted(names))}")
+    if unknown := sorted(str(name) for name in value.keys() - names):
+        raise PolicyFileError(f"{place}: has no field {unknown[0]!r}; it has {sorted(names)}")
+    return value

@@ -1,0 +1,93 @@
+"""Policies as files."""
+
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from stepup.cli.policy_files import PolicyFileError, read_policy
+from stepup.domain.elevation import LIFETIME
+from stepup.domain.policy import EVERY_TIME
+from stepup.service.policy.update import PolicyChange
+
+YAML = """
+tenant_id: acme
+enabled: true
+enroll_by: 2026-03-01T12:00:00+02:00
+operations:
+- operation: response.run_osquery
+  max_age: 300s
+- operation: iam.configure_api_keys
+  every_time: true
+- operation: response.start_remote_shell
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a file; returns its path as text."""
+
+    def file(content):
+        path = tmp_path / "policy"
+        path.write_text(content, "utf-8")
+        return str(path)
+
+    return file
+
+
+def test_yaml_has_the_names_of_the_api(file):
+    read = read_policy(file(YAML))
+    assert read.tenant_id == "acme"
+    assert read.change == PolicyChange(
+        etag="",
+        enabled=True,
+        max_ages={
+            "response.run_osquery": timedelta(minutes=5),
+            "iam.configure_api_keys": EVERY_TIME,
+            "response.start_remote_shell": LIFETIME,
+        },
+        enroll_by=datetime(2026, 3, 1, 10, tzinfo=UTC),
+    )
+
+
+def test_an_absent_field_says_nothing_and_null_removes(file):
+    assert read_policy(file("{}")).change == PolicyChange("")
+    removed = read_policy(file('{"issuer": null, "enroll_by": null}')).change
+    assert removed == PolicyChange("", issuer="", enroll_by="")
+
+
+def test_without_pyyaml_json_is_read_and_yaml_says_what_is_missing(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert read_policy(file('{"enabled": true}')).change.enabled is True
+    with pytest.raises(PolicyFileError, match="pyyaml"):
+        read_policy(file(YAML))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[]", "policy: must be an object"),
+        ("{", "Expecting"),
+        ("a: [", "neither JSON nor YAML"),
+        ('{"enable": true}', "policy: has no field 'enable'"),
+        ('{"enabled": "yes"}', "enabled: must be true or false"),
+        ('{"issuer": "a:b"}', "issuer: must have no colon"),
+        ('{"operations": {}}', "operations: must be a list"),
+        ('{"operations": [{"operation": "x"}]}', "operations[0].operation: must have the form"),
+        (
+            '{"operations": [{"operation": "a.b", "max_age": 300}]}',
+            "operations[0].max_age: must be",
+        ),
+        ('{"operations": [{"operation": "a.b", "max_age": "1h"}]}', "operations[0].max_age: must"),
+        ('{"operations": [{"operation": "a.b"}, {"operation": "a.b"}]}', "is selected twice"),
+        (
+            '{"operations": [{"operation": "a.b", "max_age": "60s", "every_time": true}]}',
+            "operations[0].max_age: must be absent with every_time",
+        ),
+    ],
+)
+def test_a_file_that_is_no_policy_is_refused_by_field(file, content, problem):
+    with pytest.raises(PolicyFileError) as refused:
+        read_policy(file(content))
+    assert problem in str(refused.value)
+    assert str(refused.value).startswith(file(content))
