@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from stepup.cli.policy_files import PolicyFileError, read_policy
+from stepup.domain.actor import TenantId
 from stepup.domain.elevation import LIFETIME
-from stepup.domain.policy import EVERY_TIME
+from stepup.domain.policy import EVERY_TIME, Policy
 from stepup.service.policy.update import PolicyChange
 
+ACME = TenantId("acme")
 YAML = """
 tenant_id: acme
 enabled: true
@@ -56,10 +58,38 @@ def test_an_absent_field_says_nothing_and_null_removes(file):
     assert removed == PolicyChange("", issuer="", enroll_by="")
 
 
-def test_without_pyyaml_json_is_read_and_yaml_says_what_is_missing(file, monkeypatch):
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr(sys.stdin, "read", lambda: '{"enabled": true}')
+    assert read_policy("-").change == PolicyChange("", enabled=True)
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(PolicyFileError, match=r"missing\.yaml: No such file"):
+        read_policy(str(tmp_path / "missing.yaml"))
+
+
+def test_a_whole_policy_needs_no_stored_one(file):
+    read = read_policy(file('{"enabled": true, "operations": [{"operation": "a.b"}]}'))
+    assert read.whole_policy(ACME) == Policy(ACME, enabled=True, max_ages={"a.b": LIFETIME})
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"operations": []}', "enabled: is required"),
+        ('{"enabled": true}', "operations: is required"),
+        ('{"tenant_id": "globex", "enabled": true, "operations": []}', "is globex, and not acme"),
+    ],
+)
+def test_a_whole_policy_lacks_nothing_and_is_of_the_tenant(file, content, problem):
+    with pytest.raises(PolicyFileError, match=problem):
+        read_policy(file(content)).whole_policy(ACME)
+
+
+def test_without_the_extra_json_is_read_and_yaml_says_what_is_missing(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     assert read_policy(file('{"enabled": true}')).change.enabled is True
-    with pytest.raises(PolicyFileError, match="pyyaml"):
+    with pytest.raises(PolicyFileError, match="YAML needs the extra `analysis`"):
         read_policy(file(YAML))
 
 

@@ -1,8 +1,8 @@
-"""Policies as files: JSON or YAML with the names of `stepup.v1.Policy`, without a server.
+"""Policies as files: JSON, or YAML (extra `analysis`), with the names of `stepup.v1.Policy`.
 
     {"enabled": true, "operations": [{"operation": "response.run_osquery", "max_age": "300s"}]}
 
-`stepup ctl policy show --json` writes such a file.
+`stepup ctl policy show --json` writes such a file. To read one, no server is necessary.
 """
 
 import json
@@ -18,9 +18,10 @@ from stepup.domain.actor import TenantId
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import EVERY_TIME, checked_max_age
+from stepup.domain.policy import EVERY_TIME, Policy, checked_max_age
 from stepup.domain.totp import Label
 from stepup.service.policy.update import PolicyChange
+from stepup.system.distribution import missing_extra
 
 STDIN: Final = "-"
 _NAMES: Final = {
@@ -45,6 +46,19 @@ class PolicyFile:
 
     tenant_id: TenantId | None
     change: PolicyChange
+
+    def whole_policy(self, tenant_id: TenantId) -> Policy:
+        """The policy of this tenant that the file describes, without a stored one.
+
+        Raises:
+            PolicyFileError: the file has no `enabled` or no `operations`, or names another tenant.
+        """
+        if self.tenant_id not in (None, tenant_id):
+            raise PolicyFileError(f"tenant_id: is {self.tenant_id}, and not {tenant_id}")
+        for name, value in (("enabled", self.change.enabled), ("operations", self.change.max_ages)):
+            if value is None:
+                raise PolicyFileError(f"{name}: is required")
+        return self.change.applied_to(Policy(tenant_id))
 
 
 def read_policy(source: str) -> PolicyFile:
@@ -88,13 +102,13 @@ def _document(text: str) -> Any:
     if text.lstrip().startswith("{"):
         return json.loads(text)
     try:
-        import yaml  # noqa: PLC0415  # optional: JSON needs no library
+        import yaml  # noqa: PLC0415  # of an extra
     except ImportError as error:
-        raise PolicyFileError("YAML needs the library pyyaml; write JSON instead") from error
+        raise PolicyFileError(f"is not JSON, and YAML {missing_extra('analysis')}") from error
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise PolicyFileError(f"neither JSON nor YAML: {error}") from error
+        raise PolicyFileError(f"is neither JSON nor YAML: {error}") from error
 
 
 def _optional(
@@ -160,5 +174,7 @@ def _mapping(place: str, value: object, names: set[str]) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise PolicyFileError(f"{place}: must be an object with {', '.join(sorted(names))}")
     if unknown := sorted(str(name) for name in value.keys() - names):
-        raise PolicyFileError(f"{place}: has no field {unknown[0]!r}; it has {sorted(names)}")
+        raise PolicyFileError(
+            f"{place}: has no field {unknown[0]!r}; its fields are {', '.join(sorted(names))}"
+        )
     return value
