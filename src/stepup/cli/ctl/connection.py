@@ -6,7 +6,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from stepup.cli.ctl.profiles import Profile, profile_named, profiles_file
+from stepup.cli.ctl.profiles import (
+    Profile,
+    ProfileError,
+    profile_named,
+    profiles_file,
+    read_profiles,
+)
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 _CONNECTION: Final = "Connection"
@@ -17,13 +23,26 @@ def _option(*names: str, panel: str = _CONNECTION, **facts: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, **facts)
 
 
+def _complete_profile(incomplete: str) -> list[str]:
+    """The names of profiles that begin so, for a shell."""
+    try:
+        names = read_profiles(profiles_file()).by_name
+    except ProfileError:  # a shell has no place for problems
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The common options. None means that an option was not given, and the profile counts."""
 
     profile: Annotated[
         str | None,
-        _option(envvar="STEPUP_CTL_PROFILE", help="A profile of ctl.toml, for what is not given."),
+        _option(
+            envvar="STEPUP_CTL_PROFILE",
+            autocompletion=_complete_profile,
+            help="A profile of ctl.toml, for what is not given.",
+        ),
     ] = None
     address: Annotated[
         str | None,
