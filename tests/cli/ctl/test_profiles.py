@@ -94,6 +94,7 @@ def test_the_environment_may_name_the_profile(monkeypatch):
         ("profiles.a.insecure = 'yes'", "profiles.a.insecure: must be true or false"),
         ("profiles.a.address = 1", "profiles.a.address: must be a text"),
         ("profiles.a.key = ''", "profiles.a.key: must be a text"),
+        ("profiles.a.key = '~nobody-of-this-name/k'", "profiles.a.key: this user has no home"),
         ("profiles.a = 1", "profiles: must be tables"),
         ("profile.a.key = 'x'", "profile: unknown"),
         ("default = 'b'", "default: no profile is named 'b'"),

@@ -146,4 +146,9 @@ def _value(place: str, kind: type, value: object, directory: Path) -> object:
         return value
     if not isinstance(value, str) or not value:
         raise ProfileError(f"{place}: must be a text")
-    return directory / Path(value).expanduser() if kind is Path else value
+    if kind is not Path:
+        return value
+    try:
+        return directory / Path(value).expanduser()
+    except RuntimeError as error:
+        raise ProfileError(f"{place}: this user has no home directory") from error
