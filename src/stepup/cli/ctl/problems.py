@@ -62,6 +62,7 @@ _FAILURES: Final = {
         "The server cannot reach its stores. Its log says why; `stepup doctor` on the server tries"
         " them all."
     ),
+    "DRAINING": "The server is about to end: try again.",
     "OVERLOADED": "Try again later.",
     "CALLER_RATE_LIMITED": "Your caller has used its calls: try again later.",
     "REQUEST_UNDER_WAY": "Try again in a moment.",
@@ -70,6 +71,9 @@ _FAILURES: Final = {
 _NOBODY_ANSWERED: Final = (
     "No server answered. Compare the address, the certificates and the network; `stepup doctor"
     " --profile NAME` tries them one by one."
+)
+_EFFECT_UNKNOWN: Final = (
+    "The server did not answer in time. A change may be in force: look before you repeat it."
 )
 
 
@@ -80,6 +84,8 @@ def problem_of(error: StepUpError) -> Problem:
     advice = _FAILURES.get(error.reason, "")
     if not error.reason and error.code == "UNAVAILABLE":
         advice = _NOBODY_ANSWERED
+    elif not advice and error.code in ("DEADLINE_EXCEEDED", "CANCELLED"):
+        advice = _EFFECT_UNKNOWN
     return Problem(str(error), advice, FAILED)
 
 
