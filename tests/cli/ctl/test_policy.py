@@ -64,7 +64,7 @@ async def test_an_operation_that_is_selected_again_keeps_what_it_demands(ctl):
     }
 
 
-async def test_s14_what_weakens_is_refused_with_the_words_of_who_can_do_it(ctl, worker):
+async def test_what_weakens_is_refused_with_the_words_of_who_can_do_it(ctl, worker):
     await worker.select(OSQUERY)
     result = await ctl("policy", "disable", "--yes")
     assert result.exit_code == 1

@@ -1,6 +1,5 @@
 """`stepup ctl check`: how a check of a person would be answered now. It allows nothing."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import uuid4
@@ -9,14 +8,12 @@ import typer
 
 from stepup.cli import output
 from stepup.cli.ctl.operating import Operating, operating
-from stepup.cli.options import failure
+from stepup.cli.session_ids import read_session_id
 from stepup.domain.actor import AccountType, PlaybookTrigger, Role, Team
 
 if TYPE_CHECKING:
     from stepup.client import ActorContext
     from stepup.client.messages import step_up
-
-_STDIN: Final = Path("-")
 
 
 @operating
@@ -55,6 +52,8 @@ def check(
     """
     from stepup.client.messages import actor, step_up  # noqa: PLC0415  # a server needs no client
 
+    # Without a file a session that nobody has, and that is never elevated.
+    session_id = read_session_id(session_id_file) if session_id_file else f"stepup-ctl-{uuid4()}"
     run = None
     if playbook_trigger is not None:
         run = actor.PlaybookRun(
@@ -65,7 +64,7 @@ def check(
     subject: ActorContext = actor.ActorContext(
         tenant_id=work.tenant,
         user_id=user,
-        session_id=_session_id(session_id_file),
+        session_id=session_id,
         account_type=actor.AccountType.Value(f"ACCOUNT_TYPE_{account_type.name}"),
         role=actor.Role.Value(f"ROLE_{role.name}"),
         team=actor.Team.Value(f"TEAM_{team.name}"),
@@ -76,23 +75,6 @@ def check(
     _write(explained, as_json=work.as_json)
     if explained.decision != step_up.DECISION_ALLOWED:
         raise typer.Exit(1)
-
-
-def _session_id(file: Path | None) -> str:
-    """The session id in a file; of a session without an elevation, if no file is given.
-
-    Raises:
-        typer.Exit: the file cannot be read.
-    """
-    if file is None:
-        return f"stepup-ctl-{uuid4()}"
-    if file == _STDIN:
-        return sys.stdin.readline().rstrip("\r\n")
-    try:
-        return file.read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        problem = error.strerror if isinstance(error, OSError) else "is not text"
-        raise failure(f"{file}: {problem}") from error
 
 
 def _write(explained: "step_up.ExplainStepUpResponse", *, as_json: bool) -> None:
