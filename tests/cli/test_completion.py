@@ -17,8 +17,8 @@ from stepup.cli.main import app
 def test_bash_completes_the_names_of_profiles(tmp_path):
     config = tmp_path / "ctl.toml"
     config.write_text("[profiles.production]\n[profiles.trial]\n", "utf-8")
-    script = """
-        eval "$(stepup completion bash)"
+    script = CliRunner().invoke(app, ["completion", "bash"]).stdout
+    script += """
         COMP_WORDS=(stepup ctl policy show --profile p); COMP_CWORD=5
         _stepup_completion stepup
         printf '%s\\n' "${COMPREPLY[@]}"
