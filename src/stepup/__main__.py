@@ -16,10 +16,11 @@ def main() -> None:
         # A hangup reloads a server, and SIGUSR2 restarts workers. During the imports they would end
         # the process: they are blocked until the server handles them.
         _occupy_closed_streams()
-        # grpcio's core would write to standard error, and wait if nobody reads it.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
         _demand_server()
+        from stepup.system.core_log import choose_core_log  # noqa: PLC0415  # it takes a while
+
+        choose_core_log()
         _import_libraries_small()
     else:
         _demand_server()

@@ -5,15 +5,18 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import structlog
 from prometheus_client import Counter
 
 from stepup.process.signals import signals_handled, stop_event
+from stepup.rpc.identity.handshakes import HandshakeFailures
 from stepup.service.upkeep.background import run_for_ever
 from stepup.settings import ConfigurationError, Settings
+from stepup.system.clock import SystemClock
+from stepup.system.core_log import core_log_read
 from stepup.system.outlet import Outlet
 from stepup.system.service_manager import ServiceManager
 from stepup.wiring.running_server import RunningServer
@@ -48,7 +51,7 @@ async def serve_until_stopped(
         StoreUnavailableError: likewise.
     """
     stop, hangup = stop_event(), asyncio.Event()
-    with signals_handled({signal.SIGHUP: hangup.set}):
+    with signals_handled({signal.SIGHUP: hangup.set}), _handshake_failures_counted(settings):
         async with running(settings) as server:
             exempt_from_collection()
             tasks = [
@@ -61,6 +64,11 @@ async def serve_until_stopped(
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+
+def _handshake_failures_counted(settings: Settings) -> AbstractContextManager[None]:
+    """Count and log the TLS handshakes that fail during the block, if the server has TLS."""
+    return core_log_read(HandshakeFailures(SystemClock()).read if settings.tls else None)
 
 
 async def announce_address(server: RunningServer) -> None:

@@ -20,7 +20,6 @@ from stepup.system import distribution
 from stepup.system.outlet import Outlet
 from stepup.telemetry.log_lines import (
     LinesOfATurn,
-    Sink,
     StandardError,
     as_json_line,
     as_printable_line,
@@ -44,7 +43,8 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
     No line that is logged raises, or waits for a reader: see `LinesOfATurn`.
     `level` is the lowest level that is written: debug, info, warning or error.
     """
-    lines = LinesOfATurn(_standard_error())
+    sink = _standard_error()
+    lines = LinesOfATurn(sink)
     rendering: list[structlog.typing.Processor]
     if log_format == "json":
         # A stack without local variables: they could be a code or a secret (S11).
@@ -66,7 +66,7 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
         cache_logger_on_first_use=True,
     )
     # Tracebacks, warnings, and what the standard library logs by itself, such as asyncio.
-    sys.stderr = StandardError(lines, descriptor=2)
+    sys.stderr = StandardError(lines, sink.descriptor)
     if not any(isinstance(handler, _ToTheLog) for handler in logging.root.handlers):
         logging.root.addHandler(_ToTheLog(logging.WARNING))
 
@@ -90,7 +90,7 @@ def info_writer() -> Callable[[str, dict[str, Any]], None]:
     return write
 
 
-def _standard_error() -> Sink:
+def _standard_error() -> "Outlet | _Closed":
     try:
         return Outlet.to(sys.__stderr__)  # type: ignore[arg-type]  # None where it was closed at start
     except (AttributeError, OSError, ValueError):
@@ -99,6 +99,8 @@ def _standard_error() -> Sink:
 
 class _Closed:
     """In place of a standard error that was closed before the process began."""
+
+    descriptor = 2
 
     def write(self, _octets: bytes) -> int:
         raise OSError(EBADF, "standard error is closed")

@@ -55,6 +55,7 @@ def trial_web_process(settings: Settings) -> Iterator[None]:
         ending_with_this_process(command, signal.SIGTERM),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # the server's one line there is for programs
+        stderr=sys.stderr,  # while the server runs, descriptor 2 is not standard error
         env=environment,
     )
     try:

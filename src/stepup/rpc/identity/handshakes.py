@@ -1,0 +1,156 @@
+"""TLS handshakes that failed: from which address, and why (S15).
+
+gRPC ends such a connection before there is a call. It reports the reason, with the address, only in
+the log of its core (`GRPC_TRACE=handshaker`); the format of that log is no promise of grpcio. A
+record that is not understood counts nothing, and no text of a record gets into our log.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+import structlog
+from prometheus_client import Counter
+
+from stepup.rpc.engine.waiting import network_of
+from stepup.service.ports import Clock
+
+LOG_SECONDS: Final = 60.0
+"""The shortest time between two lines about one network and one reason."""
+MAX_LINES: Final = 200
+"""How many lines may be written within LOG_SECONDS, for all networks together."""
+_MAX_RECORD_BYTES: Final = 16 * 1024
+
+_RECORD: Final = re.compile(rb"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ", re.MULTILINE)
+_FAILURE: Final = re.compile(
+    rb"handshaker\.cc:\d+\] CallNextHandshakerLocked: error=(?!OK)(?P<error>.*)"
+    rb"\sshutdown=(?:true|false) index=\d+, args=\{(?P<arguments>.*)\}",
+    re.DOTALL,
+)
+_PEER: Final = re.compile(rb"grpc\.internal\.endpoint_peer_address=([A-Za-z0-9%:.\[\]]+)")
+_OF_A_CLIENT: Final = b"grpc.client_channel_factory="
+
+_log = structlog.get_logger(__name__)
+_failures = Counter(
+    "stepup_handshake_failures",
+    "TLS handshakes that failed, by the reason as far as gRPC reports it.",
+    ["reason"],
+)
+
+
+class Reason(StrEnum):
+    """Why a handshake failed. The values are labels of the metric."""
+
+    MISSING = "certificate_missing"
+    EXPIRED = "certificate_expired"
+    NOT_YET_VALID = "certificate_not_yet_valid"
+    FOREIGN = "certificate_foreign"
+    NOT_ACCEPTED = "certificate_not_accepted"
+    NOT_TLS = "not_tls"
+    VERSION = "tls_version"
+    NOT_HTTP2 = "not_http2"
+    CLOSED = "connection_closed"
+    OTHER = "other"
+
+
+_WORDS: Final[Mapping[bytes, Reason]] = MappingProxyType(
+    {
+        b"PEER_DID_NOT_RETURN_A_CERTIFICATE": Reason.MISSING,
+        b"CERTIFICATE_VERIFY_FAILED: certificate has expired": Reason.EXPIRED,
+        b"CERTIFICATE_VERIFY_FAILED: certificate is not yet valid": Reason.NOT_YET_VALID,
+        b"CERTIFICATE_VERIFY_FAILED: unable to get": Reason.FOREIGN,
+        b"CERTIFICATE_VERIFY_FAILED: self signed": Reason.FOREIGN,
+        b"CERTIFICATE_VERIFY_FAILED: certificate signature failure": Reason.FOREIGN,
+        b"CERTIFICATE_VERIFY_FAILED": Reason.NOT_ACCEPTED,
+        b"HTTP_REQUEST": Reason.NOT_TLS,
+        b"WRONG_VERSION_NUMBER": Reason.NOT_TLS,
+        b"UNSUPPORTED_PROTOCOL": Reason.VERSION,
+        b"ALPN": Reason.NOT_HTTP2,
+        b"Handshake read failed": Reason.CLOSED,
+    }
+)
+"""What a record has, the more exact first."""
+
+_EXPLANATIONS: Final[Mapping[Reason, str]] = MappingProxyType(
+    {
+        Reason.MISSING: "the client sent no certificate: give it one of an authority in"
+        " tls.client_ca",
+        Reason.EXPIRED: "the client's certificate has expired: renew it",
+        Reason.NOT_YET_VALID: "the client's certificate is not in force yet: check its dates, and"
+        " the clock of this machine",
+        Reason.FOREIGN: "no authority in tls.client_ca has issued the client's certificate: issue"
+        " another, or add its authority; the client must also send intermediate authorities",
+        Reason.NOT_ACCEPTED: "the client's certificate is not for clients, or breaks another rule:"
+        " check its key usage and its chain",
+        Reason.NOT_TLS: "the client does not speak TLS: have it use TLS",
+        Reason.VERSION: "the client speaks only a version of TLS before 1.2: update it",
+        Reason.NOT_HTTP2: "the client does not offer HTTP/2 (ALPN h2): gRPC needs it",
+        Reason.OTHER: "the client's TLS does not fit: set GRPC_VERBOSITY=INFO for grpcio's reason",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeFailure:
+    """A handshake that failed.
+
+    `peer` is the address of the client as gRPC writes it; empty if the record lacks it.
+    """
+
+    peer: str
+    reason: Reason
+
+
+class HandshakeFailures:
+    """Reads the log of grpcio's core; counts and logs the handshakes of clients that failed.
+
+    Anyone who reaches the port can cause failures. So in each period of LOG_SECONDS only the first
+    failure of a network and a reason is logged, and `MAX_LINES` lines at most. A connection that
+    its client closed is only counted: load balancers try a port in this way.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._unread = b""
+        self._logged: set[tuple[str, Reason]] = set()
+        self._logged_since = float("-inf")
+
+    def read(self, octets: bytes) -> None:
+        """Read the next octets of the log; an incomplete record waits for its end."""
+        *records, unread = _RECORD.split(self._unread + octets)
+        self._unread = unread[-_MAX_RECORD_BYTES:]
+        for record in records:
+            failure = _failure_in(record)
+            if failure is not None:
+                _failures.labels(failure.reason).inc()
+                self._log(failure)
+
+    def _log(self, failure: HandshakeFailure) -> None:
+        now = self._clock.monotonic()
+        if now - self._logged_since >= LOG_SECONDS:
+            self._logged.clear()
+            self._logged_since = now
+        line = network_of(failure.peer), failure.reason
+        if failure.reason is Reason.CLOSED or line in self._logged:
+            return
+        if len(self._logged) < MAX_LINES:
+            self._logged.add(line)
+            _log.warning(
+                "handshake_failed",
+                peer=failure.peer or None,
+                reason=failure.reason,
+                explanation=_EXPLANATIONS[failure.reason],
+            )
+
+
+def _failure_in(record: bytes) -> HandshakeFailure | None:
+    """The failure that a record reports; None for other records, and for a client of our own."""
+    found = _FAILURE.search(record)
+    if found is None or _OF_A_CLIENT in found["arguments"]:
+        return None
+    peer = _PEER.search(found["arguments"])
+    words = (reason for word, reason in _WORDS.items() if word in found["error"])
+    return HandshakeFailure(peer[1].decode() if peer else "", next(words, Reason.OTHER))
