@@ -27,6 +27,8 @@ from stepup.telemetry.logs import configure_logging, info_writer
 class Stream(io.BytesIO):
     """Keeps what is written, write by write."""
 
+    descriptor = 2
+
     def __init__(self):
         super().__init__()
         self.writes = []

@@ -6,14 +6,17 @@ another descriptor (`configure_logging`).
 """
 
 import asyncio
+import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 _TRACE: Final = ("GRPC_TRACE", "handshaker")
 _STANDARD_ERROR: Final = 2
-_READ_BYTES: Final = 64 * 1024
+_PIPE_BYTES: Final = 1024 * 1024
+_PAUSE_SECONDS: Final = 0.05
 
 
 def choose_core_log() -> None:
@@ -45,17 +48,25 @@ def core_log_read(handle: Callable[[bytes], object] | None) -> Iterator[None]:
     reading, writing = os.pipe()
     for end in (reading, writing):
         os.set_blocking(end, False)
+    if sys.platform == "linux":
+        with suppress(OSError):  # a user has a limit for all pipes together
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     _lead_standard_error_to(writing)
+
+    loop = asyncio.get_running_loop()
 
     def read() -> None:
         with suppress(BlockingIOError):
-            handle(os.read(reading, _READ_BYTES))
+            handle(os.read(reading, _PIPE_BYTES))
+        # A handshake has some ten records, each a write: read them together.
+        loop.remove_reader(reading)
+        again[0] = loop.call_later(_PAUSE_SECONDS, loop.add_reader, reading, read)
 
-    loop = asyncio.get_running_loop()
-    loop.add_reader(reading, read)
+    again: list[asyncio.Handle] = [loop.call_soon(loop.add_reader, reading, read)]
     try:
         yield
     finally:
+        again[0].cancel()
         loop.remove_reader(reading)
         _lead_standard_error_to(os.open(os.devnull, os.O_WRONLY))
         os.close(reading)

@@ -31,7 +31,9 @@ _dropped = Counter(
 
 
 class Sink(Protocol):
-    """Where lines go, such as an `Outlet`."""
+    """Where lines go, such as an `Outlet`; `descriptor` is the file's."""
+
+    descriptor: int
 
     def write(self, octets: bytes, /) -> int:
         """Write as much as can be written without waiting.

@@ -20,6 +20,7 @@ from stepup.system import distribution
 from stepup.system.outlet import Outlet
 from stepup.telemetry.log_lines import (
     LinesOfATurn,
+    Sink,
     StandardError,
     as_json_line,
     as_printable_line,
@@ -90,7 +91,7 @@ def info_writer() -> Callable[[str, dict[str, Any]], None]:
     return write
 
 
-def _standard_error() -> "Outlet | _Closed":
+def _standard_error() -> Sink:
     try:
         return Outlet.to(sys.__stderr__)  # type: ignore[arg-type]  # None where it was closed at start
     except (AttributeError, OSError, ValueError):

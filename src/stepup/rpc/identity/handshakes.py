@@ -1,8 +1,8 @@
 """TLS handshakes that failed: from which address, and why (S15).
 
 gRPC ends such a connection before there is a call. It reports the reason, with the address, only in
-the log of its core (`GRPC_TRACE=handshaker`); the format of that log is no promise of grpcio. A
-record that is not understood counts nothing, and no text of a record gets into our log.
+the log of its core (`GRPC_TRACE=handshaker`), whose format grpcio may change. A record that cannot
+be parsed counts nothing, and no text of a record gets into our log.
 """
 
 import re
@@ -24,7 +24,7 @@ MAX_LINES: Final = 200
 """How many lines may be written within LOG_SECONDS, for all networks together."""
 _MAX_RECORD_BYTES: Final = 16 * 1024
 
-_RECORD: Final = re.compile(rb"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ", re.MULTILINE)
+_RECORD: Final = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ")
 _FAILURE: Final = re.compile(
     rb"handshaker\.cc:\d+\] CallNextHandshakerLocked: error=(?!OK)(?P<error>.*)"
     rb"\sshutdown=(?:true|false) index=\d+, args=\{(?P<arguments>.*)\}",
