@@ -12,6 +12,7 @@ from stepup.domain.decision import Decision, Reason
 from stepup.domain.elevation import Outcome
 from stepup.domain.item_use import ChallengeRejection
 from stepup.domain.receipts import ReceiptRejection
+from stepup.rpc.identity import handshakes
 from stepup.service.challenges.tallies import Limit
 from stepup.service.upkeep.dependencies import Name
 from stepup.stores.latency import Work
@@ -53,7 +54,7 @@ _VALUES = {
     "method": _METHODS,
     "code": {code.name for code in StatusCode},
     "decision": {each.value for each in Decision},
-    "reason": {each.value for each in Reason},
+    "reason": {each.value for each in (*Reason, *handshakes.Reason)},
     "outcome": {each.value for each in Outcome},
     "rejection": {each.value for each in (*ReceiptRejection, *ChallengeRejection)},
     "event": {"created", *(each.value for each in ChallengeState)} - {"pending"},
