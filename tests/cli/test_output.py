@@ -31,6 +31,33 @@ def test_a_pipe_gets_plain_columns(capsys):
     assert capsys.readouterr().out == f"user   state\nalice  ok\nbob    {SHOWN}\n"
 
 
+def long_table(written, capsys):
+    """Rows of a long table; `written` gets what the command has written before the last of them."""
+    yield from (("alice", "ok") for _ in range(100))
+    written.append(capsys.readouterr().out)
+    yield ("alice-the-second", "ok")
+
+
+def test_a_long_table_is_written_as_its_rows_come(capsys):
+    written = []
+    output.write_table(("user", "state"), long_table(written, capsys))
+    assert written[0].splitlines() == ["user   state", *["alice  ok"] * 100]
+    assert capsys.readouterr().out == "alice-the-second  ok\n"
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_on_a_terminal_each_part_of_a_long_table_has_its_heads(capsys):
+    written = []
+    output.write_table(("user", "state"), long_table(written, capsys))
+    assert "user" in written[0]
+    assert "state" in capsys.readouterr().out
+
+
+def test_a_table_without_rows_has_its_heads(capsys):
+    output.write_table(("user", "state"), [])
+    assert capsys.readouterr().out == "user  state\n"
+
+
 @pytest.mark.usefixtures("_terminal")
 def test_a_terminal_gets_bold_heads_and_no_markup_of_a_cell(capsys):
     output.write_table(("user", "state"), [("[red]alice[/]", "x" * 60)])

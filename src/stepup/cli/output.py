@@ -7,10 +7,14 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Final
 
 import typer
 
 from stepup.cli.options import failure
+
+_ROWS_AT_ONCE: Final = 100
 
 
 def plain(value: object) -> str:
@@ -43,24 +47,39 @@ def write_json(value: Mapping[str, object]) -> None:
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write rows below the names of their columns, each cell as `plain` text."""
-    cells = [tuple(map(plain, row)) for row in rows]
-    if not is_terminal():
-        _write_columns([tuple(columns), *cells])
-        return
+    """Write rows below the names of their columns, each cell as `plain` text.
+
+    A long table is written as its rows come, in parts: on a terminal each part has the names of the
+    columns, elsewhere only the first has them.
+    """
+    cells = (tuple(map(plain, row)) for row in rows)
+    head = [tuple(columns)]
+    widths = [len(column) for column in columns]
+    part = list(islice(cells, _ROWS_AT_ONCE))
+    while head or part:
+        if is_terminal():
+            _write_rich(columns, part)
+        else:
+            columns_of_part = zip(widths, *(map(len, row) for row in part), strict=True)
+            widths = [max(lengths) for lengths in columns_of_part]
+            _write_columns([*head, *part], widths)
+        head = []
+        part = list(islice(cells, _ROWS_AT_ONCE))
+
+
+def _write_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console  # noqa: PLC0415  # only people need it
     from rich.table import Table  # noqa: PLC0415  # as above
 
     table = Table(*columns, box=None, pad_edge=False)
     for column in table.columns:
         column.overflow = "fold"
-    for row in cells:
+    for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False, emoji=False).print(table)
 
 
-def _write_columns(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def _write_columns(rows: Iterable[Sequence[str]], widths: Sequence[int]) -> None:
     for row in rows:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo("  ".join(padded).rstrip())
