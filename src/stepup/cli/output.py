@@ -6,15 +6,16 @@ On a terminal tables have bold heads and fold their cells; a pipe or a file gets
 import json
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 import typer
 
 from stepup.cli.options import failure
 
 _ROWS_AT_ONCE: Final = 100
+_Item = TypeVar("_Item")
 
 
 def plain(value: object) -> str:
@@ -83,6 +84,20 @@ def _write_columns(rows: Iterable[Sequence[str]], widths: Sequence[int]) -> None
     for row in rows:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo("  ".join(padded).rstrip())
+
+
+def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
+    """Yield the items. A bar shows the progress of several items, if standard error is a terminal.
+
+    Write nothing to standard output meanwhile.
+    """
+    if len(items) == 1 or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console  # noqa: PLC0415  # only people need it
+    from rich.progress import track  # noqa: PLC0415  # as above
+
+    yield from track(items, console=Console(stderr=True), transient=True)
 
 
 def is_terminal() -> bool:

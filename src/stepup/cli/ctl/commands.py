@@ -3,7 +3,9 @@
 import typer
 
 from stepup.cli.ctl import profile_commands
+from stepup.cli.ctl.audit import commands as audit
 from stepup.cli.ctl.catalogue import operations
+from stepup.cli.ctl.challenges import commands as challenges
 from stepup.cli.ctl.explaining import check
 from stepup.cli.ctl.people import commands as people
 from stepup.cli.ctl.policy import commands as policy
@@ -16,3 +18,5 @@ app.add_typer(policy.app, name="policy")
 app.command()(operations)
 app.command()(check)
 app.add_typer(people.app, name="people")
+app.add_typer(challenges.app, name="challenges")
+app.add_typer(audit.app, name="audit")

@@ -3,6 +3,7 @@
 from datetime import UTC
 from typing import Any, Final
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,3 +27,11 @@ def fields_of(message: Message) -> dict[str, Any]:
 def instant_shown(instant: Timestamp) -> str:
     """A time, for people; `NONE` if it is absent."""
     return shown(instant.ToDatetime(UTC)) if instant.seconds else NONE
+
+
+def word_of(enum: EnumDescriptor, number: int) -> str:
+    """The word for a value of an enum, such as `not_enrolled`; the number if it is not known."""
+    if number not in enum.values_by_number:
+        return str(number)
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return enum.values_by_number[number].name.removeprefix(prefix).lower()

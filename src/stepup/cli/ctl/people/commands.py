@@ -1,4 +1,4 @@
-"""`stepup ctl people`: import the authenticators that people have."""
+"""`stepup ctl people`: see people, end locks, remove and import authenticators."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +6,144 @@ from typing import Annotated
 import typer
 
 from stepup.cli.ctl.operating import Operating, operating
+from stepup.cli.options import failure
 
 app = typer.Typer(help="The people of a business, and their authenticators.", no_args_is_help=True)
 
 
-@app.callback()
-def _take_subcommands() -> None:
-    """Keep the name of the only subcommand: without a callback typer drops it."""
+_User = Annotated[str, typer.Argument(metavar="USER", help="The id of the person.")]
+_Users = Annotated[
+    list[str] | None, typer.Argument(metavar="[USER]...", help="The ids of the people.")
+]
+_From = Annotated[
+    Path | None, typer.Option("--from", help="A file with an id in each line, - for stdin.")
+]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Read the people only, and say what would be refused.")
+]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command("list")
+@operating
+def list_(
+    work: Operating,
+    *,
+    enrolled: Annotated[bool, typer.Option("--enrolled", help="Have an authenticator.")] = False,
+    pending: Annotated[bool, typer.Option("--pending", help="Have an open wizard.")] = False,
+    not_enrolled: Annotated[
+        bool, typer.Option("--not-enrolled", help="Were asked, and have no authenticator.")
+    ] = False,
+    in_grace: Annotated[
+        bool, typer.Option("--in-grace", help="Are allowed until enroll_by, though not enrolled.")
+    ] = False,
+    locked: Annotated[bool, typer.Option("--locked", help="Must wait after wrong codes.")] = False,
+    suspended: Annotated[
+        bool, typer.Option("--suspended", help="Need a reset after too many wrong codes.")
+    ] = False,
+    counts: Annotated[bool, typer.Option("--counts", help="Only count, by state.")] = False,
+) -> None:
+    """List the people that the service knows, in the order of their ids; or those in one state."""
+    from stepup.cli.ctl.people import reading  # noqa: PLC0415  # a server needs no client
+
+    chosen = {
+        "ENROLLED": enrolled,
+        "PENDING": pending,
+        "NOT_ENROLLED": not_enrolled,
+        "IN_GRACE": in_grace,
+        "LOCKED": locked,
+        "SUSPENDED": suspended,
+    }
+    states = [state for state, is_chosen in chosen.items() if is_chosen]
+    if len(states) + counts > 1:
+        raise failure("give one state, or --counts, which counts all states")
+    if counts:
+        reading.write_counts(work)
+    else:
+        reading.write_people(work, "".join(states))
+
+
+@app.command()
+@operating
+def show(work: Operating, user: _User) -> None:
+    """Show a person: the authenticator, locks, and the challenges of the last day.
+
+    The exit code is 0 if the service knows the person, 1 if not, 2 if the command failed.
+    """
+    from stepup.cli.ctl.people import reading  # noqa: PLC0415  # as above
+
+    reading.write_person(work, user)
+
+
+@app.command()
+@operating
+def unlock(
+    work: Operating, users: _Users = None, *, file: _From = None, dry_run: _DryRun = False
+) -> None:
+    """End the lock after wrong codes, at most 3 times a day. A suspension needs a reset.
+
+    The exit code is 0 if nobody of them is locked, 1 if some were refused, 2 if the command failed.
+    """
+    from stepup.cli.ctl.people import acts  # noqa: PLC0415  # as above
+
+    acts.act_on(work, acts.UNLOCK, acts.users_of(users or (), file), dry_run=dry_run)
+
+
+@app.command()
+@operating
+def reset(
+    work: Operating,
+    users: _Users = None,
+    *,
+    file: _From = None,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
+) -> None:
+    """Remove the authenticator of people who lost it; they enrol again.
+
+    The exit code is 0 if all are done, 1 if some were refused, 2 if the command failed.
+    """
+    from stepup.cli.ctl.people import acts  # noqa: PLC0415  # as above
+
+    acts.act_on(work, acts.RESET, acts.users_of(users or (), file), dry_run=dry_run, yes=yes)
+
+
+@app.command()
+@operating
+def revoke(
+    work: Operating,
+    users: _Users = None,
+    *,
+    file: _From = None,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
+) -> None:
+    """End all elevations, challenges and open wizards of people; the authenticators stay.
+
+    The exit code is 0 if all are done, 1 if some were refused, 2 if the command failed.
+    """
+    from stepup.cli.ctl.people import acts  # noqa: PLC0415  # as above
+
+    acts.act_on(work, acts.REVOKE, acts.users_of(users or (), file), dry_run=dry_run, yes=yes)
+
+
+@app.command()
+@operating
+def forget(
+    work: Operating,
+    users: _Users = None,
+    *,
+    file: _From = None,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
+) -> None:
+    """Delete everything that is in force for people who left. Audit events keep their ids.
+
+    The exit code is 0 if all are done, 1 if some were refused, 2 if the command failed.
+    """
+    from stepup.cli.ctl.people import acts  # noqa: PLC0415  # as above
+
+    acts.act_on(work, acts.FORGET, acts.users_of(users or (), file), dry_run=dry_run, yes=yes)
 
 
 @app.command("import")

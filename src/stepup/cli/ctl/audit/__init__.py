@@ -1,0 +1,1 @@
+"""`stepup ctl audit`: the audit events of a business, over the API."""

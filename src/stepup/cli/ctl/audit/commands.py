@@ -1,0 +1,104 @@
+"""`stepup ctl audit`: list and follow the audit events of a business."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import typer
+
+from stepup.cli import output, times
+from stepup.cli.ctl.operating import Operating, operating
+from stepup.cli.options import failure
+from stepup.domain.audit import EventKind
+
+app = typer.Typer(help="The audit events of a business, read by the API.", no_args_is_help=True)
+ADMINISTRATION: Final = (
+    EventKind.POLICY_CHANGED,
+    EventKind.POLICY_CHANGED_BY_OPERATOR,
+    EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR,
+    EventKind.AUTHENTICATOR_RESET_BY_OPERATOR,
+    EventKind.AUTHENTICATOR_RESET_BY_BREAK_GLASS,
+    EventKind.AUTHENTICATOR_IMPORTED,
+    EventKind.ELEVATIONS_REVOKED_BY_OPERATOR,
+    EventKind.CHALLENGE_CANCELLED_BY_OPERATOR,
+    EventKind.USER_UNLOCKED,
+    EventKind.USER_UNLOCKED_BY_OPERATOR,
+    EventKind.USER_FORGOTTEN,
+    EventKind.USER_FORGOTTEN_BY_OPERATOR,
+    EventKind.USER_DEPROVISIONED,
+    EventKind.AUDIT_PRUNED,
+)
+"""The kinds of changes that one person makes for others."""
+_Kinds = Annotated[
+    list[EventKind] | None,
+    typer.Option("--kind", help="Only events of this kind; may be repeated.", metavar="KIND"),
+]
+_Administration = Annotated[
+    bool,
+    typer.Option(
+        "--administration",
+        help="Only changes of the policy and of other people, by administrators, operators,"
+        " programs, and commands on a server's host.",
+    ),
+]
+_User = Annotated[str, typer.Option(help="Only events done by or to this person.")]
+
+
+@app.command("list")
+@operating
+def list_(
+    work: Operating,
+    *,
+    since: Annotated[str | None, typer.Option(help=f"The first instant: {times.FORMS}.")] = None,
+    until: Annotated[str | None, typer.Option(help="The end, not included. Default: now.")] = None,
+    kinds: _Kinds = None,
+    administration: _Administration = False,
+    user: _User = "",
+    limit: Annotated[int, typer.Option(min=1, help="The number of events, at most.")] = 100,
+) -> None:
+    """List events, the newest first. Standard error says if older events were left out."""
+    from stepup.cli.ctl.audit import reading  # noqa: PLC0415  # a server needs no client
+
+    now = datetime.now(UTC)
+    query = reading.Query(
+        kinds=_chosen(kinds, administration=administration),
+        user_id=user,
+        since=_instant("--since", since, now),
+        until=_instant("--until", until, now),
+    )
+    reading.write_events(work, query, limit)
+
+
+@app.command()
+@operating
+def tail(
+    work: Operating,
+    *,
+    kinds: _Kinds = None,
+    administration: _Administration = False,
+    user: _User = "",
+    lines: Annotated[int, typer.Option(min=0, max=100, help="Earlier events to begin with.")] = 10,
+) -> None:
+    """Write events as they happen, until Ctrl-C. The command outlives a restart of the server."""
+    from stepup.cli.ctl.audit import following, reading  # noqa: PLC0415  # as above
+
+    query = reading.Query(kinds=_chosen(kinds, administration=administration), user_id=user)
+    try:
+        following.follow_events(work, query, lines)
+    except KeyboardInterrupt:
+        return
+
+
+def _chosen(kinds: list[EventKind] | None, *, administration: bool) -> frozenset[EventKind]:
+    return frozenset([*(kinds or ()), *(ADMINISTRATION if administration else ())])
+
+
+def _instant(option: str, text: str | None, now: datetime) -> datetime | None:
+    """The instant of an option. Standard error says which one a time of day or a duration means."""
+    if text is None:
+        return None
+    try:
+        instant = times.instant_of(text, now)
+    except times.TimeTextError as error:
+        raise failure(f"{option} {output.plain(error)}") from error
+    output.write_problem(f"{option} {times.shown(instant)}")
+    return instant

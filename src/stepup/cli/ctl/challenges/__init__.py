@@ -1,0 +1,1 @@
+"""`stepup ctl challenges`: requests to approve actions, with the answers of people."""
