@@ -113,7 +113,7 @@ def cells_of(event: audit.AuditEvent) -> tuple[object, ...]:
 
 
 def _actor(event: audit.AuditEvent, details: Mapping[str, Any]) -> str:
-    """Who acted: the person; or else the operator, the user of a host, or the calling program."""
+    """The acting person; or else the operator, the user of a host, or the calling program."""
     if event.actor_user_id:
         return event.actor_user_id
     if "operator" in details:
