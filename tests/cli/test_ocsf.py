@@ -2,26 +2,19 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import cache
 
 import pytest
-import yaml
+from jsonschema import Draft202012Validator
+from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from stepup.cli.audit.ocsf import ocsf
-from stepup.domain.actor import CallerId, TenantId, UserId
+from stepup.cli.ocsf.decisions import ocsf_decision
+from stepup.cli.ocsf.events import ocsf
+from stepup.cli.ocsf.records import VERSION
+from stepup.domain.actor import CallerId, Device, TenantId, UserId
 from stepup.domain.audit import NO_HASH, ChainedEvent, Event, EventKind
 
-FACTS = yaml.safe_load((Path(__file__).parent / "ocsf_required.yaml").read_text())
-CLASSES = {facts["uid"]: facts for facts in FACTS["classes"].values()}
-SCALARS = {
-    "string_t": str,
-    "username_t": str,
-    "integer_t": int,
-    "long_t": int,
-    "timestamp_t": int,
-    "boolean_t": bool,
-    "object": dict,
-}
+SCHEMA = OcsfJsonSchemaEmbedded(get_ocsf_schema(version=VERSION))
 DETAILS = {
     EventKind.OTP_REJECTED: {"cause": "replayed"},
     EventKind.RECEIPT_REDEEMED: {"redeemed_decision_id": "0d1", "operation": "x.y"},
@@ -44,7 +37,7 @@ OF_THE_TENANT = {
 AUTHENTICATION, ACCOUNT_CHANGE, API_ACTIVITY = 3002, 3001, 6003
 
 
-def an_event(kind, *, actor="ada", subject="bob", **details):
+def an_event(kind, *, actor="ada", subject="bob", client=None, **details):
     return ChainedEvent.after(
         4,
         NO_HASH,
@@ -57,47 +50,56 @@ def an_event(kind, *, actor="ada", subject="bob", **details):
             subject_user_id=None if kind in OF_THE_TENANT else subject and UserId(subject),
             details={"session": "5e55", **DETAILS.get(kind, {}), **details},
             event_id="00000000-0000-4000-8000-000000000001",
+            client=client,
         ),
     )
 
 
-def check(facts, value, where="event"):
-    """Demand of an object what the schema demands."""
-    for name in facts["required"]:
-        assert name in value, f"{where}.{name} is required"
-    if "at_least_one" in facts:
-        assert set(facts["at_least_one"]) & set(value), f"{where} needs one of its constraint"
-    for name, found in value.items():
-        kind = facts["types"].get(name)
-        assert kind is not None, f"{where}.{name} is no attribute"
-        is_array = kind.startswith("[")
-        for each in found if is_array else [found]:
-            check_value(kind.strip("[]"), each, f"{where}.{name}")
-    for name, captions in facts.get("enums", {}).items():
-        assert name not in value or value[name] in captions, f"{where}.{name} is none of its enum"
+@cache
+def validator_of(class_uid):
+    name = SCHEMA.lookup_class_name_from_uid(class_uid)
+    return Draft202012Validator(SCHEMA.get_class_schema(name, profiles=[]))
 
 
-def check_value(kind, value, where):
-    if kind in SCALARS:
-        assert type(value) is SCALARS[kind], f"{where} must be {kind}"
-    else:
-        check(FACTS["objects"][kind], value, where)
+@cache
+def captions_of(class_uid):
+    """The names of the numbers of a class, by attribute."""
+    published = get_ocsf_schema(version=VERSION)["classes"]
+    attributes = next(each for each in published.values() if each["uid"] == class_uid)["attributes"]
+    return {
+        name: {int(number): entry["caption"] for number, entry in attributes[name]["enum"].items()}
+        for name in ("severity_id", "status_id", "activity_id")
+    }
+
+
+def check(record):
+    """Demand of a record what the published schema demands, and return it as JSON has it."""
+    read = json.loads(json.dumps(record))
+    problems = [
+        f"{error.json_path}: {error.message}"
+        for error in validator_of(read["class_uid"]).iter_errors(read)
+    ]
+    assert not problems, problems
+    return read
+
+
+def test_the_schema_finds_what_is_not_ocsf():
+    record = ocsf(an_event(EventKind.OTP_VERIFIED))
+    for broken in ({"severity_id": "low"}, {"colour": "red"}, {"user": None}):
+        assert list(validator_of(AUTHENTICATION).iter_errors({**record, **broken}))
 
 
 @pytest.mark.parametrize("kind", EventKind)
 def test_every_kind_of_event_is_what_its_class_demands(kind):
-    event = json.loads(json.dumps(ocsf(an_event(kind))))
-    facts = CLASSES[event["class_uid"]]
-    check(facts, event)
-    assert event["metadata"]["version"] == FACTS["version"]
-    assert event["category_uid"] == facts["category_uid"]
+    event = check(ocsf(an_event(kind)))
+    assert event["metadata"]["version"] == "1.8.0"
     assert event["type_uid"] == event["class_uid"] * 100 + event["activity_id"]
 
 
 @pytest.mark.parametrize("kind", EventKind)
 def test_names_are_those_of_the_numbers(kind):
     event = ocsf(an_event(kind))
-    captions = CLASSES[event["class_uid"]]["enums"]
+    captions = captions_of(event["class_uid"])
     for number, name in (("severity_id", "severity"), ("status_id", "status")):
         assert captions[number][event[number]] == event[name]
     caption = captions["activity_id"][event["activity_id"]]
@@ -135,8 +137,8 @@ def test_names_are_those_of_the_numbers(kind):
         (EventKind.PORTAL_SESSION_OPENED, API_ACTIVITY, 99, "Success"),
         (EventKind.PORTAL_SESSION_ENDED, API_ACTIVITY, 4, "Success"),
         (EventKind.RESET_CODE_ISSUED, ACCOUNT_CHANGE, 99, "Success"),
-        (EventKind.USER_UNLOCKED, ACCOUNT_CHANGE, 99, "Success"),
-        (EventKind.USER_UNLOCKED_BY_OPERATOR, ACCOUNT_CHANGE, 99, "Success"),
+        (EventKind.USER_UNLOCKED, ACCOUNT_CHANGE, 12, "Success"),
+        (EventKind.USER_UNLOCKED_BY_OPERATOR, ACCOUNT_CHANGE, 12, "Success"),
         (EventKind.USER_FORGOTTEN, ACCOUNT_CHANGE, 6, "Success"),
         (EventKind.USER_FORGOTTEN_BY_OPERATOR, ACCOUNT_CHANGE, 6, "Success"),
         (EventKind.USER_DEPROVISIONED, ACCOUNT_CHANGE, 6, "Success"),
@@ -195,8 +197,7 @@ def test_who_did_what_to_whom_where_and_when():
 )
 def test_only_a_person_who_acted_is_the_user_of_the_actor(details, user):
     chained = an_event(EventKind.OPERATOR_READ, actor=None, subject=None, **details)
-    event = json.loads(json.dumps(ocsf(chained)))
-    check(CLASSES[API_ACTIVITY], event)
+    event = check(ocsf(chained))
     assert event["actor"] == {
         **user,
         "session": {"uid": "5e55"},
@@ -275,3 +276,82 @@ def test_a_call_names_what_it_was_about(kind, operation, resource):
     event = ocsf(an_event(kind))
     assert event["api"]["operation"] == operation
     assert [(each["type"], each["uid"]) for each in event["resources"]] == [resource]
+
+
+@pytest.mark.parametrize(
+    ("client", "source"),
+    [
+        (Device("192.0.2.7", "Browser/1"), {"ip": "192.0.2.7"}),
+        (Device("", "Browser/1"), {"svc_name": "spiffe://example/console"}),
+    ],
+)
+def test_the_address_of_the_person_is_the_source_where_it_is_known(client, source):
+    event = check(ocsf(an_event(EventKind.OTP_VERIFIED, client=client)))
+    assert event["src_endpoint"] == source
+    assert event["unmapped"]["client"] == {
+        "address": client.address,
+        "user_agent": client.user_agent,
+    }
+
+
+def test_the_factor_of_a_reset_code_is_not_that_of_an_app():
+    [app] = ocsf(an_event(EventKind.OTP_VERIFIED))["auth_factors"]
+    [reset] = ocsf(an_event(EventKind.RESET_CODE_REJECTED))["auth_factors"]
+    assert (app["factor_type_id"], app["is_totp"]) == (7, True)
+    assert reset == {"factor_type_id": 99, "factor_type": "Reset code"}
+
+
+LINE = {
+    "decision_id": "5c6f2c0e-9a0f-4a53-9c3e-0a4f6d8f1b77",
+    "decided_at": "2026-03-01T12:00:00.123999+00:00",
+    "caller": "response-actions",
+    "request_id": "request-1",
+    "identities": ["spiffe://acme/ns/prod/sa/response-actions"],
+    "tenant_id": "acme",
+    "user_id": "alice",
+    "session": "b3f966ca7f2cdba9916be8129110bfd8",
+    "operation": "response.run_osquery",
+    "target": "host-7",
+    "decision": "allowed",
+    "reason": "elevated",
+    "policy_etag": "8d6ad3f2c1b0",
+}
+
+
+@pytest.mark.parametrize(
+    ("decision", "reason", "status"),
+    [
+        ("allowed", "elevated", "Success"),
+        ("step_up_required", "not_elevated", "Failure"),
+        ("enrollment_required", "not_enrolled", "Failure"),
+    ],
+)
+def test_a_decision_is_a_call_with_its_authorization(decision, reason, status):
+    line = {**LINE, "decision": decision, "reason": reason}
+    record = check(ocsf_decision(line))
+    assert (record["class_uid"], record["status"], record["status_detail"]) == (
+        API_ACTIVITY,
+        status,
+        reason,
+    )
+    assert record["time"] == 1772366400123
+    assert record["actor"]["user"] == {"uid": "alice"}
+    assert record["actor"]["authorizations"] == [
+        {"decision": decision, "policy": {"name": reason, "version": "8d6ad3f2c1b0"}}
+    ]
+    assert [each["uid"] for each in record["resources"]] == ["response.run_osquery", "host-7"]
+    assert record["metadata"]["uid"] == line["decision_id"]
+    assert record["unmapped"] == {"decision": line}
+
+
+def test_a_decision_without_a_target_names_its_operation_alone():
+    record = check(ocsf_decision({**LINE, "target": ""}))
+    assert [each["type"] for each in record["resources"]] == ["operation"]
+
+
+@pytest.mark.parametrize(
+    "broken", [{"decided_at": "2026-03-01T12:00:00"}, {"decided_at": "soon"}, {"decision": "maybe"}]
+)
+def test_what_is_no_decision_is_refused(broken):
+    with pytest.raises((KeyError, ValueError)):
+        ocsf_decision({**LINE, **broken})

@@ -9,10 +9,10 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from stepup.cli.audit.ocsf import ocsf
 from stepup.cli.audit.prune import prune
 from stepup.cli.audit.signatures import signatures_of
 from stepup.cli.audit.texts import Tenant, describe, tenant_id_of
+from stepup.cli.ocsf.events import ocsf
 from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, Json, canonical_json, described
