@@ -92,10 +92,10 @@ def test_the_end_of_one_record_is_not_the_end_of_another(failures):
     ids=["success", "a client of the server's own", "other text", "no text"],
 )
 def test_other_text_counts_nothing(failures, octets):
-    before = [counted(reason) for reason in handshakes.Reason]
+    before = [counted(reason) for reason in handshakes.Cause]
     with capture_logs() as logs:
         failures.read(octets + NEXT.encode())
-    assert [counted(reason) for reason in handshakes.Reason] == before
+    assert [counted(reason) for reason in handshakes.Cause] == before
     assert logs == []
 
 

@@ -41,7 +41,7 @@ _failures = Counter(
 )
 
 
-class Reason(StrEnum):
+class Cause(StrEnum):
     """Why a handshake failed. The values are labels of the metric."""
 
     MISSING = "certificate_missing"
@@ -56,39 +56,39 @@ class Reason(StrEnum):
     OTHER = "other"
 
 
-_WORDS: Final[Mapping[bytes, Reason]] = MappingProxyType(
+_WORDS: Final[Mapping[bytes, Cause]] = MappingProxyType(
     {
-        b"PEER_DID_NOT_RETURN_A_CERTIFICATE": Reason.MISSING,
-        b"CERTIFICATE_VERIFY_FAILED: certificate has expired": Reason.EXPIRED,
-        b"CERTIFICATE_VERIFY_FAILED: certificate is not yet valid": Reason.NOT_YET_VALID,
-        b"CERTIFICATE_VERIFY_FAILED: unable to get": Reason.FOREIGN,
-        b"CERTIFICATE_VERIFY_FAILED: self signed": Reason.FOREIGN,
-        b"CERTIFICATE_VERIFY_FAILED: certificate signature failure": Reason.FOREIGN,
-        b"CERTIFICATE_VERIFY_FAILED": Reason.NOT_ACCEPTED,
-        b"HTTP_REQUEST": Reason.NOT_TLS,
-        b"WRONG_VERSION_NUMBER": Reason.NOT_TLS,
-        b"UNSUPPORTED_PROTOCOL": Reason.VERSION,
-        b"ALPN": Reason.NOT_HTTP2,
-        b"Handshake read failed": Reason.CLOSED,
+        b"PEER_DID_NOT_RETURN_A_CERTIFICATE": Cause.MISSING,
+        b"CERTIFICATE_VERIFY_FAILED: certificate has expired": Cause.EXPIRED,
+        b"CERTIFICATE_VERIFY_FAILED: certificate is not yet valid": Cause.NOT_YET_VALID,
+        b"CERTIFICATE_VERIFY_FAILED: unable to get": Cause.FOREIGN,
+        b"CERTIFICATE_VERIFY_FAILED: self signed": Cause.FOREIGN,
+        b"CERTIFICATE_VERIFY_FAILED: certificate signature failure": Cause.FOREIGN,
+        b"CERTIFICATE_VERIFY_FAILED": Cause.NOT_ACCEPTED,
+        b"HTTP_REQUEST": Cause.NOT_TLS,
+        b"WRONG_VERSION_NUMBER": Cause.NOT_TLS,
+        b"UNSUPPORTED_PROTOCOL": Cause.VERSION,
+        b"ALPN": Cause.NOT_HTTP2,
+        b"Handshake read failed": Cause.CLOSED,
     }
 )
 """What a record has, the more exact first."""
 
-_EXPLANATIONS: Final[Mapping[Reason, str]] = MappingProxyType(
+_EXPLANATIONS: Final[Mapping[Cause, str]] = MappingProxyType(
     {
-        Reason.MISSING: "the client sent no certificate: give it one of an authority in"
+        Cause.MISSING: "the client sent no certificate: give it one of an authority in"
         " tls.client_ca",
-        Reason.EXPIRED: "the client's certificate has expired: renew it",
-        Reason.NOT_YET_VALID: "the client's certificate is not in force yet: check its dates, and"
+        Cause.EXPIRED: "the client's certificate has expired: renew it",
+        Cause.NOT_YET_VALID: "the client's certificate is not in force yet: check its dates, and"
         " the clock of this machine",
-        Reason.FOREIGN: "no authority in tls.client_ca has issued the client's certificate: issue"
+        Cause.FOREIGN: "no authority in tls.client_ca has issued the client's certificate: issue"
         " another, or add its authority; the client must also send intermediate authorities",
-        Reason.NOT_ACCEPTED: "the client's certificate is not for clients, or breaks another rule:"
+        Cause.NOT_ACCEPTED: "the client's certificate is not for clients, or breaks another rule:"
         " check its key usage and its chain",
-        Reason.NOT_TLS: "the client does not speak TLS: have it use TLS",
-        Reason.VERSION: "the client speaks only a version of TLS before 1.2: update it",
-        Reason.NOT_HTTP2: "the client does not offer HTTP/2 (ALPN h2): gRPC needs it",
-        Reason.OTHER: "the client's TLS does not fit: set GRPC_VERBOSITY=INFO for grpcio's reason",
+        Cause.NOT_TLS: "the client does not speak TLS: have it use TLS",
+        Cause.VERSION: "the client speaks only a version of TLS before 1.2: update it",
+        Cause.NOT_HTTP2: "the client does not offer HTTP/2 (ALPN h2): gRPC needs it",
+        Cause.OTHER: "the client's TLS does not fit: set GRPC_VERBOSITY=INFO for grpcio's reason",
     }
 )
 
@@ -101,7 +101,7 @@ class HandshakeFailure:
     """
 
     peer: str
-    reason: Reason
+    reason: Cause
 
 
 class HandshakeFailures:
@@ -115,7 +115,7 @@ class HandshakeFailures:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._unread = b""
-        self._logged: set[tuple[str, Reason]] = set()
+        self._logged: set[tuple[str, Cause]] = set()
         self._logged_since = float("-inf")
 
     def read(self, octets: bytes) -> None:
@@ -134,7 +134,7 @@ class HandshakeFailures:
             self._logged.clear()
             self._logged_since = now
         line = network_of(failure.peer), failure.reason
-        if failure.reason is Reason.CLOSED or line in self._logged:
+        if failure.reason is Cause.CLOSED or line in self._logged:
             return
         if len(self._logged) < MAX_LINES:
             self._logged.add(line)
@@ -153,4 +153,4 @@ def _failure_in(record: bytes) -> HandshakeFailure | None:
         return None
     peer = _PEER.search(found["arguments"])
     words = (reason for word, reason in _WORDS.items() if word in found["error"])
-    return HandshakeFailure(peer[1].decode() if peer else "", next(words, Reason.OTHER))
+    return HandshakeFailure(peer[1].decode() if peer else "", next(words, Cause.OTHER))
