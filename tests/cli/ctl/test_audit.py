@@ -40,6 +40,7 @@ async def test_the_changes_of_administrators_are_one_command(ctl):
     _, newest, reset, first = result.stdout.splitlines()
     assert f"{REMOTE_SHELL}: - → 900" in newest
     assert OSQUERY not in newest
+    assert "etag" not in newest
     assert "root  bob" in reset
     assert "reason: lost; [bold]" in reset
     assert "enabled: false → true" in first

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("time", "event", "kind", "by", "person", "details")
 _PAGE: Final = 100
-_IN_JSON_ONLY: Final = ("request_id", "session", "client")
+_IN_JSON_ONLY: Final = ("request_id", "session", "client", "etag")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ def _details_shown(event: audit.AuditEvent, details: Mapping[str, Any]) -> str:
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in before.keys() | after.keys():
+    for name in (before.keys() | after.keys()) - set(_IN_JSON_ONLY):
         old, new = before.get(name), after.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             found |= _differences(old, new)
