@@ -11,6 +11,7 @@ from stepup.cli.break_glass import commands as break_glass
 from stepup.cli.check_config.command import check_config
 from stepup.cli.completion import completion, is_asked
 from stepup.cli.ctl import commands as ctl
+from stepup.cli.decisions import commands as decisions
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
 from stepup.cli.web.command import web
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 app.add_typer(audit.app, name="audit")
 app.add_typer(break_glass.app, name="break-glass")
+app.add_typer(decisions.app, name="decisions")
 app.add_typer(keys.app, name="keys")
 app.add_typer(ctl.app, name="ctl")
 

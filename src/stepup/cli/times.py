@@ -4,6 +4,9 @@ import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
+from stepup.cli.options import failure
+from stepup.cli.output import plain, write_problem
+
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
 _TIME_OF_DAY: Final = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?", re.ASCII)
@@ -58,3 +61,22 @@ def duration_of(text: str) -> timedelta:
 def shown(instant: datetime) -> str:
     """The instant as commands print it: UTC, ISO 8601, whole seconds."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def instant_option(option: str, text: str | None) -> datetime | None:
+    """Read the instant of an option; None if the option was not given.
+
+    Standard error says which instant a time of day or a duration stands for.
+
+    Raises:
+        typer.Exit: the text is not an instant; status 2.
+    """
+    if text is None:
+        return None
+    try:
+        instant = instant_of(text, datetime.now(UTC))
+    except TimeTextError as error:
+        raise failure(f"{option} {plain(error)}") from error
+    if not text.strip().startswith(f"{instant.year}-"):
+        write_problem(f"{option} {shown(instant)}")
+    return instant

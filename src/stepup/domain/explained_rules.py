@@ -36,7 +36,7 @@ _RULES: Final = (
 )
 """The rules in the order of `decide`, without those that require a code, which come last."""
 
-_REJECTIONS: Final[Mapping[ChallengeRejection | None, str]] = {
+CHALLENGE_REJECTIONS: Final[Mapping[ChallengeRejection | None, str]] = {
     None: "The actor context has no challenge.",
     ChallengeRejection.UNKNOWN: "This caller has created no such challenge for the person.",
     ChallengeRejection.OTHER_SESSION: "The challenge was created for another session.",
@@ -50,7 +50,7 @@ _REJECTIONS: Final[Mapping[ChallengeRejection | None, str]] = {
         "A sign-out, a revocation or the end of the authenticator has ended the challenge."
     ),
 }
-_MATCHES: Final = {
+MATCHES: Final = {
     Reason.SIGN_IN_NOT_SUPPORTED_FOR_SAML: "A SAML account gives no code at sign-in.",
     Reason.MFA_NOT_ENABLED: "The policy is not enabled.",
     Reason.EXEMPT_MANAGED_SERVICES: (
@@ -123,7 +123,7 @@ class Explained:
                     f" until {_text(verdict.enroll_by)}."
                 )
             case reason:
-                return _MATCHES[reason]
+                return MATCHES[reason]
 
     def _why_not(self, reason: Reason) -> str:
         """Why an earlier rule does not match."""
@@ -141,7 +141,7 @@ class Explained:
             case Reason.EXEMPT_TIMED_OUT_RETRY:
                 return "An explanation takes no retry receipt."
             case Reason.CHALLENGE_APPROVED:
-                return _REJECTIONS[self.verdict.challenge_rejection]
+                return CHALLENGE_REJECTIONS[self.verdict.challenge_rejection]
             case Reason.ELEVATED:
                 return self._why_not_elevated()
             case Reason.ENROLLMENT_GRACE if not self.facts["enrolled"]:

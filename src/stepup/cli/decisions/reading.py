@@ -103,16 +103,22 @@ class Decisions:
     broken: dict[str, int]
     _connection: "duckdb.DuckDBPyConnection"
 
-    def rows(self, query: str, *parameters: Any) -> Iterator[dict[str, Any]]:
+    def rows(self, query: str, *parameters: Any, **named: Any) -> Iterator[dict[str, Any]]:
         """Run a query in SQL; yield its rows by the names of their columns.
 
         The rows are never all in memory. Instants have the time zone UTC.
+
+        Args:
+            query: one statement.
+            parameters: the values of `?` in the query.
+            named: or else the values of `$name`.
 
         Raises:
             LogsError: the query cannot run, because the disk for temporary files is full.
         """
         with _problems_named():
-            cursor = self._connection.cursor().execute(query, parameters)
+            values = {name: _naive(value) for name, value in named.items()} or parameters
+            cursor = self._connection.cursor().execute(query, values)
             names = [each[0] for each in cursor.description or ()]
             while rows := cursor.fetchmany(_ROWS_AT_ONCE):
                 for row in rows:
@@ -204,11 +210,7 @@ def _load(
     in_utc = (f"try_cast({name} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS {name}" for name in instants)
     broken = " OR ".join(f"{name} IS NULL" for name in _IN_EVERY_LINE)
     wanted = [condition for name, condition in _CONDITIONS if getattr(selection, name) is not None]
-    values = {
-        name: value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
-        for name, value in asdict(selection).items()
-        if value is not None
-    }
+    values = {name: _naive(value) for name, value in asdict(selection).items() if value is not None}
     connection.execute(
         f"""
         CREATE TABLE lines AS
@@ -246,3 +248,8 @@ def _problems_named() -> Iterator[None]:
 
 def _aware(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+
+def _naive(value: Any) -> Any:
+    """A value for duckdb, whose instants are in UTC and have no time zone."""
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value

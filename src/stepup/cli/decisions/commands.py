@@ -1,0 +1,133 @@
+"""`stepup decisions`: why, how often, and for whom a code was asked or not."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stepup.cli import output
+from stepup.cli.decisions.options import AsJson, Files, Since, Tenant, Until, User, logs_read
+from stepup.cli.decisions.reading import COLUMNS, LINE, Selection
+from stepup.cli.options import failure
+from stepup.cli.session_ids import read_session_id
+from stepup.cli.times import FORMS, instant_option
+from stepup.domain.actor import Actor, SessionId, TenantId, UserId, folded
+from stepup.domain.errors import InvalidValueError
+
+app = typer.Typer(help="Questions about the decision logs of all servers.", no_args_is_help=True)
+
+
+@app.command()
+def why(
+    files: Files,
+    *,
+    user: Annotated[str, typer.Option(help="The person.")],
+    at: Annotated[str, typer.Option(help=f"The minute: {FORMS}.")],
+    tenant: Tenant = None,
+    session: Annotated[str | None, typer.Option(help="The hash of the sign-in session.")] = None,
+    session_id_file: Annotated[
+        Path | None,
+        typer.Option(help="Or a file with the session's id, - for standard input; with --tenant."),
+    ] = None,
+    audit: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of `audit export` or `ctl audit list --json`; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why a person had to give a code at a time, or why not.
+
+    The command takes a prompt within the minute, or else the decision nearest to it, and shows what
+    was asked, what was answered, the reason, and the decisions before and after in the same
+    session. With --audit it also shows sign-outs, revocations and attempts with codes.
+
+    The exit code is 0 if there is a decision, 1 if not, 2 if the command failed.
+    """
+    from stepup.cli.decisions.why import (  # noqa: PLC0415  # a server explains nothing
+        SeveralTenantsError,
+        story_of,
+        write_story,
+    )
+
+    minute = instant_option("--at", at)
+    assert minute is not None  # noqa: S101  # for mypy: it is required
+    if session_id_file is not None:
+        if tenant is None:
+            raise failure("--session-id-file needs --tenant: the hash depends on the business")
+        session = _session_hash(tenant, user, session_id_file)
+    selection = Selection(tenant_id=tenant, user_id=user)
+    with logs_read(files, selection, (*COLUMNS, LINE)) as decisions:
+        try:
+            story = story_of(decisions, minute, session, audit or ())
+        except SeveralTenantsError as error:
+            problem = f"several businesses have {user}: {error}; give --tenant"
+            raise failure(output.plain(problem)) from error
+    if story is None:
+        output.write_problem("no decision about this person is in these logs")
+        raise typer.Exit(1)
+    if as_json:
+        output.write_json(story.as_json())
+    else:
+        write_story(story)
+
+
+@app.command()
+def stats(
+    files: Files,
+    *,
+    since: Since = None,
+    until: Until = None,
+    tenant: Tenant = None,
+    user: User = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count exemptions by caller and reason, prompts of each person, and operations.
+
+    A prompt is a call that asked for a code or for an enrollment. Repeated decisions do not count.
+    """
+    from stepup.cli.decisions import statistics  # noqa: PLC0415  # a server counts nothing
+
+    selection = Selection(
+        instant_option("--since", since), instant_option("--until", until), tenant, user
+    )
+    with logs_read(files, selection, statistics.COLUMNS) as decisions:
+        counts = statistics.statistics_of(decisions)
+    if as_json:
+        output.write_json(counts)
+    else:
+        statistics.write_statistics(counts)
+
+
+@app.command()
+def session_hash(
+    *,
+    tenant: Annotated[str, typer.Option(help="The business.")],
+    user: Annotated[str, typer.Option(help="The person.")],
+    session_id_file: Annotated[
+        Path,
+        typer.Option(help="A file with the id of the sign-in session. Default: standard input."),
+    ] = Path("-"),
+    fold_case: Annotated[
+        bool, typer.Option("--fold-case", help="The servers have identity.fold_case.")
+    ] = False,
+) -> None:
+    """Print the hash that stands for a sign-in session in decision logs and audit events.
+
+    A terminal asks for the session's id, and does not show it.
+    """
+    if fold_case:
+        tenant, user = folded(tenant), folded(user)
+    output.write(_session_hash(tenant, user, session_id_file))
+
+
+def _session_hash(tenant: str, user: str, session_id_file: Path) -> str:
+    """The hash of a session whose id is in a file.
+
+    Raises:
+        typer.Exit: the file cannot be read, or an id is not valid; status 2.
+    """
+    session_id = read_session_id(session_id_file)
+    try:
+        return Actor(TenantId(tenant), UserId(user), SessionId(session_id)).session_hash
+    except InvalidValueError as error:
+        raise failure(output.plain(error)) from error

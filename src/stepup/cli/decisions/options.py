@@ -1,0 +1,46 @@
+"""What the commands that read decision logs share: options, and how they report broken lines."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from stepup.cli.decisions.reading import COLUMNS, Decisions, LogsError, Selection, decisions_of
+from stepup.cli.options import failure
+from stepup.cli.output import plain, write_problem
+from stepup.cli.times import FORMS
+
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE...",
+        envvar="STEPUP_DECISION_LOGS",
+        help="The decision logs of all servers: files, also .gz, patterns such as 'logs/*.jsonl',"
+        " or - for standard input.",
+    ),
+]
+Since = Annotated[str | None, typer.Option(help=f"The first instant: {FORMS}.")]
+Until = Annotated[str | None, typer.Option(help="The end, not included; in the same forms.")]
+Tenant = Annotated[str | None, typer.Option(help="Only decisions of this business.")]
+User = Annotated[str | None, typer.Option(help="Only decisions about this person.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]
+
+
+@contextmanager
+def logs_read(
+    sources: Sequence[str], selection: Selection, columns: Sequence[str] = tuple(COLUMNS)
+) -> Iterator[Decisions]:
+    """Read decision logs as `decisions_of`. Standard error says which files have broken lines.
+
+    Raises:
+        typer.Exit: the logs cannot be read; status 2.
+    """
+    try:
+        with decisions_of(sources, selection, columns) as decisions:
+            for file, number in decisions.broken.items():
+                lines = "1 line is" if number == 1 else f"{number} lines are"
+                write_problem(f"{file}: {lines} not a decision, and left out")
+            yield decisions
+    except LogsError as error:
+        raise failure(plain(error)) from error
