@@ -40,7 +40,7 @@ class RecordedEvent:
 
     @property
     def actor(self) -> str:
-        """Who acted: a person, an operator, a user of a host, or the calling program."""
+        """The actor: a person, an operator, a user of a host, or the calling program."""
         if user_id := self.fields.get("actor_user_id"):
             return str(user_id)
         if isinstance(operator := self.details.get("operator"), dict):
