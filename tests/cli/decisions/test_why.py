@@ -61,8 +61,8 @@ def test_a_prompt_within_the_minute_is_explained_by_the_end_of_the_elevation(exp
     assert told["because"] == [
         "The person must give a code in this session.",
         (
-            "The elevation by the code of 2026-03-01T09:48:00Z ended at 2026-03-01T10:03:00Z: it lasts"
-            " 15 minutes, and its use does not lengthen it."
+            "The elevation by the code of 2026-03-01T09:48:00Z ended at 2026-03-01T10:03:00Z:"
+            " it lasts 15 minutes, and its use does not lengthen it."
         ),
     ]
     assert [each["reason"] for each in told["before"] + told["after"]] == ["elevated"] * 2
@@ -104,8 +104,8 @@ def test_audit_events_show_the_code_the_end_and_the_policy(line, log):
     told = story(*AT, log(line(5, detail="revoked", **PROMPT)), "--audit", audit)
     assert told["because"][1:] == [
         (
-            "A sign-out, a revocation or the end of the authenticator ended the elevation by the code"
-            " of 2026-03-01T10:02:30Z."
+            "A sign-out, a revocation or the end of the authenticator ended the elevation by the"
+            " code of 2026-03-01T10:02:30Z."
         ),
         (
             "The policy was set at 2026-03-01T10:01:30Z by operator sam: for response.run_osquery a"
