@@ -264,7 +264,7 @@ deploy-check: deploy-lint ## Check what is in deploy/: image, Compose, chart, mo
 .PHONY: deploy-lint
 deploy-lint: install-dev .deploy/stamp
 	$(DEPLOY)/hadolint deploy/Dockerfile
-	$(DEPLOY)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(DEPLOY)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.development.yaml
 	$(DEPLOY)/check-jsonschema --check-metaschema $(CHART)/values.schema.json
 	$(DEPLOY)/helm lint --strict --quiet $(CHART)
 	$(DEPLOY)/helm lint --strict --quiet $(CHART) --values $(CHART)/ci/full.yaml

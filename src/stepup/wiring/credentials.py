@@ -124,7 +124,8 @@ def demand_credentials(settings: Settings) -> None:
         )
     if settings.tls is None and not settings.server.is_local and not trusts_anyone:
         problems.append(
-            f"server.listen: {settings.server.host} is not a loopback address: configure tls (S15)"
+            f"server.listen: {settings.server.host} is not a loopback address: configure tls (S15);"
+            f" or, on a network where everybody may do everything, set {_TRUSTED} to true"
         )
     if problems:
         raise ConfigurationError("\n".join(problems))
