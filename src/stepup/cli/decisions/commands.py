@@ -1,5 +1,7 @@
 """`stepup decisions`: why, how often, and for whom a code was asked or not."""
 
+import json
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +9,7 @@ import typer
 
 from stepup.cli import output
 from stepup.cli.decisions.options import AsJson, Files, Since, Tenant, Until, User, logs_read
-from stepup.cli.decisions.reading import COLUMNS, LINE, Selection
+from stepup.cli.decisions.reading import COLUMNS, LINE, LogsError, Selection
 from stepup.cli.options import failure
 from stepup.cli.session_ids import read_session_id
 from stepup.cli.times import FORMS, instant_option
@@ -96,6 +98,77 @@ def stats(
         output.write_json(counts)
     else:
         statistics.write_statistics(counts)
+
+
+@app.command()
+def tail(
+    files: Files,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Write new decisions until Ctrl-C.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="Earlier decisions to begin with.")
+    ] = 10,
+    tenant: Tenant = None,
+    user: User = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the last decisions, and with --follow each new one, also after a rotation of the logs.
+
+    Standard input is written whole, for `kubectl logs --follow ... | stepup decisions tail -`. The
+    command reads no compressed files, and leaves out lines that are not decisions.
+    """
+    from stepup.cli.decisions.following import write_last  # noqa: PLC0415  # a server reads no log
+
+    try:
+        write_last(files, lines, follow=follow, tenant_id=tenant, user_id=user, as_json=as_json)
+    except LogsError as error:
+        raise failure(output.plain(error)) from error
+    except KeyboardInterrupt:
+        return
+
+
+class ExportFormat(Enum):
+    """The form of an exported decision: as the log has it, or as OCSF demands."""
+
+    JSONL = "jsonl"
+    OCSF = "ocsf"
+
+
+@app.command()
+def export(
+    files: Files,
+    *,
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="jsonl: as logged; or ocsf.")
+    ] = ExportFormat.JSONL,
+    since: Since = None,
+    until: Until = None,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    """Write the decisions of all servers in the order of time, one JSON object in each line.
+
+    The exit code is 0 if all are written, 1 if OCSF has no form for some, which standard error
+    counts, 2 if the command failed.
+    """
+    from stepup.cli.ocsf.decisions import ocsf_decision  # noqa: PLC0415  # a server exports nothing
+
+    selection = Selection(
+        instant_option("--since", since), instant_option("--until", until), tenant, user
+    )
+    left_out = 0
+    with logs_read(files, selection, (LINE,)) as decisions:
+        for row in decisions.in_order():
+            line = json.loads(row[LINE])
+            try:
+                output.write_json(ocsf_decision(line) if form is ExportFormat.OCSF else line)
+            except (KeyError, ValueError):
+                left_out += 1
+    if left_out:
+        output.write_problem(f"{left_out} decisions have no form in OCSF, and are left out")
+        raise typer.Exit(1)
 
 
 @app.command()

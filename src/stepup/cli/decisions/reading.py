@@ -59,10 +59,11 @@ COLUMNS: Final = {
 UTC. A key that a line does not have, and a value of another type, are NULL."""
 LINE: Final = "line"
 """A further column: the line as text, with keys that COLUMNS does not have."""
-_IN_EVERY_LINE: Final = (
+IN_EVERY_LINE: Final = (
     *("decision_id", "decided_at", "caller", "tenant_id", "user_id"),
     *("operation", "decision", "reason"),
 )
+"""The keys without which a line is not a decision."""
 _CONDITIONS: Final = (
     ("since", "decided_at >= $since"),
     ("until", "decided_at < $until"),
@@ -202,13 +203,13 @@ def _load(
     columns: Sequence[str],
 ) -> dict[str, int]:
     """Fill the table `decisions`; return the number of broken lines in each file."""
-    kept = [name for name in (*COLUMNS, LINE) if name in {*columns, *_IN_EVERY_LINE}]
+    kept = [name for name in (*COLUMNS, LINE) if name in {*columns, *IN_EVERY_LINE}]
     instants = [name for name in kept if COLUMNS.get(name) == _INSTANT]
     # json_transform would ignore the offset of an instant.
     shape = {name: COLUMNS[name] for name in kept if name != LINE}
     shape |= dict.fromkeys(instants, "VARCHAR")
     in_utc = (f"try_cast({name} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS {name}" for name in instants)
-    broken = " OR ".join(f"{name} IS NULL" for name in _IN_EVERY_LINE)
+    broken = " OR ".join(f"{name} IS NULL" for name in IN_EVERY_LINE)
     wanted = [condition for name, condition in _CONDITIONS if getattr(selection, name) is not None]
     values = {name: _naive(value) for name, value in asdict(selection).items() if value is not None}
     connection.execute(
