@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,13 @@ DataDir = Annotated[
     str | None,
     typer.Option(metavar="DIRECTORY", help="The directory of the embedded stores and keys."),
 ]
+
+
+class ExportFormat(Enum):
+    """The form of an exported record: as stepup keeps it, or as OCSF demands."""
+
+    JSONL = "jsonl"
+    OCSF = "ocsf"
 
 
 def settings_of(file: Path | None, **flags: dict[str, Any]) -> config.Settings:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -13,7 +12,15 @@ from stepup.cli.audit.prune import prune
 from stepup.cli.audit.signatures import signatures_of
 from stepup.cli.audit.texts import Tenant, describe, tenant_id_of
 from stepup.cli.ocsf.events import ocsf
-from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
+from stepup.cli.options import (
+    ConfigFile,
+    DataDir,
+    ExportFormat,
+    failure,
+    problems_reported,
+    run,
+    settings_of,
+)
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, Json, canonical_json, described
 from stepup.domain.chain import Head
@@ -33,13 +40,6 @@ from stepup.wiring.keys import load_keys
 
 app = typer.Typer(help="Verify, sign, export and prune the audit events.", no_args_is_help=True)
 app.command()(prune)
-
-
-class ExportFormat(Enum):
-    """The form of an exported event: as it is hashed, or as OCSF demands."""
-
-    JSONL = "jsonl"
-    OCSF = "ocsf"
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """`stepup decisions`: why, how often, and for whom a code was asked or not."""
 
 import json
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from stepup.cli import output
 from stepup.cli.decisions.options import AsJson, Files, Since, Tenant, Until, User, logs_read
 from stepup.cli.decisions.reading import COLUMNS, LINE, LogsError, Selection
-from stepup.cli.options import failure
+from stepup.cli.options import ExportFormat, failure
 from stepup.cli.session_ids import read_session_id
 from stepup.cli.times import FORMS, instant_option
 from stepup.domain.actor import Actor, SessionId, TenantId, UserId, folded
@@ -127,13 +126,6 @@ def tail(
         raise failure(output.plain(error)) from error
     except KeyboardInterrupt:
         return
-
-
-class ExportFormat(Enum):
-    """The form of an exported decision: as the log has it, or as OCSF demands."""
-
-    JSONL = "jsonl"
-    OCSF = "ocsf"
 
 
 @app.command()
