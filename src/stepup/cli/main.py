@@ -12,6 +12,7 @@ from stepup.cli.check_config.command import check_config
 from stepup.cli.completion import completion, is_asked
 from stepup.cli.ctl import commands as ctl
 from stepup.cli.decisions import commands as decisions
+from stepup.cli.doctor.command import doctor
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
 from stepup.cli.web.command import web
@@ -106,6 +107,7 @@ def serve(
 
 
 app.command()(check_config)
+app.command()(doctor)
 app.command()(completion)
 app.command()(web)
 

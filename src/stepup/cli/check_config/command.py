@@ -7,6 +7,7 @@ import typer
 
 from stepup import settings as config
 from stepup.cli.check_config import permissions
+from stepup.cli.doctor.command import examined_server
 from stepup.cli.options import ConfigFile, DataDir, failure, settings_of
 from stepup.domain.callers import RulePart
 from stepup.domain.challenge_rights import (
@@ -60,6 +61,9 @@ def check_config(
     claim: Annotated[
         list[str] | None, typer.Option(help="A claim about the actor; may be repeated.")
     ] = None,
+    is_connecting: Annotated[
+        bool, typer.Option("--connect", help="Also try everything, as `stepup doctor` does.")
+    ] = False,
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -68,10 +72,12 @@ def check_config(
     Warn of valid entries that have no effect, of callers that may both create and answer
     challenges, of callers that may both replace authenticators and give codes, and of pages of the
     portal that the rules let fail. With --caller, show instead which rules permit a call of that
-    caller, or why none does. The exit code is 0 if the call is permitted, 1 if it is not, 2 if the
-    configuration or the question is not valid.
+    caller, or why none does. The exit code is 0 if the call is permitted, 1 if it is not or if
+    --connect finds an error, 2 if the configuration or the question is not valid.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
+    if is_connecting and caller is not None:
+        raise failure("--connect: not with --caller, which asks about the configuration only")
     if caller is not None:
         # A server that does not start permits no call. The files may be on another machine.
         _checked_for_serving(settings)
@@ -95,6 +101,10 @@ def check_config(
         _warn(sentence for _, sentence in in_plain_text(settings.storage))
         if settings.server.insecure_anyone_on_the_network_is_trusted:
             _warn([anyone_may_call(settings)])
+        if is_connecting:
+            from stepup.cli.doctor.findings import exit_with  # noqa: PLC0415  # a server needs none
+
+            exit_with(examined_server(config_file, data_dir))
 
 
 def _show(settings: config.Settings) -> None:

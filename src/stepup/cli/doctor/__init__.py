@@ -1,0 +1,1 @@
+"""`stepup doctor`: try each thing that a server, or a connection of `stepup ctl`, needs."""
