@@ -1,9 +1,10 @@
 """The examinations of a server: everything that its settings name, without starting it."""
 
+import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -191,13 +192,7 @@ def _appended(file: Path) -> Remark:
 
 async def _listener(section: Listener) -> AsyncIterator[Remark]:
     path = getattr(section, "socket", None)
-    if path is not None:
-        yield _socket_directory(path)
-        return
-    for problem in _bind_problems(section.host, section.port):
-        yield problem
-        return
-    yield ok(f"{section.listen} is free")
+    yield await _address(section) if path is None else _socket_directory(path)
 
 
 def _socket_directory(path: Path) -> Remark:
@@ -207,11 +202,12 @@ def _socket_directory(path: Path) -> Remark:
     return ok(f"{path.parent} can be written")
 
 
-def _bind_problems(host: str, port: int) -> Iterator[Remark]:
+async def _address(section: Listener) -> Remark:
     """Bind the address for an instant, without listening."""
+    loop = asyncio.get_running_loop()
     try:
-        for family, kind, _, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        for family, kind, _, _, address in await loop.getaddrinfo(
+            section.host, section.port, type=socket.SOCK_STREAM
         ):
             with socket.socket(family, kind) as trial:
                 # Connections that were closed do not prevent this; a process that listens does.
@@ -219,11 +215,10 @@ def _bind_problems(host: str, port: int) -> Iterator[Remark]:
                 trial.bind(address)
     except OSError as failure:
         if failure.errno == errno.EADDRINUSE:
-            yield warning(
-                f"{host}:{port} is in use: by a server that runs already, or by another program"
-            )
-        else:
-            yield error(f"cannot listen on {host}:{port}: {failure.strerror}")
+            by = "by a server that runs already, or by another program"
+            return warning(f"{section.listen} is in use: {by}")
+        return error(f"cannot listen on {section.listen}: {failure.strerror}")
+    return ok(f"{section.listen} is free")
 
 
 async def _issuer(settings: TokenIssuerSettings) -> AsyncIterator[Remark]:
