@@ -57,7 +57,7 @@ def _examined_connection(name: str) -> "list[Finding]":
         profile_named,
         profiles_file,
     )
-    from stepup.cli.doctor.connection import Connection  # noqa: PLC0415  # as above
+    from stepup.cli.doctor.connection import OperatorConnection  # noqa: PLC0415  # as above
     from stepup.cli.doctor.findings import examined_in_turn  # noqa: PLC0415  # as above
 
     try:
@@ -65,5 +65,5 @@ def _examined_connection(name: str) -> "list[Finding]":
     except ProfileError as error:
         raise failure(error) from error
     with problems_reported():
-        connection = Connection.of(profile)
+        connection = OperatorConnection.of(profile)
     return asyncio.run(examined_in_turn(connection.examinations()))

@@ -33,7 +33,7 @@ _HEALTH: Final = "/grpc.health.v1.Health/Check"
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class OperatorConnection:
     """A connection of `stepup ctl`.
 
     Attributes:
@@ -45,7 +45,7 @@ class Connection:
     endpoint: Endpoint
 
     @classmethod
-    def of(cls, profile: Profile) -> "Connection":
+    def of(cls, profile: Profile) -> "OperatorConnection":
         """The connection that a profile describes.
 
         Raises:

@@ -166,13 +166,17 @@ async def _decision_log(settings: Settings) -> AsyncIterator[Remark]:
     file = Path(target) if target else settings.storage.in_data_dir("decisions.jsonl")
     if file.exists():
         yield _appended(file)
-    elif target is None and not file.parent.exists():
+    elif not file.parent.exists() and target is None:
         yield ok(f"{file.parent} does not exist yet: a server makes it when it starts")
+    elif not file.parent.exists():
+        yield warning(
+            f"log.decisions: {file.parent} does not exist: make it for the user that serves, if"
+            " systemd does not (StateDirectory)"
+        )
     elif os.access(file.parent, os.W_OK | os.X_OK):
         yield ok(f"{file} does not exist yet, and can be made")
     else:
-        problem = "is not a directory that this user may write to"
-        yield error(f"log.decisions: {file.parent} {problem}")
+        yield error(f"log.decisions: this user may not write to {file.parent}")
 
 
 def _appended(file: Path) -> Remark:
@@ -197,8 +201,7 @@ async def _listener(section: Listener) -> AsyncIterator[Remark]:
 
 def _socket_directory(path: Path) -> Remark:
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        problem = "is not a directory that this user may write to"
-        return error(f"server.listen: {path.parent} {problem}")
+        return error(f"server.listen: this user may not write to {path.parent}")
     return ok(f"{path.parent} can be written")
 
 
