@@ -54,7 +54,7 @@ _VALUES = {
     "method": _METHODS,
     "code": {code.name for code in StatusCode},
     "decision": {each.value for each in Decision},
-    "reason": {each.value for each in (*Reason, *handshakes.Reason)},
+    "reason": {each.value for each in (*Reason, *handshakes.Cause)},
     "outcome": {each.value for each in Outcome},
     "rejection": {each.value for each in (*ReceiptRejection, *ChallengeRejection)},
     "event": {"created", *(each.value for each in ChallengeState)} - {"pending"},
