@@ -10,6 +10,7 @@ from stepup.cli.audit import commands as audit
 from stepup.cli.break_glass import commands as break_glass
 from stepup.cli.check_config.command import check_config
 from stepup.cli.completion import completion, is_asked
+from stepup.cli.coverage.command import coverage
 from stepup.cli.ctl import commands as ctl
 from stepup.cli.decisions import commands as decisions
 from stepup.cli.doctor.command import doctor
@@ -108,6 +109,7 @@ def serve(
 
 app.command()(check_config)
 app.command()(doctor)
+app.command()(coverage)
 app.command()(completion)
 app.command()(web)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,11 +11,12 @@ from stepup.cli.options import failure
 from stepup.cli.output import plain, write_problem
 from stepup.cli.times import FORMS
 
+LOGS_VARIABLE: Final = "STEPUP_DECISION_LOGS"
 Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE...",
-        envvar="STEPUP_DECISION_LOGS",
+        envvar=LOGS_VARIABLE,
         help="The decision logs of all servers: files, also .gz, patterns such as 'logs/*.jsonl',"
         " or - for standard input.",
     ),

@@ -1,0 +1,1 @@
+"""`stepup coverage`: which gates of a policy nobody passes."""
