@@ -47,8 +47,11 @@ def trial_web_process(settings: Settings) -> Iterator[None]:
     command = [sys.executable, "-m", "stepup", "web", "--listen", LISTEN]
     command += ["--core", settings.server.listen]
     command += ["--log-level", settings.log.level, "--log-format", settings.log.format]
+    # The web process chooses for itself what grpcio's core logs.
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("STEPUP_")
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("STEPUP_") and name != "GRPC_TRACE"
     }
     _log.info("portal_starts", address=ORIGIN)
     child = subprocess.Popen(  # noqa: S603  # our own command
