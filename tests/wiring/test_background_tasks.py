@@ -495,6 +495,7 @@ ENDS_BY_ITSELF = {
     "client.synchronous.transport:RpcTransport.resent:while True",
     "process.workers:_run_until:create_task(stop.wait())",
     "cli.console.site:serving_console:Thread(server.serve_forever)",
+    # Pages of one answer, and the followers of a command, which a person ends.
     "cli.ctl.audit.following:_new_events:while True",
     "cli.ctl.audit.reading:newest_events:while True",
     "cli.ctl.people.reading:_people:while True",

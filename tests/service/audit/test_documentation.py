@@ -1,10 +1,13 @@
 """docs/auditing.md tells every kind of event and every fact of a decision, and no others."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -119,7 +122,12 @@ def documented_hash(session_id):
     section = OPERATING.read_text().partition("### The hash of a session\n")[2].partition("\n#")[0]
     [command] = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)
     ran = subprocess.run(
-        ["bash", "-c", command], input=f"{session_id}\n", capture_output=True, text=True, check=True
+        ["bash", "-c", command],
+        input=f"{session_id}\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     return ran.stdout.strip(), section
 
