@@ -101,6 +101,9 @@ def test_the_page_leads_through_the_day(day: Day):
     told = day.run("decisions", "stats").stdout
     assert "exempt_managed_services" in told
 
+    told = day.run("coverage")
+    assert (told.exit_code, "response.start_remote_shell" in told.stdout) == (1, True)
+
     # A server records asked people within a moment.
     wait_until(lambda: "carol" in day.run("ctl", "people", "list").stdout, "carol is listed")
 
@@ -114,7 +117,7 @@ def test_the_page_leads_through_the_day(day: Day):
 
 def test_no_command_is_only_on_the_page():
     played = {"policy set", "decisions why", "ctl check", "decisions stats", "people list"}
-    played |= {"people reset", "audit list"}
+    played |= {"people reset", "audit list", "coverage --policy"}
     assert {
         " ".join(each[1:3]) if each[0] == "ctl" and each[1] != "check" else " ".join(each[:2])
         for each in COMMANDS
