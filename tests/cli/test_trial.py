@@ -8,6 +8,9 @@ from stepup.settings.portal import PortalSettings
 from stepup.settings.server import ServerSettings
 
 TRIAL = ServerSettings(insecure=True)
+TRUSTING = ServerSettings(
+    insecure=True, insecure_anyone_on_the_network_is_trusted=True, listen="0.0.0.0:50051"
+)
 PORTAL = PortalSettings(public_url="https://mfa.example.com")
 
 
@@ -23,8 +26,9 @@ def test_a_trial_on_a_fixed_port_has_a_portal():
         Settings(server=TRIAL.model_copy(update={"listen": "127.0.0.1:0"})),
         Settings(server=TRIAL.model_copy(update={"listen": "unix:/tmp/stepup.sock"})),
         Settings(server=TRIAL, portal=PORTAL),
+        Settings(server=TRUSTING),
     ],
-    ids=("with credentials", "free port", "unix socket", "own portal"),
+    ids=("with credentials", "free port", "unix socket", "own portal", "other machines"),
 )
 def test_others_have_none(settings):
     assert trial.flags_of_trial(settings) == {}

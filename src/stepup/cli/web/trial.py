@@ -30,6 +30,8 @@ def flags_of_trial(settings: Settings) -> dict[str, dict[str, Any]]:
     server = settings.server
     if not server.insecure or settings.portal or server.socket or not server.port:
         return {}
+    if not server.is_local:
+        return {}  # the web process calls loopback only, when it has no credentials
     try:
         demand_extra()
     except ConfigurationError as error:
