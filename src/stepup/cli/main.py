@@ -16,6 +16,7 @@ from stepup.cli.decisions import commands as decisions
 from stepup.cli.doctor.command import doctor
 from stepup.cli.keys import commands as keys
 from stepup.cli.options import ConfigFile, DataDir, load, run, settings_of
+from stepup.cli.policy import commands as policy
 from stepup.cli.web.command import web
 from stepup.cli.web.trial import flags_of_trial, trial_web_process
 from stepup.process.serving import announce_address, serve_until_stopped
@@ -39,6 +40,7 @@ app.add_typer(break_glass.app, name="break-glass")
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(keys.app, name="keys")
 app.add_typer(ctl.app, name="ctl")
+app.add_typer(policy.app, name="policy")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""`stepup policy`: questions about policies, answered from files."""

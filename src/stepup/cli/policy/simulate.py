@@ -1,0 +1,166 @@
+"""`stepup policy simulate`: recorded checks under another policy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from stepup.cli import output
+from stepup.cli.decisions.reading import LogsError, Selection, decisions_of
+from stepup.cli.policy.comparison import KINDS, Comparison
+from stepup.cli.policy.picture import picture_of
+from stepup.cli.policy.recorded import COLUMNS, RecordedPeople
+from stepup.cli.policy_files import STDIN, PolicyFile, PolicyFileError, read_policy
+from stepup.cli.times import shown
+from stepup.domain.actor import TenantId
+from stepup.domain.policy import Policy
+
+ASSUMED: Final = (
+    "Assumed: people do at once what an answer demands, give codes for no other reason, and do not"
+    " sign out; callers present the claims, receipts and challenges that are recorded."
+)
+_TENANTS: Final = """
+    SELECT tenant_id, min(decided_at) AS since, max(decided_at) AS until
+    FROM decisions GROUP BY tenant_id ORDER BY tenant_id
+"""
+_MOST_NAMED: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What happens to the recorded calls of a tenant under the policy of the file `after`.
+
+    `before` is the file of the policy to compare with; None for the recorded answers. `since` and
+    `until` are the times of the first and the last decision. `skipped` counts the decisions that
+    this release does not understand.
+    """
+
+    tenant_id: TenantId
+    before: str | None
+    after: str
+    since: datetime
+    until: datetime
+    comparison: Comparison
+    skipped: int
+
+    def as_json(self) -> dict[str, object]:
+        """The simulation with the names of its fields."""
+        return {
+            "tenant_id": self.tenant_id,
+            "before": self.before,
+            "after": self.after,
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "skipped": self.skipped,
+            **self.comparison.as_json(),
+        }
+
+    def picture(self) -> str:
+        """The simulation as an SVG.
+
+        Raises:
+            PictureError: the extra is not installed.
+        """
+        title = f"Prompts in {self.tenant_id} under {self._name(self.after)}"
+        return picture_of(self.comparison, title, self._summary())
+
+    def write(self) -> None:
+        """Write the simulation as text and a table, for people."""
+        comparison = self.comparison
+        output.write(self._summary())
+        for kind in ("added", "removed"):
+            prompts, people = comparison.total.prompts(kind), comparison.total.prompted(kind)
+            output.write(f"{kind}: {_counted(prompts, 'prompt')}, for {_people(people)}")
+        output.write(f"to enrol: {_people(comparison.people_to_enrol)}")
+        if comparison.people_in_grace:
+            output.write(f"allowed until enroll_by: {_people(comparison.people_in_grace)}")
+        output.write()
+        output.write_table(
+            ("operation", "calls", *(f"prompts {kind}" for kind in KINDS), "people added"),
+            [
+                (operation, tally.calls, *map(tally.prompts, KINDS), tally.prompted("added"))
+                for operation, tally in comparison.ranked()
+            ],
+        )
+        output.write()
+        output.write(ASSUMED)
+
+    def _summary(self) -> str:
+        total = self.comparison.total
+        before = "recorded" if self.before is None else f"under {self._name(self.before)}"
+        return (
+            f"{shown(self.since)} to {shown(self.until)}: {_counted(total.calls, 'call')} for"
+            f" {_people(total.people)}; {_counted(total.prompts('before'), 'prompt')} {before},"
+            f" {total.prompts('after'):,} under {self._name(self.after)}"
+        )
+
+    @staticmethod
+    def _name(file: str) -> str:
+        return "standard input" if file == STDIN else output.plain(Path(file).name)
+
+
+def simulate_policy(
+    after: str, before: str | None, sources: Sequence[str], selection: Selection
+) -> Simulation:
+    """Decide the selected decisions again.
+
+    Args:
+        after: the file of the policy.
+        before: the file of the policy to compare with; None for the recorded answers.
+        sources: the decision logs, as for `decisions_of`.
+        selection: which decisions. Without a tenant the policy names it, or the logs have only one.
+
+    Raises:
+        PolicyFileError: a file is not a whole policy of the tenant.
+        LogsError: the logs cannot be read, or have no decision or those of several tenants.
+    """
+    if [after, before, *sources].count(STDIN) > 1:
+        raise LogsError("give - only once: standard input can be read once")
+    files = [(each, read_policy(each)) for each in (after, before) if each is not None]
+    if selection.tenant_id is None:
+        named = next((file.tenant_id for _, file in files if file.tenant_id), None)
+        selection = replace(selection, tenant_id=named)
+    with decisions_of(sources, selection, COLUMNS) as decisions:
+        tenants = list(decisions.rows(_TENANTS))
+        if len(tenants) != 1:
+            raise LogsError(_problem_of(tenants, selection))
+        [recorded] = tenants
+        tenant_id = TenantId(recorded["tenant_id"])
+        policies = [_whole(name, file, tenant_id) for name, file in files]
+        people = RecordedPeople(decisions)
+        comparison = Comparison.of(people, policies[1] if before is not None else None, policies[0])
+        return Simulation(
+            tenant_id,
+            before,
+            after,
+            recorded["since"],
+            recorded["until"],
+            comparison,
+            people.skipped,
+        )
+
+
+def _whole(name: str, file: PolicyFile, tenant_id: TenantId) -> Policy:
+    try:
+        return file.whole_policy(tenant_id)
+    except PolicyFileError as error:
+        raise PolicyFileError(f"{name}: {error}") from error
+
+
+def _problem_of(tenants: Sequence[Mapping[str, Any]], selection: Selection) -> str:
+    """Why decisions of these tenants cannot be simulated."""
+    if tenants:
+        names = ", ".join(each["tenant_id"] for each in tenants[:_MOST_NAMED])
+        return f"the decisions are of {len(tenants)} businesses, such as {names}; give --tenant"
+    if selection.tenant_id is None:
+        return "the logs have no decision in this time"
+    return f"the logs have no decision of {selection.tenant_id} in this time"
+
+
+def _people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number:,} people"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
