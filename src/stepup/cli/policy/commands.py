@@ -1,15 +1,15 @@
 """`stepup policy`: questions about policies, answered from files without a server."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stepup.cli import output
-from stepup.cli.decisions.reading import LogsError, Selection
+from stepup.cli.decisions.options import AsJson, Since, Tenant, Until
+from stepup.cli.decisions.reading import Selection
 from stepup.cli.options import failure
-from stepup.cli.times import FORMS, TimeTextError, instant_of
+from stepup.cli.times import instant_option
 
 app = typer.Typer(
     help="Answer questions about policies from files, without a server.", no_args_is_help=True
@@ -43,17 +43,13 @@ def simulate(
             help="A policy to compare with, simulated as well. Default: the recorded answers.",
         ),
     ] = None,
-    tenant: Annotated[
-        str | None, typer.Option(help="The business. Default: the one of the policy or the logs.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(help=f"Only decisions from this instant on: {FORMS}.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="Only decisions before this instant.")] = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture into this file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Decide recorded checks again under another policy: which prompts it adds and removes.
 
@@ -66,27 +62,24 @@ def simulate(
     from stepup.cli.policy.simulate import simulate_policy  # noqa: PLC0415  # as above
     from stepup.cli.policy_files import PolicyFileError  # noqa: PLC0415  # as above
 
-    selection = Selection(_instant("--since", since), _instant("--until", until), tenant)
+    selection = Selection(
+        instant_option("--since", since), instant_option("--until", until), tenant
+    )
     try:
         simulation = simulate_policy(policy, before, decisions, selection)
-        if svg is not None:
-            svg.write_text(simulation.picture(), "utf-8")
-    except (PolicyFileError, LogsError, PictureError) as error:
+        picture = None if svg is None else simulation.picture()
+    except (PolicyFileError, PictureError) as error:
         raise failure(output.plain(error)) from error
-    except OSError as error:
-        raise failure(f"{output.plain(svg)}: {error.strerror}") from error
-    if simulation.skipped:
-        output.write_problem(
-            f"{simulation.skipped} decisions are left out: a newer release may have written them"
-        )
     if as_json:
         output.write_json(simulation.as_json())
     else:
         simulation.write()
+    if svg is not None and picture is not None:
+        _write_picture(svg, picture)
 
 
-def _instant(option: str, text: str | None) -> datetime | None:
+def _write_picture(file: Path, picture: str) -> None:
     try:
-        return None if text is None else instant_of(text, datetime.now(UTC))
-    except TimeTextError as error:
-        raise failure(f"{option} {output.plain(error)}") from error
+        file.write_text(picture, "utf-8")
+    except OSError as error:
+        raise failure(f"--svg {output.plain(file)}: {error.strerror}") from error

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from stepup.cli import output
-from stepup.cli.decisions.reading import LogsError, Selection, decisions_of
+from stepup.cli.decisions.options import logs_read
+from stepup.cli.decisions.reading import LogsError, Selection
 from stepup.cli.policy.comparison import KINDS, Comparison
 from stepup.cli.policy.picture import picture_of
 from stepup.cli.policy.recorded import COLUMNS, RecordedPeople
@@ -83,6 +84,10 @@ class Simulation:
                 for operation, tally in comparison.ranked()
             ],
         )
+        if self.skipped:
+            output.write(
+                f"left out, since this release does not know them: {self.skipped} decisions"
+            )
         output.write()
         output.write(ASSUMED)
 
@@ -113,15 +118,16 @@ def simulate_policy(
 
     Raises:
         PolicyFileError: a file is not a whole policy of the tenant.
-        LogsError: the logs cannot be read, or have no decision or those of several tenants.
+        typer.Exit: the logs cannot be read, or have no decision or those of several tenants;
+            standard error says so.
     """
     if [after, before, *sources].count(STDIN) > 1:
-        raise LogsError("give - only once: standard input can be read once")
+        raise PolicyFileError("give - only once: standard input can be read once")
     files = [(each, read_policy(each)) for each in (after, before) if each is not None]
     if selection.tenant_id is None:
         named = next((file.tenant_id for _, file in files if file.tenant_id), None)
         selection = replace(selection, tenant_id=named)
-    with decisions_of(sources, selection, COLUMNS) as decisions:
+    with logs_read(sources, selection, COLUMNS) as decisions:
         tenants = list(decisions.rows(_TENANTS))
         if len(tenants) != 1:
             raise LogsError(_problem_of(tenants, selection))

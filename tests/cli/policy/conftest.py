@@ -1,0 +1,3 @@
+from stepup_tests.fixtures import template
+
+__all__ = ["template"]
