@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stepup.cli import output
-from stepup.cli.decisions.options import LOGS_VARIABLE, AsJson, Tenant, logs_read
+from stepup.cli.decisions.options import AsJson, Logs, Tenant, logs_read
 from stepup.cli.decisions.reading import Selection
 from stepup.cli.options import failure, settings_of
 from stepup.cli.policy_files import PolicyFile, PolicyFileError, read_policy
@@ -22,15 +22,7 @@ def coverage(
         list[str],
         typer.Option("--policy", metavar="FILE", help="A policy, as `ctl policy show --json`."),
     ],
-    logs: Annotated[
-        list[str],
-        typer.Option(
-            "--decisions",
-            metavar="FILE",
-            envvar=LOGS_VARIABLE,
-            help="A decision log, also .gz; a pattern such as 'logs/*.jsonl'; or -.",
-        ),
-    ],
+    logs: Logs,
     methods: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="A map that a guard wrote with write_method_map."),

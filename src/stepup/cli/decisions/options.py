@@ -11,14 +11,23 @@ from stepup.cli.options import failure
 from stepup.cli.output import plain, write_problem
 from stepup.cli.times import FORMS
 
-LOGS_VARIABLE: Final = "STEPUP_DECISION_LOGS"
+_LOGS_VARIABLE: Final = "STEPUP_DECISION_LOGS"
 Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE...",
-        envvar=LOGS_VARIABLE,
+        envvar=_LOGS_VARIABLE,
         help="The decision logs of all servers: files, also .gz, patterns such as 'logs/*.jsonl',"
         " or - for standard input.",
+    ),
+]
+Logs = Annotated[
+    list[str],
+    typer.Option(
+        "--decisions",
+        metavar="FILE",
+        envvar=_LOGS_VARIABLE,
+        help="A decision log, also .gz; a pattern such as 'logs/*.jsonl'; or -. Repeatable.",
     ),
 ]
 Since = Annotated[str | None, typer.Option(help=f"The first instant: {FORMS}.")]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stepup.cli import output
-from stepup.cli.decisions.options import AsJson, Since, Tenant, Until
+from stepup.cli.decisions.options import AsJson, Logs, Since, Tenant, Until
 from stepup.cli.decisions.reading import Selection
 from stepup.cli.options import failure
 from stepup.cli.times import instant_option
@@ -27,15 +27,7 @@ def simulate(
     policy: Annotated[
         str, typer.Option(metavar="FILE", help="The policy, in JSON or YAML; - for standard input.")
     ],
-    decisions: Annotated[
-        list[str],
-        typer.Option(
-            metavar="LOG",
-            envvar="STEPUP_DECISION_LOGS",
-            help="A decision log, a pattern such as 'logs/*.jsonl', or -; give it several times"
-            " for several servers.",
-        ),
-    ],
+    logs: Logs,
     before: Annotated[
         str | None,
         typer.Option(
@@ -66,7 +58,7 @@ def simulate(
         instant_option("--since", since), instant_option("--until", until), tenant
     )
     try:
-        simulation = simulate_policy(policy, before, decisions, selection)
+        simulation = simulate_policy(policy, before, logs, selection)
         picture = None if svg is None else simulation.picture()
     except (PolicyFileError, PictureError) as error:
         raise failure(output.plain(error)) from error
