@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from stepup_tests.challenges import challenge_of, store
 from stepup_tests.people import ACME, administrator, person, playbook_run
@@ -30,6 +30,7 @@ from stepup.domain.simulation import Beginning, SimulatedPerson
 
 START = datetime(2026, 1, 1, 13, tzinfo=UTC)
 """When the first call comes. No two moments are in one time step of codes."""
+ENROLL_BY = START + timedelta(minutes=30)
 FIVE_MINUTES = timedelta(minutes=5)
 GAPS = [timedelta(seconds=90), timedelta(minutes=6), timedelta(minutes=14)]
 
@@ -61,7 +62,7 @@ policies = st.builds(
             for operation in (OSQUERY, REMOTE_SHELL, API_KEYS)
         },
     ),
-    enroll_by=mostly(None, START + timedelta(minutes=30)),
+    enroll_by=mostly(None, ENROLL_BY),
 )
 actors = st.builds(
     person,
@@ -316,6 +317,22 @@ async def recorded_and_replayed(template, script, before, after, beginnings):
     return lines, reasons, comparison, replay.reasons
 
 
+def recorded_retry(**change):
+    """A person enrols at a prompt, and the action is tried again later; with a changed policy."""
+    alice, long = person(), GAPS[-1]
+    script = [
+        Step(GAPS[0], "ask and answer", alice, [OSQUERY]),
+        Step(long, "sign out", alice),
+        Step(long, "sign out", alice),
+        Step(GAPS[0], "retry", alice),
+    ]
+    policy = Policy(ACME, enabled=True, max_ages={OperationId(OSQUERY): LIFETIME})
+    return script, policy, replace(policy, **change), dict.fromkeys(USERS, Beginning())
+
+
+@example(*recorded_retry())
+@example(*recorded_retry(enroll_by=ENROLL_BY))  # the first action earns no receipt
+@example(*recorded_retry(max_ages={}))
 @given(st.lists(steps, min_size=8, max_size=20), policies, policies, beginnings)
 @settings(max_examples=EXAMPLES, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_a_simulation_is_what_a_real_service_answers(template, script, before, after, beginnings):
