@@ -101,6 +101,21 @@ def test_compressed_files_and_standard_input_are_read(line, log, tmp_path):
     assert ran.stdout == b"1 {'-': 1}\n"
 
 
+@pytest.mark.slow
+def test_standard_input_may_be_larger_than_the_memory(line):
+    program = (
+        "from stepup.cli.decisions import reading\n"
+        "reading._MEMORY = '200MB'\n"
+        "with reading.decisions_of(['-'], reading.Selection(user_id='bob')) as decisions:\n"
+        "    print(len(list(decisions.in_order())))"
+    )
+    text = f"{json.dumps(line())}\n".encode() * 600_000
+    ran = subprocess.run(
+        [sys.executable, "-c", program], input=text, capture_output=True, check=True
+    )
+    assert ran.stdout == b"0\n"
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path, log):
     torn = tmp_path / "torn.gz"
     torn.write_bytes(gzip.compress(b"{}" * 1000)[:20])

@@ -6,6 +6,7 @@ Import this module within a command: duckdb and its memory are of no use to a se
 import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,7 +140,8 @@ def decisions_of(
     """Read decision logs once, and let the block ask questions about them.
 
     The selected columns lie in a temporary directory that only this user can read, until the block
-    ends. Ten million decisions need about 1 GB there, and not more than 1 GB of memory.
+    ends. Ten million decisions need about 1 GB there, and not more than 1 GB of memory. A pipe is
+    copied there first.
 
     Args:
         sources: files, also compressed (`.gz`), patterns such as `logs/*.jsonl`, or `-` for
@@ -156,8 +158,9 @@ def decisions_of(
         raise LogsError(
             f"a command that reads decision logs {missing_extra('analysis')}"
         ) from error
-    files = _files(sources)
+    named = _files(sources)
     with tempfile.TemporaryDirectory(prefix="stepup-decisions-") as directory:
+        files = _seekable(named, Path(directory))
         connection = duckdb.connect(
             Path(directory) / "decisions.duckdb",
             config={
@@ -194,6 +197,26 @@ def _files(sources: Sequence[str]) -> dict[str, str]:
                 raise LogsError(f"{name}: this user may not read the file")
             found.setdefault(Path(name).resolve(), name)
     return {str(_STANDARD_INPUT) if name == STDIN else name: name for name in found.values()}
+
+
+def _seekable(files: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The files, with a copy in the directory of each pipe: duckdb would keep a pipe in memory.
+
+    Raises:
+        LogsError: the directory has no space left.
+    """
+    found = {}
+    for number, (path, name) in enumerate(files.items()):
+        copy = Path(path)
+        if not copy.is_file():
+            copy = directory / f"pipe-{number}.jsonl"
+            try:
+                with Path(path).open("rb") as pipe, copy.open("wb") as file:
+                    shutil.copyfileobj(pipe, file)
+            except OSError as error:
+                raise LogsError(f"{name}: cannot be copied: {error.strerror}") from error
+        found[str(copy)] = name
+    return found
 
 
 def _load(
