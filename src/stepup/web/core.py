@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from stepup.client import AsyncStepUpClient, CallerCredentials
+from stepup.client.asynchronous.io import open_channel
 from stepup.client.channels import Endpoint
 from stepup.settings import ConfigurationError
 from stepup.settings.web import CoreSettings
@@ -48,24 +49,33 @@ class Core:
 
     async def _probe(self) -> bool:
         self._endpoint.renew()
-        credentials = self._endpoint.channel_credentials()
-        options = self._endpoint.channel_options()
-        target = self._endpoint.target
-        async with (
-            grpc.aio.insecure_channel(target, options)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options)
-        ) as channel:
-            check = channel.unary_unary(
-                _HEALTH,
-                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-                response_deserializer=health_pb2.HealthCheckResponse.FromString,
-            )
-            try:
-                answer = await check(health_pb2.HealthCheckRequest(), timeout=_PROBE_SECONDS)
-            except grpc.RpcError:
-                return False
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        try:
+            return await is_serving(self._endpoint, _PROBE_SECONDS)
+        except grpc.RpcError:
+            return False
+
+
+async def is_serving(endpoint: Endpoint, seconds: float) -> bool:
+    """Ask a server, on a connection of its own, whether it can decide now.
+
+    Args:
+        endpoint: where the server is.
+        seconds: how long the answer may take.
+
+    Raises:
+        AioRpcError: there is no answer, or the server refuses the caller.
+    """
+    channel = open_channel(
+        endpoint.target, endpoint.channel_credentials(), endpoint.channel_options()
+    )
+    async with channel:
+        check = channel.unary_unary(
+            _HEALTH,
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = await check(health_pb2.HealthCheckRequest(), timeout=seconds)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def _credentials(settings: CoreSettings) -> CallerCredentials | None:

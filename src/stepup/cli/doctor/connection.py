@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2
 
 from stepup.cli.ctl.connection import DEFAULT_ADDRESS
 from stepup.cli.ctl.problems import problem_of
@@ -23,13 +22,13 @@ from stepup.client.credentials import CallerCredentials
 from stepup.settings import ConfigurationError
 from stepup.stores.connection_faults import causes, certificate_problem, network_problem
 from stepup.system import pem
+from stepup.web.core import is_serving
 
 _SECONDS: Final = 5.0
 _DEFAULT_PORT: Final = 443  # of gRPC, for a target without a port
 _HOST_AND_PORT: Final = re.compile(
     r"(?:(?:dns|ipv4|ipv6):(?:///)?)?\[?([^\[\]/]+?)\]?(?::([0-9]+))?"
 )
-_HEALTH: Final = "/grpc.health.v1.Health/Check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,24 +130,12 @@ class OperatorConnection:
             writer.close()
 
     async def _health(self) -> AsyncIterator[Remark]:
-        credentials = self.endpoint.channel_credentials()
-        target, options = self.endpoint.target, self.endpoint.channel_options()
-        async with (
-            grpc.aio.insecure_channel(target, options)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options)
-        ) as channel:
-            check = channel.unary_unary(
-                _HEALTH,
-                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-                response_deserializer=health_pb2.HealthCheckResponse.FromString,
-            )
-            try:
-                answer = await check(health_pb2.HealthCheckRequest(), timeout=_SECONDS)
-            except grpc.aio.AioRpcError as failure:
-                yield error(f"{failure.code().name}: {failure.details()}")
-                return
-        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        try:
+            serves = await is_serving(self.endpoint, _SECONDS)
+        except grpc.aio.AioRpcError as failure:
+            yield error(f"{failure.code().name}: {failure.details()}")
+            return
+        if serves:
             yield ok("the server can make decisions")
         else:
             yield warning(
