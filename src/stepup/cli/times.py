@@ -63,10 +63,12 @@ def shown(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def instant_option(option: str, text: str | None) -> datetime | None:
+def instant_option(
+    option: str, text: str | None, *, is_shown_always: bool = False
+) -> datetime | None:
     """Read the instant of an option; None if the option was not given.
 
-    Standard error says which instant a time of day or a duration stands for.
+    Standard error says which instant a time of day or a duration stands for, or always.
 
     Raises:
         typer.Exit: the text is not an instant; status 2.
@@ -77,6 +79,6 @@ def instant_option(option: str, text: str | None) -> datetime | None:
         instant = instant_of(text, datetime.now(UTC))
     except TimeTextError as error:
         raise failure(f"{option} {plain(error)}") from error
-    if not text.strip().startswith(f"{instant.year}-"):
+    if is_shown_always or not text.strip().startswith(f"{instant.year}-"):
         write_problem(f"{option} {shown(instant)}")
     return instant

@@ -1,13 +1,11 @@
 """`stepup ctl audit`: list and follow the audit events of a business."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
 
-from stepup.cli import output, times
+from stepup.cli import times
 from stepup.cli.ctl.operating import Operating, operating
-from stepup.cli.options import failure
 from stepup.domain.audit import EventKind
 
 app = typer.Typer(help="The audit events of a business, read by the API.", no_args_is_help=True)
@@ -58,12 +56,11 @@ def list_(
     """List events, the newest first. Standard error says if older events were left out."""
     from stepup.cli.ctl.audit import reading  # noqa: PLC0415  # a server needs no client
 
-    now = datetime.now(UTC)
     query = reading.Query(
         kinds=_chosen(kinds, administration=administration),
         user_id=user,
-        since=_instant("--since", since, now),
-        until=_instant("--until", until, now),
+        since=times.instant_option("--since", since, is_shown_always=True),
+        until=times.instant_option("--until", until, is_shown_always=True),
     )
     reading.write_events(work, query, limit)
 
@@ -90,15 +87,3 @@ def tail(
 
 def _chosen(kinds: list[EventKind] | None, *, administration: bool) -> frozenset[EventKind]:
     return frozenset([*(kinds or ()), *(ADMINISTRATION if administration else ())])
-
-
-def _instant(option: str, text: str | None, now: datetime) -> datetime | None:
-    """The instant of an option. Standard error says which one a time of day or a duration means."""
-    if text is None:
-        return None
-    try:
-        instant = times.instant_of(text, now)
-    except times.TimeTextError as error:
-        raise failure(f"{option} {output.plain(error)}") from error
-    output.write_problem(f"{option} {times.shown(instant)}")
-    return instant
