@@ -5,6 +5,7 @@ So a fault of the database has the same message in each command.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from stepup.settings import ConfigurationError, Settings, UnusableFileError
 from stepup.stores.sql import Limits, SqlDatabase, check_schema, upgrade
@@ -34,7 +35,12 @@ def database_url_of(settings: Settings) -> str:
     url = settings.storage.database_url
     if url is not None:
         return url.get_secret_value()
-    return f"sqlite+aiosqlite:///{settings.storage.in_data_dir('stepup.db').absolute()}"
+    return f"sqlite+aiosqlite:///{embedded_database_file(settings).absolute()}"
+
+
+def embedded_database_file(settings: Settings) -> Path:
+    """The SQLite file in the data directory."""
+    return settings.storage.in_data_dir("stepup.db")
 
 
 @asynccontextmanager

@@ -149,6 +149,12 @@ async def url_of_redis(settings: Settings, stack: AsyncExitStack) -> str:
     return valkey.url
 
 
+def decision_log_file(settings: Settings) -> Path:
+    """The file of the decision log, unless the log is standard output (`-`)."""
+    target = settings.log.decisions
+    return Path(target) if target else settings.storage.in_data_dir("decisions.jsonl")
+
+
 def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDecisionLog:
     """Open the decision log until the stack closes.
 
@@ -162,8 +168,7 @@ def open_decision_log(settings: Settings, stack: AsyncExitStack) -> JsonLinesDec
         if target == "-":
             log = JsonLinesDecisionLog.to(sys.stdout)
         else:
-            file = Path(target) if target else settings.storage.in_data_dir("decisions.jsonl")
-            log = JsonLinesDecisionLog.open(file)
+            log = JsonLinesDecisionLog.open(decision_log_file(settings))
     except OSError as error:
         raise ConfigurationError(f"log.decisions: {error}") from error
     stack.callback(log.close)

@@ -34,9 +34,9 @@ from stepup.stores.sql.clock import database_clock_offset
 from stepup.system.clock import SystemClock
 from stepup.system.outlet import Outlet
 from stepup.wiring.credentials import credentials_of, demand_credentials
-from stepup.wiring.database import database_url_of, open_database
+from stepup.wiring.database import database_url_of, embedded_database_file, open_database
 from stepup.wiring.keys import describe_missing_keys, key_source_of, read_keys
-from stepup.wiring.stores import check_store_files
+from stepup.wiring.stores import check_store_files, decision_log_file
 from stepup.wiring.traces import check_traces
 
 _SAMPLE: Final = 1000
@@ -102,8 +102,8 @@ async def _key_ring(settings: Settings) -> AsyncIterator[Remark]:
 
 async def _database(settings: Settings) -> AsyncIterator[Remark]:
     storage = settings.storage
-    if storage.database_url is None and not storage.in_data_dir("stepup.db").exists():
-        file = storage.in_data_dir("stepup.db")
+    file = embedded_database_file(settings)
+    if storage.database_url is None and not file.exists():
         yield ok(f"{file} does not exist yet: a server makes it when it starts")
         return
     url, limits = database_url_of(settings), storage.database.limits
@@ -163,7 +163,7 @@ async def _decision_log(settings: Settings) -> AsyncIterator[Remark]:
     if target == "-":
         yield ok("standard output of the server")
         return
-    file = Path(target) if target else settings.storage.in_data_dir("decisions.jsonl")
+    file = decision_log_file(settings)
     if file.exists():
         yield _appended(file)
     elif not file.parent.exists() and target is None:
