@@ -4,6 +4,7 @@ A metric is defined where it is counted. Its labels have values of the configura
 never of a call: the number of series must not grow with tenants, users or what callers send.
 """
 
+import faulthandler
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -68,6 +69,8 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
     )
     # Tracebacks, warnings, and what the standard library logs by itself, such as asyncio.
     sys.stderr = StandardError(lines, sink.descriptor)
+    if faulthandler.is_enabled():  # by PYTHONFAULTHANDLER; a server gives descriptor 2 to grpc
+        faulthandler.enable(sink.descriptor)
     if not any(isinstance(handler, _ToTheLog) for handler in logging.root.handlers):
         logging.root.addHandler(_ToTheLog(logging.WARNING))
 
