@@ -50,7 +50,7 @@ def simulate(
 
     The exit code is 0, or 2 if the command failed.
     """
-    from stepup.cli.policy.picture import PictureError  # noqa: PLC0415  # a server simulates nothing
+    from stepup.cli.policy.picture import ChartError  # noqa: PLC0415  # a server simulates nothing
     from stepup.cli.policy.simulate import simulate_policy  # noqa: PLC0415  # as above
     from stepup.cli.policy_files import PolicyFileError  # noqa: PLC0415  # as above
 
@@ -60,7 +60,7 @@ def simulate(
     try:
         simulation = simulate_policy(policy, before, logs, selection)
         picture = None if svg is None else simulation.picture()
-    except (PolicyFileError, PictureError) as error:
+    except (PolicyFileError, ChartError) as error:
         raise failure(output.plain(error)) from error
     if as_json:
         output.write_json(simulation.as_json())

@@ -24,7 +24,7 @@ _IN_THE_DARK: Final = {
 _COLOURS: Final[Mapping[Kind, str]] = {"before": _BEFORE, "after": _AFTER}
 
 
-class PictureError(Exception):
+class ChartError(Exception):
     """The picture cannot be drawn; the message says why."""
 
 
@@ -37,13 +37,13 @@ def picture_of(comparison: Comparison, title: str, subtitle: str) -> str:
         subtitle: the line below the headline.
 
     Raises:
-        PictureError: altair or vl-convert is not installed.
+        ChartError: altair or vl-convert is not installed.
     """
     try:
         import altair as alt  # noqa: PLC0415  # of an extra
         import vl_convert  # noqa: PLC0415  # as above
     except ImportError as error:
-        raise PictureError(f"a picture {missing_extra('analysis')}") from error
+        raise ChartError(f"a picture {missing_extra('analysis')}") from error
     shown = comparison.ranked()[:MOST]
     bars = [
         {"operation": operation, "policy": kind, "prompts": tally.prompts(kind)}

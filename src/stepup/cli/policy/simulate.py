@@ -61,7 +61,7 @@ class Simulation:
         """The simulation as an SVG.
 
         Raises:
-            PictureError: the extra is not installed.
+            ChartError: the extra is not installed.
         """
         title = f"Prompts in {self.tenant_id} under {self._name(self.after)}"
         return picture_of(self.comparison, title, self._summary())
