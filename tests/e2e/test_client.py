@@ -64,16 +64,20 @@ def test_a_person_approves_the_items_of_a_challenge(stepup, bob):
     assert isinstance(answer, StepUpRequired)
     assert answer.needs_challenge
 
+    answering = []
+
     def type_the_code(shown):
         phone = ActorContext(tenant_id=bob.tenant_id, user_id="bob", session_id="phone")
 
         def answers():
             return stepup.challenges.answer(phone, challenge_id=shown.challenge_id, code=code())
 
-        threading.Timer(0.2, answers).start()
+        answering.append(threading.Timer(0.2, answers))
+        answering[0].start()
 
     item = NewChallengeItem(operation=SHELL, target="host-7", label="Mail server")
     approved = stepup.approve(bob, [item], "Look into incident 7", show=type_the_code)
+    answering[0].join()  # the wait may end before the answer has come
     found = stepup.approve(bob, [item], "the same", challenge_id=approved.challenge_id)
     assert found.challenge_id == approved.challenge_id
     presented = {"challenge_id": approved.challenge_id}
