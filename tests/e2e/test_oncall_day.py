@@ -104,6 +104,11 @@ def test_the_page_leads_through_the_day(day: Day):
     told = day.run("coverage")
     assert (told.exit_code, "response.start_remote_shell" in told.stdout) == (1, True)
 
+    assert day.check(day.person("dave"), "response.run_yara_rules") is Allowed
+    told = day.run("policy", "simulate").stdout
+    assert "under policy.yaml with 3 more operations" in told
+    assert "added: 1 prompt, for 1 person" in told
+
     # A server records asked people within a moment.
     wait_until(lambda: "carol" in day.run("ctl", "people", "list").stdout, "carol is listed")
 
@@ -117,7 +122,7 @@ def test_the_page_leads_through_the_day(day: Day):
 
 def test_no_command_is_only_on_the_page():
     played = {"policy set", "decisions why", "ctl check", "decisions stats", "people list"}
-    played |= {"people reset", "audit list", "coverage --policy"}
+    played |= {"people reset", "audit list", "coverage --policy", "policy simulate"}
     assert {
         " ".join(each[1:3]) if each[0] == "ctl" and each[1] != "check" else " ".join(each[:2])
         for each in COMMANDS

@@ -7,7 +7,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -74,6 +74,32 @@ def read_policy(source: str) -> PolicyFile:
         raise PolicyFileError(f"{source}: {error.strerror}") from error
     except ValueError as error:
         raise PolicyFileError(f"{source}: {error}") from error
+
+
+def operation_ids(place: str, names: Sequence[str]) -> list[OperationId]:
+    """The ids of the operations that an operator names at this place, such as an option.
+
+    Raises:
+        PolicyFileError: the catalogue has no such operation; the message names the place.
+    """
+    try:
+        return [OperationId(name) for name in names]
+    except InvalidValueError as error:
+        raise PolicyFileError(f"{place} {error}; `stepup ctl operations` lists them") from error
+
+
+def selecting(
+    policy: Policy, operations: Sequence[OperationId], max_age: timedelta | None = None
+) -> PolicyChange:
+    """The change that selects these operations as well.
+
+    Without a `max_age` an operation that is selected keeps its own, and another gets the longest.
+    """
+    selected = {
+        name: policy.max_ages.get(name, LIFETIME) if max_age is None else max_age
+        for name in operations
+    }
+    return PolicyChange("", max_ages={**policy.max_ages, **selected})
 
 
 def policy_of(document: object) -> PolicyFile:

@@ -99,6 +99,7 @@ def test_prompts_added_and_removed_by_operation_and_for_how_many_people(policy, 
         "tenant_id": "acme",
         "before": None,
         "after": policy(),
+        "select": [],
         "since": "2026-03-01T10:00:00+00:00",
         "until": "2026-03-01T10:20:00+00:00",
         "skipped": 0,
@@ -142,6 +143,21 @@ def test_a_baseline_is_simulated_as_well(policy, week):
     # Alice gives a code at 10:00 under the old policy, and at 10:02 under the new one.
     names = ("prompts_before", "prompts_after", "prompts_added", "prompts_removed")
     assert [total[name] for name in names] == [3, 3, 1, 1]
+
+
+def test_more_operations_are_selected_without_a_file(policy, week):
+    osquery = f"enabled: true\noperations: [{{operation: {OSQUERY}, max_age: 30s}}]"
+    now = policy(osquery, "now.yaml")
+    arguments = ("--policy", now, "--before", now, "--select", SHELL, "--select", OSQUERY)
+    found = simulated(*arguments, "--decisions", week)
+
+    # Osquery keeps its 30 seconds: Alice gives a code for it at 10:00 and 10:01, Bob at 10:01.
+    # Shells add one for Alice at 10:20, and one for Bob at 10:00.
+    assert found["select"] == [SHELL, OSQUERY]
+    names = ("prompts_before", "prompts_after", "prompts_added", "prompts_removed")
+    assert [found["total"][name] for name in names] == [3, 5, 2, 0]
+    text = run(*arguments, "--decisions", week).stdout
+    assert "under now.yaml with 2 more operations" in text
 
 
 def test_one_code_serves_a_batch(policy, line, log):
@@ -206,6 +222,7 @@ def test_the_time_and_the_business_limit_the_decisions(policy, line, log):
         (["--policy", "{new}", "--decisions", "{both}", "--tenant", "x"], "no decision of x"),
         (["--policy", "{new}", "--decisions", "{both}", "--until", "2020-01-01"], "no decision in"),
         (["--policy", "{part}", "--decisions", "{both}"], "part.json: enabled: is required"),
+        (["--policy", "{new}", "--decisions", "{both}", "--select", "x"], "--select must"),
         (["--policy", "{new}", "--decisions", "none*"], "none*: no such file"),
         (["--policy", "-", "--decisions", "-"], "give - only once"),
         (["--policy", "{new}", "--decisions", "{both}", "--since", "soon"], "--since must be"),

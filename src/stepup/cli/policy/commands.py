@@ -28,6 +28,13 @@ def simulate(
         str, typer.Option(metavar="FILE", help="The policy, in JSON or YAML; - for standard input.")
     ],
     logs: Logs,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OPERATION",
+            help="Select this operation as well, with a code of the last 15 minutes. Repeatable.",
+        ),
+    ] = None,
     before: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +65,7 @@ def simulate(
         instant_option("--since", since), instant_option("--until", until), tenant
     )
     try:
-        simulation = simulate_policy(policy, before, logs, selection)
+        simulation = simulate_policy(policy, select or (), before, logs, selection)
         picture = None if svg is None else simulation.picture()
     except (PolicyFileError, ChartError) as error:
         raise failure(output.plain(error)) from error

@@ -12,9 +12,17 @@ from stepup.cli.decisions.reading import LogsError, Selection
 from stepup.cli.policy.comparison import KINDS, Comparison
 from stepup.cli.policy.picture import picture_of
 from stepup.cli.policy.recorded import COLUMNS, RecordedPeople
-from stepup.cli.policy_files import STDIN, PolicyFile, PolicyFileError, read_policy
+from stepup.cli.policy_files import (
+    STDIN,
+    PolicyFile,
+    PolicyFileError,
+    operation_ids,
+    read_policy,
+    selecting,
+)
 from stepup.cli.times import shown
 from stepup.domain.actor import TenantId
+from stepup.domain.operations import OperationId
 from stepup.domain.policy import Policy
 
 ASSUMED: Final = (
@@ -32,14 +40,15 @@ _MOST_NAMED: Final = 3
 class Simulation:
     """What happens to the recorded calls of a tenant under the policy of the file `after`.
 
-    `before` is the file of the policy to compare with; None for the recorded answers. `since` and
-    `until` are the times of the first and the last decision. `skipped` counts the decisions that
-    this release does not understand.
+    That policy selects the operations of `select` as well. `before` is the file of the policy to
+    compare with; None for the recorded answers. `since` and `until` are the times of the first and
+    the last decision. `skipped` counts the decisions that this release does not understand.
     """
 
     tenant_id: TenantId
     before: str | None
     after: str
+    select: Sequence[OperationId]
     since: datetime
     until: datetime
     comparison: Comparison
@@ -51,6 +60,7 @@ class Simulation:
             "tenant_id": self.tenant_id,
             "before": self.before,
             "after": self.after,
+            "select": list(self.select),
             "since": self.since.isoformat(),
             "until": self.until.isoformat(),
             "skipped": self.skipped,
@@ -63,7 +73,7 @@ class Simulation:
         Raises:
             ChartError: the extra is not installed.
         """
-        title = f"Prompts in {self.tenant_id} under {self._name(self.after)}"
+        title = f"Prompts in {self.tenant_id} under {self._after}"
         return picture_of(self.comparison, title, self._summary())
 
     def write(self) -> None:
@@ -97,8 +107,13 @@ class Simulation:
         return (
             f"{shown(self.since)} to {shown(self.until)}: {_counted(total.calls, 'call')} for"
             f" {_people(total.people)}; {_counted(total.prompts('before'), 'prompt')} {before},"
-            f" {total.prompts('after'):,} under {self._name(self.after)}"
+            f" {total.prompts('after'):,} under {self._after}"
         )
+
+    @property
+    def _after(self) -> str:
+        more = f" with {_counted(len(self.select), 'more operation')}" if self.select else ""
+        return self._name(self.after) + more
 
     @staticmethod
     def _name(file: str) -> str:
@@ -106,23 +121,29 @@ class Simulation:
 
 
 def simulate_policy(
-    after: str, before: str | None, sources: Sequence[str], selection: Selection
+    after: str,
+    select: Sequence[str],
+    before: str | None,
+    sources: Sequence[str],
+    selection: Selection,
 ) -> Simulation:
     """Decide the selected decisions again.
 
     Args:
         after: the file of the policy.
+        select: operations that the policy selects as well.
         before: the file of the policy to compare with; None for the recorded answers.
         sources: the decision logs, as for `decisions_of`.
         selection: which decisions. Without a tenant the policy names it, or the logs have only one.
 
     Raises:
-        PolicyFileError: a file is not a whole policy of the tenant.
+        PolicyFileError: a file is not a whole policy of the tenant, or an operation is unknown.
         typer.Exit: the logs cannot be read, or have no decision or those of several tenants;
             standard error says so.
     """
     if [after, before, *sources].count(STDIN) > 1:
         raise PolicyFileError("give - only once: standard input can be read once")
+    more = operation_ids("--select", select)
     files = [(each, read_policy(each)) for each in (after, before) if each is not None]
     if selection.tenant_id is None:
         named = next((file.tenant_id for _, file in files if file.tenant_id), None)
@@ -134,12 +155,14 @@ def simulate_policy(
         [recorded] = tenants
         tenant_id = TenantId(recorded["tenant_id"])
         policies = [_whole(name, file, tenant_id) for name, file in files]
+        wanted = selecting(policies[0], more).applied_to(policies[0])
         people = RecordedPeople(decisions)
-        comparison = Comparison.of(people, policies[1] if before is not None else None, policies[0])
+        comparison = Comparison.of(people, policies[1] if before is not None else None, wanted)
         return Simulation(
             tenant_id,
             before,
             after,
+            more,
             recorded["since"],
             recorded["until"],
             comparison,

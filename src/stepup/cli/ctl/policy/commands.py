@@ -9,8 +9,7 @@ import typer
 from stepup.cli import output, times
 from stepup.cli.ctl.operating import Operating, operating
 from stepup.cli.options import failure
-from stepup.cli.policy_files import PolicyFileError, read_policy
-from stepup.domain.elevation import LIFETIME
+from stepup.cli.policy_files import PolicyFileError, operation_ids, read_policy, selecting
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import EVERY_TIME, Policy, checked_max_age
@@ -88,15 +87,7 @@ def select(
     """Select operations: they need a code. Without an option a selected one stays as it is."""
     demand = _demand_of(max_age, every_time=every_time)
     wanted = _operation_ids(operations)
-
-    def change(policy: Policy) -> PolicyChange:
-        selected = {
-            name: policy.max_ages.get(name, LIFETIME) if demand is None else demand
-            for name in wanted
-        }
-        return PolicyChange("", max_ages={**policy.max_ages, **selected})
-
-    _change(work, change, dry_run=dry_run, yes=yes)
+    _change(work, lambda policy: selecting(policy, wanted, demand), dry_run=dry_run, yes=yes)
 
 
 @app.command()
@@ -198,9 +189,9 @@ def _enroll_by(when: str) -> datetime | Literal[""]:
 
 def _operation_ids(names: list[str]) -> list[OperationId]:
     try:
-        return [OperationId(name) for name in names]
-    except InvalidValueError as error:
-        raise failure(f"OPERATION {error}; `stepup ctl operations` lists them") from error
+        return operation_ids("OPERATION", names)
+    except PolicyFileError as error:
+        raise failure(output.plain(error)) from error
 
 
 def _demand_of(max_age: str | None, *, every_time: bool) -> timedelta | None:
