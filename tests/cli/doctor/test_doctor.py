@@ -146,6 +146,18 @@ def test_each_fault_is_an_error_and_the_others_are_tried(doctor, tmp_path):
     assert "PostgreSQL at 127.0.0.1" in explanations(findings, "database")
 
 
+def test_every_reason_not_to_start_is_said(doctor, tmp_path):
+    _, findings = doctor(
+        f'[server]\nlisten = "127.0.0.1:0"\n[tls]\ncertificate = "{tmp_path}/none.crt"\n'
+        f'key = "{tmp_path}/none.key"\nclient_ca = "{tmp_path}/none.pem"\n'
+        f'[storage]\nredis_url = "rediss://{HOST}:{free_port()}?ssl_ca_certs={tmp_path}/ca.pem"\n'
+    )
+    found = [each["explanation"] for each in findings if each["check"] == "configuration"]
+    assert len(found) == 2
+    assert "tls.certificate" in found[0]
+    assert "storage.redis_url" in found[1]
+
+
 def test_a_decision_log_that_nobody_reads_is_an_error(doctor, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     code, findings = doctor(f'[log]\ndecisions = "{tmp_path}/pipe"\n')

@@ -25,16 +25,9 @@ from stepup.domain.outsiders import (
 from stepup.domain.portal_rules import advice_on_portal
 from stepup.rpc.server.server import DEMANDS
 from stepup.settings.store_addresses import in_plain_text
-from stepup.system.clock import SystemClock
 from stepup.system.near_names import instead_of
-from stepup.wiring.credentials import (
-    anyone_may_call,
-    credentials_of,
-    demand_credentials,
-    unprovable,
-)
-from stepup.wiring.stores import check_store_files
-from stepup.wiring.traces import check_traces
+from stepup.wiring.credentials import anyone_may_call, unprovable
+from stepup.wiring.start_checks import start_problems
 
 _WORDS = {
     Why.MATCHES_NOTHING: "matches nothing",
@@ -121,18 +114,10 @@ def _warn(problems: Iterable[str]) -> None:
 def _checked_for_serving(settings: config.Settings) -> list[str]:
     """The problems with files for which a server does not start on this machine."""
     unusable = []
-    for check in (
-        lambda: demand_credentials(settings),
-        lambda: credentials_of(settings, SystemClock()),
-        lambda: check_traces(settings.traces),
-        lambda: check_store_files(settings),
-    ):
-        try:
-            check()
-        except config.UnusableFileError as error:
-            unusable.append(str(error))
-        except config.ConfigurationError as error:
-            raise failure(error) from error
+    for problem in start_problems(settings):
+        if not isinstance(problem, config.UnusableFileError):
+            raise failure(problem) from problem
+        unusable.append(str(problem))
     return unusable
 
 

@@ -33,11 +33,10 @@ from stepup.stores.sql import audit_rights
 from stepup.stores.sql.clock import database_clock_offset
 from stepup.system.clock import SystemClock
 from stepup.system.outlet import Outlet
-from stepup.wiring.credentials import credentials_of, demand_credentials
 from stepup.wiring.database import database_url_of, embedded_database_file, open_database
 from stepup.wiring.keys import describe_missing_keys, key_source_of, read_keys
-from stepup.wiring.stores import check_store_files, decision_log_file
-from stepup.wiring.traces import check_traces
+from stepup.wiring.start_checks import start_problems
+from stepup.wiring.stores import decision_log_file
 
 _SAMPLE: Final = 1000
 """How many secrets of each kind are compared with the key ring."""
@@ -67,10 +66,8 @@ def examinations_of_server(settings: Settings) -> list[Examination]:
 
 
 async def _configuration(settings: Settings) -> AsyncIterator[Remark]:
-    demand_credentials(settings)
-    check_traces(settings.traces)
-    check_store_files(settings)
-    credentials_of(settings, SystemClock())
+    if problems := list(start_problems(settings)):
+        raise ConfigurationError("\n".join(map(str, problems)))
     yield ok(f"a server starts with it; {len(settings.callers)} callers")
 
 
