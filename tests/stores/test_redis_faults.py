@@ -96,15 +96,15 @@ FAULTS = {
         "redis://ann:{word}@{plain}",
         r"Redis at .* denies the user ann the command set \(NOPERM\): grant it by ACL SETUSER",
     ),
-    "no such database": ("redis://{open}/99", r"Redis at .* has no database 99 \(ERR\): take 0"),
+    "no such database": ("redis://{open}/99", r"Redis at .* has no database 99 \(ERR\): use the"),
     "a replica": ("redis://{replica}", r"Redis at .* is a replica, .* \(READONLY\): name the pri"),
     "a cluster spoken to as a server": (
         "redis://{node}",
-        r"Redis at .* is a server of a cluster \(CLUSTERDOWN\): take a URL .* redis\+cluster",
+        r"Redis at .* is a server of a cluster \(CLUSTERDOWN\): use a URL .* redis\+cluster",
     ),
     "a server spoken to as a cluster": (
         "redis+cluster://{open}",
-        r"the Redis cluster at .* is not a cluster \(ERR\): take a URL that begins with redis or",
+        r"the Redis cluster at .* is not a cluster \(ERR\): use a URL that begins with redis or",
     ),
     "a wrong password of a cluster": (
         "redis+cluster://:x{word}@{plain}",
@@ -117,11 +117,11 @@ FAULTS = {
     "no cluster": ("redis+cluster://{nobody}", r"the Redis cluster at .* \(Connection refused\)"),
     "a Sentinel taken for a server": (
         "redis://{sentinel}",
-        r"Redis at .* does not know the command SET \(ERR\): for a Sentinel take .*redis\+sentinel",
+        r"Redis at .* does not know the command SET \(ERR\): for a Sentinel use .*redis\+sentinel",
     ),
     "a server taken for a Sentinel": (
         "redis+sentinel://{open}/main",
-        r"the Sentinels at .* are servers: take a URL that begins with redis or rediss",
+        r"the Sentinels at .* are servers: use a URL that begins with redis or rediss",
     ),
     "a login that a Sentinel wants": (
         "redis+sentinel://{plain}/main",
@@ -133,7 +133,7 @@ FAULTS = {
     ),
     "an unknown master": (
         "redis+sentinel://{sentinel}/other",
-        r"the Sentinels at .* do not know the master other, or hold it for down: check the name",
+        r"the Sentinels at .* do not know the master other, or report it as down: check the name",
     ),
     "no Sentinel": (
         "redis+sentinel://{nobody}/main",
@@ -141,11 +141,11 @@ FAULTS = {
     ),
     "TLS to a plain port": (
         "rediss://{open}?ssl_ca_certs={pki}/ca.crt",
-        r"Redis at .* does not answer .*: if it listens in plain text, take a URL .* redis;",
+        r"Redis at .* does not answer .*: if it listens in plain text, use a URL .* redis;",
     ),
     "plain text to a port with TLS": (
         "redis://{tls}",
-        r"Redis at .* does not answer .*: if it listens with TLS, take a URL .* rediss;",
+        r"Redis at .* does not answer .*: if it listens with TLS, use a URL .* rediss;",
     ),
     "another authority": (
         "rediss://{tls}?ssl_ca_certs={pki}/foreign.crt",
@@ -204,12 +204,12 @@ async def test_a_fault_of_the_configuration_is_explained(servers, name, setting,
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        ("-LOADING Redis is loading the dataset", r"loads its data \(LOADING\): wait until it has"),
+        ("-LOADING Redis is loading the dataset", r"loads its data \(LOADING\): wait until it"),
         (
             "-MISCONF Redis is configured to save",
             r"takes no writes, .* disk \(MISCONF\): see its l",
         ),
-        ("-MOVED 1 10.0.0.1:1", r"is a server of a cluster \(MOVED\): take a URL"),
+        ("-MOVED 1 10.0.0.1:1", r"is a server of a cluster \(MOVED\): use a URL"),
         ("-ERR max number of clients reached", r"has no free connection \(ERR\): raise maxclients"),
         ("-SECRET s3cret-w0rd", r"answers with an error: see its log"),
         (None, r"does not answer \(no answer in time\): if it listens with TLS"),

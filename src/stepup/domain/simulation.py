@@ -50,7 +50,7 @@ SHOW_NONE: Final = frozenset({Reason.NOT_ENROLLED, Reason.ENROLLMENT_GRACE})
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _REFUSED: Final = RefusedReceipt(ReceiptRejection.NOT_AUTHENTIC)
-# The rules only look whether a proof was good, so these stand for each that was.
+# The rules ask only if a proof is valid, so these values replace each valid proof on record.
 _USE: Final = Redemption(UUID(int=0), _NEVER)
 _REDEEMED: Final = Redeemed(Receipt(UUID(int=0), Origin(_NEVER, _NEVER, digest(""))), _USE)
 _USED_ITEM: Final = UsedItem(
@@ -96,18 +96,19 @@ class Beginning:
     def shown_by(cls, evidence: Reason | None, sign_in: Reason | None) -> Self:
         """The beginning that a person's first decisions show.
 
-        To enrol turns on the MFA of the person's account.
+        An enrollment turns on the MFA of the person's account.
 
         Args:
-            evidence: of SHOW_AUTHENTICATOR and SHOW_NONE, the reason that was recorded first.
-            sign_in: the reason of the person's first recorded sign-in.
+            evidence: the first recorded reason that is in SHOW_AUTHENTICATOR or SHOW_NONE; None if
+                no decision has one.
+            sign_in: the reason of the person's first recorded sign-in; None without a sign-in.
         """
         enrolled = evidence in SHOW_AUTHENTICATOR
         return cls(enrolled, enrolled and sign_in is not Reason.MFA_NOT_ENABLED)
 
 
 class SimulatedPerson:
-    """One person under a policy. The checks of the person come in the order of their times."""
+    """One person under a policy. Give `check` the person's calls in the order of their times."""
 
     def __init__(self, policy: Policy, beginning: Beginning) -> None:
         self._policy = policy
@@ -150,7 +151,7 @@ class SimulatedPerson:
         return verdict
 
     def _redemption(self, authorised_at: datetime | None) -> Redeemed | RefusedReceipt | None:
-        """Whether the first authorisation earned a receipt: one by the time to enrol earns none."""
+        """The receipt of the first authorisation. An action that enroll_by allowed earned none."""
         if authorised_at is None:
             return None
         enrolled_since = self._enrolled_since

@@ -50,7 +50,7 @@ def in_plain_text(storage: StorageSettings) -> Iterator[tuple[str, str]]:
     """Each store that the server reaches over a network without TLS, with a warning about it."""
     remedies = {
         "sql": "add ?ssl=verify-full, and name the authorities in PGSSLROOTCERT",
-        "redis": "take a URL that begins with rediss",
+        "redis": "use a URL that begins with rediss",
     }
     for address in store_addresses(storage):
         if address.is_in_plain_text:

@@ -1,6 +1,6 @@
-"""Why a connection to a store failed, as far as the network and TLS tell: for all kinds of store.
+"""Why a connection to a store failed, as the network and TLS report it: for all kinds of store.
 
-The sentences repeat no text of a driver, which could have a password (S11).
+The texts contain no text of a driver, which could have a password (S11).
 """
 
 import os
@@ -14,7 +14,7 @@ _REASON = re.compile(r"[A-Z0-9_]+")
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and each that led to it."""
+    """The error, then each error that caused it, down to the first cause."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -49,7 +49,7 @@ def network_problem(found: Sequence[BaseException]) -> str | None:
 
 
 def _number_of(error: OSError) -> int | None:
-    """The system's number of an error. asyncio joins those of several addresses in one text."""
+    """The number of an error. asyncio joins the errors of several addresses in one text."""
     if error.errno is not None:
         return error.errno
     joined = _ERRNO.search(str(error))

@@ -20,9 +20,9 @@ _PAUSE_SECONDS: Final = 0.05
 
 
 def choose_core_log() -> None:
-    """Choose what the core logs: handshakes. Call it before grpc is imported, which reads this.
+    """Have the core log handshakes. Call this before grpc is imported, which reads GRPC_TRACE.
 
-    Where an operator has set GRPC_VERBOSITY or GRPC_TRACE, these count, and the log stays on
+    If an operator has set GRPC_VERBOSITY or GRPC_TRACE, nothing changes, and the log stays on
     standard error.
     """
     if "GRPC_VERBOSITY" not in os.environ:
@@ -33,15 +33,15 @@ def choose_core_log() -> None:
 def core_log_read(handle: Callable[[bytes], object] | None) -> Iterator[None]:
     """Call `handle` with the octets of the log, on the running event loop, during the block.
 
-    Begin before gRPC is first used. Without `handle` the log is dropped, and after the block as
-    well. What a full pipe cannot hold is lost. Does nothing where an operator has chosen the log.
+    Enter the block before gRPC is first used. The log is dropped if `handle` is None, after the
+    block, and while its pipe is full. If `choose_core_log` changed nothing, this does nothing.
     """
     name, ours = _TRACE
     if os.environ.get(name) != ours:
         yield
         return
     del os.environ[name]  # children that use gRPC would log handshakes
-    _lead_standard_error_to(os.open(os.devnull, os.O_WRONLY))
+    _redirect_standard_error(os.open(os.devnull, os.O_WRONLY))
     if handle is None:
         yield
         return
@@ -51,7 +51,7 @@ def core_log_read(handle: Callable[[bytes], object] | None) -> Iterator[None]:
     if sys.platform == "linux":
         with suppress(OSError):  # a user has a limit for all pipes together
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    _lead_standard_error_to(writing)
+    _redirect_standard_error(writing)
 
     loop = asyncio.get_running_loop()
 
@@ -68,10 +68,11 @@ def core_log_read(handle: Callable[[bytes], object] | None) -> Iterator[None]:
     finally:
         again[0].cancel()
         loop.remove_reader(reading)
-        _lead_standard_error_to(os.open(os.devnull, os.O_WRONLY))
+        _redirect_standard_error(os.open(os.devnull, os.O_WRONLY))
         os.close(reading)
 
 
-def _lead_standard_error_to(descriptor: int) -> None:
+def _redirect_standard_error(descriptor: int) -> None:
+    """Make descriptor 2 write where `descriptor` does, and close `descriptor`."""
     os.dup2(descriptor, _STANDARD_ERROR)
     os.close(descriptor)

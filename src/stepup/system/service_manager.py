@@ -10,7 +10,7 @@ _VARIABLE: Final = "NOTIFY_SOCKET"
 
 
 class ServiceManager:
-    """The service manager's end of a datagram socket.
+    """The service manager, reached by a datagram socket.
 
     A notice that cannot be sent is dropped: no caller of a server depends on it, and a manager that
     does not read delays nothing.

@@ -2,7 +2,7 @@
 
 gRPC ends such a connection before there is a call. It reports the reason, with the address, only in
 the log of its core (`GRPC_TRACE=handshaker`), whose format grpcio may change. A record that cannot
-be parsed counts nothing, and no text of a record gets into our log.
+be parsed is not counted, and no text of a record gets into our log.
 """
 
 import re
@@ -19,9 +19,9 @@ from stepup.rpc.engine.waiting import network_of
 from stepup.service.ports import Clock
 
 LOG_SECONDS: Final = 60.0
-"""The shortest time between two lines about one network and one reason."""
+"""The length of a period, which has one line at most about a network and a reason."""
 MAX_LINES: Final = 200
-"""How many lines may be written within LOG_SECONDS, for all networks together."""
+"""How many lines a period may have, for all networks together."""
 _MAX_RECORD_BYTES: Final = 16 * 1024
 
 _RECORD: Final = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ")
@@ -72,7 +72,7 @@ _WORDS: Final[Mapping[bytes, Cause]] = MappingProxyType(
         b"Handshake read failed": Cause.CLOSED,
     }
 )
-"""What a record has, the more exact first."""
+"""The cause for a text in a record. The first text that the record contains counts."""
 
 _EXPLANATIONS: Final[Mapping[Cause, str]] = MappingProxyType(
     {
@@ -105,7 +105,7 @@ class HandshakeFailure:
 
 
 class HandshakeFailures:
-    """Reads the log of grpcio's core; counts and logs the handshakes of clients that failed.
+    """Reads the log of grpcio's core; counts and logs the failed handshakes of clients.
 
     Anyone who reaches the port can cause failures. So in each period of LOG_SECONDS only the first
     failure of a network and a reason is logged, and `MAX_LINES` lines at most. A connection that
@@ -119,7 +119,7 @@ class HandshakeFailures:
         self._logged_since = float("-inf")
 
     def read(self, octets: bytes) -> None:
-        """Read the next octets of the log; an incomplete record waits for its end."""
+        """Read the next octets of the log. A record is complete when the next record begins."""
         *records, unread = _RECORD.split(self._unread + octets)
         self._unread = unread[-_MAX_RECORD_BYTES:]
         for record in records:

@@ -31,7 +31,7 @@ _BY_WORD: Final[Mapping[str, str]] = MappingProxyType(
         "NOPERM": "denies {user} {denied} ({word}): grant it by ACL SETUSER, see docs/operating.md",
         "READONLY": "is a replica, which takes no writes ({word}): name the primary, or the"
         " Sentinels",
-        "LOADING": "loads its data ({word}): wait until it has",
+        "LOADING": "loads its data ({word}): wait until it has loaded them",
         "MASTERDOWN": "is a replica that has lost its primary ({word}): name the primary, or the"
         " Sentinels",
         "OOM": "has no memory for writes ({word}): raise maxmemory",
@@ -49,11 +49,11 @@ _UNKNOWN_COMMAND: Final = re.compile(r"unknown command\W+([A-Za-z]+)")
 
 
 def describe_redis_fault(url: RedisUrl, error: BaseException) -> str:
-    """Why Redis cannot be reached, or does not do what it has to, and what to do.
+    """Why Redis cannot be reached or refuses a command, and what to do.
 
     Args:
-        url: of `url.parse_url`.
-        error: of redis-py or the system, with its causes.
+        url: a result of `url.parse_url`.
+        error: an error of redis-py or of the system, with its causes.
     """
     found = list(causes(error))
     fault = _of_sentinels(url, found)
@@ -69,7 +69,7 @@ def _of_sentinels(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
         return None
     sentinels = f"the Sentinels at {_hosts(url)}"
     if any(command == "SENTINEL" for command in _unknown_commands(found)):
-        return f"{sentinels} are servers: take a URL that begins with redis or rediss"
+        return f"{sentinels} are servers: use a URL that begins with redis or rediss"
     for each in found:
         if isinstance(each, MasterNotFoundError):
             # redis-py reports only the kinds of the Sentinels' errors.
@@ -82,7 +82,7 @@ def _of_sentinels(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
                     " Sentinels"
                 )
             return (
-                f"{sentinels} do not know the master {url.master}, or hold it for down: check the"
+                f"{sentinels} do not know the master {url.master}, or report it as down: check the"
                 " name, which is the path of the URL"
             )
     return None
@@ -92,16 +92,16 @@ def _of_topology(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
     words = _CLUSTER_WORDS.intersection(map(_word, found))
     if words and url.topology is not Topology.CLUSTER:
         return (
-            f"is a server of a cluster ({min(words)}): take a URL that begins with redis+cluster"
+            f"is a server of a cluster ({min(words)}): use a URL that begins with redis+cluster"
             " or rediss+cluster"
         )
     if "CLUSTERDOWN" in words:
         return "is down, or has no server for some keys (CLUSTERDOWN): see CLUSTER INFO there"
     if any("cluster support disabled" in str(each) for each in found):
-        return "is not a cluster (ERR): take a URL that begins with redis or rediss"
+        return "is not a cluster (ERR): use a URL that begins with redis or rediss"
     for command in _unknown_commands(found):
         return (
-            f"does not know the command {command} (ERR): for a Sentinel take a URL that begins with"
+            f"does not know the command {command} (ERR): for a Sentinel use a URL that begins with"
             " redis+sentinel or rediss+sentinel; a server must be Redis 7 or later, or Valkey"
         )
     return None
@@ -127,7 +127,7 @@ def _of_word(url: RedisUrl, found: Sequence[BaseException]) -> str | None:
             )
         text = str(each) if isinstance(each, RedisError) else ""
         if "DB index is out of range" in text:
-            return f"has no database {url.database} (ERR): take 0"
+            return f"has no database {url.database} (ERR): use the database 0"
         if "max number of clients reached" in text:
             return "has no free connection (ERR): raise maxclients there"
     if any(isinstance(each, ResponseError) for each in found):
@@ -165,19 +165,19 @@ def _of_network(url: RedisUrl, found: Sequence[BaseException]) -> str:
 
 
 def _hint_about_tls(url: RedisUrl) -> str:
-    """What to do if one side speaks TLS and the other does not, or not in the same way."""
+    """What to do if only one side speaks TLS, or Redis demands a certificate of its client."""
     if url.tls is None:
-        return "if it listens with TLS, take a URL that begins with rediss"
+        return "if it listens with TLS, use a URL that begins with rediss"
     certificate = (
         ""
         if url.tls.certfile
         else "; if it demands a client's certificate, name ssl_certfile and ssl_keyfile"
     )
-    return f"if it listens in plain text, take a URL that begins with redis{certificate}"
+    return f"if it listens in plain text, use a URL that begins with redis{certificate}"
 
 
 def _word(error: BaseException) -> str | None:
-    """Redis's word for an error. Of others only known words count: no text gets into a sentence."""
+    """Redis's word for an error; None for an unknown word, which could be any text of a driver."""
     if not isinstance(error, RedisError):
         return None
     word = error.status_code or str(error).partition(" ")[0]

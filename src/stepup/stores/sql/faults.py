@@ -39,7 +39,7 @@ _BY_SQLSTATE: Final[Mapping[str, str]] = MappingProxyType(
         " default_transaction_read_only off for the database and {user}",
         "53300": "has no free connection ({code}): raise max_connections there, or lower"
         " storage.database.connections",
-        "53100": "has no space on its disk ({code}): free some",
+        "53100": "has no space on its disk ({code}): free some space",
         "53400": "has reached a limit of its configuration ({code}): see the log of PostgreSQL",
         "57P01": "was shut down by its administrator ({code}): start it",
         "57P02": "ended after a crash ({code}): it restarts by itself; see the log of PostgreSQL",
@@ -69,8 +69,8 @@ def describe_sql_fault(url: URL, error: BaseException) -> str:
     """Why a database cannot be opened, read or changed, and what to do.
 
     Args:
-        url: of `engine.parse_url`.
-        error: of SQLAlchemy or a driver, with its causes.
+        url: a result of `engine.parse_url`.
+        error: an error of SQLAlchemy or of a driver, with its causes.
     """
     found = list(causes(error))
     for each in found:
@@ -112,8 +112,8 @@ def _of_sqlite(url: URL, found: Sequence[BaseException]) -> str:
         if isinstance(each, sqlite3.Error) and hasattr(each, "sqlite_errorname")
     ]
     if names:
-        primary = "_".join(names[0].split("_")[:2])  # SQLITE_READONLY_DIRECTORY is of READONLY
-        remedy = _SQLITE_REMEDIES.get(primary, "see the message's name in SQLite's documentation")
+        primary = "_".join(names[0].split("_")[:2])  # of SQLITE_READONLY_DIRECTORY, SQLITE_READONLY
+        remedy = _SQLITE_REMEDIES.get(primary, "see SQLite's documentation of this result code")
         return f"the database file {path} cannot be read or changed ({names[0]}): {remedy}"
     reasons = [each.strerror for each in found if isinstance(each, OSError) and each.strerror]
     return f"the database file {path} cannot be read or changed" + "".join(
