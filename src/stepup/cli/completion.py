@@ -19,7 +19,7 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-def is_asked() -> bool:
+def is_completing() -> bool:
     """Whether a shell runs this process to complete a command line."""
     return _VARIABLE in os.environ
 

@@ -9,7 +9,7 @@ import typer
 from stepup.cli.audit import commands as audit
 from stepup.cli.break_glass import commands as break_glass
 from stepup.cli.check_config.command import check_config
-from stepup.cli.completion import completion, is_asked
+from stepup.cli.completion import completion, is_completing
 from stepup.cli.coverage.command import coverage
 from stepup.cli.ctl import commands as ctl
 from stepup.cli.decisions import commands as decisions
@@ -30,7 +30,7 @@ from stepup.wiring.running_server import RunningServer
 app = typer.Typer(
     help="Step-up authorization: must this person give a one-time code first?",
     no_args_is_help=True,
-    add_completion=is_asked(),  # `stepup completion` prints the scripts, and installs nothing
+    add_completion=is_completing(),  # `stepup completion` prints the scripts, and installs nothing
     rich_markup_mode="markdown",  # paragraphs flow, instead of breaking where the source does
     pretty_exceptions_enable=False,  # its stacks show local variables, and so secrets (S11)
 )

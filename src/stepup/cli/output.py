@@ -111,14 +111,14 @@ def is_attended() -> bool:
 
 
 def demand_consent(question: str, *, given: bool) -> None:
-    """Ask the person on the terminal, unless consent was given by `--yes`.
+    """Ask the person at the terminal for consent, unless `--yes` has given it.
 
     Raises:
-        typer.Exit: nobody can be asked; status 2.
-        typer.Abort: the person does not consent.
+        typer.Exit: there is no terminal; status 2.
+        typer.Abort: the person does not consent; status 1.
     """
     if given:
         return
     if not is_attended():
-        raise failure(f"{plain(question)} Give --yes, since no terminal is there to ask.")
+        raise failure(f"{plain(question)} Give --yes, since there is no terminal to ask.")
     typer.confirm(plain(question), abort=True, err=True)

@@ -186,7 +186,7 @@ def _parsed(place: str, parse: Callable[[str], _T], value: object) -> _T:
 
 def _text(place: str, value: object) -> str:
     if not isinstance(value, str):
-        raise PolicyFileError(f"{place}: must be a text, and is {value!r}")
+        raise PolicyFileError(f"{place}: must be a string, and is {value!r}")
     return value
 
 

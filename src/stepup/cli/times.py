@@ -68,7 +68,8 @@ def instant_option(
 ) -> datetime | None:
     """Read the instant of an option; None if the option was not given.
 
-    Standard error says which instant a time of day or a duration stands for, or always.
+    Standard error shows the instant of a time of day or of a duration, and with `is_shown_always`
+    also an instant that was given in full.
 
     Raises:
         typer.Exit: the text is not an instant; status 2.

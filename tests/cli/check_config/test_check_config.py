@@ -220,11 +220,11 @@ def test_a_caller_who_can_never_be_let_in_is_warned_of(check_config):
         ),
         (
             ("--caller", "saor", *CHECK, *ACME, *OSQUERY),
-            "--caller: there is no saor; did you mean soar?",
+            "--caller: no caller is saor; did you mean soar?",
         ),
         (
             ("--caller", "zzz", *CHECK, *ACME, *OSQUERY),
-            "there is no zzz; there are soar, portal, jwt:https://issuer.example#soar",
+            "no caller is zzz; there are soar, portal, jwt:https://issuer.example#soar",
         ),
         (
             (*SOAR, "--method", "StepUpService/CheckStepup"),

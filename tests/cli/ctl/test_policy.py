@@ -51,7 +51,7 @@ async def test_a_dry_run_and_equal_values_send_nothing(ctl, worker):
     )
     assert (document["before"]["enabled"], document["after"]["enabled"]) == (False, True)
     result = await ctl("policy", "deselect", OSQUERY, "--yes")
-    assert (result.exit_code, result.stdout) == (0, "the policy of acme is already so\n")
+    assert (result.exit_code, result.stdout) == (0, "the policy of acme has these values already\n")
     assert await worker.events(EventKind.POLICY_CHANGED_BY_OPERATOR) == []
 
 
@@ -118,7 +118,7 @@ async def test_a_change_in_between_is_not_overwritten(ctl, monkeypatch):
     monkeypatch.setattr(changing, "stored_policy", read_and_change)
     result = await ctl("policy", "select", OSQUERY, "--yes")
     assert result.exit_code == 1
-    assert "The policy changed meanwhile. Look again" in result.stderr
+    assert "The policy changed meanwhile. Read it again" in result.stderr
     assert await selected(ctl) == {}
 
 

@@ -16,7 +16,7 @@ def signatures_of(settings: Settings, public_key: Path | None) -> HeadSignatures
     """Return a verifier with a public key; without one, with the key ring of the settings.
 
     Raises:
-        typer.Exit: the file has no public key.
+        typer.Exit: the file cannot be read, or has no public key; status 2.
     """
     if public_key is None:
         return _RingSignatures(settings)

@@ -26,6 +26,6 @@ def tenant_id_of(tenant: str | None) -> TenantId | None:
 
 
 def describe(damage: Damage) -> str:
-    """The line about a damage."""
+    """One line that says where a chain is damaged, and how."""
     where = "a row" if damage.sequence is None else f"event {damage.sequence}"
     return f"tenant {json.dumps(damage.tenant)}, {where}: {damage.problem}"

@@ -1,4 +1,4 @@
-"""`stepup break-glass`: the way back for a business whose only administrator has lost everything.
+"""`stepup break-glass`: access for a business whose only administrator lost the authenticator.
 
 It runs on a server's host, with the server's settings, database and key ring; never over the API.
 """
@@ -25,7 +25,7 @@ from stepup.wiring.database import open_database
 from stepup.wiring.keys import key_setting_of, key_source_of, read_keys
 
 app = typer.Typer(
-    help="On a server's host: the way back after the only administrator has lost everything.",
+    help="On a server's host: let the last administrator enrol again, without the API.",
     no_args_is_help=True,
 )
 _log = structlog.get_logger(__name__)

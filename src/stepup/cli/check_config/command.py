@@ -62,15 +62,15 @@ def check_config(
 ) -> None:
     """Validate the configuration for serving, and show what is in effect, except URLs.
 
-    Warn of valid entries that have no effect, of callers that may both create and answer
-    challenges, of callers that may both replace authenticators and give codes, and of pages of the
-    portal that the rules let fail. With --caller, show instead which rules permit a call of that
-    caller, or why none does. The exit code is 0 if the call is permitted, 1 if it is not or if
-    --connect finds an error, 2 if the configuration or the question is not valid.
+    Warn of valid entries that have no effect or are not safe: for example of callers that may both
+    create and answer challenges, or both replace authenticators and give codes, and of rules with
+    which pages of the portal fail. With --caller, show instead which rules permit a call of that
+    caller, or why none does. The exit code is 1 if the call is not permitted or --connect finds an
+    error, 2 if the configuration or the question is not valid, and 0 otherwise.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     if is_connecting and caller is not None:
-        raise failure("--connect: not with --caller, which asks about the configuration only")
+        raise failure("--connect and --caller exclude each other")
     if caller is not None:
         # A server that does not start permits no call. The files may be on another machine.
         _checked_for_serving(settings)

@@ -30,13 +30,15 @@ def caller_of(settings: Settings, name: str) -> Caller:
         everybody = ANYONE.caller if trusts_anyone else LOCAL_CALLER
         if name == everybody.caller_id:
             return everybody
-        raise failure(f"--caller: there is no {name}: {_ALL_ARE_ALIKE.format(everybody.caller_id)}")
+        raise failure(
+            f"--caller: no caller is {name}: {_ALL_ARE_ALIKE.format(everybody.caller_id)}"
+        )
     callers = settings.registered_callers
     caller = callers.named(name) or callers.identified(name)
     if caller is None:
         names = [each.name for each in settings.callers]
         identities = [identity for each in settings.callers for identity in each.identities]
-        raise failure(f"--caller: there is no {name}{instead_of(name, [*names, *identities])}")
+        raise failure(f"--caller: no caller is {name}{instead_of(name, [*names, *identities])}")
     return caller
 
 
@@ -108,7 +110,7 @@ def _check_given(option: str, value: str | None, demanded: bool, method: str) ->
     if demanded and value is None:
         raise failure(f"{method} needs {option}")
     if value is not None and not demanded:
-        raise failure(f"{option}: {method} has none, so rules do not depend on it")
+        raise failure(f"{option}: {method} has none: leave the option out")
 
 
 def _check_outsider(claim: Claim, asserted: Collection[Claim], demands: Demands) -> None:

@@ -57,7 +57,7 @@ class Phone:
 
     @staticmethod
     def seconds_left() -> int:
-        """How long the present codes are shown."""
+        """How many seconds remain until the next codes."""
         return STEP_SECONDS - int(time.time()) % STEP_SECONDS
 
 

@@ -33,7 +33,7 @@ def coverage(
     ] = None,
     tenant: Tenant = None,
     since: Annotated[
-        str | None, typer.Option(help=f"Earlier questions do not count: {FORMS}.")
+        str | None, typer.Option(help=f"Find operations without a question since then: {FORMS}.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,8 +41,9 @@ def coverage(
 
     The command also shows operations that somebody asks about and the policy does not select, with
     --config callers that never ask, and with --methods the methods without an operation. --policy,
-    --decisions and --methods may be repeated. A policy without a `tenant_id` needs --tenant, or
-    else the questions of all businesses count.
+    --decisions and --methods may be repeated. Without a `tenant_id` in the policy and without
+    --tenant, the questions of all businesses count. An operation whose last question is older than
+    --since counts as never asked about; the rest of the output shows all questions of the logs.
 
     The exit code is 0 if somebody asked about each selected operation, 1 if not, 2 if the command
     failed.

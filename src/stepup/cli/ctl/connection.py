@@ -24,7 +24,7 @@ def _option(*names: str, panel: str = _CONNECTION, **facts: Any) -> Any:
 
 
 def _complete_profile(incomplete: str) -> list[str]:
-    """The names of profiles that begin so, for a shell."""
+    """The names of profiles that begin with a text, for a shell."""
     try:
         names = read_profiles(profiles_file()).by_name
     except ProfileError:  # a shell has no place for problems
@@ -41,7 +41,7 @@ class Options:
         _option(
             envvar="STEPUP_CTL_PROFILE",
             autocompletion=_complete_profile,
-            help="A profile of ctl.toml, for what is not given.",
+            help="A profile of ctl.toml, for the options that you leave out.",
         ),
     ] = None
     address: Annotated[

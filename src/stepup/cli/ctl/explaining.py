@@ -26,18 +26,20 @@ def check(
     session_id_file: Annotated[
         Path | None,
         typer.Option(
-            help="A file with the id of the sign-in session, - for standard input. Default: a"
+            help="A file with the id of the sign-in session; - for standard input. Default: a"
             " session without an elevation."
         ),
     ] = None,
-    challenge_id: Annotated[str, typer.Option(help="A challenge for the action.")] = "",
+    challenge_id: Annotated[
+        str, typer.Option(help="The id of a challenge that has the action.")
+    ] = "",
     account_type: Annotated[
         AccountType, typer.Option(help="How the person signs in.")
     ] = AccountType.LOCAL,
     role: Annotated[Role, typer.Option(help="The role of the person.")] = Role.OTHER,
     team: Annotated[Team, typer.Option(help="The team of the person.")] = Team.OTHER,
     playbook_trigger: Annotated[
-        PlaybookTrigger | None, typer.Option(help="The cause of a playbook run: the action is its.")
+        PlaybookTrigger | None, typer.Option(help="What started the playbook run that acts.")
     ] = None,
     explain: Annotated[  # noqa: ARG001  # an operator makes no decisions: there is only this
         bool, typer.Option("--explain", help="Explain, which this command always does.")

@@ -13,12 +13,12 @@ from stepup.client import StepUpError
 REFUSED: Final = 1
 """The exit code of a command that the rules of the service refuse."""
 FAILED: Final = 2
-"""The exit code of a command that cannot be carried out as it was given, or not now."""
+"""The exit code of a command that failed for another reason, such as its options or the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A call that failed, for an operator.
+    """What an operator reads about a call that failed.
 
     Attributes:
         sentence: what happened.
@@ -37,7 +37,7 @@ ROLE_ADVICE: Final = (
 )
 _REFUSALS: Final = {
     "ROLE_REQUIRED": ROLE_ADVICE,
-    "ETAG_MISMATCH": "The policy changed meanwhile. Look again, and repeat the command.",
+    "ETAG_MISMATCH": "The policy changed meanwhile. Read it again, and repeat the command.",
     "UNKNOWN_PERSON": "Compare the tenant and the user id with your directory.",
     "UNLOCK_LIMIT": "A user is unlocked at most 3 times a day: wait, or reset the enrollment.",
     "CHALLENGE_STATE": "It is unknown or no longer pending: list the challenges of the user.",
@@ -49,7 +49,7 @@ _REFUSALS: Final = {
 }
 _FAILURES: Final = {
     "CALLER_UNAUTHENTICATED": (
-        "The server does not accept your certificate or token. Compare the dates, and the callers"
+        "The server does not accept your certificate or token. Check its dates, and the callers"
         " in the configuration of the server."
     ),
     "CALLER_NOT_PERMITTED": (
@@ -64,16 +64,17 @@ _FAILURES: Final = {
     ),
     "DRAINING": "The server is about to end: try again.",
     "OVERLOADED": "Try again later.",
-    "CALLER_RATE_LIMITED": "Your caller has used its calls: try again later.",
+    "CALLER_RATE_LIMITED": "Your caller is over its rate: try again later.",
     "REQUEST_UNDER_WAY": "Try again in a moment.",
     "INTERNAL": "The log of the server has the error id.",
 }
 _NOBODY_ANSWERED: Final = (
-    "No server answered. Compare the address, the certificates and the network; `stepup doctor"
+    "No server answered. Check the address, the certificates and the network; `stepup doctor"
     " --profile NAME` tries them one by one."
 )
 _EFFECT_UNKNOWN: Final = (
-    "The server did not answer in time. A change may be in force: look before you repeat it."
+    "The server did not answer in time. It may have made the change: check this before you repeat"
+    " the command."
 )
 
 

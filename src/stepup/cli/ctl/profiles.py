@@ -145,7 +145,7 @@ def _value(place: str, kind: type, value: object, directory: Path) -> object:
             raise ProfileError(f"{place}: must be true or false")
         return value
     if not isinstance(value, str) or not value:
-        raise ProfileError(f"{place}: must be a text")
+        raise ProfileError(f"{place}: must be a string")
     if kind is not Path:
         return value
     try:

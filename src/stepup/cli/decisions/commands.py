@@ -28,7 +28,9 @@ def why(
     session: Annotated[str | None, typer.Option(help="The hash of the sign-in session.")] = None,
     session_id_file: Annotated[
         Path | None,
-        typer.Option(help="Or a file with the session's id, - for standard input; with --tenant."),
+        typer.Option(
+            help="A file with the session's id, instead of --session; - for standard input."
+        ),
     ] = None,
     audit: Annotated[
         list[Path] | None,
@@ -107,7 +109,7 @@ def tail(
         bool, typer.Option("--follow", "-f", help="Write new decisions until Ctrl-C.")
     ] = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="Earlier decisions to begin with.")
+        int, typer.Option("--lines", "-n", min=0, help="How many earlier decisions to show first.")
     ] = 10,
     tenant: Tenant = None,
     user: User = None,
@@ -173,7 +175,8 @@ def session_hash(
         typer.Option(help="A file with the id of the sign-in session. Default: standard input."),
     ] = Path("-"),
     fold_case: Annotated[
-        bool, typer.Option("--fold-case", help="The servers have identity.fold_case.")
+        bool,
+        typer.Option("--fold-case", help="The setting identity.fold_case of the servers is true."),
     ] = False,
 ) -> None:
     """Print the hash that stands for a sign-in session in decision logs and audit events.

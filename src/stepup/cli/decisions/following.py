@@ -19,7 +19,7 @@ from stepup.cli.times import shown
 
 _POLL_SECONDS: Final = 0.5
 _POLLS_WITHOUT_PATH: Final = 20
-"""A call under way may still write to a file that was renamed or removed."""
+"""After so many polls no call under way writes any more to a file that was renamed or removed."""
 _BLOCK_BYTES: Final = 1 << 16
 _COMPRESSED: Final = (".gz", ".xz", ".zst", ".bz2")
 
@@ -48,8 +48,8 @@ class _Log:
             self.position += len(line)
             yield line
 
-    def is_lost(self, *, has_path: bool) -> bool:
-        """Count a poll; whether the file has had no path for so long that nobody writes to it."""
+    def count_poll(self, *, has_path: bool) -> bool:
+        """Count a poll; return whether the file has lost its path so long ago that it may close."""
         self._polls_without_path = 0 if has_path else self._polls_without_path + 1
         return self._polls_without_path > _POLLS_WITHOUT_PATH
 
@@ -80,7 +80,7 @@ class _Log:
 
 
 class Logs:
-    """The logs that sources name, by their inodes: renaming makes no new log of a file."""
+    """The logs that sources name, by their inodes: a file that is renamed stays the same log."""
 
     def __init__(self, sources: Sequence[str], tenant_id: str | None, user_id: str | None) -> None:
         """Open the logs that are there.
@@ -119,7 +119,7 @@ class Logs:
             paths = {self._open(path) for path in _paths(self._sources)}
             for key, log in list(self._logs.items()):
                 yield from self._decisions(log.new_lines())
-                if log.is_lost(has_path=key in paths):
+                if log.count_poll(has_path=key in paths):
                     self._logs.pop(key).close()
             time.sleep(_POLL_SECONDS)
 
@@ -149,7 +149,7 @@ def write_last(
     """Write the last decisions, and with `follow` each new one. Standard input is written whole.
 
     Raises:
-        LogsError: a source names no log.
+        LogsError: a source names no log, or `-` is not the only source.
     """
     if STDIN in sources:
         if list(sources) != [STDIN]:

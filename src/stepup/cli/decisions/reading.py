@@ -116,7 +116,8 @@ class Decisions:
             named: or else the values of `$name`.
 
         Raises:
-            LogsError: the query cannot run, because the disk for temporary files is full.
+            LogsError: the query cannot run, for example because the disk of temporary files is
+                full.
         """
         with _problems_named():
             values = {name: _naive(value) for name, value in named.items()} or parameters
@@ -139,7 +140,7 @@ def decisions_of(
 ) -> Iterator[Decisions]:
     """Read decision logs once, and let the block ask questions about them.
 
-    The selected columns lie in a temporary directory that only this user can read, until the block
+    The selected columns are in a temporary directory that only this user can read, until the block
     ends. Ten million decisions need about 1 GB there, and not more than 1 GB of memory. A pipe is
     copied there first.
 

@@ -16,7 +16,7 @@ from stepup.domain.receipts import ReceiptRejection
 
 _MINUTES: Final = LIFETIME // timedelta(minutes=1)
 _RECEIPTS: Final = {
-    ReceiptRejection.NOT_AUTHENTIC: "This service has not made the receipt.",
+    ReceiptRejection.NOT_AUTHENTIC: "This service did not issue the receipt.",
     ReceiptRejection.EXPIRED: "The retry window of the receipt has ended.",
     ReceiptRejection.OTHER_CALLER: "The receipt belongs to another caller.",
     ReceiptRejection.OTHER_ACTOR: "The receipt belongs to another person or session.",
@@ -109,8 +109,8 @@ def _end_of_elevation(detail: str | None, elevated_at: datetime | None) -> str:
             )
         case _ if elevated_at is not None:
             return (
-                f"The elevation by {code} was not there any more. The log has no cause: perhaps"
-                " Redis lost it."
+                f"The elevation by {code} did not exist any more. The log has no cause: Redis may"
+                " have lost it."
             )
         case _:
             return "The logs have no code of this session."
@@ -141,7 +141,7 @@ def _demand(policy: Mapping[str, Any], operation: str) -> str:
     if demanded is None:
         return f"enabled, and {operation} is not selected"
     if demanded == "every_time":
-        return f"a code for {operation} every time"
+        return f"an approval of each {operation}, by a challenge"
     return f"for {operation} a code of the last {demanded:.0f} seconds"
 
 

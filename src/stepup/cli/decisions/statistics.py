@@ -105,7 +105,7 @@ def write_statistics(counts: Mapping[str, Any]) -> None:
     output.write(f"Prompts: {prompts['prompts']}, of {prompts['people']} people")
     if prompts["people"]:
         output.write(
-            f"  of each person median {prompts['median']}, 90th percentile {prompts['p90']},"
+            f"  per person: median {prompts['median']}, 90th percentile {prompts['p90']},"
             f" most {prompts['max']}"
         )
         _write_part("Most prompted", prompts["most"])

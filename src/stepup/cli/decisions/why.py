@@ -149,7 +149,7 @@ def write_story(story: Story) -> None:
         ("permitted by", of["granted_by"]),
         ("claims", ", ".join(f"{claim} by {rule}" for claim, rule in (of["claims"] or {}).items())),
         ("playbook run", _run(of["playbook_run"])),
-        ("policy", of["policy_etag"]),
+        ("policy etag", of["policy_etag"]),
         ("decision id", of["decision_id"]),
         ("request id", of["request_id"]),
     ]

@@ -36,8 +36,8 @@ class OperatorConnection:
     """A connection of `stepup ctl`.
 
     Attributes:
-        profile: what it says.
-        endpoint: the same for a client. None of the files is missing.
+        profile: where the settings of the connection come from.
+        endpoint: the address and the credentials, in the form that the client takes.
     """
 
     profile: Profile
@@ -187,8 +187,8 @@ def _tls_problem(error: BaseException, place: str, authorities: Path | None) -> 
     if problem := certificate_problem(found):
         source = f"the authorities in {authorities}" if authorities else "the system's authorities"
         return (
-            f"{place}: the server's certificate is not accepted ({problem}), by {source}: check"
-            " tls_ca, the host of the address, and the clock of this machine"
+            f"{place}: {source} do not verify the server's certificate ({problem}): check tls_ca,"
+            " the host of the address, and the clock of this machine"
         )
     if any(isinstance(each, ssl.SSLError) and "WRONG_VERSION" in str(each) for each in found):
         return f"{place} does not speak TLS: check the port, or whether the server has [tls]"

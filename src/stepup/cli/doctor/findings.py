@@ -16,9 +16,9 @@ from stepup.settings import ConfigurationError
 EXAMINATION_SECONDS: Final = 20
 """How long one examination may take. All of them run at the same time."""
 CLOCK_WARNING: Final = timedelta(seconds=1)
+"""From this offset of a clock on, the finding is a warning."""
 CLOCK_ERROR: Final = timedelta(seconds=5)
-"""Offsets of clocks: codes of a 30-second step, and the 5 s of S17, bear no more."""
-
+"""From this offset on it is an error: S17 accepts no larger one, and a code changes every 30 s."""
 EXPIRES_SOON: Final = timedelta(days=14)
 """As in the alert StepUpCertificateExpiresSoon."""
 
@@ -33,7 +33,7 @@ class State(StrEnum):
 
 
 Remark: TypeAlias = tuple[State, str]
-"""A state, and the sentence that says what is so and what to do."""
+"""A state, and a sentence about what was found and what to do."""
 
 
 def ok(explanation: str) -> Remark:
@@ -47,7 +47,7 @@ def unknown(explanation: str) -> Remark:
 
 
 def warning(explanation: str) -> Remark:
-    """A server works, and somebody should do something."""
+    """The thing works, and an operator should do something about it."""
     return State.WARNING, explanation
 
 
@@ -63,7 +63,7 @@ class Finding:
     Attributes:
         check: what was examined, such as `database`.
         state: how the thing is.
-        explanation: what is so, and what to do.
+        explanation: what was found, and what to do.
     """
 
     check: str
@@ -123,7 +123,7 @@ def of_clock(offset: timedelta) -> Remark:
     where = "ahead of" if seconds > 0 else "behind"
     return (
         state,
-        f"its clock is {abs(seconds):.1f} s {where} the clock of this machine: set both by NTP",
+        f"its clock is {abs(seconds):.1f} s {where} the clock of this machine: set both with NTP",
     )
 
 
@@ -131,7 +131,7 @@ def of_expiry(ends: datetime, what: str) -> Remark:
     """The remark about a certificate, which `what` names, that expires at an instant."""
     left = ends - datetime.now(UTC)
     if left <= timedelta(0):
-        return error(f"{what} has expired on {ends:%Y-%m-%d %H:%M} UTC: renew it")
+        return error(f"{what} expired on {ends:%Y-%m-%d %H:%M} UTC: renew it")
     if left < EXPIRES_SOON:
         return warning(f"{what} expires on {ends:%Y-%m-%d %H:%M} UTC: renew it")
     return ok(f"{what} is valid until {ends:%Y-%m-%d}")
@@ -153,7 +153,7 @@ async def _examine(examination: Examination) -> list[Finding]:
     except StoreUnavailableError as failure:
         add(State.ERROR, failure.fault)
     except TimeoutError:
-        add(State.ERROR, f"no result within {EXAMINATION_SECONDS} s: see the network")
+        add(State.ERROR, f"no result within {EXAMINATION_SECONDS} s: check the network")
     except Exception as failure:  # noqa: BLE001  # the other examinations matter, too
         # Without the error's text, which could contain values (S11).
         add(State.ERROR, f"the examination failed: {type(failure).__name__}")

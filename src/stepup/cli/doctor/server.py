@@ -115,7 +115,7 @@ async def _database(settings: Settings) -> AsyncIterator[Remark]:
     if rights := await audit_rights(url, limits):
         yield warning(
             f"the role of the URL {'; it '.join(rights)}, and could rewrite the audit trail:"
-            " serve as a role of its own, see docs/operating.md, Roles"
+            " give servers a role of their own, see docs/operating.md, Roles"
         )
     if storage.database_url is not None and not url.startswith("sqlite"):
         yield of_clock(await database_clock_offset(url, limits, SystemClock()))

@@ -30,7 +30,7 @@ app = typer.Typer(help="Make, rotate and retire the keys of the key ring.", no_a
 
 Wait = Annotated[
     float,
-    typer.Option(min=0, help="Seconds in which every server reads a changed file."),
+    typer.Option(min=0, help="How many seconds to wait until every server has read the file."),
 ]
 _WAIT = LOOK_SECONDS + 2
 _PATIENCE = timedelta(seconds=30)
@@ -122,7 +122,10 @@ def status(
 
 @app.command()
 def retire(key_id: str, config_file: ConfigFile = None, data_dir: DataDir = None) -> None:
-    """Remove a key that seals nothing any more."""
+    """Remove a key that is not in use.
+
+    A key is in use while it seals secrets, or valid receipts or elevations have its MAC.
+    """
     from stepup.cli.keys import status as key_status  # noqa: PLC0415  # a server needs none of its output
 
     command = _KeyCommand(config_file, data_dir)

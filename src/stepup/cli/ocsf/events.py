@@ -66,7 +66,7 @@ _ACTIVITIES: Mapping[EventKind, OcsfActivity] = {
         "The first code of a new authenticator was wrong", OcsfStatus.FAILURE
     ),
     EventKind.ENROLLMENT_COMPLETED: _enabled("An authenticator became active"),
-    EventKind.AUTHENTICATOR_REMOVED: _disabled("A user removed the own authenticator"),
+    EventKind.AUTHENTICATOR_REMOVED: _disabled("A user removed their own authenticator"),
     EventKind.AUTHENTICATOR_RESET: _disabled("A reset code removed an authenticator"),
     EventKind.AUTHENTICATOR_RESET_BY_ADMINISTRATOR: _disabled(
         "An administrator removed a user's authenticator"

@@ -52,8 +52,9 @@ def simulate(
 ) -> None:
     """Decide recorded checks again under another policy: which prompts it adds and removes.
 
-    A prompt is a call whose answer demands a code. Each prompt is answered at once. The retry of
-    an action that needed no code when it was recorded had no receipt, so it counts as a prompt.
+    A prompt is a call whose answer demands a code, an approval or an enrollment. The simulation
+    assumes that people answer each prompt at once. The retry of an action that needed no code when
+    it was recorded had no receipt, so it is decided as any other call.
 
     The exit code is 0, or 2 if the command failed.
     """

@@ -29,7 +29,8 @@ _ALL: Final = None
 class Tally:
     """Counts calls, prompts before and after the change, and the people who have them.
 
-    A prompt is a call whose answer demands a code. One code serves all checks of a call.
+    A prompt is a call whose answer demands a code, an approval or an enrollment. One code serves
+    all checks of a call.
     """
 
     _calls: Counter[str] = field(default_factory=Counter)
@@ -42,12 +43,12 @@ class Tally:
 
     @property
     def calls(self) -> int:
-        """How many calls asked."""
+        """How many calls asked, with a prompt or without one."""
         return self._calls[_ASKED]
 
     @property
     def people(self) -> int:
-        """For how many people."""
+        """How many people they asked about."""
         return self._people[_ASKED]
 
     def prompts(self, kind: Kind) -> int:

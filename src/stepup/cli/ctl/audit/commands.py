@@ -51,7 +51,7 @@ def list_(
     kinds: _Kinds = None,
     administration: _Administration = False,
     user: _User = "",
-    limit: Annotated[int, typer.Option(min=1, help="The number of events, at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="The most events to list.")] = 100,
 ) -> None:
     """List events, the newest first. Standard error says if older events were left out."""
     from stepup.cli.ctl.audit import reading  # noqa: PLC0415  # a server needs no client
@@ -73,9 +73,14 @@ def tail(
     kinds: _Kinds = None,
     administration: _Administration = False,
     user: _User = "",
-    lines: Annotated[int, typer.Option(min=0, max=100, help="Earlier events to begin with.")] = 10,
+    lines: Annotated[
+        int, typer.Option(min=0, max=100, help="How many earlier events to show first.")
+    ] = 10,
 ) -> None:
-    """Write events as they happen, until Ctrl-C. The command outlives a restart of the server."""
+    """Write events as they happen, until Ctrl-C.
+
+    The command continues after a restart of the server.
+    """
     from stepup.cli.ctl.audit import following, reading  # noqa: PLC0415  # as above
 
     query = reading.Query(kinds=_chosen(kinds, administration=administration), user_id=user)

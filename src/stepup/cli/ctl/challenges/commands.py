@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from stepup.client.messages import challenge as messages
 
 app = typer.Typer(help="The challenges that people are asked to approve.", no_args_is_help=True)
-_ChallengeId = Annotated[str, typer.Argument(metavar="CHALLENGE", help="The id: a UUID.")]
+_ChallengeId = Annotated[
+    str, typer.Argument(metavar="CHALLENGE", help="The id of the challenge: a UUID.")
+]
 
 
 @app.command("list")
 @operating
 def list_(
-    work: Operating, user: Annotated[str, typer.Argument(metavar="USER", help="The person.")]
+    work: Operating,
+    user: Annotated[str, typer.Argument(metavar="USER", help="The id of the person.")],
 ) -> None:
     """List a person's challenges of the last day: pending ones first, then the newest."""
     from stepup.cli.ctl.challenges import showing  # noqa: PLC0415  # a server needs no client

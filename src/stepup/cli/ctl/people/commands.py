@@ -16,10 +16,12 @@ _Users = Annotated[
     list[str] | None, typer.Argument(metavar="[USER]...", help="The ids of the people.")
 ]
 _From = Annotated[
-    Path | None, typer.Option("--from", help="A file with an id in each line, - for stdin.")
+    Path | None,
+    typer.Option("--from", help="A file with an id in each line; - for standard input."),
 ]
 _DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Read the people only, and say what would be refused.")
+    bool,
+    typer.Option("--dry-run", help="Only read the people, and say what the server would refuse."),
 ]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -29,17 +31,30 @@ _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 def list_(
     work: Operating,
     *,
-    enrolled: Annotated[bool, typer.Option("--enrolled", help="Have an authenticator.")] = False,
-    pending: Annotated[bool, typer.Option("--pending", help="Have an open wizard.")] = False,
+    enrolled: Annotated[
+        bool, typer.Option("--enrolled", help="Only people with an authenticator.")
+    ] = False,
+    pending: Annotated[
+        bool, typer.Option("--pending", help="Only people with an open wizard.")
+    ] = False,
     not_enrolled: Annotated[
-        bool, typer.Option("--not-enrolled", help="Were asked, and have no authenticator.")
+        bool,
+        typer.Option(
+            "--not-enrolled", help="Only people without an authenticator, after a first check."
+        ),
     ] = False,
     in_grace: Annotated[
-        bool, typer.Option("--in-grace", help="Are allowed until enroll_by, though not enrolled.")
+        bool,
+        typer.Option(
+            "--in-grace", help="Only people who are not enrolled, and allowed until enroll_by."
+        ),
     ] = False,
-    locked: Annotated[bool, typer.Option("--locked", help="Must wait after wrong codes.")] = False,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Only people who must wait after wrong codes.")
+    ] = False,
     suspended: Annotated[
-        bool, typer.Option("--suspended", help="Need a reset after too many wrong codes.")
+        bool,
+        typer.Option("--suspended", help="Only people who need a reset after wrong codes."),
     ] = False,
     counts: Annotated[bool, typer.Option("--counts", help="Only count, by state.")] = False,
 ) -> None:
@@ -82,7 +97,7 @@ def unlock(
 ) -> None:
     """End the lock after wrong codes, at most 3 times a day. A suspension needs a reset.
 
-    The exit code is 0 if nobody of them is locked, 1 if some were refused, 2 if the command failed.
+    The exit code is 0 if none of them is locked, 1 if some were refused, 2 if the command failed.
     """
     from stepup.cli.ctl.people import acts  # noqa: PLC0415  # as above
 

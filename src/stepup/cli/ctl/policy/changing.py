@@ -64,7 +64,8 @@ def change_policy(
     if change.etag not in ("", message.etag):
         output.write_problem(
             f"stepup: the policy has changed: its etag is {message.etag}, and the file has"
-            f" {change.etag}. Look again; without an etag the file counts for every version."
+            f" {change.etag}. Compare the file with `stepup ctl policy show`, and set its etag to"
+            " that of the policy, or remove it."
         )
         raise typer.Exit(REFUSED)
     after = change.applied_to(before)
@@ -137,7 +138,7 @@ def _update(work: Operating, after: Policy, read: messages.Policy) -> messages.P
 
 def _write_differences(tenant: str, found: list[Difference]) -> None:
     if not found:
-        output.write(f"the policy of {tenant} is already so")
+        output.write(f"the policy of {tenant} has these values already")
         return
     rows = [(each.field, each.before, each.after) for each in found]
     output.write_table(("policy", "before", "after"), rows)

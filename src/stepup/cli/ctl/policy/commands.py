@@ -76,15 +76,23 @@ def select(
     *,
     max_age: Annotated[
         str | None,
-        typer.Option(help="The maximum age of a code: 30s to 15m. Default for a new one: 15m."),
+        typer.Option(
+            help="The maximum age of a code: 30s to 15m. Default for a new operation: 15m."
+        ),
     ] = None,
     every_time: Annotated[
-        bool, typer.Option("--every-time", help="Each single action needs an approval.")
+        bool,
+        typer.Option(
+            "--every-time", help="Each action needs an approval of its own, by a challenge."
+        ),
     ] = False,
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
-    """Select operations: they need a code. Without an option a selected one stays as it is."""
+    """Select operations: they then need a code.
+
+    Without --max-age and --every-time an operation that is selected already keeps its demand.
+    """
     demand = _demand_of(max_age, every_time=every_time)
     wanted = _operation_ids(operations)
     _change(work, lambda policy: selecting(policy, wanted, demand), dry_run=dry_run, yes=yes)
