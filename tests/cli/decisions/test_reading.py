@@ -63,6 +63,7 @@ def test_lines_that_are_no_decisions_are_counted_for_each_file(line, log):
     ]
     with decisions_of(sources, Selection(user_id="alice")) as decisions:
         assert len(list(decisions.in_order())) == 2
+        assert decisions.copies == 0
         assert decisions.broken == {sources[0]: 7, sources[1]: 1}
 
 
@@ -75,6 +76,36 @@ def test_a_fact_of_another_type_leaves_the_line_a_decision(line, log):
 def test_repeated_decisions_are_all_there(line, log):
     first = line()
     assert ids_of(log(first, {**first, "repeated": True})) == ["01", "01"]
+
+
+def test_a_line_in_several_files_counts_once(line, log, tmp_path):
+    rotated, current = [line(1), line(2), "torn"], [line(3), line(4)]
+    log(*rotated, name="decisions.jsonl-20260301")
+    log(*current, name="decisions.jsonl")
+    unfinished = Path(log(*current[:1], name="unfinished copy"))
+    packed = Path(log(*rotated, name="decisions.jsonl-20260301.gz"))
+    packed.write_bytes(gzip.compress(packed.read_bytes()))
+    sources = [*map(str, tmp_path.glob("decisions*")), str(unfinished)]
+    assert ids_of(*sources) == ["01", "02", "03", "04"]
+    with decisions_of(sources) as decisions:
+        assert decisions.copies == 3
+        assert sum(decisions.broken.values()) == 2
+
+
+def test_lines_that_differ_in_anything_are_not_copies(line, log):
+    one = line()
+    resent = {**one, "repeated": True}
+    resent_again = {**resent, "decided_at": "2026-03-01T10:00:00.000001+00:00"}
+    altered = {**one, "of_a_newer_server": 1}
+    source = log(one, resent, resent_again, altered, {**one, "decision_id": "another"})
+    with decisions_of([source, log(resent, name="b")], columns=["target"]) as decisions:
+        assert (len(list(decisions.in_order())), decisions.copies) == (5, 1)
+
+
+def test_lines_with_the_same_hash_are_not_copies(line, log, monkeypatch):
+    monkeypatch.setattr("stepup.cli.decisions.reading._HASH", "42::UBIGINT")
+    with decisions_of([log(line(), line())]) as decisions:
+        assert (len(list(decisions.in_order())), decisions.copies) == (2, 0)
 
 
 def test_a_selection_leaves_the_rest_out(line, log):

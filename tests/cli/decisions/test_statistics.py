@@ -98,6 +98,13 @@ def test_people_read_tables_and_logs_without_decisions_have_none(line, log):
     assert counts_of(log())["prompts"]["median"] is None
 
 
+def test_a_log_and_its_copy_count_once(line, log):
+    written = [line(), line()]
+    ran = stats(log(*written), log(*written, name="copy.jsonl"))
+    assert ran.stdout.startswith("2 decisions about")
+    assert "2 of the lines are copies of other lines, and left out" in ran.stderr
+
+
 def test_a_selection_narrows_what_is_counted(line, log):
     source = log(line(), line(60), line(60, user_id="bob"), line(60, tenant_id="other"))
     since = ("--since", "2026-03-01T10:30Z")

@@ -1,6 +1,7 @@
 """`stepup decisions why`: the story of a prompt."""
 
 import json
+from uuid import UUID
 
 import pytest
 from typer.testing import CliRunner
@@ -31,6 +32,7 @@ def event(minutes, kind, **fields):
     return {
         "tenant_id": "acme",
         "sequence": minutes,
+        "event_id": str(UUID(int=minutes)),
         "occurred_at": f"2026-03-01T10:{minutes:02}:30.000000+00:00",
         "kind": kind,
         "caller": "console",
@@ -101,7 +103,7 @@ def test_audit_events_show_the_code_the_end_and_the_policy(line, log):
         "torn",
         name="audit.jsonl",
     )  # fmt: skip
-    told = story(*AT, log(line(5, detail="revoked", **PROMPT)), "--audit", audit)
+    told = story(*AT, log(line(5, detail="revoked", **PROMPT)), "--audit", audit, "--audit", audit)
     assert told["because"][1:] == [
         (
             "A sign-out, a revocation or the end of the authenticator ended the elevation by the"

@@ -18,6 +18,7 @@ _ELEVATING: Final = (EventKind.OTP_VERIFIED.value, EventKind.ENROLLMENT_COMPLETE
 class RecordedEvent:
     """An audit event. `kind` is that of docs/auditing.md; `fields` is the event as exported."""
 
+    event_id: str
     occurred_at: datetime
     kind: str
     fields: Mapping[str, Any]
@@ -30,7 +31,8 @@ class RecordedEvent:
             KeyError, TypeError, ValueError, AttributeError: the object is not an event.
         """
         occurred_at = datetime.fromisoformat(fields["occurred_at"]).astimezone(UTC)
-        return cls(occurred_at, fields["kind"].lower().removeprefix(_KIND_OF_API), fields)
+        kind = fields["kind"].lower().removeprefix(_KIND_OF_API)
+        return cls(fields["event_id"], occurred_at, kind, fields)
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -65,12 +67,14 @@ def events_of(files: Sequence[Path], tenant_id: str) -> Iterator[RecordedEvent]:
     """The events of a business in files of `audit export` and `ctl audit list --json`.
 
     Args:
-        files: of one event in each line. Other lines are left out.
+        files: of one event in each line. Other lines are left out, and so is an event that another
+            file has as well.
         tenant_id: the business.
 
     Raises:
         LogsError: a file cannot be read.
     """
+    seen: set[str] = set()
     for file in files:
         try:
             with file.open(encoding="utf-8", errors="replace") as lines:
@@ -79,7 +83,8 @@ def events_of(files: Sequence[Path], tenant_id: str) -> Iterator[RecordedEvent]:
                         event = RecordedEvent.of(json.loads(line))
                     except (KeyError, TypeError, ValueError, AttributeError):
                         continue
-                    if event.fields.get("tenant_id") == tenant_id:
+                    if event.fields.get("tenant_id") == tenant_id and event.event_id not in seen:
+                        seen.add(event.event_id)
                         yield event
         except OSError as error:
             raise LogsError(f"{file}: {error.strerror}") from error

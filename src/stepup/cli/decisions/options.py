@@ -41,7 +41,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs."
 def logs_read(
     sources: Sequence[str], selection: Selection, columns: Sequence[str] = tuple(COLUMNS)
 ) -> Iterator[Decisions]:
-    """Read decision logs as `decisions_of`. Standard error says which files have broken lines.
+    """Read decision logs as `decisions_of`.
+
+    Standard error says which files have broken lines, and how many lines were there before.
 
     Raises:
         typer.Exit: the logs cannot be read; status 2.
@@ -51,6 +53,10 @@ def logs_read(
             for file, number in decisions.broken.items():
                 lines = "1 line is" if number == 1 else f"{number} lines are"
                 write_problem(f"{file}: {lines} not a decision, and left out")
+            if decisions.copies:
+                write_problem(
+                    f"{decisions.copies} of the lines are copies of other lines, and left out"
+                )
             yield decisions
     except LogsError as error:
         raise failure(plain(error)) from error

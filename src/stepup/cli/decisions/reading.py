@@ -71,6 +71,7 @@ _CONDITIONS: Final = (
     ("tenant_id", "tenant_id = $tenant_id"),
     ("user_id", "user_id = $user_id"),
 )
+_HASH: Final = "hash(json::VARCHAR)"
 _STANDARD_INPUT: Final = Path("/dev/stdin")
 _ROWS_AT_ONCE: Final = 2000
 _MEMORY: Final = "1GB"
@@ -98,11 +99,13 @@ class Decisions:
     """The decisions that were read, as the table `decisions`.
 
     `broken` has the number of lines in each file that are not decisions, such as those that a full
-    disk left incomplete.
+    disk left incomplete. `copies` is the number of lines that were left out, because the same text
+    was read before.
     """
 
     files: tuple[str, ...]
     broken: dict[str, int]
+    copies: int
     _connection: "duckdb.DuckDBPyConnection"
 
     def rows(self, query: str, *parameters: Any, **named: Any) -> Iterator[dict[str, Any]]:
@@ -146,7 +149,8 @@ def decisions_of(
 
     Args:
         sources: files, also compressed (`.gz`), patterns such as `logs/*.jsonl`, or `-` for
-            standard input. A file that several patterns match is read once.
+            standard input. A file that several patterns match is read once, and a line that is in
+            several files, such as a log and its compressed copy, counts once.
         selection: which decisions to read.
         columns: names of COLUMNS, and LINE; few columns need less time.
 
@@ -176,7 +180,8 @@ def decisions_of(
             with _problems_named():
                 connection.execute("SET TimeZone = 'UTC'")  # of instants without an offset
                 broken = _load(connection, files, selection, columns)
-            yield Decisions(tuple(files.values()), broken, connection)
+                copies = _delete_copies(connection)
+            yield Decisions(tuple(files.values()), broken, copies, connection)
         finally:
             connection.close()
 
@@ -239,12 +244,12 @@ def _load(
     connection.execute(
         f"""
         CREATE TABLE lines AS
-        SELECT {", ".join(kept)}, CASE WHEN {broken} THEN file END AS broken_in
+        SELECT {", ".join(kept)}, text_hash, CASE WHEN {broken} THEN file END AS broken_in
         FROM (
             SELECT * REPLACE ({", ".join(in_utc)})
             FROM (
-                SELECT json::VARCHAR AS {LINE}, filename AS file,
-                    unnest(json_transform(json, $shape))
+                SELECT json::VARCHAR AS {LINE}, {_HASH} AS text_hash,
+                    filename AS file, unnest(json_transform(json, $shape))
                 FROM read_ndjson_objects($paths, ignore_errors = true, filename = true)
             )
         ) WHERE {broken} OR ({" AND ".join(wanted) or "true"})
@@ -258,6 +263,28 @@ def _load(
         "SELECT broken_in, count(*) FROM lines WHERE broken_in IS NOT NULL GROUP BY 1 ORDER BY 1"
     )
     return {files[path]: number for path, number in counted.fetchall()}
+
+
+def _delete_copies(connection: "duckdb.DuckDBPyConnection") -> int:
+    """Delete each decision whose line was read before; return how many.
+
+    No two decisions have the same line: the server makes a new `decision_id` for each. A line with
+    the id of an earlier one (`repeated`) is of a later call, and has another `decided_at`;
+    it counts in no statistics.
+    """
+    [is_any] = connection.execute(
+        "SELECT count(*) > count(DISTINCT text_hash) FROM lines WHERE broken_in IS NULL"
+    ).fetchone() or (False,)
+    if not is_any:
+        return 0
+    [copies] = connection.execute(
+        """
+        DELETE FROM lines WHERE broken_in IS NULL AND rowid NOT IN (
+            SELECT min(rowid) FROM lines GROUP BY decision_id, text_hash
+        )
+        """
+    ).fetchone() or (0,)
+    return int(copies)
 
 
 @contextmanager
