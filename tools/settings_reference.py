@@ -8,10 +8,12 @@ import inspect
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent, wrap
 from types import UnionType
@@ -359,17 +361,25 @@ def _joined(variable: str | None, path: tuple[str, ...]) -> str | None:
 def _says(model: type[BaseModel], name: str) -> str:
     """The docstring below a field, of the nearest class that has one."""
     for each in model.__mro__:
-        if name in inspect.get_annotations(each):
-            [definition] = ast.parse(dedent(inspect.getsource(each))).body
-            assert isinstance(definition, ast.ClassDef)
-            for statement, below in zip(definition.body, definition.body[1:], strict=False):
-                match statement, below:
-                    case (
-                        ast.AnnAssign(target=ast.Name(id=found)),
-                        ast.Expr(value=ast.Constant(value=str() as text)),
-                    ) if found == name:
-                        return inspect.cleandoc(text)
+        if name in inspect.get_annotations(each) and (text := _docstrings(each).get(name)):
+            return text
     return ""
+
+
+@cache
+def _docstrings(model: type) -> Mapping[str, str]:
+    """The docstrings below the fields of one class, by field."""
+    [definition] = ast.parse(dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for statement, below in pairwise(definition.body):
+        match statement, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str() as text)),
+            ):
+                found[name] = inspect.cleandoc(text)
+    return found
 
 
 def _linked(text: str) -> str:
