@@ -16,7 +16,8 @@ directory=$1 kind=$2 name=$3
 shift 3
 mkdir -p "$directory"
 cd "$directory"
-[ ! -e "$name.key" ] || { echo "make.sh: $directory/$name.key exists already" >&2; exit 1; }
+[ ! -e "$name.key" ] \
+  || { echo "make.sh: $directory/$name.key exists already: choose another NAME, or move it" >&2; exit 1; }
 
 case $kind in
   server)
