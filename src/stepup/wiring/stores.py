@@ -83,7 +83,7 @@ async def open_stores(
         _log.warning(
             "database_role_can_rewrite_the_audit_trail",
             explanation=f"storage.database_url: the role of this server {'; it '.join(rights)}:"
-            " serve as a role of its own, see docs/operating.md, Roles",
+            " give servers a role of their own, see docs/operating.md, Roles",
         )
     keys = follow_keys(settings, clock)
     await _log_missing_keys(settings, database, keys)
