@@ -52,6 +52,20 @@ def test_yaml_has_the_names_of_the_api(file):
     )
 
 
+def test_yaml_may_replace_a_name_that_it_merges(file):
+    text = """
+operations:
+- &first {operation: response.run_osquery, max_age: 300s}
+- &second {<<: *first, operation: iam.configure_api_keys}
+- {<<: *second, operation: response.start_remote_shell, max_age: 60s}
+"""
+    assert list(map(str, read_policy(file(text)).change.max_ages.values())) == [
+        "0:05:00",
+        "0:05:00",
+        "0:01:00",
+    ]
+
+
 def test_an_absent_field_says_nothing_and_null_removes(file):
     assert read_policy(file("{}")).change == PolicyChange("")
     removed = read_policy(file('{"issuer": null, "enroll_by": null}')).change
@@ -99,6 +113,12 @@ def test_without_the_extra_json_is_read_and_yaml_says_what_is_missing(file, monk
         ("[]", "policy: must be an object"),
         ("{", "Expecting"),
         ("a: [", "neither JSON nor YAML"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' * 100_000, "nested too deeply"),
+        ('{"enabled": false, "enabled": true}', "has the name 'enabled' twice in one object"),
+        ("enabled: false\nenabled: true", "has the name 'enabled' twice in one object"),
+        ('{"operations": [{"max_age": "1s", "max_age": "2s"}]}', "'max_age' twice"),
+        ("operations: [{max_age: 1s, 'max_age': 2s}]", "'max_age' twice"),
         ('{"enable": true}', "policy: has no field 'enable'"),
         ('{"enabled": "yes"}', "enabled: must be true or false"),
         ('{"issuer": "a:b"}', "issuer: must have no colon"),

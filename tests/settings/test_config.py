@@ -237,6 +237,11 @@ def test_a_list_in_a_variable_that_is_none_is_refused_by_its_name(monkeypatch, n
     assert problems() == [f"{name}: must be a JSON list"]
 
 
+def test_a_setting_that_a_variable_has_twice_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setenv("STEPUP_CALLERS", '[{"name": "soar", "rules": [], "name": "secret"}]')
+    assert problems() == ["STEPUP_CALLERS: has the name 'name' twice in one object"]
+
+
 @pytest.mark.parametrize("value", ["{", "127.0.0.1:1", "[]"])
 @pytest.mark.parametrize("name", ["STEPUP_SERVER", "STEPUP_TLS", "STEPUP_STORAGE__DATABASE"])
 def test_a_section_in_a_variable_that_is_none_is_refused_by_its_name(monkeypatch, name, value):

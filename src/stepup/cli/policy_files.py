@@ -5,7 +5,6 @@
 `stepup ctl policy show --json` writes such a file. To read one, no server is necessary.
 """
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from stepup.domain.policy import EVERY_TIME, Policy, checked_max_age
 from stepup.domain.totp import Label
 from stepup.service.policy.update import PolicyChange
 from stepup.system.distribution import missing_extra
+from stepup.system.json_texts import demand_unique_names, json_with_unique_names
 
 STDIN: Final = "-"
 _NAMES: Final = {
@@ -126,15 +126,25 @@ def policy_of(document: object) -> PolicyFile:
 
 def _document(text: str) -> Any:
     if text.lstrip().startswith("{"):
-        return json.loads(text)
+        return json_with_unique_names(text)
     try:
         import yaml  # noqa: PLC0415  # of an extra
     except ImportError as error:
         raise PolicyFileError(f"is not JSON, and YAML {missing_extra('analysis')}") from error
+
+    class WithUniqueNames(yaml.SafeLoader):
+        # Before anchors are merged: a mapping may have a name that it also merges.
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            demand_unique_names(str(key.value) for key, _ in node.value)
+            return node
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, WithUniqueNames)  # noqa: S506  # a SafeLoader
     except yaml.YAMLError as error:
         raise PolicyFileError(f"is neither JSON nor YAML: {error}") from error
+    except RecursionError:
+        raise PolicyFileError("is nested too deeply") from None
 
 
 def _optional(

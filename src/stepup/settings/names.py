@@ -1,6 +1,5 @@
 """The names of settings, and the sentences about unknown and malformed settings."""
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias, get_args, get_origin
@@ -8,6 +7,7 @@ from typing import Any, TypeAlias, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from stepup.system.json_texts import RepeatedNameError, json_with_unique_names
 from stepup.system.near_names import instead_of
 
 Location: TypeAlias = tuple[str | int, ...]
@@ -98,7 +98,9 @@ def malformed_variables(
         name, value = given[variable(model, location)]
         wanted = "a JSON list" if many else "a JSON object"
         try:
-            found = json.loads(value)
+            found = json_with_unique_names(value)
+        except RepeatedNameError as error:
+            problems[location] = f"{name}: {error}"
         except ValueError:
             problems[location] = f"{name}: must be {wanted}"
         else:

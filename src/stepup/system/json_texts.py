@@ -1,7 +1,7 @@
 """JSON: strict about that of other programs, and one line in ASCII for every reader of ours."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -44,18 +44,47 @@ def strict_json(text: str | bytes) -> Any:
     """
     try:
         return json.loads(text, object_pairs_hook=_object)
-    except _RepeatedNameError:
+    except RepeatedNameError:
         raise ValueError("has a name twice in one object") from None
     except (ValueError, RecursionError):
         raise ValueError("is not JSON") from None
 
 
-class _RepeatedNameError(Exception):
-    pass
+def json_with_unique_names(text: str) -> Any:
+    """Parse JSON as `strict_json` does, of a file without secrets: a message may show a part of it.
+
+    Raises:
+        RepeatedNameError: an object has a name twice.
+        ValueError: the text is not JSON; the message says where.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+class RepeatedNameError(ValueError):
+    """An object has a name twice. The message has the name, and completes "<file> ..."."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"has the name {name!r} twice in one object")
+
+
+def demand_unique_names(names: Iterable[str]) -> None:
+    """Raise an error if a name is there twice.
+
+    Raises:
+        RepeatedNameError: it is.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise RepeatedNameError(name)
+        seen.add(name)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise _RepeatedNameError
+        demand_unique_names(name for name, _ in pairs)
     return fields

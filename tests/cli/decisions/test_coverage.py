@@ -139,6 +139,7 @@ def test_unfit_files_are_named(line, log, policy, tmp_path):
         ("[]", (*good, "--methods", str(bad)), "bad.json: is not a file of write_method_map"),
         ('{"methods": {"a": 1}}', (*good, "--methods", str(bad)), "a text or null"),
         ("{}", (*good, "--methods", str(tmp_path / "none")), "No such file"),
+        ('{"methods": {"a": "b", "a": null}}', (*good, "--methods", str(bad)), "'a' twice"),
         ("{}", ("--policy", policy(OSQUERY, tenant_id="x"), "--tenant", "acme"), "is x, and not"),
     ]:
         bad.write_text(text)

@@ -135,6 +135,7 @@ def test_a_file_is_read_as_it_says():
         b"\xff\xfe\xff",
         "{}",
         "[" * 100_000,
+        f'{{"heads": [], {json.dumps(GOOD)[1:]}',
         json.dumps(GOOD | {"signature": None}),
         json.dumps(GOOD | {"signature": "!"}),
         json.dumps(GOOD | {"format": "stepup-audit-heads/2"}),

@@ -1,6 +1,5 @@
 """Compares policies with the questions on record, and with the maps of guarded services."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Final
 from stepup.cli.decisions.reading import Decisions
 from stepup.cli.times import shown
 from stepup.domain.operations import SIGN_IN
+from stepup.system.json_texts import RepeatedNameError, json_with_unique_names
 
 COLUMNS: Final = ("decided_at", "caller", "tenant_id", "operation")
 """The columns of the decision log that a comparison needs."""
@@ -32,9 +32,11 @@ def read_method_map(file: Path) -> Mapping[str, str | None]:
         MethodMapError: the file cannot be read, or has another content.
     """
     try:
-        operations = json.loads(file.read_text("utf-8"))["methods"]
+        operations = json_with_unique_names(file.read_text("utf-8"))["methods"]
     except OSError as error:
         raise MethodMapError(f"{file}: {error.strerror}") from error
+    except RepeatedNameError as error:
+        raise MethodMapError(f"{file}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise MethodMapError(f"{file}: is not a file of write_method_map") from error
     if not isinstance(operations, dict) or not all(

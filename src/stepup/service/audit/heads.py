@@ -18,6 +18,7 @@ from stepup.domain.audit import ChainedEvent, Json, canonical_json, written
 from stepup.domain.chain import Damage, Head
 from stepup.domain.errors import InvalidValueError
 from stepup.service.ports import ChainPosition, Database, HeadKeys, StoredChains
+from stepup.system.json_texts import strict_json
 
 FORMAT = "stepup-audit-heads/1"
 _HASH = re.compile("[0-9a-f]{64}")
@@ -48,14 +49,14 @@ class SignedHeads:
             InvalidValueError: the file has another format.
         """
         try:
-            document: Any = json.loads(text)
+            document: Any = strict_json(text)
             signature = b64decode(document.pop("signature"), validate=True)
             heads = dict(map(_read, document["heads"]))
             if document["format"] != FORMAT or len(heads) != len(document["heads"]):
                 raise ValueError  # noqa: TRY301  # all faults have one answer
             message = canonical_json(document).encode()
             return cls(str(document["key_id"]), heads, message, signature)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError):
             raise InvalidValueError(f"is not a file of the format {FORMAT}") from None
 
 
