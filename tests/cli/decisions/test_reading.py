@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -130,6 +132,32 @@ def test_compressed_files_and_standard_input_are_read(line, log, tmp_path):
         [sys.executable, "-c", program], input=text + b"{\n", capture_output=True, check=True
     )
     assert ran.stdout == b"1 {'-': 1}\n"
+
+
+@pytest.mark.parametrize("by", [signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_nothing_stays_when_the_process_is_killed(line, tmp_path, by):
+    program = (
+        "from stepup.cli.decisions.reading import decisions_of\n"
+        "with decisions_of(['-']):\n"
+        "    print('read', flush=True)\n"
+        "    while True: __import__('signal').pause()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        process.stdin.write(f"{json.dumps(line())}\n".encode())
+        process.stdin.close()
+        assert process.stdout.readline() == b"read\n"
+        [directory] = tmp_path.iterdir()
+        assert {each.name for each in directory.iterdir()} >= {"decisions.duckdb", "pipe-0.jsonl"}
+        assert directory.stat().st_mode & 0o777 == 0o700
+        process.send_signal(by)
+        process.stdout.read()  # until no process has it
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ import glob
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,6 +74,13 @@ _CONDITIONS: Final = (
     ("user_id", "user_id = $user_id"),
 )
 _HASH: Final = "hash(json::VARCHAR)"
+_REMOVE_AFTER_EOF: Final = """
+import shutil, signal, sys
+for ending in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(ending, signal.SIG_IGN)
+sys.stdin.read()
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
 _STANDARD_INPUT: Final = Path("/dev/stdin")
 _ROWS_AT_ONCE: Final = 2000
 _MEMORY: Final = "1GB"
@@ -144,8 +153,8 @@ def decisions_of(
     """Read decision logs once, and let the block ask questions about them.
 
     The selected columns are in a temporary directory that only this user can read, until the block
-    ends. Ten million decisions need about 1 GB there, and not more than 1 GB of memory. A pipe is
-    copied there first.
+    ends or the process is killed. Ten million decisions need about 1 GB there, and not more than
+    1 GB of memory. A pipe is copied there first.
 
     Args:
         sources: files, also compressed (`.gz`), patterns such as `logs/*.jsonl`, or `-` for
@@ -164,16 +173,16 @@ def decisions_of(
             f"a command that reads decision logs {missing_extra('analysis')}"
         ) from error
     named = _files(sources)
-    with tempfile.TemporaryDirectory(prefix="stepup-decisions-") as directory:
-        files = _seekable(named, Path(directory))
+    with _private_directory() as directory:
+        files = _seekable(named, directory)
         connection = duckdb.connect(
-            Path(directory) / "decisions.duckdb",
+            directory / "decisions.duckdb",
             config={
                 "autoinstall_known_extensions": False,  # from the network
                 "autoload_known_extensions": False,
                 "memory_limit": _MEMORY,
                 "preserve_insertion_order": False,
-                "temp_directory": directory,
+                "temp_directory": str(directory),
             },
         )
         try:
@@ -203,6 +212,19 @@ def _files(sources: Sequence[str]) -> dict[str, str]:
                 raise LogsError(f"{name}: this user may not read the file")
             found.setdefault(Path(name).resolve(), name)
     return {str(_STANDARD_INPUT) if name == STDIN else name: name for name in found.values()}
+
+
+@contextmanager
+def _private_directory() -> Iterator[Path]:
+    """A temporary directory that is removed when the block ends, or when this process is killed.
+
+    A process of its own removes it: after SIGKILL nothing of this process runs. That process waits
+    until this one has closed the pipe between the two.
+    """
+    with tempfile.TemporaryDirectory(prefix="stepup-decisions-") as directory:
+        remover = [sys.executable, "-I", "-S", "-c", _REMOVE_AFTER_EOF, directory]
+        with subprocess.Popen(remover, stdin=subprocess.PIPE, start_new_session=True):  # noqa: S603  # our own interpreter
+            yield Path(directory)
 
 
 def _seekable(files: Mapping[str, str], directory: Path) -> dict[str, str]:
