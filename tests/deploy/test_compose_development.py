@@ -32,6 +32,12 @@ def test_only_this_machine_reaches_the_port():
     assert published == ["127.0.0.1:50051:50051"]
 
 
+def test_the_server_waits_until_its_store_answers():
+    [(store, condition)] = SERVER["depends_on"].items()
+    assert condition == {"condition": "service_healthy"}
+    assert FILE["services"][store]["healthcheck"]["test"] == ["CMD", "valkey-cli", "ping"]
+
+
 def test_each_container_is_confined_and_its_image_pinned():
     for service in FILE["services"].values():
         assert service["read_only"] is True
