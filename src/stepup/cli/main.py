@@ -81,7 +81,8 @@ def serve(
     """Serve the gRPC API. Without a configuration it listens on loopback, with embedded stores.
 
     Callers need credentials. With --insecure they need none: any program on this machine may call
-    and claim anything.
+    and claim anything; if server.insecure_anyone_on_the_network_is_trusted is set, any program on
+    the network.
     """
     flags: dict[str, dict[str, Any]] = {
         "server": {"listen": listen, "insecure": insecure, "engine": engine, "workers": workers},
