@@ -3,7 +3,7 @@
 import pytest
 
 from stepup.settings import StorageSettings
-from stepup.settings.store_addresses import in_plain_text, is_near, store_addresses
+from stepup.settings.store_addresses import in_plain_text, is_store_near, store_addresses
 
 
 @pytest.fixture(autouse=True)
@@ -101,4 +101,4 @@ def test_s25_what_is_embedded_is_not_warned_of():
 )
 def test_s15_a_store_is_near_by_its_addresses(url, near):
     [address] = store_addresses(StorageSettings(redis_url=url))
-    assert is_near(address) is near
+    assert is_store_near(address) is near

@@ -1,15 +1,13 @@
 """The hosts of the configured stores, and whether connections to them are encrypted (S15, S25)."""
 
-import ipaddress
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stepup.settings.storage import StorageSettings
 from stepup.stores.redis.url import parse_url as parse_redis_url
 from stepup.stores.sql.engine import parse_url as parse_database_url
-from stepup.system.loopback import is_loopback
+from stepup.system.loopback import is_loopback, is_near
 
 _WITH_TLS = {"require", "verify-ca", "verify-full"}
 
@@ -61,21 +59,9 @@ def in_plain_text(storage: StorageSettings) -> Iterator[tuple[str, str]]:
             yield address.store, sentence
 
 
-def is_near(address: StoreAddress) -> bool:
+def is_store_near(address: StoreAddress) -> bool:
     """Whether all hosts of a store have loopback or private addresses. This looks names up."""
-    return all(map(_is_near, address.hosts))
-
-
-def _is_near(host: str) -> bool:
-    try:
-        found = {ipaddress.ip_address(host)}
-    except ValueError:
-        try:
-            entries = socket.getaddrinfo(host, None)
-        except (OSError, UnicodeError):
-            return False
-        found = {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries}
-    return all(each.is_private or each.is_loopback for each in found)
+    return all(map(is_near, address.hosts))
 
 
 def _database(text: str) -> StoreAddress:

@@ -1,11 +1,12 @@
-"""Addresses that only programs on this machine can reach. Calls to them use no proxy.
+"""Addresses that only programs on this machine, or on a private network, can reach.
 
-A proxy of the environment (`http_proxy`) could read calls to loopback, which are in plain text, and
-could not reach the loopback interface of this machine anyway.
+Calls to this machine use no proxy: a proxy of the environment (`http_proxy`) could read them, since
+they are in plain text, and could not reach the loopback interface of this machine anyway.
 """
 
 import ipaddress
 import re
+import socket
 from typing import Final
 
 NO_GRPC_PROXY: Final = (("grpc.enable_http_proxy", 0),)
@@ -30,10 +31,29 @@ def is_local_target(target: str) -> bool:
     See https://github.com/grpc/grpc/blob/master/doc/naming.md. A target that names a DNS server is
     not local: the DNS server may return any address.
     """
-    if target.startswith(_UNIX):
-        return True
-    addresses = _SCHEME.sub("", target, count=1).split(",")
-    return all(is_loopback(_host_of(address)) for address in addresses)
+    return target.startswith(_UNIX) or all(map(is_loopback, _hosts_of(target)))
+
+
+def is_near(host: str) -> bool:
+    """Whether all addresses of a host are loopback or private addresses. This looks names up."""
+    try:
+        found = {ipaddress.ip_address(host)}
+    except ValueError:
+        try:
+            entries = socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError):
+            return False
+        found = {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries}
+    return all(each.is_private or each.is_loopback for each in found)
+
+
+def is_near_target(target: str) -> bool:
+    """Whether a gRPC target is a unix socket, or `is_near` holds for all its hosts."""
+    return target.startswith(_UNIX) or all(map(is_near, _hosts_of(target)))
+
+
+def _hosts_of(target: str) -> list[str]:
+    return [_host_of(address) for address in _SCHEME.sub("", target, count=1).split(",")]
 
 
 def _host_of(address: str) -> str:

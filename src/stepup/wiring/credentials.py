@@ -23,7 +23,7 @@ from stepup.rpc.pipeline.pipeline import Admit
 from stepup.service.ports import Clock
 from stepup.settings import ConfigurationError, Settings, UnusableFileError
 from stepup.settings.callers import CallerSettings, TlsSettings, TokenIssuerSettings
-from stepup.settings.store_addresses import is_near, store_addresses
+from stepup.settings.store_addresses import is_store_near, store_addresses
 
 _ALL = Patterns(["*"])
 LOCAL_CALLER = Caller(
@@ -110,7 +110,7 @@ def demand_credentials(settings: Settings) -> None:
             f"{_TRUSTED}: refused, because {address.setting} names a host without a loopback or"
             " private address: callers without credentials could reach real data"
             for address in store_addresses(settings.storage)
-            if not is_near(address)
+            if not is_store_near(address)
         ]
     if not settings.authenticates_callers and not (settings.server.insecure or trusts_anyone):
         problems.append(

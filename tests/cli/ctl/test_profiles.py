@@ -1,11 +1,13 @@
 """The profiles of `stepup ctl`, and what wins over them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from stepup.cli.ctl.clients import client_of, endpoint_of
 from stepup.cli.ctl.connection import Options
 from stepup.cli.ctl.profiles import Profile, ProfileError, profile_named, profiles_file
 from stepup.cli.main import app
@@ -92,6 +94,10 @@ def test_the_environment_may_name_the_profile(monkeypatch):
         ("profiles.a.password = 'x'", "profiles.a.password: a profile holds no secret"),
         ("profiles.a.adress = 'x'", "profiles.a.adress: unknown; a profile has address, "),
         ("profiles.a.insecure = 'yes'", "profiles.a.insecure: must be true or false"),
+        (
+            "profiles.a.insecure_network_is_trusted = true",
+            "profiles.a.insecure_network_is_trusted: is only for `insecure = true`",
+        ),
         ("profiles.a.address = 1", "profiles.a.address: must be a string"),
         ("profiles.a.key = ''", "profiles.a.key: must be a string"),
         ("profiles.a.key = '~nobody-of-this-name/k'", "profiles.a.key: this user has no home"),
@@ -109,6 +115,38 @@ def test_what_a_profile_cannot_say_is_named_with_its_file_and_without_a_secret(
         profile_named(None, file)
     assert str(refused.value).startswith(f"{file}: {problem}")
     assert "eyJ" not in str(refused.value)
+
+
+TRUSTING = Profile(insecure=True, insecure_network_is_trusted=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "insecure"), [("127.0.0.1:1", False), ("unix:/run/s", False), ("10.1.2.3:1", True)]
+)
+def test_s15_calls_without_credentials_reach_a_private_network_that_a_profile_trusts(
+    address, insecure
+):
+    assert endpoint_of(replace(TRUSTING, address=address)).insecure is insecure
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8:1", "10.1.2.3:1,8.8.8.8:1", "nowhere.invalid:1"])
+def test_s15_they_do_not_reach_another_network(address):
+    with pytest.raises(ValueError, match="neither loopback nor private"):
+        endpoint_of(replace(TRUSTING, address=address))
+
+
+def test_s15_a_network_is_trusted_only_by_a_profile(file, capsys):
+    file.write_text("[profiles.a]\ninsecure = true\naddress = '10.1.2.3:1'\n")
+    with pytest.raises(ValueError, match="--insecure is for a server on this machine"):
+        endpoint_of(Options(profile="a").merged())
+    file.write_text(f"{file.read_text()}insecure_network_is_trusted = true\n")
+    client_of(Options(profile="a").merged()).close()
+    assert "everybody on the network can read and alter the calls" in capsys.readouterr().err
+
+
+def test_s15_no_credentials_go_to_a_network_in_plain_text():
+    with pytest.raises(ValueError, match="sends no credentials"):
+        endpoint_of(replace(TRUSTING, address="10.1.2.3:1", token_file=Path("token")))
 
 
 @pytest.mark.usefixtures("file")

@@ -14,6 +14,8 @@ from stepup_tests.postgres import new_database, postgres, postgres_template
 from stepup_tests.valkey_server import HOST, Server, free_port, wait_until
 from typer.testing import CliRunner
 
+from stepup.cli.ctl.profiles import Profile
+from stepup.cli.doctor.connection import OperatorConnection
 from stepup.cli.doctor.findings import State, of_clock
 from stepup.cli.main import app
 from stepup.stores.clock_offsets import clock_offset
@@ -264,6 +266,13 @@ async def test_a_round_trip_is_taken_out_of_an_offset():
         return theirs
 
     assert await clock_offset(read, clock) == timedelta(seconds=3)
+
+
+async def test_s15_a_connection_that_trusts_the_network_is_a_warning():
+    profile = Profile(address="10.1.2.3:1", insecure=True, insecure_network_is_trusted=True)
+    examinations = {each.check: each for each in OperatorConnection.of(profile).examinations()}
+    [(state, sentence)] = [each async for each in examinations["tls"].remarks()]
+    assert (state, "everybody on the network" in sentence) == (State.WARNING, True)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ class Options:
             ProfileError: the file of profiles cannot be used, or has no profile of this name.
         """
         chosen = profile_named(self.profile, profiles_file())
-        values = {each.name: getattr(self, each.name) for each in fields(Profile)}
+        # No option trusts a network: a profile has to say so.
+        values = {each.name: getattr(self, each.name, None) for each in fields(Profile)}
         return Profile(
             **{
                 name: getattr(chosen, name) if value is None else value

@@ -42,6 +42,8 @@ class Profile:
         key: a PEM file with the private key of the certificate.
         token_file: a file with a bearer token.
         insecure: whether calls carry no credentials, to a trial server on this machine.
+        insecure_network_is_trusted: whether this server may be on a private network, where
+            everybody can read and alter the calls.
         tenant: the business in which the operator acts.
         operator: the name of the operator, for the record.
     """
@@ -52,6 +54,7 @@ class Profile:
     key: Path | None = None
     token_file: Path | None = None
     insecure: bool | None = None
+    insecure_network_is_trusted: bool | None = None
     tenant: str | None = None
     operator: str | None = None
 
@@ -136,7 +139,12 @@ def _profile(name: str, table: Mapping[str, Any], directory: Path) -> Profile:
         if key not in _KINDS:
             raise ProfileError(f"{place}: unknown; a profile has {', '.join(_KINDS)}")
         values[key] = _value(place, _KINDS[key], value, directory)
-    return Profile(**values)
+    profile = Profile(**values)
+    if profile.insecure_network_is_trusted and not profile.insecure:
+        raise ProfileError(
+            f"profiles.{name}.insecure_network_is_trusted: is only for `insecure = true`"
+        )
+    return profile
 
 
 def _value(place: str, kind: type, value: object, directory: Path) -> object:

@@ -12,13 +12,12 @@ from typing import Final
 
 import grpc
 
-from stepup.cli.ctl.connection import DEFAULT_ADDRESS
+from stepup.cli.ctl.clients import client_at, endpoint_of, in_plain_text
 from stepup.cli.ctl.problems import problem_of
 from stepup.cli.ctl.profiles import Profile
 from stepup.cli.doctor.findings import Examination, Remark, error, of_expiry, ok, unknown, warning
-from stepup.client import StepUpClient, StepUpError
+from stepup.client import StepUpError
 from stepup.client.channels import Endpoint
-from stepup.client.credentials import CallerCredentials
 from stepup.settings import ConfigurationError
 from stepup.stores.connection_faults import causes, certificate_problem, network_problem
 from stepup.system import pem
@@ -51,15 +50,7 @@ class OperatorConnection:
             ConfigurationError: the entries do not fit together, or a file cannot be used.
         """
         try:
-            credentials = None
-            if not profile.insecure:
-                credentials = CallerCredentials(
-                    certificate=profile.certificate,
-                    private_key=profile.key,
-                    authorities=profile.tls_ca,
-                    token=profile.token_file,
-                )
-            return cls(profile, Endpoint(profile.address or DEFAULT_ADDRESS, credentials))
+            return cls(profile, endpoint_of(profile))
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
 
@@ -103,6 +94,9 @@ class OperatorConnection:
         writer.close()
 
     async def _tls(self) -> AsyncIterator[Remark]:
+        if self.endpoint.insecure:
+            yield warning(f"not used: {in_plain_text(self.endpoint)}")
+            return
         if self.address is None or self.endpoint.credentials is None:
             yield ok("not used" if self.profile.insecure else "not tried")
             return
@@ -154,9 +148,7 @@ class OperatorConnection:
     def _try_calls(self) -> list[Remark]:
         """Call methods that change and record nothing."""
         tenant, found = self.profile.tenant, []
-        with StepUpClient(
-            self.endpoint.target, self.endpoint.credentials, timeout=_SECONDS
-        ) as client:
+        with client_at(self.endpoint, timeout=_SECONDS) as client:
             calls: dict[str, Callable[[], object]] = {
                 "PolicyService/ListOperations": client.policy.list_operations
             }
