@@ -1,16 +1,23 @@
 """docs/commands.md names every command, and its examples are valid."""
 
+import ast
+import inspect
 import re
+import tomllib
+from pathlib import Path
 
+import pytest
 import typer.main
 from stepup_tests.places import ROOT
-from typer.testing import CliRunner
 
+from stepup.cli import ctl
 from stepup.cli.ctl.profiles import read_profiles
 from stepup.cli.main import app
+from stepup.client import StepUpClient, rpcs
 
 PAGE = (ROOT / "docs/commands.md").read_text("utf-8")
-CALLERS, PROFILES = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+FLAGS = re.MULTILINE | re.DOTALL
+[PROFILES] = re.findall(r"^```toml\n(.*?)^```", PAGE, FLAGS)
 
 
 def commands(command, *names):
@@ -35,14 +42,31 @@ def test_the_profiles_of_the_page_are_valid(tmp_path):
     assert set(profiles.by_name) == {"production", "trial", "development"}
 
 
-def test_the_caller_of_the_page_may_change_a_policy_as_an_operator(tmp_path, monkeypatch):
-    file = tmp_path / "stepup.toml"
-    file.write_text(CALLERS, "utf-8")
-    monkeypatch.setenv("STEPUP_TLS__CLIENT_CA", "ca.crt")
-    monkeypatch.setenv("STEPUP_TLS__CERTIFICATE", "server.crt")
-    monkeypatch.setenv("STEPUP_TLS__KEY", "server.key")
-    question = ["--caller", "sam", "--method", "PolicyService/UpdatePolicy", "--tenant", "acme"]
-    result = CliRunner().invoke(
-        app, ["check-config", "--config", str(file), *question, "--claim", "operator"]
+def documented_rules(page):
+    """The rules of the caller `sam` in the configuration that a page shows."""
+    found = re.findall(
+        r"^\[\[callers\]\]\nname = \"sam\".*?(?=^\[\[callers\]\]|^```|^END)", page, FLAGS
     )
-    assert result.exit_code == 0, result.output
+    [caller] = tomllib.loads("\n".join(found))["callers"]
+    return caller["rules"]
+
+
+def methods_that_ctl_calls():
+    """Such as `PolicyService/GetPolicy`: each method of the client that the commands name."""
+    with StepUpClient("127.0.0.1:1") as client:
+        for file in Path(ctl.__file__).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+                found = re.fullmatch(r"(?:\w+\.)*?client\.(\w+)(?:\.(\w+))?", name)
+                owner = getattr(client, found[1], None) if found else None
+                method = getattr(owner, found[2], None) if found and found[2] else owner
+                if inspect.ismethod(method):
+                    for rpc in re.findall(r"rpcs\.([A-Z_]+)", inspect.getsource(method)):
+                        yield getattr(rpcs, rpc).path.removeprefix("/stepup.v1.")
+
+
+@pytest.mark.parametrize("page", ["operating.md", "production.md"])
+def test_the_documented_operator_may_call_exactly_the_methods_of_ctl(page):
+    [rule] = documented_rules((ROOT / "docs" / page).read_text("utf-8"))
+    assert sorted(rule["methods"]) == sorted(set(methods_that_ctl_calls()))
+    assert (rule["operations"], rule["claims"]) == (["*"], ["operator"])

@@ -33,7 +33,7 @@ def machine(tmp_path_factory):
         for block in blocks(PAGE, "sh"):
             code = {"123456": app.code(lasting=5)} if app and "123456" in block else {}
             written = machine.run(block, code)
-            if secret := re.search(r'"secret": "(\w+)"', written):
+            if secret := re.search(r"secret .*: (\w+)", written):
                 app = AuthenticatorApp(secret[1])
         yield machine
 

@@ -206,9 +206,15 @@ class PlainMachine:
         postgres.start()
 
     def _start_shell(self):
-        outside = {name: text for name, text in os.environ.items() if name[:6] != "STEPUP"}
+        outside = {
+            name: text
+            for name, text in os.environ.items()
+            # Each start of the installed program would compile all its modules again.
+            if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("STEPUP")
+        }
         self._environment = outside | {
             "HOME": str(self._root / "root"),
+            "XDG_CONFIG_HOME": str(self._root / "root" / ".config"),
             "PATH": f"{self._stubs}:{self._root}/usr/local/bin:{_PATH}",
             "no_proxy": HOST,
         }
