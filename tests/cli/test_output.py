@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import sys
+from contextlib import contextmanager
+from threading import Event
 
 import pytest
 import typer
@@ -91,3 +95,62 @@ def test_a_terminal_asks_for_consent(monkeypatch, typed, consents):
     else:
         with pytest.raises(typer.Abort):
             output.demand_consent("Reset alice?", given=False)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_shows_the_progress_of_long_work_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    monkeypatch.setattr(output, "_QUIET_SECONDS", 0)
+    asked = Event()
+
+    def done():
+        asked.set()
+        return 0.42
+
+    with output.progress_shown("Reading", done):
+        assert asked.wait(60)
+    assert "Reading" in terminal.getvalue()
+    assert "42%" in terminal.getvalue()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_bar_counts_the_items_that_are_done(monkeypatch):
+    parts = []
+
+    @contextmanager
+    def shown(title, done):
+        parts.append(title)
+        yield
+        parts.append(done())
+
+    monkeypatch.setattr(output, "progress_shown", shown)
+    with output.tracked(["alice", "bob"], "Asking") as items:
+        assert next(items) == "alice"
+        assert next(items) == "bob"
+    assert parts == ["Asking", 0.5]
+
+
+def test_work_of_less_than_a_second_has_no_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    monkeypatch.setattr(output, "_QUIET_SECONDS", 60)
+    with output.progress_shown("Reading", lambda: None):
+        pass
+    assert terminal.getvalue() == ""
+
+
+def test_a_pipe_and_a_file_have_no_bar(monkeypatch):
+    started = []
+    monkeypatch.setattr(output, "Thread", started.append)
+    reader, writer = os.pipe()
+    with open(reader), open(writer, "w") as pipe:  # noqa: PTH123  # descriptors
+        for stdout, stderr in ((pipe, _Terminal()), (io.StringIO(), io.StringIO())):
+            monkeypatch.setattr(sys, "stdout", stdout)
+            monkeypatch.setattr(sys, "stderr", stderr)
+            with output.progress_shown("Reading", lambda: None):
+                pass
+            assert stderr.getvalue() == ""
+    assert started == []

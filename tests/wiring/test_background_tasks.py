@@ -500,6 +500,9 @@ ENDS_BY_ITSELF = {
     "cli.ctl.audit.reading:newest_events:while True",
     "cli.ctl.people.reading:_people:while True",
     "cli.decisions.following:Logs.new:while True",
+    # Of a command, until its work is done.
+    "cli.output:_show_progress:while True",
+    "cli.output:progress_shown:Thread(_show_progress)",
     "web.workers:run_workers.keep_one:create_task(stop.wait())",
     "web.workers:run_workers.keep_one:create_task(worker.wait())",
     "system.daemon_threads:_start:Thread(run)",

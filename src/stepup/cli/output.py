@@ -4,10 +4,14 @@ On a terminal tables have bold heads and fold their cells; a pipe or a file gets
 """
 
 import json
+import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
+from stat import S_ISFIFO
+from threading import Event, Thread
 from typing import Final, TypeVar
 
 import typer
@@ -15,6 +19,8 @@ import typer
 from stepup.cli.options import failure
 
 _ROWS_AT_ONCE: Final = 100
+_QUIET_SECONDS: Final = 1
+_REFRESH_SECONDS: Final = 0.2
 _Item = TypeVar("_Item")
 
 
@@ -86,18 +92,74 @@ def _write_columns(rows: Iterable[Sequence[str]], widths: Sequence[int]) -> None
         typer.echo("  ".join(padded).rstrip())
 
 
-def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
-    """Yield the items. A bar shows the progress of several items, if standard error is a terminal.
+@contextmanager
+def tracked(items: Sequence[_Item], title: str = "Working") -> Iterator[Iterator[_Item]]:
+    """Give the block an iterator of the items, and show how many of them it has worked on.
 
-    Write nothing to standard output meanwhile.
+    See `progress_shown`.
     """
-    if len(items) == 1 or not sys.stderr.isatty():
-        yield from items
+    done = 0
+
+    def counted() -> Iterator[_Item]:
+        nonlocal done
+        for item in items:
+            yield item
+            done += 1
+
+    with progress_shown(title, lambda: done / len(items)):
+        yield counted()
+
+
+@contextmanager
+def progress_shown(title: str, done: Callable[[], float | None]) -> Iterator[None]:
+    """Show a bar on standard error from the second on that the block lasts. Write nothing there.
+
+    Without a terminal nothing is shown; nor if standard output is a pipe, whose reader, such as
+    `less`, may use the terminal.
+
+    Args:
+        title: the work.
+        done: returns the part that is done, from 0 to 1, or None if it is not known. Another thread
+            calls it.
+    """
+    if not sys.stderr.isatty() or _is_piped():
+        yield
+        return
+    stop = Event()
+    thread = Thread(target=_show_progress, args=(title, done, stop), name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _show_progress(title: str, done: Callable[[], float | None], stop: Event) -> None:
+    if stop.wait(_QUIET_SECONDS):
         return
     from rich.console import Console  # noqa: PLC0415  # only people need it
-    from rich.progress import track  # noqa: PLC0415  # as above
+    from rich.progress import Progress  # noqa: PLC0415  # as above
 
-    yield from track(items, console=Console(stderr=True), transient=True)
+    with Progress(
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as progress:
+        task = progress.add_task(title, total=None)
+        while True:
+            part = done()
+            progress.update(task, total=None if part is None else 1, completed=part or 0)
+            if stop.wait(_REFRESH_SECONDS):
+                return
+
+
+def _is_piped() -> bool:
+    try:
+        return S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):  # closed, or not a file
+        return False
 
 
 def is_terminal() -> bool:

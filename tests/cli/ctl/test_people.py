@@ -1,8 +1,6 @@
 """`stepup ctl people`, against a server: lists, one person, and acts of an operator."""
 
-import io
 import json
-import sys
 from datetime import timedelta
 
 import pytest
@@ -10,7 +8,6 @@ import typer
 from stepup_tests.people import person
 from stepup_tests.worker import OSQUERY
 
-from stepup.cli import output
 from stepup.cli.ctl import patience
 from stepup.cli.ctl.people import acts
 from stepup.client import StepUpError, UnavailableError
@@ -245,16 +242,3 @@ def test_a_command_does_not_repeat_what_may_have_happened_nor_wait_for_long(
     monkeypatch.setattr(patience.time, "sleep", lambda _: None)
     with pytest.raises(StepUpError):
         patience.call_patiently(refusing(reason, pause, times))
-
-
-def test_a_bar_shows_the_progress_of_several_on_a_terminal(monkeypatch, capsys):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert list(output.tracked(["alice"])) == ["alice"]
-    assert sys.stderr.getvalue() == ""
-    assert list(output.tracked(["alice", "bob"])) == ["alice", "bob"]
-    assert "100%" in sys.stderr.getvalue()
-    assert capsys.readouterr().out == ""

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stepup.cli.output import plain, progress_shown
 from stepup.system.distribution import missing_extra
 
 if TYPE_CHECKING:
@@ -188,7 +190,10 @@ def decisions_of(
         try:
             with _problems_named():
                 connection.execute("SET TimeZone = 'UTC'")  # of instants without an offset
-                broken = _load(connection, files, selection, columns)
+                connection.execute("SET enable_progress_bar_print = false")
+                connection.execute("SET enable_progress_bar = true")  # for query_progress()
+                with progress_shown("Reading decisions", partial(_part_done, connection)):
+                    broken = _load(connection, files, selection, columns)
                 copies = _delete_copies(connection)
             yield Decisions(tuple(files.values()), broken, copies, connection)
         finally:
@@ -239,7 +244,11 @@ def _seekable(files: Mapping[str, str], directory: Path) -> dict[str, str]:
         if not copy.is_file():
             copy = directory / f"pipe-{number}.jsonl"
             try:
-                with Path(path).open("rb") as pipe, copy.open("wb") as file:
+                with (
+                    progress_shown(f"Copying {plain(name)}", lambda: None),
+                    Path(path).open("rb") as pipe,
+                    copy.open("wb") as file,
+                ):
                     shutil.copyfileobj(pipe, file)
             except OSError as error:
                 raise LogsError(f"{name}: cannot be copied: {error.strerror}") from error
@@ -285,6 +294,12 @@ def _load(
         "SELECT broken_in, count(*) FROM lines WHERE broken_in IS NOT NULL GROUP BY 1 ORDER BY 1"
     )
     return {files[path]: number for path, number in counted.fetchall()}
+
+
+def _part_done(connection: "duckdb.DuckDBPyConnection") -> float | None:
+    """The part of the present query that is done: duckdb's estimate; None if it has none."""
+    percent = connection.query_progress()
+    return None if percent < 0 else percent / 100
 
 
 def _delete_copies(connection: "duckdb.DuckDBPyConnection") -> int:

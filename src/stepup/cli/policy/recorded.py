@@ -85,11 +85,13 @@ class RecordedPerson:
 class RecordedPeople:
     """The people of decision logs that were read with COLUMNS, of one tenant.
 
-    `skipped` counts the decisions that this release does not understand.
+    `read` counts the people who were read, and `skipped` the decisions that this release does not
+    understand.
     """
 
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
+        self.read = 0
         self.skipped = 0
 
     def __iter__(self) -> Iterator[RecordedPerson]:
@@ -107,6 +109,7 @@ class RecordedPeople:
                 _REASONS.get(first["evidence"]), _REASONS.get(first["sign_in"])
             )
             yield RecordedPerson(beginning, self._calls(chain([first], others)))
+            self.read += 1
 
     def _calls(self, of_person: Iterator[Mapping[str, Any]]) -> Iterator[RecordedCall]:
         for _, rows in groupby(of_person, _CALL):

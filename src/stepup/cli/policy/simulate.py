@@ -30,7 +30,8 @@ ASSUMED: Final = (
     " sign out; callers present the claims, receipts and challenges that are recorded."
 )
 _TENANTS: Final = """
-    SELECT tenant_id, min(decided_at) AS since, max(decided_at) AS until
+    SELECT tenant_id, count(DISTINCT user_id) AS people,
+        min(decided_at) AS since, max(decided_at) AS until
     FROM decisions GROUP BY tenant_id ORDER BY tenant_id
 """
 _MOST_NAMED: Final = 3
@@ -157,7 +158,8 @@ def simulate_policy(
         policies = [_whole(name, file, tenant_id) for name, file in files]
         wanted = selecting(policies[0], more).applied_to(policies[0])
         people = RecordedPeople(decisions)
-        comparison = Comparison.of(people, policies[1] if before is not None else None, wanted)
+        with output.progress_shown("Deciding again", lambda: people.read / recorded["people"]):
+            comparison = Comparison.of(people, policies[1] if before is not None else None, wanted)
         return Simulation(
             tenant_id,
             before,

@@ -148,8 +148,9 @@ def act_on(
         output.demand_consent(act.question.format(whom=f"{whom} in {work.tenant}"), given=yes)
     results = [Result(user_id) for user_id in users]
     try:
-        for result in output.tracked(results):
-            _attempt(work.client, actor, act, result, dry_run=dry_run)
+        with output.tracked(results) as tracked:
+            for result in tracked:
+                _attempt(work.client, actor, act, result, dry_run=dry_run)
     finally:
         _report(results, as_json=work.as_json, dry_run=dry_run)
     if any(result.outcome == _REFUSED for result in results):

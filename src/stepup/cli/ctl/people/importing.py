@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from stepup.cli import output
 from stepup.cli.ctl.people import report, sources
 from stepup.cli.ctl.people.sources import Row, SourceError
 from stepup.cli.options import failure
@@ -65,8 +66,9 @@ def _send(
     for row in sent:
         row.outcome = NOT_KNOWN
     try:
-        for start in range(0, len(sent), MAX_IMPORTS):
-            _send_batch(client, actor, sent[start : start + MAX_IMPORTS], dry_run=dry_run)
+        with output.tracked(range(0, len(sent), MAX_IMPORTS)) as starts:
+            for start in starts:
+                _send_batch(client, actor, sent[start : start + MAX_IMPORTS], dry_run=dry_run)
     finally:
         report.write(rows, as_json=as_json, dry_run=dry_run)
 
