@@ -1,13 +1,14 @@
 """`stepup audit prune`: delete the oldest audit events."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from stepup.cli.audit.texts import Tenant, describe, tenant_id_of
 from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
+from stepup.cli.times import FORMS, instant_option
 from stepup.domain.actor import TenantId
 from stepup.domain.chain import Damage
 from stepup.domain.errors import InvalidValueError, StoreUnavailableError
@@ -22,13 +23,7 @@ from stepup.wiring.keys import read_keys
 
 
 def prune(
-    before: Annotated[
-        datetime,
-        typer.Option(
-            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"],
-            help="Events before this instant, in UTC.",
-        ),
-    ],
+    before: Annotated[str, typer.Option(help=f"Events before this instant, in UTC: {FORMS}.")],
     tenant: Tenant = None,
     *,
     delete: Annotated[
@@ -49,7 +44,8 @@ def prune(
     command failed; what it deleted before has its checkpoint.
     """
     settings = settings_of(config_file, storage={"data_dir": data_dir})
-    instant = before.replace(tzinfo=UTC)
+    instant = instant_option("--before", before)
+    assert instant is not None  # noqa: S101  # for mypy: it is required
     if instant > SystemClock().now():
         raise failure("--before: must not be in the future")
     if run(_prune(settings, tenant_id_of(tenant), instant, delete=delete)):
