@@ -2,7 +2,12 @@
 
 import pytest
 
-from stepup.system.json_texts import RepeatedNameError, json_with_unique_names, strict_json
+from stepup.system.json_texts import (
+    RepeatedNameError,
+    json_with_unique_names,
+    strict_json,
+    whole_numbers,
+)
 
 
 def test_json_is_parsed():
@@ -31,3 +36,8 @@ def test_files_without_secrets_show_the_name_and_the_place():
         json_with_unique_names("{")
     with pytest.raises(ValueError, match="nested too deeply"):
         json_with_unique_names("[" * 100_000)
+
+
+def test_numbers_without_a_fraction_become_integers():
+    value = {"a": [900.0, 0.5, True, None, "1.0"], "b": {"c": -0.0}}
+    assert repr(whole_numbers(value)) == "{'a': [900, 0.5, True, None, '1.0'], 'b': {'c': 0}}"

@@ -83,6 +83,18 @@ def demand_unique_names(names: Iterable[str]) -> None:
         seen.add(name)
 
 
+def whole_numbers(value: Any) -> Any:
+    """The JSON value with an integer for each number without a fraction.
+
+    `google.protobuf.Struct` has floating-point numbers only: this undoes what it does to integers.
+    """
+    if isinstance(value, dict):
+        return {name: whole_numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return list(map(whole_numbers, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):

@@ -46,6 +46,15 @@ async def test_the_changes_of_administrators_are_one_command(ctl):
     assert "enabled: false → true" in first
 
 
+@pytest.mark.usefixtures("history")
+async def test_details_in_json_are_as_recorded(ctl, worker):
+    result = await ctl("audit", "list", "--kind", "policy_changed", "--json", actor=TENANT)
+    listed = [json.loads(line)["details"] for line in result.stdout.splitlines()]
+    recorded = [event.details for event in await worker.events(EventKind.POLICY_CHANGED)]
+    assert json.dumps(listed[::-1], sort_keys=True) == json.dumps(recorded, sort_keys=True)
+    assert ": 900" in result.stdout
+
+
 def test_administration_has_each_kind_that_names_an_administrator_an_operator_or_a_command():
     named = {
         kind

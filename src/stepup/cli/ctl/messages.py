@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.cli.times import shown
+from stepup.system.json_texts import whole_numbers
 
 NONE: Final = "-"
 """What a table shows for an absent value."""
@@ -17,11 +18,15 @@ NONE: Final = "-"
 def fields_of(message: Message) -> dict[str, Any]:
     """The fields of a message: each field that cannot be absent, and each other that is present.
 
-    Enum values have their names, durations the form `300s`, times are UTC.
+    Enum values have their names, durations the form `300s`, times are UTC. Numbers without a
+    fraction are integers.
     """
-    return MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    fields: dict[str, Any] = whole_numbers(
+        MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
     )
+    return fields
 
 
 def instant_shown(instant: Timestamp) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from google.protobuf.json_format import MessageToDict
 from markupsafe import Markup
 
+from stepup.system.json_texts import whole_numbers
 from stepup.v1 import audit_service_pb2 as pb
 from stepup.web.rendering import bdi
 from stepup.web.texts import N_, Texts
@@ -65,17 +66,8 @@ def kind_name(kind: pb.AuditEventKind.ValueType) -> str:
 
 def details_of(event: pb.AuditEvent) -> Mapping[str, Any]:
     """The details of an event as JSON, as they are hashed: whole numbers without a fraction."""
-    details: Mapping[str, Any] = _whole(MessageToDict(event.details))
+    details: Mapping[str, Any] = whole_numbers(MessageToDict(event.details))
     return details
-
-
-def _whole(value: Any) -> Any:
-    """Undo what `Struct` does to integers: it has floating-point numbers only."""
-    if isinstance(value, dict):
-        return {key: _whole(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return list(map(_whole, value))
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def described(texts: Texts, event: pb.AuditEvent) -> Mapping[str, Any]:

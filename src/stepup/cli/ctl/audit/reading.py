@@ -8,7 +8,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepup.cli import output
@@ -101,7 +100,7 @@ def newest_events(work: "Operating", query: Query, number: int) -> Iterator[audi
 
 def cells_of(event: audit.AuditEvent) -> tuple[object, ...]:
     """What a table shows of an event, in the order of `COLUMNS`."""
-    details = MessageToDict(event.details)
+    details = fields_of(event.details)
     return (
         instant_shown(event.occurred_at),
         event.sequence,
@@ -146,8 +145,6 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
 
 
 def _text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
     return value if isinstance(value, str) else NONE if value is None else json.dumps(value)
 
 
