@@ -192,6 +192,9 @@ def test_an_unknown_variable_and_a_bad_value_have_a_line_each(monkeypatch):
         ("STEPUP_TEST_ENGINE", "x"),
         ("STEPUP_CONFIG", "x"),
         ("STEPUP_GRANT_TO", "x"),
+        ("STEPUP_CTL_CONFIG", "x"),
+        ("STEPUP_CTL_PROFILE", "x"),
+        ("STEPUP_DECISION_LOGS", "x"),
         # Services named stepup and stepup-metrics in the namespace of the pod.
         ("STEPUP_SERVICE_HOST", "10.0.0.1"),
         ("STEPUP_SERVICE_PORT_GRPC", "50051"),

@@ -14,7 +14,7 @@ Location: TypeAlias = tuple[str | int, ...]
 """The path of a setting, such as `("callers", 0, "rules")`."""
 
 UNKNOWN = "there is no such setting"
-_OF_COMMANDS = ("CONFIG", "GRANT_TO")
+_OF_COMMANDS = ("CONFIG", "GRANT_TO", "CTL_CONFIG", "CTL_PROFILE", "DECISION_LOGS")
 # Variables of other programs: clients, tests, and the files in deploy/.
 _OF_OTHERS = re.compile(
     r"STEPUP_((CLIENT|TEST|WEB)_\w+|DEPLOY_TOOLS|MIGRATE_PASSWORD|SERVE_PASSWORD)", re.IGNORECASE
