@@ -53,11 +53,55 @@ def test_each_kind_has_an_authority_and_names_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "identity", ["https://acme/soar", "spiffe://acme", "spiffe://acme/a b", "spiffe://acme/a,URI:b"]
+    "identity",
+    [
+        "https://acme/soar",
+        "spiffe://acme",
+        "spiffe://acme/a b",
+        "spiffe://acme/a,URI:b",
+        "spiffe://acme/a/../b",
+        "spiffe://acme/.",
+    ],
 )
 def test_s29_a_caller_has_one_spiffe_id(tmp_path, identity):
-    assert make(tmp_path, "client", "soar", identity).returncode == 2
-    assert not (tmp_path / "pki" / "soar.crt").exists()
+    refused = make(tmp_path, "client", "soar", identity)
+    assert refused.returncode == 2
+    assert "one SPIFFE id" in refused.stderr
+    assert not (tmp_path / "pki").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "days", "problem"),
+    [
+        (("client", "client-ca", SOAR), "365", "NAME has"),  # would be the next authority
+        (("client", "../soar", SOAR), "365", "NAME has"),
+        (("server", "stepup", "a.example\nextendedKeyUsage=clientAuth"), "365", "HOST is"),
+        (("client", "soar", SOAR), "99999", "DAYS is"),
+    ],
+)
+def test_what_would_be_another_certificate_is_refused(
+    tmp_path, monkeypatch, arguments, days, problem
+):
+    monkeypatch.setenv("DAYS", days)
+    refused = make(tmp_path, *arguments)
+    assert refused.returncode == 2
+    assert problem in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_fails_leaves_nothing_and_says_why(tmp_path):
+    failed = make(tmp_path, "server", "stepup", "1.2.3.4.5")
+    assert failed.returncode == 1
+    assert "1.2.3.4.5" in failed.stderr
+    assert {each.name for each in (tmp_path / "pki").iterdir()} == {"server-ca.crt", "server-ca.key"}
+
+
+def test_a_link_to_another_file_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "pki").mkdir()
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "pki" / "soar.crt").symlink_to(tmp_path / "other")
+    assert make(tmp_path, "client", "soar", SOAR).returncode == 0
+    assert (tmp_path / "other").read_text() == "mine"
 
 
 def test_no_key_is_replaced(tmp_path):
