@@ -1,14 +1,16 @@
 """The settings: where they come from, which are refused, and what no message ever shows."""
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from stepup_tests.places import ROOT
 
 from stepup.settings import ConfigurationError, Settings, load
 from stepup.settings.callers import TokenIssuerSettings
-from stepup.settings.names import locations
+from stepup.settings.names import locations, unknown_variables
 from stepup.stores.sql import Limits
 
 PASSWORD = "hunter2-of-the-database"
@@ -207,6 +209,13 @@ def test_an_unknown_variable_and_a_bad_value_have_a_line_each(monkeypatch):
 def test_a_variable_of_another_program_is_none_of_ours(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     assert load().server.listen == "127.0.0.1:50051"
+
+
+def test_the_variables_of_all_commands_stop_no_server():
+    sources = (path.read_text("utf-8") for path in (ROOT / "src/stepup/cli").rglob("*.py"))
+    names = {name for text in sources for name in re.findall(r'"(STEPUP_[A-Z_]+[A-Z])"', text)}
+    assert "STEPUP_DECISION_LOGS" in names
+    assert unknown_variables(Settings, dict.fromkeys(names, "x"), None) == {}
 
 
 @pytest.mark.parametrize("is_valid", [True, False])

@@ -11,6 +11,12 @@ from typing import Final
 
 NO_GRPC_PROXY: Final = (("grpc.enable_http_proxy", 0),)
 """The gRPC channel option that turns the proxy off."""
+# `is_private` also has addresses that name no host, such as 0.0.0.0 and 192.0.2.0/24.
+_PRIVATE: Final = [
+    ipaddress.ip_network(text)
+    for text in "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16".split()
+    + "::1/128 fc00::/7 fe80::/10".split()
+]
 _UNIX = ("unix:", "unix-abstract:")
 _SCHEME = re.compile(r"(dns|ipv4|ipv6):(///)?")
 
@@ -44,12 +50,17 @@ def is_near(host: str) -> bool:
         except (OSError, UnicodeError):
             return False
         found = {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries}
-    return all(each.is_private or each.is_loopback for each in found)
+    return all(map(_is_of_a_private_network, found))
 
 
 def is_near_target(target: str) -> bool:
     """Whether a gRPC target is a unix socket, or `is_near` holds for all its hosts."""
     return target.startswith(_UNIX) or all(map(is_near, _hosts_of(target)))
+
+
+def _is_of_a_private_network(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in _PRIVATE)
 
 
 def _hosts_of(target: str) -> list[str]:
