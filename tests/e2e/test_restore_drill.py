@@ -1,5 +1,6 @@
 """The commands of docs/backup.md bring back what was acknowledged before the back-up."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -227,8 +228,11 @@ class Drill:
 @contextmanager
 def redis_with_users(directory):
     """The address of a Redis with the users of deploy/redis/users.acl."""
-    users = USERS.read_text().replace("STEPUP_PASSWORD", PASSWORD)
-    (directory / "users.acl").write_text(users.replace("OPERATOR_PASSWORD", OPERATOR_PASSWORD))
+    users = USERS.read_text()
+    for name, password in (("STEPUP", PASSWORD), ("OPERATOR", OPERATOR_PASSWORD)):
+        digest = hashlib.sha256(password.encode()).hexdigest()
+        users = users.replace(f"SHA256_OF_{name}_PASSWORD", digest)
+    (directory / "users.acl").write_text(users)
     operator = {"username": "stepup-operator", "password": OPERATOR_PASSWORD}
     server = Server(directory / "redis", "--aclfile", directory / "users.acl", **operator)
     try:

@@ -1,6 +1,7 @@
 """Over TLS, as a user who may do no more than docs/operating.md says, in each topology (S15)."""
 
 import asyncio
+import hashlib
 import re
 
 import pytest
@@ -47,7 +48,9 @@ def _names(authority):
 def user(name):
     """The line of docs/operating.md that is to be pasted."""
     text = OPERATING.read_text()
-    return re.search(rf"^user {name} on .*$", text, re.MULTILINE)[0].replace("PASSWORD", PASSWORD)
+    return re.search(rf"^user {name} on .*$", text, re.MULTILINE)[0].replace(
+        "SHA256_OF_PASSWORD", hashlib.sha256(PASSWORD.encode()).hexdigest()
+    )
 
 
 def access(directory, *users):
