@@ -93,7 +93,10 @@ def test_a_run_that_fails_leaves_nothing_and_says_why(tmp_path):
     failed = make(tmp_path, "server", "stepup", "1.2.3.4.5")
     assert failed.returncode == 1
     assert "1.2.3.4.5" in failed.stderr
-    assert {each.name for each in (tmp_path / "pki").iterdir()} == {"server-ca.crt", "server-ca.key"}
+    assert {each.name for each in (tmp_path / "pki").iterdir()} == {
+        "server-ca.crt",
+        "server-ca.key",
+    }
 
 
 def test_a_link_to_another_file_is_replaced_and_not_followed(tmp_path):
