@@ -14,8 +14,10 @@ NO_GRPC_PROXY: Final = (("grpc.enable_http_proxy", 0),)
 # `is_private` also has addresses that name no host, such as 0.0.0.0 and 192.0.2.0/24.
 _PRIVATE: Final = [
     ipaddress.ip_network(text)
-    for text in "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16".split()
-    + "::1/128 fc00::/7 fe80::/10".split()
+    for text in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
 ]
 _UNIX = ("unix:", "unix-abstract:")
 _SCHEME = re.compile(r"(dns|ipv4|ipv6):(///)?")
