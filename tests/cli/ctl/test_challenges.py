@@ -40,9 +40,10 @@ async def test_a_challenge_is_shown_with_its_actions(ctl, challenge_id):
     assert shown["items"][0]["target"] == "host-7"
 
 
-async def test_a_challenge_is_cancelled_with_consent_only(ctl, worker, challenge_id):
+async def test_a_challenge_is_cancelled_with_consent_only(ctl, worker, challenge_id, running):
     result = await ctl("challenges", "cancel", challenge_id)
-    assert (result.exit_code, "Give --yes" in result.stderr) == (2, True)
+    question = f"{challenge_id} in acme at {running.target}? "
+    assert (result.exit_code, question in result.stderr) == (2, True)
     assert await worker.events(EventKind.CHALLENGE_CANCELLED_BY_OPERATOR) == []
     result = await ctl("challenges", "cancel", challenge_id, "--yes")
     assert (result.exit_code, "cancelled" in result.stdout) == (0, True)

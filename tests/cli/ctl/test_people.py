@@ -95,11 +95,12 @@ async def test_a_lock_ends_without_a_question(ctl, worker, people):
 
 
 @pytest.mark.usefixtures("people")
-async def test_acts_that_take_something_say_what_ends_and_demand_consent(ctl, worker):
+async def test_acts_that_take_something_say_what_ends_and_demand_consent(ctl, worker, running):
+    bob = f"bob in acme at {running.target}?"
     questions = {
-        "revoke": "End all elevations of bob in acme?",
-        "reset": "Remove the authenticator of bob in acme? This also ends the reset code",
-        "forget": "Forget bob in acme?",
+        "revoke": f"End all elevations of {bob}",
+        "reset": f"Remove the authenticator of {bob} This also ends the reset code",
+        "forget": f"Forget {bob}",
     }
     kinds = {
         "revoke": EventKind.ELEVATIONS_REVOKED_BY_OPERATOR,

@@ -151,7 +151,7 @@ async def test_the_policy_is_shown_to_people(ctl):
         (("set-enroll-by", "soon"), "WHEN must be an instant"),
         (("set", "/nowhere/policy.json"), "/nowhere/policy.json: No such file"),
         (("set", "-"), "has the tenant_id other"),
-        (("enable",), "Give --yes"),
+        (("enable",), "Change the policy of acme at 127.0.0.1:"),
     ],
 )
 async def test_wrong_usage_is_exit_code_2(ctl, arguments, problem):

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stepup.cli.ctl.clients import client_of, endpoint_of
-from stepup.cli.ctl.connection import Options
+from stepup.cli.ctl.connection import Options, connection_of
 from stepup.cli.ctl.profiles import Profile, ProfileError, profile_named, profiles_file
 from stepup.cli.main import app
 
@@ -65,24 +65,93 @@ def test_the_file_is_in_the_users_directory_unless_the_environment_names_another
     assert profile_named(None, profiles_file()) == Profile()
 
 
-@pytest.mark.usefixtures("file")
-def test_options_win_over_the_profile():
-    merged = Options(profile="production", tenant="other", key=Path("k")).merged()
-    assert (merged.tenant, merged.key, merged.operator) == ("other", Path("k"), "sam")
+ENVIRONMENT = {"TARGET": "stepup.example:1", "TOKEN_FILE": "token", "PRIVATE_KEY": "other.key"}
 
 
+@pytest.fixture
+def _environment(monkeypatch):
+    """The variables of a client name another server and another caller."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(f"STEPUP_CLIENT_{name}", value)
+
+
+@pytest.mark.usefixtures("_environment")
+def test_a_profile_that_is_named_has_the_whole_connection(file, monkeypatch, capsys):
+    production = profile_named("production", file)
+    assert connection_of(Options(profile="production")) == production
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("STEPUP_CTL_PROFILE", "production")
+    assert connection_of(Options()) == production
+    assert "STEPUP_CTL_PROFILE names the profile production" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("file", "_environment")
+def test_without_a_name_the_environment_has_the_whole_connection_and_is_reported(capsys):
+    assert connection_of(Options()) == Profile(
+        address="stepup.example:1", key=Path("other.key"), token_file=Path("token")
+    )
+    written = capsys.readouterr().err
+    assert "the connection to stepup.example:1 is from STEPUP_CLIENT_TARGET, STEPUP_" in written
+
+
+@pytest.mark.usefixtures("file", "_environment")
+def test_options_have_the_whole_connection(monkeypatch, capsys):
+    monkeypatch.setenv("STEPUP_CTL_PROFILE", "production")
+    given = {"address": "127.0.0.1:1", "insecure": True, "operator": "eve"}
+    assert connection_of(Options(**given)) == Profile(**given)
+    assert capsys.readouterr().err == ""
+
+
+def test_tenant_and_operator_may_be_options_with_a_profile(file):
+    found = connection_of(Options(profile="production", tenant="other"))
+    assert found == replace(profile_named("production", file), tenant="other")
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "problem"),
+    [
+        (Options(profile="trial", address="h:1"), {}, "give --address or --profile"),
+        (Options(profile="trial", token_file=Path("t")), {}, "give --token-file or --profile"),
+        (Options(insecure=True), {}, "give --address with --insecure"),
+        (Options(), {"STEPUP_CLIENT_TOKEN_FILE": "t"}, "no STEPUP_CLIENT_TARGET"),
+        (Options(profile=""), {}, "no profile is named ''"),
+    ],
+)
 @pytest.mark.usefixtures("file")
-def test_variables_of_the_environment_win_over_the_profile(monkeypatch):
-    monkeypatch.setenv("STEPUP_CLIENT_TARGET", "stepup.example:1")
-    actor = ("--tenant", "acme", "--operator", "sam", "--reason", "why")
-    result = run("people", "import", "-", "--profile", "trial", *actor, typed=URI)
-    assert "--insecure is for a server on this machine" in result.stderr
+def test_a_mixture_of_sources_is_refused(monkeypatch, options, variables, problem):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ProfileError, match=problem):
+        connection_of(options)
+
+
+@pytest.mark.parametrize(
+    "source", ["STEPUP_CTL_PROFILE=production", "STEPUP_CLIENT_TARGET=stepup.example:1"]
+)
+def test_options_without_an_address_do_not_hide_the_server_of_another_source(
+    file, monkeypatch, source
+):
+    file.unlink()
+    assert connection_of(Options(insecure=True)).target == "127.0.0.1:50051"
+    monkeypatch.setenv(*source.split("="))
+    with pytest.raises(ProfileError, match="give --address with --insecure"):
+        connection_of(Options(insecure=True))
+
+
+@pytest.mark.usefixtures("file", "_environment")
+def test_profile_show_and_doctor_find_the_connection_of_the_commands():
+    shown = run("profile", "show", "--json")
+    assert json.loads(shown.stdout)["address"] == "stepup.example:1"
+    assert "STEPUP_CLIENT_TARGET" in shown.stderr
+    examined = CliRunner().invoke(app, ["doctor", "--profile", "production"])
+    assert "tls/ca.crt" in examined.output
+    assert "stepup.example" not in examined.output
 
 
 @pytest.mark.usefixtures("file")
 def test_the_environment_may_name_the_profile(monkeypatch):
     monkeypatch.setenv("STEPUP_CTL_PROFILE", "nowhere")
-    result = run("people", "import", "-")
+    result = run("people", "list")
     assert result.exit_code == 2
     assert "'nowhere'; the profiles are: production, trial" in result.stderr
 
@@ -138,9 +207,9 @@ def test_s15_they_do_not_reach_another_network(address):
 def test_s15_a_network_is_trusted_only_by_a_profile(file, capsys):
     file.write_text("[profiles.a]\ninsecure = true\naddress = '10.1.2.3:1'\n")
     with pytest.raises(ValueError, match="--insecure is for a server on this machine"):
-        endpoint_of(Options(profile="a").merged())
+        endpoint_of(connection_of(Options(profile="a")))
     file.write_text(f"{file.read_text()}insecure_network_is_trusted = true\n")
-    client_of(Options(profile="a").merged()).close()
+    client_of(connection_of(Options(profile="a"))).close()
     assert "everybody on the network can read and alter the calls" in capsys.readouterr().err
 
 

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from stepup.cli.ctl.connection import DEFAULT_ADDRESS
 from stepup.cli.ctl.profiles import Profile
 from stepup.cli.options import failure
 from stepup.cli.output import write_problem
@@ -51,7 +50,7 @@ def endpoint_of(connection: Profile) -> Endpoint:
     Raises:
         ValueError: the options do not fit together, or a file cannot be used.
     """
-    address = connection.address or DEFAULT_ADDRESS
+    address = connection.target
     certificate, token_file = connection.certificate, connection.token_file
     if connection.insecure:
         if any([connection.tls_ca, certificate, connection.key, token_file]):

@@ -1,26 +1,44 @@
 """The options that every command of `stepup ctl` has: where the server is, who acts, and why."""
 
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from stepup.cli.ctl.profiles import (
+    DEFAULT_ADDRESS,
     Profile,
     ProfileError,
     profile_named,
     profiles_file,
     read_profiles,
 )
+from stepup.cli.output import write_problem
 
-DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
+PROFILE_VARIABLE: Final = "STEPUP_CTL_PROFILE"
+_VARIABLES: Final[Mapping[str, tuple[str, type]]] = {
+    "address": ("STEPUP_CLIENT_TARGET", str),
+    "tls_ca": ("STEPUP_CLIENT_AUTHORITIES", Path),
+    "certificate": ("STEPUP_CLIENT_CERTIFICATE", Path),
+    "key": ("STEPUP_CLIENT_PRIVATE_KEY", Path),
+    "token_file": ("STEPUP_CLIENT_TOKEN_FILE", Path),
+}
+# No option trusts a network: a profile has to say so.
+_OPTIONS: Final = (*_VARIABLES, "insecure")
 _CONNECTION: Final = "Connection"
 _RECORD: Final = "On record"
 
 
 def _option(*names: str, panel: str = _CONNECTION, **facts: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, **facts)
+
+
+def _or_variable(setting: str, help: str) -> Any:  # noqa: A002  # typer's name
+    # typer does not read the variable: it would mix it with options and profiles.
+    return _option(help=f"{help} Or {_VARIABLES[setting][0]}.")
 
 
 def _complete_profile(incomplete: str) -> list[str]:
@@ -39,39 +57,28 @@ class Options:
     profile: Annotated[
         str | None,
         _option(
-            envvar="STEPUP_CTL_PROFILE",
             autocompletion=_complete_profile,
-            help="A profile of ctl.toml, for the options that you leave out.",
+            help=f"A profile of ctl.toml, with the connection. Or {PROFILE_VARIABLE}.",
         ),
     ] = None
     address: Annotated[
         str | None,
-        _option(
-            envvar="STEPUP_CLIENT_TARGET",
-            help=f"HOST:PORT of the server, or unix:/PATH. Default: {DEFAULT_ADDRESS}.",
+        _or_variable(
+            "address", f"HOST:PORT of the server, or unix:/PATH. Default: {DEFAULT_ADDRESS}."
         ),
     ] = None
     tls_ca: Annotated[
         Path | None,
-        _option(
-            envvar="STEPUP_CLIENT_AUTHORITIES",
-            help="A PEM file with the authorities of the server's certificate.",
-        ),
+        _or_variable("tls_ca", "A PEM file with the authorities of the server's certificate."),
     ] = None
     certificate: Annotated[
-        Path | None,
-        _option(envvar="STEPUP_CLIENT_CERTIFICATE", help="A PEM file with your certificate."),
+        Path | None, _or_variable("certificate", "A PEM file with your certificate.")
     ] = None
     key: Annotated[
-        Path | None,
-        _option(
-            envvar="STEPUP_CLIENT_PRIVATE_KEY",
-            help="A PEM file with the private key of your certificate.",
-        ),
+        Path | None, _or_variable("key", "A PEM file with the private key of your certificate.")
     ] = None
     token_file: Annotated[
-        Path | None,
-        _option(envvar="STEPUP_CLIENT_TOKEN_FILE", help="A file with a bearer token."),
+        Path | None, _or_variable("token_file", "A file with a bearer token.")
     ] = None
     insecure: Annotated[
         bool | None,
@@ -89,18 +96,58 @@ class Options:
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False
 
-    def merged(self) -> Profile:
-        """The options, and what the profile says where an option is not given.
 
-        Raises:
-            ProfileError: the file of profiles cannot be used, or has no profile of this name.
-        """
-        chosen = profile_named(self.profile, profiles_file())
-        # No option trusts a network: a profile has to say so.
-        values = {each.name: getattr(self, each.name, None) for each in fields(Profile)}
-        return Profile(
-            **{
-                name: getattr(chosen, name) if value is None else value
-                for name, value in values.items()
-            }
+def connection_of(options: Options) -> Profile:
+    """The connection of a command: from one source, since a mixture calls as another or elsewhere.
+
+    The first source that says anything counts alone: the options; the profile that is named; the
+    variables of the environment; the default profile. Only tenant and operator may be options
+    besides a profile. Standard error says if the environment counts.
+
+    Raises:
+        ProfileError: two sources are given, the source names no server, or the file of profiles
+            cannot be used or does not have the profile.
+    """
+    source = _source(options)
+    return replace(
+        source,
+        tenant=source.tenant if options.tenant is None else options.tenant,
+        operator=source.operator if options.operator is None else options.operator,
+    )
+
+
+def _source(options: Options) -> Profile:
+    given = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
+    named = os.environ.get(PROFILE_VARIABLE)
+    variables = {
+        name: kind(os.environ[variable])
+        for name, (variable, kind) in _VARIABLES.items()
+        if os.environ.get(variable)
+    }
+    if given:
+        option = f"--{min(given).replace('_', '-')}"
+        if options.profile is not None:
+            raise ProfileError(f"give {option} or --profile: one of them has the whole connection")
+        if "address" not in given and (
+            named or variables or read_profiles(profiles_file()).default
+        ):
+            raise ProfileError(
+                f"give --address with {option}: options take no part of a connection from a profile"
+                " or from the environment"
+            )
+        return Profile(**given)
+    if options.profile is not None:
+        return profile_named(options.profile, profiles_file())
+    if named:
+        write_problem(f"stepup: {PROFILE_VARIABLE} names the profile {named}")
+        return profile_named(named, profiles_file())
+    if not variables:
+        return profile_named(None, profiles_file())
+    names = ", ".join(_VARIABLES[name][0] for name in variables)
+    if "address" not in variables:
+        raise ProfileError(
+            f"the environment has {names}, and no {_VARIABLES['address'][0]}: set all of the"
+            " connection there, or give --profile"
         )
+    write_problem(f"stepup: the connection to {variables['address']} is from {names}")
+    return Profile(**variables)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 import typer
 
 from stepup.cli import output
-from stepup.cli.ctl.connection import Options
+from stepup.cli.ctl.connection import Options, connection_of
 from stepup.cli.ctl.profiles import Profile, ProfileError
 from stepup.cli.options import failure
 
@@ -27,15 +27,15 @@ class Operating:
     """
 
     def __init__(self, options: Options) -> None:
-        """Read the profile.
+        """Find the connection.
 
         Raises:
-            typer.Exit: the file of profiles cannot be used.
+            typer.Exit: there is none, or more than one; or the file of profiles cannot be used.
         """
         self._options = options
         self._closing = ExitStack()
         try:
-            self.connection: Profile = options.merged()
+            self.connection: Profile = connection_of(options)
         except ProfileError as error:
             raise failure(output.plain(error)) from error
 
@@ -67,6 +67,15 @@ class Operating:
                 "give --tenant, the business in which you act, or a profile with `tenant`"
             )
         return self.connection.tenant
+
+    @property
+    def place(self) -> str:
+        """The tenant and the server, for a question.
+
+        Raises:
+            typer.Exit: as `tenant`.
+        """
+        return f"{self.tenant} at {self.connection.target}"
 
     @cached_property
     def actor(self) -> "ActorContext":

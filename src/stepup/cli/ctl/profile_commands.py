@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from stepup.cli import output
+from stepup.cli.ctl.connection import Options, connection_of
 from stepup.cli.ctl.profiles import (
     Profile,
     ProfileError,
     Profiles,
-    profile_named,
     profiles_file,
     read_profiles,
 )
@@ -45,13 +45,15 @@ def list_(*, as_json: _AsJson = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str | None, typer.Argument(help="Default: the default profile.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Default: the connection of commands without options.")
+    ] = None,
     *,
     as_json: _AsJson = False,
 ) -> None:
-    """Show what a profile says."""
+    """Show a profile, or the connection of commands without options."""
     try:
-        said = _said(profile_named(name, profiles_file()))
+        said = _said(connection_of(Options(profile=name)))
     except ProfileError as error:
         raise failure(output.plain(error)) from error
     if as_json:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 FILE_VARIABLE: Final = "STEPUP_CTL_CONFIG"
 _SECRETS: Final = {
     "token": "token_file names a file with the token",
@@ -57,6 +58,11 @@ class Profile:
     insecure_network_is_trusted: bool | None = None
     tenant: str | None = None
     operator: str | None = None
+
+    @property
+    def target(self) -> str:
+        """The server that calls reach."""
+        return DEFAULT_ADDRESS if self.address is None else self.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,8 @@ def profile_named(name: str | None, file: Path) -> Profile:
         ProfileError: as `read_profiles`, or no profile has the name.
     """
     profiles = read_profiles(file)
-    name = name or profiles.default
+    if name is None:
+        name = profiles.default
     if name is None:
         return Profile()
     if name not in profiles.by_name:

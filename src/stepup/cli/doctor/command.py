@@ -52,16 +52,13 @@ def examined_server(config_file: Path | None, data_dir: str | None) -> "list[Fin
 
 
 def _examined_connection(name: str) -> "list[Finding]":
-    from stepup.cli.ctl.profiles import (  # noqa: PLC0415  # as above
-        ProfileError,
-        profile_named,
-        profiles_file,
-    )
+    from stepup.cli.ctl.connection import Options, connection_of  # noqa: PLC0415  # as above
+    from stepup.cli.ctl.profiles import ProfileError  # noqa: PLC0415  # as above
     from stepup.cli.doctor.connection import OperatorConnection  # noqa: PLC0415  # as above
     from stepup.cli.doctor.findings import examined_in_turn  # noqa: PLC0415  # as above
 
     try:
-        profile = profile_named(name, profiles_file())
+        profile = connection_of(Options(profile=name))
     except ProfileError as error:
         raise failure(error) from error
     with problems_reported():

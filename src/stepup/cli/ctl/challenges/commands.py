@@ -56,7 +56,7 @@ def cancel(
     """
     actor = work.actor
     output.demand_consent(
-        f"Cancel the challenge {challenge} in {work.tenant}? None of its actions is allowed any"
+        f"Cancel the challenge {challenge} in {work.place}? None of its actions is allowed any"
         " more.",
         given=yes,
     )

@@ -145,7 +145,7 @@ def act_on(
     actor = work.actor
     if act.question and not dry_run:
         whom = users[0] if len(users) == 1 else f"{len(users)} people"
-        output.demand_consent(act.question.format(whom=f"{whom} in {work.tenant}"), given=yes)
+        output.demand_consent(act.question.format(whom=f"{whom} in {work.place}"), given=yes)
     results = [Result(user_id) for user_id in users]
     try:
         with output.tracked(results) as tracked:

@@ -78,7 +78,7 @@ def change_policy(
         output.write_problem(f"The server would refuse this change. {ROLE_ADVICE}")
     stored = message
     if found and not dry_run:
-        output.demand_consent(f"Change the policy of {work.tenant}?", given=yes)
+        output.demand_consent(f"Change the policy of {work.place}?", given=yes)
         stored = _update(work, after, message)
         if not work.as_json:
             output.write(f"changed; the etag is {stored.etag}")
