@@ -7,7 +7,9 @@ import socket
 from contextlib import closing
 from datetime import timedelta
 
+import asyncpg
 import pytest
+from sqlalchemy import make_url
 from stepup_tests.certificates import DAY, authority
 from stepup_tests.clock import ManualClock
 from stepup_tests.postgres import new_database, postgres, postgres_template
@@ -215,6 +217,27 @@ def test_a_redis_that_forgets_is_a_warning(doctor, redis):
     assert "append-only" in explanations(findings, "redis")
 
 
+def test_a_redis_whose_replicas_may_lack_writes_is_a_warning(doctor, redis, tmp_path):
+    options = ("--replicaof", f"{HOST} {redis.port}", "--repl-diskless-sync-delay", "0")
+    with closing(Server(tmp_path / "replica", *options)) as replica:
+        wait_until(
+            lambda: (
+                replica.answers()
+                and replica.client.info("replication")["master_link_status"] == "up"
+            ),
+            "the replica follows",
+        )
+        _, findings = doctor(f'[storage]\nredis_url = "redis://{HOST}:{redis.port}"\n')
+        redis.client.config_set("min-replicas-to-write", 1)
+        try:
+            _, safe = doctor(f'[storage]\nredis_url = "redis://{HOST}:{redis.port}"\n')
+        finally:
+            redis.client.config_set("min-replicas-to-write", 0)
+    assert "storage.redis_url: Redis has replicas, and takes" in explanations(findings, "redis")
+    assert worst(findings, "redis") == "warning"
+    assert worst(safe, "redis") == "ok"
+
+
 async def test_no_key_of_a_trial_remains(doctor, redis):
     await asyncio.to_thread(doctor, url(redis, "stepup"))
     client = connect(f"redis://{HOST}:{redis.port}")
@@ -253,6 +276,24 @@ async def test_postgresql_is_tried_and_its_clock_is_compared(
     assert "takes writes" in found
     assert "could rewrite the audit trail" in found
     assert "its clock differs by" in found
+
+
+async def test_s28_a_standby_that_may_lack_commits_is_a_warning(
+    doctor, postgres, postgres_template
+):
+    async with new_database(postgres, postgres_template) as database:
+        settings = f'[storage]\ndatabase_url = "{database}"\n'
+        # PostgreSQL takes every program that may read its log for a standby.
+        dsn = make_url(database).set(drivername="postgresql").render_as_string(hide_password=False)
+        standby = await asyncpg.connect(dsn, server_settings={"replication": "database"})
+        try:
+            _, findings = await asyncio.to_thread(doctor, settings)
+        finally:
+            await standby.close()
+    [sentence] = [each["explanation"] for each in findings if "standbys" in each["explanation"]]
+    assert sentence.startswith("storage.database_url: PostgreSQL has standbys")
+    assert "set synchronous_standby_names" in sentence
+    assert worst(findings, "database") == "warning"
 
 
 async def test_a_round_trip_is_taken_out_of_an_offset():

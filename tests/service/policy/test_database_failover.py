@@ -173,12 +173,14 @@ async def test_s28_standbys_that_may_lack_commits_are_known(pair):
         raise AssertionError(f"never {value}")
 
     await becomes(1)
+    assert await database.standbys_may_lack_commits() is True
     for statement in (
         "ALTER SYSTEM SET synchronous_standby_names = '*'",
         "SELECT pg_reload_conf()",
     ):
         await run_alone(pair.primary.url(), statement)
     await becomes(0)
+    assert await database.standbys_may_lack_commits() is False
     await database.close()
 
 

@@ -112,6 +112,13 @@ async def _database(settings: Settings) -> AsyncIterator[Remark]:
             used = await records.key_uses.sample(_SAMPLE)
         if missing := used - _known_keys(settings):
             yield error(describe_missing_keys(settings, missing))
+        if await database.standbys_may_lack_commits():
+            yield warning(
+                "storage.database_url: PostgreSQL has standbys, and no commit waits for one. A"
+                " promoted standby may accept used codes, and lack wrong codes, locks and"
+                " enrollments: set synchronous_standby_names on the primary, see docs/runbooks.md,"
+                " StepUpStandbysMayLackCommits"
+            )
     if rights := await audit_rights(url, limits):
         yield warning(
             f"the role of the URL {'; it '.join(rights)}, and could rewrite the audit trail:"
@@ -148,11 +155,11 @@ async def _redis(settings: Settings) -> AsyncIterator[Remark]:
         problems = await durability_problems(client)
         if problems is None:
             yield unknown(
-                "its user may not run INFO, which a server does not need: look at persistence and"
-                " maxmemory-policy as another user (docs/runbooks.md, Redis)"
+                "its user may not run INFO, which a server does not need: look at persistence,"
+                " maxmemory-policy and replicas as another user (docs/runbooks.md, Redis)"
             )
         for problem in problems or ():
-            yield warning(problem)
+            yield warning(f"storage.redis_url: Redis {problem}")
 
 
 async def _decision_log(settings: Settings) -> AsyncIterator[Remark]:

@@ -41,27 +41,19 @@ async def redis_clock_offset(client: Client, clock: Clock) -> timedelta:
     Raises:
         StoreUnavailableError: the store cannot be reached, or denies the command TIME.
     """
-    if not isinstance(client, Cluster):
-
-        async def read() -> datetime:
-            async with answering(client):
-                return _instant(await client.time())
-
-        return await clock_offset(read, clock)
-    await client.initialize()
     offsets = []
-    for node in client.get_primaries():
+    for target in await _targets(client):
 
-        async def read_of_node(node: Any = node) -> datetime:
+        async def read(target: Mapping[str, Any] = target) -> datetime:
             async with answering(client):
-                return _instant(await client.time(target_nodes=node))
+                return _instant(await client.time(**target))
 
-        offsets.append(await clock_offset(read_of_node, clock))
+        offsets.append(await clock_offset(read, clock))
     return max(offsets, key=abs)
 
 
 async def durability_problems(client: Client) -> list[str] | None:
-    """Why the server may lose what it has acknowledged, in sentences for operators.
+    """Why the server, or a master of the cluster, may lose what it has acknowledged, for operators.
 
     Returns:
         None if the user may not run INFO; the server's own user needs no such right.
@@ -69,12 +61,28 @@ async def durability_problems(client: Client) -> list[str] | None:
     Raises:
         StoreUnavailableError: the store cannot be reached.
     """
+    found: dict[str, None] = {}  # each problem once, in this order
+    for target in await _targets(client):
+        async with answering(client):
+            try:
+                facts = {
+                    name: value
+                    for section in ("persistence", "memory", "replication")
+                    for name, value in (await client.info(section, **target)).items()
+                }
+            except NoPermissionError:
+                return None
+        found |= dict.fromkeys(_problems(facts))
+    return list(found)
+
+
+async def _targets(client: Client) -> list[dict[str, Any]]:
+    """The arguments with which a command goes to each server that takes writes."""
+    if not isinstance(client, Cluster):
+        return [{}]
     async with answering(client):
-        try:
-            facts = {**await client.info("persistence"), **await client.info("memory")}
-        except NoPermissionError:
-            return None
-    return list(_problems(facts))
+        await client.initialize()
+    return [{"target_nodes": node} for node in client.get_primaries()]
 
 
 def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -84,10 +92,18 @@ def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
             f"removes keys when its memory is full (maxmemory-policy {policy}), and people are"
             " asked again: set noeviction"
         )
-    if not facts.get("aof_enabled"):
+    has_replicas = bool(facts.get("connected_slaves"))
+    if not facts.get("aof_enabled") and not has_replicas:
         yield (
             "has no append-only file, so a restart forgets elevations and people are asked again:"
             " set appendonly yes, or have a replica"
+        )
+    # The server leaves this field out unless both settings that the sentence names are set.
+    if has_replicas and "min_slaves_good_slaves" not in facts:
+        yield (
+            "has replicas, and takes writes while none of them follows. After a fail-over people"
+            " are asked again, and a used link of the portal may open again within its two"
+            " minutes: set min-replicas-to-write 1 and min-replicas-max-lag 10"
         )
 
 

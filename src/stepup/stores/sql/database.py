@@ -111,16 +111,29 @@ class SqlDatabase:
             await connection.write(_PROBE, **user)
             await connection.write(_PROBE_REMOVED, user_id=user["user_id"])
             if not connection.is_sqlite:
-                [may_lack_commits] = await connection.fetch_all(
-                    _STANDBYS_MAY_LACK_COMMITS, lambda row: row.asynchronous and row.has_standbys
-                )
-                _standbys_may_lack_commits.set(may_lack_commits)
+                _standbys_may_lack_commits.set(await _may_lack_commits(connection))
             await connection.commit()
+
+    async def standbys_may_lack_commits(self) -> bool:
+        """Whether PostgreSQL has standbys, and no commit waits for one (S28); no for SQLite.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached.
+        """
+        async with self._writing.borrow() as connection:
+            return not connection.is_sqlite and await _may_lack_commits(connection)
 
     async def close(self) -> None:
         """Wait until transactions and snapshots have ended, then close all connections."""
         for pool in (self._writing, self._reading, self._following):
             await pool.close()
+
+
+async def _may_lack_commits(connection: Connection) -> bool:
+    [found] = await connection.fetch_all(
+        _STANDBYS_MAY_LACK_COMMITS, lambda row: bool(row.asynchronous and row.has_standbys)
+    )
+    return found
 
 
 @asynccontextmanager
