@@ -63,13 +63,21 @@ def shown(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def in_words(duration: timedelta) -> str:
+    """A duration by its largest unit, rounded down, such as `35 days`."""
+    seconds = int(duration.total_seconds())
+    for unit in ("days", "hours", "minutes"):
+        if number := seconds // int(timedelta(**{unit: 1}).total_seconds()):
+            return f"{number} {unit if number > 1 else unit[:-1]}"
+    return "less than a minute"
+
+
 def instant_option(
     option: str, text: str | None, *, is_shown_always: bool = False
 ) -> datetime | None:
     """Read the instant of an option; None if the option was not given.
 
-    Standard error shows the instant of a time of day or of a duration, and with `is_shown_always`
-    also an instant that was given in full.
+    Standard error shows the instant of a text without an offset, and with `is_shown_always` any.
 
     Raises:
         typer.Exit: the text is not an instant; status 2.
@@ -80,6 +88,13 @@ def instant_option(
         instant = instant_of(text, datetime.now(UTC))
     except TimeTextError as error:
         raise failure(f"{option} {plain(error)}") from error
-    if is_shown_always or not text.strip().startswith(f"{instant.year}-"):
+    if is_shown_always or not _has_offset(text):
         write_problem(f"{option} {shown(instant)}")
     return instant
+
+
+def _has_offset(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text.strip()).tzinfo is not None
+    except ValueError:
+        return False

@@ -85,8 +85,9 @@ def test_each_policy_is_compared_with_the_questions_of_its_business(line, log, p
     policies += ("--policy", policy(OSQUERY, ACCESS, tenant_id="other"))
     document = found(*policies, "--decisions", logs)
     assert [each["never_asked"] for each in document["policies"]] == [[], [OSQUERY]]
-    of_all = found("--policy", policy(OSQUERY, ACCESS), "--decisions", logs)
-    assert of_all["policies"][0]["never_asked"] == []
+    of_none = run("--policy", policy(OSQUERY, ACCESS), "--decisions", logs)
+    assert of_none.exit_code == 2
+    assert "2 businesses, such as acme, other; give --tenant" in of_none.stderr
     narrowed = ("--policy", policy(OSQUERY, ACCESS), "--decisions", logs, "--tenant", "acme")
     assert found(*narrowed)["policies"][0]["never_asked"] == [ACCESS]
 
@@ -107,6 +108,8 @@ def test_callers_that_may_ask_and_never_do_are_named(line, log, policy, tmp_path
     config.write_text(CALLERS + "".join(callers))
     arguments = ("--policy", policy(OSQUERY), "--decisions", log(line()), "--config", str(config))
     assert found(*arguments)["silent_callers"] == ["playbooks"]
+    config.write_text(config.read_text().replace('["*"]\noperations', '["other"]\noperations'))
+    assert found(*arguments, "--tenant", "acme")["silent_callers"] == []
 
 
 def test_maps_of_guards_show_methods_without_an_operation(line, log, policy, tmp_path):

@@ -31,4 +31,14 @@ def test_decisions_are_written_in_ocsf(line, log):
 def test_decisions_without_a_form_in_ocsf_are_counted(line, log):
     ran = export(log(line(), line(decision="of_a_newer_server")), "--format", "ocsf")
     assert (ran.exit_code, len(ran.stdout.splitlines())) == (1, 1)
-    assert "1 decisions have no form in OCSF" in ran.stderr
+    assert "1 decision has no form in ocsf: left out" in ran.stderr
+
+
+def test_a_strange_line_ends_no_export(line, log):
+    deep = "[" * 40_000 + "]" * 40_000
+    large = "9" * 5_000
+    strange = [json.dumps(line())[:-1] + f', "of_another": {value}}}' for value in (deep, large)]
+    ran = export(log(*strange, line(user_id="bob"), line(decided_at="infinity")))
+    assert ran.exit_code in (0, 1)
+    assert json.loads(ran.stdout.splitlines()[-1])["user_id"] == "bob"
+    assert "1 line is not a decision" in ran.stderr

@@ -171,3 +171,16 @@ def test_an_interrupt_ends_the_command_with_status_0(line, log, monkeypatch):
 
     monkeypatch.setattr(following.time, "sleep", interrupt)
     assert len(tail("-f", log(line()))) == 1
+
+
+def test_a_strange_line_ends_no_tail(line, log):
+    early = line(decided_at="0001-01-01T00:00:00+14:00")
+    lines = tail(log(early, "[" * 40_000, line()))
+    assert len(lines) == 2
+
+
+def test_what_has_no_line_break_is_not_read_backwards_for_ever(line, tmp_path):
+    path = tmp_path / "log"
+    text = json.dumps(line())
+    path.write_text(f"{text}\n{'x' * 2_000_000}\n{text}\n")
+    assert len(tail(str(path))) == 1

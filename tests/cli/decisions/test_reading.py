@@ -134,6 +134,35 @@ def test_compressed_files_and_standard_input_are_read(line, log, tmp_path):
     assert ran.stdout == b"1 {'-': 1}\n"
 
 
+def test_s13_a_named_pipe_is_refused_since_its_reader_would_lose_decisions(tmp_path):
+    os.mkfifo(tmp_path / "decisions")
+    reader = os.open(tmp_path / "decisions", os.O_RDWR)
+    try:
+        os.write(reader, b"{}\n")
+        with pytest.raises(LogsError, match="is a named pipe"), decisions_of([f"{tmp_path}/d*"]):
+            pass
+        assert os.read(reader, 10) == b"{}\n"
+    finally:
+        os.close(reader)
+
+
+def test_a_pipe_of_a_shell_is_read(line):
+    read, write = os.pipe()
+    os.write(write, f"{json.dumps(line())}\n".encode())
+    os.close(write)
+    with decisions_of([f"/dev/fd/{read}"]) as decisions:
+        assert len(list(decisions.in_order())) == 1
+    os.close(read)
+
+
+def test_the_names_of_directories_are_no_columns(line, tmp_path):
+    for name in ("json=1", "filename=x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log").write_text(f"{json.dumps(line())}\n")
+    with decisions_of([f"{tmp_path}/*/log"]) as decisions:
+        assert (len(list(decisions.in_order())), decisions.broken) == (2, {})
+
+
 @pytest.mark.parametrize("by", [signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_nothing_stays_when_the_process_is_killed(line, tmp_path, by):
     program = (

@@ -21,9 +21,9 @@ def why(*arguments, **settings):
     return CliRunner().invoke(app, ["decisions", "why", *arguments], **settings)
 
 
-def story(*arguments):
+def story(*arguments, status=0):
     ran = why(*arguments, "--json")
-    assert ran.exit_code == 0, ran.output
+    assert ran.exit_code == status, ran.output
     return json.loads(ran.stdout)
 
 
@@ -74,11 +74,34 @@ def test_a_prompt_within_the_minute_is_explained_by_the_end_of_the_elevation(exp
     )
 
 
-def test_without_a_prompt_in_the_minute_the_nearest_decision_counts(expired):
-    nearest = story("--user", "alice", "--at", "2026-03-01T10:03", expired)
+def test_without_a_decision_in_the_minute_the_nearest_one_counts_and_its_distance_is_said(expired):
+    nearest = story("--user", "alice", "--at", "2026-03-01T10:03:59", expired, status=1)
     assert nearest["decision"]["decided_at"] == "2026-03-01T10:05:12.000000+00:00"
-    first = story("--user", "alice", "--at", "2026-03-01T09:00", expired)
+    assert nearest["seconds_from_minute"] == 72
+    first = story("--user", "alice", "--at", "2026-03-01T09:00", expired, status=1)
     assert first["decision"]["decided_at"] == "2026-03-01T10:01:00.000000+00:00"
+    told = why("--user", "alice", "--at", "2026-04-05T10:05", expired)
+    assert told.exit_code == 1
+    assert told.stdout.startswith(
+        "The minute that begins at 2026-04-05T10:05:00Z has no decision."
+        " The nearest one is 34 days earlier:\n2026-03-01T10:"
+    )
+    assert told.stderr == "--at 2026-04-05T10:05:00Z\n"
+    far = why("--user", "alice", "--at", "0001-01-01T00:00Z", expired)
+    assert (far.exit_code, far.stderr) == (1, "")
+
+
+def test_a_suggested_command_takes_no_option_from_an_id(line, log):
+    asked = ("--user=--address=evil.example", "--at", "2026-03-01T10:00")
+    commands = story(*asked, log(line(user_id="--address=evil.example")))["commands"]
+    assert "stepup ctl people show --tenant acme -- --address=evil.example" in commands
+
+
+def test_an_event_that_is_none_is_left_out(line, log):
+    strange = event(2, "otp_verified", occurred_at="0001-01-01T00:00:00+14:00")
+    audit = log(strange, "[" * 40_000, event(4, "otp_verified"), name="audit.jsonl")
+    found = story(*AT, log(line(5)), "--audit", audit)
+    assert [each["sequence"] for each in found["events"]] == [4]
 
 
 def test_people_read_who_asked_what_and_why(expired):
@@ -138,7 +161,8 @@ def test_the_exit_code_says_whether_there_is_a_decision(line, log):
     refused = why(*AT, several)
     assert refused.exit_code == 2
     assert "several businesses have alice: acme, other; give --tenant" in refused.stderr
-    assert why(*AT, several, "--tenant", "other").exit_code == 0
+    at = ("--user", "alice", "--at", "2026-03-01T10:00")
+    assert why(*at, several, "--tenant", "other").exit_code == 0
     assert why(*AT, "no-such-file").exit_code == 2
     assert why("--user", "alice", "--at", "yesterday", several).exit_code == 2
 

@@ -41,8 +41,8 @@ def coverage(
 
     The command also shows operations that somebody asks about and the policy does not select, with
     --config callers that never ask, and with --methods the methods without an operation. --policy,
-    --decisions and --methods may be repeated. Without a `tenant_id` in the policy and without
-    --tenant, the questions of all businesses count. An operation whose last question is older than
+    --decisions and --methods may be repeated. A policy without a `tenant_id` needs
+    --tenant if several businesses have decisions. An operation whose last question is older than
     --since counts as never asked about; the rest of the output shows all questions of the logs.
 
     The exit code is 0 if somebody asked about each selected operation, 1 if not, 2 if the command
@@ -52,7 +52,7 @@ def coverage(
 
     first = instant_option("--since", since)
     files = [(source, _policy(source, tenant)) for source in policies]
-    callers = _checking_callers(config_file) if config_file else []
+    callers = _checking_callers(config_file, tenant) if config_file else []
     try:
         maps = {str(file): gaps.read_method_map(file) for file in methods or ()}
     except gaps.MethodMapError as error:
@@ -106,12 +106,12 @@ def _policy(source: str, tenant: str | None) -> PolicyFile:
     return file
 
 
-def _checking_callers(config_file: Path) -> list[str]:
-    """The callers that may ask, by the settings of a server."""
+def _checking_callers(config_file: Path, tenant: str | None) -> list[str]:
+    """The callers that may ask about the business, or about any, by the settings of a server."""
     return [
         caller.caller_id
         for caller in settings_of(config_file).registered_callers
-        if caller.rule_for(CHECK_STEP_UP, None)
+        if caller.rule_for(CHECK_STEP_UP, tenant)
     ]
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from stepup.cli.decisions.reading import Decisions
+from stepup.cli.decisions.reading import Decisions, several_tenants
 from stepup.cli.times import shown
 from stepup.domain.operations import SIGN_IN
 from stepup.system.json_texts import RepeatedNameError, json_with_unique_names
@@ -16,8 +16,9 @@ _SPAN: Final = "SELECT min(decided_at) AS begins, max(decided_at) AS ends FROM d
 _ASKED: Final = """
     SELECT operation, count(*) AS decisions, max(decided_at) AS last,
         list_sort(list(DISTINCT caller)) AS callers
-    FROM decisions WHERE $tenant IS NULL OR tenant_id = $tenant GROUP BY operation
+    FROM decisions WHERE tenant_id = $tenant GROUP BY operation
 """
+_TENANTS: Final = "SELECT DISTINCT tenant_id FROM decisions ORDER BY tenant_id"
 _CALLERS: Final = "SELECT DISTINCT caller FROM decisions"
 
 
@@ -63,7 +64,7 @@ def gaps_of(
 
     Args:
         decisions: with COLUMNS.
-        tenant_id: the business; None takes the questions of all.
+        tenant_id: the business; None for the one whose decisions these are.
         selected: the operations that the policy selects.
         since: earlier questions do not count; None counts all.
         methods: the maps of guarded services.
@@ -73,8 +74,14 @@ def gaps_of(
         `not_selected` each other one with a question, `never_asked` those of `selected` without.
 
     Raises:
-        LogsError: as `Decisions.rows`.
+        LogsError: as `Decisions.rows`; or there is no `tenant_id`, and several businesses have
+            decisions.
     """
+    if tenant_id is None:
+        tenants = [row["tenant_id"] for row in decisions.rows(_TENANTS)]
+        if len(tenants) > 1:
+            raise several_tenants(tenants)
+        tenant_id = next(iter(tenants), None)
     found = {row["operation"]: row for row in decisions.rows(_ASKED, tenant=tenant_id)}
     found.pop(SIGN_IN, None)  # no policy selects it
     guarding: dict[str | None, list[str]] = {}

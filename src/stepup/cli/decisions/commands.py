@@ -16,6 +16,10 @@ from stepup.domain.actor import Actor, SessionId, TenantId, UserId, folded
 from stepup.domain.errors import InvalidValueError
 
 app = typer.Typer(help="Questions about the decision logs of all servers.", no_args_is_help=True)
+_FoldCase = Annotated[
+    bool,
+    typer.Option("--fold-case", help="The setting identity.fold_case of the servers is true."),
+]
 
 
 @app.command()
@@ -32,6 +36,7 @@ def why(
             help="A file with the session's id, instead of --session; - for standard input."
         ),
     ] = None,
+    fold_case: _FoldCase = False,
     audit: Annotated[
         list[Path] | None,
         typer.Option(help="A file of `audit export` or `ctl audit list --json`; repeatable."),
@@ -40,11 +45,12 @@ def why(
 ) -> None:
     """Explain why a person had to give a code at a time, or why not.
 
-    The command takes a prompt within the minute, or else the decision nearest to it, and shows what
-    was asked, what was answered, the reason, and the decisions before and after in the same
-    session. With --audit it also shows sign-outs, revocations and attempts with codes.
+    The command takes a prompt within the minute, or else the decision nearest to it, and says how
+    far that one is. It shows what was asked, what was answered, the reason, and the decisions
+    before and after in the same session. With --audit it also shows sign-outs, revocations and
+    attempts with codes.
 
-    The exit code is 0 if there is a decision, 1 if not, 2 if the command failed.
+    The exit code is 0 if there is a decision within the minute, 1 if not, 2 if the command failed.
     """
     from stepup.cli.decisions.why import (  # noqa: PLC0415  # a server explains nothing
         SeveralTenantsError,
@@ -52,12 +58,13 @@ def why(
         write_story,
     )
 
-    minute = instant_option("--at", at)
-    assert minute is not None  # noqa: S101  # for mypy: it is required
+    instant = instant_option("--at", at)
+    assert instant is not None  # noqa: S101  # for mypy: it is required
+    minute = instant.replace(second=0, microsecond=0)
     if session_id_file is not None:
         if tenant is None:
             raise failure("--session-id-file needs --tenant: the hash depends on the business")
-        session = _session_hash(tenant, user, session_id_file)
+        session = _session_hash(tenant, user, session_id_file, fold_case=fold_case)
     selection = Selection(tenant_id=tenant, user_id=user)
     with logs_read(files, selection, (*COLUMNS, LINE)) as decisions:
         try:
@@ -72,6 +79,8 @@ def why(
         output.write_json(story.as_json())
     else:
         write_story(story)
+    if story.distance:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -144,8 +153,8 @@ def export(
 ) -> None:
     """Write the decisions of all servers in the order of time, one JSON object in each line.
 
-    The exit code is 0 if all are written, 1 if OCSF has no form for some, which standard error
-    counts, 2 if the command failed.
+    The exit code is 0 if all are written, 1 if the format has no form for some, which standard
+    error counts, 2 if the command failed.
     """
     from stepup.cli.ocsf.decisions import ocsf_decision  # noqa: PLC0415  # a server exports nothing
 
@@ -155,13 +164,14 @@ def export(
     left_out = 0
     with logs_read(files, selection, (LINE,)) as decisions:
         for row in decisions.in_order():
-            line = json.loads(row[LINE])
             try:
+                line = json.loads(row[LINE])
                 output.write_json(ocsf_decision(line) if form is ExportFormat.OCSF else line)
-            except (KeyError, ValueError):
+            except (KeyError, ValueError, OverflowError, RecursionError):
                 left_out += 1
     if left_out:
-        output.write_problem(f"{left_out} decisions have no form in OCSF, and are left out")
+        counted = "1 decision has" if left_out == 1 else f"{left_out} decisions have"
+        output.write_problem(f"{counted} no form in {form.value}: left out")
         raise typer.Exit(1)
 
 
@@ -174,26 +184,23 @@ def session_hash(
         Path,
         typer.Option(help="A file with the id of the sign-in session. Default: standard input."),
     ] = Path("-"),
-    fold_case: Annotated[
-        bool,
-        typer.Option("--fold-case", help="The setting identity.fold_case of the servers is true."),
-    ] = False,
+    fold_case: _FoldCase = False,
 ) -> None:
     """Print the hash that stands for a sign-in session in decision logs and audit events.
 
     A terminal asks for the session's id, and does not show it.
     """
-    if fold_case:
-        tenant, user = folded(tenant), folded(user)
-    output.write(_session_hash(tenant, user, session_id_file))
+    output.write(_session_hash(tenant, user, session_id_file, fold_case=fold_case))
 
 
-def _session_hash(tenant: str, user: str, session_id_file: Path) -> str:
+def _session_hash(tenant: str, user: str, session_id_file: Path, *, fold_case: bool) -> str:
     """The hash of a session whose id is in a file.
 
     Raises:
         typer.Exit: the file cannot be read, or an id is not valid; status 2.
     """
+    if fold_case:
+        tenant, user = folded(tenant), folded(user)
     session_id = read_session_id(session_id_file)
     try:
         return Actor(TenantId(tenant), UserId(user), SessionId(session_id)).session_hash

@@ -11,6 +11,10 @@ from stepup.cli.decisions.reading import LogsError
 from stepup.domain.audit import EventKind
 
 _KIND_OF_API: Final = "audit_event_kind_"
+_NO_EVENT: Final = (
+    *(KeyError, TypeError, ValueError, AttributeError),
+    *(OverflowError, RecursionError),
+)
 _ELEVATING: Final = (EventKind.OTP_VERIFIED.value, EventKind.ENROLLMENT_COMPLETED.value)
 
 
@@ -28,7 +32,7 @@ class RecordedEvent:
         """Read an exported event, or one of the API.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: the object is not an event.
+            KeyError, TypeError, ValueError, AttributeError, OverflowError: it is not an event.
         """
         occurred_at = datetime.fromisoformat(fields["occurred_at"]).astimezone(UTC)
         kind = fields["kind"].lower().removeprefix(_KIND_OF_API)
@@ -81,7 +85,7 @@ def events_of(files: Sequence[Path], tenant_id: str) -> Iterator[RecordedEvent]:
                 for line in lines:
                     try:
                         event = RecordedEvent.of(json.loads(line))
-                    except (KeyError, TypeError, ValueError, AttributeError):
+                    except _NO_EVENT:
                         continue
                     if event.fields.get("tenant_id") == tenant_id and event.event_id not in seen:
                         seen.add(event.event_id)

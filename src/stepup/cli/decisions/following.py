@@ -21,6 +21,8 @@ _POLL_SECONDS: Final = 0.5
 _POLLS_WITHOUT_PATH: Final = 20
 """After so many polls no call under way writes any more to a file that was renamed or removed."""
 _BLOCK_BYTES: Final = 1 << 16
+_LONGEST_LINE_BYTES: Final = 1 << 20
+"""No decision is as long; what is before such a line is not read backwards."""
 _COMPRESSED: Final = (".gz", ".xz", ".zst", ".bz2")
 
 
@@ -67,7 +69,7 @@ class _Log:
 
     def _lines_before(self, place: int) -> Iterator[bytes]:
         rest = b""
-        while place > 0:
+        while place > 0 and len(rest) < _LONGEST_LINE_BYTES:
             place, block = self._block_before(place)
             rest, *lines = (block + rest).split(b"\n")
             yield from reversed(lines)
@@ -180,7 +182,7 @@ def _decisions(
     for line in lines:
         try:
             decision = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(decision, dict) or not all(
             isinstance(decision.get(name), str) for name in IN_EVERY_LINE
@@ -195,7 +197,7 @@ def _write(decision: Mapping[str, Any], *, as_json: bool) -> None:
         output.write_json(decision)
         return
     instant = decision["decided_at"]
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         instant = shown(datetime.fromisoformat(instant))
     of = f" on {decision['target']}" if decision.get("target") else ""
     output.write(

@@ -69,6 +69,9 @@ IN_EVERY_LINE: Final = (
     *("operation", "decision", "reason"),
 )
 """The keys without which a line is not a decision."""
+CALL: Final = ("decided_at", "request_id", "caller", "session")
+"""What the checks of one call have in common. The caller chooses `request_id`: a program that sends
+one id with many calls still makes many calls."""
 _CONDITIONS: Final = (
     ("since", "decided_at >= $since"),
     ("until", "decided_at < $until"),
@@ -84,12 +87,24 @@ sys.stdin.read()
 shutil.rmtree(sys.argv[1], ignore_errors=True)
 """
 _STANDARD_INPUT: Final = Path("/dev/stdin")
+# An instant out of this range, such as `infinity`, is not that of a decision.
+_EARLIEST: Final = "TIMESTAMPTZ '1970-01-01'"
+_LATEST: Final = "TIMESTAMPTZ '9998-01-01'"
+_MOST_NAMED: Final = 3
 _ROWS_AT_ONCE: Final = 2000
 _MEMORY: Final = "1GB"
 
 
 class LogsError(Exception):
     """The decision logs cannot be read; the message says which file, and why."""
+
+
+def several_tenants(names: Sequence[str]) -> LogsError:
+    """The error of a question about one business, where the decisions are of these."""
+    shown = ", ".join(names[:_MOST_NAMED])
+    return LogsError(
+        f"the decisions are of {len(names)} businesses, such as {shown}; give --tenant"
+    )
 
 
 @dataclass(frozen=True)
@@ -236,11 +251,16 @@ def _seekable(files: Mapping[str, str], directory: Path) -> dict[str, str]:
     """The files, with a copy in the directory of each pipe: duckdb would keep a pipe in memory.
 
     Raises:
-        LogsError: the directory has no space left.
+        LogsError: a source is a pipe with a name, or the directory has no space left.
     """
     found = {}
     for number, (path, name) in enumerate(files.items()):
         copy = Path(path)
+        if _is_named_pipe(copy):
+            raise LogsError(
+                f"{name}: is a named pipe; what this command reads from it, the program that"
+                " collects the decisions does not get (S13)"
+            )
         if not copy.is_file():
             copy = directory / f"pipe-{number}.jsonl"
             try:
@@ -256,6 +276,11 @@ def _seekable(files: Mapping[str, str], directory: Path) -> dict[str, str]:
     return found
 
 
+def _is_named_pipe(path: Path) -> bool:
+    """Whether other programs can open the pipe too, unlike that of `-` or of a shell's `<(...)`."""
+    return path.is_fifo() and not path.resolve().is_relative_to("/proc")
+
+
 def _load(
     connection: "duckdb.DuckDBPyConnection",
     files: Mapping[str, str],
@@ -268,7 +293,11 @@ def _load(
     # json_transform would ignore the offset of an instant.
     shape = {name: COLUMNS[name] for name in kept if name != LINE}
     shape |= dict.fromkeys(instants, "VARCHAR")
-    in_utc = (f"try_cast({name} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS {name}" for name in instants)
+    in_utc = (
+        f"CASE WHEN try_cast({name} AS TIMESTAMPTZ) BETWEEN {_EARLIEST} AND {_LATEST}"
+        f" THEN {name}::TIMESTAMPTZ AT TIME ZONE 'UTC' END AS {name}"
+        for name in instants
+    )
     broken = " OR ".join(f"{name} IS NULL" for name in IN_EVERY_LINE)
     wanted = [condition for name, condition in _CONDITIONS if getattr(selection, name) is not None]
     values = {name: _naive(value) for name, value in asdict(selection).items() if value is not None}
@@ -281,7 +310,8 @@ def _load(
             FROM (
                 SELECT json::VARCHAR AS {LINE}, {_HASH} AS text_hash,
                     filename AS file, unnest(json_transform(json, $shape))
-                FROM read_ndjson_objects($paths, ignore_errors = true, filename = true)
+                FROM read_ndjson_objects($paths, ignore_errors = true, filename = true,
+                    hive_partitioning = false)
             )
         ) WHERE {broken} OR ({" AND ".join(wanted) or "true"})
         """,  # noqa: S608  # constants of this module

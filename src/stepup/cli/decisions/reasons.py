@@ -142,7 +142,7 @@ def _demand(policy: Mapping[str, Any], operation: str) -> str:
         return f"enabled, and {operation} is not selected"
     if demanded == "every_time":
         return f"an approval of each {operation}, by a challenge"
-    return f"for {operation} a code of the last {demanded:.0f} seconds"
+    return f"for {operation} a code of the last {demanded} seconds"
 
 
 def _instant(value: datetime | None) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stepup.cli import output
-from stepup.cli.decisions.reading import Decisions
+from stepup.cli.decisions.reading import CALL, Decisions
 from stepup.cli.times import shown
 from stepup.domain.decision import Decision, Reason
 
 COLUMNS: Final = (
-    *("decided_at", "caller", "request_id", "tenant_id", "user_id"),
-    *("operation", "decision", "reason", "repeated"),
+    *CALL,
+    *("tenant_id", "user_id", "operation", "decision", "reason", "repeated"),
 )
 """The columns of the decision log that statistics need."""
 EXEMPTIONS: Final = (
@@ -28,11 +28,12 @@ EXEMPTIONS: Final = (
 _MOST: Final = 5
 _COUNTED: Final = f"""
     WITH counted AS (
-        SELECT *, (tenant_id, user_id) AS person, decision <> '{Decision.ALLOWED}' AS is_prompt,
+        SELECT *, ({", ".join(CALL)}) AS call, (tenant_id, user_id) AS person,
+            decision <> '{Decision.ALLOWED}' AS is_prompt,
             reason IN ({", ".join(f"'{reason}'" for reason in EXEMPTIONS)}) AS is_exempt
         FROM decisions WHERE repeated IS NOT true
     ), prompted AS (
-        SELECT tenant_id, user_id, count(DISTINCT request_id) AS prompts
+        SELECT tenant_id, user_id, count(DISTINCT call) AS prompts
         FROM counted WHERE is_prompt GROUP BY ALL
     )
 """  # noqa: S608  # constants
@@ -59,7 +60,7 @@ _MOST_PROMPTED: Final = f"""
 """  # noqa: S608  # a constant
 _OPERATIONS: Final = """
     SELECT operation, count(*) AS decisions,
-        count(DISTINCT request_id) FILTER (is_prompt) AS prompts,
+        count(DISTINCT call) FILTER (is_prompt) AS prompts,
         count(*) FILTER (is_exempt) AS exempt, count(DISTINCT person) AS people,
         max(decided_at) AS last
     FROM counted GROUP BY ALL ORDER BY decisions DESC, operation

@@ -12,10 +12,11 @@ from stepup.cli import output
 from stepup.cli.decisions.events import RecordedEvent, events_of
 from stepup.cli.decisions.reading import LINE, Decisions
 from stepup.cli.decisions.reasons import sentences_of
-from stepup.cli.times import shown
+from stepup.cli.times import in_words, shown
 from stepup.domain.decision import Decision
 from stepup.domain.elevation import LIFETIME
 
+_MINUTE: Final = timedelta(minutes=1)
 _AFTERWARDS: Final = timedelta(minutes=5)
 _BEFORE: Final = 5
 _AFTER: Final = 3
@@ -50,8 +51,14 @@ class SeveralTenantsError(Exception):
 
 @dataclass(frozen=True)
 class Story:
-    """A decision, and what explains it. `before` and `after` are of the same session."""
+    """A decision, and what explains it. `before` and `after` are of the same session.
 
+    `distance` is the time from the minute of the question to the decision: zero for a decision in
+    that minute, negative for an earlier one.
+    """
+
+    asked: datetime
+    distance: timedelta
     decision: Mapping[str, Any]
     because: Sequence[str]
     before: Sequence[Mapping[str, Any]]
@@ -63,6 +70,7 @@ class Story:
         """Commands that show more."""
         of = self.decision
         tenant = ("--tenant", of["tenant_id"])
+        positional = ("--",) if of["user_id"].startswith("-") else ()
         user = ("--user", of["user_id"])
         since, until = (
             shown(of["decided_at"] + distance) for distance in (-2 * LIFETIME, _AFTERWARDS)
@@ -71,13 +79,14 @@ class Story:
         check = ("stepup", "ctl", "check", *tenant, *user, "--operation", of["operation"])
         return [
             join((*audit, "--since", since, "--until", until)),
-            join(("stepup", "ctl", "people", "show", of["user_id"], *tenant)),
+            join(("stepup", "ctl", "people", "show", *tenant, *positional, of["user_id"])),
             join((*check, "--target", of["target"]) if of["target"] else check),
         ]
 
     def as_json(self) -> dict[str, Any]:
         """The story as an object; decisions and events are as their files have them."""
         return {
+            "seconds_from_minute": self.distance.total_seconds(),
             "decision": json.loads(self.decision[LINE]),
             "because": list(self.because),
             "before": [json.loads(row[LINE]) for row in self.before],
@@ -121,7 +130,10 @@ def story_of(
     policy = next((each for each in earlier[::-1] if each.sets_policy(found["policy_etag"])), None)
     begin = elevated_at or found["decided_at"] - LIFETIME
     end = found["decided_at"] + _AFTERWARDS
+    decided_at = found["decided_at"]
     return Story(
+        at,
+        min(decided_at - at, timedelta()) or max(decided_at - at - _MINUTE, timedelta()),
         found,
         list(sentences_of(found, elevated_at, policy)),
         list(decisions.rows(_EARLIER, **of))[::-1],
@@ -137,6 +149,12 @@ def story_of(
 def write_story(story: Story) -> None:
     """Write a story for people."""
     of = story.decision
+    if story.distance:
+        side = "earlier" if story.distance < timedelta() else "later"
+        output.write(
+            f"The minute that begins at {shown(story.asked)} has no decision. The nearest one is"
+            f" {in_words(abs(story.distance))} {side}:"
+        )
     output.write(f"{shown(of['decided_at'])}  {of['decision']}: {of['reason']}")
     for sentence in story.because:
         output.write(f"  {sentence}")

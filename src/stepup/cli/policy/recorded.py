@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
-from stepup.cli.decisions.reading import Decisions
+from stepup.cli.decisions.reading import CALL, Decisions
 from stepup.domain.actor import (
     AccountType,
     Actor,
@@ -32,9 +32,9 @@ from stepup.domain.simulation import SHOW_AUTHENTICATOR, SHOW_NONE, Beginning, R
 from stepup.domain.text import Title
 
 COLUMNS: Final = (
-    *("decided_at", "caller", "request_id", "tenant_id", "user_id", "session"),
-    *("account_type", "role", "team", "playbook_run", "operation", "decision", "reason"),
-    *("first_authorised_at", "repeated"),
+    *CALL,
+    *("tenant_id", "user_id", "account_type", "role", "team", "playbook_run"),
+    *("operation", "decision", "reason", "first_authorised_at", "repeated"),
 )
 """The columns of the decision log that a simulation needs."""
 
@@ -46,14 +46,13 @@ _PEOPLE: Final = """
 """
 _CHECKS: Final = f"""
     WITH people AS ({_PEOPLE})
-    SELECT decided_at, caller, request_id, tenant_id, user_id, session, account_type, role, team,
+    SELECT {", ".join(CALL)}, tenant_id, user_id, account_type, role, team,
         playbook_run.trigger AS trigger, operation, decision, reason, first_authorised_at,
         evidence, sign_in
     FROM decisions JOIN people ON user_id = person
     WHERE repeated IS NOT true
-    ORDER BY user_id, decided_at, request_id, caller, session
+    ORDER BY user_id, {", ".join(CALL)}
 """  # noqa: S608  # a constant
-_CALL: Final = itemgetter("decided_at", "request_id", "caller", "session")
 _REASONS: Final = {reason.value: reason for reason in Reason}
 _OF_ACTOR: Final = itemgetter(
     "tenant_id", "user_id", "session", "account_type", "role", "team", "trigger"
@@ -112,7 +111,7 @@ class RecordedPeople:
             self.read += 1
 
     def _calls(self, of_person: Iterator[Mapping[str, Any]]) -> Iterator[RecordedCall]:
-        for _, rows in groupby(of_person, _CALL):
+        for _, rows in groupby(of_person, itemgetter(*CALL)):
             checks, prompted = [], []
             for row in rows:
                 try:

@@ -1,14 +1,14 @@
 """`stepup policy simulate`: recorded checks under another policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from stepup.cli import output
 from stepup.cli.decisions.options import logs_read
-from stepup.cli.decisions.reading import LogsError, Selection
+from stepup.cli.decisions.reading import LogsError, Selection, several_tenants
 from stepup.cli.policy.comparison import KINDS, Comparison
 from stepup.cli.policy.picture import picture_of
 from stepup.cli.policy.recorded import COLUMNS, RecordedPeople
@@ -34,7 +34,6 @@ _TENANTS: Final = """
         min(decided_at) AS since, max(decided_at) AS until
     FROM decisions GROUP BY tenant_id ORDER BY tenant_id
 """
-_MOST_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def simulate_policy(
     with logs_read(sources, selection, COLUMNS) as decisions:
         tenants = list(decisions.rows(_TENANTS))
         if len(tenants) != 1:
-            raise LogsError(_problem_of(tenants, selection))
+            raise _problem_of([each["tenant_id"] for each in tenants], selection)
         [recorded] = tenants
         tenant_id = TenantId(recorded["tenant_id"])
         policies = [_whole(name, file, tenant_id) for name, file in files]
@@ -179,14 +178,12 @@ def _whole(name: str, file: PolicyFile, tenant_id: TenantId) -> Policy:
         raise PolicyFileError(f"{name}: {error}") from error
 
 
-def _problem_of(tenants: Sequence[Mapping[str, Any]], selection: Selection) -> str:
+def _problem_of(tenants: Sequence[str], selection: Selection) -> LogsError:
     """Why decisions of these tenants cannot be simulated."""
     if tenants:
-        names = ", ".join(each["tenant_id"] for each in tenants[:_MOST_NAMED])
-        return f"the decisions are of {len(tenants)} businesses, such as {names}; give --tenant"
-    if selection.tenant_id is None:
-        return "the logs have no decision in this time"
-    return f"the logs have no decision of {selection.tenant_id} in this time"
+        return several_tenants(tenants)
+    of = "" if selection.tenant_id is None else f" of {selection.tenant_id}"
+    return LogsError(f"the logs have no decision{of} in this time")
 
 
 def _people(number: int) -> str:
