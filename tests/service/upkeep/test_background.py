@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from stepup_tests.metrics import metric
+from structlog.testing import capture_logs
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.upkeep import background
@@ -133,3 +134,25 @@ async def test_work_that_fails_at_once_does_not_spin(monkeypatch):
         for _ in range(100):
             await asyncio.sleep(0)
     assert runs == [1]
+
+
+def test_a_store_that_stays_away_fills_no_log(monkeypatch):
+    faults = background.Faults()
+    with capture_logs() as lines:
+        for problem in ("refused", "refused", "loading", "refused"):
+            faults.report(problem)
+        assert [line["problem"] for line in lines] == ["refused", "loading"]
+        monkeypatch.setattr(background, "SECONDS_BETWEEN_LINES", 0)  # as if a minute had passed
+        faults.report("refused")
+    assert [line["problem"] for line in lines] == ["refused", "loading", "refused"]
+
+
+async def test_several_works_share_the_lines_about_a_store(monkeypatch):
+    monkeypatch.setattr(background, "_faults", background.Faults())
+    with capture_logs() as lines:
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                background.repeat(raising(StoreUnavailableError("gone")), 0, stack)
+            for _ in range(20):
+                await asyncio.sleep(0)
+    assert [line["event"] for line in lines] == ["store_unavailable"]

@@ -1,6 +1,7 @@
 """Work that is repeated beside the calls."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Final
@@ -14,6 +15,8 @@ RUN_SECONDS: Final = 60.0
 """How long one run may take by default before it is cancelled."""
 PAUSE_SECONDS: Final = 1.0
 """The shortest pause after a failed run, so that a bug does not use all CPU time."""
+SECONDS_BETWEEN_LINES: Final = 60.0
+"""While a store stays unavailable for one reason, the log says so once in this time."""
 _log = structlog.get_logger(__name__)
 _failures = Counter(
     "stepup_background_failures",
@@ -66,9 +69,32 @@ async def run_for_ever(
                 _report(error)
 
 
+class Faults:
+    """Logs why stores are unavailable: a new reason at once, and the same one once a minute.
+
+    Several works meet the same fault each second, for as long as an outage lasts.
+    """
+
+    def __init__(self) -> None:
+        self._logged: dict[str, float] = {}
+
+    def report(self, problem: str) -> None:
+        """Log the problem, unless a line of the last minute has it."""
+        now = time.monotonic()
+        self._logged = {
+            logged: at for logged, at in self._logged.items() if now - at < SECONDS_BETWEEN_LINES
+        }
+        if problem not in self._logged:
+            self._logged[problem] = now
+            _log.warning("store_unavailable", problem=problem)
+
+
+_faults = Faults()
+
+
 def _report(error: BaseException) -> None:
     if isinstance(error, StoreUnavailableError):
-        _log.warning("store_unavailable", problem=error.fault)
+        _faults.report(error.fault)
         return
     _failures.inc()
     _log.error("background_work_failed", exc_info=error)
