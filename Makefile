@@ -394,6 +394,7 @@ lock: install-dev .uv/stamp ## Resolve requirements/*.txt anew
 	$(UV) pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --extra web --output-file requirements/run.txt
 	$(UV) pip compile $(LOCK) --extra server --extra build --extra embedded --extra postgres --extra vault --extra otel --extra import --extra web --extra analysis --extra dev --output-file requirements/dev.txt
 	$(UV) pip compile $(LOCK) --extra server --extra postgres --extra vault --extra otel --extra web --constraint requirements/dev.txt --output-file requirements/image.txt
+	$(UV) pip compile $(LOCK) --extra server --extra import --extra analysis --constraint requirements/dev.txt --output-file requirements/operator.txt
 	printf '%s\n' $(DEPLOY_TOOLS) | $(UV) pip compile $(RESOLVED) --excludes <(printf '%s\n' $(NOT_FOR_HELM)) --output-file requirements/deploy.txt -
 	$(UV) pip compile $(LOCK) --python-version 3.10 --resolution lowest-direct --output-file requirements/client-oldest.txt
 	$(UV) pip compile $(LOCK) --python-version 3.13 --output-file requirements/client-newest.txt
