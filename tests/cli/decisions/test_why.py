@@ -140,6 +140,21 @@ def test_audit_events_show_the_code_the_end_and_the_policy(line, log):
     assert [each["sequence"] for each in told["events"]] == [2, 3]
 
 
+@pytest.mark.parametrize("strange", ["9" * 5000, "[" * 100_000 + "]" * 100_000])
+def test_a_line_that_python_cannot_read_is_shown_as_text(line, log, strange):
+    text = f'{json.dumps(line(5))[:-1]},"n":{strange}}}'
+    told = story(*AT, log(line(4), text))
+    assert told["decision"].startswith('{"decision_id"')
+    assert told["before"][0]["reason"] == "elevated"
+
+
+def test_a_policy_event_with_strange_operations_is_no_error(line, log):
+    after = {"enabled": True, "etag": "8d6ad3f2c1b0", "operations": [1]}
+    audit = log(event(1, "policy_changed", details={"after": after}), name="audit.jsonl")
+    told = story(*AT, log(line(5)), "--audit", audit)
+    assert told["because"][-1].endswith("enabled, and response.run_osquery is not selected.")
+
+
 def test_a_session_is_named_by_its_hash_or_its_id(line, log):
     sources = [
         log(

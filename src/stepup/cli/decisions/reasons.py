@@ -137,7 +137,8 @@ def _demand(policy: Mapping[str, Any], operation: str) -> str:
         return "not enabled"
     if operation == SIGN_IN:
         return "enabled"
-    demanded = (policy.get("operations") or {}).get(operation)
+    operations = policy.get("operations")
+    demanded = operations.get(operation) if isinstance(operations, dict) else None
     if demanded is None:
         return f"enabled, and {operation} is not selected"
     if demanded == "every_time":

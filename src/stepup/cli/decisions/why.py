@@ -84,13 +84,16 @@ class Story:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """The story as an object; decisions and events are as their files have them."""
+        """The story as an object; decisions and events are as their files have them.
+
+        A line that Python cannot read, such as one with an integer of 5,000 digits, is a text.
+        """
         return {
             "seconds_from_minute": self.distance.total_seconds(),
-            "decision": json.loads(self.decision[LINE]),
+            "decision": _object_of(self.decision),
             "because": list(self.because),
-            "before": [json.loads(row[LINE]) for row in self.before],
-            "after": [json.loads(row[LINE]) for row in self.after],
+            "before": [_object_of(row) for row in self.before],
+            "after": [_object_of(row) for row in self.after],
             "events": [dict(event.fields) for event in self.events],
             "commands": self.commands,
         }
@@ -212,6 +215,13 @@ def _write_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
             for row in rows
         ],
     )
+
+
+def _object_of(row: Mapping[str, Any]) -> Any:
+    try:
+        return json.loads(row[LINE])
+    except (ValueError, RecursionError):
+        return row[LINE]
 
 
 def _run(run: Mapping[str, str] | None) -> str:
