@@ -172,8 +172,8 @@ async def test_a_check_is_explained_and_nothing_is_allowed(ctl, worker):
     alice = ("check", "--explain", "--user", "alice", "--operation", OSQUERY)
     result = await ctl(*alice)
     assert result.exit_code == 1
-    assert result.stdout.startswith("ENROLLMENT_REQUIRED: NOT_ENROLLED\n")
-    assert "decides  NOT_ENROLLED" in result.stdout
+    assert result.stdout.startswith("enrollment_required: not_enrolled\n")
+    assert "decides  not_enrolled" in result.stdout
     exempt = await ctl(*alice, "--playbook-trigger", "automatic", "--json")
     assert exempt.exit_code == 0
     document = json.loads(exempt.stdout)
@@ -194,5 +194,5 @@ async def test_the_session_of_a_check_comes_from_a_file(ctl, worker, tmp_path):
     assert (await ctl(*command, "-", typed=f"{alice.session_id}\n")).exit_code == 0
     other = await ctl(*command, "-", typed="another\n")
     assert other.exit_code == 1
-    assert "STEP_UP_REQUIRED: NOT_ELEVATED" in other.stdout
+    assert "step_up_required: not_elevated" in other.stdout
     assert (await ctl(*command, "/nowhere/session")).exit_code == 2

@@ -1,7 +1,7 @@
 """`stepup ctl check`: how a check of a person would be answered now. It allows nothing."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
@@ -80,31 +80,28 @@ def check(
 
 
 def _write(explained: "step_up.ExplainStepUpResponse", *, as_json: bool) -> None:
-    from stepup.cli.ctl.messages import fields_of  # noqa: PLC0415  # as above
+    from stepup.cli.ctl.messages import fields_of, word_of  # noqa: PLC0415  # as above
+    from stepup.client.messages import step_up  # noqa: PLC0415  # as above
 
-    fields = fields_of(explained)
     if as_json:
-        output.write_json(fields)
+        output.write_json(fields_of(explained))
         return
-    output.write(f"{_word(fields, 'decision')}: {_word(fields, 'reason')}")
+    decision = word_of(step_up.Decision.DESCRIPTOR, explained.decision)
+    reasons = step_up.DecisionReason.DESCRIPTOR
+    output.write(f"{decision}: {word_of(reasons, explained.reason)}")
     needs = explained.requirement
     if needs.challenge:
         output.write("needs an approval of this action, by a challenge")
     elif needs.HasField("max_age"):
         output.write(f"needs a code of the last {needs.max_age.seconds} seconds")
-    for name in ("detail", "challenge_rejection"):
-        if not fields[name].endswith("_UNSPECIFIED"):
-            output.write(f"{name}: {fields[name]}")
+    if detail := explained.detail:
+        output.write(f"detail: {word_of(step_up.NotElevatedDetail.DESCRIPTOR, detail)}")
+    if rejection := explained.challenge_rejection:
+        word = word_of(step_up.ChallengeRejection.DESCRIPTOR, rejection)
+        output.write(f"challenge_rejection: {word}")
     output.write()
     rows = [
-        ("decides" if rule["matched"] else "", _word(rule, "reason"), rule["explanation"])
-        for rule in fields["rules"]
+        ("decides" if rule.matched else "", word_of(reasons, rule.reason), rule.explanation)
+        for rule in explained.rules
     ]
     output.write_table(("", "rule", "explanation"), rows)
-
-
-_PREFIXES: Final = {"decision": "DECISION_", "reason": "DECISION_REASON_"}
-
-
-def _word(fields: dict[str, str], name: str) -> str:
-    return fields[name].removeprefix(_PREFIXES[name])

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import typer
+from google.protobuf import json_format
 
 from stepup.cli.output import write_problem
 from stepup.client import StepUpError
+from stepup.domain.errors import InvalidValueError
 
 REFUSED: Final = 1
 """The exit code of a command that the rules of the service refuse."""
@@ -77,6 +79,19 @@ _EFFECT_UNKNOWN: Final = (
     " the command."
 )
 
+_UNREADABLE: Final = (
+    ArithmeticError,
+    AttributeError,
+    InvalidValueError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    json_format.Error,
+)
+"""What code raises for an answer in a form that no server of this version sends."""
+_LONGEST_DETAIL: Final = 200
+
 
 def problem_of(error: StepUpError) -> Problem:
     """The sentence, the advice and the exit code for an error of a call."""
@@ -92,10 +107,11 @@ def problem_of(error: StepUpError) -> Problem:
 
 @contextmanager
 def calls_reported() -> Iterator[None]:
-    """Write an error of a call to standard error.
+    """Write an error of a call, or of an answer that cannot be read, to standard error.
 
     Raises:
-        typer.Exit: a call in the block failed; the status is that of its problem.
+        typer.Exit: a call in the block failed; the status is that of its problem. Or the block
+            failed otherwise; status 2, since 1 is the status of an answer.
     """
     try:
         yield
@@ -105,3 +121,11 @@ def calls_reported() -> Iterator[None]:
         if problem.advice:
             write_problem(f"  {problem.advice}")
         raise typer.Exit(problem.exit_code) from error
+    except UnicodeEncodeError as error:
+        write_problem("stepup: an option or argument has a character that is not text in UTF-8")
+        raise typer.Exit(FAILED) from error
+    except _UNREADABLE as error:
+        detail = f"{type(error).__name__}: {str(error)[:_LONGEST_DETAIL]}"
+        write_problem(f"stepup: the answer of the server cannot be read ({detail})")
+        write_problem("  Compare the address, and the versions of this command and of the server.")
+        raise typer.Exit(FAILED) from error
