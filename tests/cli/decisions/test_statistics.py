@@ -49,8 +49,9 @@ def test_exemptions_are_counted_by_caller_and_reason(line, log):
 def test_calls_with_one_request_id_are_prompts_of_their_own(line, log, request_id):
     of_alice = [line(each, **PROMPT, request_id=request_id) for each in range(5)]
     of_another = line(0, **PROMPT, request_id=request_id, caller="another")
-    counts = counts_of(log(*of_alice, of_another))
-    assert counts["prompts"]["prompts"] == counts["operations"][0]["prompts"] == 6
+    of_bob = line(0, **PROMPT, request_id=request_id, user_id="bob")
+    counts = counts_of(log(*of_alice, of_another, of_bob))
+    assert counts["prompts"]["prompts"] == counts["operations"][0]["prompts"] == 7
 
 
 def test_a_call_is_one_prompt_however_many_checks_it_has(line, log):

@@ -69,7 +69,7 @@ IN_EVERY_LINE: Final = (
     *("operation", "decision", "reason"),
 )
 """The keys without which a line is not a decision."""
-CALL: Final = ("decided_at", "request_id", "caller", "session")
+CALL: Final = ("decided_at", "request_id", "caller", "tenant_id", "user_id", "session")
 """What the checks of one call have in common. The caller chooses `request_id`: a program that sends
 one id with many calls still makes many calls."""
 _CONDITIONS: Final = (

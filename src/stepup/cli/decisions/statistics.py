@@ -14,7 +14,7 @@ from stepup.domain.decision import Decision, Reason
 
 COLUMNS: Final = (
     *CALL,
-    *("tenant_id", "user_id", "operation", "decision", "reason", "repeated"),
+    *("operation", "decision", "reason", "repeated"),
 )
 """The columns of the decision log that statistics need."""
 EXEMPTIONS: Final = (

@@ -33,7 +33,7 @@ from stepup.domain.text import Title
 
 COLUMNS: Final = (
     *CALL,
-    *("tenant_id", "user_id", "account_type", "role", "team", "playbook_run"),
+    *("account_type", "role", "team", "playbook_run"),
     *("operation", "decision", "reason", "first_authorised_at", "repeated"),
 )
 """The columns of the decision log that a simulation needs."""
@@ -46,7 +46,7 @@ _PEOPLE: Final = """
 """
 _CHECKS: Final = f"""
     WITH people AS ({_PEOPLE})
-    SELECT {", ".join(CALL)}, tenant_id, user_id, account_type, role, team,
+    SELECT {", ".join(CALL)}, account_type, role, team,
         playbook_run.trigger AS trigger, operation, decision, reason, first_authorised_at,
         evidence, sign_in
     FROM decisions JOIN people ON user_id = person
