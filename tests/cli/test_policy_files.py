@@ -8,8 +8,7 @@ import pytest
 from stepup.cli.policy_files import PolicyFileError, read_policy
 from stepup.domain.actor import TenantId
 from stepup.domain.elevation import LIFETIME
-from stepup.domain.policy import EVERY_TIME, Policy
-from stepup.service.policy.update import PolicyChange
+from stepup.domain.policy import EVERY_TIME, Policy, PolicyChange
 
 ACME = TenantId("acme")
 YAML = """

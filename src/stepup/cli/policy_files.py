@@ -17,9 +17,8 @@ from stepup.domain.actor import TenantId
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import EVERY_TIME, Policy, checked_max_age
+from stepup.domain.policy import EVERY_TIME, Policy, PolicyChange, checked_max_age
 from stepup.domain.totp import Label
-from stepup.service.policy.update import PolicyChange
 from stepup.system.distribution import missing_extra
 from stepup.system.json_texts import demand_unique_names, json_with_unique_names
 

@@ -5,6 +5,7 @@ from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import MappingProxyType
+from typing import Literal
 
 from stepup.domain.actor import TenantId
 from stepup.domain.elevation import LIFETIME
@@ -135,3 +136,27 @@ class Policy:
             elif after.enroll_by > self.enroll_by:
                 found.append("enroll_by is moved to a later time")
         return found
+
+
+@value
+class PolicyChange:
+    """The wanted values, and the version that they are based on; None leaves a field unchanged.
+
+    An `issuer` or an `enroll_by` of "" removes the one of the policy.
+    """
+
+    etag: str
+    enabled: bool | None = None
+    max_ages: Mapping[OperationId, timedelta] | None = None
+    issuer: Label | Literal[""] | None = None
+    enroll_by: datetime | Literal[""] | None = None
+
+    def applied_to(self, policy: Policy) -> Policy:
+        """Return a policy with the wanted values."""
+        return replace(
+            policy,
+            enabled=policy.enabled if self.enabled is None else self.enabled,
+            max_ages=policy.max_ages if self.max_ages is None else self.max_ages,
+            issuer=policy.issuer if self.issuer is None else self.issuer or None,
+            enroll_by=policy.enroll_by if self.enroll_by is None else self.enroll_by or None,
+        )

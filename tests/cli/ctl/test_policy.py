@@ -10,7 +10,7 @@ from stepup_tests.worker import API_KEYS, OSQUERY, REMOTE_SHELL
 
 from stepup.cli.ctl.policy import changing
 from stepup.domain.audit import EventKind
-from stepup.service.policy.update import PolicyChange
+from stepup.domain.policy import PolicyChange
 
 
 async def policy_of(ctl):

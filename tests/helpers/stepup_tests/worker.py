@@ -7,6 +7,7 @@ from stepup.domain.actor import Actor, CallerId, Operator, RetryReceipt, Session
 from stepup.domain.callers import Grant, claims_of
 from stepup.domain.elevation import LIFETIME, Outcome
 from stepup.domain.operations import OperationId
+from stepup.domain.policy import PolicyChange
 from stepup.domain.reset_code import ResetCode
 from stepup.domain.text import StatedReason
 from stepup.domain.totp import Label, OtpCode
@@ -14,7 +15,6 @@ from stepup.service.audit.prune import PRUNE, PruneAudit
 from stepup.service.calls.context import Context, HostContext, OutsiderContext
 from stepup.service.people.break_glass import BREAK_GLASS, BreakGlass
 from stepup.service.people.import_authenticators import ImportEntry
-from stepup.service.policy.update import PolicyChange
 from stepup.service.portal.resolve import ResolvePortalSession
 from stepup.service.ports import EventQuery
 from stepup.service.step_up.check import Check

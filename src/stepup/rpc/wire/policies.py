@@ -7,10 +7,15 @@ from typing import Literal
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidFieldError, InvalidValueError
 from stepup.domain.operations import Catalogue, OperationId
-from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, MAX_SELECTED, checked_max_age
+from stepup.domain.policy import (
+    EVERY_TIME,
+    MAX_AGE_PROBLEM,
+    MAX_SELECTED,
+    PolicyChange,
+    checked_max_age,
+)
 from stepup.domain.totp import Label
 from stepup.rpc.wire import decode
-from stepup.service.policy.update import PolicyChange
 from stepup.v1 import policy_service_pb2
 
 

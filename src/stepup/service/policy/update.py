@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Final, Literal
+from datetime import datetime
+from typing import Final
 
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import EventKind, Json, written
@@ -15,10 +15,8 @@ from stepup.domain.errors import (
     InvalidFieldError,
     RoleRequiredError,
 )
-from stepup.domain.operations import OperationId
 from stepup.domain.person import PersonState
-from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, Policy
-from stepup.domain.totp import Label
+from stepup.domain.policy import EVERY_TIME, MAX_AGE_PROBLEM, Policy, PolicyChange
 from stepup.service.calls.context import AnyContext, Context
 from stepup.service.calls.limits import TenantShare, share_of_pages
 from stepup.service.people.operator_reads import record_operator_read
@@ -28,30 +26,6 @@ from stepup.service.ports import Database, PeopleQuery
 from stepup.service.step_up.elevated import Elevated, demand_unrevoked
 
 _UPDATE: Final = "PolicyService/UpdatePolicy"
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyChange:
-    """The wanted values, and the version that they are based on; None leaves a field unchanged.
-
-    An `issuer` or an `enroll_by` of "" removes the one of the policy.
-    """
-
-    etag: str
-    enabled: bool | None = None
-    max_ages: Mapping[OperationId, timedelta] | None = None
-    issuer: Label | Literal[""] | None = None
-    enroll_by: datetime | Literal[""] | None = None
-
-    def applied_to(self, policy: Policy) -> Policy:
-        """Return a policy with the wanted values."""
-        return replace(
-            policy,
-            enabled=policy.enabled if self.enabled is None else self.enabled,
-            max_ages=policy.max_ages if self.max_ages is None else self.max_ages,
-            issuer=policy.issuer if self.issuer is None else self.issuer or None,
-            enroll_by=policy.enroll_by if self.enroll_by is None else self.enroll_by or None,
-        )
 
 
 @dataclass(frozen=True, slots=True)

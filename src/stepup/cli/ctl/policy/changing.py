@@ -15,9 +15,8 @@ from stepup.cli.times import shown
 from stepup.client.messages import policy as messages
 from stepup.domain.actor import TenantId
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import EVERY_TIME, Policy
+from stepup.domain.policy import EVERY_TIME, Policy, PolicyChange
 from stepup.rpc.wire import encode
-from stepup.service.policy.update import PolicyChange
 
 
 @dataclass(frozen=True, slots=True)

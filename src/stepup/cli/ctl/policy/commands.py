@@ -8,13 +8,12 @@ import typer
 
 from stepup.cli import output, times
 from stepup.cli.ctl.operating import Operating, operating
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 from stepup.cli.policy_files import PolicyFileError, operation_ids, read_policy, selecting
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import EVERY_TIME, Policy, checked_max_age
+from stepup.domain.policy import EVERY_TIME, Policy, PolicyChange, checked_max_age
 from stepup.domain.totp import Label
-from stepup.service.policy.update import PolicyChange
 
 app = typer.Typer(
     help="The policy of a business. Changes show the difference first, and ask.",
