@@ -1,16 +1,16 @@
-"""What the commands share: options, settings, and how they report failures."""
+"""What commands with the settings of a server share: options, settings, reports of failures."""
 
 import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from enum import Enum
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stepup import settings as config
+from stepup.cli.output import failure
 from stepup.domain.errors import StoreUnavailableError
 
 _CONFIG = "STEPUP_CONFIG"
@@ -23,13 +23,6 @@ DataDir = Annotated[
     str | None,
     typer.Option(metavar="DIRECTORY", help="The directory of the embedded stores and keys."),
 ]
-
-
-class ExportFormat(Enum):
-    """The form of an exported record: as stepup keeps it, or as OCSF demands."""
-
-    JSONL = "jsonl"
-    OCSF = "ocsf"
 
 
 def settings_of(file: Path | None, **flags: dict[str, Any]) -> config.Settings:
@@ -78,10 +71,3 @@ def problems_reported() -> Iterator[None]:
         raise failure(error) from error
     except StoreUnavailableError as error:
         raise failure(error.fault) from error
-
-
-def failure(error: Exception | str) -> typer.Exit:
-    """Write a problem to standard error; return the exit of a command that failed: status 2."""
-    with suppress(OSError):  # standard error may be closed; the exit status remains
-        typer.echo(f"stepup: {error}", err=True)
-    return typer.Exit(2)

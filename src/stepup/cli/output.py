@@ -8,7 +8,8 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from enum import Enum
 from itertools import islice
 from stat import S_ISFIFO
 from threading import Event, Thread
@@ -16,12 +17,17 @@ from typing import Final, TypeVar
 
 import typer
 
-from stepup.cli.options import failure
-
 _ROWS_AT_ONCE: Final = 100
 _QUIET_SECONDS: Final = 1
 _REFRESH_SECONDS: Final = 0.2
 _Item = TypeVar("_Item")
+
+
+class ExportFormat(Enum):
+    """The form of an exported record: as stepup keeps it, or as OCSF demands."""
+
+    JSONL = "jsonl"
+    OCSF = "ocsf"
 
 
 def plain(value: object) -> str:
@@ -184,3 +190,10 @@ def demand_consent(question: str, *, given: bool) -> None:
     if not is_attended():
         raise failure(f"{plain(question)} Give --yes, since there is no terminal to ask.")
     typer.confirm(plain(question), abort=True, err=True)
+
+
+def failure(error: Exception | str) -> typer.Exit:
+    """Write a problem to standard error; return the exit of a command that failed: status 2."""
+    with suppress(OSError):  # standard error may be closed; the exit status remains
+        typer.echo(f"stepup: {error}", err=True)
+    return typer.Exit(2)

@@ -6,8 +6,7 @@ from typing import Final
 
 import typer
 
-from stepup.cli.options import failure
-from stepup.cli.output import plain
+from stepup.cli.output import failure, plain
 
 _STDIN: Final = Path("-")
 

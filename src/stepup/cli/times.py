@@ -4,8 +4,7 @@ import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
-from stepup.cli.options import failure
-from stepup.cli.output import plain, write_problem
+from stepup.cli.output import failure, plain, write_problem
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)

@@ -12,15 +12,8 @@ from stepup.cli.audit.prune import prune
 from stepup.cli.audit.signatures import signatures_of
 from stepup.cli.audit.texts import Tenant, describe, tenant_id_of
 from stepup.cli.ocsf.events import ocsf
-from stepup.cli.options import (
-    ConfigFile,
-    DataDir,
-    ExportFormat,
-    failure,
-    problems_reported,
-    run,
-    settings_of,
-)
+from stepup.cli.options import ConfigFile, DataDir, problems_reported, run, settings_of
+from stepup.cli.output import ExportFormat, failure
 from stepup.domain.actor import TenantId
 from stepup.domain.audit import ChainedEvent, Json, canonical_json, described
 from stepup.domain.chain import Head

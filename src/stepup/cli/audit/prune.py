@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from stepup.cli.audit.texts import Tenant, describe, tenant_id_of
-from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
+from stepup.cli.options import ConfigFile, DataDir, run, settings_of
+from stepup.cli.output import failure
 from stepup.cli.times import FORMS, instant_option
 from stepup.domain.actor import TenantId
 from stepup.domain.chain import Damage

@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 from stepup.keys import public
 from stepup.keys.public import PublicKeyError
 from stepup.keys.ring import KeyRing

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 from stepup.domain.actor import TenantId
 from stepup.domain.chain import Damage
 from stepup.domain.errors import InvalidValueError

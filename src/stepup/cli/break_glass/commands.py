@@ -10,7 +10,8 @@ from typing import Annotated, TypeVar
 import structlog
 import typer
 
-from stepup.cli.options import ConfigFile, DataDir, failure, run, settings_of
+from stepup.cli.options import ConfigFile, DataDir, run, settings_of
+from stepup.cli.output import failure
 from stepup.domain.actor import TenantId, UserId, folded
 from stepup.domain.errors import InvalidValueError
 from stepup.domain.text import StatedReason

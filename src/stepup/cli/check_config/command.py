@@ -8,7 +8,8 @@ import typer
 from stepup import settings as config
 from stepup.cli.check_config import permissions
 from stepup.cli.doctor.command import examined_server
-from stepup.cli.options import ConfigFile, DataDir, failure, settings_of
+from stepup.cli.options import ConfigFile, DataDir, settings_of
+from stepup.cli.output import failure
 from stepup.domain.callers import RulePart
 from stepup.domain.challenge_rights import (
     ANSWER_CHALLENGE,

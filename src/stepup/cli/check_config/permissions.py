@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 import typer
 
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 from stepup.domain.actor import TenantId, folded
 from stepup.domain.callers import Caller, Claim, Demands, Grant, Rule, RulePart
 from stepup.domain.errors import InvalidValueError

@@ -10,7 +10,8 @@ import typer
 from stepup.cli import output
 from stepup.cli.decisions.options import AsJson, Logs, Tenant, logs_read
 from stepup.cli.decisions.reading import Selection
-from stepup.cli.options import failure, settings_of
+from stepup.cli.options import settings_of
+from stepup.cli.output import failure
 from stepup.cli.policy_files import PolicyFile, PolicyFileError, read_policy
 from stepup.cli.times import FORMS, instant_option, shown
 from stepup.domain.challenge_rights import CHECK_STEP_UP

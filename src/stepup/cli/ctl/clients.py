@@ -3,8 +3,7 @@
 from typing import Final
 
 from stepup.cli.ctl.profiles import Profile
-from stepup.cli.options import failure
-from stepup.cli.output import write_problem
+from stepup.cli.output import failure, write_problem
 from stepup.client import CallerCredentials, StepUpClient
 from stepup.client.channels import Endpoint
 from stepup.system.loopback import NO_GRPC_PROXY, is_local_target, is_near_target

@@ -12,7 +12,7 @@ import typer
 from stepup.cli import output
 from stepup.cli.ctl.connection import Options, connection_of
 from stepup.cli.ctl.profiles import Profile, ProfileError
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 
 if TYPE_CHECKING:
     from stepup.client import ActorContext, StepUpClient

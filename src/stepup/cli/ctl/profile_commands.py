@@ -14,7 +14,7 @@ from stepup.cli.ctl.profiles import (
     profiles_file,
     read_profiles,
 )
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 
 app = typer.Typer(help="The named connections in ctl.toml.", no_args_is_help=True)
 _AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")]

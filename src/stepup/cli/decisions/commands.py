@@ -9,7 +9,7 @@ import typer
 from stepup.cli import output
 from stepup.cli.decisions.options import AsJson, Files, Since, Tenant, Until, User, logs_read
 from stepup.cli.decisions.reading import COLUMNS, LINE, LogsError, Selection
-from stepup.cli.options import ExportFormat, failure
+from stepup.cli.output import ExportFormat, failure
 from stepup.cli.session_ids import read_session_id
 from stepup.cli.times import FORMS, instant_option
 from stepup.domain.actor import Actor, SessionId, TenantId, UserId, folded

@@ -7,8 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from stepup.cli.decisions.reading import COLUMNS, Decisions, LogsError, Selection, decisions_of
-from stepup.cli.options import failure
-from stepup.cli.output import plain, write_problem
+from stepup.cli.output import failure, plain, write_problem
 from stepup.cli.times import FORMS
 
 _LOGS_VARIABLE: Final = "STEPUP_DECISION_LOGS"

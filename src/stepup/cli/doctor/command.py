@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, settings_of
+from stepup.cli.options import ConfigFile, DataDir, problems_reported, settings_of
+from stepup.cli.output import failure
 
 if TYPE_CHECKING:
     from stepup.cli.doctor.findings import Finding

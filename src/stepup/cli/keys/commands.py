@@ -14,7 +14,8 @@ from typing import Annotated
 import structlog
 import typer
 
-from stepup.cli.options import ConfigFile, DataDir, failure, problems_reported, run, settings_of
+from stepup.cli.options import ConfigFile, DataDir, problems_reported, run, settings_of
+from stepup.cli.output import failure
 from stepup.keys.file import KeyFile, KeyRingError
 from stepup.keys.following import LOOK_SECONDS, ReloadingKeys
 from stepup.keys.source import KeySource

@@ -8,7 +8,7 @@ import typer
 from stepup.cli import output
 from stepup.cli.decisions.options import AsJson, Logs, Since, Tenant, Until
 from stepup.cli.decisions.reading import Selection
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 from stepup.cli.times import instant_option
 
 app = typer.Typer(

@@ -13,7 +13,7 @@ from stepup.cli.ctl.patience import call_patiently
 from stepup.cli.ctl.people.importing import NOT_KNOWN, READY
 from stepup.cli.ctl.people.reading import states_of
 from stepup.cli.ctl.problems import REFUSED, problem_of
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 from stepup.client import ActorContext, StepUpClient, StepUpError
 from stepup.client.messages import people
 

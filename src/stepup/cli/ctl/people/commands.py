@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stepup.cli.ctl.operating import Operating, operating
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 
 app = typer.Typer(help="The people of a business, and their authenticators.", no_args_is_help=True)
 

@@ -7,7 +7,7 @@ from typing import Final
 from stepup.cli import output
 from stepup.cli.ctl.people import report, sources
 from stepup.cli.ctl.people.sources import Row, SourceError
-from stepup.cli.options import failure
+from stepup.cli.output import failure
 from stepup.client import ActorContext, StepUpClient
 from stepup.client.messages import people
 from stepup.service.people.import_authenticators import MAX_IMPORTS, ImportOutcome
