@@ -20,6 +20,13 @@ def test_no_text_of_a_person_controls_the_terminal():
     assert output.plain(HOSTILE) == SHOWN
 
 
+def test_no_problem_and_no_head_of_a_table_controls_the_terminal(capsys):
+    output.failure(f"first: {HOSTILE}\nsecond")
+    assert capsys.readouterr().err == f"stepup: first: {SHOWN}\nsecond\n"
+    output.write_table(("challenge", HOSTILE), [])
+    assert capsys.readouterr().out == f"challenge  {SHOWN}\n"
+
+
 @pytest.fixture
 def _terminal(monkeypatch):
     """Standard output is a terminal."""

@@ -66,7 +66,8 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     columns, elsewhere only the first has them.
     """
     cells = (tuple(map(plain, row)) for row in rows)
-    head = [tuple(columns)]
+    columns = tuple(map(plain, columns))
+    head = [columns]
     widths = [len(column) for column in columns]
     part = list(islice(cells, _ROWS_AT_ONCE))
     while head or part:
@@ -188,12 +189,15 @@ def demand_consent(question: str, *, given: bool) -> None:
     if given:
         return
     if not is_attended():
-        raise failure(f"{plain(question)} Give --yes, since there is no terminal to ask.")
+        raise failure(f"{question} Give --yes, since there is no terminal to ask.")
     typer.confirm(plain(question), abort=True, err=True)
 
 
 def failure(error: Exception | str) -> typer.Exit:
-    """Write a problem to standard error; return the exit of a command that failed: status 2."""
+    """Write a problem to standard error; return the exit of a command that failed: status 2.
+
+    Each line is `plain` text.
+    """
     with suppress(OSError):  # standard error may be closed; the exit status remains
-        typer.echo(f"stepup: {error}", err=True)
+        typer.echo("\n".join(map(plain, f"stepup: {error}".split("\n"))), err=True)
     return typer.Exit(2)

@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from stepup.cli.output import failure, plain
+from stepup.cli.output import failure
 
 _STDIN: Final = Path("-")
 
@@ -27,9 +27,9 @@ def read_session_id(file: Path) -> str:
             "\r\n"
         )
     except OSError as error:
-        raise failure(f"{plain(file)}: {error.strerror}") from error
+        raise failure(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise failure(f"{plain(file)}: must be text in UTF-8") from error
+        raise failure(f"{file}: must be text in UTF-8") from error
     if not session_id:
-        raise failure(f"{plain(file)}: has no session id")
+        raise failure(f"{file}: has no session id")
     return session_id

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
-from stepup.cli.output import failure, plain, write_problem
+from stepup.cli.output import failure, write_problem
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
@@ -86,7 +86,7 @@ def instant_option(
     try:
         instant = instant_of(text, datetime.now(UTC))
     except TimeTextError as error:
-        raise failure(f"{option} {plain(error)}") from error
+        raise failure(f"{option} {error}") from error
     if is_shown_always or not _has_offset(text):
         write_problem(f"{option} {shown(instant)}")
     return instant

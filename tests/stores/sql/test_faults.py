@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from stepup.domain.actor import TenantId, UserId
 from stepup.domain.errors import StoreUnavailableError
 from stepup.stores.sql import Limits, SqlDatabase, upgrade
+from stepup.stores.sql.faults import sqlstate
 
 ACME = TenantId("acme")
 ALICE = UserId("alice")
@@ -214,3 +215,13 @@ async def test_s17_a_database_on_a_full_disk_takes_no_writes_until_there_is_room
     filling.unlink()
     await database.check_writes()
     await database.close()
+
+
+@pytest.mark.parametrize(
+    ("reported", "code"),
+    [("28P01", "28P01"), ("\x1b[2J8", None), ("28p01", None), (b"28P01", None)],
+)
+def test_a_code_of_postgresql_has_no_other_characters(reported, code):
+    error = Exception()
+    error.sqlstate = reported
+    assert sqlstate(error) == code

@@ -57,7 +57,7 @@ def coverage(
     try:
         maps = {str(file): gaps.read_method_map(file) for file in methods or ()}
     except gaps.MethodMapError as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error
     with logs_read(logs, Selection(tenant_id=tenant), gaps.COLUMNS) as decisions:
         found: dict[str, Any] = {
             **gaps.span_of(decisions),
@@ -99,11 +99,11 @@ def _policy(source: str, tenant: str | None) -> PolicyFile:
     try:
         file = read_policy(source)
     except PolicyFileError as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error
     if file.change.max_ages is None:
-        raise failure(output.plain(f"{source}: operations: is required"))
+        raise failure(f"{source}: operations: is required")
     if tenant is not None and file.tenant_id not in (None, tenant):
-        raise failure(output.plain(f"{source}: tenant_id: is {file.tenant_id}, and not {tenant}"))
+        raise failure(f"{source}: tenant_id: is {file.tenant_id}, and not {tenant}")
     return file
 
 

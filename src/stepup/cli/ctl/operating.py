@@ -37,7 +37,7 @@ class Operating:
         try:
             self.connection: Profile = connection_of(options)
         except ProfileError as error:
-            raise failure(output.plain(error)) from error
+            raise failure(error) from error
 
     @property
     def as_json(self) -> bool:

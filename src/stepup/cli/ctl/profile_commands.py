@@ -55,7 +55,7 @@ def show(
     try:
         said = _said(connection_of(Options(profile=name)))
     except ProfileError as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error
     if as_json:
         output.write_json(said)
     else:
@@ -66,7 +66,7 @@ def _read() -> Profiles:
     try:
         return read_profiles(profiles_file())
     except ProfileError as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error
 
 
 def _said(profile: Profile) -> dict[str, object]:

@@ -71,7 +71,7 @@ def why(
             story = story_of(decisions, minute, session, audit or ())
         except SeveralTenantsError as error:
             problem = f"several businesses have {user}: {error}; give --tenant"
-            raise failure(output.plain(problem)) from error
+            raise failure(problem) from error
     if story is None:
         output.write_problem("no decision about this person is in these logs")
         raise typer.Exit(1)
@@ -134,7 +134,7 @@ def tail(
     try:
         write_last(files, lines, follow=follow, tenant_id=tenant, user_id=user, as_json=as_json)
     except LogsError as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error
     except KeyboardInterrupt:
         return
 
@@ -205,4 +205,4 @@ def _session_hash(tenant: str, user: str, session_id_file: Path, *, fold_case: b
     try:
         return Actor(TenantId(tenant), UserId(user), SessionId(session_id)).session_hash
     except InvalidValueError as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error

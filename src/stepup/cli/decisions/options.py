@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from stepup.cli.decisions.reading import COLUMNS, Decisions, LogsError, Selection, decisions_of
-from stepup.cli.output import failure, plain, write_problem
+from stepup.cli.output import failure, write_problem
 from stepup.cli.times import FORMS
 
 _LOGS_VARIABLE: Final = "STEPUP_DECISION_LOGS"
@@ -58,4 +58,4 @@ def logs_read(
                 )
             yield decisions
     except LogsError as error:
-        raise failure(plain(error)) from error
+        raise failure(error) from error

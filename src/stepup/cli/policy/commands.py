@@ -69,7 +69,7 @@ def simulate(
         simulation = simulate_policy(policy, select or (), before, logs, selection)
         picture = None if svg is None else simulation.picture()
     except (PolicyFileError, ChartError) as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error
     if as_json:
         output.write_json(simulation.as_json())
     else:
@@ -82,4 +82,4 @@ def _write_picture(file: Path, picture: str) -> None:
     try:
         file.write_text(picture, "utf-8")
     except OSError as error:
-        raise failure(f"--svg {output.plain(file)}: {error.strerror}") from error
+        raise failure(f"--svg {file}: {error.strerror}") from error

@@ -7,6 +7,7 @@ driver, which could have one (S11).
 
 import getpass
 import os
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ _BY_SQLSTATE: Final[Mapping[str, str]] = MappingProxyType(
         " storage.database.lock_seconds",
     }
 )
+_SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}")
 _NO_LOGIN: Final = "InitializeSessionUserId"
 """The function of PostgreSQL that reports 28000 for a role, and not for a line of pg_hba.conf."""
 _SQLITE_REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
@@ -98,8 +100,9 @@ def describe_place(url: URL) -> str:
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """PostgreSQL's code of an error, if the server reported one."""
-    return getattr(error, "sqlstate", None)
+    """PostgreSQL's code of an error, if the server reported one that has the form of a code."""
+    code = getattr(error, "sqlstate", None)
+    return code if isinstance(code, str) and _SQLSTATE.fullmatch(code) else None
 
 
 def _of_sqlite(url: URL, found: Sequence[BaseException]) -> str:

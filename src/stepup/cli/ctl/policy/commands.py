@@ -130,7 +130,7 @@ def set_(
     try:
         wanted = read_policy(file)
     except PolicyFileError as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error
     if wanted.tenant_id not in (None, work.tenant):
         raise failure(f"{file} has the tenant_id {wanted.tenant_id}, and --tenant is another")
     _change(work, lambda _: wanted.change, dry_run=dry_run, yes=yes)
@@ -198,7 +198,7 @@ def _operation_ids(names: list[str]) -> list[OperationId]:
     try:
         return operation_ids("OPERATION", names)
     except PolicyFileError as error:
-        raise failure(output.plain(error)) from error
+        raise failure(error) from error
 
 
 def _demand_of(max_age: str | None, *, every_time: bool) -> timedelta | None:
