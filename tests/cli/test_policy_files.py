@@ -51,20 +51,6 @@ def test_yaml_has_the_names_of_the_api(file):
     )
 
 
-def test_yaml_may_replace_a_name_that_it_merges(file):
-    text = """
-operations:
-- &first {operation: response.run_osquery, max_age: 300s}
-- &second {<<: *first, operation: iam.configure_api_keys}
-- {<<: *second, operation: response.start_remote_shell, max_age: 60s}
-"""
-    assert list(map(str, read_policy(file(text)).change.max_ages.values())) == [
-        "0:05:00",
-        "0:05:00",
-        "0:01:00",
-    ]
-
-
 def test_an_absent_field_says_nothing_and_null_removes(file):
     assert read_policy(file("{}")).change == PolicyChange("")
     removed = read_policy(file('{"issuer": null, "enroll_by": null}')).change
@@ -118,6 +104,12 @@ def test_without_the_extra_json_is_read_and_yaml_says_what_is_missing(file, monk
         ("enabled: false\nenabled: true", "has the name 'enabled' twice in one object"),
         ('{"operations": [{"max_age": "1s", "max_age": "2s"}]}', "'max_age' twice"),
         ("operations: [{max_age: 1s, 'max_age': 2s}]", "'max_age' twice"),
+        ("issuer: &a x\ntenant_id: *a", "has an alias of YAML"),
+        ("a: &a {b: c}\n<<: *a", "has an alias of YAML"),
+        ('{"issuer": [1]}', "issuer: must be a string, and is a list"),
+        ('{"enabled": {"a": 1}}', "enabled: must be true or false, and is an object"),
+        ('{"enroll_by": "0001-01-01T00:00:00+14:00"}', "enroll_by: is out of range"),
+        ("enroll_by: 0001-01-01T00:00:00+14:00", "out of range"),
         ('{"enable": true}', "policy: has no field 'enable'"),
         ('{"enabled": "yes"}', "enabled: must be true or false"),
         ('{"issuer": "a:b"}', "issuer: must have no colon"),

@@ -27,6 +27,10 @@ _NAMES: Final = {
     "tenant_id", "enabled", "operations", "etag", "update_time", "issuer", "enroll_by",
 }  # fmt: skip
 _OPERATION_NAMES: Final = {"operation", "max_age", "every_time"}
+_KINDS: Final = {
+    bool: "true or false", dict: "an object", float: "a number", int: "a number", list: "a list",
+    str: "a string", type(None): "null",
+}  # fmt: skip
 _T = TypeVar("_T")
 
 
@@ -132,7 +136,12 @@ def _document(text: str) -> Any:
         raise PolicyFileError(f"is not JSON, and YAML {missing_extra('analysis')}") from error
 
     class WithUniqueNames(yaml.SafeLoader):
-        # Before anchors are merged: a mapping may have a name that it also merges.
+        # A few aliases of aliases make a value that no memory holds.
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise PolicyFileError("has an alias of YAML: write the value again")
+            return super().compose_node(parent, index)
+
         def compose_mapping_node(self, anchor: Any) -> Any:
             node = super().compose_mapping_node(anchor)
             demand_unique_names(str(key.value) for key, _ in node.value)
@@ -144,6 +153,8 @@ def _document(text: str) -> Any:
         raise PolicyFileError(f"is neither JSON nor YAML: {error}") from error
     except RecursionError:
         raise PolicyFileError("is nested too deeply") from None
+    except OverflowError:
+        raise PolicyFileError("has an instant out of range") from None
 
 
 def _optional(
@@ -189,19 +200,26 @@ def _parsed(place: str, parse: Callable[[str], _T], value: object) -> _T:
         return parse(_text(place, value))
     except PolicyFileError:
         raise
+    except OverflowError as error:
+        raise PolicyFileError(f"{place}: is out of range") from error
     except (ValueError, InvalidValueError) as error:
         raise PolicyFileError(f"{place}: {error}") from error
 
 
 def _text(place: str, value: object) -> str:
     if not isinstance(value, str):
-        raise PolicyFileError(f"{place}: must be a string, and is {value!r}")
+        raise PolicyFileError(f"{place}: must be a string, and is {_kind(value)}")
     return value
+
+
+def _kind(value: object) -> str:
+    """The type of a value, which may be too large to show."""
+    return _KINDS.get(type(value), "another value")
 
 
 def _boolean(place: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise PolicyFileError(f"{place}: must be true or false, and is {value!r}")
+        raise PolicyFileError(f"{place}: must be true or false, and is {_kind(value)}")
     return value
 
 
