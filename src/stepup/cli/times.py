@@ -8,7 +8,7 @@ from stepup.cli.output import failure, write_problem
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
-_TIME_OF_DAY: Final = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?", re.ASCII)
+TIME_OF_DAY: Final = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?", re.ASCII)
 FORMS: Final = "2026-03-01, 2026-03-01T10:05:00Z, 10:05 or 2h (ago)"
 """Examples of each form of an instant, for the help of an option."""
 
@@ -34,7 +34,7 @@ def instant_of(text: str, now: datetime) -> datetime:
     try:
         if _DURATION.fullmatch(text):
             return now - duration_of(text)
-        if _TIME_OF_DAY.fullmatch(text):
+        if TIME_OF_DAY.fullmatch(text):
             latest = datetime.combine(now.astimezone(UTC), time.fromisoformat(text), UTC)
             return latest if latest <= now else latest - timedelta(days=1)
         instant = datetime.fromisoformat(text)

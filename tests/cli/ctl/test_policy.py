@@ -149,6 +149,8 @@ async def test_the_policy_is_shown_to_people(ctl):
         (("select", "response.unknown"), "`stepup ctl operations` lists"),
         (("set-issuer", "a:b"), "ISSUER must have no colon"),
         (("set-enroll-by", "soon"), "WHEN must be an instant"),
+        (("set-enroll-by", "23:59"), "WHEN must have a date"),
+        (("set-enroll-by", "99999999d"), "WHEN must be a shorter duration"),
         (("set", "/nowhere/policy.json"), "/nowhere/policy.json: No such file"),
         (("set", "-"), "has the tenant_id other"),
         (("enable",), "Change the policy of acme at 127.0.0.1:"),

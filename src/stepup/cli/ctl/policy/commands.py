@@ -186,8 +186,12 @@ def _enroll_by(when: str) -> datetime | Literal[""]:
     now = datetime.now(UTC).replace(microsecond=0)
     try:
         return now + times.duration_of(when)
+    except OverflowError as error:
+        raise failure(f"WHEN must be a shorter duration than {when!r}") from error
     except times.TimeTextError:
         pass
+    if times.TIME_OF_DAY.fullmatch(when.strip()):  # it would be one that has passed
+        raise failure("WHEN must have a date: give 2026-03-01T10:00:00Z or 7d")
     try:
         return times.instant_of(when, now)
     except times.TimeTextError as error:
