@@ -242,3 +242,30 @@ def test_the_record_has_tenant_operator_and_reason(missing):
     options = [part for name, value in given.items() for part in (f"--{name}", value)]
     result = run("people", "import", "-", "--insecure", *options, typed=URI)
     assert (result.exit_code, f"give --{missing}" in result.stderr) == (2, True), result.output
+
+
+def test_a_file_of_profiles_that_everybody_may_write_is_refused(file):
+    file.chmod(0o646)
+    with pytest.raises(ProfileError, match="every user of this machine may write it"):
+        profile_named("trial", file)
+
+
+@pytest.mark.parametrize("setting", ["key", "token_file"])
+def test_a_secret_is_not_for_every_user_of_the_machine(tmp_path, capsys, setting):
+    secret = tmp_path / "secret"
+    secret.write_text("token")
+    profile = Profile(token_file=tmp_path / "token")
+    profile.token_file.write_text("token")
+    profile.token_file.chmod(0o600)
+    profile = replace(profile, **{setting: secret})
+    secret.chmod(0o602)
+    with pytest.raises(ValueError, match="every user of this machine may write it"):
+        endpoint_of(profile)
+    secret.chmod(0o604)
+    if setting == "token_file":
+        endpoint_of(profile)
+        assert f"warning: {secret}: every user" in capsys.readouterr().err
+    secret.chmod(0o640)
+    if setting == "token_file":
+        endpoint_of(profile)
+        assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from stepup.cli.ctl.file_modes import is_readable_by_others, refuse_if_others_write
 from stepup.cli.ctl.profiles import Profile
 from stepup.cli.output import failure, write_problem
 from stepup.client import CallerCredentials, StepUpClient
@@ -62,6 +63,12 @@ def endpoint_of(connection: Profile) -> Endpoint:
             "give --certificate with --key, or --token-file, or a --profile that has them; or"
             " --insecure for a trial server on this machine"
         )
+    for secret in filter(None, (connection.key, token_file)):
+        refuse_if_others_write(secret)
+        if is_readable_by_others(secret):
+            write_problem(
+                f"stepup: warning: {secret}: every user of this machine may read it: run chmod o-r"
+            )
     credentials = CallerCredentials(
         certificate=certificate,
         private_key=connection.key,

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from stepup.cli.ctl.file_modes import refuse_if_others_write
+
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 FILE_VARIABLE: Final = "STEPUP_CTL_CONFIG"
 _SECRETS: Final = {
@@ -92,8 +94,12 @@ def read_profiles(file: Path) -> Profiles:
     """Read the file of profiles. A file that does not exist has none.
 
     Raises:
-        ProfileError: the file cannot be read, or an entry is not valid.
+        ProfileError: the file cannot be read, everybody may write it, or an entry is not valid.
     """
+    try:
+        refuse_if_others_write(file)
+    except ValueError as error:
+        raise ProfileError(str(error)) from error
     try:
         content = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
