@@ -64,9 +64,35 @@ def test_on_a_terminal_each_part_of_a_long_table_has_its_heads(capsys):
     assert "state" in capsys.readouterr().out
 
 
-def test_a_table_without_rows_has_its_heads(capsys):
-    output.write_table(("user", "state"), [])
-    assert capsys.readouterr().out == "user  state\n"
+@pytest.mark.parametrize(("empty", "written"), [("", "user  state"), ("nobody", "nobody")])
+def test_a_table_without_rows_has_its_heads_or_a_sentence(capsys, empty, written):
+    output.write_table(("user", "state"), iter(()), empty=empty)
+    assert capsys.readouterr().out == f"{written}\n"
+
+
+SENTENCE = "  Alice must give a code of the last 15 minutes in this session."
+
+
+def test_a_pipe_gets_each_text_in_one_line(capsys):
+    output.write_wrapped(SENTENCE)
+    assert capsys.readouterr().out == f"{SENTENCE}\n"
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_a_terminal_gets_a_long_text_in_lines_of_whole_words(capsys):
+    output.write_wrapped(SENTENCE)
+    assert capsys.readouterr().out.splitlines() == [
+        "  Alice must give a code of the last",
+        "      15 minutes in this session.",
+    ]
+
+
+def test_numbers_have_their_nouns():
+    assert output.counted(1, "key") == "1 key"
+    assert output.counted(1200, "key") == "1,200 keys"
+    assert [output.counted_people(number) for number in (0, 1, 2)] == [
+        *("0 people", "1 person", "2 people")
+    ]
 
 
 @pytest.mark.usefixtures("_terminal")

@@ -1,6 +1,6 @@
 """What commands write for people and for programs. No text of a person controls the terminal (S11).
 
-On a terminal tables have bold heads and fold their cells; a pipe or a file gets plain columns.
+On a terminal tables have bold heads and fit its width; a pipe or a file gets plain columns.
 """
 
 import json
@@ -13,9 +13,12 @@ from enum import Enum
 from itertools import islice
 from stat import S_ISFIFO
 from threading import Event, Thread
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _ROWS_AT_ONCE: Final = 100
 _QUIET_SECONDS: Final = 1
@@ -59,20 +62,45 @@ def write_json(value: Mapping[str, object]) -> None:
     typer.echo(json.dumps(value))
 
 
-def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_wrapped(text: object) -> None:
+    """As `write`; but on a terminal a text that is too wide breaks at spaces only.
+
+    Its further lines are indented.
+    """
+    if not is_terminal():
+        write(text)
+        return
+    from stepup.cli.tables import wrapped_below  # noqa: PLC0415  # only people need it
+
+    for line in wrapped_below(plain(text), _console().width):
+        typer.echo(line)
+
+
+def write_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = ""
+) -> None:
     """Write rows below the names of their columns, each cell as `plain` text.
 
     A long table is written as its rows come, in parts: on a terminal each part has the names of the
     columns, elsewhere only the first has them.
+
+    Args:
+        columns: the names of the columns.
+        rows: the cells of each row.
+        empty: the sentence in place of a table without rows. A table that always has rows needs
+            none.
     """
     cells = (tuple(map(plain, row)) for row in rows)
     columns = tuple(map(plain, columns))
     head = [columns]
     widths = [len(column) for column in columns]
     part = list(islice(cells, _ROWS_AT_ONCE))
+    if empty and not part:
+        write_wrapped(empty)
+        return
     while head or part:
         if is_terminal():
-            _write_rich(columns, part)
+            _write_for_terminal(columns, part)
         else:
             columns_of_part = zip(widths, *(map(len, row) for row in part), strict=True)
             widths = [max(lengths) for lengths in columns_of_part]
@@ -81,16 +109,30 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         part = list(islice(cells, _ROWS_AT_ONCE))
 
 
-def _write_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415  # only people need it
-    from rich.table import Table  # noqa: PLC0415  # as above
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: `1 prompt`, `1,200 prompts`. `many` is the plural, unless in s."""
+    return f"1 {one}" if number == 1 else f"{number:,} {many or one + 's'}"
 
-    table = Table(*columns, box=None, pad_edge=False)
-    for column in table.columns:
-        column.overflow = "fold"
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, markup=False, emoji=False).print(table)
+
+def counted_people(number: int) -> str:
+    """How many people: `1 person`, `1,200 people`."""
+    return counted(number, "person", "people")
+
+
+def _write_for_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from stepup.cli.tables import lay_out  # noqa: PLC0415  # only people need it
+
+    console = _console()
+    head, lines = lay_out(columns, rows, console.width)
+    console.print(head, style="bold", soft_wrap=True)
+    if lines:
+        console.print("\n".join(lines), soft_wrap=True)
+
+
+def _console() -> "Console":
+    from rich.console import Console  # noqa: PLC0415  # only people need it
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _write_columns(rows: Iterable[Sequence[str]], widths: Sequence[int]) -> None:

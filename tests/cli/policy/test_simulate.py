@@ -132,7 +132,18 @@ def test_for_people_it_is_a_table_with_the_assumptions(policy, week):
     )
     [row] = [row.split() for row in text.splitlines() if row.startswith(SHELL)]
     assert row == [SHELL, "4", "0", "3", "3", "0", "2"]
+    assert "2 more operations without a prompt, before and after" in text
+    assert KEYS not in text
     assert "Assumed: people do at once what an answer demands" in text
+
+
+def test_a_policy_without_prompts_is_one_sentence_and_a_picture(policy, line, log, tmp_path):
+    quiet = log(line(0, operation=OSQUERY, **NOT_SELECTED))
+    path = tmp_path / "quiet.svg"
+    text = run("--policy", policy(), "--decisions", quiet, "--svg", str(path)).stdout
+    assert "no operation has a prompt, before or after\n" in text
+    assert "more operations" not in text
+    assert KEYS in path.read_text("utf-8")
 
 
 def test_a_baseline_is_simulated_as_well(policy, week):
@@ -253,6 +264,7 @@ def test_the_picture_has_a_title_and_words_for_people_who_do_not_see_it(picture)
     assert root.get("aria-labelledby").split() == [title.get("id"), words.get("id")]
     assert title.text == "Prompts in acme under <new>.yaml"
     assert f"{SHELL}: 0 prompts before, 3 after." in words.text
+    assert KEYS not in picture
     assert "3 under <new>.yaml" in words.text
 
 

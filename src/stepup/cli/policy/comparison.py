@@ -106,6 +106,14 @@ class Comparison:
 
         return sorted(self.operations.items(), key=rank)
 
+    def prompted(self) -> list[tuple[OperationId, Tally]]:
+        """Those of `ranked` with a prompt before or after the change."""
+        return [
+            (operation, tally)
+            for operation, tally in self.ranked()
+            if tally.prompts("before") or tally.prompts("after")
+        ]
+
     def as_json(self) -> dict[str, object]:
         """The comparison with the names of its fields."""
         operations = [{"operation": each, **tally.as_json()} for each, tally in self.ranked()]

@@ -5,14 +5,18 @@ within a command: altair and vl-convert are of the extra `analysis`.
 """
 
 from collections.abc import Iterator, Mapping
+from textwrap import wrap
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from stepup.cli.policy.comparison import Comparison, Kind
+from stepup.cli.policy.comparison import Comparison, Kind, Tally
+from stepup.domain.operations import OperationId
 from stepup.system.distribution import missing_extra
 
 MOST: Final = 20
-"""How many operations the picture shows: those with the most changes."""
+"""How many operations the picture shows: those with the most changes, and with a prompt."""
+_SUBTITLE_LETTERS: Final = 80
+"""A longer line is wider than most pictures, which leaves a part of them blank."""
 _SVG: Final = "http://www.w3.org/2000/svg"
 _BACKGROUND, _INK, _BEFORE, _AFTER = "#ffffff", "#24292f", "#b4bcc4", "#0a4a8f"
 _IN_THE_DARK: Final = {
@@ -34,7 +38,7 @@ def picture_of(comparison: Comparison, title: str, subtitle: str) -> str:
     Args:
         comparison: what to draw.
         title: the headline.
-        subtitle: the line below the headline.
+        subtitle: the text below the headline.
 
     Raises:
         ChartError: altair or vl-convert is not installed.
@@ -44,7 +48,7 @@ def picture_of(comparison: Comparison, title: str, subtitle: str) -> str:
         import vl_convert  # noqa: PLC0415  # as above
     except ImportError as error:
         raise ChartError(f"a picture {missing_extra('analysis')}") from error
-    shown = comparison.ranked()[:MOST]
+    shown = _shown(comparison)
     bars = [
         {"operation": operation, "policy": kind, "prompts": tally.prompts(kind)}
         for operation, tally in shown
@@ -68,7 +72,9 @@ def picture_of(comparison: Comparison, title: str, subtitle: str) -> str:
             + base.mark_text(align="left", dx=3).encode(text=alt.Text("prompts:Q", format=",d"))
         )
         .properties(
-            title=alt.TitleParams(title, subtitle=subtitle, anchor="start"),
+            title=alt.TitleParams(
+                title, subtitle=wrap(subtitle, _SUBTITLE_LETTERS), anchor="start"
+            ),
             width=480,
             height=alt.Step(14),
         )
@@ -83,10 +89,14 @@ def picture_of(comparison: Comparison, title: str, subtitle: str) -> str:
     return _described(svg, title, " ".join(_sentences(comparison, subtitle)))
 
 
+def _shown(comparison: Comparison) -> list[tuple[OperationId, Tally]]:
+    return (comparison.prompted() or comparison.ranked())[:MOST]
+
+
 def _sentences(comparison: Comparison, subtitle: str) -> Iterator[str]:
     """What the picture shows, in words."""
     yield f"{subtitle}."
-    for operation, tally in comparison.ranked()[:MOST]:
+    for operation, tally in _shown(comparison):
         before, after = tally.prompts("before"), tally.prompts("after")
         yield f"{operation}: {before} prompts before, {after} after."
 

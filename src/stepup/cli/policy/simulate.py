@@ -9,6 +9,7 @@ from typing import Final
 from stepup.cli import output
 from stepup.cli.decisions.options import logs_read
 from stepup.cli.decisions.reading import LogsError, Selection, several_tenants
+from stepup.cli.output import counted, counted_people
 from stepup.cli.policy.comparison import KINDS, Comparison
 from stepup.cli.policy.picture import picture_of
 from stepup.cli.policy.recorded import COLUMNS, RecordedPeople
@@ -79,40 +80,50 @@ class Simulation:
     def write(self) -> None:
         """Write the simulation as text and a table, for people."""
         comparison = self.comparison
-        output.write(self._summary())
+        output.write_wrapped(self._summary())
         for kind in ("added", "removed"):
             prompts, people = comparison.total.prompts(kind), comparison.total.prompted(kind)
-            output.write(f"{kind}: {_counted(prompts, 'prompt')}, for {_people(people)}")
-        output.write(f"to enrol: {_people(comparison.people_to_enrol)}")
+            output.write(f"{kind}: {counted(prompts, 'prompt')}, for {counted_people(people)}")
+        output.write(f"to enrol: {counted_people(comparison.people_to_enrol)}")
         if comparison.people_in_grace:
-            output.write(f"allowed until enroll_by: {_people(comparison.people_in_grace)}")
+            output.write(f"allowed until enroll_by: {counted_people(comparison.people_in_grace)}")
         output.write()
+        prompted = comparison.prompted()
+        if prompted:
+            output.write("Prompts of each operation, and the people for whom some are added")
         output.write_table(
-            ("operation", "calls", *(f"prompts {kind}" for kind in KINDS), "people added"),
+            ("operation", "calls", *KINDS, "people"),
             [
                 (operation, tally.calls, *map(tally.prompts, KINDS), tally.prompted("added"))
-                for operation, tally in comparison.ranked()
+                for operation, tally in prompted
             ],
+            empty="no operation has a prompt, before or after",
         )
-        if self.skipped:
+        if prompted and (left_out := len(comparison.operations) - len(prompted)):
             output.write(
-                f"left out, since this release does not know them: {self.skipped} decisions"
+                f"{counted(left_out, 'more operation')} without a prompt, before and after"
+            )
+        if self.skipped:
+            output.write_wrapped(
+                "left out, since this release does not know them:"
+                f" {counted(self.skipped, 'decision')}"
             )
         output.write()
-        output.write(ASSUMED)
+        output.write_wrapped(ASSUMED)
 
     def _summary(self) -> str:
         total = self.comparison.total
         before = "recorded" if self.before is None else f"under {self._name(self.before)}"
         return (
-            f"{shown(self.since)} to {shown(self.until)}: {_counted(total.calls, 'call')} for"
-            f" {_people(total.people)}; {_counted(total.prompts('before'), 'prompt')} {before},"
+            f"{shown(self.since)} to {shown(self.until)}: {counted(total.calls, 'call')} for"
+            f" {counted_people(total.people)};"
+            f" {counted(total.prompts('before'), 'prompt')} {before},"
             f" {total.prompts('after'):,} under {self._after}"
         )
 
     @property
     def _after(self) -> str:
-        more = f" with {_counted(len(self.select), 'more operation')}" if self.select else ""
+        more = f" with {counted(len(self.select), 'more operation')}" if self.select else ""
         return self._name(self.after) + more
 
     @staticmethod
@@ -184,11 +195,3 @@ def _problem_of(tenants: Sequence[str], selection: Selection) -> LogsError:
         return several_tenants(tenants)
     of = "" if selection.tenant_id is None else f" of {selection.tenant_id}"
     return LogsError(f"the logs have no decision{of} in this time")
-
-
-def _people(number: int) -> str:
-    return "1 person" if number == 1 else f"{number:,} people"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
