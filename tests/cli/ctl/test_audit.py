@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from stepup.cli.ctl.audit import following
 from stepup.cli.ctl.audit.commands import ADMINISTRATION
+from stepup.cli.ctl.audit.reading import cells_of
 from stepup.cli.main import app
+from stepup.client.messages import audit
 from stepup.domain.audit import EventKind
 
 TENANT = ("--tenant", "acme")
@@ -38,12 +40,33 @@ async def test_the_changes_of_administrators_are_one_command(ctl):
     assert result.exit_code == 0, result.output
     assert result.stderr == "--since 2026-01-01T00:00:00Z\n"
     _, newest, reset, first = result.stdout.splitlines()
-    assert f"{REMOTE_SHELL}: - → 900" in newest
+    assert f"{REMOTE_SHELL}: code of the last 15 min (before: not selected)" in newest
     assert OSQUERY not in newest
     assert "etag" not in newest
     assert "root  bob" in reset
     assert "reason: lost; [bold]" in reset
-    assert "enabled: false → true" in first
+    assert "enabled: true (before: false)" in first
+
+
+async def test_lists_without_a_row_are_a_sentence(ctl):
+    events = await ctl("audit", "list", "--kind", "otp_rejected", actor=TENANT)
+    assert events.stdout == "acme has no such audit event\n"
+    found = await ctl("people", "list", "--not-enrolled")
+    assert found.stdout == "the service knows nobody of acme in the state not_enrolled\n"
+    found = await ctl("challenges", "list", "bob")
+    assert found.stdout == "bob has no challenge of the last day\n"
+    assert (await ctl("policy", "show")).stdout.endswith("\nthe policy selects no operation\n")
+
+
+@pytest.mark.parametrize(
+    ("max_age", "shown"), [("every_time", "approval each time"), (300, "code of the last 5 min")]
+)
+def test_a_changed_demand_is_worded_as_in_the_policy(max_age, shown):
+    changed = audit.AuditEvent()
+    changed.details.update(
+        {"before": {"operations": {OSQUERY: max_age}}, "after": {"operations": {}}}
+    )
+    assert cells_of(changed)[-1] == f"{OSQUERY}: not selected (before: {shown})"
 
 
 @pytest.mark.usefixtures("history")

@@ -235,6 +235,15 @@ def test_profiles_are_listed_and_shown():
     ]
 
 
+def test_a_file_without_profiles_and_no_file_are_a_sentence(tmp_path, monkeypatch):
+    file = tmp_path / "some.toml"
+    monkeypatch.setenv("STEPUP_CTL_CONFIG", str(file))
+    assert run("profile", "list").stdout == f"{file} does not exist\n"
+    file.write_text("")
+    assert run("profile", "list").stdout == f"{file} has no profile\n"
+    assert run("profile", "list", "--json").stdout == ""
+
+
 @pytest.mark.parametrize("missing", ["tenant", "operator", "reason"])
 def test_the_record_has_tenant_operator_and_reason(missing):
     given = {"tenant": "acme", "operator": "sam", "reason": "why"}

@@ -99,7 +99,7 @@ def test_operations_have_their_numbers_and_their_last_decision(line, log):
 
 def test_people_read_tables_and_logs_without_decisions_have_none(line, log):
     text = stats(log(line(), line(**PROMPT), "torn")).stdout
-    assert "2 decisions about 1 people, from 2026-03-01T10:00:00Z" in text
+    assert "2 decisions about 1 person, from 2026-03-01T10:00:00Z" in text
     assert "  per person: median 1, 90th percentile 1, most 1" in text
     assert "Exemptions: none" in text
     torn = stats(log("torn", name="b.jsonl"))

@@ -253,8 +253,8 @@ def test_status_says_until_when_receipts_are_checked_by_a_key(data, clock):
 def test_status_is_a_table_for_people(data):
     old, new = rotated(data)
     lines = ok("status", "--data-dir", data).splitlines()
-    assert {line.split()[0] for line in lines} == {"Key", old, new}
-    assert lines[0].split()[:5] == ["Key", "State", "Created", "Authenticators", "Pending"]
+    assert {line.split()[0] for line in lines} == {"key", old, new}
+    assert lines[0].split()[:5] == ["key", "state", "created", "authenticators", "pending"]
 
 
 def test_s6_a_key_that_secrets_need_but_the_ring_lacks_is_an_alarm(data, clock):

@@ -127,7 +127,7 @@ def _write(found: Mapping[str, Any], since: datetime | None) -> None:
         _write_operations("Asked about, and not selected", policy["not_selected"])
     if found["silent_callers"]:
         output.write()
-        output.write(f"Callers that never ask: {', '.join(found['silent_callers'])}")
+        output.write_wrapped(f"Callers that never ask: {', '.join(found['silent_callers'])}")
     if rows := found["methods_without_operation"]:
         output.write()
         output.write("Methods without an operation")
@@ -135,7 +135,9 @@ def _write(found: Mapping[str, Any], since: datetime | None) -> None:
     output.write()
     never = [operation for each in found["policies"] for operation in each["never_asked"]]
     when = f" since {shown(since)}" if since else ""
-    output.write(f"selected operations that nobody asked about{when}: {', '.join(never) or 'none'}")
+    output.write_wrapped(
+        f"selected operations that nobody asked about{when}: {', '.join(never) or 'none'}"
+    )
 
 
 def _write_operations(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

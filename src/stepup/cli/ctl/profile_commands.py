@@ -28,6 +28,7 @@ def list_(*, as_json: _AsJson = False) -> None:
         for name, profile in sorted(profiles.by_name.items()):
             output.write_json({"name": name, "default": name == profiles.default} | _said(profile))
         return
+    file = profiles_file()
     output.write_table(
         ("", "profile", "address", "tenant", "operator"),
         [
@@ -40,6 +41,7 @@ def list_(*, as_json: _AsJson = False) -> None:
             )
             for name, profile in sorted(profiles.by_name.items())
         ],
+        empty=f"{file} {'has no profile' if file.exists() else 'does not exist'}",
     )
 
 

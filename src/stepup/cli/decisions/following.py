@@ -200,7 +200,7 @@ def _write(decision: Mapping[str, Any], *, as_json: bool) -> None:
     with suppress(ValueError, OverflowError):
         instant = shown(datetime.fromisoformat(instant))
     of = f" on {decision['target']}" if decision.get("target") else ""
-    output.write(
+    output.write_wrapped(
         f"{instant}  {decision['tenant_id']} {decision['user_id']}  {decision['caller']}:"
         f" {decision['operation']}{of}  {decision['decision']}: {decision['reason']}"
     )

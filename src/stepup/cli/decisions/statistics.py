@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from stepup.cli import output
 from stepup.cli.decisions.reading import CALL, Decisions
+from stepup.cli.output import counted, counted_people
 from stepup.cli.times import shown
 from stepup.domain.decision import Decision, Reason
 
@@ -95,15 +96,15 @@ def write_statistics(counts: Mapping[str, Any]) -> None:
     if not counts["decisions"]:
         output.write("no decisions")
         return
-    output.write(
-        f"{counts['decisions']} decisions about {counts['people']} people,"
+    output.write_wrapped(
+        f"{counted(counts['decisions'], 'decision')} about {counted_people(counts['people'])},"
         f" from {counts['first']} to {counts['last']}"
     )
     _write_part("Answers", counts["answers"])
     _write_part("Exemptions", counts["exemptions"])
     prompts = counts["prompts"]
     output.write()
-    output.write(f"Prompts: {prompts['prompts']}, of {prompts['people']} people")
+    output.write(f"Prompts: {prompts['prompts']}, of {counted_people(prompts['people'])}")
     if prompts["people"]:
         output.write(
             f"  per person: median {prompts['median']}, 90th percentile {prompts['p90']},"

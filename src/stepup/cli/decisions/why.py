@@ -154,13 +154,13 @@ def write_story(story: Story) -> None:
     of = story.decision
     if story.distance:
         side = "earlier" if story.distance < timedelta() else "later"
-        output.write(
+        output.write_wrapped(
             f"The minute that begins at {shown(story.asked)} has no decision. The nearest one is"
             f" {in_words(abs(story.distance))} {side}:"
         )
     output.write(f"{shown(of['decided_at'])}  {of['decision']}: {of['reason']}")
     for sentence in story.because:
-        output.write(f"  {sentence}")
+        output.write_wrapped(f"  {sentence}")
     output.write()
     facts = [
         ("person", f"{of['user_id']} of {of['tenant_id']}, {of['account_type']} account"),
@@ -176,7 +176,7 @@ def write_story(story: Story) -> None:
     ]
     for name, value in facts:
         if value:
-            output.write(f"{name:<14}{value}")
+            output.write_wrapped(f"{name:<14}{value}")
     _write_rows("Before, in this session", story.before)
     _write_rows("After, in this session", story.after)
     if story.events:

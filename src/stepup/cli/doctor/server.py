@@ -20,6 +20,7 @@ from stepup.cli.doctor.findings import (
     unknown,
     warning,
 )
+from stepup.cli.output import counted
 from stepup.keys.file import KeyFile
 from stepup.keys.ring import KeyRing
 from stepup.rpc.identity.certificate_files import CertificateError, CertificateFiles
@@ -68,7 +69,7 @@ def examinations_of_server(settings: Settings) -> list[Examination]:
 async def _configuration(settings: Settings) -> AsyncIterator[Remark]:
     if problems := list(start_problems(settings)):
         raise ConfigurationError("\n".join(map(str, problems)))
-    yield ok(f"a server starts with it; {len(settings.callers)} callers")
+    yield ok(f"a server starts with it; {counted(len(settings.callers), 'caller')}")
 
 
 async def _certificate(settings: Settings) -> AsyncIterator[Remark]:
@@ -94,7 +95,7 @@ async def _key_ring(settings: Settings) -> AsyncIterator[Remark]:
         yield ok(f"{source} does not exist yet: a server makes it when it starts")
         return
     ring = read_keys(settings)
-    yield ok(f"{source}: {len(ring.stored_values.keys)} keys")
+    yield ok(f"{source}: {counted(len(ring.stored_values.keys), 'key')}")
 
 
 async def _database(settings: Settings) -> AsyncIterator[Remark]:
@@ -240,6 +241,6 @@ async def _issuer(settings: TokenIssuerSettings) -> AsyncIterator[Remark]:
         yield error(f"{source} {failure}")
         return
     if keys:
-        yield ok(f"{source} has {len(keys)} keys")
+        yield ok(f"{source} has {counted(len(keys), 'key')}")
     else:
         yield error(f"{source} has no public key for signatures: ask its operators")

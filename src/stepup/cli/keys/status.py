@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
+from stepup.cli import output
 from stepup.domain.elevation import LIFETIME
 from stepup.keys.file import KeyFile
 from stepup.service.ports import SealCounts
-
-_WIDTH = 120
-"""The width of the table, in columns, if the output is not a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +96,28 @@ def _status(
 
 def show(statuses: list[KeyStatus], *, as_json: bool) -> None:
     """Write the report to standard output."""
-    console = Console(highlight=False)
     if as_json:
-        console.out(json.dumps([status.document for status in statuses], indent=2))
+        typer.echo(json.dumps([status.document for status in statuses], indent=2))
         return
-    if not console.is_terminal:
-        console.width = _WIDTH
-    table = Table(box=None, pad_edge=False)
-    for column in ("Key", "State", "Created"):
-        table.add_column(column, no_wrap=True)
-    for column in ("Authenticators", "Pending", "Reset codes"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("Receipts until", "Can be retired"):
-        table.add_column(column, no_wrap=True)
-    for status in statuses:
-        table.add_row(
-            status.key_id,
-            f"[bold red]{status.state}[/]" if status.is_missing else status.state,
-            _text(status.created_at),
-            str(status.counts.authenticators),
-            str(status.counts.pending_enrollments),
-            str(status.counts.reset_codes),
-            _text(status.receipts_until),
-            "yes" if status.can_be_retired else "no",
-        )
-    console.print(table)
+    output.write_table(
+        (
+            *("key", "state", "created", "authenticators", "pending", "reset codes"),
+            *("receipts until", "can be retired"),
+        ),
+        [
+            (
+                status.key_id,
+                status.state,
+                _text(status.created_at),
+                status.counts.authenticators,
+                status.counts.pending_enrollments,
+                status.counts.reset_codes,
+                _text(status.receipts_until),
+                "yes" if status.can_be_retired else "no",
+            )
+            for status in statuses
+        ],
+    )
 
 
 def _text(instant: datetime | None) -> str:

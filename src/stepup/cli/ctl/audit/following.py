@@ -58,4 +58,6 @@ def _write(event: audit.AuditEvent, *, as_json: bool) -> None:
         output.write_json(fields_of(event))
         return
     instant, number, kind, actor, person, details = map(str, cells_of(event))
-    output.write(f"{instant}  {number}  {kind.ljust(_KIND_WIDTH)}  {actor} > {person}  {details}")
+    output.write_wrapped(
+        f"{instant}  {number}  {kind.ljust(_KIND_WIDTH)}  {actor} > {person}  {details}"
+    )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -13,8 +13,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from stepup.cli import output
 from stepup.cli.ctl.messages import NONE, fields_of, instant_shown, word_of
 from stepup.cli.ctl.patience import call_patiently
+from stepup.cli.ctl.policy.changing import NOT_SELECTED, demand_shown
 from stepup.client.messages import audit
 from stepup.domain.audit import EventKind
+from stepup.domain.policy import EVERY_TIME
 
 if TYPE_CHECKING:
     from stepup.cli.ctl.operating import Operating
@@ -70,7 +72,9 @@ def write_events(work: "Operating", query: Query, limit: int) -> None:
         for event in wanted:
             output.write_json(fields_of(event))
     else:
-        output.write_table(COLUMNS, map(cells_of, wanted))
+        output.write_table(
+            COLUMNS, map(cells_of, wanted), empty=f"{work.tenant} has no such audit event"
+        )
     if next(events, None) is not None:
         output.write_problem(f"older events are left out: --limit {limit}")
 
@@ -137,11 +141,29 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
     found: dict[str, str] = {}
     for name in (before.keys() | after.keys()) - set(_IN_JSON_ONLY):
         old, new = before.get(name), after.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
+        if name == "operations" and isinstance(old, dict) and isinstance(new, dict):
+            old, new = ({each: _demand(age) for each, age in ages.items()} for ages in (old, new))
+            found |= {
+                each: _change(old.get(each, NOT_SELECTED), new.get(each, NOT_SELECTED))
+                for each in old.keys() | new.keys()
+                if old.get(each) != new.get(each)
+            }
+        elif isinstance(old, dict) and isinstance(new, dict):
             found |= _differences(old, new)
         elif old != new:
-            found[name] = f"{_text(old)} → {_text(new)}"
+            found[name] = _change(_text(old), _text(new))
     return found
+
+
+def _change(old: str, new: str) -> str:
+    return f"{new} (before: {old})"
+
+
+def _demand(max_age: object) -> str:
+    """The recorded demand of an operation, as `ctl policy show` words it."""
+    if max_age == "every_time":
+        return demand_shown(EVERY_TIME)
+    return demand_shown(timedelta(seconds=max_age)) if type(max_age) is int else _text(max_age)
 
 
 def _text(value: object) -> str:

@@ -31,7 +31,7 @@ def list_(
         for challenge in challenges:
             output.write_json(fields_of(challenge))
     else:
-        showing.write_list(challenges)
+        showing.write_list(user, challenges)
 
 
 @app.command()

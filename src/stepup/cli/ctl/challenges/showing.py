@@ -10,9 +10,13 @@ from stepup.client.messages import challenge as messages
 _COLUMNS: Final = ("challenge", "state", "created", "requested by", "actions", "message")
 
 
-def write_list(challenges: Iterable[messages.Challenge]) -> None:
-    """Write a line for each challenge."""
-    output.write_table(_COLUMNS, map(_cells, challenges))
+def write_list(user_id: str, challenges: Iterable[messages.Challenge]) -> None:
+    """Write a line for each challenge of a person."""
+    output.write_table(
+        _COLUMNS,
+        map(_cells, challenges),
+        empty=f"{user_id} has no challenge of the last day",
+    )
 
 
 def write_one(challenge: messages.Challenge) -> None:

@@ -28,7 +28,9 @@ def write_people(work: "Operating", state: str) -> None:
         for person in found:
             output.write_json(fields_of(person))
     else:
-        output.write_table(_COLUMNS, map(_cells, found))
+        of = f" in the state {state.lower()}" if state else ""
+        empty = f"the service knows nobody of {work.tenant}{of}"
+        output.write_table(_COLUMNS, map(_cells, found), empty=empty)
 
 
 def write_counts(work: "Operating") -> None:
@@ -58,7 +60,7 @@ def write_person(work: "Operating", user_id: str) -> None:
         return
     output.write_table(("person", person.user_id), _facts(person))
     output.write()
-    challenges.write_list(asked)
+    challenges.write_list(person.user_id, asked)
 
 
 def states_of(person: people.Person) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 import typer
 
@@ -17,6 +18,9 @@ from stepup.domain.actor import TenantId
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import EVERY_TIME, Policy, PolicyChange
 from stepup.rpc.wire import encode
+
+NOT_SELECTED: Final = "not selected"
+"""What an operation demands that the policy does not select, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ def _write_differences(tenant: str, found: list[Difference]) -> None:
 
 
 def _demand(max_ages: Mapping[OperationId, timedelta], operation: OperationId) -> str:
-    return demand_shown(max_ages[operation]) if operation in max_ages else NONE
+    return demand_shown(max_ages[operation]) if operation in max_ages else NOT_SELECTED
 
 
 def _yes_or_no(value: bool) -> str:

@@ -50,7 +50,8 @@ def show(work: Operating) -> None:
     )
     output.write()
     rows = [(name, changing.demand_shown(max_age)) for name, max_age in policy.max_ages.items()]
-    output.write_table(("selected operation", "demands"), rows)
+    empty = "the policy selects no operation"
+    output.write_table(("selected operation", "demands"), rows, empty=empty)
 
 
 @app.command()
