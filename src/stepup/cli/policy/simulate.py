@@ -90,7 +90,7 @@ class Simulation:
         output.write()
         prompted = comparison.prompted()
         if prompted:
-            output.write("Prompts of each operation, and the people for whom some are added")
+            output.write("Prompts of each operation; people: those with an added one")
         output.write_table(
             ("operation", "calls", *KINDS, "people"),
             [
