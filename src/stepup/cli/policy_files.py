@@ -6,21 +6,23 @@
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
+from stepup.cli import output
 from stepup.cli.times import duration_of
 from stepup.domain.actor import TenantId
 from stepup.domain.elevation import LIFETIME
 from stepup.domain.errors import InvalidValueError
-from stepup.domain.operations import OperationId
+from stepup.domain.operations import SHIPPED, OperationId
 from stepup.domain.policy import EVERY_TIME, Policy, PolicyChange, checked_max_age
 from stepup.domain.totp import Label
 from stepup.system.distribution import missing_extra
 from stepup.system.json_texts import demand_unique_names, json_with_unique_names
+from stepup.system.near_names import instead_of
 
 STDIN: Final = "-"
 _NAMES: Final = {
@@ -89,6 +91,22 @@ def operation_ids(place: str, names: Sequence[str]) -> list[OperationId]:
         return [OperationId(name) for name in names]
     except InvalidValueError as error:
         raise PolicyFileError(f"{place} {error}; `stepup ctl operations` lists them") from error
+
+
+def warn_of_unknown_operations(operations: Iterable[OperationId]) -> None:
+    """Name the operations that the shipped catalogue does not have, on standard error.
+
+    They may be mistyped. This is only a warning, since a server may have further operations.
+
+    Args:
+        operations: those without a decision on record.
+    """
+    for operation in operations:
+        if SHIPPED.find(operation) is None:
+            output.write_problem(
+                f"{operation}: the shipped catalogue and the logs do not have this operation"
+                + instead_of(operation, (), SHIPPED.ids, most=1)
+            )
 
 
 def selecting(

@@ -16,11 +16,13 @@ def instead_of(
 
     Args:
         name: the unknown name.
-        known: valid names; listed if none is similar.
+        known: valid names; listed if none is similar. Without any the end may be empty.
         others: further names to suggest, but not to list.
         most: the largest number of suggestions.
         prefix: the common prefix of all names, which does not count for similarity.
     """
     bare = {each.removeprefix(prefix): each for each in (*known, *others)}
     near = [bare[each] for each in get_close_matches(name.removeprefix(prefix), bare, n=most)]
-    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(known)}"
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; there are {', '.join(known)}" if known else ""

@@ -146,7 +146,8 @@ async def test_the_policy_is_shown_to_people(ctl):
         (("select", OSQUERY, "--max-age", "20m"), "--max-age must be whole seconds"),
         (("select", OSQUERY, "--max-age", "x"), "--max-age must be a duration"),
         (("select", OSQUERY, "--max-age", "1m", "--every-time"), "exclude each other"),
-        (("select", "response.unknown"), "`stepup ctl operations` lists"),
+        (("select", "response.run_oskwery"), "have response.run_oskwery; did you mean"),
+        (("select", "response.run_oskwery", "--dry-run"), f"did you mean {OSQUERY}?"),
         (("set-issuer", "a:b"), "ISSUER must have no colon"),
         (("set-enroll-by", "soon"), "WHEN must be an instant"),
         (("set-enroll-by", "23:59"), "WHEN must have a date"),
@@ -200,3 +201,9 @@ async def test_the_session_of_a_check_comes_from_a_file(ctl, worker, tmp_path):
     assert other.exit_code == 1
     assert "step_up_required: not_elevated" in other.stdout
     assert (await ctl(*command, "/nowhere/session")).exit_code == 2
+
+
+async def test_a_tenant_that_never_had_a_policy_is_perhaps_mistyped(ctl):
+    assert "acme never had a policy" in (await ctl("policy", "show")).stderr
+    await ctl("policy", "select", OSQUERY, "--yes")
+    assert "never had" not in (await ctl("policy", "show")).stderr

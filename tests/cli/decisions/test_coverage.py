@@ -72,6 +72,13 @@ def test_a_selected_operation_that_nobody_asks_about_is_found(line, log, policy)
     assert of_policy["not_selected"] == []
 
 
+def test_a_selected_operation_that_nobody_knows_is_perhaps_mistyped(line, log, policy):
+    mistyped = policy("response.run_oskwery", ACCESS)
+    told = run("--policy", mistyped, "--decisions", log(line())).stderr
+    assert f"did you mean {OSQUERY}?" in told
+    assert ACCESS not in told
+
+
 def test_an_operation_with_a_question_that_is_not_selected_is_shown(line, log, policy):
     document = found("--policy", policy(OSQUERY), "--decisions", log(line(operation=KEYS), line()))
     [of_policy] = document["policies"]

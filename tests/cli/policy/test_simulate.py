@@ -171,6 +171,15 @@ def test_more_operations_are_selected_without_a_file(policy, week):
     assert "under now.yaml with 2 more operations" in text
 
 
+def test_an_operation_that_nobody_knows_is_perhaps_mistyped(policy, line, log):
+    logs = log(line(operation="own.operation"))
+    selected = ("--select", "response.run_oskwery", "--select", "own.operation")
+    told = run("--policy", policy(), *selected, "--decisions", logs).stderr
+    [warning] = [each for each in told.splitlines() if "catalogue" in each]
+    assert warning.startswith("response.run_oskwery: ")
+    assert warning.endswith(f"did you mean {OSQUERY}?")
+
+
 def test_one_code_serves_a_batch(policy, line, log):
     batch = {"request_id": "of the batch"}
     path = log(

@@ -12,9 +12,15 @@ from stepup.cli.decisions.options import AsJson, Logs, Tenant, logs_read
 from stepup.cli.decisions.reading import Selection
 from stepup.cli.options import settings_of
 from stepup.cli.output import failure
-from stepup.cli.policy_files import PolicyFile, PolicyFileError, read_policy
+from stepup.cli.policy_files import (
+    PolicyFile,
+    PolicyFileError,
+    read_policy,
+    warn_of_unknown_operations,
+)
 from stepup.cli.times import FORMS, instant_option, shown
 from stepup.domain.challenge_rights import CHECK_STEP_UP
+from stepup.domain.operations import OperationId
 
 
 def coverage(
@@ -82,6 +88,12 @@ def coverage(
                 if operation is None
             ],
         }
+    warn_of_unknown_operations(
+        OperationId(row["operation"])
+        for policy in found["policies"]
+        for row in policy["selected"]
+        if not row["decisions"]
+    )
     if as_json:
         output.write_json(found)
     else:

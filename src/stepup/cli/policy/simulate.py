@@ -20,6 +20,7 @@ from stepup.cli.policy_files import (
     operation_ids,
     read_policy,
     selecting,
+    warn_of_unknown_operations,
 )
 from stepup.cli.times import shown
 from stepup.domain.actor import TenantId
@@ -170,6 +171,8 @@ def simulate_policy(
         people = RecordedPeople(decisions)
         with output.progress_shown("Deciding again", lambda: people.read / recorded["people"]):
             comparison = Comparison.of(people, policies[1] if before is not None else None, wanted)
+        without_calls = (each for each, tally in comparison.ranked() if not tally.calls)
+        warn_of_unknown_operations(without_calls)
         return Simulation(
             tenant_id,
             before,

@@ -1,6 +1,6 @@
 """Changes the policy of a business: shows the difference, and lets the server decide."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,6 +18,7 @@ from stepup.domain.actor import TenantId
 from stepup.domain.operations import OperationId
 from stepup.domain.policy import EVERY_TIME, Policy, PolicyChange
 from stepup.rpc.wire import encode
+from stepup.system.near_names import instead_of
 
 NOT_SELECTED: Final = "not selected"
 """What an operation demands that the policy does not select, in words."""
@@ -35,10 +36,16 @@ class Difference:
 def stored_policy(work: Operating) -> tuple[Policy, messages.GetPolicyResponse]:
     """Read the policy of the tenant: as the rules know it, and as the server sent it.
 
+    Standard error says if the tenant never had one, since its id may be mistyped.
+
     Raises:
         StepUpError: there is no answer.
     """
     answer = work.client.policy.get(tenant_id=work.tenant)
+    if not answer.policy.HasField("update_time"):
+        output.write_problem(
+            f"{work.tenant} never had a policy: make sure that it is the id of the business"
+        )
     change = policy_of(fields_of(answer.policy)).change
     return change.applied_to(Policy(TenantId(answer.policy.tenant_id))), answer
 
@@ -57,6 +64,7 @@ def change_policy(
 
     Raises:
         typer.Exit: the policy is not the version of the etag, or a dry run weakens it; status 1.
+            The server's catalogue lacks an operation; status 2.
         StepUpError: the server refuses the change.
     """
     if not dry_run:
@@ -72,6 +80,7 @@ def change_policy(
         )
         raise typer.Exit(REFUSED)
     after = change.applied_to(before)
+    _demand_known(work, after.max_ages.keys() - before.max_ages.keys())
     found, weakenings = differences(before, after), before.weakenings(after)
     if not work.as_json:
         _write_differences(work.tenant, found)
@@ -126,6 +135,18 @@ def demand_shown(max_age: timedelta) -> str:
     minutes, seconds = divmod(int(max_age.total_seconds()), 60)
     parts = [f"{minutes} min" if minutes else "", f"{seconds} s" if seconds else ""]
     return f"code of the last {' '.join(filter(None, parts))}"
+
+
+def _demand_known(work: Operating, operations: Collection[OperationId]) -> None:
+    """Look newly selected operations up in the server's catalogue."""
+    if not operations:
+        return
+    categories = work.client.policy.list_operations().categories
+    known = [operation.id for category in categories for operation in category.operations]
+    for operation in sorted(set(operations) - {*known}):
+        raise output.failure(
+            f"the catalogue does not have {operation}{instead_of(operation, (), known, most=1)}"
+        )
 
 
 def _update(work: Operating, after: Policy, read: messages.Policy) -> messages.Policy:
