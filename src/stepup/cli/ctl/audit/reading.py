@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from stepup.cli import output
 from stepup.cli.ctl.messages import NONE, fields_of, instant_shown, word_of
 from stepup.cli.ctl.patience import call_patiently
-from stepup.cli.ctl.policy.changing import NOT_SELECTED, demand_shown
+from stepup.cli.ctl.policy.showing import NOT_SELECTED, demand_shown
 from stepup.client.messages import audit
 from stepup.domain.audit import EventKind
 from stepup.domain.policy import EVERY_TIME

@@ -3,25 +3,25 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 import typer
 
 from stepup.cli import output
-from stepup.cli.ctl.messages import NONE, fields_of
+from stepup.cli.ctl.messages import NONE
 from stepup.cli.ctl.operating import Operating
+from stepup.cli.ctl.policy.showing import (
+    NOT_SELECTED,
+    demand_shown,
+    document_of,
+    stored_policy,
+)
 from stepup.cli.ctl.problems import REFUSED, ROLE_ADVICE
-from stepup.cli.policy_files import policy_of
 from stepup.cli.times import shown
 from stepup.client.messages import policy as messages
-from stepup.domain.actor import TenantId
 from stepup.domain.operations import OperationId
-from stepup.domain.policy import EVERY_TIME, Policy, PolicyChange
+from stepup.domain.policy import Policy, PolicyChange
 from stepup.rpc.wire import encode
 from stepup.system.near_names import instead_of
-
-NOT_SELECTED: Final = "not selected"
-"""What an operation demands that the policy does not select, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +31,6 @@ class Difference:
     field: str
     before: str
     after: str
-
-
-def stored_policy(work: Operating) -> tuple[Policy, messages.GetPolicyResponse]:
-    """Read the policy of the tenant: as the rules know it, and as the server sent it.
-
-    Standard error says if the tenant never had one, since its id may be mistyped.
-
-    Raises:
-        StepUpError: there is no answer.
-    """
-    answer = work.client.policy.get(tenant_id=work.tenant)
-    if not answer.policy.HasField("update_time"):
-        output.write_problem(
-            f"{work.tenant} never had a policy: make sure that it is the id of the business"
-        )
-    change = policy_of(fields_of(answer.policy)).change
-    return change.applied_to(Policy(TenantId(answer.policy.tenant_id))), answer
 
 
 def change_policy(
@@ -109,11 +92,6 @@ def change_policy(
         raise typer.Exit(REFUSED)
 
 
-def document_of(message: messages.Policy) -> dict[str, object]:
-    """A policy as JSON, with all its fields: what `policy set` takes."""
-    return {"enroll_by": None, "update_time": None} | fields_of(message)
-
-
 def differences(before: Policy, after: Policy) -> list[Difference]:
     """The fields and operations that differ, in words."""
     fields = [
@@ -126,15 +104,6 @@ def differences(before: Policy, after: Policy) -> list[Difference]:
         for name in sorted({*before.max_ages, *after.max_ages})
     ]
     return [each for each in (*fields, *operations) if each.before != each.after]
-
-
-def demand_shown(max_age: timedelta) -> str:
-    """What an operation with this `max_age` demands, in words."""
-    if max_age == EVERY_TIME:
-        return "approval each time"
-    minutes, seconds = divmod(int(max_age.total_seconds()), 60)
-    parts = [f"{minutes} min" if minutes else "", f"{seconds} s" if seconds else ""]
-    return f"code of the last {' '.join(filter(None, parts))}"
 
 
 def _demand_known(work: Operating, operations: Collection[OperationId]) -> None:

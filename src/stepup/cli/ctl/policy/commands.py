@@ -30,12 +30,12 @@ _Operations = Annotated[
 @operating
 def show(work: Operating) -> None:
     """Show the policy. With --json, in the form that `set` takes."""
-    from stepup.cli.ctl.messages import NONE, instant_shown  # noqa: PLC0415  # a server needs none
-    from stepup.cli.ctl.policy import changing  # noqa: PLC0415  # as above
+    from stepup.cli.ctl.messages import NONE, instant_shown  # noqa: PLC0415  # a help needs no client
+    from stepup.cli.ctl.policy import showing  # noqa: PLC0415  # as above
 
-    policy, answer = changing.stored_policy(work)
+    policy, answer = showing.stored_policy(work)
     if work.as_json:
-        output.write_json(changing.document_of(answer.policy))
+        output.write_json(showing.document_of(answer.policy))
         return
     output.write_table(
         ("policy", work.tenant),
@@ -49,7 +49,7 @@ def show(work: Operating) -> None:
         ],
     )
     output.write()
-    rows = [(name, changing.demand_shown(max_age)) for name, max_age in policy.max_ages.items()]
+    rows = [(name, showing.demand_shown(max_age)) for name, max_age in policy.max_ages.items()]
     empty = "the policy selects no operation"
     output.write_table(("selected operation", "demands"), rows, empty=empty)
 
