@@ -22,6 +22,7 @@ FLAGS = re.MULTILINE | re.DOTALL
 
 def commands(command, *names):
     """The full names of the commands of a group."""
+    command = getattr(command, "loaded", command)  # imports it
     if members := getattr(command, "commands", None):
         for name, member in members.items():
             yield from commands(member, *names, name)

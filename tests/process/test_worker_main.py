@@ -25,6 +25,7 @@ UNUSED = {
     "pygments": "as rich",
     "rich": "a server's log has no colours",
     "stepup.cli": "a worker runs no command",
+    "stepup.client": "a server calls no server",
     "typer": "as stepup.cli",
 }
 

@@ -311,7 +311,7 @@ CHANGES = {
 def said_by(tmp_path, monkeypatch):
     """Runs a command that fails; returns what it writes to standard error."""
     monkeypatch.setattr("os.umask", lambda _: 0)  # the tests' own stays as it is
-    for command in ("main", "keys.commands", "break_glass.commands"):
+    for command in ("serve", "keys.commands", "break_glass.commands"):
         monkeypatch.setattr(f"stepup.cli.{command}.configure_logging", lambda *_: None)
     KeySource(tmp_path / "keys.json").create(KeyFile.generated(datetime.now(UTC)))
 

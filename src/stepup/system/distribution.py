@@ -4,7 +4,6 @@ The import package is `stepup`; a distribution of that name belongs to another p
 message contains a command that installs from a package index.
 """
 
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Literal
 
@@ -14,6 +13,8 @@ Extra = Literal["server", "embedded", "postgres", "vault", "otel", "import", "we
 
 def version() -> str:
     """The version of the installed distribution."""
+    from importlib import metadata  # noqa: PLC0415  # it takes a while
+
     return metadata.version(NAME)
 
 

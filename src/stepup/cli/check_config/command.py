@@ -8,6 +8,7 @@ import typer
 from stepup import settings as config
 from stepup.cli.check_config import permissions
 from stepup.cli.doctor.command import examined_server
+from stepup.cli.doctor.findings import exit_with
 from stepup.cli.options import ConfigFile, DataDir, settings_of
 from stepup.cli.output import failure
 from stepup.domain.callers import RulePart
@@ -96,8 +97,6 @@ def check_config(
         if settings.server.insecure_anyone_on_the_network_is_trusted:
             _warn([anyone_may_call(settings)])
         if is_connecting:
-            from stepup.cli.doctor.findings import exit_with  # noqa: PLC0415  # a server needs none
-
             exit_with(examined_server(config_file, data_dir))
 
 

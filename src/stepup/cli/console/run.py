@@ -4,8 +4,9 @@ import signal
 import socket
 import sys
 import threading
-from typing import Final
+from typing import Annotated, Final
 
+import typer
 from rich.console import Console
 
 from stepup.cli.console.business import ISSUER, Business
@@ -16,7 +17,17 @@ from stepup.client import StepUpClient, StepUpError
 _PORTAL_PORT: Final = 8080
 
 
-def run(port: int) -> int:
+def console(
+    *,
+    port: Annotated[
+        int, typer.Option(help="The port of the pretend console; 0 takes free ports.")
+    ] = 8090,
+) -> None:
+    """Start the portal with a demo business, and print links to its pages; Ctrl-C ends it."""
+    raise typer.Exit(_serve(port))
+
+
+def _serve(port: int) -> int:
     """Serve until Ctrl-C or SIGTERM; returns the exit status.
 
     Args:

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from stepup.cli import output
+from stepup.cli.coverage import gaps
 from stepup.cli.decisions.options import AsJson, Logs, Tenant, logs_read
 from stepup.cli.decisions.reading import Selection
-from stepup.cli.options import settings_of
 from stepup.cli.output import failure
 from stepup.cli.policy_files import (
     PolicyFile,
@@ -55,8 +55,6 @@ def coverage(
     The exit code is 0 if somebody asked about each selected operation, 1 if not, 2 if the command
     failed.
     """
-    from stepup.cli.coverage import gaps  # noqa: PLC0415  # a server compares nothing
-
     first = instant_option("--since", since)
     files = [(source, _policy(source, tenant)) for source in policies]
     callers = _checking_callers(config_file, tenant) if config_file else []
@@ -121,6 +119,8 @@ def _policy(source: str, tenant: str | None) -> PolicyFile:
 
 def _checking_callers(config_file: Path, tenant: str | None) -> list[str]:
     """The callers that may ask about the business, or about any, by the settings of a server."""
+    from stepup.cli.options import settings_of  # noqa: PLC0415  # it imports the stores
+
     return [
         caller.caller_id
         for caller in settings_of(config_file).registered_callers

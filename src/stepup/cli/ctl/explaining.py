@@ -52,7 +52,7 @@ def check(
 
     The exit code is 0 if the action would be allowed, 1 if not, 2 if the command failed.
     """
-    from stepup.client.messages import actor, step_up  # noqa: PLC0415  # a server needs no client
+    from stepup.client.messages import actor, step_up  # noqa: PLC0415  # a help needs no client
 
     # Without a file a session that nobody has, and that is never elevated.
     session_id = read_session_id(session_id_file) if session_id_file else f"stepup-ctl-{uuid4()}"

@@ -51,7 +51,7 @@ class Operating:
         Raises:
             typer.Exit: the options of the connection do not fit together.
         """
-        from stepup.cli.ctl.clients import client_of  # noqa: PLC0415  # a server needs no client
+        from stepup.cli.ctl.clients import client_of  # noqa: PLC0415  # a help needs no client
 
         return self._closing.enter_context(client_of(self.connection))
 

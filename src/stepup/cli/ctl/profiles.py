@@ -85,7 +85,7 @@ def profiles_file() -> Path:
     """The file of profiles: `STEPUP_CTL_CONFIG`, or `ctl.toml` in the user's directory."""
     if named := os.environ.get(FILE_VARIABLE):
         return Path(named)
-    import platformdirs  # noqa: PLC0415  # a server has its own import, when it needs one
+    import platformdirs  # noqa: PLC0415  # it takes a while
 
     return platformdirs.user_config_path("stepup") / "ctl.toml"
 

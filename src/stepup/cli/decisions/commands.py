@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from stepup.cli import output
+from stepup.cli.decisions.following import write_last
 from stepup.cli.decisions.options import AsJson, Files, Since, Tenant, Until, User, logs_read
 from stepup.cli.decisions.reading import COLUMNS, LINE, LogsError, Selection
+from stepup.cli.ocsf.decisions import ocsf_decision
 from stepup.cli.output import ExportFormat, failure
 from stepup.cli.session_ids import read_session_id
 from stepup.cli.times import FORMS, instant_option
@@ -52,7 +54,7 @@ def why(
 
     The exit code is 0 if there is a decision within the minute, 1 if not, 2 if the command failed.
     """
-    from stepup.cli.decisions.why import (  # noqa: PLC0415  # a server explains nothing
+    from stepup.cli.decisions.why import (  # noqa: PLC0415  # a help explains nothing
         SeveralTenantsError,
         story_of,
         write_story,
@@ -97,7 +99,7 @@ def stats(
 
     A prompt is a call that asked for a code or for an enrollment. Repeated decisions do not count.
     """
-    from stepup.cli.decisions import statistics  # noqa: PLC0415  # a server counts nothing
+    from stepup.cli.decisions import statistics  # noqa: PLC0415  # a help counts nothing
 
     selection = Selection(
         instant_option("--since", since), instant_option("--until", until), tenant, user
@@ -129,8 +131,6 @@ def tail(
     Standard input is written whole, for `kubectl logs --follow ... | stepup decisions tail -`. The
     command reads no compressed files, and leaves out lines that are not decisions.
     """
-    from stepup.cli.decisions.following import write_last  # noqa: PLC0415  # a server reads no log
-
     try:
         write_last(files, lines, follow=follow, tenant_id=tenant, user_id=user, as_json=as_json)
     except LogsError as error:
@@ -156,8 +156,6 @@ def export(
     The exit code is 0 if all are written, 1 if the format has no form for some, which standard
     error counts, 2 if the command failed.
     """
-    from stepup.cli.ocsf.decisions import ocsf_decision  # noqa: PLC0415  # a server exports nothing
-
     selection = Selection(
         instant_option("--since", since), instant_option("--until", until), tenant, user
     )

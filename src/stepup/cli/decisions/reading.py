@@ -1,7 +1,4 @@
-"""Decision logs of all servers as one table of duckdb, an SQL engine for files (extra `analysis`).
-
-Import this module within a command: duckdb and its memory are of no use to a server.
-"""
+"""Decision logs of all servers as one table of duckdb, an SQL engine (extra `analysis`)."""
 
 import glob
 import json

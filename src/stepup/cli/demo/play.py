@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import grpc
+import typer
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from rich.markup import escape
@@ -28,7 +29,12 @@ SHELL = "response.start_remote_shell"
 OSQUERY = "response.run_osquery"
 
 
-def run() -> int:
+def demo() -> None:
+    """Start a server with a temporary data directory, and show a step-up through its API."""
+    raise typer.Exit(_perform())
+
+
+def _perform() -> int:
     """Perform all scenes in order; returns the exit status."""
     console = console_on(sys.stdout)
     ada = _person("ada", "ada-monday", role=people.ROLE_MASTER_ADMINISTRATOR)

@@ -2,15 +2,15 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from stepup.cli.ctl.connection import Options, connection_of
+from stepup.cli.ctl.profiles import ProfileError
+from stepup.cli.doctor.findings import Finding, examined, examined_in_turn, exit_with
 from stepup.cli.options import ConfigFile, DataDir, problems_reported, settings_of
 from stepup.cli.output import failure
-
-if TYPE_CHECKING:
-    from stepup.cli.doctor.findings import Finding
 
 
 def doctor(
@@ -28,8 +28,6 @@ def doctor(
     at once. With --profile, try a connection of `stepup ctl` instead. The exit code is 0 without an
     error, 1 with an error, 2 if the configuration cannot be read.
     """
-    from stepup.cli.doctor.findings import exit_with  # noqa: PLC0415  # a server does not need it
-
     if profile is None:
         found = examined_server(config_file, data_dir)
     elif config_file is not None or data_dir is not None:
@@ -39,24 +37,20 @@ def doctor(
     exit_with(found, as_json=as_json)
 
 
-def examined_server(config_file: Path | None, data_dir: str | None) -> "list[Finding]":
+def examined_server(config_file: Path | None, data_dir: str | None) -> list[Finding]:
     """The findings about a server.
 
     Raises:
         typer.Exit: the configuration cannot be read; status 2.
     """
-    from stepup.cli.doctor.findings import examined  # noqa: PLC0415  # as above
-    from stepup.cli.doctor.server import examinations_of_server  # noqa: PLC0415  # as above
+    from stepup.cli.doctor.server import examinations_of_server  # noqa: PLC0415  # of a server
 
     settings = settings_of(config_file, storage={"data_dir": data_dir})
     return asyncio.run(examined(examinations_of_server(settings)))
 
 
-def _examined_connection(name: str) -> "list[Finding]":
-    from stepup.cli.ctl.connection import Options, connection_of  # noqa: PLC0415  # as above
-    from stepup.cli.ctl.profiles import ProfileError  # noqa: PLC0415  # as above
-    from stepup.cli.doctor.connection import OperatorConnection  # noqa: PLC0415  # as above
-    from stepup.cli.doctor.findings import examined_in_turn  # noqa: PLC0415  # as above
+def _examined_connection(name: str) -> list[Finding]:
+    from stepup.cli.doctor.connection import OperatorConnection  # noqa: PLC0415  # of an operator
 
     try:
         profile = connection_of(Options(profile=name))

@@ -13,7 +13,9 @@ from typing import Annotated
 
 import structlog
 import typer
+from rich.progress import Progress
 
+from stepup.cli.keys import status as key_status
 from stepup.cli.options import ConfigFile, DataDir, problems_reported, run, settings_of
 from stepup.cli.output import failure
 from stepup.keys.file import KeyFile, KeyRingError
@@ -110,8 +112,6 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:
     """Show what each key seals, and which keys can be retired; fail if a key is missing."""
-    from stepup.cli.keys import status as key_status  # noqa: PLC0415  # a server needs none of its output
-
     command = _KeyCommand(config_file, data_dir)
     statuses = key_status.report(
         command.content(), command.counts(), command.retry_window, _clock.now()
@@ -127,8 +127,6 @@ def retire(key_id: str, config_file: ConfigFile = None, data_dir: DataDir = None
 
     A key is in use while it seals secrets, or valid receipts or elevations have its MAC.
     """
-    from stepup.cli.keys import status as key_status  # noqa: PLC0415  # a server needs none of its output
-
     command = _KeyCommand(config_file, data_dir)
     counts = command.counts()
 
@@ -208,8 +206,6 @@ class _KeyCommand:
             return await records.key_uses.counts()
 
     async def _rewrap(self) -> int:
-        from rich.progress import Progress  # noqa: PLC0415  # a server needs none of it
-
         keys = ReloadingKeys(self._source, _clock)
         total = _Resealed()
         async with self._database() as database:

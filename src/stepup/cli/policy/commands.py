@@ -58,7 +58,7 @@ def simulate(
 
     The exit code is 0, or 2 if the command failed.
     """
-    from stepup.cli.policy.picture import ChartError  # noqa: PLC0415  # a server simulates nothing
+    from stepup.cli.policy.picture import ChartError  # noqa: PLC0415  # a help simulates nothing
     from stepup.cli.policy.simulate import simulate_policy  # noqa: PLC0415  # as above
     from stepup.cli.policy_files import PolicyFileError  # noqa: PLC0415  # as above
 

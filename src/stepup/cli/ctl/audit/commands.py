@@ -54,7 +54,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="The most events to list.")] = 100,
 ) -> None:
     """List events, the newest first. Standard error says if older events were left out."""
-    from stepup.cli.ctl.audit import reading  # noqa: PLC0415  # a server needs no client
+    from stepup.cli.ctl.audit import reading  # noqa: PLC0415  # a help needs no client
 
     query = reading.Query(
         kinds=_chosen(kinds, administration=administration),

@@ -23,7 +23,7 @@ def list_(
     user: Annotated[str, typer.Argument(metavar="USER", help="The id of the person.")],
 ) -> None:
     """List a person's challenges of the last day: pending ones first, then the newest."""
-    from stepup.cli.ctl.challenges import showing  # noqa: PLC0415  # a server needs no client
+    from stepup.cli.ctl.challenges import showing  # noqa: PLC0415  # a help needs no client
     from stepup.cli.ctl.messages import fields_of  # noqa: PLC0415  # as above
 
     challenges = work.client.challenges.list(work.actor, user_id=user, page_size=100).challenges
@@ -64,7 +64,7 @@ def cancel(
 
 
 def _write(work: Operating, challenge: "messages.Challenge") -> None:
-    from stepup.cli.ctl.challenges import showing  # noqa: PLC0415  # a server needs no client
+    from stepup.cli.ctl.challenges import showing  # noqa: PLC0415  # a help needs no client
     from stepup.cli.ctl.messages import fields_of  # noqa: PLC0415  # as above
 
     if work.as_json:

@@ -59,7 +59,7 @@ def list_(
     counts: Annotated[bool, typer.Option("--counts", help="Only count, by state.")] = False,
 ) -> None:
     """List the people that the service knows, in the order of their ids; or those in one state."""
-    from stepup.cli.ctl.people import reading  # noqa: PLC0415  # a server needs no client
+    from stepup.cli.ctl.people import reading  # noqa: PLC0415  # a help needs no client
 
     chosen = {
         "ENROLLED": enrolled,
@@ -194,7 +194,7 @@ def import_(
     failure run the command again: authenticators that were imported are refused as
     has_authenticator.
     """
-    from stepup.cli.ctl.people import importing  # noqa: PLC0415  # a server needs no client
+    from stepup.cli.ctl.people import importing  # noqa: PLC0415  # a help needs no client
 
     rows = importing.rows_of(files, users, issuer)
     if not importing.import_rows(work.client, work.actor, rows, apply=apply, as_json=work.as_json):
