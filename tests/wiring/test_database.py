@@ -29,7 +29,7 @@ COMMANDS = {
     "migrate": ("migrate",),
     "keys": ("keys", "status"),
     "audit": ("audit", "verify"),
-    "prune": ("audit", "prune", "--before", "2020-01-01"),
+    "prune": ("audit", "prune", "--before", "2020-01-01T00:00Z"),
     "break-glass": (
         *("break-glass", "reset-enrollment", "--tenant", "acme"),
         *("--user", "ada", "--reason", "fire"),
