@@ -1,8 +1,9 @@
 """The commands of docs/production.md lead from an empty directory to a first ALLOWED over mTLS.
 
-The commands run as they are, in order, in one shell. Programs that need root or change the machine
-are replaced by the programs of `stepup_tests.plain_machine`. systemd does not start the unit: its
-`ExecStart` runs with a notification socket of this test.
+The commands run as they are, in order. Each block has a new shell, which begins as the page says
+how to continue after a failure. Programs that need root or change the machine are replaced by the
+programs of `stepup_tests.plain_machine`. systemd does not start the unit: its `ExecStart` runs with
+a notification socket of this test.
 """
 
 import json
@@ -30,7 +31,14 @@ def machine(tmp_path_factory):
     """A machine on which all commands of the page have run, and what each block has written."""
     with PlainMachine(tmp_path_factory.mktemp("machine")) as machine:
         app = None
-        for block in blocks(PAGE, "sh"):
+        [begin, *others] = blocks(PAGE, "sh")
+        passwords = machine.path("/root/stepup-passwords")
+        for block in others:
+            machine.start_shell()
+            machine.run(begin)
+            if passwords.exists():
+                assert not passwords.stat().st_mode & 0o077
+                machine.run(". /root/stepup-passwords")
             code = {"123456": app.code(lasting=5)} if app and "123456" in block else {}
             written = machine.run(block, code)
             if secret := re.search(r"secret .*: (\w+)", written):
@@ -71,6 +79,7 @@ def test_s11_no_command_and_no_server_writes_a_password(machine):
     passwords.append(machine.path("/etc/stepup/redis-operator.password").read_text().strip())
     assert [len(password) for password in passwords] == [48, 48, 48]
     assert not any(password in machine.errors for password in passwords)
+    assert not machine.path("/root/stepup-passwords").exists()
 
 
 RUNBOOKS = (DOCS / "runbooks.md").read_text()

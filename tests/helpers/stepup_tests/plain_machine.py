@@ -1,9 +1,9 @@
 """A machine with systemd below a directory, as docs/production.md expects it.
 
-`run` runs the commands of documents in one shell. The paths of the machine are below the directory,
-and its ports are free ports. Programs that need root or the network are replaced: `runuser` runs
-its command as this user, `pip` takes the dependencies from the environment of the tests, and
-`systemctl` starts what the unit says, with a notification socket.
+`run` runs the commands of documents in the shell that `start_shell` starts. The paths of the
+machine are below the directory, and its ports are free ports. Programs that need root or the
+network are replaced: `runuser` runs its command as this user, `pip` takes the dependencies from the
+environment of the tests, and `systemctl` starts what the unit says, with a notification socket.
 """
 
 import ctypes
@@ -106,13 +106,40 @@ class PlainMachine:
             directory = self._stack.enter_context(short_directory())
             self._socket = Notices(directory / "notify")
             self._stack.callback(self._socket.close)
-            self._start_shell()
             threading.Thread(target=self._answer_requests, daemon=True).start()
             self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *_):
         self._stack.close()
+
+    def start_shell(self):
+        """Start the shell for the next commands: it has no variable of the one before."""
+        outside = {
+            name: text
+            for name, text in os.environ.items()
+            # Each start of the installed program would compile all its modules again.
+            if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("STEPUP")
+        }
+        self._environment = outside | {
+            "HOME": str(self._root / "root"),
+            "XDG_CONFIG_HOME": str(self._root / "root" / ".config"),
+            "PATH": f"{self._stubs}:{self._root}/usr/local/bin:{_PATH}",
+            "no_proxy": HOST,
+        }
+        errors = self._stack.enter_context(self._errors.open("ab"))
+        self._shell = self._stack.enter_context(
+            subprocess.Popen(
+                ["bash"],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        )
+        self._stack.callback(self._shell.kill)
 
     def run(self, commands, replaced=None):
         """Run commands in the shell; returns what they have written to standard output."""
@@ -204,33 +231,6 @@ class PlainMachine:
         self._stack.callback(postgres.close)
         (postgres.directory / "data" / "pg_hba.conf").write_text(_PASSWORDS)
         postgres.start()
-
-    def _start_shell(self):
-        outside = {
-            name: text
-            for name, text in os.environ.items()
-            # Each start of the installed program would compile all its modules again.
-            if name != "PYTHONDONTWRITEBYTECODE" and not name.startswith("STEPUP")
-        }
-        self._environment = outside | {
-            "HOME": str(self._root / "root"),
-            "XDG_CONFIG_HOME": str(self._root / "root" / ".config"),
-            "PATH": f"{self._stubs}:{self._root}/usr/local/bin:{_PATH}",
-            "no_proxy": HOST,
-        }
-        errors = self._stack.enter_context(self._errors.open("wb"))
-        self._shell = self._stack.enter_context(
-            subprocess.Popen(
-                ["bash"],
-                cwd=ROOT,
-                env=self._environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        )
-        self._stack.callback(self._shell.kill)
 
     def _answer_requests(self):
         while True:
