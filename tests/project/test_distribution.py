@@ -108,3 +108,10 @@ def test_s30_a_missing_extra_is_named_with_no_command_that_installs(extra, tmp_p
     ) as said:
         use(tmp_path)
     assert "install" not in str(said.value)
+
+
+@pytest.mark.parametrize("extra", ["server", *USES])
+def test_the_lock_that_a_message_names_has_the_extra(extra):
+    [lock] = re.findall(r"which (requirements/\w+\.txt) has", distribution.missing_extra(extra))
+    [line] = re.findall(rf".*--output-file {lock}\n", (ROOT / "Makefile").read_text())
+    assert f" --extra {extra} " in line

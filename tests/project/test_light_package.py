@@ -103,8 +103,8 @@ def test_the_command_without_the_server_says_in_a_sentence_what_is_missing(pytho
         assert line == "stepup: the server needs Python 3.11 or newer, and this is Python 3.10"
     else:
         assert line == (
-            f"stepup: the server needs the extra `server` of the distribution {NAME}:"
-            " see docs/deploying.md, Extras"
+            f"stepup: the server needs the extra `server` of the distribution {NAME},"
+            " which requirements/image.txt has: see docs/deploying.md, Extras"
         )
 
 

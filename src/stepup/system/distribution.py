@@ -9,6 +9,7 @@ from typing import Literal
 
 NAME = "stepup-authz"
 Extra = Literal["server", "embedded", "postgres", "vault", "otel", "import", "web", "analysis"]
+_OTHER_LOCKS: dict[Extra, str] = {"embedded": "run", "import": "operator", "analysis": "operator"}
 
 
 def version() -> str:
@@ -19,8 +20,15 @@ def version() -> str:
 
 
 def missing_extra(extra: Extra) -> str:
-    """The predicate of a sentence about an extra that is not installed: "<subject> needs ..."."""
-    return f"needs the extra `{extra}` of the distribution {NAME}: see docs/deploying.md, Extras"
+    """The predicate of a sentence about an extra that is not installed: "<subject> needs ...".
+
+    It names the lock of the release that has the extra.
+    """
+    lock = f"requirements/{_OTHER_LOCKS.get(extra, 'image')}.txt"
+    return (
+        f"needs the extra `{extra}` of the distribution {NAME}, which {lock} has:"
+        " see docs/deploying.md, Extras"
+    )
 
 
 def are_installed(*modules: str) -> bool:
