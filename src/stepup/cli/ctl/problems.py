@@ -71,8 +71,9 @@ _FAILURES: Final = {
     "INTERNAL": "The log of the server has the error id.",
 }
 _NOBODY_ANSWERED: Final = (
-    "No server answered. Check the address, the certificates and the network; `stepup doctor"
-    " --profile NAME` tries them one by one."
+    "No server answered, or it closed the connection, as it does for a certificate that has"
+    " expired or that it does not know. `stepup doctor --profile NAME`, with the name of your"
+    " profile, tries the network and the certificates one by one."
 )
 _EFFECT_UNKNOWN: Final = (
     "The server did not answer in time. It may have made the change: check this before you repeat"
