@@ -11,7 +11,7 @@ from stepup.cli.ctl.people import commands as people
 from stepup.cli.ctl.policy import commands as policy
 
 app = typer.Typer(
-    help="Call a running server, as an operator of the platform. Options follow the command:"
+    help="Call a running server, as an operator of the platform.\n\nOptions follow the command:"
     " `stepup ctl policy show --profile acme`.",
     no_args_is_help=True,
 )
