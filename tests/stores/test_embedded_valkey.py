@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
 from stepup.stores import embedded_valkey
 from stepup.stores.embedded_valkey import EmbeddedValkey, EmbeddedValkeyError
@@ -221,7 +222,12 @@ async def test_s17_a_server_that_cannot_be_started_yet_is_tried_again(valkey, mo
     valkey.kill()
     with monkeypatch.context() as patched:
         patched.setattr(embedded_valkey, "_binary", missing)
-        await keep()
+        with capture_logs() as lines:
+            await keep()
+            await keep()
+        assert [(line["event"], line["failures"]) for line in lines] == [
+            ("embedded_store_is_down", 1)
+        ]
         assert not valkey.is_running
     await keep()
     assert valkey.answers

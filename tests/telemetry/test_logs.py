@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from structlog.testing import capture_logs
 
-from stepup.telemetry import metrics_server
+from stepup.telemetry import limited_lines, metrics_server
 from stepup.telemetry.logs import metrics_served
 from stepup.telemetry.metrics_server import MAX_CONNECTIONS
 
@@ -101,11 +101,11 @@ def test_s18_scrapes_that_fail_are_logged_once_a_minute(monkeypatch, capfd):
     with metrics_served("127.0.0.1", 0, registry) as port, capture_logs() as lines:
         for _ in range(3):
             assert b" 500 " in answer_to(port, b"GET / HTTP/1.1\r\n\r\n")
-        assert [line["not_logged_before"] for line in lines] == [0]
-        later = time.monotonic() + metrics_server.QUIET_SECONDS
-        monkeypatch.setattr(metrics_server, "time", SimpleNamespace(monotonic=lambda: later))
+        assert [line["failures"] for line in lines] == [1]
+        later = time.monotonic() + limited_lines.SECONDS_BETWEEN_LINES
+        monkeypatch.setattr(limited_lines, "time", SimpleNamespace(monotonic=lambda: later))
         assert b" 500 " in answer_to(port, b"GET / HTTP/1.1\r\n\r\n")
-    assert [line["not_logged_before"] for line in lines] == [0, 2]
+    assert [line["failures"] for line in lines] == [1, 3]
     assert capfd.readouterr().err == ""
 
 

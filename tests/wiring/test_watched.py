@@ -91,12 +91,14 @@ async def test_s17_a_certificate_or_all_authorities_that_expired_admit_nobody(
     assert await seen(watched_) == (False, False, True)
 
 
-async def test_a_store_that_does_not_answer_at_the_start_is_logged_with_its_fault():
+async def test_a_store_that_does_not_answer_at_the_start_is_logged_once_with_its_fault():
     async def fail():
         raise StoreUnavailableError("the store does not answer", "Redis at cache refuses the login")
 
     with structlog.testing.capture_logs() as lines:
-        await watched(ping=fail).look()
+        watched_ = watched(ping=fail)
+        await watched_.look()
+        await watched_.look()
     assert [(line["event"], line["problem"]) for line in lines] == [
         ("store_unavailable", "Redis at cache refuses the login")
     ]

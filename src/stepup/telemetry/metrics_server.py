@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import choose_encoder
 
 from stepup.system.open_connections import OpenConnections
+from stepup.telemetry.limited_lines import LimitedLines
 
 MAX_CONNECTIONS: Final = 16
 """The largest number of open connections; each has a thread."""
@@ -27,8 +28,6 @@ SILENCE_SECONDS: Final = 5.0
 """How long a client may send nothing, or read nothing of its answer."""
 CONNECTION_SECONDS: Final = 15.0
 """How long a connection may last: Prometheus gives a scrape ten seconds by default."""
-QUIET_SECONDS: Final = 60.0
-"""The shortest time between two log lines about failed requests."""
 _THREAD_SECONDS: Final = 1.0
 """How long a new connection waits for the thread of the connection that it displaces."""
 
@@ -55,8 +54,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self._connections: OpenConnections[socket.socket] = OpenConnections(MAX_CONNECTIONS)
         self._free_threads = BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__((str(address[0]), port), _Handler)
-        self._quiet_until = float("-inf")
-        self._not_logged = 0
+        self._lines = LimitedLines()
         self._answer_scrape = make_wsgi_app(registry)
         self.set_app(self._answer)
 
@@ -95,13 +93,8 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
 
         The method of the base class prints the error, and a failure to print ends the listener.
         """
-        now = time.monotonic()
-        if now < self._quiet_until:
-            self._not_logged += 1
-            return
-        self._quiet_until, not_logged = now + QUIET_SECONDS, self._not_logged
-        self._not_logged = 0
-        _log.warning("metrics_request_failed", not_logged_before=not_logged, exc_info=True)
+        if failures := self._lines.count("failed request"):
+            _log.warning("metrics_request_failed", failures=failures, exc_info=True)
 
     def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         try:

@@ -5,7 +5,9 @@ import os
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import Process
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +17,8 @@ from stepup.settings import WebSettings
 from stepup.system.children import ending_with_this_process
 from stepup.system.service_manager import ServiceManager
 
-_PAUSE_SECONDS: Final = 1.0
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +47,9 @@ async def run_workers(
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
 
     async def keep_one() -> None:
+        pause = 0.0
         while not stop.is_set():
+            began = time.monotonic()
             worker = await _start(settings, opened, environment)
             ended, stopping = asyncio.create_task(worker.wait()), asyncio.create_task(stop.wait())
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -55,11 +60,27 @@ async def run_workers(
                 await ended
                 return
             _log.error("web_worker_ended", status=worker.returncode)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            pause = pause_before_next(pause, time.monotonic() - began)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
 
     address = settings.address(opened.getsockname()[1])
     manager.report_ready(f"{settings.workers} workers on {address}")
     await asyncio.gather(*(keep_one() for _ in range(settings.workers)))
+
+
+def pause_before_next(pause: float, lived: float) -> float:
+    """How long no worker takes the place of one that ended, in seconds.
+
+    A worker that cannot run ends at once, with a stack trace in the log. So the pause grows.
+
+    Args:
+        pause: the pause before the worker that ended; 0 before the first one.
+        lived: how long this worker lived, in seconds.
+    """
+    if lived >= _LONGEST_PAUSE_SECONDS or not pause:
+        return _FIRST_PAUSE_SECONDS
+    return min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 async def _start(

@@ -33,6 +33,7 @@ from stepup.stores.redis import (
 from stepup.stores.redis.tls import check_files
 from stepup.stores.redis.url import parse_url
 from stepup.stores.sql import IdsCollideError, audit_rights, fold_ids
+from stepup.telemetry.limited_lines import LimitedLines
 from stepup.wiring.database import (
     check_database_files,
     database_url_of,
@@ -181,6 +182,7 @@ class KeepEmbeddedStore:
     def __init__(self, valkey: EmbeddedValkey) -> None:
         self._valkey = valkey
         self._looks_without_answer = 0
+        self._lines = LimitedLines()
 
     async def __call__(self) -> None:
         """Look once. What the store acknowledged is in its file, so a restart loses nothing."""
@@ -197,6 +199,7 @@ class KeepEmbeddedStore:
         try:
             await asyncio.to_thread(self._valkey.start)
         except EmbeddedValkeyError as error:
-            _log.error("embedded_store_is_down", problem=str(error))
+            if failures := self._lines.count(str(error)):
+                _log.error("embedded_store_is_down", problem=str(error), failures=failures)
         else:
             _log.warning("embedded_store_started_again", explanation="it had ended, or hung")

@@ -5,17 +5,14 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Final
 
-import structlog
-
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.policy.snapshots import POLL_SECONDS, Snapshots
 from stepup.service.ports import Database, Elevations
-from stepup.service.upkeep.background import repeat
+from stepup.service.upkeep.background import repeat, report_fault
 from stepup.service.upkeep.dependencies import Condition, Dependency
 from stepup.stores.decision_log import JsonLinesDecisionLog
 from stepup.wiring.credentials import Credentials
 
-_log = structlog.get_logger(__name__)
 LOOK_SECONDS: Final = 10.0
 """How long a look may take; the limits of the store end it before."""
 WRITE_LOOK_SECONDS: Final = 5.0
@@ -55,7 +52,7 @@ class Watched:
             try:
                 await dependency.probe()
             except StoreUnavailableError as error:
-                _log.warning("store_unavailable", problem=error.fault)
+                report_fault(error)
         await self._look_at_credentials()
 
     async def _look_at_credentials(self) -> None:

@@ -4,11 +4,13 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
+from stepup_tests.clock import ManualClock
 from stepup_tests.metrics import metric
 from structlog.testing import capture_logs
 
 from stepup.domain.errors import StoreUnavailableError
 from stepup.service.upkeep import background
+from stepup.telemetry import limited_lines
 
 
 class Broken(BaseException):
@@ -136,19 +138,33 @@ async def test_work_that_fails_at_once_does_not_spin(monkeypatch):
     assert runs == [1]
 
 
-def test_a_store_that_stays_away_fills_no_log(monkeypatch):
-    faults = background.Faults()
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [(StoreUnavailableError("gone"), "store_unavailable"), (OSError(), "background_work_failed")],
+    ids=["store", "bug"],
+)
+async def test_work_that_fails_again_and_again_fills_no_log(monkeypatch, error, event):
+    clock = ManualClock()
+    monkeypatch.setattr(limited_lines, "time", clock)
+    monkeypatch.setattr(background, "_faults", limited_lines.LimitedLines())
+    runs = []
+
+    async def work():
+        runs.append(1)
+        if len(runs) == 6:
+            clock.advance(minutes=1)
+        raise error
+
     with capture_logs() as lines:
-        for problem in ("refused", "refused", "loading", "refused"):
-            faults.report(problem)
-        assert [line["problem"] for line in lines] == ["refused", "loading"]
-        monkeypatch.setattr(background, "SECONDS_BETWEEN_LINES", 0)  # as if a minute had passed
-        faults.report("refused")
-    assert [line["problem"] for line in lines] == ["refused", "loading", "refused"]
+        async with AsyncExitStack() as stack:
+            background.repeat(work, 0, stack)
+            for _ in range(100):
+                await asyncio.sleep(0)
+    assert [(line["event"], line["failures"]) for line in lines] == [(event, 1), (event, 5)]
 
 
 async def test_several_works_share_the_lines_about_a_store(monkeypatch):
-    monkeypatch.setattr(background, "_faults", background.Faults())
+    monkeypatch.setattr(background, "_faults", limited_lines.LimitedLines())
     with capture_logs() as lines:
         async with AsyncExitStack() as stack:
             for _ in range(3):

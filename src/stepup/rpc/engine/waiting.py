@@ -4,7 +4,6 @@ A client can leave a call half-open at no cost. So a half-open call takes no pla
 in flight, and the half-open calls of one client never end those of another client.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import structlog
 
 from stepup.domain.errors import OverloadedError
 from stepup.rpc.wire.errors import Status, message_late, overloaded
+from stepup.telemetry.limited_lines import LimitedLines
 
 Cause: TypeAlias = Literal[
     "in_flight", "half_open", "message_late", "unread", "exempt", "waiting", "issuer_keys"
@@ -56,20 +56,16 @@ class Refusals:
     """Counts the calls that the limits end, and logs each cause at most every ten seconds."""
 
     def __init__(self) -> None:
-        self._unlogged: Counter[Cause] = Counter()
-        self._last_line: dict[Cause, float] = {}
+        self._lines = LimitedLines(_SECONDS_BETWEEN_LINES)
 
     def count(self, cause: Cause, peer: str, calls: int = 1) -> None:
         """Count calls of one client that a limit ends, and log them if a line is due."""
         _refused.labels(cause).inc(calls)
-        self._unlogged[cause] += calls
-        now = time.monotonic()
-        if now - self._last_line.get(cause, -_SECONDS_BETWEEN_LINES) >= _SECONDS_BETWEEN_LINES:
-            self._last_line[cause] = now
+        if unlogged := self._lines.count(cause, calls):
             _log.warning(
                 "calls_refused_for_overload",
                 cause=cause,
-                calls=self._unlogged.pop(cause),
+                calls=unlogged,
                 latest_network=network_of(peer),
             )
 

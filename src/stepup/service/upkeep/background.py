@@ -1,7 +1,6 @@
 """Work that is repeated beside the calls."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Final
@@ -10,13 +9,12 @@ import structlog
 from prometheus_client import Counter
 
 from stepup.domain.errors import StoreUnavailableError
+from stepup.telemetry.limited_lines import LimitedLines
 
 RUN_SECONDS: Final = 60.0
 """How long one run may take by default before it is cancelled."""
 PAUSE_SECONDS: Final = 1.0
 """The shortest pause after a failed run, so that a bug does not use all CPU time."""
-SECONDS_BETWEEN_LINES: Final = 60.0
-"""While a store stays unavailable for one reason, the log says so once in this time."""
 _log = structlog.get_logger(__name__)
 _failures = Counter(
     "stepup_background_failures",
@@ -52,6 +50,7 @@ async def run_for_ever(
     If `run_seconds` is None, a run may take any time, and so may wait for something to do.
     """
     pause = seconds
+    lines = LimitedLines()
     while True:
         await asyncio.sleep(pause)
         pause = max(seconds, PAUSE_SECONDS)
@@ -66,38 +65,26 @@ async def run_for_ever(
             if task is not None and task.cancelling():
                 raise
             with suppress(Exception):
-                _report(error)
+                _report(error, lines)
 
 
-class Faults:
-    """Logs why stores are unavailable: a new reason at once, and the same one once a minute.
-
-    Several works meet the same fault each second, for as long as an outage lasts.
-    """
-
-    def __init__(self) -> None:
-        self._logged: dict[str, float] = {}
-
-    def report(self, problem: str) -> None:
-        """Log the problem, unless a line of the last minute has it."""
-        now = time.monotonic()
-        self._logged = {
-            logged: at for logged, at in self._logged.items() if now - at < SECONDS_BETWEEN_LINES
-        }
-        if problem not in self._logged:
-            self._logged[problem] = now
-            _log.warning("store_unavailable", problem=problem)
+_faults = LimitedLines()
+"""Several works meet the same fault each second, for as long as an outage lasts."""
 
 
-_faults = Faults()
+def report_fault(error: StoreUnavailableError) -> None:
+    """Log why a store is unavailable: a new reason at once, and then once a minute with a count."""
+    if failures := _faults.count(error.fault):
+        _log.warning("store_unavailable", problem=error.fault, failures=failures)
 
 
-def _report(error: BaseException) -> None:
+def _report(error: BaseException, lines: LimitedLines) -> None:
     if isinstance(error, StoreUnavailableError):
-        _faults.report(error.fault)
+        report_fault(error)
         return
     _failures.inc()
-    _log.error("background_work_failed", exc_info=error)
+    if failures := lines.count(type(error).__name__):
+        _log.error("background_work_failed", failures=failures, exc_info=error)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
