@@ -98,6 +98,12 @@ def test_without_the_extra_json_is_read_and_yaml_says_what_is_missing(file, monk
         ("[]", "policy: must be an object"),
         ("{", "Expecting"),
         ("a: [", "neither JSON nor YAML"),
+        (
+            "enabled: true\nissuer: Acme: x",
+            "YAML: line 2, column 13: mapping values are not allowed",
+        ),
+        ("issuer: \0", "YAML: unacceptable character #x0000"),
+        (" \n", ": is empty"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a": ' * 100_000, "nested too deeply"),
         ('{"enabled": false, "enabled": true}', "has the name 'enabled' twice in one object"),
@@ -117,7 +123,7 @@ def test_without_the_extra_json_is_read_and_yaml_says_what_is_missing(file, monk
         ('{"operations": [{"operation": "x"}]}', "operations[0].operation: must have the form"),
         (
             '{"operations": [{"operation": "a.b", "max_age": 300}]}',
-            "operations[0].max_age: must be",
+            'operations[0].max_age: must be a string with a unit, such as "300s"',
         ),
         ('{"operations": [{"operation": "a.b", "max_age": "1h"}]}', "operations[0].max_age: must"),
         ('{"operations": [{"operation": "a.b"}, {"operation": "a.b"}]}', "is selected twice"),
@@ -132,3 +138,4 @@ def test_a_file_that_is_no_policy_is_refused_by_field(file, content, problem):
         read_policy(file(content))
     assert problem in str(refused.value)
     assert str(refused.value).startswith(file(content))
+    assert "\n" not in str(refused.value)

@@ -146,6 +146,8 @@ def policy_of(document: object) -> PolicyFile:
 
 
 def _document(text: str) -> Any:
+    if not text.strip():
+        raise PolicyFileError("is empty")
     if text.lstrip().startswith("{"):
         return json_with_unique_names(text)
     try:
@@ -168,11 +170,19 @@ def _document(text: str) -> Any:
     try:
         return yaml.load(text, WithUniqueNames)  # noqa: S506  # a SafeLoader
     except yaml.YAMLError as error:
-        raise PolicyFileError(f"is neither JSON nor YAML: {error}") from error
+        raise PolicyFileError(f"is neither JSON nor YAML: {_in_one_line(error)}") from error
     except RecursionError:
         raise PolicyFileError("is nested too deeply") from None
     except OverflowError:
         raise PolicyFileError("has an instant out of range") from None
+
+
+def _in_one_line(error: Exception) -> str:
+    """The place and the problem of an error of YAML, whose own text has several lines."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _optional(
@@ -203,6 +213,8 @@ def _max_age(place: str, item: Mapping[str, Any]) -> timedelta:
         return EVERY_TIME if every_time else LIFETIME
     if every_time:
         raise PolicyFileError(f"{place}.max_age: must be absent with every_time")
+    if isinstance(max_age, int | float):
+        raise PolicyFileError(f'{place}.max_age: must be a string with a unit, such as "300s"')
     return _parsed(f"{place}.max_age", lambda text: checked_max_age(duration_of(text)), max_age)
 
 
