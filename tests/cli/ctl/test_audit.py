@@ -122,6 +122,32 @@ async def test_events_name_operators_hosts_and_programs(ctl, worker):
     assert "sam on host-1  bob" in lines[2]
 
 
+async def test_administration_has_refused_changes_of_operators_and_no_other_read(ctl, worker):
+    await worker.select(OSQUERY)
+    await ctl("policy", "disable", "--yes")
+    await ctl("people", "list")
+    listed = await ctl("audit", "list", "--administration", "--json", actor=TENANT)
+    attempt, change = map(json.loads, listed.stdout.splitlines())
+    assert attempt["kind"] == "AUDIT_EVENT_KIND_OPERATOR_READ"
+    assert attempt["details"]["method"] == "PolicyService/UpdatePolicy"
+    assert change["kind"] == "AUDIT_EVENT_KIND_POLICY_CHANGED"
+    reads = await ctl(
+        "audit", "list", "--administration", "--kind", "operator_read", "--json", actor=TENANT
+    )
+    assert kinds(reads).count("AUDIT_EVENT_KIND_OPERATOR_READ") == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [("otp_verify", "did you mean otp_verified"), ("zzz", "docs/auditing.md lists the kinds")],
+)
+def test_a_mistyped_kind_gets_the_nearest(kind, advice):
+    result = CliRunner().invoke(app, ["ctl", "audit", "list", "--kind", kind, *TENANT])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"stepup: --kind: unknown: {kind}; {advice}")
+    assert len(result.stderr) < 200
+
+
 def test_a_time_that_is_not_one_is_named():
     result = CliRunner().invoke(app, ["ctl", "audit", "list", "--until", "soon", *TENANT])
     assert (result.exit_code, "--until must be an instant" in result.stderr) == (2, True)

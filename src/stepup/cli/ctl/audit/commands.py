@@ -6,7 +6,9 @@ import typer
 
 from stepup.cli import times
 from stepup.cli.ctl.operating import Operating, operating
+from stepup.cli.output import failure
 from stepup.domain.audit import EventKind
+from stepup.system.near_names import instead_of
 
 app = typer.Typer(help="The audit events of a business, read by the API.", no_args_is_help=True)
 ADMINISTRATION: Final = (
@@ -26,16 +28,28 @@ ADMINISTRATION: Final = (
     EventKind.AUDIT_PRUNED,
 )
 """The kinds of changes that one person makes for others."""
+
+
+def _complete_kind(incomplete: str) -> list[str]:
+    return [kind.value for kind in EventKind if kind.value.startswith(incomplete)]
+
+
 _Kinds = Annotated[
-    list[EventKind] | None,
-    typer.Option("--kind", help="Only events of this kind; may be repeated.", metavar="KIND"),
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        help="Only events of this kind; may be repeated.",
+        metavar="KIND",
+        autocompletion=_complete_kind,
+    ),
 ]
 _Administration = Annotated[
     bool,
     typer.Option(
         "--administration",
         help="Only changes of the policy and of other people, by administrators, operators,"
-        " programs, and commands on a server's host.",
+        " programs, and commands on a server's host; and calls of operators that could have made"
+        " such a change, and made none.",
     ),
 ]
 _User = Annotated[str, typer.Option(help="Only events done by or to this person.")]
@@ -58,6 +72,7 @@ def list_(
 
     query = reading.Query(
         kinds=_chosen(kinds, administration=administration),
+        attempts=administration,
         user_id=user,
         since=times.instant_option("--since", since, is_shown_always=True),
         until=times.instant_option("--until", until, is_shown_always=True),
@@ -83,12 +98,28 @@ def tail(
     """
     from stepup.cli.ctl.audit import following, reading  # noqa: PLC0415  # as above
 
-    query = reading.Query(kinds=_chosen(kinds, administration=administration), user_id=user)
+    query = reading.Query(
+        kinds=_chosen(kinds, administration=administration),
+        attempts=administration,
+        user_id=user,
+    )
     try:
         following.follow_events(work, query, lines)
     except KeyboardInterrupt:
         return
 
 
-def _chosen(kinds: list[EventKind] | None, *, administration: bool) -> frozenset[EventKind]:
-    return frozenset([*(kinds or ()), *(ADMINISTRATION if administration else ())])
+def _chosen(names: list[str] | None, *, administration: bool) -> frozenset[EventKind]:
+    """The wanted kinds; empty if all are.
+
+    Raises:
+        typer.Exit: no kind has the name; status 2.
+    """
+    by_name = {kind.value: kind for kind in EventKind}
+    for name in names or ():
+        if name not in by_name:
+            near = instead_of(name, (), by_name) or "; docs/auditing.md lists the kinds"
+            raise failure(f"--kind: unknown: {name}{near}")
+    return frozenset(
+        [*(by_name[name] for name in names or ()), *(ADMINISTRATION if administration else ())]
+    )

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("time", "event", "kind", "by", "person", "details")
 _PAGE: Final = 100
+_CHANGING: Final = {
+    "ChallengeService/CancelChallenge",
+    "EnrollmentService/AdminResetEnrollment",
+    "PeopleService/UnlockUser",
+    "PolicyService/UpdatePolicy",
+}
+"""The methods that make changes, and whose calls are an `operator_read` if they made none."""
 _IN_JSON_ONLY: Final = ("request_id", "session", "client", "etag")
 
 
@@ -32,12 +39,15 @@ class Query:
 
     Attributes:
         kinds: the kinds.
+        attempts: whether to add calls of operators that could change something, and changed
+            nothing, as those that the server refused. It has no effect if all kinds are wanted.
         user_id: the person who acted, or whom the event affects.
         since: the first instant.
         until: the end, which is not included.
     """
 
     kinds: frozenset[EventKind]
+    attempts: bool = False
     user_id: str = ""
     since: datetime | None = None
     until: datetime | None = None
@@ -45,7 +55,8 @@ class Query:
     @property
     def filter(self) -> audit.AuditEventFilter:
         """The conditions as a message."""
-        kinds = sorted(self.kinds, key=lambda kind: kind.value)
+        wanted = self.kinds | ({EventKind.OPERATOR_READ} if self._adds_attempts else set())
+        kinds = sorted(wanted, key=lambda kind: kind.value)
         return audit.AuditEventFilter(
             start_time=_timestamp(self.since),
             end_time=_timestamp(self.until),
@@ -57,7 +68,17 @@ class Query:
         """Whether kind and person are wanted."""
         of_kind = not self.kinds or event.kind in self.filter.kinds
         people = (event.actor_user_id, event.subject_user_id)
-        return of_kind and (not self.user_id or self.user_id in people)
+        return of_kind and self.has_method(event) and (not self.user_id or self.user_id in people)
+
+    def has_method(self, event: audit.AuditEvent) -> bool:
+        """Whether the event is wanted by its method: where only attempts are, reads are not."""
+        if not self._adds_attempts or event.kind != audit.AUDIT_EVENT_KIND_OPERATOR_READ:
+            return True
+        return fields_of(event.details).get("method") in _CHANGING
+
+    @property
+    def _adds_attempts(self) -> bool:
+        return self.attempts and bool(self.kinds) and EventKind.OPERATOR_READ not in self.kinds
 
 
 def write_events(work: "Operating", query: Query, limit: int) -> None:
@@ -97,7 +118,7 @@ def newest_events(work: "Operating", query: Query, number: int) -> Iterator[audi
                 newest_first=True,
             )
         )
-        yield from page.events
+        yield from filter(query.has_method, page.events)  # the server does not filter by method
         if not (token := page.next_page_token):
             return
 
