@@ -85,6 +85,12 @@ async def test_a_person_whom_the_service_does_not_know_is_exit_code_1(ctl):
     assert (result.exit_code, "Compare the tenant and the user id" in result.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("act", ["reset", "unlock"])
+async def test_an_act_on_an_id_without_an_authenticator_says_what_to_compare(ctl, act):
+    result = await ctl("people", act, "nobody", *(["--yes"] if act == "reset" else []))
+    assert (result.exit_code, "Compare the tenant and the user id" in result.stderr) == (1, True)
+
+
 async def test_a_lock_ends_without_a_question(ctl, worker, people):
     result = await ctl("people", "unlock", "bob")
     assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "bob   done")

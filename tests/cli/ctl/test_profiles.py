@@ -278,3 +278,11 @@ def test_a_secret_is_not_for_every_user_of_the_machine(tmp_path, capsys, setting
     if setting == "token_file":
         endpoint_of(profile)
         assert capsys.readouterr().err == ""
+
+
+def test_a_connection_without_credentials_says_if_there_are_no_profiles(tmp_path):
+    command = ["ctl", "policy", "show", "--tenant", "acme"]
+    absent = f"The file of profiles, {tmp_path / 'ctl.toml'}, does not exist"
+    assert absent in CliRunner().invoke(app, command).stderr
+    (tmp_path / "ctl.toml").touch()
+    assert "does not exist" not in CliRunner().invoke(app, command).stderr

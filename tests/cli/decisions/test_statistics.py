@@ -20,6 +20,13 @@ def counts_of(*arguments):
     return json.loads(stats(*arguments, "--json").stdout)
 
 
+def test_without_logs_the_variable_is_named(monkeypatch, line, log):
+    ran = CliRunner().invoke(app, ["decisions", "stats"])
+    assert (ran.exit_code, "STEPUP_DECISION_LOGS" in ran.stderr) == (2, True), ran.output
+    monkeypatch.setenv("STEPUP_DECISION_LOGS", log(line()))
+    assert counts_of()["decisions"] == 1
+
+
 def test_exemptions_are_counted_by_caller_and_reason(line, log):
     automatic = {"caller": "playbooks", "reason": "exempt_automatic_playbook"}
     retry = line(reason="exempt_timed_out_retry")

@@ -95,7 +95,7 @@ def coverage(
     if as_json:
         output.write_json(found)
     else:
-        _write(found, first)
+        _write(found, first, tenant)
     if any(each["never_asked"] for each in found["policies"]):
         raise typer.Exit(1)
 
@@ -128,9 +128,9 @@ def _checking_callers(config_file: Path, tenant: str | None) -> list[str]:
     ]
 
 
-def _write(found: Mapping[str, Any], since: datetime | None) -> None:
+def _write(found: Mapping[str, Any], since: datetime | None, tenant: str | None) -> None:
     if found["begins"] is None:
-        output.write("the logs have no decision")
+        output.write(f"the logs have no decision{f' of {tenant}' if tenant else ''}")
     else:
         output.write(f"decisions from {found['begins']} to {found['ends']}")
     for policy in found["policies"]:

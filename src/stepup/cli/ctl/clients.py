@@ -3,7 +3,7 @@
 from typing import Final
 
 from stepup.cli.ctl.file_modes import is_readable_by_others, refuse_if_others_write
-from stepup.cli.ctl.profiles import Profile
+from stepup.cli.ctl.profiles import Profile, profiles_file
 from stepup.cli.output import failure, write_problem
 from stepup.client import CallerCredentials, StepUpClient
 from stepup.client.channels import Endpoint
@@ -59,9 +59,11 @@ def endpoint_of(connection: Profile) -> Endpoint:
             address, is_network_trusted=bool(connection.insecure_network_is_trusted)
         )
     if certificate is None and token_file is None:
+        file = profiles_file()
         raise ValueError(
             "give --certificate with --key, or --token-file, or a --profile that has them; or"
             " --insecure for a trial server on this machine"
+            + ("" if file.exists() else f". The file of profiles, {file}, does not exist")
         )
     for secret in filter(None, (connection.key, token_file)):
         refuse_if_others_write(secret)

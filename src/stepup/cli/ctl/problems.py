@@ -37,10 +37,11 @@ ROLE_ADVICE: Final = (
     "An operator may only strengthen. A Master Administrator of the business has to make this"
     " change: in the policy panel, or by UpdatePolicy from an elevated session."
 )
+ID_ADVICE: Final = "Compare the tenant and the user id with your directory."
 _REFUSALS: Final = {
     "ROLE_REQUIRED": ROLE_ADVICE,
     "ETAG_MISMATCH": "The policy changed meanwhile. Read it again, and repeat the command.",
-    "UNKNOWN_PERSON": "Compare the tenant and the user id with your directory.",
+    "UNKNOWN_PERSON": ID_ADVICE,
     "UNLOCK_LIMIT": "A user is unlocked at most 3 times a day: wait, or reset the enrollment.",
     "CHALLENGE_STATE": "It is unknown or no longer pending: list the challenges of the user.",
     "ENROLLMENT_STATE": "The person has no authenticator, or no wizard in this state.",

@@ -11,11 +11,22 @@ from stepup.cli.output import failure, write_problem
 from stepup.cli.times import FORMS
 
 _LOGS_VARIABLE: Final = "STEPUP_DECISION_LOGS"
+
+
+def _demand_files(files: list[str]) -> list[str]:
+    if not files:
+        raise typer.BadParameter(f"give the decision logs, or name them in {_LOGS_VARIABLE}")
+    return files
+
+
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE...",
+        metavar="FILE",
         envvar=_LOGS_VARIABLE,
+        default_factory=list,
+        show_default=False,
+        callback=_demand_files,
         help="The decision logs of all servers: files, also .gz, patterns such as 'logs/*.jsonl',"
         " or - for standard input.",
     ),

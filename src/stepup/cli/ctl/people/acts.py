@@ -12,7 +12,7 @@ from stepup.cli import output
 from stepup.cli.ctl.patience import call_patiently
 from stepup.cli.ctl.people.importing import NOT_KNOWN, READY
 from stepup.cli.ctl.people.reading import states_of
-from stepup.cli.ctl.problems import REFUSED, problem_of
+from stepup.cli.ctl.problems import ID_ADVICE, REFUSED, problem_of
 from stepup.cli.output import failure
 from stepup.client import ActorContext, StepUpClient, StepUpError
 from stepup.client.messages import people
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DONE: Final = "done"
 NOT_SENT: Final = "not_sent"
 _REFUSED: Final = "refused"
+_OF_STRANGERS: Final = ("UNKNOWN_PERSON", "ENROLLMENT_STATE")
+"""The reasons of refusals that a mistyped user id can have."""
 _STDIN: Final = Path("-")
 
 
@@ -153,6 +155,8 @@ def act_on(
                 _attempt(work.client, actor, act, result, dry_run=dry_run)
     finally:
         _report(results, as_json=work.as_json, dry_run=dry_run)
+    if any(result.reason in _OF_STRANGERS for result in results):
+        output.write_problem(ID_ADVICE)
     if any(result.outcome == _REFUSED for result in results):
         raise typer.Exit(REFUSED)
 
