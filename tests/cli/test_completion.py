@@ -14,21 +14,33 @@ from stepup.cli.main import app
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_completes_the_names_of_profiles(tmp_path):
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("ctl policy show --profile p", "production"),
+        ("ctl profile show p", "production"),
+        ("doctor --profile p", "production"),
+        ("ctl policy select response.run_y", "response.run_yara_rules"),
+        ("policy simulate --select response.run_y", "response.run_yara_rules"),
+        ("ctl check --operation response.run_y", "response.run_yara_rules"),
+        ("ctl audit list --kind audit_p", "audit_pruned"),
+    ],
+)
+def test_bash_completes_names_of_profiles_operations_and_kinds(tmp_path, words, completed):
     config = tmp_path / "ctl.toml"
     config.write_text("[profiles.production]\n[profiles.trial]\n", "utf-8")
     script = CliRunner().invoke(app, ["completion", "bash"]).stdout
-    script += """
-        COMP_WORDS=(stepup ctl policy show --profile p); COMP_CWORD=5
+    script += f"""
+        COMP_WORDS=(stepup {words}); COMP_CWORD={len(words.split())}
         _stepup_completion stepup
-        printf '%s\\n' "${COMPREPLY[@]}"
+        printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "STEPUP_CTL_CONFIG": str(config)}
     found = subprocess.run(
         ["bash", "-c", script], env=environment, stdout=subprocess.PIPE, check=True
     )
-    assert found.stdout == b"production\n"
+    assert found.stdout == f"{completed}\n".encode()
 
 
 @pytest.mark.parametrize("shell", Shell)

@@ -24,6 +24,13 @@ def is_completing() -> bool:
     return _VARIABLE in os.environ
 
 
+def complete_operation(incomplete: str) -> list[str]:
+    """The operations of the shipped catalogue that begin with a text, for a shell."""
+    from stepup.domain.operations import SHIPPED  # noqa: PLC0415  # for shells only
+
+    return [each for each in SHIPPED.ids if each.startswith(incomplete)]
+
+
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell that you use.")]) -> None:
     """Print the script that completes commands and options.
 

@@ -41,7 +41,7 @@ def _or_variable(setting: str, help: str) -> Any:  # noqa: A002  # typer's name
     return _option(help=f"{help} Or {_VARIABLES[setting][0]}.")
 
 
-def _complete_profile(incomplete: str) -> list[str]:
+def complete_profile(incomplete: str) -> list[str]:
     """The names of profiles that begin with a text, for a shell."""
     try:
         names = read_profiles(profiles_file()).by_name
@@ -57,7 +57,7 @@ class Options:
     profile: Annotated[
         str | None,
         _option(
-            autocompletion=_complete_profile,
+            autocompletion=complete_profile,
             help=f"A profile of ctl.toml, with the connection. Or {PROFILE_VARIABLE}.",
         ),
     ] = None

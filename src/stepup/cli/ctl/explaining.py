@@ -7,6 +7,7 @@ from uuid import uuid4
 import typer
 
 from stepup.cli import output
+from stepup.cli.completion import complete_operation
 from stepup.cli.ctl.operating import Operating, operating
 from stepup.cli.session_ids import read_session_id
 from stepup.domain.actor import AccountType, PlaybookTrigger, Role, Team
@@ -21,7 +22,9 @@ def check(
     work: Operating,
     *,
     user: Annotated[str, typer.Option(help="The id of the person.")],
-    operation: Annotated[str, typer.Option(help="The id of the operation.")],
+    operation: Annotated[
+        str, typer.Option(autocompletion=complete_operation, help="The id of the operation.")
+    ],
     target: Annotated[str, typer.Option(help="The object of the action.")] = "",
     session_id_file: Annotated[
         Path | None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stepup.cli import output
-from stepup.cli.ctl.connection import Options, connection_of
+from stepup.cli.ctl.connection import Options, complete_profile, connection_of
 from stepup.cli.ctl.profiles import (
     Profile,
     ProfileError,
@@ -48,7 +48,11 @@ def list_(*, as_json: _AsJson = False) -> None:
 @app.command()
 def show(
     name: Annotated[
-        str | None, typer.Argument(help="Default: the connection of commands without options.")
+        str | None,
+        typer.Argument(
+            autocompletion=complete_profile,
+            help="Default: the connection of commands without options.",
+        ),
     ] = None,
     *,
     as_json: _AsJson = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stepup.cli.ctl.connection import Options, connection_of
+from stepup.cli.ctl.connection import Options, complete_profile, connection_of
 from stepup.cli.ctl.profiles import ProfileError
 from stepup.cli.doctor.findings import Finding, examined, examined_in_turn, exit_with
 from stepup.cli.options import ConfigFile, DataDir, problems_reported, settings_of
@@ -18,7 +18,11 @@ def doctor(
     config_file: ConfigFile = None,
     data_dir: DataDir = None,
     profile: Annotated[
-        str | None, typer.Option(help="Try this connection of `stepup ctl`, not a server's.")
+        str | None,
+        typer.Option(
+            autocompletion=complete_profile,
+            help="Try this connection of `stepup ctl`, not a server's.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:

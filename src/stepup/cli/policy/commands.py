@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stepup.cli import output
+from stepup.cli.completion import complete_operation
 from stepup.cli.decisions.options import AsJson, Logs, Since, Tenant, Until
 from stepup.cli.decisions.reading import Selection
 from stepup.cli.output import failure
@@ -32,6 +33,7 @@ def simulate(
         list[str] | None,
         typer.Option(
             metavar="OPERATION",
+            autocompletion=complete_operation,
             help="Select this operation as well, with a code of the last 15 minutes. Repeatable.",
         ),
     ] = None,

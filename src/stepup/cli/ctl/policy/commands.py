@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from stepup.cli import output, times
+from stepup.cli.completion import complete_operation
 from stepup.cli.ctl.operating import Operating, operating
 from stepup.cli.output import failure
 from stepup.cli.policy_files import PolicyFileError, operation_ids, read_policy, selecting
@@ -22,7 +23,12 @@ app = typer.Typer(
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the difference; send nothing.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 _Operations = Annotated[
-    list[str], typer.Argument(metavar="OPERATION...", help="Ids of the catalogue.")
+    list[str],
+    typer.Argument(
+        metavar="OPERATION...",
+        autocompletion=complete_operation,
+        help="Ids of the catalogue.",
+    ),
 ]
 
 
