@@ -1,6 +1,8 @@
 """`stepup doctor --profile`: a connection of an operator to a server that demands certificates."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -118,6 +120,35 @@ def test_what_is_wrong_with_a_connection_is_said(doctor, changes, check, sentenc
     code, findings = doctor(CLIENTS.client(SOAR, lifetime=30 * DAY), **changes)
     assert (code, states(findings)[-1]) == (1, (check, "error"))
     assert sentence in findings[-1][-1]
+
+
+def test_a_server_that_demands_tls_is_said_to_a_connection_in_plain_text(guarded, tmp_path):
+    (tmp_path / "ctl.toml").write_text(
+        f'[profiles.it]\naddress = "{guarded.server.address}"\ninsecure = true\n'
+    )
+    result = CliRunner().invoke(
+        app, ["doctor", "--profile", "it"], env={"STEPUP_CTL_CONFIG": str(tmp_path / "ctl.toml")}
+    )
+    assert "Does it demand TLS?" in result.stdout
+
+
+@pytest.mark.parametrize("command", [["ctl", "operations"], ["doctor"]], ids=["ctl", "doctor"])
+def test_no_line_of_grpc_is_written_to_a_person(guarded, tmp_path, command):
+    (tmp_path / "others.pem").write_bytes(CLIENTS.chain)
+    CLIENTS.client(SOAR).write(tmp_path, "sam")
+    (tmp_path / "ctl.toml").write_text(
+        f'[profiles.it]\naddress = "{guarded.server.address}"\ntls_ca = "others.pem"\n'
+        'certificate = "sam.crt"\nkey = "sam.key"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "stepup", *command, "--profile", "it"],
+        env={"STEPUP_CTL_CONFIG": str(tmp_path / "ctl.toml"), "PATH": "/usr/bin"},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert b".cc:" not in done.stderr
 
 
 def test_a_certificate_for_another_host_is_said(doctor, guarded):

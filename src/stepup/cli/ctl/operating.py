@@ -13,6 +13,7 @@ from stepup.cli import output
 from stepup.cli.ctl.connection import Options, connection_of
 from stepup.cli.ctl.profiles import Profile, ProfileError
 from stepup.cli.output import failure
+from stepup.system.core_silence import core_log_silent
 
 if TYPE_CHECKING:
     from stepup.client import ActorContext, StepUpClient
@@ -118,11 +119,12 @@ def operating(command: Callable[Concatenate[Operating, _Own], None]) -> Callable
 
     @wraps(command)
     def run(**values: Any) -> None:
-        from stepup.cli.ctl.problems import calls_reported  # noqa: PLC0415  # as above
-
         options = Options(**{each.name: values.pop(each.name) for each in fields(Options)})
-        with calls_reported(), Operating(options) as work:
-            command(work, **values)  # type: ignore[call-arg]  # typer has checked them
+        with core_log_silent(), Operating(options) as work:
+            from stepup.cli.ctl.problems import calls_reported  # noqa: PLC0415  # as above
+
+            with calls_reported(work.connection):
+                command(work, **values)  # type: ignore[call-arg]  # typer has checked them
 
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
     common = inspect.signature(Options, eval_str=True).parameters.values()

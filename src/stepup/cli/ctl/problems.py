@@ -1,5 +1,6 @@
 """What commands write about calls that fail: a sentence, what to do next, and the exit code."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Final
 import typer
 from google.protobuf import json_format
 
+from stepup.cli.ctl.profiles import Profile
 from stepup.cli.output import write_problem
 from stepup.client import StepUpError
 from stepup.domain.errors import InvalidValueError
@@ -71,11 +73,7 @@ _FAILURES: Final = {
     "REQUEST_UNDER_WAY": "Try again in a moment.",
     "INTERNAL": "The log of the server has the error id.",
 }
-_NOBODY_ANSWERED: Final = (
-    "No server answered, or it closed the connection, as it does for a certificate that has"
-    " expired or that it does not know. `stepup doctor --profile NAME`, with the name of your"
-    " profile, tries the network and the certificates one by one."
-)
+_UNNAMED: Final = Profile()
 _EFFECT_UNKNOWN: Final = (
     "The server did not answer in time. It may have made the change: check this before you repeat"
     " the command."
@@ -95,20 +93,40 @@ _UNREADABLE: Final = (
 _LONGEST_DETAIL: Final = 200
 
 
-def problem_of(error: StepUpError) -> Problem:
-    """The sentence, the advice and the exit code for an error of a call."""
+def problem_of(error: StepUpError, connection: Profile = _UNNAMED) -> Problem:
+    """The sentence, the advice and the exit code for an error of a call on a connection."""
     if error.reason in _REFUSALS:
         return Problem(str(error), _REFUSALS[error.reason], REFUSED)
     advice = _FAILURES.get(error.reason, "")
     if not error.reason and error.code == "UNAVAILABLE":
-        advice = _NOBODY_ANSWERED
+        advice = _advice_without_answer(connection)
     elif not advice and error.code in ("DEADLINE_EXCEEDED", "CANCELLED"):
         advice = _EFFECT_UNKNOWN
     return Problem(str(error), advice, FAILED)
 
 
+def _advice_without_answer(connection: Profile) -> str:
+    if connection.certificate is not None:
+        from stepup.cli.doctor.findings import (  # noqa: PLC0415  # most commands need no parser
+            State,
+            of_own_certificate,
+        )
+
+        state, sentence = of_own_certificate(connection.certificate)
+        if state is State.ERROR:
+            return f"{sentence}."
+    closes = "if it demands TLS" if connection.insecure else "for a certificate that it refuses"
+    doctor = f"`stepup doctor --profile {shlex.quote(connection.name or 'NAME')}`"
+    if connection.name is None:
+        doctor = f"Put the connection into a profile of ctl.toml: {doctor}"
+    return (
+        f"No server answered, or it closed the connection, as it does {closes}. {doctor} tries the"
+        " network and the certificates one by one."
+    )
+
+
 @contextmanager
-def calls_reported() -> Iterator[None]:
+def calls_reported(connection: Profile) -> Iterator[None]:
     """Write an error of a call, or of an answer that cannot be read, to standard error.
 
     Raises:
@@ -118,7 +136,7 @@ def calls_reported() -> Iterator[None]:
     try:
         yield
     except StepUpError as error:
-        problem = problem_of(error)
+        problem = problem_of(error, connection)
         write_problem(f"stepup: {problem.sentence}")
         if problem.advice:
             write_problem(f"  {problem.advice}")

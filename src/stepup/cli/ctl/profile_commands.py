@@ -79,5 +79,5 @@ def _said(profile: Profile) -> dict[str, object]:
     return {
         name: value if isinstance(value, bool) else str(value)
         for name, value in asdict(profile).items()
-        if value is not None
+        if value is not None and name != "name"
     }

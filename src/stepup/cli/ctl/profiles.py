@@ -39,6 +39,7 @@ class Profile:
     """Where a server is, who calls, and for whom. None means that the profile does not say.
 
     Attributes:
+        name: the name of the profile in the file; None for a connection from elsewhere.
         address: HOST:PORT of the server, or unix:/PATH.
         tls_ca: a PEM file with the authorities of the server's certificate.
         certificate: a PEM file with the caller's certificate.
@@ -51,6 +52,7 @@ class Profile:
         operator: the name of the operator, for the record.
     """
 
+    name: str | None = field(default=None, compare=False)
     address: str | None = None
     tls_ca: Path | None = None
     certificate: Path | None = None
@@ -78,6 +80,7 @@ class Profiles:
 _KINDS: Final = {
     each.name: (Path if each.type == Path | None else bool if each.type == bool | None else str)
     for each in fields(Profile)
+    if each.name != "name"
 }
 
 
@@ -152,7 +155,7 @@ def _profile(name: str, table: Mapping[str, Any], directory: Path) -> Profile:
         if key not in _KINDS:
             raise ProfileError(f"{place}: unknown; a profile has {', '.join(_KINDS)}")
         values[key] = _value(place, _KINDS[key], value, directory)
-    profile = Profile(**values)
+    profile = Profile(name=name, **values)
     if profile.insecure_network_is_trusted and not profile.insecure:
         raise ProfileError(
             f"profiles.{name}.insecure_network_is_trusted: is only for `insecure = true`"

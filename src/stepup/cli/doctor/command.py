@@ -11,6 +11,7 @@ from stepup.cli.ctl.profiles import ProfileError
 from stepup.cli.doctor.findings import Finding, examined, examined_in_turn, exit_with
 from stepup.cli.options import ConfigFile, DataDir, problems_reported, settings_of
 from stepup.cli.output import failure
+from stepup.system.core_silence import core_log_silent
 
 
 def doctor(
@@ -37,7 +38,8 @@ def doctor(
     elif config_file is not None or data_dir is not None:
         raise failure("--profile: the connection of an operator has no --config and no --data-dir")
     else:
-        found = _examined_connection(profile)
+        with core_log_silent():
+            found = _examined_connection(profile)
     exit_with(found, as_json=as_json)
 
 

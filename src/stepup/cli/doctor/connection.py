@@ -15,12 +15,20 @@ import grpc
 from stepup.cli.ctl.clients import client_at, endpoint_of, in_plain_text
 from stepup.cli.ctl.problems import problem_of
 from stepup.cli.ctl.profiles import Profile
-from stepup.cli.doctor.findings import Examination, Remark, error, of_expiry, ok, unknown, warning
+from stepup.cli.doctor.findings import (
+    Examination,
+    Remark,
+    error,
+    of_expiry,
+    of_own_certificate,
+    ok,
+    unknown,
+    warning,
+)
 from stepup.client import StepUpError
 from stepup.client.channels import Endpoint
 from stepup.settings import ConfigurationError
 from stepup.stores.connection_faults import causes, certificate_problem, network_problem
-from stepup.system import pem
 from stepup.web.core import is_serving
 
 _SECONDS: Final = 5.0
@@ -75,8 +83,7 @@ class OperatorConnection:
         if file is None:
             yield ok("none: calls carry a token" if self.profile.token_file else "none")
             return
-        leaf = pem.parse_certificates(pem.read(file))[0]
-        yield of_expiry(leaf.not_valid_after_utc, f"{file}: your certificate")
+        yield of_own_certificate(file)
 
     async def _network(self) -> AsyncIterator[Remark]:
         if self.address is None:
@@ -127,7 +134,7 @@ class OperatorConnection:
         try:
             serves = await is_serving(self.endpoint, _SECONDS)
         except grpc.aio.AioRpcError as failure:
-            yield error(f"{failure.code().name}: {failure.details()}")
+            yield error(self._health_problem(failure))
             return
         if serves:
             yield ok("the server can make decisions")
@@ -136,6 +143,27 @@ class OperatorConnection:
                 "the server answers, and cannot make decisions now: `stepup doctor` on the server"
                 " says why"
             )
+
+    def _health_problem(self, failure: grpc.aio.AioRpcError) -> str:
+        code = failure.code()
+        match code:
+            case grpc.StatusCode.UNAVAILABLE if self.profile.insecure:
+                advice = (
+                    "the server closes the connection. Does it demand TLS? Then give tls_ca and"
+                    " credentials instead of `insecure`"
+                )
+            case grpc.StatusCode.UNAVAILABLE:
+                advice = "the server closes the connection: look at its log"
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                advice = (
+                    f"no answer within {_SECONDS:.0f} s: look at the log of the server, and"
+                    " whether a server of stepup has this address"
+                )
+            case grpc.StatusCode.UNIMPLEMENTED:
+                advice = "another program has this address: check it"
+            case _:
+                advice = f"{failure.details()}: look at the log of the server"
+        return f"{advice} ({code.name})"
 
     async def _permissions(self) -> AsyncIterator[Remark]:
         for state, sentence in await asyncio.to_thread(self._try_calls):
@@ -158,7 +186,7 @@ class OperatorConnection:
                 try:
                     call()
                 except StepUpError as failure:
-                    problem = problem_of(failure)
+                    problem = problem_of(failure, self.profile)
                     found.append(error(f"{method}: {problem.sentence} {problem.advice}"))
                 else:
                     found.append(ok(f"{method} is permitted"))

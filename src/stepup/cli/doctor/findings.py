@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from stepup.cli import output
 from stepup.domain.errors import StoreUnavailableError
 from stepup.settings import ConfigurationError
+from stepup.system import pem
 
 EXAMINATION_SECONDS: Final = 20
 """How long one examination may take. All of them run at the same time."""
@@ -135,6 +137,15 @@ def of_expiry(ends: datetime, what: str) -> Remark:
     if left < EXPIRES_SOON:
         return warning(f"{what} expires on {ends:%Y-%m-%d %H:%M} UTC: renew it")
     return ok(f"{what} is valid until {ends:%Y-%m-%d}")
+
+
+def of_own_certificate(file: Path) -> Remark:
+    """The remark about the dates of an operator's certificate, the first one of a file."""
+    try:
+        leaf = pem.parse_certificates(pem.read(file))[0]
+    except pem.PemError as problem:
+        return error(f"{file} {problem}")
+    return of_expiry(leaf.not_valid_after_utc, f"{file}: your certificate")
 
 
 async def _examine(examination: Examination) -> list[Finding]:
