@@ -286,3 +286,10 @@ def test_a_connection_without_credentials_says_if_there_are_no_profiles(tmp_path
     assert absent in CliRunner().invoke(app, command).stderr
     (tmp_path / "ctl.toml").touch()
     assert "does not exist" not in CliRunner().invoke(app, command).stderr
+
+
+@pytest.mark.parametrize("option", ["--profile", "--address", "--tenant"])
+def test_an_option_before_the_command_is_refused_with_its_place(option):
+    result = CliRunner().invoke(app, ["ctl", option, "acme", "policy", "show"])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': give this option after the" in result.stderr

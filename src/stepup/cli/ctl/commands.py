@@ -1,5 +1,7 @@
 """The groups of commands that call a running server."""
 
+from typing import Annotated
+
 import typer
 
 from stepup.cli.ctl import profile_commands
@@ -15,6 +17,26 @@ app = typer.Typer(
     " `stepup ctl policy show --profile acme`.",
     no_args_is_help=True,
 )
+
+
+def _refuse_before_a_command(value: str | None) -> str | None:
+    if value is not None:
+        raise typer.BadParameter(
+            "give this option after the command: stepup ctl policy show --profile acme"
+        )
+    return value
+
+
+_AfterCommand = Annotated[str | None, typer.Option(hidden=True, callback=_refuse_before_a_command)]
+
+
+@app.callback()
+def _say_where_options_stand(
+    *, profile: _AfterCommand = None, address: _AfterCommand = None, tenant: _AfterCommand = None
+) -> None:
+    pass
+
+
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(policy.app, name="policy")
 app.command()(operations)
