@@ -117,6 +117,8 @@ def test_callers_that_may_ask_and_never_do_are_named(line, log, policy, tmp_path
     assert found(*arguments)["silent_callers"] == ["playbooks"]
     config.write_text(config.read_text().replace('["*"]\noperations', '["other"]\noperations'))
     assert found(*arguments, "--tenant", "acme")["silent_callers"] == []
+    arguments = ("--policy", policy(OSQUERY, tenant_id="acme"), *arguments[2:])
+    assert found(*arguments)["silent_callers"] == []
 
 
 def test_maps_of_guards_show_methods_without_an_operation(line, log, policy, tmp_path):

@@ -166,10 +166,14 @@ def test_the_names_of_directories_are_no_columns(line, tmp_path):
 @pytest.mark.parametrize("by", [signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_nothing_stays_when_the_process_is_killed(line, tmp_path, by):
     program = (
+        "import signal\n"
         "from stepup.cli.decisions.reading import decisions_of\n"
+        # A parent such as nohup may have made the tests ignore them.
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with decisions_of(['-']):\n"
         "    print('read', flush=True)\n"
-        "    while True: __import__('signal').pause()"
+        "    while True: signal.pause()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program],

@@ -1,6 +1,6 @@
 """`stepup coverage`: selected operations that nobody asks about, and other forgotten gates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,7 +57,8 @@ def coverage(
     """
     first = instant_option("--since", since)
     files = [(source, _policy(source, tenant)) for source in policies]
-    callers = _checking_callers(config_file, tenant) if config_file else []
+    tenants = {file.tenant_id or tenant for _, file in files}
+    callers = _checking_callers(config_file, tenants) if config_file else []
     try:
         maps = {str(file): gaps.read_method_map(file) for file in methods or ()}
     except gaps.MethodMapError as error:
@@ -117,14 +118,17 @@ def _policy(source: str, tenant: str | None) -> PolicyFile:
     return file
 
 
-def _checking_callers(config_file: Path, tenant: str | None) -> list[str]:
-    """The callers that may ask about the business, or about any, by the settings of a server."""
+def _checking_callers(config_file: Path, tenants: Collection[str | None]) -> list[str]:
+    """The callers that may ask about one of the businesses, by the settings of a server.
+
+    None is any business.
+    """
     from stepup.cli.options import settings_of  # noqa: PLC0415  # it imports the stores
 
     return [
         caller.caller_id
         for caller in settings_of(config_file).registered_callers
-        if caller.rule_for(CHECK_STEP_UP, tenant)
+        if any(caller.rule_for(CHECK_STEP_UP, tenant) for tenant in tenants)
     ]
 
 
