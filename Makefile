@@ -96,8 +96,9 @@ endif
 test-covered: install-dev
 	$(PYTEST) --numprocesses=$(shell nproc) $(COVERED) --cov
 
+# Four workers beside those of test-processes are too many: stores would not answer in time.
 test-others: test-covered .redis/stamp .pgbouncer/stamp .clients/stamp
-	$(PYTEST) $(OTHERS)
+	$(PYTEST) --numprocesses=$(shell echo $$(($$(nproc) + 1))) $(OTHERS)
 
 test-processes: install-dev .deploy/stamp .redis/stamp
 	STEPUP_DEPLOY_TOOLS=$(DEPLOY) $(PYTEST) $(PROCESSES)

@@ -103,12 +103,15 @@ async def once_available(call):
 async def test_more_calls_than_connections_wait_for_their_turn(cluster):
     client = connect(cluster.redis_url, max_connections=2)
     outcomes = RedisRecordedOutcomes(client, KEYS)
-    requests = [a_request_on(cluster, cluster.servers[0]) for _ in range(100)]
-    claims = await asyncio.gather(*(outcomes.claim(each, FINGERPRINT) for each in requests))
-    assert claims == [None] * 100
-    connections = cluster.servers[0].client.client_list(_type="normal")
-    assert len(connections) <= 2 + 2  # the test's own, and that which is asked about slots
-    await client.aclose()
+    # On a busy machine all have to end within the second after which a call gives up.
+    requests = [a_request_on(cluster, cluster.servers[0]) for _ in range(20)]
+    try:
+        claims = await asyncio.gather(*(outcomes.claim(each, FINGERPRINT) for each in requests))
+        assert claims == [None] * 20
+        connections = cluster.servers[0].client.client_list(_type="normal")
+        assert len(connections) <= 2 + 2  # the test's own, and that which is asked about slots
+    finally:
+        await client.aclose()
 
 
 async def test_a_call_that_is_given_up_closes_no_connection_of_others(cluster, client):
