@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from stepup.cli.decisions import following
 from stepup.cli.decisions.following import Logs
-from stepup.cli.decisions.reading import LogsError
+from stepup.cli.decisions.sources import LogsError
 from stepup.cli.main import app
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from stepup.cli.decisions.reading import LINE, LogsError, Selection, decisions_of
+from stepup.cli.decisions.reading import LINE, Selection, decisions_of
+from stepup.cli.decisions.sources import LogsError
 
 
 def ids_of(*sources, **selected):

@@ -18,7 +18,6 @@ _ASKED: Final = """
         list_sort(list(DISTINCT caller)) AS callers
     FROM decisions WHERE tenant_id = $tenant GROUP BY operation
 """
-_TENANTS: Final = "SELECT DISTINCT tenant_id FROM decisions ORDER BY tenant_id"
 _CALLERS: Final = "SELECT DISTINCT caller FROM decisions"
 
 
@@ -78,7 +77,7 @@ def gaps_of(
             decisions.
     """
     if tenant_id is None:
-        tenants = [row["tenant_id"] for row in decisions.rows(_TENANTS)]
+        tenants = decisions.tenant_ids()
         if len(tenants) > 1:
             raise several_tenants(tenants)
         tenant_id = next(iter(tenants), None)

@@ -9,7 +9,8 @@ import typer
 from stepup.cli import output
 from stepup.cli.decisions.following import write_last
 from stepup.cli.decisions.options import AsJson, Files, Since, Tenant, Until, User, logs_read
-from stepup.cli.decisions.reading import COLUMNS, LINE, LogsError, Selection
+from stepup.cli.decisions.reading import COLUMNS, LINE, Selection
+from stepup.cli.decisions.sources import LogsError
 from stepup.cli.ocsf.decisions import ocsf_decision
 from stepup.cli.output import ExportFormat, failure
 from stepup.cli.session_ids import read_session_id

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from stepup.cli.decisions.reading import LogsError
+from stepup.cli.decisions.sources import LogsError
 from stepup.domain.audit import EventKind
 
 _KIND_OF_API: Final = "audit_event_kind_"

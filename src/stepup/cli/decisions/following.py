@@ -1,6 +1,5 @@
 """The last decisions of logs, and each new one, also after logrotate has renamed a file."""
 
-import glob
 import json
 import os
 import sys
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from stepup.cli import output
-from stepup.cli.decisions.reading import IN_EVERY_LINE, STDIN, LogsError
+from stepup.cli.decisions.reading import IN_EVERY_LINE
+from stepup.cli.decisions.sources import STDIN, LogsError, matches
 from stepup.cli.times import shown
 
 _POLL_SECONDS: Final = 0.5
@@ -170,7 +170,7 @@ def _paths(sources: Sequence[str]) -> list[str]:
     return [
         name
         for source in sources
-        for name in ([source] if Path(source).exists() else glob.glob(source, recursive=True))  # noqa: PTH207  # patterns may be absolute
+        for name in matches(source)
         if Path(name).is_file() and not name.endswith(_COMPRESSED)
     ]
 

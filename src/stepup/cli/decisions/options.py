@@ -6,7 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
-from stepup.cli.decisions.reading import COLUMNS, Decisions, LogsError, Selection, decisions_of
+from stepup.cli.decisions.reading import COLUMNS, Decisions, Selection, decisions_of
+from stepup.cli.decisions.sources import LogsError
 from stepup.cli.output import failure, write_problem
 from stepup.cli.times import FORMS
 
@@ -53,7 +54,7 @@ def logs_read(
 ) -> Iterator[Decisions]:
     """Read decision logs as `decisions_of`.
 
-    Standard error says which files have broken lines, and how many lines were there before.
+    Standard error says which files have broken lines, and how many lines are copies of others.
 
     Raises:
         typer.Exit: the logs cannot be read; status 2.

@@ -2,26 +2,20 @@
 
 import glob
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from stepup.cli.output import plain, progress_shown
+from stepup.cli.decisions.sources import LogsError, files_of, private_directory, seekable
+from stepup.cli.output import progress_shown
 from stepup.system.distribution import missing_extra
 
 if TYPE_CHECKING:
     import duckdb
 
-STDIN: Final = "-"
 _INSTANT: Final = "TIMESTAMP"
 COLUMNS: Final = {
     "decision_id": "VARCHAR",
@@ -76,24 +70,12 @@ _CONDITIONS: Final = (
     ("user_id", "user_id = $user_id"),
 )
 _HASH: Final = "hash(json::VARCHAR)"
-_REMOVE_AFTER_EOF: Final = """
-import shutil, signal, sys
-for ending in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-    signal.signal(ending, signal.SIG_IGN)
-sys.stdin.read()
-shutil.rmtree(sys.argv[1], ignore_errors=True)
-"""
-_STANDARD_INPUT: Final = Path("/dev/stdin")
 # An instant out of this range, such as `infinity`, is not that of a decision.
 _EARLIEST: Final = "TIMESTAMPTZ '1970-01-01'"
 _LATEST: Final = "TIMESTAMPTZ '9998-01-01'"
 _MOST_NAMED: Final = 3
 _ROWS_AT_ONCE: Final = 2000
 _MEMORY: Final = "1GB"
-
-
-class LogsError(Exception):
-    """The decision logs cannot be read; the message says which file, and why."""
 
 
 def several_tenants(names: Sequence[str]) -> LogsError:
@@ -153,6 +135,11 @@ class Decisions:
                 for row in rows:
                     yield dict(zip(names, map(_aware, row), strict=True))
 
+    def tenant_ids(self) -> list[str]:
+        """The businesses whose decisions these are, in order; raises as `rows`."""
+        query = "SELECT DISTINCT tenant_id FROM decisions ORDER BY tenant_id"
+        return [row["tenant_id"] for row in self.rows(query)]
+
     def in_order(self) -> Iterator[dict[str, Any]]:
         """Yield all decisions in the order of `decided_at`; raises as `rows`."""
         return self.rows("SELECT * FROM decisions ORDER BY decided_at, decision_id")
@@ -186,9 +173,9 @@ def decisions_of(
         raise LogsError(
             f"a command that reads decision logs {missing_extra('analysis')}"
         ) from error
-    named = _files(sources)
-    with _private_directory() as directory:
-        files = _seekable(named, directory)
+    named = files_of(sources)
+    with private_directory() as directory:
+        files = seekable(named, directory)
         connection = duckdb.connect(
             directory / "decisions.duckdb",
             config={
@@ -210,72 +197,6 @@ def decisions_of(
             yield Decisions(tuple(files.values()), broken, copies, connection)
         finally:
             connection.close()
-
-
-def _files(sources: Sequence[str]) -> dict[str, str]:
-    """The files that the sources name, each once: the path for duckdb, and the source's name."""
-    found: dict[Path, str] = {}
-    for source in sources:
-        if source == STDIN:
-            found.setdefault(_STANDARD_INPUT, source)
-            continue
-        names = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207  # patterns may be absolute
-        if not names:
-            raise LogsError(f"{source}: no such file")
-        for name in names:
-            if Path(name).is_dir():
-                raise LogsError(f"{name}: is a directory; name its files, such as {name}/*.jsonl")
-            if not os.access(name, os.R_OK):
-                raise LogsError(f"{name}: this user may not read the file")
-            found.setdefault(Path(name).resolve(), name)
-    return {str(_STANDARD_INPUT) if name == STDIN else name: name for name in found.values()}
-
-
-@contextmanager
-def _private_directory() -> Iterator[Path]:
-    """A temporary directory that is removed when the block ends, or when this process is killed.
-
-    A process of its own removes it: after SIGKILL nothing of this process runs. That process waits
-    until this one has closed the pipe between the two.
-    """
-    with tempfile.TemporaryDirectory(prefix="stepup-decisions-") as directory:
-        remover = [sys.executable, "-I", "-S", "-c", _REMOVE_AFTER_EOF, directory]
-        with subprocess.Popen(remover, stdin=subprocess.PIPE, start_new_session=True):  # noqa: S603  # our own interpreter
-            yield Path(directory)
-
-
-def _seekable(files: Mapping[str, str], directory: Path) -> dict[str, str]:
-    """The files, with a copy in the directory of each pipe: duckdb would keep a pipe in memory.
-
-    Raises:
-        LogsError: a source is a pipe with a name, or the directory has no space left.
-    """
-    found = {}
-    for number, (path, name) in enumerate(files.items()):
-        copy = Path(path)
-        if _is_named_pipe(copy):
-            raise LogsError(
-                f"{name}: is a named pipe; what this command reads from it, the program that"
-                " collects the decisions does not get (S13)"
-            )
-        if not copy.is_file():
-            copy = directory / f"pipe-{number}.jsonl"
-            try:
-                with (
-                    progress_shown(f"Copying {plain(name)}", lambda: None),
-                    Path(path).open("rb") as pipe,
-                    copy.open("wb") as file,
-                ):
-                    shutil.copyfileobj(pipe, file)
-            except OSError as error:
-                raise LogsError(f"{name}: cannot be copied: {error.strerror}") from error
-        found[str(copy)] = name
-    return found
-
-
-def _is_named_pipe(path: Path) -> bool:
-    """Whether other programs can open the pipe too, unlike that of `-` or of a shell's `<(...)`."""
-    return path.is_fifo() and not path.resolve().is_relative_to("/proc")
 
 
 def _load(

@@ -21,7 +21,6 @@ _AFTERWARDS: Final = timedelta(minutes=5)
 _BEFORE: Final = 5
 _AFTER: Final = 3
 _EVENTS: Final = 20
-_TENANTS: Final = "SELECT DISTINCT tenant_id FROM decisions ORDER BY 1"
 # A prompt within the minute comes first; else the nearest decision.
 _NEAREST: Final = f"""
     SELECT *, greatest($at - decided_at, decided_at - $at - INTERVAL 1 MINUTE, INTERVAL 0 MINUTE)
@@ -118,7 +117,7 @@ def story_of(
         LogsError: a file cannot be read.
         SeveralTenantsError: the decisions are about people of several businesses.
     """
-    tenants = [row["tenant_id"] for row in decisions.rows(_TENANTS)]
+    tenants = decisions.tenant_ids()
     if len(tenants) > 1:
         raise SeveralTenantsError(", ".join(tenants))
     found = next(decisions.rows(_NEAREST, at=at, session=session), None)

@@ -8,7 +8,8 @@ from typing import Final
 
 from stepup.cli import output
 from stepup.cli.decisions.options import logs_read
-from stepup.cli.decisions.reading import LogsError, Selection, several_tenants
+from stepup.cli.decisions.reading import Selection, several_tenants
+from stepup.cli.decisions.sources import LogsError
 from stepup.cli.output import counted, counted_people
 from stepup.cli.policy.comparison import KINDS, Comparison
 from stepup.cli.policy.picture import picture_of
