@@ -20,7 +20,7 @@ class LimitedLines:
         self._last_line: dict[str, float] = {}
 
     def count(self, kind: str, events: int = 1) -> int:
-        """Count events of a kind, of which there must be few.
+        """Count events of a kind, such as the text of a problem.
 
         Returns:
             The events of this kind since its last line, if the caller must write a line now; else
@@ -30,5 +30,7 @@ class LimitedLines:
         now = time.monotonic()
         if now - self._last_line.get(kind, float("-inf")) < self._seconds:
             return 0
-        self._last_line[kind] = now
+        # An older line delays no other: texts that differ each time fill no memory.
+        recent = {name: at for name, at in self._last_line.items() if now - at < self._seconds}
+        self._last_line = recent | {kind: now}
         return self._unlogged.pop(kind)
