@@ -149,14 +149,14 @@ def tracked(items: Sequence[_Item], title: str = "Working") -> Iterator[Iterator
     """
     done = 0
 
-    def counted() -> Iterator[_Item]:
+    def each() -> Iterator[_Item]:
         nonlocal done
         for item in items:
             yield item
             done += 1
 
     with progress_shown(title, lambda: done / len(items)):
-        yield counted()
+        yield each()
 
 
 @contextmanager

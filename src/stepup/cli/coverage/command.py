@@ -48,9 +48,9 @@ def coverage(
 
     The command also shows operations that somebody asks about and the policy does not select, with
     --config callers that never ask, and with --methods the methods without an operation. --policy,
-    --decisions and --methods may be repeated. A policy without a `tenant_id` needs
-    --tenant if several businesses have decisions. An operation whose last question is older than
-    --since counts as never asked about; the rest of the output shows all questions of the logs.
+    --decisions and --methods may be repeated. A policy without a `tenant_id` needs --tenant if
+    several businesses have decisions. An operation whose last question is older than --since counts
+    as never asked about; the rest of the output shows all questions of the logs.
 
     The exit code is 0 if somebody asked about each selected operation, 1 if not, 2 if the command
     failed.
