@@ -82,12 +82,15 @@ async def test_s17_a_certificate_or_all_authorities_that_expired_admit_nobody(
     lifetimes = {"certificate": timedelta(days=9), "client_ca": timedelta(days=9)}
     lifetimes[expires_first] = timedelta(days=5)
     pair = authority("servers").server(lifetime=lifetimes["certificate"])
-    client_ca = tmp_path / "clients.crt"
-    client_ca.write_bytes(Authority.create("clients", lifetime=lifetimes["client_ca"]).chain)
-    files = CertificateFiles(*pair.write(tmp_path, "server"), client_ca)
+    client_ca = Authority.create("clients", lifetime=lifetimes["client_ca"])
+    bundle = tmp_path / "clients.crt"
+    bundle.write_bytes(client_ca.chain)
+    files = CertificateFiles(*pair.write(tmp_path, "server"), bundle)
     watched_ = watched(certificate=ServerCertificate(files, clock))
+    expires_at = min(made.certificate.not_valid_after_utc for made in (pair, client_ca))
+    clock.set(expires_at - timedelta(microseconds=1))
     assert await seen(watched_) == (True, True, True)
-    clock.advance(seconds=timedelta(days=5).total_seconds())
+    clock.set(expires_at)
     assert await seen(watched_) == (False, False, True)
 
 
