@@ -55,15 +55,15 @@ def test_of_two_administrators_neither_overwrites_the_other_unseen(portal, visit
         save(page)
     assert policy_of(portal.stepup, tenant).issuer == "First"
     shown = pages[1].get_by_role("row").filter(has_text="Name in authenticator apps")
-    assert shown.get_by_role("cell").all_inner_texts() == ["First", "Second"]
+    expect(shown.get_by_role("cell")).to_have_text(["First", "Second"])
     pages[1].get_by_role("button", name="Save your entries all the same").click()
     assert policy_of(portal.stepup, tenant).issuer == "Second"
 
 
 def test_all_operations_of_the_catalogue_are_there_by_category(portal, visit, tenant):
     page = policy_panel(portal, visit(), tenant)
-    assert page.locator("input[name=operation]").count() == 15
-    assert page.locator("fieldset").count() == 3
+    expect(page.locator("input[name=operation]")).to_have_count(15)
+    expect(page.locator("fieldset")).to_have_count(3)
 
 
 def test_enable_mfa_leads_an_administrator_to_both_ways(portal, visit, tenant):
