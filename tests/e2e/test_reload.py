@@ -111,9 +111,12 @@ def asked(configured, issuer):
     """Asks on one channel, again and again: OK, or for what reason not."""
     metadata = [("authorization", f"Bearer {issuer.token()}")]
     before = len(configured.server.logged("call"))
+    calls = 0
     with connect(configured.server.address) as client:
 
         def ask():
+            nonlocal calls
+            calls += 1
             try:
                 client.step_up.CheckStepUp(REQUEST, timeout=10, metadata=metadata)
             except grpc.RpcError as error:
@@ -121,8 +124,14 @@ def asked(configured, issuer):
             return "OK", ""
 
         yield ask
-    # Had it been another connection that was refused, it would have come from another port.
-    assert len({line["peer"] for line in configured.server.logged("call")[before:]}) == 1
+
+    def lines():
+        return configured.server.logged("call")[before:]
+
+    # A line follows its answer. Had it been another connection that was refused, it would have
+    # come from another port.
+    eventually(lambda: len(lines()) == calls, "each call has its line")
+    assert len({line["peer"] for line in lines()}) == 1
 
 
 DENIED = ("PERMISSION_DENIED", "CALLER_NOT_PERMITTED")
