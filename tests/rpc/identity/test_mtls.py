@@ -16,7 +16,7 @@ from stepup_tests.identity.door import doorkeeper, refusal, who
 from stepup.domain.errors import CallerUnauthenticatedError
 from stepup.rpc.engine import Invocation
 from stepup.rpc.identity.certificate_files import CertificateFiles
-from stepup.rpc.identity.mtls import EXPIRED_FOR, CertificateIdentification
+from stepup.rpc.identity.mtls import CertificateIdentification
 from stepup.rpc.identity.server_credentials import ServerCertificate
 
 SOAR = "spiffe://acme/ns/prod/sa/soar"
@@ -193,7 +193,7 @@ async def test_s15_a_certificate_ends_however_long_its_connection_or_session_las
 ):
     """Sessions are resumed for days, and gRPC does not verify the certificate for that."""
     client = clients_ca.client(SOAR, lifetime=timedelta(minutes=10))
-    counts_until = client.certificate.not_valid_after_utc + EXPIRED_FOR
+    counts_until = client.certificate.not_valid_after_utc + timedelta(minutes=66)
     async with door.channel(servers_ca.chain, client) as channel:
         clock.set(counts_until - timedelta(microseconds=1))
         assert await who(channel) == SOAR
